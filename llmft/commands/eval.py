@@ -1,0 +1,42 @@
+"""`llmft eval RUN`: score a finished run, on its own data or on other data."""
+
+from pathlib import Path
+
+from llmft import tasks
+from llmft.commands.session import check_labels, quiet
+from llmft.data.load import load
+from llmft.models.trained import load_trained
+from llmft.reporting import console, write_reports
+from llmft.runs.environment import environment
+from llmft.runs.folder import Run
+from llmft.schema.config import Config
+from llmft.training.evaluation import Split, score
+from llmft.training.features import encode
+from llmft.training.hardware import detect
+
+
+def run(config: Config) -> Run:
+    """Score the validation and test rows with the model of `config.run.source`.
+
+    Raises:
+        UserError: if there is no finished model, or the data are not what it can answer; nothing is written then.
+    """
+    quiet()
+    source = Path(str(config.run.source))
+    hardware = detect(config.hardware)
+    task = tasks.build(config.task)
+    model, state = load_trained(source, task, hardware.device)
+    data = load(config.dataset, task, splits=("validation", "test"))
+    check_labels(task, state, data)
+    splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
+    run = Run.create(config)
+    with run.recorded(environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}):
+        console.announce(config, task, model, splits, data.notes, hardware, run)
+        metrics = {
+            name: score(task, state, model, name, split, config.trainer.eval_batch_size, run)
+            for name, split in splits.items()
+        }
+        run.write_json("metrics.json", metrics)
+        write_reports(config, run)
+    console.conclude(config, metrics, run)
+    return run

@@ -1,0 +1,1 @@
+"""From words and YAML to a checked, typed Config. Only this package knows Hydra and OmegaConf."""

@@ -1,0 +1,25 @@
+"""Where `configs/` and `recipes/` are. Imports nothing heavy: `llmft --help` lists them."""
+
+from pathlib import Path
+from typing import Literal
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def shipped(name: Literal["configs", "recipes"]) -> Path:
+    """The folder: beside the package in a checkout, inside it in a wheel.
+
+    The checkout comes first: an editable install leaves a copy inside site-packages that goes stale.
+    """
+    checkout = PACKAGE.parent / name
+    return checkout if (PACKAGE.parent / "pyproject.toml").is_file() and checkout.is_dir() else PACKAGE / name
+
+
+def options(group: str) -> list[str]:
+    """The options of a config group, by the files of its folder."""
+    return sorted(file.stem for file in (shipped("configs") / group).glob("*.yaml"))
+
+
+def recipes() -> list[str]:
+    """All recipes by name: ours, and those in ./recipes."""
+    return sorted({file.stem for folder in (Path("recipes"), shipped("recipes")) for file in folder.glob("*.yaml")})

@@ -1,0 +1,106 @@
+"""The configuration of a command: compose, check, and for `smoke=true` shrink. `eval` starts from a run's own."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmft.config.check import check
+from llmft.config.compose import Composed, compose
+from llmft.config.smoke import smoke
+from llmft.schema.config import Config
+from llmft.schema.problem import Problem, UserError
+
+# What may differ between a run and its evaluation; the rest was decided by training.
+EVAL_KEYS = ("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size")
+
+
+def load(command: str, arguments: list[str]) -> Config:
+    """The checked configuration that a command and its words mean.
+
+    Raises:
+        UserError: with every problem at once.
+    """
+    if command == "eval":
+        return _load_for_run(command, arguments)
+    composed = compose(command, arguments)
+    origin = _origin_of(composed)
+    if "name" not in composed.tree and isinstance(task := composed.tree.get("task"), dict):
+        composed.tree["name"] = task.get("name", command)
+    config = check(composed.tree | {"command": command}, origin, composed.problems)
+    if not config.smoke:
+        return config
+    if config.model.architecture is None and not any(key.startswith("model.") for key in composed.given):
+        raise UserError(Problem("model.architecture", "must be given for smoke=true", origin("model.architecture")))
+    return smoke(config, composed.given)
+
+
+def _origin_of(composed: Composed, default: str = "default") -> Any:
+    """Where a key was set; a key inside a value comes from where the value was set."""
+
+    def origin(key: str) -> str:
+        while key:
+            if key in composed.origins():
+                return composed.origins()[key]
+            key = key.rpartition(".")[0]
+        return default
+
+    return origin
+
+
+def _load_for_run(command: str, arguments: list[str]) -> Config:
+    """RUN's configuration, with sections chosen again replaced (their columns kept) and values of the command line on top."""
+    if not arguments or "=" in arguments[0]:
+        raise UserError(Problem("RUN", "name the folder of a run first", "command line", f"llmft {command} outputs/NAME/STAMP"))
+    run = Path(arguments[0])
+    tree = read_run(run)
+    composed = compose(command, arguments[1:])
+    problems = list(composed.problems)
+    for key in sorted(composed.given | composed.chosen):
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in EVAL_KEYS):
+            problems.append(
+                Problem(key, f"was decided by training; {command} takes {', '.join(EVAL_KEYS)}", "command line")
+            )
+    for group in composed.chosen & tree.keys():
+        columns = tree[group].get("columns") if isinstance(tree[group], dict) else None
+        tree[group] = composed.tree[group]
+        if columns and isinstance(tree[group], dict):
+            tree[group]["columns"] = {**columns, **_given_below(f"{group}.columns", composed)}
+    for key in composed.given:
+        _set(tree, key.split("."), _get(composed.tree, key.split(".")))
+    tree |= {"command": command, "expect": None}
+    tree["run"] = {"dir": composed.tree.get("run", {}).get("dir"), "source": str(run)}
+    return check(tree, _origin_of(composed, default=str(run / "config.yaml")), problems)
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """The configuration that a run was made by.
+
+    Raises:
+        UserError: where there is no run.
+    """
+    file = run / "config.yaml"
+    if not file.is_file():
+        what = "is no run: it has no config.yaml" if run.is_dir() else "no such folder"
+        raise UserError(Problem(str(run), what, "command line"))
+    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(tree, dict):
+        raise UserError(Problem(str(file), "is no configuration"))
+    return tree
+
+
+def _given_below(prefix: str, composed: Composed) -> dict[str, Any]:
+    return {key.removeprefix(f"{prefix}."): _get(composed.tree, key.split("."))
+            for key in composed.given if key.startswith(f"{prefix}.")}
+
+
+def _get(tree: Any, path: list[str]) -> Any:
+    for part in path:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value

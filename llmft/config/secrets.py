@@ -1,0 +1,23 @@
+"""Secrets do not belong into a configuration: it is saved, shown and shared. They are known by their key or their shape."""
+
+import re
+from typing import Any
+
+KEY = re.compile(r"(?i)((hf|hub|auth|access|api|bearer)[_-]?)?token|.*(secret|passw(or)?d|api[_-]?key).*|credentials?")
+VALUE = re.compile(r"\bhf_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{16,}|://[^/\s:@]+:[^/\s@]+@")
+HINT = "Put it into the environment instead, such as HF_TOKEN."
+
+
+def is_secret(key: str, value: Any = None) -> bool:
+    """Whether a dotted key names an access token or a password, or a text looks like one."""
+    named = any(KEY.fullmatch(part) for part in key.split("."))
+    return (named and value not in ({}, None)) or (isinstance(value, str) and bool(VALUE.search(value)))
+
+
+def secrets_in(tree: Any, path: str = "") -> list[str]:
+    """The dotted keys of all secrets in a tree."""
+    if isinstance(tree, dict):
+        return [found for key, value in tree.items() for found in secrets_in(value, f"{path}.{key}" if path else str(key))]
+    if isinstance(tree, list):
+        return [found for value in tree for found in secrets_in(value, path)]
+    return [path] if is_secret(path, tree) else []

@@ -1,0 +1,213 @@
+"""Where Hydra finds configs and recipes: beside the package in a checkout, inside it in a wheel, and in ./recipes.
+
+A recipe comes from anybody, so it is data: what could make Hydra or OmegaConf run code or read the environment is
+refused here, before anything is composed. The forms are listed in tests/config/test_recipes_are_data.py.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from llmft.config.folders import shipped
+from llmft.schema.plugins import plugins
+from llmft.schema.problem import Problem, UserError
+
+MAX_BYTES = 256_000  # a recipe is a page of text
+MAX_ALIASES = 50  # 166 bytes of nested aliases cost OmegaConf 4.2 s
+RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:HF_TOKEN}, ${oc.decode:...}; not ${optimizer.lr}
+HYDRA_KEYS = {"mode", "sweeper"}
+
+
+def near(file: Path) -> str:
+    """The file as messages name it: relative to the working directory, or from `recipes` or `configs` on."""
+    for base in (Path.cwd(), shipped("recipes").parent):
+        if file.is_relative_to(base):
+            return str(file.relative_to(base))
+    return str(file)
+
+
+def lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
+    """The line of each dotted key below a YAML node, counting from 1."""
+    found: dict[str, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            found[name] = key.start_mark.line + 1
+            found |= lines(value, f"{name}.")
+    return found
+
+
+def _strings(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """Every key and text of a tree, each with its dotted path."""
+    if isinstance(value, dict):
+        return [p for k, v in value.items() for p in [(f"{path}{k}", str(k)), *_strings(v, f"{path}{k}.")]]
+    if isinstance(value, list):
+        return [pair for item in value for pair in _strings(item, path)]
+    return [(path.rstrip("."), value)] if isinstance(value, str) else []
+
+
+def code_in(tree: dict[str, Any]) -> list[tuple[str, str]]:
+    """The places of a tree that could run code or read the environment: (dotted key, what is wrong)."""
+    found = []
+    for key, text in _strings(tree):
+        if "_target_" in text:
+            found.append((key, "names code to run; a configuration is data"))
+        elif RESOLVER.search(text):
+            found.append((key, "calls a resolver; only plain ${key} is allowed"))
+    return found
+
+
+def refuse_code(text: str, tree: dict[str, Any], header: dict[str, str], file: Path) -> None:
+    """Raise UserError with every line of a recipe that is more than data."""
+    where = near(file)
+    at = lines(yaml.compose(text, Loader=yaml.SafeLoader))
+    problems = [Problem(key, what, f"{where}:{at.get(key, 1)}") for key, what in code_in(tree)]
+    if header.get("package") != "_global_":
+        problems.append(
+            Problem("# @package", "a recipe speaks for the whole configuration", f"{where}:1",
+                    "Write `# @package _global_` on its first line.")
+        )
+    hydra = tree.get("hydra") or {}
+    for key in sorted(set(hydra) - HYDRA_KEYS if isinstance(hydra, dict) else {"hydra"}):
+        problems.append(
+            Problem(f"hydra.{key}", "a recipe may set only hydra.mode and hydra.sweeper.params",
+                    f"{where}:{at.get(f'hydra.{key}', 1)}")
+        )
+    sweeper = hydra.get("sweeper") or {} if isinstance(hydra, dict) else {}
+    for key in sorted(set(sweeper) - {"params"} if isinstance(sweeper, dict) else {"sweeper"}):
+        problems.append(Problem(f"hydra.sweeper.{key}", "a recipe may set only hydra.sweeper.params", where))
+    defaults = tree.get("defaults") or []
+    for item in defaults if isinstance(defaults, list) else [defaults]:
+        words = " ".join(map(str, item)) if isinstance(item, dict) else str(item)
+        if "@" in words or "hydra" in words or ".." in words:
+            problems.append(Problem("defaults", f"{words!r} reaches outside the recipe's groups", where))
+    if problems:
+        raise UserError(problems)
+
+
+class RecipeSource(ConfigSource):
+    """Serves a flat folder of YAML files as the config group `recipe`."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "recipes"
+
+    def file(self, config_path: str) -> Path | None:
+        group, _, name = self._normalize_file_name(config_path).rpartition("/")
+        return Path(self.path) / name if group == "recipe" else None
+
+    def available(self) -> bool:
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path in ("", "recipe")
+
+    def is_config(self, config_path: str) -> bool:
+        file = self.file(config_path)
+        return file is not None and file.is_file()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path == "":
+            return [] if results_filter == ObjectType.CONFIG else ["recipe"]
+        if config_path == "recipe" and results_filter != ObjectType.GROUP:
+            return sorted(file.stem for file in Path(self.path).glob("*.yaml"))
+        return []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file = self.file(config_path)
+        if file is None or not file.is_file():
+            raise ConfigLoadError(f"no recipe at {config_path}")
+        text = read_yaml(file)
+        try:
+            config = OmegaConf.create(text)
+            tree = OmegaConf.to_container(config)
+        except OmegaConfBaseException as error:
+            raise UserError(Problem(near(file), f"cannot be read: {error}")) from error
+        if not isinstance(tree, dict):
+            raise UserError(Problem(near(file), "holds no `key: value` lines"))
+        header = self._get_header_dict(text)
+        refuse_code(text, tree, header, file)
+        return ConfigResult(provider=self.provider, path=f"recipes://{self.path}", config=config, header=header)
+
+
+def read_yaml(file: Path) -> str:
+    """The text of a YAML file that is small, UTF-8, well-formed and no bomb of aliases.
+
+    Raises:
+        UserError: naming the file, and the line where there is one.
+    """
+    if file.stat().st_size > MAX_BYTES:
+        raise UserError(Problem(near(file), f"is larger than {MAX_BYTES // 1000} kB"))
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+    except UnicodeDecodeError as error:
+        raise UserError(Problem(near(file), "is not UTF-8 text", hint="Save it as UTF-8.")) from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(Problem(near(file), f"is no YAML: {error.problem}", f"{near(file)}:{line}")) from error
+    if aliases > MAX_ALIASES:
+        raise UserError(Problem(near(file), f"repeats itself by {aliases} aliases; {MAX_ALIASES} are allowed"))
+    return text
+
+
+class EntryPointSource(ConfigSource):
+    """Serves the tasks and models of other packages: `task=NAME` for an entry point NAME of `llmft.tasks`."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "entrypoints"
+
+    def _names(self, config_path: str) -> set[str]:
+        if config_path == "task":
+            return set(plugins("llmft.tasks"))
+        return set(plugins("llmft.models")) if config_path == "model" else set()
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == "" or bool(self._names(config_path))
+
+    def is_config(self, config_path: str) -> bool:
+        group, _, name = config_path.rpartition("/")
+        return name.removesuffix(".yaml") in self._names(group)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return sorted(self._names(config_path))
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        group, _, file = config_path.rpartition("/")
+        name = file.removesuffix(".yaml")
+        tree = {"name": name} if group == "task" else {"name": name, "architecture": name, "init": "random"}
+        return ConfigResult(
+            provider=self.provider, path="entrypoints://", config=OmegaConf.create(tree), header={"package": group}
+        )
+
+
+_folders: list[Path] = []
+
+
+class SearchPath(SearchPathPlugin):
+    """The folder of a recipe named by its path, then the user's ./recipes, then the shipped ones, then other packages."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in _folders:
+            search_path.append(provider="recipes", path=f"recipes://{folder}")
+        search_path.append(provider="entry points", path="entrypoints://")
+
+
+def register(first: Path | None = None) -> None:
+    """Tell Hydra about these sources; `first` is a folder of recipes to look into before the others."""
+    _folders[:] = [folder for folder in (first, Path("recipes").resolve(), shipped("recipes")) if folder]
+    for plugin in (RecipeSource, EntryPointSource, SearchPath):
+        Plugins.instance().register(plugin)

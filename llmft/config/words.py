@@ -1,0 +1,74 @@
+"""The words of the command line: what Hydra's grammar refuses is quoted, so that a value may be in any script."""
+
+import re
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from llmft.config.secrets import HINT, is_secret
+from llmft.schema.problem import Problem, UserError
+
+def quoted(value: str) -> str:
+    """`value` in Hydra's quotes."""
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"\\+$", lambda m: m.group() * 2, value)) + "'"
+
+
+def _elements(value: str) -> list[str]:
+    """The elements of `[a,[b,c]]`, split at the commas of the outer brackets."""
+    parts, depth = [""], 0
+    for char in value[1:-1]:
+        depth += (char in "[{(") - (char in "]})")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts]
+
+
+def _parse(word: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:  # OverrideParseException from the grammar, its parent from the lexer
+        return None
+
+
+def _plain(word: str) -> bool:
+    """Whether Hydra reads the word as one value that means what it shows."""
+    override = _parse(word)
+    return override is not None and not override.is_sweep_override()
+
+
+def as_hydra_reads(word: str) -> str:
+    """The word, with its value quoted where Hydra would refuse it, split it at commas or drop leading zeros."""
+    if "=" not in word:
+        return word
+    key, value = word.split("=", 1)
+    if re.fullmatch(r"[-+]?0\d+", value):
+        return f"{key}={quoted(value)}"
+    if _plain(word):
+        return word
+    if value.startswith("[") and value.endswith("]"):
+        inner = [as_hydra_reads(f"{key}={element}").split("=", 1)[1] for element in _elements(value)]
+        return f"{key}=[{','.join(inner)}]"
+    return f"{key}={quoted(value)}"
+
+
+def parse(words: list[str]) -> list[Override]:
+    """The overrides that the words mean.
+
+    Raises:
+        UserError: naming every word that is none. The value of a secret is never repeated.
+    """
+    problems, overrides = [], []
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        if is_secret(key, value):
+            problems.append(Problem(key, "looks like a secret, and configurations are saved", "command line", HINT))
+        elif (override := _parse(as_hydra_reads(word))) is None:
+            problems.append(Problem(word, "is no KEY=VALUE", "command line"))
+        else:
+            overrides.append(override)
+    if problems:
+        raise UserError(problems)
+    return overrides

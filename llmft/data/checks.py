@@ -1,0 +1,95 @@
+"""What is wrong with rows that could be read: empty inputs, missing labels, leaks between splits, contradictions."""
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from llmft.data.table import Table, listed
+from llmft.schema.column import Column
+from llmft.schema.problem import Problem
+
+_SPACE = re.compile(r"\s+")
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SPACE.sub(" ", value.casefold()).strip()
+    if isinstance(value, dict):
+        return [_normal(item) for item in value.values()]
+    return value
+
+
+def input_keys(table: Table, roles: dict[str, Column]) -> list[str]:
+    """What the model sees of each row, without case and extra space: equal keys are the same input."""
+    inputs = [table.columns[role] for role, spec in roles.items() if spec.is_input and role in table.columns]
+    return [json.dumps([_normal(v) for v in row], ensure_ascii=False, default=str) for row in zip(*inputs, strict=True)]
+
+
+def empty_inputs(table: Table, roles: dict[str, Column]) -> list[int]:
+    """Row numbers where a text that the task needs is empty."""
+    texts = [table.columns[role] for role, spec in roles.items() if spec.kind == "text" and role in table.columns]
+    return [row for row, values in enumerate(zip(*texts, strict=True)) if any(v is None or not v.strip() for v in values)]
+
+
+def missing_labels(table: Table, roles: dict[str, Column], split: str) -> list[Problem]:
+    """A problem for each row without a label."""
+    labels = [table.columns[role] for role, spec in roles.items() if spec.kind == "label" and spec.required]
+    rows = [row for column in labels for row, value in enumerate(column) if value is None]
+    return listed([Problem(table.ids[row], f"has no label ({split})") for row in rows])
+
+
+def unknown_labels(table_ids: list[str], labels: list[str | None], known: list[str], split: str) -> list[Problem]:
+    """A problem for each label that the model has no output for."""
+    names = set(known)
+    first: dict[str, int] = {}
+    for row, label in enumerate(labels):
+        if label is not None and label not in names:
+            first.setdefault(label, row)
+    return listed(
+        [
+            Problem(table_ids[row], f"label {label!r} of {split} is not among those of training: {_few(known)}")
+            for label, row in first.items()
+        ]
+    )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def repeats(keys: list[str], labels: list[str | None] | None) -> list[str]:
+    """Notes on inputs that stand twice in one split, and on those with two labels."""
+    counts = Counter(keys)
+    notes = []
+    if twice := len(keys) - len(counts):
+        notes.append(f"train: {twice} of {len(keys)} rows repeat an earlier input")
+    if labels:
+        seen: dict[str, set[str | None]] = {}
+        for key, label in zip(keys, labels, strict=True):
+            seen.setdefault(key, set()).add(label)
+        if torn := sum(len(found) > 1 for found in seen.values()):
+            notes.append(f"train: {torn} inputs have more than one label")
+    return notes
+
+
+def overlaps(keys: dict[str, list[str]], limit: float) -> tuple[list[str], list[Problem]]:
+    """Rows of one split whose input also stands in another: (notes, problems for shares above `limit`)."""
+    notes, problems = [], []
+    names = list(keys)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            seen = set(keys[first])
+            count = sum(key in seen for key in keys[second])
+            smaller = min(len(keys[first]), len(keys[second]))
+            if not count:
+                continue
+            text = f"{count} of the {len(keys[second])} rows of {second} are also in {first}"
+            if count > limit * smaller:
+                problems.append(
+                    Problem(f"dataset.{second}", text,
+                            hint="Scores would flatter the model: take them out, or allow them with dataset.max_overlap=1.")
+                )
+            else:
+                notes.append(text)
+    return notes, problems

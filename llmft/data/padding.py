@@ -1,0 +1,32 @@
+"""From features of unequal length to one tensor a key, no wider than the longest of the batch."""
+
+from typing import Any
+
+import torch
+
+
+class Padding:
+    """A collator for token sequences: pads each key with its own value and adds the attention mask."""
+
+    def __init__(self, values: dict[str, int], side: str = "right") -> None:
+        """`values`: the padding of each sequence key, such as {"input_ids": 0}; other keys are stacked as they are."""
+        self.values = values
+        self.side = side
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors of shape (B, longest) for sequence keys and (B,) for numbers, and `attention_mask` (B, longest)."""
+        batch: dict[str, torch.Tensor] = {}
+        lengths = [len(feature["input_ids"]) for feature in features]
+        width = max(lengths)
+        for key in features[0]:
+            rows = [feature[key] for feature in features]
+            if key in self.values:
+                pad = [self.values[key]]
+                batch[key] = torch.tensor([self._padded(row, pad * (width - len(row))) for row in rows])
+            else:
+                batch[key] = torch.tensor(rows)
+        batch["attention_mask"] = torch.tensor([self._padded([1] * n, [0] * (width - n)) for n in lengths])
+        return batch
+
+    def _padded(self, row: list[int], padding: list[int]) -> list[int]:
+        return padding + row if self.side == "left" else row + padding

@@ -1,0 +1,111 @@
+"""One reader a format: from what the section `dataset` names to a Table a split."""
+
+from pathlib import Path
+from typing import Any
+
+from llmft.data.files import expand, resolve
+from llmft.data.table import Table
+from llmft.data.text_files import read_csv, read_json
+from llmft.schema.dataset import DatasetConfig, Files
+from llmft.schema.problem import Problem, UserError
+
+SUFFIXES = {"csv": (".csv", ".tsv", ".tab"), "json": (".jsonl", ".json", ".ndjson"), "parquet": (".parquet",)}
+
+
+def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table, list[Path]]:
+    """All rows of one split, and the files that they came from.
+
+    Raises:
+        UserError: naming the file and line of what can't be read.
+    """
+    if dataset.format == "hub":
+        return _read_hub(dataset, split, source), []
+    if dataset.format == "sklearn":
+        return _read_sklearn(str(source), split), []
+    folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
+    files = expand(source, folder, SUFFIXES[dataset.format], f"dataset.{split}")
+    table = Table()
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            table.extend(_read_file(dataset, file, _name(file, files)))
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems, "the data")
+    return table, files
+
+
+def _name(file: Path, files: list[Path]) -> str:
+    """The file as row ids name it: its last name, with as many folders as tell it from the others."""
+    for depth in range(1, len(file.parts) + 1):
+        name = file.parts[-depth:]
+        if sum(other.parts[-depth:] == name for other in files) == 1:
+            return "/".join(name)
+    return str(file)
+
+
+def _read_file(dataset: DatasetConfig, file: Path, name: str) -> Table:
+    if dataset.format == "csv":
+        return read_csv(file, name, dataset.encoding)
+    if dataset.format == "json":
+        return read_json(file, name, dataset.encoding)
+    return _read_parquet(file, name)
+
+
+def _read_parquet(file: Path, name: str) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(file).to_pydict()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(Problem(name, f"is no whole parquet file: {str(error).splitlines()[0]}"), "the data") from error
+    return _numbered(columns, name)
+
+
+def _read_sklearn(dataset: str, split: str) -> Table:
+    """One of the data sets that scikit-learn carries, such as `breast_cancer`; classes by their names."""
+    import sklearn.datasets
+
+    load = getattr(sklearn.datasets, f"load_{dataset}", None)
+    if load is None:
+        known = sorted(n.removeprefix("load_") for n in dir(sklearn.datasets) if n.startswith("load_"))
+        raise UserError(Problem(f"dataset.{split}", f"scikit-learn carries no {dataset}", hint=f"They are {', '.join(known)}."))
+    bunch = load()
+    columns = {name: bunch.data[:, i].tolist() for i, name in enumerate(map(str, bunch.feature_names))}
+    names = getattr(bunch, "target_names", None)
+    target = bunch.target.tolist()
+    columns["target"] = [str(names[i]) for i in target] if names is not None else target
+    return _numbered(columns, dataset)
+
+
+def _read_hub(dataset: DatasetConfig, split: str, source: Files) -> Table:
+    """Splits of a data set of the Hugging Face hub; class numbers become their names."""
+    import datasets
+
+    key = f"dataset.{split}"
+    table = Table()
+    for name in [source] if isinstance(source, str) else source:
+        try:
+            rows = datasets.load_dataset(dataset.path, dataset.subset, split=name, revision=dataset.revision)
+        except (OSError, ValueError, RuntimeError) as error:
+            what = f"{dataset.path} ({name}) cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            hint = (
+                f"Without a network, fetch it elsewhere with `hf download --repo-type dataset {dataset.path} --local-dir DIR` "
+                "and read its files with dataset=parquet or dataset=csv."
+            )
+            raise UserError(Problem(key, what, hint=hint), "the data") from error
+        columns = {}
+        for column, feature in rows.features.items():
+            values = rows[column][:]
+            if isinstance(feature, datasets.ClassLabel):
+                values = [feature.int2str(value) if value is not None and value >= 0 else None for value in values]
+            columns[column] = list(values)
+        table.extend(_numbered(columns, name))
+    return table
+
+
+def _numbered(columns: dict[str, list[Any]], name: str) -> Table:
+    length = len(next(iter(columns.values()), []))
+    return Table(columns, [f"{name}:{number}" for number in range(1, length + 1)])

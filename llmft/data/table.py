@@ -1,0 +1,34 @@
+"""Rows as they were read: columns of values, and for each row the place it came from."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmft.schema.problem import Problem
+
+SHOWN = 5  # problems of one kind and file that are listed; the rest are counted
+
+
+@dataclass
+class Table:
+    """Columns of equal length, before any role is given to them."""
+
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    ids: list[str] = field(default_factory=list)
+    """`FILE:ROW`, the row counted from 1 without the header."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def extend(self, other: "Table") -> None:
+        """Append the rows of `other`; a column that one of the two lacks is filled with None."""
+        for name in dict.fromkeys([*self.columns, *other.columns]):
+            mine = self.columns.setdefault(name, [None] * len(self))
+            mine += other.columns.get(name, [None] * len(other))
+        self.ids += other.ids
+
+
+def listed(problems: list[Problem]) -> list[Problem]:
+    """At most SHOWN problems, and a line that counts the others."""
+    if len(problems) <= SHOWN:
+        return problems
+    return [*problems[:SHOWN], Problem(problems[SHOWN].key.rpartition(":")[0], f"and {len(problems) - SHOWN} more like these")]

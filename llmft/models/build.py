@@ -1,0 +1,121 @@
+"""From the section `model` to a model: pretrained weights with a new head, or random weights of given sizes."""
+
+import inspect
+from difflib import get_close_matches
+from typing import Any
+
+import transformers
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+import llmft.models  # noqa: F401  registers our own architectures
+from llmft.data.files import digest, resolve
+from llmft.models.hub import explained
+from llmft.schema.model import ModelConfig
+from llmft.schema.plugins import plugins
+from llmft.schema.problem import Problem, UserError
+
+# Sizes that the data need at least; all others they need exactly.
+AT_LEAST = {"vocab_size", "max_position_embeddings"}
+
+
+def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedModel:
+    """A model ready to train, in float32.
+
+    Args:
+        head: the Auto class that puts the task's head on, such as `AutoModelForSequenceClassification`.
+        needed: what the task's data ask of the model's configuration, such as `num_labels`. Of `vocab_size` and
+            `max_position_embeddings`, random weights get at least so many, and pretrained ones must have them.
+
+    Raises:
+        UserError: if the weights are missing or not the expected ones, or a size is unknown to the architecture.
+    """
+    auto = getattr(transformers, head)
+    if model.init == "random":
+        config = _architecture(model, needed)
+        _check_sizes(config, model)
+        return auto.from_config(config).float()
+    path = located(model)
+    fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
+    with explained(model):
+        config = AutoConfig.from_pretrained(
+            path, revision=model.revision, trust_remote_code=model.trust_remote_code, **fixed
+        )
+        _check_sizes(config, model)
+        _check_room(config, needed)
+        for key, value in model.config.items():
+            setattr(config, key, value)
+        return auto.from_pretrained(
+            path,
+            config=config,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            use_safetensors=True,
+            dtype="float32",
+        )
+
+
+def located(model: ModelConfig) -> str:
+    """The folder or hub id of a model; a folder's weights are checked against `model.sha256`."""
+    assert model.path is not None
+    folder = resolve(model.path, "model.path")
+    if not folder.is_dir():
+        return model.path
+    weights = folder / "model.safetensors"
+    if model.sha256 and (not weights.is_file() or (found := digest(weights)) != model.sha256):
+        what = f"{weights} is not what model.sha256 says" if weights.is_file() else f"{weights} is missing"
+        hint = f"It hashes to {found}." if weights.is_file() else ""
+        raise UserError(Problem("model.sha256", what, hint=hint))
+    return str(folder)
+
+
+def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of random weights: the sizes of `path` or the architecture's defaults, then `config`, then `needed`."""
+    for point in plugins("llmft.models").values():
+        point.load()  # importing a plugin registers its architectures, as importing llmft.models does for ours
+    if model.path:
+        with explained(model):
+            config = AutoConfig.from_pretrained(
+                located(model), revision=model.revision, trust_remote_code=model.trust_remote_code
+            )
+    else:
+        try:
+            config = AutoConfig.for_model(str(model.architecture))
+        except ValueError as error:
+            known = list(transformers.CONFIG_MAPPING)
+            nearest = get_close_matches(str(model.architecture), known, 1)
+            hint = f"Did you mean {nearest[0]}?" if nearest else "See the model types of transformers, or mlp."
+            raise UserError(Problem("model.architecture", f"no architecture called {model.architecture}", hint=hint)) from error
+    _check_sizes(config, model)
+    sizes = {**config.to_dict(), **_canonical(config, model.config)}
+    if model.path is None and "vocab_size" in needed:
+        sizes["vocab_size"] = needed["vocab_size"]  # the tokenizer was trained here
+    for key in AT_LEAST & needed.keys() & sizes.keys():
+        sizes[key] = max(sizes[key], needed[key])
+    sizes |= {key: value for key, value in needed.items() if key not in AT_LEAST}
+    return type(config).from_dict(sizes)
+
+
+def _check_room(config: PreTrainedConfig, needed: dict[str, Any]) -> None:
+    """Raise UserError if the data need more than the pretrained weights have."""
+    for key in sorted(AT_LEAST & needed.keys()):
+        room = getattr(config, key, None)
+        if isinstance(room, int) and needed[key] > room:
+            fix = "task.max_length" if key == "max_position_embeddings" else "model.tokenizer"
+            raise UserError(Problem(fix, f"needs {key}={needed[key]}, and the model has {room}"))
+
+
+def _canonical(config: PreTrainedConfig, sizes: dict[str, Any]) -> dict[str, Any]:
+    """Sizes by the architecture's own names: DistilBERT calls `hidden_size` `dim`."""
+    return {config.attribute_map.get(key, key): value for key, value in sizes.items()}
+
+
+def _check_sizes(config: PreTrainedConfig, model: ModelConfig) -> None:
+    """Raise UserError for keys of `model.config` that the architecture does not know."""
+    known = {*inspect.signature(type(config)).parameters, *config.attribute_map, *config.to_dict()}
+    problems = []
+    for key in sorted(set(model.config) - known):
+        nearest = get_close_matches(key, known, 1)
+        hint = f"Did you mean model.config.{nearest[0]}?" if nearest else ""
+        problems.append(Problem(f"model.config.{key}", f"{config.model_type} has no such size", hint=hint))
+    if problems:
+        raise UserError(problems)

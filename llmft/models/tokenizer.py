@@ -1,0 +1,51 @@
+"""The tokenizer of a model, or one trained on the training texts for a model that has none."""
+
+from collections.abc import Iterable
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from llmft.data.files import resolve
+from llmft.models.build import located
+from llmft.models.hub import explained
+from llmft.schema.model import ModelConfig
+
+SPECIAL = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+
+
+def load(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """`model.tokenizer`, else the one at `model.path`, else a WordPiece tokenizer trained on `texts`."""
+    if model.tokenizer:
+        source = str(resolve(model.tokenizer, "model.tokenizer")) if ":" in model.tokenizer else model.tokenizer
+    elif model.path:
+        source = located(model)
+    else:
+        return train(texts, model.vocab_size)
+    with explained(model):
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer with BERT's normalisation, its special tokens and its pairs.
+
+    Characters are kept as they are but for case and accents; Chinese ones are single words, as in BERT.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = list(SPECIAL.values())
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    cls, sep = SPECIAL["cls_token"], SPECIAL["sep_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)

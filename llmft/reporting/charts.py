@@ -1,0 +1,59 @@
+"""Line charts as SVG text: no script, no font, no file beside the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 640, 260
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named series of points, in the colour of its CSS class."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    style: str
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers that cover a range: steps of 1, 2 or 5 times a power of ten."""
+    span = (high - low) or abs(high) or 1.0
+    rough = span / count
+    power = 10.0 ** len(str(int(rough))) / 10 if rough >= 1 else 10.0 ** -next(n for n in range(1, 20) if rough * 10**n >= 1)
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first = int(low // step)
+    found = [round((first + i) * step, 10) for i in range(int(span / step) + 3)]
+    return [value for value in found if low - step < value < high + step]
+
+
+def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
+    """An SVG element with axes; it scales to the width of the page. `title` is what a screen reader says."""
+    points = [point for line in lines for point in line.points]
+    xs, ys = ticks(min(x for x, _ in points), max(x for x, _ in points)), ticks(min(y for _, y in points), max(y for _, y in points))
+    x0, x1 = min(x for x, _ in points), max(max(x for x, _ in points), min(x for x, _ in points) + 1e-9)
+    y0, y1 = ys[0], ys[-1]
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
+        return round(across, 1), round(HEIGHT - BOTTOM - (y - y0) / ((y1 - y0) or 1) * (HEIGHT - TOP - BOTTOM), 1)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    for value in ys:
+        _, y = at(x0, value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value:g}</text>')
+    for value in (value for value in xs if x0 <= value <= x1):
+        x, _ = at(value, y0)
+        parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{escape(x_label)}</text>')
+    for line in lines:
+        path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in line.points))
+        parts.append(f'<polyline class="{line.style}" points="{path}"/>')
+        if len(line.points) <= 40:
+            dots = "".join(f'<circle class="{line.style}" cx="{x}" cy="{y}" r="3"/>' for x, y in (at(*p) for p in line.points))
+            parts.append(dots)
+    parts.append("</svg>")
+    legend = "".join(f'<span class="{line.style}">{escape(line.name)}</span>' for line in lines)
+    return "".join(parts) + f'<p class="legend">{legend}</p>'

@@ -1,0 +1,80 @@
+"""The first and the last thing that a command prints: what will happen, and what came of it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from llmft.runs.folder import Run
+from llmft.schema.config import Config
+from llmft.tasks.task import Task
+from llmft.training.evaluation import Split
+from llmft.training.hardware import Hardware
+
+
+def announce(
+    config: Config,
+    task: Task[Any],
+    model: PreTrainedModel,
+    splits: Mapping[str, Split],
+    notes: list[str],
+    hardware: Hardware,
+    run: Run,
+) -> None:
+    """Print what will happen: task, model and its size, data and its splits, steps, hardware, folder."""
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    lines = {
+        "task": config.task.name,
+        "model": f"{config.model.name} ({model.config.model_type}, {_short(millions)} M parameters, "
+        f"{'trained' if config.command == 'eval' else config.model.init})",
+        "data": f"{config.dataset.name}: " + ", ".join(f"{name} {len(split.rows):,}" for name, split in splits.items()),
+    }
+    labels = model.config.num_labels
+    names = list(model.config.id2label.values())
+    lines["task"] += f", {labels} labels: {', '.join(map(str, names[:8]))}{', ...' if labels > 8 else ''}"
+    if "train" in splits:
+        lines["training"] = _training(config, len(splits["train"].features))
+    lines["hardware"] = str(hardware)
+    lines["folder"] = str(run.folder)
+    print(f"llmft {config.command}: {config.name}")
+    for name, text in lines.items():
+        print(f"  {name:<9} {text}")
+    for note in notes + cut_notes(splits):
+        print(f"  note      {note}")
+
+
+def _short(millions: float) -> str:
+    return f"{millions:.1f}" if millions >= 0.1 else f"{millions:.4f}"
+
+
+def cut_notes(splits: Mapping[str, Split]) -> list[str]:
+    """One line on inputs that are longer than `task.max_length`."""
+    counts = {name: split.features.cut for name, split in splits.items() if split.features.cut}
+    if not counts:
+        return []
+    shares = ", ".join(f"{count / len(splits[name].features):.1%} of {name}" for name, count in counts.items())
+    return [f"longer than task.max_length and cut: {shares}"]
+
+
+def _training(config: Config, features: int) -> str:
+    trainer = config.trainer
+    rows = trainer.batch_size * trainer.accumulation
+    steps = trainer.max_steps or math.ceil(math.ceil(features / rows) * trainer.epochs)
+    size = f"{trainer.batch_size} x {trainer.accumulation}" if trainer.accumulation > 1 else f"{trainer.batch_size}"
+    length = f"{trainer.epochs:g} epochs, {steps:,} steps" if not trainer.max_steps else f"{steps:,} steps"
+    return f"{length} of {size} rows, {config.optimizer.name} lr {config.optimizer.lr:g}, {config.scheduler.name}"
+
+
+def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run) -> None:
+    """Print the result, where it is, and the next command to type."""
+    print()
+    for split in ("validation", "test"):
+        if split in metrics:
+            numbers = {k: v for k, v in metrics[split].items() if isinstance(v, float) and not k.endswith("_micro")}
+            print(f"  {split:<10} " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
+    if config.expect and config.expect.metric in metrics.get("test", {}):
+        print(f"  promised   {config.expect.metric} {config.expect.at_least:g} on test, by the recipe as it is")
+    print(f"  report     {run.folder / 'report.html'}")
+    if config.command == "finetune":
+        print(f"  next       llmft eval {run.folder} dataset=csv dataset.test=YOUR.csv")

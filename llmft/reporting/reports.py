@@ -1,0 +1,85 @@
+"""RUN/README.md, the model card, and RUN/report.html, from what the run folder holds."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from llmft.reporting.charts import Line, chart
+from llmft.runs.folder import Run
+from llmft.schema.config import Config
+
+MISTAKES = 20  # the surest wrong answers that the report shows
+
+
+def write_reports(config: Config, run: Run) -> None:
+    """Write report.html, and for a run with a model its card."""
+    facts = gather(config, run)
+    pages = Environment(
+        loader=PackageLoader("llmft.reporting"),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters["number"] = number
+    run.write_text("report.html", pages.get_template("report.html.jinja").render(facts))
+    if config.command == "finetune":
+        card = pages.get_template("card.md.jinja").render(facts)
+        run.write_text("README.md", card)
+
+
+def number(value: Any) -> str:
+    """A score with four digits, a count with thousands apart."""
+    if value is None:
+        return "–"
+    return f"{value:,.4f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}"
+
+
+def gather(config: Config, run: Run) -> dict[str, Any]:
+    """Everything that a report shows."""
+    metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+    scored = [name for name in ("test", "validation") if name in metrics]
+    main = scored[0] if scored else None
+    headline = config.trainer.metric_for_best or config.task.metric
+    return {
+        "config": config,
+        "run": run,
+        "metrics": metrics,
+        "splits": scored,
+        "main": main,
+        "headline": headline,
+        "score": metrics[main].get(headline) if main else None,
+        "manifest": run.manifest,
+        "tree": config.model_dump(mode="json"),
+        "curves": curves(run.events(), headline),
+        "mistakes": {name: mistakes(run, name) for name in scored},
+    }
+
+
+def curves(events: Iterable[dict[str, Any]], metric: str) -> list[str]:
+    """The learning curves: losses of training and validation, and the validation metric."""
+    train = [(e["step"], e["loss"]) for e in events if e["split"] == "train" and "loss" in e]
+    validation = [e for e in events if e["split"] == "validation"]
+    losses = [Line("training loss", train, "a")] if train else []
+    if points := [(e["step"], e["loss"]) for e in validation if e.get("loss") is not None]:
+        losses.append(Line("validation loss", points, "b"))
+    found = [chart(losses, "step", "loss by step")] if losses else []
+    scores = [(e["step"], e[metric]) for e in validation if e.get(metric) is not None]
+    if scores and metric != "loss":
+        found.append(chart([Line(f"validation {metric}", scores, "b")], "step", f"{metric} by step"))
+    return found
+
+
+def mistakes(run: Run, split: str) -> list[dict[str, Any]]:
+    """The wrong answers that the model was surest of."""
+    file = run.folder / "predictions" / f"{split}.jsonl"
+    with file.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    wrong = [row for row in rows if row["answer"] != row["label"]]
+    return sorted(wrong, key=lambda row: -_sureness(row))[:MISTAKES]
+
+
+def _sureness(row: dict[str, Any]) -> float:
+    return float(row.get("scores", {}).get(row["answer"], 0.0))

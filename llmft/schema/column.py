@@ -1,0 +1,18 @@
+"""Roles: what a task asks of the columns of its data."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Column:
+    """A role that a column can play."""
+
+    kind: Literal["text", "label", "features"]
+    """`text` is read as text whatever it looks like; `label` is a class; `features` are all columns without a role."""
+    required: bool = True
+
+    @property
+    def is_input(self) -> bool:
+        """Whether the model sees it: labels are not inputs."""
+        return self.kind != "label"

@@ -1,0 +1,91 @@
+"""The whole configuration of a command."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic_core import PydanticCustomError
+
+from llmft.schema.dataset import DatasetConfig
+from llmft.schema.metric import METRICS
+from llmft.schema.model import ModelConfig
+from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
+from llmft.schema.section import Section
+from llmft.schema.task import TaskConfig, task_names, task_type
+from llmft.schema.trainer import HardwareConfig, TrainerConfig
+
+# What may become part of a folder's name.
+NAME = r"^[^\W_](?:[\w.-]{0,62}\w)?$"
+
+
+def _by_name(value: Any) -> Any:
+    """Check the section `task` against the model of the task that it names."""
+    if not isinstance(value, dict):
+        return value
+    found = task_type(str(value.get("name")))
+    if found is None:
+        raise PydanticCustomError(
+            "no_task", "no task called {name}", {"name": value.get("name"), "options": task_names()}
+        )
+    return found.model_validate(value)
+
+
+class RunConfig(Section):
+    """The folder of the run."""
+
+    dir: str | None = None
+    """Folder of this run; it must not hold a run yet. Unset: `outputs/NAME/STAMP-xxxx`."""
+
+    source: str | None = None
+    """The run that this command works from: the path after `llmft eval`."""
+
+
+class ExpectConfig(Section):
+    """What a recipe promises."""
+
+    metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
+    """The metric."""
+
+    at_least: float
+    """Its value on the test split, no worse than this."""
+
+    data: str
+    """On which data."""
+
+    seed: int
+    """With which seed it was measured."""
+
+    hardware: str
+    """On what it was measured."""
+
+    minutes: float = Field(gt=0)
+    """How long it took there."""
+
+
+class Config(Section):
+    """Every choice of one command."""
+
+    command: Literal["finetune", "eval"]
+    """The command."""
+
+    name: str = Field(default="run", pattern=NAME)
+    """What the run is called; its folder lies below `outputs/NAME`. Letters of any script, digits, `.`, `-` and `_`."""
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the first weights, the order of rows, and dropout."""
+
+    smoke: bool = False
+    """A tiny random model of the same architecture, synthetic rows, a few steps: does the recipe run at all?"""
+
+    run: RunConfig = RunConfig()
+    task: Annotated[SerializeAsAny[TaskConfig], BeforeValidator(_by_name)]
+    model: ModelConfig
+    dataset: DatasetConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    hardware: HardwareConfig = HardwareConfig()
+    expect: ExpectConfig | None = None
+    """The result that a recipe promises, with how it was measured."""
+
+
+__all__ = ["Config", "ExpectConfig", "RunConfig", "ValidationError"]

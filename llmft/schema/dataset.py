@@ -1,0 +1,70 @@
+"""The section `dataset`: files, the columns that play a role, and the splits."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from llmft.schema.section import Section
+
+Files = str | list[str]
+
+
+class SplitConfig(Section):
+    """Shares of the training rows for a split that has no file of its own."""
+
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    """Share taken from `train` where `dataset.validation` is unset; 0 for none."""
+
+    test: float = Field(default=0.1, ge=0, lt=1)
+    """Share taken from `train` where `dataset.test` is unset; 0 for none."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of the split and of `max_rows`. Apart from the run's `seed`, so that several seeds share one split."""
+
+    stratify: bool = True
+    """Keep each label's share the same in all splits."""
+
+
+class DatasetConfig(Section):
+    """Where the rows come from."""
+
+    name: str = "data"
+    """What the data is called in reports."""
+
+    format: Literal["csv", "json", "parquet", "hub", "sklearn", "synthetic"] = "csv"
+    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json."""
+
+    path: str | None = None
+    """For `format: hub`: the id on the hub. Else a folder that the files below are relative to, or `package:NAME/FOLDER`."""
+
+    subset: str | None = None
+    """For `format: hub`: the configuration of the dataset."""
+
+    revision: str | None = None
+    """For `format: hub`: branch, tag or commit."""
+
+    train: Files | None = None
+    """A file, a folder, a pattern (`data/*.csv`) or a list of them; for the hub, a split's name."""
+
+    validation: Files | None = None
+    """The rows that choose the best checkpoint. Unset: a share of `train`."""
+
+    test: Files | None = None
+    """The rows that are only used for the final score. Unset: a share of `train`."""
+
+    encoding: str = "utf-8"
+    """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
+
+    columns: dict[str, str | list[str]] = {}
+    """Which column plays which role, `ROLE: COLUMN`. Unset roles take the column of the same name."""
+
+    split: SplitConfig = SplitConfig()
+
+    max_rows: int | None = Field(default=None, ge=1)
+    """At most this many rows of each split, chosen at random by `split.seed`."""
+
+    drop_empty: bool = False
+    """Leave rows with an empty input out instead of stopping at them."""
+
+    max_overlap: float = Field(default=0.01, ge=0, le=1)
+    """Largest share of a split's inputs that may also stand in another split."""

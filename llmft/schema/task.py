@@ -1,0 +1,59 @@
+"""The section `task`: one model a task, found by its name. A task of another package comes by an entry point."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from llmft.schema.plugins import plugins
+from llmft.schema.section import Section
+
+
+class TaskConfig(Section):
+    """What every task has."""
+
+    name: str
+    """The task: what goes in, what comes out, how it is scored."""
+
+    metric: ClassVar[str] = "loss"
+    """The metric that picks the best checkpoint unless `trainer.metric_for_best` says otherwise."""
+
+    tiny: ClassVar[dict[str, Any]] = {}
+    """Sizes of the random model that `smoke=true` trains."""
+
+
+# Sizes under the names that transformers maps to each architecture's own (DistilBERT calls `hidden_size` `dim`).
+TINY_TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+class TextClassification(TaskConfig):
+    """One label of many for a text or a pair of texts."""
+
+    metric: ClassVar[str] = "accuracy"
+    tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
+
+    name: Literal["text_classification"] = "text_classification"
+    """One label of many for a text or a pair of texts."""
+
+    max_length: int = Field(default=128, ge=4, le=131072)
+    """Longer inputs are cut to this many tokens; the share that is cut is printed."""
+
+    labels: list[str] | None = None
+    """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""
+
+
+def task_types() -> dict[str, type[TaskConfig]]:
+    """The tasks of this package by name, in the order of this file."""
+    return {t.model_fields["name"].default: t for t in TaskConfig.__subclasses__() if t.__module__ == __name__}
+
+
+def task_type(name: str) -> type[TaskConfig] | None:
+    """The section of the task called `name`: ours, or the `config` of an entry point in the group `llmft.tasks`."""
+    if name in (ours := task_types()):
+        return ours[name]
+    found = plugins("llmft.tasks").get(name)
+    return found.load().config if found else None
+
+
+def task_names() -> list[str]:
+    """Every task that can be named, those of other packages included."""
+    return [*task_types(), *sorted(plugins("llmft.tasks"))]

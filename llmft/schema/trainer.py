@@ -1,0 +1,65 @@
+"""The sections `trainer` and `hardware`: how long, in which portions, and on what."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from llmft.schema.section import Section
+
+Every = Literal["epoch"] | int
+
+
+class TrainerConfig(Section):
+    """The training loop."""
+
+    epochs: float = Field(default=3, gt=0)
+    """Passes over the training split; parts of one are allowed."""
+
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop after this many steps, whatever `epochs` says."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Rows a step on each device."""
+
+    eval_batch_size: int = Field(default=64, ge=1)
+    """Rows at a time in evaluation and prediction."""
+
+    accumulation: int = Field(default=1, ge=1)
+    """Batches whose gradients are added up to one step."""
+
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Longer gradients are shortened to this norm; 0 leaves them."""
+
+    group_by_length: bool = True
+    """Put rows of like length into one batch, so that little padding is computed."""
+
+    eval_every: Every = "epoch"
+    """Score the validation split every so many steps, or every `epoch`."""
+
+    save_every: Every = "epoch"
+    """Write a checkpoint every so many steps, or every `epoch`."""
+
+    keep: int = Field(default=1, ge=1)
+    """Checkpoints to keep besides the best one."""
+
+    metric_for_best: str | None = None
+    """The validation metric that picks the best checkpoint. Unset: the task's own, such as accuracy."""
+
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many evaluations without a better score."""
+
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of the log."""
+
+    workers: int = Field(default=0, ge=0)
+    """Processes that prepare batches; 0 does it in the training process."""
+
+
+class HardwareConfig(Section):
+    """Where the work is done, and in which numbers."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Numbers used in training; `auto` takes bf16 where the chip is made for it. Scores are always computed in fp32."""

@@ -1,0 +1,89 @@
+"""What a task is: the only thing that commands, training and reports know of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+import torch
+from datasets import Dataset
+
+from llmft.schema.column import Column
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem
+from llmft.schema.task import TaskConfig
+
+Features = dict[str, list[Any]]
+Answer = dict[str, Any]
+"""`answer`, what the model says of a row, and what it says about it, such as `scores`."""
+
+
+class State(Protocol):
+    """All that encoding and decoding need beyond the weights; kept in RUN/model."""
+
+    def save(self, folder: Path) -> None:
+        """Write it below `folder`."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+
+
+S = TypeVar("S", bound=State)
+
+
+class Task(ABC, Generic[S]):
+    """A kind of problem, from its rows to its answers."""
+
+    config: ClassVar[type[TaskConfig]]
+    """The section of the configuration, for tasks of other packages."""
+    columns: ClassVar[dict[str, Column]]
+    """The roles that the task's data must fill."""
+    head: ClassVar[str]
+    """The Auto class of transformers that puts the head on the model."""
+    state: type[S]
+
+    @abstractmethod
+    def fit(self, train: Dataset, model: ModelConfig) -> S:
+        """Learn labels, vocabularies and scales from the training rows. No weights are loaded."""
+
+    @abstractmethod
+    def needed(self, state: S) -> dict[str, Any]:
+        """What the model's configuration must be for this state, such as the number of labels."""
+
+    @abstractmethod
+    def check(self, rows: Dataset, state: S, split: str) -> list[Problem]:
+        """What a split holds that the state can't express."""
+
+    @abstractmethod
+    def encode(self, rows: dict[str, list[Any]], state: S) -> Features:
+        """Columns of features for a slice of rows: one or many features a row.
+
+        `row` is the place of a feature's row in the slice. `length`, if there, groups features into batches, and `cut`
+        marks features that lost some of their row; the other keys go to the collator.
+        """
+
+    @abstractmethod
+    def collator(self, state: S) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        """What makes a batch of features."""
+
+    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
+        """The outputs of a batch, one a feature, and the mean loss where the batch has labels. Default: a forward pass."""
+        output = model(**batch)
+        return output.logits.float().cpu().numpy(), None if output.loss is None else output.loss.item()
+
+    @abstractmethod
+    def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
+        """Answers, one a row in the order of rows; `rows[i]` is the row of `outputs[i]`."""
+
+    @abstractmethod
+    def metrics(self, answers: list[Answer], references: Dataset, state: S) -> dict[str, Any]:
+        """Scores of answers against the rows that they answer."""
+
+    @abstractmethod
+    def shown(self, row: dict[str, Any]) -> str:
+        """The input of a row, as reports and predictions show it."""
+
+    @abstractmethod
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Made-up rows by role that a tiny model can learn."""

@@ -1,0 +1,55 @@
+"""From our sections to transformers' TrainingArguments: the only file that knows their names."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from llmft.schema.config import Config
+from llmft.schema.metric import METRICS
+from llmft.training.hardware import Hardware
+
+
+def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluates: bool) -> TrainingArguments:
+    """The arguments of a run that keeps its checkpoints below `folder`; `evaluates`: there is a validation split."""
+    trainer, scheduler = config.trainer, config.scheduler
+    metric = trainer.metric_for_best or config.task.metric
+    schedule = "constant_with_warmup" if scheduler.name == "constant" else scheduler.name
+    return TrainingArguments(
+        output_dir=str(folder),
+        seed=config.seed,
+        num_train_epochs=trainer.epochs,
+        max_steps=trainer.max_steps or -1,
+        per_device_train_batch_size=trainer.batch_size,
+        gradient_accumulation_steps=trainer.accumulation,
+        max_grad_norm=trainer.max_grad_norm,
+        learning_rate=config.optimizer.lr,
+        weight_decay=config.optimizer.weight_decay,
+        lr_scheduler_type=schedule,
+        warmup_steps=scheduler.warmup_steps or scheduler.warmup_ratio,
+        logging_steps=trainer.log_every,
+        logging_nan_inf_filter=False,  # it hides a NaN behind the average of earlier losses
+        **_every("eval", trainer.eval_every if evaluates else None),
+        **_every("save", trainer.save_every),
+        save_total_limit=trainer.keep,
+        load_best_model_at_end=evaluates,
+        metric_for_best_model=metric if evaluates else None,
+        greater_is_better=METRICS[metric] if evaluates else None,
+        use_cpu=hardware.device == "cpu",
+        bf16=hardware.precision == "bf16",
+        fp16=hardware.precision == "fp16",
+        dataloader_num_workers=trainer.workers,
+        dataloader_pin_memory=hardware.device == "cuda",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        push_to_hub=False,
+    )
+
+
+def _every(what: str, every: int | str | None) -> dict[str, Any]:
+    if every is None:
+        return {f"{what}_strategy": "no"}
+    if every == "epoch":
+        return {f"{what}_strategy": "epoch"}
+    return {f"{what}_strategy": "steps", f"{what}_steps": every}

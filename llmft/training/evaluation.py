@@ -1,0 +1,45 @@
+"""A split with its features, and its scores."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from llmft.runs.folder import Run
+from llmft.tasks.task import Task
+from llmft.training.features import FeatureSet
+from llmft.training.prediction import Prediction, predict
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of a split and their features."""
+
+    rows: Dataset
+    features: FeatureSet
+
+
+def evaluate(
+    task: Task[Any], state: Any, model: torch.nn.Module, split: Split, batch_size: int
+) -> tuple[dict[str, Any], Prediction]:
+    """The metrics of a split, `loss` among them, and the answers that they are of."""
+    prediction = predict(task, state, model, split.features, batch_size)
+    loss = {} if prediction.loss is None else {"loss": prediction.loss}
+    return loss | task.metrics(prediction.answers, split.rows, state), prediction
+
+
+def score(
+    task: Task[Any], state: Any, model: torch.nn.Module, name: str, split: Split, batch_size: int, run: Run
+) -> dict[str, Any]:
+    """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics."""
+    metrics, prediction = evaluate(task, state, model, split, batch_size)
+    run.write_predictions(
+        name,
+        (
+            {"id": row["id"], "input": task.shown(row), "answer": answer["answer"], "label": row.get("label")}
+            | {key: value for key, value in answer.items() if key != "answer"}
+            for row, answer in zip(split.rows, prediction.answers, strict=True)
+        ),
+    )
+    return metrics

@@ -1,0 +1,54 @@
+"""What the machine can do: the device, the numbers that it is fast in, and the reason, in a line to print."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.trainer import HardwareConfig
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and in which numbers a run computes."""
+
+    device: str
+    precision: str
+    reason: str
+    """Why this precision, in a few words."""
+
+    def __str__(self) -> str:
+        name = torch.cuda.get_device_name() if self.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        return f"{name}, {self.precision} ({self.reason})"
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype of autocast, None for plain float32."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+
+
+def detect(config: HardwareConfig) -> Hardware:
+    """The device and precision that a configuration means on this machine.
+
+    bf16 is chosen only where the chip computes in it. A CPU that merely knows the type emulates it, and is slower
+    than in float32; `torch.ops.mkldnn._is_mkldnn_bf16_supported` is true for both.
+
+    Raises:
+        UserError: for a GPU that is not there, or fp16 on a CPU.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(Problem("hardware.device", "there is no GPU here", hint="Write hardware.device=auto."))
+    device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    if config.precision == "fp16" and device == "cpu":
+        raise UserError(Problem("hardware.precision", "fp16 needs a GPU", hint="Write hardware.precision=auto."))
+    if config.precision != "auto":
+        return Hardware(device, config.precision, "as asked for")
+    if device == "cuda":
+        native = torch.cuda.get_device_capability() >= (8, 0)
+        return Hardware(device, "bf16" if native else "fp32", f"this GPU has {'' if native else 'no '}bfloat16")
+    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+    found = [name for name in ("amx_bf16", "avx512_bf16", "bf16") if capabilities.get(name)]
+    if found:
+        return Hardware(device, "bf16", f"this processor has {found[0]}")
+    return Hardware(device, "fp32", "this processor has no bfloat16 of its own")

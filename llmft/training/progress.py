@@ -1,0 +1,87 @@
+"""What a person sees while a model trains: a bar on a terminal, lines in a log; and every step in events.jsonl."""
+
+import math
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from llmft.runs.folder import Run
+
+
+class Progress(TrainerCallback):
+    """Writes each logged step and evaluation to the run folder and shows them."""
+
+    def __init__(self, run: Run, metric: str) -> None:
+        self.run = run
+        self.metric = metric
+        self.best: float | None = None
+        self.bar: tqdm | None = None
+        self.started = 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.started = time.perf_counter()
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=state.max_steps, unit="step", dynamic_ncols=True, leave=False)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        facts: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
+        if "learning_rate" in logs:
+            names = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "lr"}
+            facts |= {"split": "train", **{name: logs[key] for key, name in names.items() if key in logs}}
+            self._show_step(state, facts)
+        elif "eval_loss" in logs or f"eval_{self.metric}" in logs:
+            scores = {key.removeprefix("eval_"): value for key, value in logs.items() if key.startswith("eval_")}
+            facts |= {"split": "validation", **scores}
+            self._show_scores(state, scores)
+        else:
+            return
+        self.run.event(facts)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _show_step(self, state: TrainerState, facts: dict[str, Any]) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss {facts['loss']:.4f}")
+            return
+        passed = time.perf_counter() - self.started
+        left = passed / state.global_step * (state.max_steps - state.global_step)
+        width = len(str(state.max_steps))
+        self._print(
+            f"step {state.global_step:>{width}}/{state.max_steps}  loss {facts['loss']:.4f}  lr {facts['lr']:.2e}"
+            f"  {_duration(left)} left"
+        )
+
+    def _show_scores(self, state: TrainerState, scores: dict[str, Any]) -> None:
+        value = scores.get(self.metric)
+        shown = [f"{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)) if scores.get(name) is not None]
+        if value is not None:
+            from llmft.schema.metric import METRICS
+
+            better = self.best is None or (value > self.best if METRICS[self.metric] else value < self.best)
+            if better:
+                self.best = value
+                shown.append("(best so far)")
+        self._print(f"epoch {state.epoch or math.nan:.2f}  validation: {'  '.join(shown)}")
+
+    def _print(self, line: str) -> None:
+        if self.bar is not None:
+            self.bar.write(f"  {line}", file=sys.stdout)
+        else:
+            print(f"  {line}", flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
