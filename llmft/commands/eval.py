@@ -30,7 +30,9 @@ def run(config: Config) -> Run:
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
     run = Run.create(config)
-    with run.recorded(environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}):
+    with run.recorded(
+        environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
+    ):
         console.announce(config, task, model, splits, data.notes, hardware, run)
         metrics = {
             name: score(task, state, model, name, split, config.trainer.eval_batch_size, run)

@@ -1,5 +1,6 @@
 """From a composed tree to a checked Config: every problem at once, with its place and the nearest right name."""
 
+import codecs
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path, PurePath
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from llmft.schema.config import NAME, Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.section import section_of
 from llmft.schema.task import TaskConfig, task_type
 
 Origin = Callable[[str], str]
@@ -43,16 +45,11 @@ def keys(model: type[BaseModel], prefix: str = "", task: type[TaskConfig] | None
     """Every dotted key of the vocabulary; `task` is the section that `task` stands for."""
     found = []
     for name, field in model.model_fields.items():
-        section = task if name == "task" and task else _section(field.annotation)
+        section = task if name == "task" and task else section_of(field.annotation)
         found.append(f"{prefix}{name}")
         if section:
             found += keys(section, f"{prefix}{name}.")
     return found
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    inner = [annotation, *getattr(annotation, "__args__", ())]
-    return next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), None)
 
 
 def _problems(error: ValidationError, tree: dict[str, Any], origin: Origin) -> list[Problem]:
@@ -71,8 +68,10 @@ def _problems(error: ValidationError, tree: dict[str, Any], origin: Origin) -> l
 
 def _is_union_branch(part: Any, loc: tuple[Any, ...]) -> bool:
     """pydantic names the branch of a union in the place: ("trainer", "eval_every", "literal['epoch']")."""
-    return part == loc[-1] and len(loc) > 1 and (
-        str(part) in ("str", "int", "float") or str(part).startswith(("literal[", "list["))
+    return (
+        part == loc[-1]
+        and len(loc) > 1
+        and (str(part) in ("str", "int", "float") or str(part).startswith(("literal[", "list[")))
     )
 
 
@@ -89,13 +88,17 @@ def _problem(
     shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
     wanted = [text for kind in kinds if (text := _wanted(kind, context))]
     if wanted:
-        hint = f"Put it into quotes: {_quotes(value)}." if "a text" in wanted and not isinstance(value, dict | list) else ""
+        hint = (
+            f"Put it into quotes: {_quotes(value)}."
+            if "a text" in wanted and not isinstance(value, dict | list)
+            else ""
+        )
         return Problem(key, f"{shown} is not {' or '.join(dict.fromkeys(wanted))}", where, hint)
     return Problem(key, f"{shown}: {context['msg'][0].lower()}{context['msg'][1:]}", where)
 
 
 def _quotes(value: Any) -> str:
-    return f"'\"{value}\"' on the command line, \"{value}\" in YAML"
+    return f'\'"{value}"\' on the command line, "{value}" in YAML'
 
 
 def _wanted(kind: str, context: dict[str, Any]) -> str:
@@ -104,12 +107,24 @@ def _wanted(kind: str, context: dict[str, Any]) -> str:
         return f"one of {context['expected']}".replace("one of 'epoch'", "'epoch'")
     if kind == "string_pattern_mismatch" and context["pattern"] == NAME:
         return "a name: letters, digits, `.`, `-` and `_`, at most 64, first and last a letter or digit"
-    families = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "a text",
-                "list": "a list", "dict": "a table", "model": "a table", "tuple": "a list"}
+    families = {
+        "float": "a number",
+        "int": "a whole number",
+        "bool": "true or false",
+        "string": "a text",
+        "list": "a list",
+        "dict": "a table",
+        "model": "a table",
+        "tuple": "a list",
+    }
     if kind.endswith(("_parsing", "_type", "_from_float")):
         return families.get(kind.split("_")[0], "")
-    limits = {"greater_than": ("gt", "above"), "greater_than_equal": ("ge", "at least"),
-              "less_than": ("lt", "below"), "less_than_equal": ("le", "at most")}
+    limits = {
+        "greater_than": ("gt", "above"),
+        "greater_than_equal": ("ge", "at least"),
+        "less_than": ("lt", "below"),
+        "less_than_equal": ("le", "at most"),
+    }
     if kind in limits:
         bound, word = limits[kind]
         return f"{word} {context[bound]:g}"
@@ -133,24 +148,63 @@ def _model_has_a_source(config: Config, origin: Origin) -> list[Problem]:
     if model.path or (model.init == "random" and model.architecture):
         return []
     if model.architecture:
-        return [Problem("model.init", "weights of an architecture alone are random", origin("model.init"),
-                        "Write model.init=random, or give model.path.")]
-    return [Problem("model.path", "no model is named", origin("model.path"),
-                    "Give model.path, or model.architecture with model.init=random.")]
+        return [
+            Problem(
+                "model.init",
+                "weights of an architecture alone are random",
+                origin("model.init"),
+                "Write model.init=random, or give model.path.",
+            )
+        ]
+    return [
+        Problem(
+            "model.path",
+            "no model is named",
+            origin("model.path"),
+            "Give model.path, or model.architecture with model.init=random.",
+        )
+    ]
 
 
 def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
     problems = []
     if dataset.format != "synthetic" and not dataset.train and (config.command == "finetune"):
-        problems.append(Problem("dataset.train", "must be given", origin("dataset.train"), "Name a file, a folder or a pattern."))
+        problems.append(
+            Problem(
+                "dataset.train",
+                "must be given",
+                origin("dataset.train"),
+                "Name a file, a folder or a pattern.",
+            )
+        )
     if dataset.format == "hub" and not dataset.path:
         problems.append(Problem("dataset.path", "must be given", origin("dataset.path"), "Name a dataset of the hub."))
-    if config.command == "eval" and dataset.format != "synthetic" and not (dataset.test or dataset.validation or dataset.train):
+    if (
+        config.command == "eval"
+        and dataset.format != "synthetic"
+        and not (dataset.test or dataset.validation or dataset.train)
+    ):
         problems.append(Problem("dataset.test", "must be given", origin("dataset.test")))
     if dataset.split.validation + dataset.split.test >= 1:
         problems.append(Problem("dataset.split", "leaves no rows for training", origin("dataset.split.test")))
     return problems
+
+
+def _encoding_exists(config: Config, origin: Origin) -> list[Problem]:
+    try:
+        codecs.lookup(config.dataset.encoding)
+    except LookupError:
+        what = f"no encoding called {config.dataset.encoding}"
+        return [
+            Problem(
+                "dataset.encoding",
+                what,
+                origin("dataset.encoding"),
+                "Such as utf-8, gb18030, utf-16, latin-1.",
+            )
+        ]
+    return []
 
 
 def _best_checkpoint_can_be_kept(config: Config, origin: Origin) -> list[Problem]:
@@ -160,13 +214,21 @@ def _best_checkpoint_can_be_kept(config: Config, origin: Origin) -> list[Problem
         "epoch" in (trainer.eval_every, trainer.save_every) or trainer.save_every % trainer.eval_every  # type: ignore[operator]
     ):
         problems.append(
-            Problem("trainer.save_every", f"{trainer.save_every} is no multiple of trainer.eval_every={trainer.eval_every}",
-                    origin("trainer.save_every"), "The best checkpoint is picked among those that were scored.")
+            Problem(
+                "trainer.save_every",
+                f"{trainer.save_every} is no multiple of trainer.eval_every={trainer.eval_every}",
+                origin("trainer.save_every"),
+                "The best checkpoint is picked among those that were scored.",
+            )
         )
     if trainer.metric_for_best and trainer.metric_for_best not in METRICS:
         problems.append(
-            Problem("trainer.metric_for_best", f"no metric called {trainer.metric_for_best}",
-                    origin("trainer.metric_for_best"), f"They are {', '.join(METRICS)}.")
+            Problem(
+                "trainer.metric_for_best",
+                f"no metric called {trainer.metric_for_best}",
+                origin("trainer.metric_for_best"),
+                f"They are {', '.join(METRICS)}.",
+            )
         )
     for key in ("eval_every", "save_every"):
         if isinstance(every := getattr(trainer, key), int) and every < 1:
@@ -183,8 +245,14 @@ def _folders_stay_inside(config: Config, origin: Origin) -> list[Problem]:
         return [Problem("run.dir", "holds a NUL character", origin("run.dir"))]
     path = PurePath(folder)
     if origin("run.dir") != "command line" and (path.is_absolute() or ".." in path.parts):
-        return [Problem("run.dir", f"{folder!r} leaves the working directory", origin("run.dir"),
-                        "Give such a folder on the command line.")]
+        return [
+            Problem(
+                "run.dir",
+                f"{folder!r} leaves the working directory",
+                origin("run.dir"),
+                "Give such a folder on the command line.",
+            )
+        ]
     outside = not Path(folder).resolve().is_relative_to(Path.cwd().resolve())
     if origin("run.dir") != "command line" and outside:
         return [Problem("run.dir", f"{folder!r} leads out of the working directory by a link", origin("run.dir"))]
@@ -193,14 +261,21 @@ def _folders_stay_inside(config: Config, origin: Origin) -> list[Problem]:
 
 def _warmup_said_once(config: Config, origin: Origin) -> list[Problem]:
     if config.scheduler.warmup_ratio and config.scheduler.warmup_steps:
-        return [Problem("scheduler.warmup_steps", "and scheduler.warmup_ratio are both given", origin("scheduler.warmup_steps"),
-                        "Set one of them to 0.")]
+        return [
+            Problem(
+                "scheduler.warmup_steps",
+                "and scheduler.warmup_ratio are both given",
+                origin("scheduler.warmup_steps"),
+                "Set one of them to 0.",
+            )
+        ]
     return []
 
 
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
+    _encoding_exists,
     _best_checkpoint_can_be_kept,
     _folders_stay_inside,
     _warmup_said_once,

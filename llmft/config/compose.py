@@ -22,8 +22,13 @@ from llmft.config.folders import shipped
 from llmft.config.secrets import HINT, secrets_in
 from llmft.schema.problem import Problem, UserError
 
-# Parts of Hydra's own node that could act, all empty unless somebody filled them: the second lock behind the one on files.
+# Parts of Hydra's own node that could act, empty unless somebody filled them: a second lock behind the one on files.
 ACTIVE = ("callbacks", "job.env_set", "job.env_copy", "searchpath")
+
+# What Hydra would load for its own logging, launching and help. llmft has its own.
+UNUSED = [
+    f"~hydra/{part}" for part in ("output", "launcher", "sweeper", "help", "hydra_help", "hydra_logging", "job_logging")
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Composed:
 
     tree: dict[str, Any]
     origins: Callable[[], dict[str, str]]
-    """Dotted key -> `command line` or `FILE:LINE`. Worked out when asked for: only messages need it, and it takes 0.1 s."""
+    """Dotted key -> `command line` or `FILE:LINE`. Worked out when asked for: only messages need the 0.1 s."""
     given: frozenset[str]
     """The value keys of the command line."""
     chosen: frozenset[str]
@@ -89,7 +94,7 @@ def _compose(loader: ConfigLoaderImpl, command: str, overrides: list[Override]) 
     forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v in values]
     origins = cache(partial(_origins, loader, command, choices, values))
     try:
-        composed = loader.load_configuration(command, choices + forced, RunMode.RUN)
+        composed = loader.load_configuration(command, UNUSED + choices + forced, RunMode.RUN)
         for part in ACTIVE:
             if OmegaConf.select(composed.hydra, part):
                 problems.append(Problem(f"hydra.{part}", "is changed by a recipe; a recipe is data"))
@@ -103,7 +108,9 @@ def _compose(loader: ConfigLoaderImpl, command: str, overrides: list[Override]) 
         tree = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(tree, dict)
         for key in secrets_in(tree):
-            problems.append(Problem(key, "looks like a secret, and configurations are saved", origins().get(key, ""), HINT))
+            problems.append(
+                Problem(key, "looks like a secret, and configurations are saved", origins().get(key, ""), HINT)
+            )
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError([*problems, Problem(command, _first_line(error))]) from error
     return Composed(

@@ -49,9 +49,11 @@ def _origin_of(composed: Composed, default: str = "default") -> Any:
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:
-    """RUN's configuration, with sections chosen again replaced (their columns kept) and values of the command line on top."""
+    """RUN's configuration; sections chosen again are replaced but for their columns, and the command line wins."""
     if not arguments or "=" in arguments[0]:
-        raise UserError(Problem("RUN", "name the folder of a run first", "command line", f"llmft {command} outputs/NAME/STAMP"))
+        raise UserError(
+            Problem("RUN", "name the folder of a run first", "command line", f"llmft {command} outputs/NAME/STAMP")
+        )
     run = Path(arguments[0])
     tree = read_run(run)
     composed = compose(command, arguments[1:])
@@ -90,8 +92,11 @@ def read_run(run: Path) -> dict[str, Any]:
 
 
 def _given_below(prefix: str, composed: Composed) -> dict[str, Any]:
-    return {key.removeprefix(f"{prefix}."): _get(composed.tree, key.split("."))
-            for key in composed.given if key.startswith(f"{prefix}.")}
+    return {
+        key.removeprefix(f"{prefix}."): _get(composed.tree, key.split("."))
+        for key in composed.given
+        if key.startswith(f"{prefix}.")
+    }
 
 
 def _get(tree: Any, path: list[str]) -> Any:

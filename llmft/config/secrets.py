@@ -1,4 +1,4 @@
-"""Secrets do not belong into a configuration: it is saved, shown and shared. They are known by their key or their shape."""
+"""Secrets do not belong into a configuration, which is saved and shared. They are known by their key or their shape."""
 
 import re
 from typing import Any
@@ -17,7 +17,9 @@ def is_secret(key: str, value: Any = None) -> bool:
 def secrets_in(tree: Any, path: str = "") -> list[str]:
     """The dotted keys of all secrets in a tree."""
     if isinstance(tree, dict):
-        return [found for key, value in tree.items() for found in secrets_in(value, f"{path}.{key}" if path else str(key))]
+        return [
+            found for key, value in tree.items() for found in secrets_in(value, f"{path}.{key}" if path else str(key))
+        ]
     if isinstance(tree, list):
         return [found for value in tree for found in secrets_in(value, path)]
     return [path] if is_secret(path, tree) else []

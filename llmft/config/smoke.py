@@ -5,7 +5,14 @@ from typing import Any
 from llmft.schema.config import Config
 
 # Eight steps of eight rows cross two epochs of the 32 synthetic rows: one evaluation and checkpoint in the middle.
-STEPS = {"max_steps": 8, "batch_size": 8, "log_every": 1, "accumulation": 1, "eval_every": "epoch", "save_every": "epoch"}
+STEPS = {
+    "max_steps": 8,
+    "batch_size": 8,
+    "log_every": 1,
+    "accumulation": 1,
+    "eval_every": "epoch",
+    "save_every": "epoch",
+}
 ROWS = 32
 
 

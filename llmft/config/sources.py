@@ -55,7 +55,7 @@ def _strings(value: Any, path: str = "") -> list[tuple[str, str]]:
     return [(path.rstrip("."), value)] if isinstance(value, str) else []
 
 
-def code_in(tree: dict[str, Any]) -> list[tuple[str, str]]:
+def code_in(tree: Any) -> list[tuple[str, str]]:
     """The places of a tree that could run code or read the environment: (dotted key, what is wrong)."""
     found = []
     for key, text in _strings(tree):
@@ -66,21 +66,28 @@ def code_in(tree: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def refuse_code(text: str, tree: dict[str, Any], header: dict[str, str], file: Path) -> None:
+def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: Path) -> None:
     """Raise UserError with every line of a recipe that is more than data."""
     where = near(file)
     at = lines(yaml.compose(text, Loader=yaml.SafeLoader))
     problems = [Problem(key, what, f"{where}:{at.get(key, 1)}") for key, what in code_in(tree)]
     if header.get("package") != "_global_":
         problems.append(
-            Problem("# @package", "a recipe speaks for the whole configuration", f"{where}:1",
-                    "Write `# @package _global_` on its first line.")
+            Problem(
+                "# @package",
+                "a recipe speaks for the whole configuration",
+                f"{where}:1",
+                "Write `# @package _global_` on its first line.",
+            )
         )
     hydra = tree.get("hydra") or {}
     for key in sorted(set(hydra) - HYDRA_KEYS if isinstance(hydra, dict) else {"hydra"}):
         problems.append(
-            Problem(f"hydra.{key}", "a recipe may set only hydra.mode and hydra.sweeper.params",
-                    f"{where}:{at.get(f'hydra.{key}', 1)}")
+            Problem(
+                f"hydra.{key}",
+                "a recipe may set only hydra.mode and hydra.sweeper.params",
+                f"{where}:{at.get(f'hydra.{key}', 1)}",
+            )
         )
     sweeper = hydra.get("sweeper") or {} if isinstance(hydra, dict) else {}
     for key in sorted(set(sweeper) - {"params"} if isinstance(sweeper, dict) else {"sweeper"}):
@@ -190,7 +197,10 @@ class EntryPointSource(ConfigSource):
         name = file.removesuffix(".yaml")
         tree = {"name": name} if group == "task" else {"name": name, "architecture": name, "init": "random"}
         return ConfigResult(
-            provider=self.provider, path="entrypoints://", config=OmegaConf.create(tree), header={"package": group}
+            provider=self.provider,
+            path="entrypoints://",
+            config=OmegaConf.create(tree),
+            header={"package": group},
         )
 
 
@@ -198,7 +208,7 @@ _folders: list[Path] = []
 
 
 class SearchPath(SearchPathPlugin):
-    """The folder of a recipe named by its path, then the user's ./recipes, then the shipped ones, then other packages."""
+    """The folder of a recipe named by its path, then the user's ./recipes, the shipped ones, and other packages."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in _folders:

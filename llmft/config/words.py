@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from llmft.config.secrets import HINT, is_secret
 from llmft.schema.problem import Problem, UserError
 
+
 def quoted(value: str) -> str:
     """`value` in Hydra's quotes."""
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"\\+$", lambda m: m.group() * 2, value)) + "'"
@@ -44,9 +45,9 @@ def as_hydra_reads(word: str) -> str:
     if "=" not in word:
         return word
     key, value = word.split("=", 1)
-    if re.fullmatch(r"[-+]?0\d+", value):
-        return f"{key}={quoted(value)}"
-    if _plain(word):
+    # Hydra makes the number 7 of 007, and takes a backslash before a sign for an escape.
+    literal = bool(re.fullmatch(r"[-+]?0\d+", value)) or ("\\" in value and value[0] not in "'\"[{")
+    if not literal and _plain(word):
         return word
     if value.startswith("[") and value.endswith("]"):
         inner = [as_hydra_reads(f"{key}={element}").split("=", 1)[1] for element in _elements(value)]

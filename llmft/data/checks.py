@@ -29,7 +29,9 @@ def input_keys(table: Table, roles: dict[str, Column]) -> list[str]:
 def empty_inputs(table: Table, roles: dict[str, Column]) -> list[int]:
     """Row numbers where a text that the task needs is empty."""
     texts = [table.columns[role] for role, spec in roles.items() if spec.kind == "text" and role in table.columns]
-    return [row for row, values in enumerate(zip(*texts, strict=True)) if any(v is None or not v.strip() for v in values)]
+    return [
+        row for row, values in enumerate(zip(*texts, strict=True)) if any(v is None or not v.strip() for v in values)
+    ]
 
 
 def missing_labels(table: Table, roles: dict[str, Column], split: str) -> list[Problem]:
@@ -87,8 +89,11 @@ def overlaps(keys: dict[str, list[str]], limit: float) -> tuple[list[str], list[
             text = f"{count} of the {len(keys[second])} rows of {second} are also in {first}"
             if count > limit * smaller:
                 problems.append(
-                    Problem(f"dataset.{second}", text,
-                            hint="Scores would flatter the model: take them out, or allow them with dataset.max_overlap=1.")
+                    Problem(
+                        f"dataset.{second}",
+                        text,
+                        hint="Scores would flatter the model: take them out, or allow them with dataset.max_overlap=1.",
+                    )
                 )
             else:
                 notes.append(text)

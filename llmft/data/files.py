@@ -23,7 +23,11 @@ def resolve(path: str, key: str) -> Path:
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            Problem(key, f"the Python package {name} is not installed", hint="`pip install llmft[demo]` brings it.")
+            Problem(
+                key,
+                f"the Python package {name} is not installed",
+                hint="`pip install llmft[demo]` brings it.",
+            )
         )
     return Path(spec.submodule_search_locations[0]) / rest
 

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import datasets
 import pyarrow
@@ -24,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 class HasRows(Protocol):
     """What the data need to know of a task."""
 
-    columns: dict[str, Column]
+    columns: ClassVar[dict[str, Column]]
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up rows by role."""
@@ -60,7 +60,10 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         if rows := checks.empty_inputs(table, task.columns):
             if not config.drop_empty:
                 found = [Problem(table.ids[row], f"has an empty text ({name})") for row in rows]
-                raise UserError([*listed(found), Problem("dataset.drop_empty", "set it to true to leave such rows out")], "the data")
+                raise UserError(
+                    [*listed(found), Problem("dataset.drop_empty", "set it to true to leave such rows out")],
+                    "the data",
+                )
             gone = set(rows)
             tables[name] = _take(table, [row for row in range(len(table)) if row not in gone])
             notes.append(f"{name}: {len(rows)} rows with an empty text were left out")
@@ -110,7 +113,10 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
 def _synthetic(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str]]:
     rows = {"train": config.max_rows or 256, "validation": 16, "test": 16}
     tables = {
-        name: Table(task.synthetic(count, seed=config.split.seed + index), [f"synthetic-{name}:{i}" for i in range(1, count + 1)])
+        name: Table(
+            task.synthetic(count, seed=config.split.seed + index),
+            [f"synthetic-{name}:{i}" for i in range(1, count + 1)],
+        )
         for index, (name, count) in enumerate(rows.items())
     }
     return tables, {}
@@ -118,13 +124,19 @@ def _synthetic(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], 
 
 def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column]) -> dict[str, Table]:
     """Take what has no file of its own from train."""
-    shares = {name: getattr(config.split, name) for name in SPLITS[1:] if name not in tables and getattr(config.split, name)}
+    shares = {
+        name: getattr(config.split, name) for name in SPLITS[1:] if name not in tables and getattr(config.split, name)
+    }
     if "train" not in tables or not shares:
         return tables
     train = tables["train"]
     labels = train.columns.get("label") if config.split.stratify else None
     parts = split(checks.input_keys(train, roles), labels, shares, config.split.seed)
-    empty = [Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}") for name, rows in parts.items() if not rows]
+    empty = [
+        Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}")
+        for name, rows in parts.items()
+        if not rows
+    ]
     if empty:
         raise UserError(empty, "the data")
     found = {**tables, **{name: _take(train, rows) for name, rows in parts.items()}}
@@ -136,9 +148,12 @@ def _sample(table: Table, rows: int, seed: int) -> Table:
 
 
 def _take(table: Table, rows: list[int]) -> Table:
-    return Table({name: [column[row] for row in rows] for name, column in table.columns.items()}, [table.ids[row] for row in rows])
+    return Table(
+        {name: [column[row] for row in rows] for name, column in table.columns.items()},
+        [table.ids[row] for row in rows],
+    )
 
 
 def _dataset(table: Table) -> datasets.Dataset:
-    columns = {"id": table.ids, **{name: values for name, values in table.columns.items()}}
+    columns = {"id": table.ids, **table.columns}
     return datasets.Dataset(pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()}))

@@ -71,7 +71,9 @@ def _read_sklearn(dataset: str, split: str) -> Table:
     load = getattr(sklearn.datasets, f"load_{dataset}", None)
     if load is None:
         known = sorted(n.removeprefix("load_") for n in dir(sklearn.datasets) if n.startswith("load_"))
-        raise UserError(Problem(f"dataset.{split}", f"scikit-learn carries no {dataset}", hint=f"They are {', '.join(known)}."))
+        raise UserError(
+            Problem(f"dataset.{split}", f"scikit-learn carries no {dataset}", hint=f"They are {', '.join(known)}.")
+        )
     bunch = load()
     columns = {name: bunch.data[:, i].tolist() for i, name in enumerate(map(str, bunch.feature_names))}
     names = getattr(bunch, "target_names", None)
@@ -90,10 +92,11 @@ def _read_hub(dataset: DatasetConfig, split: str, source: Files) -> Table:
         try:
             rows = datasets.load_dataset(dataset.path, dataset.subset, split=name, revision=dataset.revision)
         except (OSError, ValueError, RuntimeError) as error:
-            what = f"{dataset.path} ({name}) cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            what = f"{dataset.path} ({name}) cannot be read: {why}"
             hint = (
-                f"Without a network, fetch it elsewhere with `hf download --repo-type dataset {dataset.path} --local-dir DIR` "
-                "and read its files with dataset=parquet or dataset=csv."
+                "Where there is a network, `hf download --repo-type dataset "
+                f"{dataset.path} --local-dir DIR`; then read its files with dataset=parquet or dataset=csv."
             )
             raise UserError(Problem(key, what, hint=hint), "the data") from error
         columns = {}

@@ -1,5 +1,6 @@
 """From columns to roles: a Table of whatever the file has becomes rows of what the task asks for."""
 
+from collections import Counter
 from difflib import get_close_matches
 from typing import Any
 
@@ -31,9 +32,13 @@ def assign(table: Table, dataset: DatasetConfig, roles: dict[str, Column], split
             chosen = dataset.columns.get(role) or [c for c in table.columns if c not in taken.values()]
             names = [chosen] if isinstance(chosen, str) else chosen
             missing = [name for name in names if name not in table.columns]
-            problems += [_missing(f"dataset.columns.{role}", name, split, found, list(table.columns)) for name in missing]
+            problems += [
+                _missing(f"dataset.columns.{role}", name, split, found, list(table.columns)) for name in missing
+            ]
             if not missing:
-                columns[role] = [dict(zip(names, row, strict=True)) for row in zip(*(table.columns[n] for n in names), strict=True)]
+                columns[role] = [
+                    dict(zip(names, row, strict=True)) for row in zip(*(table.columns[n] for n in names), strict=True)
+                ]
             if not names:
                 problems.append(Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {found}"))
         elif (name := taken[role]) in table.columns:
@@ -57,25 +62,26 @@ def _missing(key: str, name: str, split: str, found: str, names: list[str]) -> P
 def _typed(values: list[Any], ids: list[str], role: str, name: str, spec: Column) -> list[Any]:
     """Values of one role: texts are strings, labels become strings and are all of one type."""
     if spec.kind == "text":
-        wrong = [(i, v) for i, v in enumerate(values) if not isinstance(v, str) and v is not None]
-        problems = [Problem(ids[i], f"{name} is {v!r}, not a text") for i, v in wrong]
-        if problems:
-            raise UserError(listed(problems), "the data")
+        wrong = [i for i, value in enumerate(values) if not isinstance(value, str) and value is not None]
+        what = "not a text"
+    else:
+        wrong = [i for i, value in enumerate(values) if not _missing_label(value) and _label(value) is None]
+        what = "not a class"
+    if wrong:
+        raise UserError(listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}") for i in wrong]), "the data")
+    if spec.kind == "text":
         return values
-    types: dict[type, int] = {}
-    for value in values:
-        if value is not None:
-            types[type(value)] = types.get(type(value), 0) + 1
-    labels = [_label(value) for value in values]
+    types = Counter(type(value) for value in values if not _missing_label(value))
     if len(types) > 1:
-        counts = " and ".join(f"{count} of type {t.__name__}" for t, count in sorted(types.items(), key=lambda x: -x[1]))
-        rare = min(types, key=lambda t: types[t])
+        rare = min(types, key=lambda kind: types[kind])
         row = next(i for i, value in enumerate(values) if type(value) is rare)
+        counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in types.most_common())
         raise UserError(Problem(ids[row], f"{name} is {values[row]!r}, unlike the others: {counts}"), "the data")
-    bad = [Problem(ids[i], f"{name} is {v!r}, not a class") for i, v in enumerate(labels) if v is None and values[i] is not None]
-    if bad:
-        raise UserError(listed(bad), "the data")
-    return labels
+    return [_label(value) for value in values]
+
+
+def _missing_label(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip()) or value != value  # NaN is not itself
 
 
 def _label(value: Any) -> str | None:

@@ -31,4 +31,7 @@ def listed(problems: list[Problem]) -> list[Problem]:
     """At most SHOWN problems, and a line that counts the others."""
     if len(problems) <= SHOWN:
         return problems
-    return [*problems[:SHOWN], Problem(problems[SHOWN].key.rpartition(":")[0], f"and {len(problems) - SHOWN} more like these")]
+    return [
+        *problems[:SHOWN],
+        Problem(problems[SHOWN].key.rpartition(":")[0], f"and {len(problems) - SHOWN} more like these"),
+    ]

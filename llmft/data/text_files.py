@@ -5,6 +5,7 @@ pandas, which reads for the `datasets` library, accepts short rows, makes nothin
 
 import codecs
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def read_csv(file: Path, name: str, encoding: str) -> Table:
 
 def _parse(text: str, name: str, delimiter: str, quoting: Any) -> tuple[Table, list[Problem]]:
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, quoting=quoting, strict=True)
     problems: list[Problem] = []
     rows: list[list[str]] = []
     header: list[str] = []
@@ -57,8 +58,11 @@ def _parse(text: str, name: str, delimiter: str, quoting: Any) -> tuple[Table, l
             elif row:  # an empty line is no row
                 less = "fewer" if len(row) < len(header) else "more"
                 problems.append(
-                    Problem(f"{name}:{line}", f"{len(row)} fields, {less} than the {len(header)} of the header",
-                            hint="Put a text with a separator in it into double quotes." if less == "more" else "")
+                    Problem(
+                        f"{name}:{line}",
+                        f"{len(row)} fields, {less} than the {len(header)} of the header",
+                        hint="Put a text with a separator in it into double quotes." if less == "more" else "",
+                    )
                 )
             line = reader.line_num + 1
     except csv.Error as error:
@@ -113,11 +117,20 @@ def decode(file: Path, name: str, encoding: str) -> str:
         start = getattr(error, "start", 0)
         line = data[:start].count(b"\n") + 1
         guess = _guess(data)
-        hint = f"It looks like {guess}: set dataset.encoding={guess}." if guess else "Set dataset.encoding to the file's own."
-        raise UserError(Problem(f"{name}:{line}", f"is not {encoding.removesuffix('-sig')}", hint=hint), "the data") from error
+        hint = (
+            f"It looks like {guess}: set dataset.encoding={guess}."
+            if guess
+            else "Set dataset.encoding to the file's own."
+        )
+        raise UserError(
+            Problem(f"{name}:{line}", f"is not {encoding.removesuffix('-sig')}", hint=hint), "the data"
+        ) from error
     if "\0" in text:
         guess = _guess(data) or "utf-16"
-        raise UserError(Problem(f"{name}:1", "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}."), "the data")
+        raise UserError(
+            Problem(f"{name}:1", "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}."),
+            "the data",
+        )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

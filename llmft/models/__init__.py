@@ -1,4 +1,4 @@
-"""From a name to a model ready to train. Importing this registers our own architectures with transformers' Auto classes."""
+"""From a name to a model ready to train. Importing this makes transformers' Auto classes know our own architectures."""
 
 from llmft.models import mlp
 

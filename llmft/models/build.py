@@ -69,7 +69,7 @@ def located(model: ModelConfig) -> str:
 
 
 def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfig:
-    """The configuration of random weights: the sizes of `path` or the architecture's defaults, then `config`, then `needed`."""
+    """The configuration of random weights: sizes of `path` or the architecture's own, then `config`, then `needed`."""
     for point in plugins("llmft.models").values():
         point.load()  # importing a plugin registers its architectures, as importing llmft.models does for ours
     if model.path:
@@ -84,7 +84,9 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
             known = list(transformers.CONFIG_MAPPING)
             nearest = get_close_matches(str(model.architecture), known, 1)
             hint = f"Did you mean {nearest[0]}?" if nearest else "See the model types of transformers, or mlp."
-            raise UserError(Problem("model.architecture", f"no architecture called {model.architecture}", hint=hint)) from error
+            raise UserError(
+                Problem("model.architecture", f"no architecture called {model.architecture}", hint=hint)
+            ) from error
     _check_sizes(config, model)
     sizes = {**config.to_dict(), **_canonical(config, model.config)}
     if model.path is None and "vocab_size" in needed:

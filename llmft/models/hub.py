@@ -18,8 +18,11 @@ def explained(model: ModelConfig) -> Iterator[None]:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         path = model.path or model.tokenizer or ""
         if "trust_remote_code" in str(error):
-            problem = Problem("model.path", f"{path} comes with Python code of its own",
-                              hint="If you have read it, set model.trust_remote_code=true.")
+            problem = Problem(
+                "model.path",
+                f"{path} comes with Python code of its own",
+                hint="If you have read it, set model.trust_remote_code=true.",
+            )
         elif Path(resolve(path, "model.path")).is_dir():
             problem = Problem("model.path", f"{path} is no whole model: {first}")
         else:

@@ -1,5 +1,6 @@
 """A multilayer perceptron for tables: number columns as they are, category columns embedded."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ class MLPForClassification(PreTrainedModel):
         self.layers = nn.Sequential(
             *(
                 part
-                for width, following in zip(sizes, sizes[1:], strict=False)
+                for width, following in pairwise(sizes)
                 for part in (nn.Linear(width, following), nn.ReLU(), nn.Dropout(config.dropout))
             )
         )

@@ -9,7 +9,13 @@ from llmft.models.build import located
 from llmft.models.hub import explained
 from llmft.schema.model import ModelConfig
 
-SPECIAL = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+SPECIAL = {
+    "unk_token": "[UNK]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
 
 
 def load(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:

@@ -25,5 +25,7 @@ def load_trained(run: Path, task: Any, device: str) -> tuple[PreTrainedModel, An
         )
         state = task.state.load(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(Problem(str(folder), f"cannot be loaded: {str(error).splitlines()[0]}", "command line")) from error
+        raise UserError(
+            Problem(str(folder), f"cannot be loaded: {str(error).splitlines()[0]}", "command line")
+        ) from error
     return model.to(device), state

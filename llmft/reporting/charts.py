@@ -21,7 +21,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers that cover a range: steps of 1, 2 or 5 times a power of ten."""
     span = (high - low) or abs(high) or 1.0
     rough = span / count
-    power = 10.0 ** len(str(int(rough))) / 10 if rough >= 1 else 10.0 ** -next(n for n in range(1, 20) if rough * 10**n >= 1)
+    power = (
+        10.0 ** len(str(int(rough))) / 10
+        if rough >= 1
+        else 10.0 ** -next(n for n in range(1, 20) if rough * 10**n >= 1)
+    )
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first = int(low // step)
     found = [round((first + i) * step, 10) for i in range(int(span / step) + 3)]
@@ -31,7 +35,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
     """An SVG element with axes; it scales to the width of the page. `title` is what a screen reader says."""
     points = [point for line in lines for point in line.points]
-    xs, ys = ticks(min(x for x, _ in points), max(x for x, _ in points)), ticks(min(y for _, y in points), max(y for _, y in points))
+    xs, ys = (
+        ticks(min(x for x, _ in points), max(x for x, _ in points)),
+        ticks(min(y for _, y in points), max(y for _, y in points)),
+    )
     x0, x1 = min(x for x, _ in points), max(max(x for x, _ in points), min(x for x, _ in points) + 1e-9)
     y0, y1 = ys[0], ys[-1]
 
@@ -52,7 +59,9 @@ def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
         path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in line.points))
         parts.append(f'<polyline class="{line.style}" points="{path}"/>')
         if len(line.points) <= 40:
-            dots = "".join(f'<circle class="{line.style}" cx="{x}" cy="{y}" r="3"/>' for x, y in (at(*p) for p in line.points))
+            dots = "".join(
+                f'<circle class="{line.style}" cx="{x}" cy="{y}" r="3"/>' for x, y in (at(*p) for p in line.points)
+            )
             parts.append(dots)
     parts.append("</svg>")
     legend = "".join(f'<span class="{line.style}">{escape(line.name)}</span>' for line in lines)

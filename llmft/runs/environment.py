@@ -4,11 +4,23 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-PACKAGES = ("llmft", "torch", "transformers", "datasets", "accelerate", "evaluate", "tokenizers", "hydra-core", "numpy", "scikit-learn")
+PACKAGES = (
+    "llmft",
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "evaluate",
+    "tokenizers",
+    "hydra-core",
+    "numpy",
+    "scikit-learn",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -36,8 +48,12 @@ def _version(name: str) -> str | None:
 def _git() -> dict[str, Any] | None:
     """The commit of the working directory, and whether files differ from it; None outside a repository."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True).stdout
-        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True).stdout
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        ).stdout
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit.strip(), "dirty": bool(status.strip())}
@@ -45,8 +61,11 @@ def _git() -> dict[str, Any] | None:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            return next((line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")), platform.machine())
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as stream:
+            return next(
+                (line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")),
+                platform.machine(),
+            )
     except OSError:
         return platform.processor() or platform.machine()
 

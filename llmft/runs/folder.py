@@ -21,7 +21,7 @@ ROOT = Path("outputs")
 
 
 def as_recipe(config: Config) -> str:
-    """The checked configuration as YAML that is a recipe itself: `llmft finetune RUN/config.yaml` does the run again."""
+    """The checked configuration as a recipe: `llmft finetune RUN/config.yaml` does the run again."""
     tree = config.model_dump(mode="json")
     tree["run"]["dir"] = None  # the folder that this file lies in
     return "# @package _global_\n" + yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)

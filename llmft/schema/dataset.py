@@ -35,7 +35,7 @@ class DatasetConfig(Section):
     """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json."""
 
     path: str | None = None
-    """For `format: hub`: the id on the hub. Else a folder that the files below are relative to, or `package:NAME/FOLDER`."""
+    """For `format: hub` the id on the hub; else a folder that the files are relative to, or `package:NAME/FOLDER`."""
 
     subset: str | None = None
     """For `format: hub`: the configuration of the dataset."""
@@ -55,7 +55,7 @@ class DatasetConfig(Section):
     encoding: str = "utf-8"
     """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
 
-    columns: dict[str, str | list[str]] = {}
+    columns: dict[str, str | list[str]] = Field(default_factory=dict)
     """Which column plays which role, `ROLE: COLUMN`. Unset roles take the column of the same name."""
 
     split: SplitConfig = SplitConfig()

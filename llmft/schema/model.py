@@ -17,16 +17,16 @@ class ModelConfig(Section):
     """A folder, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed Python package."""
 
     architecture: str | None = None
-    """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours (`mlp`). Needed without a path."""
+    """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours (`mlp`)."""
 
     init: Literal["pretrained", "random"] = "pretrained"
     """Where the first weights come from. `random` keeps the architecture and the tokenizer of `path`."""
 
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 
     tokenizer: str | None = None
-    """A folder or hub id with a tokenizer. Unset: the one at `path`; without a path, one is trained on the training texts."""
+    """A folder or hub id with a tokenizer. Unset: the one at `path`, or one trained on the training texts."""
 
     vocab_size: int = Field(default=8000, ge=16)
     """Entries of a tokenizer that is trained here."""

@@ -1,5 +1,7 @@
 """What every section of a configuration has in common. The vocabulary imports nothing else of llmft."""
 
+from typing import Any, get_args
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -7,5 +9,15 @@ class Section(BaseModel):
     """A frozen table of known keys; the text under each key is its documentation, here and in docs/config.md."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=False, protected_namespaces=(), allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=False,
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field of this type holds, or None for a plain value."""
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)

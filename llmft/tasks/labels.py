@@ -15,12 +15,17 @@ def learn(labels: Sequence[str], declared: list[str] | None = None) -> list[str]
     """The classes of the training rows: `declared`, or all that occur, numbers by value and words by alphabet.
 
     Raises:
-        UserError: for fewer than two classes.
+        UserError: for fewer than two classes, and for numbers mixed with words unless they are declared.
     """
     found = sorted(set(labels), key=lambda name: (not _is_number(name), float(name) if _is_number(name) else 0.0, name))
     if len(found) < 2 and not declared:
         what = f"train has one label only, {found[0]!r}" if found else "train has no label"
         raise UserError(Problem("dataset.columns.label", f"{what}; a classifier needs two"), "the data")
+    words = [name for name in found if not _is_number(name)]
+    if not declared and words and len(words) < len(found):
+        both = f"{', '.join(found[:3])}, ... and {', '.join(words[:3])}"
+        hint = f"If all are classes, list them: task.labels=[{','.join(found[:6])}{',...' if len(found) > 6 else ''}]."
+        raise UserError(Problem("dataset.columns.label", f"mixes numbers and words: {both}", hint=hint), "the data")
     return declared or found
 
 
@@ -30,7 +35,11 @@ def _is_number(name: str) -> bool:
 
 def needed(labels: list[str]) -> dict[str, Any]:
     """What the model's configuration must say about the classes."""
-    return {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {n: i for i, n in enumerate(labels)},
+    }
 
 
 def check(rows: Dataset, labels: list[str], split: str) -> list[Problem]:
@@ -45,7 +54,10 @@ def decode(outputs: Sequence[numpy.ndarray], labels: list[str]) -> list[Answer]:
     shares = powers / powers.sum(axis=1, keepdims=True)
     best = logits.argmax(axis=1)
     return [
-        {"answer": labels[winner], "scores": {name: float(score) for name, score in zip(labels, row, strict=True)}}
+        {
+            "answer": labels[winner],
+            "scores": {name: float(score) for name, score in zip(labels, row, strict=True)},
+        }
         for winner, row in zip(best, shares, strict=True)
     ]
 

@@ -68,7 +68,7 @@ class Task(ABC, Generic[S]):
         """What makes a batch of features."""
 
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
-        """The outputs of a batch, one a feature, and the mean loss where the batch has labels. Default: a forward pass."""
+        """The outputs of a batch, one a feature, and the mean loss where there are labels. Default: a forward pass."""
         output = model(**batch)
         return output.logits.float().cpu().numpy(), None if output.loss is None else output.loss.item()
 

@@ -48,7 +48,11 @@ class TextClassification(Task[TextState]):
     """Is a review positive, which topic has a question, does one sentence follow from another?"""
 
     config = schema.TextClassification
-    columns: ClassVar = {"text": Column("text"), "text_pair": Column("text", required=False), "label": Column("label")}
+    columns: ClassVar = {
+        "text": Column("text"),
+        "text_pair": Column("text", required=False),
+        "label": Column("label"),
+    }
     head = "AutoModelForSequenceClassification"
     state = TextState
 

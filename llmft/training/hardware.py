@@ -1,7 +1,6 @@
 """What the machine can do: the device, the numbers that it is fast in, and the reason, in a line to print."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -47,7 +46,7 @@ def detect(config: HardwareConfig) -> Hardware:
     if device == "cuda":
         native = torch.cuda.get_device_capability() >= (8, 0)
         return Hardware(device, "bf16" if native else "fp32", f"this GPU has {'' if native else 'no '}bfloat16")
-    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     found = [name for name in ("amx_bf16", "avx512_bf16", "bf16") if capabilities.get(name)]
     if found:
         return Hardware(device, "bf16", f"this processor has {found[0]}")

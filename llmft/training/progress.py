@@ -31,7 +31,12 @@ class Progress(TrainerCallback):
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any],
+        **_: Any,
     ) -> None:
         facts: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
         if "learning_rate" in logs:
@@ -64,7 +69,11 @@ class Progress(TrainerCallback):
 
     def _show_scores(self, state: TrainerState, scores: dict[str, Any]) -> None:
         value = scores.get(self.metric)
-        shown = [f"{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)) if scores.get(name) is not None]
+        shown = [
+            f"{name} {scores[name]:.4f}"
+            for name in dict.fromkeys(("loss", self.metric))
+            if scores.get(name) is not None
+        ]
         if value is not None:
             from llmft.schema.metric import METRICS
 

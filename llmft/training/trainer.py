@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 from torch.utils.data import Dataset, Sampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerControl
 
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
@@ -53,12 +53,16 @@ class Trainer(transformers.Trainer):
         """Score the validation split, log its numbers as `eval_NAME`, and tell the callbacks."""
         start = time.perf_counter()
         scores, _prediction = evaluate(
-            self.task, self.task_state, self.model, self.splits["validation"], self.config.trainer.eval_batch_size
+            self.task,
+            self.task_state,
+            self.model,
+            self.splits["validation"],
+            self.config.trainer.eval_batch_size,
         )
         numbers = {f"eval_{name}": value for name, value in scores.items() if isinstance(value, int | float)}
         self.clock.evaluating += time.perf_counter() - start
         self.log(dict(numbers))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, numbers)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, numbers)
         return numbers
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:

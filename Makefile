@@ -1,0 +1,50 @@
+# `make demo` and `make test` work in a fresh clone on Debian with git, make and Python 3.11 with venv.
+PYTHON ?= python3
+BIN := .venv/bin
+RECIPES := $(basename $(notdir $(wildcard recipes/*.yaml)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format smoke wheel docs bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# --no-compile: Python compiles what is imported on its first use; compiling all of torch up front takes half a minute.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+
+demo: .venv/installed  ## the main job: install, fine-tune a small BERT on reviews, print its accuracy
+	$(BIN)/llmft finetune +recipe=bert_textcls
+
+test: .venv/installed  ## all tests but the slow ones, offline
+	$(BIN)/pytest -n 2
+
+test-slow: .venv/installed  ## the tests that train for minutes
+	$(BIN)/pytest -m slow
+
+lint: .venv/installed  ## style, types, and generated pages that are out of date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m llmft.config.docs --check
+
+format: .venv/installed  ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+smoke: .venv/installed  ## every recipe on a tiny model and synthetic rows
+	@set -e; for recipe in $(RECIPES); do $(BIN)/llmft finetune +recipe=$$recipe smoke=true; done
+
+wheel: .venv/installed  ## dist/*.whl
+	$(BIN)/python -m hatchling build -t wheel
+
+docs: .venv/installed  ## docs/config.md and docs/config.schema.json, from the vocabulary
+	$(BIN)/python -m llmft.config.docs
+
+bench: .venv/installed  ## the training loop beside a bare one
+	$(BIN)/python benchmarks/loop.py
+
+clean:  ## remove what was built; .venv and outputs stay
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,112 @@
+"""Which value wins, which recipes there are, and how long it takes to say so."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmft.config.folders import recipes, shipped
+from llmft.config.load import load
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize("recipe", recipes())
+@pytest.mark.parametrize("smoke", ["false", "true"])
+def test_every_recipe_composes(recipe: str, smoke: str) -> None:
+    config = load("finetune", [f"+recipe={recipe}", f"smoke={smoke}"])
+    assert config.name == recipe
+
+
+@pytest.mark.parametrize("group", ["task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware"])
+def test_every_option_composes(group: str, here: Path) -> None:
+    for file in sorted((shipped("configs") / group).glob("*.yaml")):
+        words = [f"{group}={file.stem}", "dataset.train=x.csv"]
+        config = load("finetune", words + (["dataset.path=x"] if file.stem == "hub" else []))
+        for key, value in yaml.safe_load(file.read_text()).items():
+            assert key == "train" or getattr(getattr(config, group), key) == pytest.approx(value)
+        assert file.read_text().startswith(f"# {group}={file.stem}: "), "the first line says how to call it"
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_every_recipe_says_how_to_call_it_and_what_it_promises(recipe: str) -> None:
+    text = (shipped("recipes") / f"{recipe}.yaml").read_text()
+    assert f"#   llmft finetune +recipe={recipe}" in text
+    assert load("finetune", [f"+recipe={recipe}"]).expect is not None
+
+
+def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_groups() -> None:
+    assert load("finetune", []).optimizer.lr == 5e-5
+    assert load("finetune", ["+recipe=bert_textcls"]).optimizer.lr == 1e-4
+    assert load("finetune", ["+recipe=bert_textcls", "optimizer.lr=3e-5"]).optimizer.lr == 3e-5
+    assert load("finetune", ["+recipe=bert_textcls", "model=roberta"]).model.name == "roberta"
+
+
+def test_my_recipe_comes_before_the_shipped_one_and_can_extend_it(write: Callable[[str, str], Path]) -> None:
+    write("recipes/我的.yaml", "# @package _global_\ndefaults: [bert_textcls, _self_]\nname: 我的\nseed: 5\n")
+    config = load("finetune", ["+recipe=我的"])
+    assert (config.name, config.seed, config.optimizer.lr) == ("我的", 5, 1e-4)
+    write("recipes/bert_textcls.yaml", "# @package _global_\nname: other\n")
+    assert load("finetune", ["+recipe=bert_textcls"]).name == "other"
+
+
+def test_a_recipe_can_be_named_by_its_path(write: Callable[[str, str], Path]) -> None:
+    write("elsewhere/x.yaml", "# @package _global_\nname: x\n")
+    assert load("finetune", ["elsewhere/x.yaml", "seed=3"]).name == "x"
+
+
+def test_what_is_printed_is_a_recipe_that_says_the_same(llmft: Run, write: Callable[[str, str], Path]) -> None:
+    _, out, _ = llmft("finetune", "+recipe=bert_textcls", "dataset.train=评论.csv", "--cfg", "job")
+    write("again.yaml", "# @package _global_\n" + out)
+    assert load("finetune", ["again.yaml"]) == load("finetune", ["+recipe=bert_textcls", "dataset.train=评论.csv"])
+
+
+def test_smoke_makes_it_small_and_the_command_line_wins() -> None:
+    small = load("finetune", ["+recipe=bert_textcls", "smoke=true"])
+    assert (small.dataset.format, small.model.path, small.model.init) == ("synthetic", None, "random")
+    assert (small.model.architecture, small.trainer.max_steps) == ("bert", 8)
+    kept = load(
+        "finetune",
+        ["+recipe=bert_textcls", "smoke=true", "trainer.max_steps=3", "dataset.train=x.csv", "model.path=m"],
+    )
+    assert (kept.trainer.max_steps, kept.dataset.train, kept.model.path) == (3, "x.csv", "m")
+    assert load("finetune", ["model=distilbert", "smoke=true"]).model.architecture == "distilbert"
+
+
+IMPORTS = """
+import sys
+from llmft.cli import main
+code = main({words})
+sys.exit(code or len({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))
+"""
+COMMANDS = {
+    "--help": (["--help"], 0.35),
+    "finetune --help": (["finetune", "--help"], 0.35),
+    "--cfg job": (["finetune", "+recipe=bert_textcls", "--cfg", "job"], 0.6),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_words_alone_import_no_torch(name: str) -> None:
+    subprocess.run(
+        [sys.executable, "-c", IMPORTS.format(words=COMMANDS[name][0])], check=True, stdout=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_words_alone_are_quick(name: str) -> None:
+    """Processor time of the fastest of ten whole processes: what the machine does besides is not counted."""
+    words, limit = COMMANDS[name]
+    seconds = []
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-m", "llmft", *words], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        assert status == 0
+        seconds.append(used.ru_utime + used.ru_stime)
+        if min(seconds) < limit:
+            return
+    pytest.fail(f"llmft {name} took {min(seconds):.2f} s at best; the limit is {limit} s")

@@ -1,0 +1,116 @@
+"""What a mistake looks like: every problem at once, with its place and the nearest right name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+
+MINE = """# @package _global_
+defaults:
+  - bert_textcls
+
+trainer:
+  batch_size: 8
+  epochs: many
+"""
+
+
+def test_the_example_of_the_readme(llmft: Run, write: Callable[[str, str], Path]) -> None:
+    write("recipes/mine.yaml", MINE)
+    code, out, err = llmft("finetune", "+recipe=mine", "optimizer.lrr=1")
+    assert code == 2
+    assert out == ""
+    assert err == (
+        "error: 2 problems in this configuration\n"
+        "  optimizer.lrr   no such key (command line). Did you mean optimizer.lr?\n"
+        "  trainer.epochs  'many' is not a number (recipes/mine.yaml:7)\n"
+    )
+
+
+CASES = [
+    ("model=minilmm", "model=minilmm  no such model (command line). Did you mean minilm?"),
+    ("+recipe=bert_textcl", "no such recipe (command line). Did you mean bert_textcls?"),
+    ("recipe=bert_textcls", "wants a plus sign (command line). Write +recipe=bert_textcls."),
+    ("trainer.lr=1", "trainer.lr  no such key (command line). Did you mean optimizer.lr?"),
+    ("optimizer.lr=-1", "optimizer.lr  -1 is not above 0 (command line)"),
+    ("trainer.batch_size=2.5", "trainer.batch_size  2.5 is not a whole number (command line)"),
+    ("optimizer.name=adam", "'adam' is not one of 'adamw' or 'sgd' (command line)"),
+    ("trainer.eval_every=often", "'often' is not 'epoch' or a whole number (command line)"),
+    ("trainer.eval_every=0", "trainer.eval_every  0 is not at least 1 (command line)"),
+    ("dataset.name=false", "False is not a text (command line). Put it into quotes"),
+    ("seed=-1", "seed  -1 is not at least 0 (command line)"),
+    ("name=../out", "'../out' is not a name"),
+    ("name=.hidden", "'.hidden' is not a name"),
+    ("name=a/b", "'a/b' is not a name"),
+    ("dataset=csv", "dataset.train  must be given"),
+    ("dataset=hub", "dataset.path  must be given"),
+    ("dataset.split={validation:0.5,test:0.5}", "dataset.split  leaves no rows for training"),
+    (
+        "model=random model.init=pretrained",
+        "model.init  weights of an architecture alone are random (command line)",
+    ),
+    ("trainer.save_every=5", "trainer.save_every  5 is no multiple of trainer.eval_every=epoch"),
+    ("trainer.eval_every=4 trainer.save_every=6", "6 is no multiple of trainer.eval_every=4"),
+    ("trainer.metric_for_best=accuracyy", "no metric called accuracyy"),
+    ("scheduler.warmup_steps=3", "scheduler.warmup_steps  and scheduler.warmup_ratio are both given"),
+    ("dataset.encoding=utf-9", "dataset.encoding  no encoding called utf-9 (command line)"),
+    ("hydra.run.dir=x", "hydra.run.dir  is Hydra's own"),
+    ("task.name=nonsense", "no task called nonsense"),
+    ("model=minilm,random", "model=minilm,random  names several options; a run takes one (command line)"),
+    ("trainer=3", "trainer  takes the name of one option"),
+    ("--verbose", "--verbose  no such flag (command line)"),
+    ("--cfg all", "--cfg all  shows no such part"),
+    ("missing.yaml", "missing.yaml  no such file (command line)"),
+    ("model.config=3", "model.config  3 is not a table (command line)"),
+]
+
+
+@pytest.mark.parametrize(("words", "text"), CASES)
+def test_a_mistake_is_explained(llmft: Run, words: str, text: str) -> None:
+    code, out, err = llmft("finetune", *words.split(" "))
+    assert (code, out) == (2, "")
+    assert text in err
+    assert "Traceback" not in err
+
+
+def test_all_problems_come_at_once(llmft: Run) -> None:
+    code, _, err = llmft(
+        "finetune", "model=nope", "trainer.epochs=x", "optimizer.lrr=3", "name=a/b", "task.max_lenght=4"
+    )
+    assert code == 2
+    assert "5 problems" in err
+
+
+def test_nothing_is_written_for_a_mistake(llmft: Run, here: Path) -> None:
+    llmft("finetune", "+recipe=bert_textcls", "optimizer.lrr=3")
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["finetun"], ["train"]])
+def test_an_unknown_command_names_the_nearest(llmft: Run, words: list[str]) -> None:
+    code, _, err = llmft(*words)
+    assert code == 2
+    assert "finetune" in err
+
+
+BROKEN = [
+    ("a: [1", "is no YAML"),
+    ("# @package _global_\n- a\n", "holds no `key: value` lines"),
+    (b"# @package _global_\nname: \xff\xfe\n", "is not UTF-8 text"),
+    ("# @package _global_\nname: " + "x" * 300_000, "is larger than 256 kB"),
+    (
+        "# @package _global_\na: &a [1,1]\nb: &b [" + ",".join(["*a"] * 9) + "]\nc: [" + ",".join(["*b"] * 60) + "]\n",
+        "repeats itself by 69 aliases",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "what"), BROKEN)
+def test_a_broken_recipe_is_named(llmft: Run, write: Callable[[str, str], Path], text: str, what: str) -> None:
+    write("recipes/broken.yaml", text)
+    code, _, err = llmft("finetune", "+recipe=broken")
+    assert code == 2
+    assert "recipes/broken.yaml" in err
+    assert what in err

@@ -1,0 +1,60 @@
+"""Every test is offline, in a folder of its own, and on one thread: two workers share two cores."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def shared() -> Callable[[str], Path]:
+    """A folder of real data beside the checkout; the test is skipped where it is absent."""
+
+    def folder(name: str) -> Path:
+        if not (SHARED / name).is_dir():
+            pytest.skip(f"no {name} in shared/data")
+        return SHARED / name
+
+    return folder
+
+
+@pytest.fixture
+def write(here: Path) -> Callable[[str, str], Path]:
+    """Write a file below the working directory."""
+
+    def file(name: str, text: str | bytes) -> Path:
+        path = here / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return file
+
+
+@pytest.fixture
+def llmft(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process: (exit code, what it printed, what it said in error)."""
+    from llmft.cli import main
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

@@ -1,0 +1,214 @@
+"""From files to checked splits: every fault of the data is said before a model is loaded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from llmft.data.load import load
+from llmft.schema.column import Column
+from llmft.schema.dataset import DatasetConfig
+from llmft.schema.problem import UserError
+
+Write = Callable[..., Path]
+
+
+class Texts:
+    """A task as the data see it."""
+
+    columns = {"text": Column("text"), "text_pair": Column("text", required=False), "label": Column("label")}
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        return {"text": [f"t{seed}-{i}" for i in range(rows)], "label": ["a", "b"] * (rows // 2)}
+
+
+def csv(rows: list[tuple[str, ...]], header: str = "text,label") -> str:
+    return "\n".join([header, *(",".join(row) for row in rows)]) + "\n"
+
+
+ROWS = [(f"text {i}", str(i % 2)) for i in range(40)]
+
+
+def of(**keys: Any) -> DatasetConfig:
+    return DatasetConfig.model_validate({"format": "csv", **keys})
+
+
+def test_what_has_no_file_is_taken_from_train(write: Write) -> None:
+    write("a.csv", csv(ROWS))
+    data = load(of(train="a.csv"), Texts())
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 32, "validation": 4, "test": 4}
+    assert all(rows["label"][:].count("0") == len(rows) / 2 for rows in data.splits.values()), "stratified"
+    assert sorted(id for rows in data.splits.values() for id in rows["id"]) == sorted(f"a.csv:{i}" for i in range(1, 41))
+    again = load(of(train="a.csv"), Texts())
+    other = load(of(train="a.csv", split={"seed": 1}), Texts())
+    assert [again[name]["id"][:] == data[name]["id"][:] for name in data.splits] == [True] * 3
+    assert other["test"]["id"][:] != data["test"]["id"][:]
+
+
+def test_a_share_of_zero_makes_no_split(write: Write) -> None:
+    write("a.csv", csv(ROWS))
+    assert list(load(of(train="a.csv", split={"validation": 0, "test": 0}), Texts()).splits) == ["train"]
+
+
+def test_equal_inputs_stay_on_one_side(write: Write) -> None:
+    write("a.csv", csv([(f"Same  {i // 4}" if i % 2 else f"same {i // 4}", "01"[i % 8 > 3]) for i in range(80)]))
+    data = load(of(train="a.csv", split={"validation": 0.2, "test": 0.2}), Texts())
+    seen = [{text.casefold().replace("  ", " ") for text in rows["text"]} for rows in data.splits.values()]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+
+
+def test_files_folders_patterns_and_lists(write: Write) -> None:
+    for name in ("d/a.csv", "d/b.csv", "d/e/a.csv"):
+        write(name, csv([(name, "x"), (name + "!", "y")]))
+    write("d/notes.txt", "no data")
+    none = {"validation": 0, "test": 0}
+    for train, ids in {
+        "d": ["a.csv:1", "a.csv:2", "b.csv:1", "b.csv:2"],
+        "d/*.csv": ["a.csv:1", "a.csv:2", "b.csv:1", "b.csv:2"],
+        "d/**/a.csv": ["d/a.csv:1", "d/a.csv:2", "e/a.csv:1", "e/a.csv:2"],
+    }.items():
+        assert load(of(train=train, split=none), Texts())["train"]["id"][:] == ids
+    assert len(load(of(train=["d/a.csv", "d/e"], split=none), Texts())["train"]) == 4
+
+
+def test_max_rows_is_of_each_split_and_seeded(write: Write) -> None:
+    write("a.csv", csv(ROWS))
+    data = load(of(train="a.csv", max_rows=4), Texts())
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 4, "validation": 4, "test": 4}
+    assert data["train"]["id"][:] == load(of(train="a.csv", max_rows=4), Texts())["train"]["id"][:]
+
+
+def test_roles_map_to_columns_in_any_script(write: Write) -> None:
+    write("a.csv", csv(ROWS, "文本,标签"))
+    assert load(of(train="a.csv", columns={"text": "文本", "label": "标签"}), Texts())["train"].column_names == ["id", "text", "label"]
+
+
+def test_parquet_and_json_are_read(write: Write, here: Path) -> None:
+    table = {"text": [f"t{i}" for i in range(40)], "label": [i % 2 for i in range(40)]}
+    pyarrow.parquet.write_table(pyarrow.table(table), here / "a.parquet")
+    write("a.jsonl", "".join(f'{{"text": "t{i}", "label": {str(bool(i % 2)).lower()}}}\n' for i in range(40)))
+    assert set(load(of(format="parquet", train="a.parquet"), Texts())["train"]["label"]) == {"0", "1"}
+    assert set(load(of(format="json", train="a.jsonl"), Texts())["train"]["label"]) == {"True", "False"}
+
+
+def test_sets_of_scikit_learn_are_read() -> None:
+    class Table:
+        columns = {"features": Column("features"), "label": Column("label")}
+
+        def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+            raise NotImplementedError
+
+    data = load(of(format="sklearn", train="breast_cancer", columns={"label": "target"}), Table())
+    assert sum(len(rows) for rows in data.splits.values()) == 569
+    assert set(data["train"]["label"]) == {"benign", "malignant"}
+    assert len(data["train"][0]["features"]) == 30
+
+
+def files(write: Write, **texts: str) -> dict[str, str]:
+    for name, text in texts.items():
+        write(f"{name}.csv", text)
+    return {name: f"{name}.csv" for name in texts}
+
+
+TWO = [("good day", "1"), ("bad day", "0")]
+NO_SHARES = {"validation": 0, "test": 0}
+FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
+    "no such file": ({"train": "nope.csv"}, {}, "dataset.train  no such file: nope.csv"),
+    "empty file": ({}, {"train": ""}, "dataset.train  has 0 rows"),
+    "header only": ({}, {"train": "text,label\n"}, "dataset.train  has 0 rows"),
+    "empty test": ({}, {"train": csv(ROWS), "test": "text,label\n"}, "dataset.test  has 0 rows"),
+    "missing column": ({}, {"train": csv(TWO, "txt,label")}, "train has no column 'text'; it has txt, label. Did you mean dataset.columns.text=txt?"),
+    "wrong role": ({"columns": {"tokens": "a"}}, {"train": csv(TWO)}, "dataset.columns.tokens  the task has no such role. Its roles are text, text_pair, label."),
+    "missing pair": ({"columns": {"text_pair": "b"}}, {"train": csv(TWO)}, "train has no column 'b'"),
+    "missing label": ({}, {"train": csv([*TWO, ("x", "")])}, "train.csv:3  has no label (train)"),
+    "empty text": ({}, {"train": csv([*TWO, ("  ", "1")])}, "has an empty text (train)"),
+    "short row": ({}, {"train": csv([*TWO, ("x",)])}, "train.csv:4  1 fields, fewer than the 2 of the header"),
+    "same file": ({"train": "train.csv", "test": "train.csv"}, {"train": csv(TWO)}, "holds the same bytes"),
+    "same bytes": ({}, {"train": csv(TWO), "test": csv(TWO)}, "dataset.test  test.csv holds the same bytes as train.csv of train"),
+    "leak": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("text 4", "0"), ("new", "1")])}, "2 of the 3 rows of test are also in train"),
+    "one row": ({}, {"train": csv(TWO[:1])}, "dataset.split.validation  leaves validation without rows: train has 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_data_is_named(name: str, write: Write) -> None:
+    keys, texts, what = FAULTS[name]
+    with pytest.raises(UserError) as error:
+        load(of(**files(write, **texts) | keys), Texts())
+    assert what in str(error.value)
+
+
+JSON_FAULTS = {
+    "a number for a text": ('{"text": 1, "label": "a"}\n{"text": "b", "label": "b"}\n', "a.jsonl:1  text is 1, not a text"),
+    "two kinds of label": (
+        '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n{"text": "c", "label": "1"}\n',
+        "a.jsonl:3  label is '1', unlike the others: 2 of type int and 1 of type str",
+    ),
+    "no class": ('{"text": "a", "label": 1.5}\n', "a.jsonl:1  label is 1.5, not a class"),
+    "a missing key": ('{"text": "a", "label": 1}\n{"label": 0}\n', "a.jsonl:2           has an empty text"),
+}
+
+
+@pytest.mark.parametrize("name", JSON_FAULTS)
+def test_a_fault_of_json_rows_is_named(name: str, write: Write) -> None:
+    text, what = JSON_FAULTS[name]
+    write("a.jsonl", text.replace("None", "null"))
+    with pytest.raises(UserError) as error:
+        load(of(format="json", train="a.jsonl"), Texts())
+    assert what in str(error.value)
+
+
+def test_a_truncated_parquet_file_is_named(write: Write, here: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"] * 1000}), here / "a.parquet")
+    write("b.parquet", (here / "a.parquet").read_bytes()[:200])
+    with pytest.raises(UserError, match="b.parquet  is no whole parquet file"):
+        load(of(format="parquet", train="b.parquet"), Texts())
+
+
+def test_problems_of_all_files_come_at_once(write: Write) -> None:
+    write("a.csv", "text,label\nx\n")
+    write("b.csv", "text,label\na,b,c\n")
+    with pytest.raises(UserError) as error:
+        load(of(train="a.csv", test="b.csv"), Texts())
+    assert [problem.key for problem in error.value.problems] == ["a.csv:2", "b.csv:2"]
+
+
+def test_small_overlap_repeats_and_contradictions_are_notes(write: Write) -> None:
+    train = [(f"text {i}", str(i % 2)) for i in range(300)]
+    write("train.csv", csv([*train, ("Text 5", "1"), ("text 7", "0")]))
+    write("test.csv", csv([*((f"new {i}", "1") for i in range(199)), ("TEXT 9", "1")]))
+    data = load(of(train="train.csv", test="test.csv", split=NO_SHARES), Texts())
+    assert data.notes == [
+        "train: 2 of 302 rows repeat an earlier input",
+        "train: 1 inputs have more than one label",
+        "1 of the 200 rows of test are also in train",
+    ]
+
+
+def test_overlap_can_be_allowed_and_empty_rows_dropped(write: Write) -> None:
+    keys = files(write, train=csv([*ROWS, (" ", "1")]), test=csv([("text 1", "1"), ("", "0")]))
+    data = load(of(**keys, split=NO_SHARES, max_overlap=1, drop_empty=True), Texts())
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 40, "test": 1}
+    assert "train: 1 rows with an empty text were left out" in data.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "note"),
+    [
+        ("sst2", {"train": "train.csv", "validation": "dev.csv", "test": "test.csv"}, "2 of the 1821 rows of test are also in train"),
+        ("chnsenticorp", {"train": "train.tsv", "test": "test.tsv", "columns": {"text": "text_a"}, "max_overlap": 1}, "rows of test are also in train"),
+    ],
+)  # fmt: skip
+def test_real_files(name: str, keys: dict[str, Any], note: str, shared: Callable[[str], Path]) -> None:
+    data = load(of(path=str(shared(name)), **keys), Texts())
+    assert any(note in line for line in data.notes)
+    assert len(data["train"]) in (6920, 6300)
+
+
+def test_the_real_chinese_set_leaks_and_that_is_an_error(shared: Callable[[str], Path]) -> None:
+    keys = {"train": "train.tsv", "test": "test.tsv", "columns": {"text": "text_a"}}
+    with pytest.raises(UserError, match="rows of test are also in train"):
+        load(of(path=str(shared("chnsenticorp")), **keys), Texts())

@@ -1,0 +1,96 @@
+"""CSV, TSV and JSON as they are, and what is said of files that are broken."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmft.data.table import Table
+from llmft.data.text_files import read_csv, read_json
+from llmft.schema.problem import UserError
+
+Write = Callable[..., Path]
+
+READS = [
+    ("a.csv", "text,label\nhi,1\n", {"text": ["hi"], "label": ["1"]}),
+    ("a.csv", "text,label\n001,NA\nnull,None\n", {"text": ["001", "null"], "label": ["NA", "None"]}),
+    ("a.csv", 'text,label\n"a, ""b""\nc",1\n', {"text": ['a, "b"\nc'], "label": ["1"]}),
+    ("a.csv", "\ufefftext,label\r\nhi,1\r\n", {"text": ["hi"], "label": ["1"]}),
+    ("a.csv", "text;label\n1,5;a\n", {"text": ["1,5"], "label": ["a"]}),
+    ("a.csv", "text\tlabel\na,b\tc\n", {"text": ["a,b"], "label": ["c"]}),
+    ("a.csv", "文本,标签\n很好\u3000,好评\n\n", {"文本": ["很好\u3000"], "标签": ["好评"]}),
+    ("a.csv", "text,label\na\u2028b,1\n", {"text": ["a\u2028b"], "label": ["1"]}),
+    ("a.tsv", 'label\ttext\n1\t"quoted" start\n', {"label": ["1"], "text": ['"quoted" start']}),
+    ("a.tsv", 'label\ttext\n1\t"tab\there"\n', {"label": ["1"], "text": ["tab\there"]}),
+    ("a.tsv", 'label\ttext\n1\t"never closed\n0\tx\n', {"label": ["1", "0"], "text": ['"never closed', "x"]}),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "columns"), READS)
+def test_text_stays_text(name: str, text: str, columns: dict[str, list[str]], write: Write) -> None:
+    table = read_csv(write(name, text), name, "utf-8")
+    assert table.columns == columns
+    assert table.ids == [f"{name}:{i}" for i in range(1, len(table) + 1)]
+
+
+def test_a_very_long_text_is_read(write: Write) -> None:
+    assert len(read_csv(write("a.csv", "text\n" + "x" * 500_000 + "\n"), "a.csv", "utf-8").columns["text"][0]) == 500_000
+
+
+BROKEN_CSV = [
+    ("text,label\nok,1\nshort\nok,0\n", "a.csv:3  1 fields, fewer than the 2 of the header"),
+    ("text,label\nok,1\na,b,c\n", "a.csv:3  3 fields, more than the 2 of the header"),
+    ('text,label\n"two\nlines",1\nx\n', "a.csv:4  1 fields"),
+    ('text,label\n"open,1\nb,0\n', "a.csv:2  a quote that opens here is never closed"),
+    ('text,label\n"a"b,1\n', "a.csv:2  ',' expected after '\"'"),
+    ("text,label,text\na,1,b\n", "a.csv:1  two columns are called 'text'"),
+    ("text,label\n很好,1\n".encode("gb18030"), "a.csv:2  is not utf-8. It looks like gb18030: set dataset.encoding=gb18030"),
+    ("text,label\nhi,1\n".encode("utf-16"), "is not utf-8. It looks like utf-16: set dataset.encoding=utf-16"),
+    ("text,label\ncaf\xe9,1\n".encode("latin-1"), "a.csv:2  is not utf-8. It looks like cp1252"),
+    (b"text,label\na\0b,1\n", "a.csv:1  holds NUL characters"),
+]
+
+
+@pytest.mark.parametrize(("text", "what"), BROKEN_CSV)
+def test_a_broken_csv_is_named_by_line(text: str | bytes, what: str, write: Write) -> None:
+    with pytest.raises(UserError) as error:
+        read_csv(write("a.csv", text), "a.csv", "utf-8")
+    assert what in " ".join(str(error.value).replace("  ", "\0").split()).replace("\0", "  ")
+
+
+def test_many_broken_rows_are_counted(write: Write) -> None:
+    with pytest.raises(UserError) as error:
+        read_csv(write("a.csv", "text,label\n" + "x\n" * 50), "a.csv", "utf-8")
+    assert "and 45 more like these" in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "latin-1", "shift_jis"])
+def test_other_encodings_can_be_named(encoding: str, write: Write) -> None:
+    text = "café" if encoding == "latin-1" else "本"
+    assert read_csv(write("a.csv", f"text\n{text}\n".encode(encoding)), "a.csv", encoding).columns == {"text": [text]}
+
+
+JSONS = [
+    ('{"text": "a", "label": 1}\n\n{"text": "b"}\n', Table({"text": ["a", "b"], "label": [1, None]}, ["a.jsonl:1", "a.jsonl:3"])),
+    ('[{"text": "a"}, {"text": "NA"}]', Table({"text": ["a", "NA"]}, ["a.jsonl:1", "a.jsonl:2"])),
+    ('{"text": "a\u2028b"}', Table({"text": ["a\u2028b"]}, ["a.jsonl:1"])),
+]
+
+
+@pytest.mark.parametrize(("text", "table"), JSONS)
+def test_json_rows(text: str, table: Table, write: Write) -> None:
+    assert read_json(write("a.jsonl", text), "a.jsonl", "utf-8") == table
+
+
+BROKEN_JSON = [
+    ('{"text": "a"}\n{"text": \n', "a.jsonl:2  is no JSON"),
+    ('{"text": "a"}\n[1, 2]\n', "a.jsonl:2  is no JSON object"),
+    ('[{"text": "a"}', "a.jsonl:1  is no JSON"),
+]
+
+
+@pytest.mark.parametrize(("text", "what"), BROKEN_JSON)
+def test_a_broken_json_is_named_by_line(text: str, what: str, write: Write) -> None:
+    with pytest.raises(UserError) as error:
+        read_json(write("a.jsonl", text), "a.jsonl", "utf-8")
+    assert what in str(error.value)
