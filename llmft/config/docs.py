@@ -125,8 +125,8 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
     }
     _describe(found, Config)
-    for model in _models(Config):
-        _describe(found["$defs"][model.__name__], model)
+    for part in _models(Config):
+        _describe(found["$defs"][part.__name__], part)
     for task, section in task_types().items():
         _describe(found["$defs"][f"task_{task}"], section)
     found["$defs"].pop(TaskConfig.__name__, None)

@@ -18,9 +18,9 @@ ROWS = 32
 
 def smoke(config: Config, given: frozenset[str]) -> Config:
     """`config` made small; keys in `given`, those of the command line, stay as they are."""
-    tree: dict[str, Any] = config.model_dump()
-    tree["expect"] = None
-    if not _any("model", given):
+    before: dict[str, Any] = config.model_dump()
+    tree = config.model_dump() | {"expect": None}
+    if not given & {"model.path", "model.init"}:
         tree["model"] = {
             "name": f"tiny-{config.model.architecture}",
             "architecture": config.model.architecture,
@@ -28,13 +28,15 @@ def smoke(config: Config, given: frozenset[str]) -> Config:
             "config": dict(config.task.tiny),
             "vocab_size": 512,
         }
-    if not _any("dataset", given):
+    if not given & {"dataset.path", "dataset.train", "dataset.validation", "dataset.test"}:
         tree["dataset"] = {"name": "synthetic", "format": "synthetic", "max_overlap": 1.0}
-    if "dataset.max_rows" not in given:
-        tree["dataset"]["max_rows"] = ROWS
-    tree["trainer"] |= {key: value for key, value in STEPS.items() if f"trainer.{key}" not in given}
+    tree["dataset"]["max_rows"] = ROWS
+    tree["trainer"] |= STEPS
+    for key in given:
+        section, *path, last = key.split(".") if "." in key else ("", key)
+        if section in ("model", "dataset", "trainer"):
+            old, new = before[section], tree[section]
+            for part in path:
+                old, new = old[part], new.setdefault(part, {})
+            new[last] = old[last]
     return Config.model_validate(tree)
-
-
-def _any(section: str, given: frozenset[str]) -> bool:
-    return any(key.startswith(f"{section}.") for key in given)

@@ -36,9 +36,8 @@ def assign(table: Table, dataset: DatasetConfig, roles: dict[str, Column], split
                 _missing(f"dataset.columns.{role}", name, split, found, list(table.columns)) for name in missing
             ]
             if not missing:
-                columns[role] = [
-                    dict(zip(names, row, strict=True)) for row in zip(*(table.columns[n] for n in names), strict=True)
-                ]
+                parts = (_of_one_type(table.columns[name]) for name in names)
+                columns[role] = [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
             if not names:
                 problems.append(Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {found}"))
         elif (name := taken[role]) in table.columns:
@@ -51,6 +50,13 @@ def assign(table: Table, dataset: DatasetConfig, roles: dict[str, Column], split
     if problems:
         raise UserError(problems, "the data")
     return Table(columns, table.ids)
+
+
+def _of_one_type(values: list[Any]) -> list[Any]:
+    """Numbers as they are, or all values as text where there is a text among them."""
+    if not any(isinstance(value, str) for value in values):
+        return values
+    return [value if value is None else str(value) for value in values]
 
 
 def _missing(key: str, name: str, split: str, found: str, names: list[str]) -> Problem:

@@ -28,7 +28,7 @@ def test_every_option_composes(group: str, here: Path) -> None:
         words = [f"{group}={file.stem}", "dataset.train=x.csv"]
         config = load("finetune", words + (["dataset.path=x"] if file.stem == "hub" else []))
         for key, value in yaml.safe_load(file.read_text()).items():
-            assert key == "train" or getattr(getattr(config, group), key) == pytest.approx(value)
+            assert key == "train" or getattr(getattr(config, group), key) == value
         assert file.read_text().startswith(f"# {group}={file.stem}: "), "the first line says how to call it"
 
 
@@ -99,14 +99,24 @@ def test_words_alone_import_no_torch(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_words_alone_are_quick(name: str) -> None:
-    """Processor time of the fastest of ten whole processes: what the machine does besides is not counted."""
+    """Processor time of the fastest of ten whole processes.
+
+    The limit is for a core that imports Hydra in 0.25 s. A slower or busy one gets more, by what Hydra takes there.
+    """
     words, limit = COMMANDS[name]
-    seconds = []
+    ours, hydras = [], []
     for _ in range(10):
-        process = subprocess.Popen([sys.executable, "-m", "llmft", *words], stdout=subprocess.DEVNULL)
-        _, status, used = os.wait4(process.pid, 0)
-        assert status == 0
-        seconds.append(used.ru_utime + used.ru_stime)
-        if min(seconds) < limit:
+        hydras.append(cpu_seconds("-c", "import hydra"))
+        ours.append(cpu_seconds("-m", "llmft", *words))
+        if min(ours) < limit * max(1.0, min(hydras) / 0.25):
             return
-    pytest.fail(f"llmft {name} took {min(seconds):.2f} s at best; the limit is {limit} s")
+    pytest.fail(
+        f"llmft {name} took {min(ours):.2f} s at best, Hydra's import {min(hydras):.2f} s; the limit is {limit} s"
+    )
+
+
+def cpu_seconds(*words: str) -> float:
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0
+    return used.ru_utime + used.ru_stime

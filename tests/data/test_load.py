@@ -41,7 +41,9 @@ def test_what_has_no_file_is_taken_from_train(write: Write) -> None:
     data = load(of(train="a.csv"), Texts())
     assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 32, "validation": 4, "test": 4}
     assert all(rows["label"][:].count("0") == len(rows) / 2 for rows in data.splits.values()), "stratified"
-    assert sorted(id for rows in data.splits.values() for id in rows["id"]) == sorted(f"a.csv:{i}" for i in range(1, 41))
+    assert sorted(id for rows in data.splits.values() for id in rows["id"]) == sorted(
+        f"a.csv:{i}" for i in range(1, 41)
+    )
     again = load(of(train="a.csv"), Texts())
     other = load(of(train="a.csv", split={"seed": 1}), Texts())
     assert [again[name]["id"][:] == data[name]["id"][:] for name in data.splits] == [True] * 3
@@ -83,7 +85,11 @@ def test_max_rows_is_of_each_split_and_seeded(write: Write) -> None:
 
 def test_roles_map_to_columns_in_any_script(write: Write) -> None:
     write("a.csv", csv(ROWS, "文本,标签"))
-    assert load(of(train="a.csv", columns={"text": "文本", "label": "标签"}), Texts())["train"].column_names == ["id", "text", "label"]
+    assert load(of(train="a.csv", columns={"text": "文本", "label": "标签"}), Texts())["train"].column_names == [
+        "id",
+        "text",
+        "label",
+    ]
 
 
 def test_parquet_and_json_are_read(write: Write, here: Path) -> None:
@@ -142,7 +148,10 @@ def test_a_fault_of_the_data_is_named(name: str, write: Write) -> None:
 
 
 JSON_FAULTS = {
-    "a number for a text": ('{"text": 1, "label": "a"}\n{"text": "b", "label": "b"}\n', "a.jsonl:1  text is 1, not a text"),
+    "a number for a text": (
+        '{"text": 1, "label": "a"}\n{"text": "b", "label": "b"}\n',
+        "a.jsonl:1  text is 1, not a text",
+    ),
     "two kinds of label": (
         '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n{"text": "c", "label": "1"}\n',
         "a.jsonl:3  label is '1', unlike the others: 2 of type int and 1 of type str",

@@ -34,7 +34,9 @@ def test_text_stays_text(name: str, text: str, columns: dict[str, list[str]], wr
 
 
 def test_a_very_long_text_is_read(write: Write) -> None:
-    assert len(read_csv(write("a.csv", "text\n" + "x" * 500_000 + "\n"), "a.csv", "utf-8").columns["text"][0]) == 500_000
+    assert (
+        len(read_csv(write("a.csv", "text\n" + "x" * 500_000 + "\n"), "a.csv", "utf-8").columns["text"][0]) == 500_000
+    )
 
 
 BROKEN_CSV = [
@@ -44,7 +46,10 @@ BROKEN_CSV = [
     ('text,label\n"open,1\nb,0\n', "a.csv:2  a quote that opens here is never closed"),
     ('text,label\n"a"b,1\n', "a.csv:2  ',' expected after '\"'"),
     ("text,label,text\na,1,b\n", "a.csv:1  two columns are called 'text'"),
-    ("text,label\n很好,1\n".encode("gb18030"), "a.csv:2  is not utf-8. It looks like gb18030: set dataset.encoding=gb18030"),
+    (
+        "text,label\n很好,1\n".encode("gb18030"),
+        "a.csv:2  is not utf-8. It looks like gb18030: set dataset.encoding=gb18030",
+    ),
     ("text,label\nhi,1\n".encode("utf-16"), "is not utf-8. It looks like utf-16: set dataset.encoding=utf-16"),
     ("text,label\ncaf\xe9,1\n".encode("latin-1"), "a.csv:2  is not utf-8. It looks like cp1252"),
     (b"text,label\na\0b,1\n", "a.csv:1  holds NUL characters"),
@@ -71,7 +76,10 @@ def test_other_encodings_can_be_named(encoding: str, write: Write) -> None:
 
 
 JSONS = [
-    ('{"text": "a", "label": 1}\n\n{"text": "b"}\n', Table({"text": ["a", "b"], "label": [1, None]}, ["a.jsonl:1", "a.jsonl:3"])),
+    (
+        '{"text": "a", "label": 1}\n\n{"text": "b"}\n',
+        Table({"text": ["a", "b"], "label": [1, None]}, ["a.jsonl:1", "a.jsonl:3"]),
+    ),
     ('[{"text": "a"}, {"text": "NA"}]', Table({"text": ["a", "NA"]}, ["a.jsonl:1", "a.jsonl:2"])),
     ('{"text": "a\u2028b"}', Table({"text": ["a\u2028b"]}, ["a.jsonl:1"])),
 ]

@@ -1,0 +1,141 @@
+"""What holds for every task, a row of cases.py each."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from llmft import tasks
+from llmft.config.load import load as compose
+from llmft.data.load import Data, load
+from llmft.models.build import build
+from llmft.models.trained import load_trained
+from llmft.schema.config import Config
+from llmft.schema.metric import METRICS
+from llmft.schema.task import task_types
+from llmft.tasks.task import Task
+from llmft.training.evaluation import Split, evaluate
+from llmft.training.features import encode
+from llmft.training.prediction import float32
+from tests.tasks.cases import CASES
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def prepared(name: str, *words: str) -> tuple[Config, Task[Any], Data, Any, Any]:
+    """The tiny model of a task, with synthetic rows."""
+    config = compose("finetune", [f"+recipe={CASES[name].recipe}", "smoke=true", *words])
+    task = tasks.build(config.task)
+    data = load(config.dataset, task)
+    state = task.fit(data["train"], config.model)
+    transformers.set_seed(0)
+    return config, task, data, state, build(config.model, task.head, task.needed(state))
+
+
+def test_every_task_has_a_case() -> None:
+    assert set(CASES) == set(task_types())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_task_says_what_it_must(name: str) -> None:
+    config, task, data, state, _ = prepared(name)
+    assert config.task.name == name
+    assert config.task.metric in METRICS
+    for rows in data.splits.values():
+        assert {role for role, spec in task.columns.items() if spec.required} <= set(rows.column_names)
+        assert task.check(rows, state, "any") == []
+        assert all(task.shown(row) for row in rows)
+    assert task.synthetic(5, seed=1) == task.synthetic(5, seed=1) != task.synthetic(5, seed=2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_features_keep_their_rows_and_need_no_label(name: str) -> None:
+    _, task, data, state, model = prepared(name)
+    rows = data["train"]
+    features = encode(task, state, rows)
+    assert sorted(set(features.rows)) == list(range(len(rows)))
+    unlabelled = rows.remove_columns("label")
+    batch = task.collator(state)(encode(task, state, unlabelled).__getitems__(list(range(4))))
+    with float32(model):
+        outputs, loss = task.predict(model, batch)
+    assert loss is None
+    assert len(outputs) == 4
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_comes_back_as_it_was_saved(name: str, here: Path) -> None:
+    _, task, data, state, _ = prepared(name)
+    folder = here / "model"
+    folder.mkdir()
+    state.save(folder)
+    again = task.state.load(folder)
+    assert task.needed(again) == task.needed(state)
+    rows = data["test"][:]
+    assert task.encode(rows, again) == task.encode(rows, state)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
+    _, task, data, state, model = prepared(name)
+    split = Split(data["test"], encode(task, state, data["test"]))
+    together, alone = (evaluate(task, state, model, split, size)[1] for size in (16, 1))
+    for one, other in zip(together.answers, alone.answers, strict=True):
+        assert one["answer"] == other["answer"]
+        assert list(one["scores"].values()) == pytest.approx(list(other["scores"].values()), abs=2e-6)
+        assert sum(one["scores"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ten_steps_give_the_pinned_losses(name: str) -> None:
+    _, task, data, state, model = prepared(name, "dataset.max_rows=80")
+    features = encode(task, state, data["train"])
+    collate = task.collator(state)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    model.train()
+    for step in range(10):
+        loss = model(**collate(features.__getitems__(list(range(8 * step, 8 * step + 8))))).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(round(loss.item(), 4))
+    assert losses == pytest.approx(CASES[name].losses, abs=2e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Path) -> None:
+    words = [
+        "trainer.max_steps=160",
+        "trainer.batch_size=16",
+        "dataset.max_rows=256",
+        "optimizer.lr=0.003",
+        "run.dir=run",
+    ]
+    code, out, err = llmft("finetune", f"+recipe={CASES[name].recipe}", "smoke=true", *words)
+    assert code == 0, err
+    metrics = json.loads((here / "run/metrics.json").read_text())
+    assert metrics["test"]["accuracy"] >= 0.9 > CASES[name].chance
+
+    # `eval` gives the numbers that training gave, and the saved model is the one that gave them.
+    assert llmft("eval", "run", "run.dir=again")[0] == 0
+    again = json.loads((here / "again/metrics.json").read_text())
+    assert again == {split: metrics[split] for split in ("validation", "test")}
+    for split in ("validation", "test"):
+        first, second = (here / f"{folder}/predictions/{split}.jsonl" for folder in ("run", "again"))
+        assert first.read_text() == second.read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_can_be_loaded_by_transformers_alone(name: str, llmft: Run, here: Path) -> None:
+    assert llmft("finetune", f"+recipe={CASES[name].recipe}", "smoke=true", "run.dir=run")[0] == 0
+    config, task, data, _, _ = prepared(name)
+    model, state = load_trained(here / "run", task, "cpu")
+    plain = getattr(transformers, task.head).from_pretrained(here / "run/model")
+    batch = task.collator(state)(encode(task, state, data["test"]).__getitems__([0, 1]))
+    assert torch.equal(plain(**batch).logits, model(**batch).logits)
+    assert list(plain.config.label2id) == list(model.config.label2id)
+    assert config.model.architecture == plain.config.model_type
