@@ -115,7 +115,7 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
         "optimizer.lr=0.003",
         "run.dir=run",
     ]
-    code, out, err = llmft("finetune", f"+recipe={CASES[name].recipe}", "smoke=true", *words)
+    code, _, err = llmft("finetune", f"+recipe={CASES[name].recipe}", "smoke=true", *words)
     assert code == 0, err
     metrics = json.loads((here / "run/metrics.json").read_text())
     assert metrics["test"]["accuracy"] >= 0.9 > CASES[name].chance
