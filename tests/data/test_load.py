@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow
 import pyarrow.parquet
@@ -19,7 +19,7 @@ Write = Callable[..., Path]
 class Texts:
     """A task as the data see it."""
 
-    columns = {"text": Column("text"), "text_pair": Column("text", required=False), "label": Column("label")}
+    columns: ClassVar = {"text": Column("text"), "text_pair": Column("text", required=False), "label": Column("label")}
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         return {"text": [f"t{seed}-{i}" for i in range(rows)], "label": ["a", "b"] * (rows // 2)}
@@ -102,7 +102,7 @@ def test_parquet_and_json_are_read(write: Write, here: Path) -> None:
 
 def test_sets_of_scikit_learn_are_read() -> None:
     class Table:
-        columns = {"features": Column("features"), "label": Column("label")}
+        columns: ClassVar = {"features": Column("features"), "label": Column("label")}
 
         def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
             raise NotImplementedError
@@ -173,7 +173,7 @@ def test_a_fault_of_json_rows_is_named(name: str, write: Write) -> None:
 def test_a_truncated_parquet_file_is_named(write: Write, here: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a"] * 1000}), here / "a.parquet")
     write("b.parquet", (here / "a.parquet").read_bytes()[:200])
-    with pytest.raises(UserError, match="b.parquet  is no whole parquet file"):
+    with pytest.raises(UserError, match=r"b\.parquet  is no whole parquet file"):
         load(of(format="parquet", train="b.parquet"), Texts())
 
 
