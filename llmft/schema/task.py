@@ -41,6 +41,25 @@ class TextClassification(TaskConfig):
     """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""
 
 
+class Tabular(TaskConfig):
+    """One label of many for a row of a table."""
+
+    metric: ClassVar[str] = "accuracy"
+    tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
+
+    name: Literal["tabular"] = "tabular"
+    """One label of many for a row of a table."""
+
+    numbers: list[str] = Field(default_factory=list)
+    """Columns of numbers, where any other value is an error. Unset: the columns in which all values are numbers."""
+
+    categories: list[str] = Field(default_factory=list)
+    """Columns that are categories although their values look like numbers, such as postal codes."""
+
+    labels: list[str] | None = None
+    """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""
+
+
 def task_types() -> dict[str, type[TaskConfig]]:
     """The tasks of this package by name, in the order of this file."""
     return {t.model_fields["name"].default: t for t in TaskConfig.__subclasses__() if t.__module__ == __name__}

@@ -1,0 +1,167 @@
+"""One label of many for a row of a table: numbers standardised, categories numbered, missing values marked."""
+
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy
+import torch
+from datasets import Dataset
+
+from llmft.data.table import listed
+from llmft.schema import task as schema
+from llmft.schema.column import Column
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError
+from llmft.tasks import labels
+from llmft.tasks.task import Answer, Features, Task
+
+FORMAT = 1
+MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell says nothing."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING) or value != value
+
+
+def as_number(value: Any) -> float | None:
+    """The finite number that a cell holds, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+@dataclass
+class TableState:
+    """What was learnt of each column."""
+
+    labels: list[str]
+    numbers: dict[str, tuple[float, float]]
+    """Mean and standard deviation of each number column."""
+    categories: dict[str, list[str]]
+    """The values of each category column, the most frequent first."""
+
+    def save(self, folder: Path) -> None:
+        facts = {"format": FORMAT, **asdict(self)}
+        (folder / "task.json").write_text(json.dumps(facts, ensure_ascii=False, indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+        numbers = {name: (mean, deviation) for name, (mean, deviation) in facts["numbers"].items()}
+        return cls(facts["labels"], numbers, facts["categories"])
+
+
+class Tabular(Task[TableState]):
+    """Is a tumour malignant, does a customer leave, what earns a household?"""
+
+    config = schema.Tabular
+    columns: ClassVar = {"features": Column("features"), "label": Column("label")}
+    head = "AutoModelForSequenceClassification"
+    state = TableState
+
+    def __init__(self, config: schema.Tabular) -> None:
+        self.options = config
+
+    def fit(self, train: Dataset, model: ModelConfig) -> TableState:
+        rows = train["features"][:]
+        numbers: dict[str, tuple[float, float]] = {}
+        categories: dict[str, list[str]] = {}
+        problems = [
+            Problem(f"task.{key}", f"there is no column {name!r}", hint=f"They are {', '.join(rows[0])}.")
+            for key in ("numbers", "categories")
+            for name in getattr(self.options, key)
+            if name not in rows[0]
+        ]
+        if problems:
+            raise UserError(problems)
+        for name in rows[0]:
+            cells = [row[name] for row in rows if not is_missing(row[name])]
+            values = [number for cell in cells if (number := as_number(cell)) is not None]
+            all_numbers = len(values) == len(cells) > 0 and name not in self.options.categories
+            if all_numbers or name in self.options.numbers:
+                mean = float(numpy.mean(values)) if values else 0.0
+                # A column of one value has no deviation; 1 keeps it at zero.
+                numbers[name] = (mean, float(numpy.std(values)) or 1.0 if values else 1.0)
+            else:
+                categories[name] = [value for value, _ in Counter(map(str, cells)).most_common()]
+        return TableState(labels.learn(train["label"][:], self.options.labels), numbers, categories)
+
+    def needed(self, state: TableState) -> dict[str, Any]:
+        sizes = [len(values) for values in state.categories.values()]
+        return labels.needed(state.labels) | {"num_numbers": len(state.numbers), "category_sizes": sizes}
+
+    def check(self, rows: Dataset, state: TableState, split: str) -> list[Problem]:
+        table = rows["features"][:]
+        lacking = [name for name in (*state.numbers, *state.categories) if name not in table[0]]
+        if lacking:
+            return [Problem(f"dataset.{split}", f"has no column {', '.join(map(repr, lacking))}, which training had")]
+        wrong = [
+            Problem(rows[i]["id"], f"{name} is {row[name]!r}, not a number ({split})")
+            for i, row in enumerate(table)
+            for name in state.numbers
+            if not is_missing(row[name]) and as_number(row[name]) is None
+        ]
+        return listed(wrong) + labels.check(rows, state.labels, split)
+
+    def encode(self, rows: dict[str, list[Any]], state: TableState) -> Features:
+        table = rows["features"]
+        numbers, missing, categories = [], [], []
+        codes = {name: {v: i for i, v in enumerate(values, 1)} for name, values in state.categories.items()}
+        for row in table:
+            cells = [None if is_missing(row[name]) else as_number(row[name]) for name in state.numbers]
+            scales = state.numbers.values()
+            numbers.append(
+                [0.0 if c is None else (c - mean) / std for c, (mean, std) in zip(cells, scales, strict=True)]
+            )
+            missing.append([float(cell is None) for cell in cells])
+            categories.append(
+                [0 if is_missing(row[name]) else code.get(str(row[name]), 0) for name, code in codes.items()]
+            )
+        features: Features = {
+            "numbers": numbers,
+            "missing": missing,
+            "categories": categories,
+            "row": list(range(len(table))),
+        }
+        if "label" in rows:
+            places = {name: place for place, name in enumerate(state.labels)}
+            features["labels"] = [places[label] for label in rows["label"]]
+        return features
+
+    def collator(self, state: TableState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        kinds = {"numbers": torch.float32, "missing": torch.float32, "categories": torch.long, "labels": torch.long}
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            return {key: torch.tensor([f[key] for f in features], dtype=kinds[key]) for key in features[0]}
+
+        return collate
+
+    def decode(self, outputs: list[Any], rows: list[int], state: TableState) -> list[Answer]:
+        return labels.decode(outputs, state.labels)
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: TableState) -> dict[str, Any]:
+        return labels.metrics(answers, references, state.labels)
+
+    def shown(self, row: dict[str, Any]) -> str:
+        return ", ".join(f"{name}={value}" for name, value in row["features"].items())
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """What is heavy depends on the colour; size says nothing, and is sometimes missing."""
+        rng = random.Random(seed)
+        features, names = [], []
+        for _ in range(rows):
+            red, heavy = rng.random() < 0.5, rng.random() < 0.5
+            weight = (0.8 if red else -0.8) + (1 if heavy else -1) * rng.uniform(0.4, 2.0)
+            size = None if rng.random() < 0.1 else rng.gauss(5, 2)
+            features.append({"weight": weight, "size": size, "colour": "red" if red else "blue"})
+            names.append("heavy" if heavy else "light")
+        return {"features": features, "label": names}
