@@ -42,12 +42,24 @@ def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = list(SPECIAL.values())
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    texts = list(texts)
+    normalizer, words = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    # The trainer numbers the pieces inside words in the order of a hash table, which differs from run to run, and breaks
+    # ties by number. Named beforehand, in order, they have the same numbers every time.
+    inside = {
+        f"##{character}"
+        for text in texts
+        for word, _ in words.pre_tokenize_str(normalizer.normalize_str(text))
+        for character in word[1:]
+    }
+    learning = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
+    learning.normalizer, learning.pre_tokenizer = normalizer, words
+    named = [*SPECIAL.values(), *sorted(inside)]
+    learning.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=named, show_progress=False)
+    )
+    tokenizer = Tokenizer(models.WordPiece(learning.get_vocab(), unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, words
     cls, sep = SPECIAL["cls_token"], SPECIAL["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",

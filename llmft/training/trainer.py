@@ -42,6 +42,9 @@ class Trainer(transformers.Trainer):
             optimizer_cls_and_kwargs=optimizer(config.optimizer),
             **kwargs,
         )
+        # transformers takes a model that accepts extra arguments for one that scales its own loss. BERT's heads accept
+        # them and don't: the gradients of accumulated batches were added up instead of averaged.
+        self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features

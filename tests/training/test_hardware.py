@@ -1,0 +1,44 @@
+"""Which numbers a machine gets, by what its chip is made for."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from llmft.schema.problem import UserError
+from llmft.schema.trainer import HardwareConfig
+from llmft.training.hardware import detect
+
+CHIPS = [
+    ({"avx512_bf16": True}, "auto", "bf16", "this processor has avx512_bf16"),
+    ({"amx_bf16": True, "avx512_bf16": True}, "auto", "bf16", "this processor has amx_bf16"),
+    ({"avx512_bf16": False, "avx2": True}, "auto", "fp32", "this processor has no bfloat16 of its own"),
+    ({}, "bf16", "bf16", "as asked for"),
+    ({"avx512_bf16": True}, "fp32", "fp32", "as asked for"),
+]
+
+
+@pytest.mark.parametrize(("capabilities", "precision", "chosen", "reason"), CHIPS)
+def test_precision_follows_the_processor(
+    capabilities: dict[str, bool], precision: Any, chosen: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    found = detect(HardwareConfig(device="cpu", precision=precision))
+    assert (found.device, found.precision, found.reason) == ("cpu", chosen, reason)
+
+
+@pytest.mark.parametrize(("capability", "chosen"), [((8, 0), "bf16"), ((9, 0), "bf16"), ((7, 5), "fp32")])
+def test_precision_follows_the_gpu(capability: tuple[int, int], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert (detect(HardwareConfig()).device, detect(HardwareConfig()).precision) == ("cuda", chosen)
+
+
+WRONG = [({"device": "cuda"}, "hardware.device"), ({"device": "cpu", "precision": "fp16"}, "hardware.precision")]
+
+
+@pytest.mark.parametrize(("keys", "key"), WRONG)
+def test_what_the_machine_lacks_is_said(keys: dict[str, Any], key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=key):
+        detect(HardwareConfig(**keys))

@@ -1,0 +1,144 @@
+"""The training loop on tiny models: what it logs, keeps and scores."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llmft.training.prediction import float32
+
+Run = Callable[..., tuple[int, str, str]]
+SMOKE = ("+recipe=bert_textcls", "smoke=true", "run.dir=run")
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def test_the_same_seed_gives_the_same_run(llmft: Run, here: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert llmft("finetune", *SMOKE[:2], f"run.dir={name}", f"seed={seed}")[0] == 0
+    a, b, c = ([event["loss"] for event in events(here / name)] for name in "abc")
+    assert a == b != c
+    weights = [(here / name / "model/model.safetensors").read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_accumulated_batches_are_one_large_batch(llmft: Run, here: Path) -> None:
+    """Without dropout, two batches of 4 accumulated give the losses of one batch of 8. SGD: Adam would hide a factor."""
+    still = ["model.config.hidden_dropout_prob=0", "model.config.attention_probs_dropout_prob=0"]
+    plain = ["optimizer=sgd", "optimizer.lr=0.1", "trainer.max_grad_norm=0", "trainer.group_by_length=false"]
+    for name, rows, accumulation in (("a", 8, 1), ("b", 4, 2)):
+        words = (f"run.dir={name}", f"trainer.batch_size={rows}", f"trainer.accumulation={accumulation}")
+        assert llmft("finetune", *SMOKE[:2], *words, *still, *plain)[0] == 0
+    a, b = ([e["loss"] for e in events(here / name) if e["split"] == "train"] for name in "ab")
+    assert len(a) == len(b) == 8
+    assert a == pytest.approx(b, abs=1e-5)
+
+
+SCHEDULES = {
+    "linear": [0.0, 0.5, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6],
+    "cosine": [0.0, 0.5, 1.0, 0.9330, 0.75, 0.5, 0.25, 0.0670],
+    "constant": [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_learning_rate_follows_its_schedule(name: str, llmft: Run, here: Path) -> None:
+    words = (f"scheduler={name}", "scheduler.warmup_steps=2", "scheduler.warmup_ratio=0", "optimizer.lr=0.01")
+    assert llmft("finetune", *SMOKE, *words)[0] == 0
+    rates = [event["lr"] / 0.01 for event in events(here / "run") if event["split"] == "train"]
+    assert rates == pytest.approx(SCHEDULES[name], abs=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_optimizer_is_torchs_own(optimizer: str) -> None:
+    from llmft.schema.optimizer import OptimizerConfig
+    from llmft.training.optimizers import optimizer as build
+
+    cls, keys = build(OptimizerConfig(name=optimizer, lr=0.1, momentum=0.5, betas=(0.8, 0.9)))
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    steps = cls([{"params": [weight], "weight_decay": 0.0}], **keys)
+    momentum = mean = square = torch.zeros(2)
+    expected = weight.detach().clone()
+    for step in range(1, 4):
+        (weight**2).sum().backward()
+        gradient = 2 * expected
+        if optimizer == "sgd":
+            momentum = gradient if step == 1 else 0.5 * momentum + gradient
+            expected = expected - 0.1 * momentum
+        else:
+            mean, square = 0.8 * mean + 0.2 * gradient, 0.9 * square + 0.1 * gradient**2
+            expected = expected - 0.1 * (mean / (1 - 0.8**step)) / ((square / (1 - 0.9**step)).sqrt() + 1e-8)
+        steps.step()
+        steps.zero_grad()
+    assert torch.allclose(weight, expected, atol=1e-6)
+
+
+def test_the_best_checkpoint_is_the_one_that_is_kept(llmft: Run, here: Path) -> None:
+    """A learning rate that wrecks the model late: the result is that of the best evaluation, not of the last."""
+    words = ("trainer.max_steps=40", "trainer.batch_size=16", "trainer.eval_every=4", "trainer.save_every=4", "optimizer.lr=0.01",
+             "dataset.max_rows=256", "scheduler=constant", "trainer.keep=2", "trainer.metric_for_best=loss")  # fmt: skip
+    assert llmft("finetune", *SMOKE, *words)[0] == 0
+    losses = [event["loss"] for event in events(here / "run") if event["split"] == "validation"]
+    assert len(losses) == 10
+    assert metrics(here / "run")["validation"]["loss"] == pytest.approx(min(losses), abs=1e-6)
+    kept = [folder.name for folder in (here / "run/checkpoints").iterdir()]
+    assert f"checkpoint-{4 * (losses.index(min(losses)) + 1)}" in kept
+    assert len(kept) <= 3
+
+
+def test_patience_stops_early(llmft: Run, here: Path) -> None:
+    words = ("trainer.max_steps=60", "trainer.eval_every=2", "trainer.save_every=2", "trainer.patience=2", "optimizer.lr=1e-12")
+    assert llmft("finetune", *SMOKE, *words)[0] == 0
+    assert metrics(here / "run")["train"]["steps"] < 60
+
+
+def test_without_validation_it_trains_to_the_end(llmft: Run, here: Path, write: Callable[[str, str], Path]) -> None:
+    write("a.csv", "text,label\n" + "".join(f"word{i} {'good' if i % 2 else 'bad'},{i % 2}\n" for i in range(40)))
+    words = ("dataset=csv", "dataset.train=a.csv", "dataset.split.validation=0")
+    assert llmft("finetune", *SMOKE, *words)[0] == 0
+    found = metrics(here / "run")
+    assert set(found) == {"train", "test"}
+    assert found["train"]["steps"] == 8
+
+
+def test_bfloat16_trains_and_scores_in_float32(llmft: Run, here: Path) -> None:
+    assert llmft("finetune", *SMOKE, "hardware.precision=bf16")[0] == 0
+    assert llmft("eval", "run", "run.dir=again", "hardware.precision=fp32")[0] == 0
+    assert metrics(here / "again")["test"] == metrics(here / "run")["test"]
+    last = [event for event in events(here / "run") if event["split"] == "validation"]
+    assert metrics(here / "run")["validation"]["loss"] in [pytest.approx(event["loss"], abs=1e-7) for event in last]
+
+
+def test_float32_sets_autocast_aside_and_puts_it_back() -> None:
+    model = torch.nn.Linear(2, 2).train()
+    plain = model.forward
+
+    def autocast(*inputs: torch.Tensor) -> torch.Tensor:
+        return plain(*inputs).bfloat16()
+
+    model.forward = autocast  # as accelerate does
+    with float32(model):
+        assert model(torch.ones(1, 2)).dtype == torch.float32
+        assert not model.training
+    assert model(torch.ones(1, 2)).dtype == torch.bfloat16
+    assert model.training
+
+
+def test_what_training_took_is_recorded(llmft: Run, here: Path) -> None:
+    assert llmft("finetune", *SMOKE)[0] == 0
+    train = metrics(here / "run")["train"]
+    assert {"seconds", "evaluation_seconds", "saving_seconds", "steps", "epochs", "loss", "samples_per_second",
+            "tokens_per_second", "peak_memory_bytes", "total_seconds"} == set(train)  # fmt: skip
+    assert (train["steps"], train["epochs"]) == (8, 2.0)
+    assert train["samples_per_second"] == pytest.approx(64 / train["seconds"])
+    assert 1e8 < train["peak_memory_bytes"] < 5e9
+    assert train["total_seconds"] > train["seconds"] + train["evaluation_seconds"] + train["saving_seconds"]
