@@ -39,6 +39,6 @@ def run(config: Config) -> Run:
             for name, split in splits.items()
         }
         run.write_json("metrics.json", metrics)
-        write_reports(config, run)
+        write_reports(config, task, run)
     console.conclude(config, metrics, run)
     return run

@@ -43,6 +43,6 @@ def run(config: Config) -> Run:
         metrics["train"] |= {"peak_memory_bytes": peak_memory(), "total_seconds": seconds_since_start()}
         run.write_json("metrics.json", metrics)
         run.note(weights=run.weights_digest(), rows={name: len(split.rows) for name, split in splits.items()})
-        write_reports(config, run)
+        write_reports(config, task, run)
     console.conclude(config, metrics, run)
     return run

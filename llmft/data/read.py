@@ -10,6 +10,7 @@ from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError
 
 SUFFIXES = {"csv": (".csv", ".tsv", ".tab"), "json": (".jsonl", ".json", ".ndjson"), "parquet": (".parquet",)}
+SKLEARN = ("breast_cancer", "digits", "iris", "wine")
 
 
 def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table, list[Path]]:
@@ -65,20 +66,15 @@ def _read_parquet(file: Path, name: str) -> Table:
 
 
 def _read_sklearn(dataset: str, split: str) -> Table:
-    """One of the data sets that scikit-learn carries, such as `breast_cancer`; classes by their names."""
+    """One of the data sets that scikit-learn carries; classes by their names."""
     import sklearn.datasets
 
-    load = getattr(sklearn.datasets, f"load_{dataset}", None)
-    if load is None:
-        known = sorted(n.removeprefix("load_") for n in dir(sklearn.datasets) if n.startswith("load_"))
-        raise UserError(
-            Problem(f"dataset.{split}", f"scikit-learn carries no {dataset}", hint=f"They are {', '.join(known)}.")
-        )
-    bunch = load()
+    if dataset not in SKLEARN:
+        hint = f"They are {', '.join(SKLEARN)}."
+        raise UserError(Problem(f"dataset.{split}", f"scikit-learn carries no {dataset} with classes", hint=hint))
+    bunch = getattr(sklearn.datasets, f"load_{dataset}")()
     columns = {name: bunch.data[:, i].tolist() for i, name in enumerate(map(str, bunch.feature_names))}
-    names = getattr(bunch, "target_names", None)
-    target = bunch.target.tolist()
-    columns["target"] = [str(names[i]) for i in target] if names is not None else target
+    columns["target"] = [str(bunch.target_names[number]) for number in bunch.target]
     return _numbered(columns, dataset)
 
 

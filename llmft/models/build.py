@@ -88,11 +88,13 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
                 Problem("model.architecture", f"no architecture called {model.architecture}", hint=hint)
             ) from error
     _check_sizes(config, model)
-    sizes = {**config.to_dict(), **_canonical(config, model.config)}
+    # Without a path only what is given: DeBERTa works other sizes out of `hidden_size`, if they are not given too.
+    sizes = (config.to_dict() if model.path else {}) | _canonical(config, model.config)
     if model.path is None and "vocab_size" in needed:
         sizes["vocab_size"] = needed["vocab_size"]  # the tokenizer was trained here
-    for key in AT_LEAST & needed.keys() & sizes.keys():
-        sizes[key] = max(sizes[key], needed[key])
+    for key in AT_LEAST & needed.keys():
+        if isinstance(default := getattr(config, key, None), int):
+            sizes[key] = max(sizes.get(key, default), needed[key])
     sizes |= {key: value for key, value in needed.items() if key not in AT_LEAST}
     return type(config).from_dict(sizes)
 

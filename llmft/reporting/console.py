@@ -73,7 +73,7 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
         if split in metrics:
             numbers = {k: v for k, v in metrics[split].items() if isinstance(v, float) and not k.endswith("_micro")}
             print(f"  {split:<10} " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
-    if config.expect and config.expect.metric in metrics.get("test", {}):
+    if config.expect and config.expect.data == config.dataset.name and config.expect.metric in metrics.get("test", {}):
         print(f"  promised   {config.expect.metric} {config.expect.at_least:g} on test, by the recipe as it is")
     print(f"  report     {run.folder / 'report.html'}")
     if config.command == "finetune":

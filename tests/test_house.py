@@ -1,0 +1,88 @@
+"""The walls of docs/architecture.md: who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = (
+    {"cli"},
+    {"config"},
+    {"commands"},
+    {"tasks", "training", "reporting"},
+    {"data", "models", "metrics", "runs"},
+    {"schema"},
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = sorted((ROOT / "llmft").rglob("*.py"))
+
+
+def imports(file: Path, top_level: bool = False) -> set[str]:
+    """Every module that a file imports; `top_level`: when it is itself imported, type checking aside."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "llmft" and len(parts) > 1 else None
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_run_down(file: Path) -> None:
+    own = room_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    if own not in FLOOR:
+        return
+    for module in imports(file):
+        other = room_of(module)
+        if other in FLOOR and other != own:
+            assert FLOOR[other] >= FLOOR[own], f"{own} imports {module}, which lies above it"
+        if own == "schema" and other:
+            assert other == "schema"
+
+
+def test_every_room_is_on_a_floor_and_in_the_picture() -> None:
+    rooms = {path.stem for path in (ROOT / "llmft").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert rooms - {"__init__", "__main__"} == set(FLOOR)
+    picture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert [room for room in FLOOR if f"        {room}" not in picture] == []
+
+
+KNOWN_TO = {
+    "hydra": {"config"},
+    "omegaconf": {"config"},
+    "yaml": {"cli", "config", "runs"},
+    "jinja2": {"reporting"},
+}
+
+
+@pytest.mark.parametrize("library", KNOWN_TO)
+def test_a_library_is_known_to_its_room_alone(library: str) -> None:
+    rooms = {room_of(".".join(f.relative_to(ROOT).with_suffix("").parts)) for f in MODULES if {m.split(".")[0] for m in imports(f)} & {library}}  # fmt: skip
+    assert rooms == KNOWN_TO[library]
+
+
+def test_only_one_file_knows_training_arguments() -> None:
+    users = {file.name for file in MODULES if "transformers.TrainingArguments" in imports(file)}
+    assert users == {"arguments.py", "progress.py"}, "progress.py names the type alone"
+
+
+def test_the_front_rooms_import_no_torch() -> None:
+    for file in MODULES:
+        own = room_of(".".join(file.relative_to(ROOT).with_suffix("").parts))
+        if own in ("cli", "config", "schema"):
+            heavy = {module.split(".")[0] for module in imports(file)} & {"torch", "transformers", "datasets", "numpy"}
+            assert not heavy, file
+
+
+def test_files_are_one_idea() -> None:
+    long = {str(f.relative_to(ROOT)): n for f in MODULES if (n := len(f.read_text(encoding="utf-8").splitlines())) > 300}
+    assert long == {}

@@ -1,0 +1,70 @@
+"""A task and an architecture of somebody else's package, found by entry points."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llmft.schema.plugins import plugins
+
+Run = Callable[..., tuple[int, str, str]]
+Write = Callable[[str, str], Path]
+
+MODULE = '''
+from typing import ClassVar, Literal
+from llmft.schema.task import Tabular as Section
+from llmft.tasks.tabular import Tabular
+
+
+class ShoutConfig(Section):
+    """A table whose labels are shouted."""
+
+    name: Literal["shout"] = "shout"
+    """A table whose labels are shouted."""
+
+    loudness: int = 1
+    """How loud."""
+
+
+class Shout(Tabular):
+    config = ShoutConfig
+
+    def synthetic(self, rows, seed):
+        found = super().synthetic(rows, seed)
+        return found | {"label": [label.upper() + "!" * self.options.loudness for label in found["label"]]}
+'''
+
+
+@pytest.fixture
+def package(write: Write, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package, as far as Python can tell."""
+    write("site/shout_package.py", MODULE)
+    write("site/shout_package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: shout-package\nVersion: 1.0\n")
+    write("site/shout_package-1.0.dist-info/entry_points.txt", "[llmft.tasks]\nshout = shout_package:Shout\n")
+    monkeypatch.syspath_prepend(str(here / "site"))
+    plugins.cache_clear()
+    yield
+    plugins.cache_clear()
+    sys.modules.pop("shout_package", None)
+
+
+def test_a_task_of_another_package_is_trained_and_scored(package: None, llmft: Run, here: Path) -> None:
+    words = ("+recipe=tabular_mlp", "smoke=true", "run.dir=run", "task.name=shout", "++task.loudness=2")
+    code, out, err = llmft("finetune", *words)
+    assert code == 0, err
+    assert "shout, 2 labels: HEAVY!!, LIGHT!!" in out
+    assert llmft("eval", "run", "run.dir=again")[0] == 0
+
+
+def test_its_keys_are_checked_like_ours(package: None, llmft: Run) -> None:
+    code, _, err = llmft("finetune", "+recipe=tabular_mlp", "task.name=shout", "++task.loudnes=2")
+    assert code == 2
+    assert "Did you mean task.loudness?" in err
+
+
+def test_without_the_package_the_known_tasks_are_named(llmft: Run) -> None:
+    code, _, err = llmft("finetune", "+recipe=tabular_mlp", "task.name=shout")
+    assert code == 2
+    assert "no task called shout" in err
+    assert "text_classification, tabular" in err
