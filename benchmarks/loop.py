@@ -28,7 +28,13 @@ from llmft.training.sampler import EpochSampler
 from llmft.training.trainer import train
 
 ROUNDS = 3
-WORDS = ["+recipe=bert_textcls", "trainer.epochs=1", "trainer.batch_size=32", "dataset.max_rows=1600", "trainer.log_every=1000"]
+WORDS = [
+    "+recipe=bert_textcls",
+    "trainer.epochs=1",
+    "trainer.batch_size=32",
+    "dataset.max_rows=1600",
+    "trainer.log_every=1000",
+]
 # Training alone: no validation split, and one checkpoint, which train() counts apart.
 ALONE = ["dataset.validation=null", "dataset.test=null", "dataset.split.validation=0", "dataset.split.test=0"]
 
@@ -61,7 +67,10 @@ def main() -> None:
         decayed = [p for n, p in model.named_parameters() if p.ndim > 1]
         plain = [p for n, p in model.named_parameters() if p.ndim <= 1]
         cls, keys = optimizer(config.optimizer)
-        groups = [{"params": decayed, "weight_decay": config.optimizer.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": config.optimizer.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
         steps = cls(groups, **keys)
         schedule = get_scheduler("linear", steps, round(config.scheduler.warmup_ratio * len(batches)), len(batches))
         collate = task.collator(state)

@@ -50,7 +50,9 @@ def test_imports_run_down(file: Path) -> None:
 
 
 def test_every_room_is_on_a_floor_and_in_the_picture() -> None:
-    rooms = {path.stem for path in (ROOT / "llmft").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    rooms = {
+        path.stem for path in (ROOT / "llmft").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
     assert rooms - {"__init__", "__main__"} == set(FLOOR)
     picture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     assert [room for room in FLOOR if f"        {room}" not in picture] == []
@@ -84,5 +86,7 @@ def test_the_front_rooms_import_no_torch() -> None:
 
 
 def test_files_are_one_idea() -> None:
-    long = {str(f.relative_to(ROOT)): n for f in MODULES if (n := len(f.read_text(encoding="utf-8").splitlines())) > 300}
+    long = {
+        str(f.relative_to(ROOT)): n for f in MODULES if (n := len(f.read_text(encoding="utf-8").splitlines())) > 300
+    }
     assert long == {}

@@ -1,20 +1,15 @@
 """From a composed tree to a checked Config: every problem at once, with its place and the nearest right name."""
 
-import codecs
-from collections.abc import Callable
 from difflib import get_close_matches
-from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from llmft.config.rules import RULES, Origin
 from llmft.schema.config import NAME, Config
-from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
 from llmft.schema.task import TaskConfig, task_type
-
-Origin = Callable[[str], str]
 
 
 def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None = None) -> Config:
@@ -131,152 +126,32 @@ def _wanted(kind: str, context: dict[str, Any]) -> str:
     return ""
 
 
+# What other tools call our keys; people type the names that they know.
+ELSEWHERE = {
+    "learning_rate": "optimizer.lr",
+    "num_train_epochs": "trainer.epochs",
+    "num_epochs": "trainer.epochs",
+    "per_device_train_batch_size": "trainer.batch_size",
+    "micro_batch_size": "trainer.batch_size",
+    "per_device_eval_batch_size": "trainer.eval_batch_size",
+    "gradient_accumulation_steps": "trainer.accumulation",
+    "early_stopping_patience": "trainer.patience",
+    "model_name_or_path": "model.path",
+    "base_model": "model.path",
+    "max_seq_length": "task.max_length",
+    "output_dir": "run.dir",
+    "train_file": "dataset.train",
+    "validation_file": "dataset.validation",
+    "test_file": "dataset.test",
+}
+
+
 def _did_you_mean(key: str, names: list[str]) -> str:
-    """The key of the same last name in another section, or the one that is spelt most alike."""
-    leaf = key.rpartition(".")[2]
+    """The key of the same last name in another section, what others call so, or the one that is spelt most alike."""
+    section, _, leaf = key.rpartition(".")
     same = [name for name in names if name.rpartition(".")[2] == leaf]
-    section = [name for name in names if name.rpartition(".")[0] == key.rpartition(".")[0]]
-    nearest = same[:1] or get_close_matches(key, section, 1, 0.6) or get_close_matches(key, names, 1, 0.7)
+    same += [ELSEWHERE[leaf]] if ELSEWHERE.get(leaf) in names else []
+    beside = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == section}
+    alike = [beside[near] for near in get_close_matches(leaf, beside, 1, 0.6)]
+    nearest = same[:1] or alike or get_close_matches(key, names, 1, 0.7)
     return f"Did you mean {nearest[0]}?" if nearest else ""
-
-
-# Rules across keys. Each looks at one thing and says what to write instead.
-
-
-def _model_has_a_source(config: Config, origin: Origin) -> list[Problem]:
-    model = config.model
-    if model.path or (model.init == "random" and model.architecture):
-        return []
-    if model.architecture:
-        return [
-            Problem(
-                "model.init",
-                "weights of an architecture alone are random",
-                origin("model.init"),
-                "Write model.init=random, or give model.path.",
-            )
-        ]
-    return [
-        Problem(
-            "model.path",
-            "no model is named",
-            origin("model.path"),
-            "Give model.path, or model.architecture with model.init=random.",
-        )
-    ]
-
-
-def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
-    dataset = config.dataset
-    problems = []
-    if dataset.format != "synthetic" and not dataset.train and (config.command == "finetune"):
-        problems.append(
-            Problem(
-                "dataset.train",
-                "must be given",
-                origin("dataset.train"),
-                "Name a file, a folder or a pattern.",
-            )
-        )
-    if dataset.format == "hub" and not dataset.path:
-        problems.append(Problem("dataset.path", "must be given", origin("dataset.path"), "Name a dataset of the hub."))
-    if (
-        config.command == "eval"
-        and dataset.format != "synthetic"
-        and not (dataset.test or dataset.validation or dataset.train)
-    ):
-        problems.append(Problem("dataset.test", "must be given", origin("dataset.test")))
-    if dataset.split.validation + dataset.split.test >= 1:
-        problems.append(Problem("dataset.split", "leaves no rows for training", origin("dataset.split.test")))
-    return problems
-
-
-def _encoding_exists(config: Config, origin: Origin) -> list[Problem]:
-    try:
-        codecs.lookup(config.dataset.encoding)
-    except LookupError:
-        what = f"no encoding called {config.dataset.encoding}"
-        return [
-            Problem(
-                "dataset.encoding",
-                what,
-                origin("dataset.encoding"),
-                "Such as utf-8, gb18030, utf-16, latin-1.",
-            )
-        ]
-    return []
-
-
-def _best_checkpoint_can_be_kept(config: Config, origin: Origin) -> list[Problem]:
-    trainer = config.trainer
-    problems = []
-    if trainer.eval_every != trainer.save_every and (
-        "epoch" in (trainer.eval_every, trainer.save_every) or trainer.save_every % trainer.eval_every  # type: ignore[operator]
-    ):
-        problems.append(
-            Problem(
-                "trainer.save_every",
-                f"{trainer.save_every} is no multiple of trainer.eval_every={trainer.eval_every}",
-                origin("trainer.save_every"),
-                "The best checkpoint is picked among those that were scored.",
-            )
-        )
-    if trainer.metric_for_best and trainer.metric_for_best not in METRICS:
-        problems.append(
-            Problem(
-                "trainer.metric_for_best",
-                f"no metric called {trainer.metric_for_best}",
-                origin("trainer.metric_for_best"),
-                f"They are {', '.join(METRICS)}.",
-            )
-        )
-    for key in ("eval_every", "save_every"):
-        if isinstance(every := getattr(trainer, key), int) and every < 1:
-            problems.append(Problem(f"trainer.{key}", f"{every} is not at least 1", origin(f"trainer.{key}")))
-    return problems
-
-
-def _folders_stay_inside(config: Config, origin: Origin) -> list[Problem]:
-    """A recipe may not write where it likes; the person at the command line may."""
-    folder = config.run.dir
-    if folder is None:
-        return []
-    if "\0" in folder:
-        return [Problem("run.dir", "holds a NUL character", origin("run.dir"))]
-    path = PurePath(folder)
-    if origin("run.dir") != "command line" and (path.is_absolute() or ".." in path.parts):
-        return [
-            Problem(
-                "run.dir",
-                f"{folder!r} leaves the working directory",
-                origin("run.dir"),
-                "Give such a folder on the command line.",
-            )
-        ]
-    outside = not Path(folder).resolve().is_relative_to(Path.cwd().resolve())
-    if origin("run.dir") != "command line" and outside:
-        return [Problem("run.dir", f"{folder!r} leads out of the working directory by a link", origin("run.dir"))]
-    return []
-
-
-def _warmup_said_once(config: Config, origin: Origin) -> list[Problem]:
-    if config.scheduler.warmup_ratio and config.scheduler.warmup_steps:
-        return [
-            Problem(
-                "scheduler.warmup_steps",
-                "and scheduler.warmup_ratio are both given",
-                origin("scheduler.warmup_steps"),
-                "Set one of them to 0.",
-            )
-        ]
-    return []
-
-
-RULES = (
-    _model_has_a_source,
-    _data_has_a_source,
-    _encoding_exists,
-    _best_checkpoint_can_be_kept,
-    _folders_stay_inside,
-    _warmup_said_once,
-)

@@ -44,8 +44,8 @@ def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
 
     texts = list(texts)
     normalizer, words = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    # The trainer numbers the pieces inside words in the order of a hash table, which differs from run to run, and breaks
-    # ties by number. Named beforehand, in order, they have the same numbers every time.
+    # The trainer numbers the pieces inside words in the order of a hash table, which differs from run to run, and
+    # breaks ties by number. Named beforehand, in order, they have the same numbers every time.
     inside = {
         f"##{character}"
         for text in texts

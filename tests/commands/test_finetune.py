@@ -16,7 +16,9 @@ Write = Callable[[str, str], Path]
 SMOKE = ("+recipe=bert_textcls", "smoke=true", "run.dir=run")
 
 CHINESE = "内容,标签\n" + "".join(
-    f"第{i}次来,{'味道很好,下次还来' if i % 2 else '等了很久,再也不来'}。,{'好评' if i % 2 else '差评'}\n".replace(",", "，", 2)
+    f"第{i}次来,{'味道很好,下次还来' if i % 2 else '等了很久,再也不来'}。,{'好评' if i % 2 else '差评'}\n".replace(
+        ",", "，", 2
+    )
     for i in range(40)
 )
 
@@ -170,7 +172,9 @@ def test_a_name_that_is_a_link_out_of_the_runs_is_refused(llmft: Run, here: Path
     assert list(outside.iterdir()) == []
 
 
-@pytest.mark.parametrize(("error", "code", "status"), [(KeyboardInterrupt, 130, "interrupted"), (MemoryError, None, "failed")])
+@pytest.mark.parametrize(
+    ("error", "code", "status"), [(KeyboardInterrupt, 130, "interrupted"), (MemoryError, None, "failed")]
+)
 def test_a_run_that_ends_early_says_so(
     error: type[BaseException], code: int | None, status: str, llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

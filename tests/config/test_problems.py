@@ -34,6 +34,8 @@ CASES = [
     ("+recipe=bert_textcl", "no such recipe (command line). Did you mean bert_textcls?"),
     ("recipe=bert_textcls", "wants a plus sign (command line). Write +recipe=bert_textcls."),
     ("trainer.lr=1", "trainer.lr  no such key (command line). Did you mean optimizer.lr?"),
+    ("optimizer.learning_rate=1", "optimizer.learning_rate  no such key (command line). Did you mean optimizer.lr?"),
+    ("++max_seq_length=64", "Did you mean task.max_length?"),
     ("optimizer.lr=-1", "optimizer.lr  -1 is not above 0 (command line)"),
     ("trainer.batch_size=2.5", "trainer.batch_size  2.5 is not a whole number (command line)"),
     ("optimizer.name=adam", "'adam' is not one of 'adamw' or 'sgd' (command line)"),

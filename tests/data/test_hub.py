@@ -22,7 +22,9 @@ def test_classes_come_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fake(path: str, subset: str | None, split: str, revision: str | None) -> datasets.Dataset:
         asked.append((path, subset, split, revision))
-        features = datasets.Features({"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["差", "好"])})
+        features = datasets.Features(
+            {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["差", "好"])}
+        )
         rows = {"sentence": [f"{split} {i}" for i in range(4)], "label": [0, 1, 1, 0]}
         return datasets.Dataset.from_dict(rows, features=features)
 
@@ -42,7 +44,7 @@ def test_a_row_without_a_class_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         return datasets.Dataset.from_dict({"text": [f"{split}x", f"{split}y"], "label": labels}, features=features)
 
     monkeypatch.setattr(datasets, "load_dataset", fake)
-    with pytest.raises(UserError, match="test:1 +has no label"):
+    with pytest.raises(UserError, match=r"test:1 +has no label"):
         load(of(), Texts())
 
 

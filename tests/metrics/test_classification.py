@@ -8,7 +8,9 @@ from llmft.metrics.classification import Classification
 def test_three_classes_by_hand() -> None:
     """Right: a a b c; said: a b b b. Precision a 1, b 1/3, c 0; recall a 1/2, b 1, c 0."""
     scores = [[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.5, 0.4]]
-    found = Classification(["a", "b", "c"]).compute(predictions=["a", "b", "b", "b"], references=["a", "a", "b", "c"], scores=scores)
+    found = Classification(["a", "b", "c"]).compute(
+        predictions=["a", "b", "b", "b"], references=["a", "a", "b", "c"], scores=scores
+    )
     assert found["accuracy"] == 0.5
     assert found["precision"] == pytest.approx((1 + 1 / 3 + 0) / 3)
     assert found["recall"] == pytest.approx((1 / 2 + 1 + 0) / 3)
@@ -33,11 +35,15 @@ def test_two_classes_have_one_curve() -> None:
 
 
 def test_a_class_without_examples_counts_for_nothing() -> None:
-    found = Classification(["a", "b", "c"]).compute(predictions=["a", "b"], references=["a", "b"], scores=[[1, 0, 0], [0, 1, 0]])
+    found = Classification(["a", "b", "c"]).compute(
+        predictions=["a", "b"], references=["a", "b"], scores=[[1, 0, 0], [0, 1, 0]]
+    )
     assert (found["f1"], found["roc_auc"]) == (1.0, None)
     assert list(found["per_class"]) == ["a", "b"]
 
 
 def test_one_class_only_has_no_curve() -> None:
-    found = Classification(["a", "b"]).compute(predictions=["a", "b"], references=["a", "a"], scores=[[0.9, 0.1], [0.2, 0.8]])
+    found = Classification(["a", "b"]).compute(
+        predictions=["a", "b"], references=["a", "a"], scores=[[0.9, 0.1], [0.2, 0.8]]
+    )
     assert (found["roc_auc"], found["matthews"], found["accuracy"]) == (None, 0.0, 0.5)

@@ -31,7 +31,9 @@ def test_the_forward_pass_is_what_the_page_says() -> None:
     model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     # number 3, present, category 1: hidden = relu(3 + 2 + 0.5, 0 + 1) = (5.5, 1); logits = (6.5, 3)
     # number 0, missing, category 2: hidden = relu(0 - 2 + 0.5, -1 - 1) = (0, 0); logits = (0, 1)
-    output = model(torch.tensor([[3.0], [0.0]]), torch.tensor([[0.0], [1.0]]), torch.tensor([[1], [2]]), torch.tensor([0, 1]))
+    output = model(
+        torch.tensor([[3.0], [0.0]]), torch.tensor([[0.0], [1.0]]), torch.tensor([[1], [2]]), torch.tensor([0, 1])
+    )
     assert torch.allclose(output.logits, torch.tensor([[6.5, 3.0], [0.0, 1.0]]))
     expected = (torch.log1p(torch.exp(torch.tensor(-3.5))) + torch.log1p(torch.exp(torch.tensor(-1.0)))) / 2
     assert output.loss.item() == pytest.approx(expected.item())
@@ -63,7 +65,9 @@ def test_numbers_are_standardised_and_categories_numbered() -> None:
 @pytest.mark.parametrize("empty", [None, "", " NA ", "null", "?", float("nan")])
 def test_a_missing_number_is_marked_and_not_a_category(empty: Any) -> None:
     task = Tabular(Options())
-    cells = [{"x": v} for v in ("1", "3", "1", "3")] if isinstance(empty, str) else [{"x": v} for v in (1.0, 3.0, 1.0, 3.0)]
+    cells = (
+        [{"x": v} for v in ("1", "3", "1", "3")] if isinstance(empty, str) else [{"x": v} for v in (1.0, 3.0, 1.0, 3.0)]
+    )
     state = task.fit(rows([*cells, {"x": empty}, {"x": empty}]), ModelConfig())
     assert state.numbers == {"x": [2.0, 1.0]}
     assert task.encode({"features": [{"x": empty}]}, state)["missing"] == [[1.0]]
@@ -91,9 +95,18 @@ def test_a_column_that_is_not_there_cannot_be_a_category() -> None:
 
 def test_a_table_from_words_to_answers(llmft: Run, write: Callable[[str, str], Path], here: Path) -> None:
     """Numbers, categories and holes of a CSV; `eval` on a file with a value that training never saw."""
-    lines = [f"{i % 7},{'红' if i % 2 else '蓝'},{'' if i % 5 == 0 else i},{'是' if i % 2 else '否'}" for i in range(200)]
+    lines = [
+        f"{i % 7},{'红' if i % 2 else '蓝'},{'' if i % 5 == 0 else i},{'是' if i % 2 else '否'}" for i in range(200)
+    ]
     write("t.csv", "size,颜色,n,答案\n" + "\n".join(lines) + "\n")
-    words = ("+recipe=tabular_mlp", "dataset=csv", "dataset.train=t.csv", "dataset.columns.label=答案", "run.dir=run", "trainer.metric_for_best=loss")
+    words = (
+        "+recipe=tabular_mlp",
+        "dataset=csv",
+        "dataset.train=t.csv",
+        "dataset.columns.label=答案",
+        "run.dir=run",
+        "trainer.metric_for_best=loss",
+    )
     code, _, err = llmft("finetune", *words)
     assert code == 0, err
     assert json.loads((here / "run/metrics.json").read_text())["test"]["accuracy"] == 1.0

@@ -41,7 +41,9 @@ class Page(HTMLParser):
 @pytest.fixture
 def run(llmft: Run, write: Write, here: Path) -> Path:
     """A run on texts and labels that would break a careless page; it gets about half of them wrong."""
-    rows = "".join(f'"{EVIL.replace(chr(34), chr(34) * 2)} {i}",<b>{"ja" if i % 3 else "né|in"}</b>\n' for i in range(80))
+    rows = "".join(
+        f'"{EVIL.replace(chr(34), chr(34) * 2)} {i}",<b>{"ja" if i % 3 else "né|in"}</b>\n' for i in range(80)
+    )
     write("a.csv", "text,label\n" + rows)
     words = ("+recipe=bert_textcls", "smoke=true", "dataset=csv", "dataset.train=a.csv", "run.dir=run", "name=Bericht")
     code, _, err = llmft("finetune", *words)
@@ -83,7 +85,9 @@ def test_the_card_is_markdown_that_says_how_to_use_the_model(run: Path) -> None:
     assert "llmft eval run dataset=csv dataset.test=YOUR.csv" in card
     assert f"| {metrics['test']['accuracy']:.4f} |" in card
     tables = [line for line in card.splitlines() if line.startswith("|")]
-    widths = {line.count("|") - line.count("\\|") for line in tables if line.startswith(("| split", "| test", "| validation"))}
+    widths = {
+        line.count("|") - line.count("\\|") for line in tables if line.startswith(("| split", "| test", "| validation"))
+    }
     assert len(widths) == 1
     labels = [line for line in tables if "né" in line]
     assert labels
@@ -96,7 +100,9 @@ def test_the_card_of_our_own_model_names_what_to_import(llmft: Run, here: Path) 
 
 
 def test_a_chart_fits_its_points_into_its_box() -> None:
-    text = chart([Line("loss", [(1, 0.5), (2, 1e9), (3, -4.0)], "a"), Line("one point", [(2, 2.0)], "b")], "step", "t <&>")
+    text = chart(
+        [Line("loss", [(1, 0.5), (2, 1e9), (3, -4.0)], "a"), Line("one point", [(2, 2.0)], "b")], "step", "t <&>"
+    )
     assert "t &lt;&amp;&gt;" in text
     width, height = (float(v) for v in re.search(r'viewBox="0 0 (\d+) (\d+)"', text).groups())  # type: ignore[union-attr]
     for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", " ".join(re.findall(r'points="([^"]*)"', text))):

@@ -30,7 +30,12 @@ def test_the_manifest_says_how_a_run_ended(here: Path) -> None:
                     raise error
         except (ValueError, KeyboardInterrupt):
             pass
-        assert json.loads((here / "manifest.json").read_text()) == {"format": 1, "status": status, "command": "finetune", "rows": 3}
+        assert json.loads((here / "manifest.json").read_text()) == {
+            "format": 1,
+            "status": status,
+            "command": "finetune",
+            "rows": 3,
+        }
 
 
 def test_events_are_appended(here: Path) -> None:

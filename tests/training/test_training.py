@@ -96,7 +96,13 @@ def test_the_best_checkpoint_is_the_one_that_is_kept(llmft: Run, here: Path) -> 
 
 
 def test_patience_stops_early(llmft: Run, here: Path) -> None:
-    words = ("trainer.max_steps=60", "trainer.eval_every=2", "trainer.save_every=2", "trainer.patience=2", "optimizer.lr=1e-12")
+    words = (
+        "trainer.max_steps=60",
+        "trainer.eval_every=2",
+        "trainer.save_every=2",
+        "trainer.patience=2",
+        "optimizer.lr=1e-12",
+    )
     assert llmft("finetune", *SMOKE, *words)[0] == 0
     assert metrics(here / "run")["train"]["steps"] < 60
 
