@@ -16,7 +16,7 @@ def quoted(value: str) -> str:
 
 
 def _elements(value: str) -> list[str]:
-    """The elements of `[a,[b,c]]`, split at the commas of the outer brackets."""
+    """The elements of `[a,[b,c]]` or `{a:b,c:d}`, split at the commas of the outer brackets."""
     parts, depth = [""], 0
     for char in value[1:-1]:
         depth += (char in "[{(") - (char in "]})")
@@ -50,9 +50,15 @@ def as_hydra_reads(word: str) -> str:
     if not literal and _plain(word):
         return word
     if value.startswith("[") and value.endswith("]"):
-        inner = [as_hydra_reads(f"{key}={element}").split("=", 1)[1] for element in _elements(value)]
-        return f"{key}=[{','.join(inner)}]"
+        return f"{key}=[{','.join(map(_value, _elements(value)))}]"
+    pairs = [element.partition(":") for element in _elements(value)]
+    if value.startswith("{") and value.endswith("}") and all(colon for _, colon, _ in pairs):
+        return f"{key}={{{','.join(f'{name}:{_value(item.strip())}' for name, _, item in pairs)}}}"
     return f"{key}={quoted(value)}"
+
+
+def _value(text: str) -> str:
+    return as_hydra_reads(f"x={text}").split("=", 1)[1]
 
 
 def parse(words: list[str]) -> list[Override]:

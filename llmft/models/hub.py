@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from llmft.data.files import resolve
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -14,7 +16,7 @@ def explained(model: ModelConfig) -> Iterator[None]:
     """Turn what transformers raises for missing or broken files into a UserError with the way out."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         path = model.path or model.tokenizer or ""
         if "trust_remote_code" in str(error):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 import llmft.models  # noqa: F401  registers our own architectures
@@ -24,7 +25,7 @@ def load_trained(run: Path, task: Any, device: str) -> tuple[PreTrainedModel, An
             folder, use_safetensors=True, trust_remote_code=False, dtype="float32"
         )
         state = task.state.load(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             Problem(str(folder), f"cannot be loaded: {str(error).splitlines()[0]}", "command line")
         ) from error

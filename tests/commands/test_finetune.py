@@ -84,12 +84,12 @@ def test_texts_labels_columns_and_files_of_any_script(llmft: Run, write: Write, 
     code, out, err = llmft("finetune", *SMOKE[:2], *words)
     assert code == 0, err
     (run,) = (here / "outputs/评论").iterdir()
-    assert "差评, 好评" in out
+    assert "好评, 差评" in out
     answers = lines(run / "predictions/test.jsonl")
     assert {row["label"] for row in answers} == {"好评", "差评"}
     assert "第" in (run / "predictions/test.jsonl").read_text(encoding="utf-8")
-    assert read(run / "model/task.json")["labels"] == ["差评", "好评"]
-    assert read(run / "model/config.json")["id2label"] == {"0": "差评", "1": "好评"}
+    assert read(run / "model/task.json")["labels"] == ["好评", "差评"]
+    assert read(run / "model/config.json")["id2label"] == {"0": "好评", "1": "差评"}
     for page in ("report.html", "README.md"):
         assert "好评" in (run / page).read_text(encoding="utf-8")
     write("新.csv", CHINESE.replace("次来", "回来"))

@@ -63,6 +63,19 @@ def test_lists_may_hold_any_text(typed: str, meant: list[str]) -> None:
 SPECIAL = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="[{$'\"\\,")
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("{text: 内容, label: 类别}", {"text": "内容", "label": "类别"}),
+        ("{text:a b,label:it's}", {"text": "a b", "label": "it's"}),
+        ("{features:[年龄, x y],label:001}", {"features": ["年龄", "x y"], "label": "001"}),
+        ("{text: a:b}", {"text": "a:b"}),
+    ],
+)
+def test_tables_may_hold_any_text(typed: str, meant: dict[str, object]) -> None:
+    assert load("finetune", [f"dataset.columns={typed}"]).dataset.columns == meant
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.text(SPECIAL, min_size=1, max_size=12).filter(lambda text: text == text.strip()))
 def test_any_text_survives_hydras_grammar(text: str) -> None:

@@ -1,6 +1,7 @@
 """From the section `model` to a model: local folders, the hub without a network, random weights, and their mistakes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "an empty folder": ({"path": "empty"}, {}, "empty is no whole model"),
     "code of its own": ({"path": "code"}, {}, "If you have read it, set model.trust_remote_code=true."),
     "a pickle": ({"path": "pickle"}, {}, "pickle is no whole model"),
+    "weights cut short": ({"path": "cut"}, {}, "cut is no whole model"),
     "texts longer than its positions": ({"path": "bert"}, {"max_position_embeddings": 33}, "task.max_length  needs max_position_embeddings=33, and the model has 32"),
     "more tokens than its embeddings": ({"path": "bert"}, {"vocab_size": 99999}, "model.tokenizer  needs vocab_size=99999"),
 }  # fmt: skip
@@ -96,6 +98,9 @@ def test_a_model_that_cannot_be_had_is_explained(name: str, bert: Path, here: Pa
     facts = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", HEAD: "own.Own"}}
     (here / "code/config.json").write_text(json.dumps(facts))
     (here / "code/own.py").write_text("open('canary', 'w').close()")
+    shutil.copytree(bert, here / "cut")
+    weights = (bert / "model.safetensors").read_bytes()
+    (here / "cut/model.safetensors").write_bytes(weights[: len(weights) // 2])
     (here / "pickle/config.json").write_text((bert / "config.json").read_text())
     torch.save(BertModel.from_pretrained(bert).state_dict(), here / "pickle/pytorch_model.bin")
     with pytest.raises(UserError) as error:
