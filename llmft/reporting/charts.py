@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+WIDTH, HEIGHT = 440, 220  # about the width of a card on a page and of a phone, so that text keeps its size
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
 
 
 @dataclass(frozen=True)
