@@ -1,6 +1,6 @@
 """What TF-IDF with logistic regression gets on `dataset=reviews`: the bar that a model must clear.
 
-    python benchmarks/reviews.py
+python benchmarks/reviews.py
 """
 
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -26,7 +26,9 @@ def main() -> None:
         return float(model.score(data[split]["text"][:], data[split]["label"][:]))
 
     plain = fitted(1, 1.0)
-    tuned = max((fitted(words, c) for words in (1, 2) for c in (1, 3, 10, 30, 100)), key=lambda m: accuracy(m, "validation"))
+    tuned = max(
+        (fitted(words, c) for words in (1, 2) for c in (1, 3, 10, 30, 100)), key=lambda m: accuracy(m, "validation")
+    )
     for name, model in (("defaults", plain), ("tuned on validation", tuned)):
         shown = {"words": model[0].ngram_range, "C": model[1].C}
         print(f"{name}: {shown} validation {accuracy(model, 'validation'):.4f} test {accuracy(model, 'test'):.4f}")

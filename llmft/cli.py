@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(command: str, words: list[str]) -> int:
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
-    from llmft.schema.problem import UserError
+    from llmft.schema.problem import Failure, UserError
 
     try:
         show, words = _flags(words)
@@ -57,6 +57,9 @@ def _run(command: str, words: list[str]) -> int:
         run(config)
     except UserError as error:
         return _wrong(str(error))
+    except Failure as failure:
+        print(f"failed: {failure}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
@@ -77,7 +80,9 @@ def _flags(words: list[str]) -> tuple[bool, list[str]]:
                 raise UserError(Problem(f"--cfg {what}", "shows no such part", "command line", "Write --cfg job."))
             show = True
         elif word.startswith("-"):
-            raise UserError(Problem(word, "no such flag", "command line", "They are --cfg job and --help."))
+            raise UserError(
+                Problem(word.partition("=")[0], "no such flag", "command line", "They are --cfg job and --help.")
+            )
         else:
             rest.append(word)
     return show, rest

@@ -44,8 +44,14 @@ def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) 
         if words[0] == "make":
             assert words[1] in targets
         elif words[0] == "llmft":
-            words = [str(next((here / "outputs/tickets").iterdir())) if w == "outputs/tickets/RUN" else w for w in words]
-            tiny = ["smoke=true", "trainer.max_steps=1"] if words[1] == "finetune" and not {"--cfg", "--help"} & {*words} else []
+            words = [
+                str(next((here / "outputs/tickets").iterdir())) if w == "outputs/tickets/RUN" else w for w in words
+            ]
+            tiny = (
+                ["smoke=true", "trainer.max_steps=1"]
+                if words[1] == "finetune" and not {"--cfg", "--help"} & {*words}
+                else []
+            )
             code, out, err = llmft(*words[1:], *tiny)
             assert code == 0, f"{shlex.join(words)}\n{err}"
             assert out
@@ -66,4 +72,3 @@ def test_links_lead_somewhere() -> None:
     for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link}"
-

@@ -18,12 +18,10 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted((ROOT / "llmft").rglob("*.py"))
 
 
-def imports(file: Path, top_level: bool = False) -> set[str]:
-    """Every module that a file imports; `top_level`: when it is itself imported, type checking aside."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level else ast.walk(tree)
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, inside functions too. Relative imports are forbidden by ruff."""
     found = set()
-    for node in nodes:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

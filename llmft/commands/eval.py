@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from llmft import tasks
-from llmft.commands.session import check_labels, quiet
+from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.load import load
 from llmft.models.trained import load_trained
 from llmft.reporting import console, write_reports
@@ -22,13 +22,15 @@ def run(config: Config) -> Run:
         UserError: if there is no finished model, or the data are not what it can answer; nothing is written then.
     """
     quiet()
+    Run.check(config)
     source = Path(str(config.run.source))
     hardware = detect(config.hardware)
     task = tasks.build(config.task)
-    model, state = load_trained(source, task, hardware.device)
+    model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     data = load(config.dataset, task, splits=("validation", "test"))
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
+    check_inputs(task, state, model, config.model.name, splits)
     run = Run.create(config)
     with run.recorded(
         environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}

@@ -3,7 +3,7 @@
 from transformers import set_seed
 
 from llmft import tasks
-from llmft.commands.session import check_labels, quiet
+from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.load import load
 from llmft.models.build import build
 from llmft.reporting import console, write_reports
@@ -23,6 +23,7 @@ def run(config: Config) -> Run:
         UserError: if the data or the model are not as the configuration says; nothing is written then.
     """
     quiet()
+    Run.check(config)
     hardware = detect(config.hardware)
     task = tasks.build(config.task)
     data = load(config.dataset, task)
@@ -31,8 +32,11 @@ def run(config: Config) -> Run:
     set_seed(config.seed)
     model = build(config.model, task.head, task.needed(state))
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
+    check_inputs(task, state, model, config.model.name, splits)
     run = Run.create(config)
-    with run.recorded(environment() | {"command": "finetune", "hardware": str(hardware), "data": data.digests}):
+    facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": data.digests}
+    facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
+    with run.recorded(facts):
         console.announce(config, task, model, splits, data.notes, hardware, run)
         metrics = {"train": train(config, task, state, model, splits, hardware, run)}
         model.save_pretrained(run.model)

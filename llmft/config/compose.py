@@ -69,6 +69,10 @@ def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
             file = Path(word)
             if not file.is_file():
                 raise UserError(Problem(word, "no such file", "command line"))
+            if file.suffix == ".yml":
+                raise UserError(
+                    Problem(word, "recipes end in .yaml", "command line", f"Rename it to {file.stem}.yaml.")
+                )
             folder = file.resolve().parent
             arguments = [*arguments[:index], f"+recipe={file.stem}", *arguments[index + 1 :]]
     return arguments, folder
@@ -90,6 +94,11 @@ def _compose(loader: ConfigLoaderImpl, command: str, overrides: list[Override]) 
                 choices.append(str(override.input_line))
         else:
             values.append(override)
+    if path := next((v.value() for v in values if v.key_or_group == "model.path" and not v.is_delete()), None):
+        forgotten = sources.of_the_path({"path": path}).items()
+        choices += [
+            f"++model.{key}={words.quoted(value) if value else 'null'}" for key, value in forgotten if key != "path"
+        ]
     # `++` sets a key whether it exists or not: unknown ones are found by the check, all at once.
     forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v in values]
     origins = cache(partial(_origins, loader, command, choices, values))
@@ -111,6 +120,10 @@ def _compose(loader: ConfigLoaderImpl, command: str, overrides: list[Override]) 
             problems.append(
                 Problem(key, "looks like a secret, and configurations are saved", origins().get(key, ""), HINT)
             )
+    except RecursionError as error:
+        raise UserError(
+            [*problems, Problem("defaults", "a recipe names itself, by way of others or at once")]
+        ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError([*problems, Problem(command, _first_line(error))]) from error
     return Composed(

@@ -8,11 +8,12 @@ import yaml
 from llmft.config.check import check
 from llmft.config.compose import Composed, compose
 from llmft.config.smoke import smoke
+from llmft.config.sources import read_yaml
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 
 # What may differ between a run and its evaluation; the rest was decided by training.
-EVAL_KEYS = ("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size")
+EVAL_KEYS = ("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code")
 
 
 def load(command: str, arguments: list[str]) -> Config:
@@ -27,12 +28,15 @@ def load(command: str, arguments: list[str]) -> Config:
     origin = _origin_of(composed)
     if "name" not in composed.tree and isinstance(task := composed.tree.get("task"), dict):
         composed.tree["name"] = task.get("name", command)
-    config = check(composed.tree | {"command": command}, origin, composed.problems)
+    problems = list(composed.problems)
+    if (meant := composed.tree.get("command")) != command:
+        problems.append(Problem("command", f"this recipe is for `llmft {meant}`", origin("command")))
+    config = check(composed.tree | {"command": command}, origin, problems)
     if not config.smoke:
         return config
     if config.model.architecture is None and not any(key.startswith("model.") for key in composed.given):
         raise UserError(Problem("model.architecture", "must be given for smoke=true", origin("model.architecture")))
-    return smoke(config, composed.given)
+    return check(smoke(config, composed.given).model_dump(), origin)
 
 
 def _origin_of(composed: Composed, default: str = "default") -> Any:
@@ -68,6 +72,8 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
         tree[group] = composed.tree[group]
         if columns and isinstance(tree[group], dict):
             tree[group]["columns"] = {**columns, **_given_below(f"{group}.columns", composed)}
+    if isinstance(tree.get("model"), dict):
+        tree["model"]["trust_remote_code"] = False  # asked for again by the person who evaluates
     for key in composed.given:
         _set(tree, key.split("."), _get(composed.tree, key.split(".")))
     tree |= {"command": command, "expect": None}
@@ -85,7 +91,7 @@ def read_run(run: Path) -> dict[str, Any]:
     if not file.is_file():
         what = "is no run: it has no config.yaml" if run.is_dir() else "no such folder"
         raise UserError(Problem(str(run), what, "command line"))
-    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    tree = yaml.safe_load(read_yaml(file))
     if not isinstance(tree, dict):
         raise UserError(Problem(str(file), "is no configuration"))
     return tree

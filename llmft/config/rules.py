@@ -1,6 +1,5 @@
 """Rules that look at several keys: each looks at one thing and says what to write instead."""
 
-import codecs
 from collections.abc import Callable
 from pathlib import Path, PurePath
 
@@ -61,18 +60,12 @@ def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
 
 
 def _encoding_exists(config: Config, origin: Origin) -> list[Problem]:
+    key, name = "dataset.encoding", config.dataset.encoding
     try:
-        codecs.lookup(config.dataset.encoding)
+        "".encode(name)  # codecs.lookup also knows base64 and its like, which are of bytes
     except LookupError:
-        what = f"no encoding called {config.dataset.encoding}"
-        return [
-            Problem(
-                "dataset.encoding",
-                what,
-                origin("dataset.encoding"),
-                "Such as utf-8, gb18030, utf-16, latin-1.",
-            )
-        ]
+        hint = "Such as utf-8, gb18030, utf-16, latin-1."
+        return [Problem(key, f"no encoding called {name}", origin(key), hint)]
     return []
 
 
@@ -128,15 +121,36 @@ def _folders_stay_inside(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
-def _warmup_said_once(config: Config, origin: Origin) -> list[Problem]:
-    if config.scheduler.warmup_ratio and config.scheduler.warmup_steps:
+def _code_is_trusted_by_a_person(config: Config, origin: Origin) -> list[Problem]:
+    key = "model.trust_remote_code"
+    if config.model.trust_remote_code and origin(key) != "command line":
         return [
-            Problem(
-                "scheduler.warmup_steps",
-                "and scheduler.warmup_ratio are both given",
-                origin("scheduler.warmup_steps"),
-                "Set one of them to 0.",
-            )
+            Problem(key, "runs code, which only the command line may ask for", origin(key), f"Write {key}=true there.")
+        ]
+    return []
+
+
+def _files_are_of_one_dataset(config: Config, origin: Origin) -> list[Problem]:
+    """`dataset.train=mine.csv` without `dataset=csv` would train on it and score on the reviews."""
+    dataset = config.dataset
+    brought = (dataset.path or "").startswith("package:")
+    if not brought or origin("dataset.path") == "command line":
+        return []
+    return [
+        Problem(
+            f"dataset.{split}", f"is no part of dataset={dataset.name}", "command line", "Write dataset=csv before it."
+        )
+        for split in ("train", "validation", "test")
+        if getattr(dataset, split)
+        and origin(f"dataset.{split}") == "command line"
+        and origin("dataset.format") != "command line"
+    ]
+
+
+def _momentum_to_look_along(config: Config, origin: Origin) -> list[Problem]:
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        return [
+            Problem("optimizer.nesterov", "looks along a momentum, and there is none", origin("optimizer.nesterov"))
         ]
     return []
 
@@ -147,5 +161,7 @@ RULES = (
     _encoding_exists,
     _best_checkpoint_can_be_kept,
     _folders_stay_inside,
-    _warmup_said_once,
+    _code_is_trusted_by_a_person,
+    _files_are_of_one_dataset,
+    _momentum_to_look_along,
 )

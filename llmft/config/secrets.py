@@ -3,8 +3,22 @@
 import re
 from typing import Any
 
-KEY = re.compile(r"(?i)((hf|hub|auth|access|api|bearer)[_-]?)?token|.*(secret|passw(or)?d|api[_-]?key).*|credentials?")
-VALUE = re.compile(r"\bhf_[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{16,}|://[^/\s:@]+:[^/\s@]+@")
+# `pad_token` and its like are words of a tokenizer.
+KEY = re.compile(
+    r"(?i)(?!(pad|eos|bos|unk|sep|cls|mask)_)(.*[_-]|hf|hub|auth|access|api|bearer)?token|.*(secret|passw(or)?d|api[_-]?key).*|credentials?"
+)
+SHAPES = (
+    r"\bhf_[A-Za-z0-9]{16,}",
+    r"\bsk-[A-Za-z0-9_-]{16,}",
+    r"\bgh[pousr]_[A-Za-z0-9]{16,}",
+    r"\bgithub_pat_[A-Za-z0-9_]{16,}",
+    r"\bAKIA[A-Z0-9]{12,}",
+    r"\bAIza[A-Za-z0-9_-]{20,}",
+    r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
+    r"://[^/\s:@]+:[^/\s@]+@",
+    r"(?i:[?&](\w*token|\w*key|sig|signature|password)=)",
+)
+VALUE = re.compile("|".join(SHAPES))
 HINT = "Put it into the environment instead, such as HF_TOKEN."
 
 

@@ -14,6 +14,7 @@ STEPS = {
     "save_every": "epoch",
 }
 ROWS = 32
+OWN_ROWS = 512  # of the user's own data: enough for a few rows of each of a hundred labels
 
 
 def smoke(config: Config, given: frozenset[str]) -> Config:
@@ -29,8 +30,11 @@ def smoke(config: Config, given: frozenset[str]) -> Config:
             "vocab_size": 512,
         }
     if not given & {"dataset.path", "dataset.train", "dataset.validation", "dataset.test"}:
-        tree["dataset"] = {"name": "synthetic", "format": "synthetic", "max_overlap": 1.0}
-    tree["dataset"]["max_rows"] = ROWS
+        tree["dataset"] = {"name": "synthetic", "format": "synthetic", "max_overlap": 1.0, "max_rows": ROWS}
+        for key in config.task.of_data:
+            tree["task"].pop(key, None)
+    else:
+        tree["dataset"]["max_rows"] = OWN_ROWS
     tree["trainer"] |= STEPS
     for key in given:
         section, *path, last = key.split(".") if "." in key else ("", key)
@@ -38,5 +42,5 @@ def smoke(config: Config, given: frozenset[str]) -> Config:
             old, new = before[section], tree[section]
             for part in path:
                 old, new = old[part], new.setdefault(part, {})
-            new[last] = old[last]
+            new[last] = new.get(last, {}) | old[last] if isinstance(old[last], dict) else old[last]
     return Config.model_validate(tree)

@@ -23,7 +23,7 @@ from llmft.schema.problem import Problem, UserError
 
 MAX_BYTES = 256_000  # a recipe is a page of text
 MAX_ALIASES = 50  # 166 bytes of nested aliases cost OmegaConf 4.2 s
-RESOLVER = re.compile(r"\$\{[^}]*:")  # ${oc.env:HF_TOKEN}, ${oc.decode:...}; not ${optimizer.lr}
+REFERENCE = re.compile(r"\$\{[\w.]+\}")  # ${optimizer.lr}; not ${oc.env:HF_TOKEN}, nor ${oc.${x}:HF_TOKEN}
 HYDRA_KEYS = {"mode", "sweeper"}
 
 
@@ -61,7 +61,7 @@ def code_in(tree: Any) -> list[tuple[str, str]]:
     for key, text in _strings(tree):
         if "_target_" in text:
             found.append((key, "names code to run; a configuration is data"))
-        elif RESOLVER.search(text):
+        elif "${" in REFERENCE.sub("", text):
             found.append((key, "calls a resolver; only plain ${key} is allowed"))
     return found
 
@@ -95,10 +95,21 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
     defaults = tree.get("defaults") or []
     for item in defaults if isinstance(defaults, list) else [defaults]:
         words = " ".join(map(str, item)) if isinstance(item, dict) else str(item)
-        if "@" in words or "hydra" in words or ".." in words:
+        named = isinstance(item, str) or (isinstance(item, dict) and len(item) == 1)
+        if not named or not isinstance(defaults, list):
+            problems.append(
+                Problem("defaults", f"{words!r} names no option", where, "Write `- override /GROUP: OPTION`.")
+            )
+        elif "@" in words or "hydra" in words or ".." in words:
             problems.append(Problem("defaults", f"{words!r} reaches outside the recipe's groups", where))
     if problems:
         raise UserError(problems)
+
+
+def of_the_path(model: dict[str, Any]) -> dict[str, Any]:
+    """What was known of another path, its digest, architecture and name, does not hold for the path of `model`."""
+    name = re.sub(r"[^\w.-]+", "-", str(model["path"]).rstrip("/").rpartition("/")[2]) or "custom"
+    return {"sha256": None, "architecture": None, "name": name, **model}
 
 
 class RecipeSource(ConfigSource):
@@ -137,12 +148,16 @@ class RecipeSource(ConfigSource):
         try:
             config = OmegaConf.create(text)
             tree = OmegaConf.to_container(config)
+        except yaml.YAMLError as error:
+            raise UserError(_no_yaml(file, error)) from error
         except OmegaConfBaseException as error:
             raise UserError(Problem(near(file), f"cannot be read: {error}")) from error
         if not isinstance(tree, dict):
             raise UserError(Problem(near(file), "holds no `key: value` lines"))
         header = self._get_header_dict(text)
         refuse_code(text, tree, header, file)
+        if isinstance(model := tree.get("model"), dict) and model.get("path"):
+            config.model = of_the_path(model)
         return ConfigResult(provider=self.provider, path=f"recipes://{self.path}", config=config, header=header)
 
 
@@ -159,12 +174,17 @@ def read_yaml(file: Path) -> str:
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
     except UnicodeDecodeError as error:
         raise UserError(Problem(near(file), "is not UTF-8 text", hint="Save it as UTF-8.")) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(Problem(near(file), f"is no YAML: {error.problem}", f"{near(file)}:{line}")) from error
+    except yaml.YAMLError as error:
+        raise UserError(_no_yaml(file, error)) from error
     if aliases > MAX_ALIASES:
         raise UserError(Problem(near(file), f"repeats itself by {aliases} aliases; {MAX_ALIASES} are allowed"))
     return text
+
+
+def _no_yaml(file: Path, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return Problem(near(file), f"is no YAML: {what}", f"{near(file)}:{mark.line + 1 if mark else 1}")
 
 
 class EntryPointSource(ConfigSource):

@@ -46,7 +46,8 @@ def as_hydra_reads(word: str) -> str:
         return word
     key, value = word.split("=", 1)
     # Hydra makes the number 7 of 007, and takes a backslash before a sign for an escape.
-    literal = bool(re.fullmatch(r"[-+]?0\d+", value)) or ("\\" in value and value[0] not in "'\"[{")
+    # Nor is `str(1)`, which would be a call, anything but a file name.
+    literal = bool(re.fullmatch(r"[-+]?0\d+|\w+\(.*\)", value)) or ("\\" in value and value[0] not in "'\"[{")
     if not literal and _plain(word):
         return word
     if value.startswith("[") and value.endswith("]"):

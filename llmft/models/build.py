@@ -2,16 +2,18 @@
 
 import inspect
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import cached_file
 
-import llmft.models  # noqa: F401  registers our own architectures
 from llmft.data.files import digest, resolve
+from llmft.models import register
 from llmft.models.hub import explained
 from llmft.schema.model import ModelConfig
-from llmft.schema.plugins import plugins
 from llmft.schema.problem import Problem, UserError
 
 # Sizes that the data need at least; all others they need exactly.
@@ -29,14 +31,18 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
     Raises:
         UserError: if the weights are missing or not the expected ones, or a size is unknown to the architecture.
     """
+    register()
     auto = getattr(transformers, head)
     if model.init == "random":
-        config = _architecture(model, needed)
-        _check_sizes(config, model)
-        return auto.from_config(config).float()
+        try:
+            return auto.from_config(_architecture(model, needed)).float()
+        except (ValueError, TypeError, StrictDataclassError) as error:
+            why = str(error).strip().splitlines()[-1].strip()
+            raise UserError(Problem("model.config", f"makes no {model.architecture or model.path}: {why}")) from error
     path = located(model)
+    _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
-    with explained(model):
+    with explained(path, "model.path"):
         config = AutoConfig.from_pretrained(
             path, revision=model.revision, trust_remote_code=model.trust_remote_code, **fixed
         )
@@ -44,36 +50,52 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
         _check_room(config, needed)
         for key, value in model.config.items():
             setattr(config, key, value)
-        return auto.from_pretrained(
+        built, report = auto.from_pretrained(
             path,
             config=config,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             use_safetensors=True,
             dtype="float32",
+            ignore_mismatched_sizes=True,  # a head for other labels is left behind
+            output_loading_info=True,
         )
+    misfits = sorted(name for name, *_ in report["mismatched_keys"] if name.startswith(f"{built.base_model_prefix}."))
+    if misfits:
+        what = f"asks for other sizes than the weights have: {', '.join(misfits[:3])}"
+        raise UserError(Problem("model.config", what, hint="Write model.init=random, or leave the sizes out."))
+    return built
 
 
 def located(model: ModelConfig) -> str:
-    """The folder or hub id of a model; a folder's weights are checked against `model.sha256`."""
+    """The folder or hub id of a model."""
     assert model.path is not None
     folder = resolve(model.path, "model.path")
-    if not folder.is_dir():
-        return model.path
-    weights = folder / "model.safetensors"
-    if model.sha256 and (not weights.is_file() or (found := digest(weights)) != model.sha256):
-        what = f"{weights} is not what model.sha256 says" if weights.is_file() else f"{weights} is missing"
-        hint = f"It hashes to {found}." if weights.is_file() else ""
-        raise UserError(Problem("model.sha256", what, hint=hint))
-    return str(folder)
+    return str(folder) if folder.is_dir() else model.path
+
+
+def _check_digest(model: ModelConfig) -> None:
+    """Raise UserError if the weights are not those that `model.sha256` names."""
+    if not model.sha256:
+        return
+    folder = Path(located(model))
+    if folder.is_dir():
+        weights = folder / "model.safetensors"
+    else:
+        with explained(str(model.path), "model.path"):
+            weights = Path(str(cached_file(str(model.path), "model.safetensors", revision=model.revision)))
+    if not weights.is_file():
+        raise UserError(Problem("model.sha256", f"{weights} is missing"))
+    if (found := digest(weights)) != model.sha256:
+        raise UserError(
+            Problem("model.sha256", f"{weights} is not what model.sha256 says", hint=f"It hashes to {found}.")
+        )
 
 
 def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfig:
     """The configuration of random weights: sizes of `path` or the architecture's own, then `config`, then `needed`."""
-    for point in plugins("llmft.models").values():
-        point.load()  # importing a plugin registers its architectures, as importing llmft.models does for ours
     if model.path:
-        with explained(model):
+        with explained(located(model), "model.path"):
             config = AutoConfig.from_pretrained(
                 located(model), revision=model.revision, trust_remote_code=model.trust_remote_code
             )
@@ -94,7 +116,9 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
         sizes["vocab_size"] = needed["vocab_size"]  # the tokenizer was trained here
     for key in AT_LEAST & needed.keys():
         if isinstance(default := getattr(config, key, None), int):
-            sizes[key] = max(sizes.get(key, default), needed[key])
+            # RoBERTa counts positions from pad_token_id + 1 on.
+            extra = (needed.get("pad_token_id") or 0) + 1 if key == "max_position_embeddings" else 0
+            sizes[key] = max(sizes.get(key, default), needed[key] + extra)
     sizes |= {key: value for key, value in needed.items() if key not in AT_LEAST}
     return type(config).from_dict(sizes)
 

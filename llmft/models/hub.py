@@ -6,31 +6,26 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from llmft.data.files import resolve
-from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 
 
 @contextmanager
-def explained(model: ModelConfig) -> Iterator[None]:
-    """Turn what transformers raises for missing or broken files into a UserError with the way out."""
+def explained(path: str, key: str) -> Iterator[None]:
+    """Turn what transformers raises for missing or broken files at `path` into a UserError with the way out.
+
+    `key` is the configuration key that names the path.
+    """
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        path = model.path or model.tokenizer or ""
+        hint = ""
         if "trust_remote_code" in str(error):
-            problem = Problem(
-                "model.path",
-                f"{path} comes with Python code of its own",
-                hint="If you have read it, set model.trust_remote_code=true.",
-            )
-        elif Path(resolve(path, "model.path")).is_dir():
-            problem = Problem("model.path", f"{path} is no whole model: {first}")
+            what = f"{path} comes with Python code of its own"
+            hint = "If you have read it, set model.trust_remote_code=true."
+        elif Path(path).is_dir():
+            what = f"{path} is no whole {key.rpartition('.')[2].replace('path', 'model')}: {first}"
         else:
-            problem = Problem(
-                "model.path",
-                f"{path} is no folder here, and the hub did not give it: {first}",
-                hint=f"Where there is a network, `hf download {path} --local-dir DIR`; then write model.path=DIR.",
-            )
-        raise UserError(problem) from error
+            what = f"{path} is no folder here, and the hub did not give it: {first}"
+            hint = f"Where there is a network, `hf download {path} --local-dir DIR`; then write {key}=DIR."
+        raise UserError(Problem(key, what, hint=hint)) from error

@@ -8,6 +8,7 @@ from llmft.data.files import resolve
 from llmft.models.build import located
 from llmft.models.hub import explained
 from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError
 
 SPECIAL = {
     "unk_token": "[UNK]",
@@ -21,15 +22,18 @@ SPECIAL = {
 def load(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """`model.tokenizer`, else the one at `model.path`, else a WordPiece tokenizer trained on `texts`."""
     if model.tokenizer:
-        source = str(resolve(model.tokenizer, "model.tokenizer")) if ":" in model.tokenizer else model.tokenizer
+        key, folder = "model.tokenizer", resolve(model.tokenizer, "model.tokenizer")
+        source = str(folder) if folder.is_dir() else model.tokenizer
     elif model.path:
-        source = located(model)
+        key, source = "model.path", located(model)
     else:
         return train(texts, model.vocab_size)
-    with explained(model):
+    with explained(source, key):
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
+    if not tokenizer.is_fast:
+        raise UserError(Problem(key, f"the tokenizer of {source} has no fast version, which llmft needs"))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer

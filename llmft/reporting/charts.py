@@ -1,5 +1,6 @@
 """Line charts as SVG text: no script, no font, no file beside the report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -18,23 +19,21 @@ class Line:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that cover a range: steps of 1, 2 or 5 times a power of ten."""
-    span = (high - low) or abs(high) or 1.0
-    rough = span / count
-    power = (
-        10.0 ** len(str(int(rough))) / 10
-        if rough >= 1
-        else 10.0 ** -next(n for n in range(1, 20) if rough * 10**n >= 1)
-    )
+    """Round numbers that cover a range, ends included: steps of 1, 2 or 5 times a power of ten."""
+    if high - low <= 1e-6 * max(abs(low), abs(high), 1e-6):
+        high = low + (abs(low) or 1.0)  # as good as one number
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    first = int(low // step)
-    found = [round((first + i) * step, 10) for i in range(int(span / step) + 3)]
-    return [value for value in found if low - step < value < high + step]
+    first = math.floor(low / step)
+    last = max(math.ceil(high / step), first + 1)
+    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
     """An SVG element with axes; it scales to the width of the page. `title` is what a screen reader says."""
-    points = [point for line in lines for point in line.points]
+    lines = [Line(line.name, [p for p in line.points if math.isfinite(p[1])], line.style) for line in lines]
+    points = [point for line in lines for point in line.points] or [(0.0, 0.0)]
     xs, ys = (
         ticks(min(x for x, _ in points), max(x for x, _ in points)),
         ticks(min(y for _, y in points), max(y for _, y in points)),

@@ -38,7 +38,9 @@ def module_of(run: Run) -> str | None:
     file = run.model / "config.json"
     if not file.is_file():
         return None
-    module = CONFIG_MAPPING[json.loads(file.read_text(encoding="utf-8"))["model_type"]].__module__
+    kind = json.loads(file.read_text(encoding="utf-8"))["model_type"]
+    # An architecture that came as code with its weights is registered nowhere.
+    module = CONFIG_MAPPING[kind].__module__ if kind in CONFIG_MAPPING else "transformers."
     return None if module.startswith("transformers.") else str(module)
 
 

@@ -34,26 +34,38 @@ class Run:
     folder: Path
     manifest: dict[str, Any] = field(default_factory=dict)
 
+    @staticmethod
+    def check(config: Config) -> None:
+        """Raise UserError if `run.dir` holds anything, or `name` leads out of `outputs` by a link."""
+        if config.run.dir is None:
+            parent = ROOT / config.name
+            if not parent.resolve().is_relative_to(ROOT.resolve()):
+                raise UserError(Problem("name", f"{parent} leads out of {ROOT} by a link"))
+            return
+        folder = Path(config.run.dir)
+        try:
+            used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        except OSError as error:
+            raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
+        if used:
+            raise UserError(Problem("run.dir", f"{folder} is not empty; a run is never written over"))
+
     @classmethod
     def create(cls, config: Config) -> "Run":
         """Make the folder: `run.dir`, or `outputs/NAME/STAMP-xxxx`.
 
         Raises:
-            UserError: if `run.dir` holds anything, or NAME leads out of `outputs` by a link.
+            UserError: as `check` does, or where no folder can be made.
         """
-        if config.run.dir is not None:
-            folder = Path(config.run.dir)
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise UserError(Problem("run.dir", f"{folder} is not empty; a run is never written over"))
-        else:
-            parent = ROOT / config.name
-            if not parent.resolve().is_relative_to(ROOT.resolve()):
-                raise UserError(Problem("name", f"{parent} leads out of {ROOT} by a link"))
-            # Two runs may start in the same second.
-            folder = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
-        run = cls(folder)
-        run.write_text("config.yaml", as_recipe(config))
+        cls.check(config)
+        # Two runs may start in the same second.
+        stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        run = cls(Path(config.run.dir) if config.run.dir is not None else ROOT / config.name / stamp)
+        try:
+            run.folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
+            run.write_text("config.yaml", as_recipe(config))
+        except OSError as error:
+            raise UserError(Problem("run.dir", f"{run.folder}: {error.strerror}")) from error
         return run
 
     def weights_digest(self) -> dict[str, str]:

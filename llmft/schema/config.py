@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
 from llmft.schema.dataset import DatasetConfig
@@ -86,6 +86,3 @@ class Config(Section):
     hardware: HardwareConfig = HardwareConfig()
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""
-
-
-__all__ = ["Config", "ExpectConfig", "RunConfig", "ValidationError"]

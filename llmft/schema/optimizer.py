@@ -1,10 +1,12 @@
 """The sections `optimizer` and `scheduler`: how the weights follow the gradient."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from llmft.schema.section import Section
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Section):
@@ -19,7 +21,7 @@ class OptimizerConfig(Section):
     weight_decay: float = Field(default=0.01, ge=0, le=10)
     """Pull of the weights towards zero; biases and normalisation layers have none."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     """adamw: decay of the running means of the gradient and of its square."""
 
     eps: float = Field(default=1e-8, gt=0)
@@ -42,4 +44,4 @@ class SchedulerConfig(Section):
     """Share of all steps in which the rate rises from zero to its peak."""
 
     warmup_steps: int = Field(default=0, ge=0)
-    """The same as a number of steps."""
+    """The same as a number of steps; if it is above 0, it counts and `warmup_ratio` does not."""

@@ -22,6 +22,10 @@ class Problem:
         return f"{self.what}{where}{hint}"
 
 
+class Failure(Exception):
+    """The run can't go on, and nobody's input was malformed: printed without a traceback, exit code 1."""
+
+
 class UserError(Exception):
     """The user's input is wrong: the command prints this without a traceback and exits with 2."""
 

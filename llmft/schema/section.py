@@ -11,7 +11,6 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=False,
         protected_namespaces=(),
         allow_inf_nan=False,
     )

@@ -1,11 +1,24 @@
 """The section `task`: one model a task, found by its name. A task of another package comes by an entry point."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from llmft.schema.plugins import plugins
 from llmft.schema.section import Section
+
+
+def _as_labels(values: Any) -> Any:
+    """Labels are texts: `[1, 2, good]` is written without quotes."""
+    if not isinstance(values, list):
+        return values
+    texts = [str(value) if isinstance(value, int | float) else value for value in values]
+    if len(set(map(str, texts))) < max(len(texts), 2):
+        raise ValueError("wants two labels or more, each once")
+    return texts
+
+
+Labels = Annotated[list[str], BeforeValidator(_as_labels)]
 
 
 class TaskConfig(Section):
@@ -19,6 +32,9 @@ class TaskConfig(Section):
 
     tiny: ClassVar[dict[str, Any]] = {}
     """Sizes of the random model that `smoke=true` trains."""
+
+    of_data: ClassVar[tuple[str, ...]] = ("labels",)
+    """Keys that speak of the user's own rows: `smoke=true` forgets them together with the rows."""
 
 
 # Sizes under the names that transformers maps to each architecture's own (DistilBERT calls `hidden_size` `dim`).
@@ -37,7 +53,7 @@ class TextClassification(TaskConfig):
     max_length: int = Field(default=128, ge=4, le=131072)
     """Longer inputs are cut to this many tokens; the share that is cut is printed."""
 
-    labels: list[str] | None = None
+    labels: Labels | None = None
     """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""
 
 
@@ -46,17 +62,18 @@ class Tabular(TaskConfig):
 
     metric: ClassVar[str] = "accuracy"
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
+    of_data: ClassVar[tuple[str, ...]] = ("labels", "numbers", "categories")
 
     name: Literal["tabular"] = "tabular"
     """One label of many for a row of a table."""
 
     numbers: list[str] = Field(default_factory=list)
-    """Columns of numbers, where any other value is an error. Unset: the columns in which all values are numbers."""
+    """Columns where any value that is no number is an error. Others count as numbers if all their values are."""
 
     categories: list[str] = Field(default_factory=list)
     """Columns that are categories although their values look like numbers, such as postal codes."""
 
-    labels: list[str] | None = None
+    labels: Labels | None = None
     """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""
 
 

@@ -1,5 +1,6 @@
 """Classes: from names to numbers and back, and from scores to answers. Used by every task that chooses one of many."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def learn(labels: Sequence[str], declared: list[str] | None = None) -> list[str]
 
 
 def _is_number(name: str) -> bool:
-    return name.lstrip("-").isdecimal()
+    return bool(re.fullmatch(r"-?\d+(\.\d+)?", name))
 
 
 def needed(labels: list[str]) -> dict[str, Any]:

@@ -69,6 +69,10 @@ class TextClassification(Task[TextState]):
         return labels.needed(state.labels) | {"pad_token_id": tokenizer.pad_token_id} | sizes
 
     def check(self, rows: Dataset, state: TextState, split: str) -> list[Problem]:
+        pair = "text_pair" in rows.column_names
+        if pair != state.pair:
+            what = f"{split} {'has' if pair else 'lacks'} the second text that training {'had not' if pair else 'had'}"
+            return [Problem("dataset.columns.text_pair", what)]
         return labels.check(rows, state.labels, split)
 
     def encode(self, rows: dict[str, list[Any]], state: TextState) -> Features:

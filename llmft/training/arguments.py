@@ -15,7 +15,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluat
     trainer, scheduler = config.trainer, config.scheduler
     metric = trainer.metric_for_best or config.task.metric
     schedule = "constant_with_warmup" if scheduler.name == "constant" else scheduler.name
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         seed=config.seed,
         num_train_epochs=trainer.epochs,
@@ -45,6 +45,9 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluat
         report_to="none",
         push_to_hub=False,
     )
+    # Seeing several GPUs, transformers would share every batch out among them by DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _every(what: str, every: int | str | None) -> dict[str, Any]:

@@ -21,11 +21,6 @@ class Hardware:
         name = torch.cuda.get_device_name() if self.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
         return f"{name}, {self.precision} ({self.reason})"
 
-    @property
-    def dtype(self) -> torch.dtype | None:
-        """The dtype of autocast, None for plain float32."""
-        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-
 
 def detect(config: HardwareConfig) -> Hardware:
     """The device and precision that a configuration means on this machine.

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from llmft.runs.folder import Run
+from llmft.schema.problem import Failure
 
 
 class Progress(TrainerCallback):
@@ -39,6 +40,9 @@ class Progress(TrainerCallback):
         **_: Any,
     ) -> None:
         facts: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
+        if wrong := [name for name in ("loss", "grad_norm", "eval_loss") if not math.isfinite(logs.get(name, 0.0))]:
+            what = f"{wrong[0]} is {logs[wrong[0]]} at step {state.global_step}"
+            raise Failure(f"{what}; the weights are lost. A smaller optimizer.lr, or more warm-up, may help.")
         if "learning_rate" in logs:
             names = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "lr"}
             facts |= {"split": "train", **{name: logs[key] for key, name in names.items() if key in logs}}

@@ -1,5 +1,6 @@
 """The one Trainer for every task: transformers' own, with our order of rows and our evaluation."""
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
 
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
+from llmft.schema.metric import METRICS
 from llmft.tasks.task import Task
 from llmft.training.arguments import training_arguments
 from llmft.training.evaluation import Split, evaluate
@@ -32,8 +34,11 @@ class Clock:
 class Trainer(transformers.Trainer):
     """transformers' Trainer with our sampler and our evaluation put in."""
 
-    def __init__(self, config: Config, task: Task[Any], state: Any, splits: dict[str, Split], **kwargs: Any) -> None:
-        self.config, self.task, self.task_state, self.splits = config, task, state, splits
+    def __init__(
+        self, config: Config, task: Task[Any], state: Any, splits: dict[str, Split], folder: Path, **kwargs: Any
+    ) -> None:
+        """`folder` is that of the checkpoints; `kwargs` go to transformers' Trainer."""
+        self.config, self.task, self.task_state, self.splits, self.folder = config, task, state, splits, folder
         self.clock = Clock()
         super().__init__(
             data_collator=task.collator(state),
@@ -49,8 +54,8 @@ class Trainer(transformers.Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features
         lengths = features.lengths if self.config.trainer.group_by_length else None
-        batch = self.args.train_batch_size * self.args.world_size
-        return EpochSampler(len(features), self.config.seed, batch, lengths)
+        step = self.config.trainer.batch_size * self.config.trainer.accumulation * self.accelerator.num_processes
+        return EpochSampler(len(features), self.config.seed, step, lengths)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation split, log its numbers as `eval_NAME`, and tell the callbacks."""
@@ -65,6 +70,9 @@ class Trainer(transformers.Trainer):
         numbers = {f"eval_{name}": value for name, value in scores.items() if isinstance(value, int | float)}
         self.clock.evaluating += time.perf_counter() - start
         self.log(dict(numbers))
+        # A score that these rows do not have, such as the ROC AUC of a single class, is never the best.
+        metric = self.config.trainer.metric_for_best or self.config.task.metric
+        numbers.setdefault(f"eval_{metric}", -math.inf if METRICS[metric] else math.inf)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, numbers)
         return numbers
 
@@ -72,7 +80,7 @@ class Trainer(transformers.Trainer):
         start = time.perf_counter()
         super()._save_checkpoint(model, trial)
         # A pickle that nobody needs to read, and that would hold a hub token in clear.
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = self.folder / f"checkpoint-{self.state.global_step}"
         (folder / "training_args.bin").unlink(missing_ok=True)
         self.clock.saving += time.perf_counter() - start
 
@@ -92,12 +100,13 @@ def train(
         `seconds` of training steps alone, `evaluation_seconds` and `saving_seconds`, `steps`, `epochs`,
         `samples_per_second`, `tokens_per_second` where features have lengths, and the mean `loss`.
     """
-    arguments = training_arguments(config, hardware, run.folder / "checkpoints", "validation" in splits)
+    folder = run.folder / "checkpoints"
+    arguments = training_arguments(config, hardware, folder, "validation" in splits)
     metric = config.trainer.metric_for_best or config.task.metric
     callbacks: list[Any] = [Progress(run, metric)]
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
-    trainer = Trainer(config, task, state, splits, model=model, args=arguments, callbacks=callbacks)
+    trainer = Trainer(config, task, state, splits, folder, model=model, args=arguments, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     result = trainer.train()

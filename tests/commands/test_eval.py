@@ -28,7 +28,7 @@ def test_other_data_keep_the_columns_and_their_own_order(run: Path, llmft: Run, 
     (folder,) = (here / "outputs/bert_textcls").iterdir()
     metrics = json.loads((folder / "metrics.json").read_text())
     answers = [json.loads(line) for line in (folder / "predictions/test.jsonl").read_text().splitlines()]
-    assert [answer["id"] for answer in answers] == [f"new.csv:{i}" for i in range(1, 11)]
+    assert [answer["id"] for answer in answers] == [f"new.csv:{i}" for i in range(2, 12)], "the lines"
     assert sum(answer["answer"] == answer["label"] for answer in answers) / 10 == metrics["test"]["accuracy"]
     assert set(metrics) == {"test"}
     assert "report" in out

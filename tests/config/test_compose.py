@@ -25,9 +25,13 @@ def test_every_recipe_composes(recipe: str, smoke: str) -> None:
 @pytest.mark.parametrize("group", ["task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware"])
 def test_every_option_composes(group: str, here: Path) -> None:
     for file in sorted((shipped("configs") / group).glob("*.yaml")):
-        words = [f"{group}={file.stem}", "dataset.train=x.csv"]
-        config = load("finetune", words + (["dataset.path=x"] if file.stem == "hub" else []))
-        for key, value in yaml.safe_load(file.read_text()).items():
+        option = yaml.safe_load(file.read_text())
+        words = [f"{group}={file.stem}"]
+        if group == "dataset":
+            words += [] if "train" in option else ["dataset.train=x.csv"]
+            words += ["dataset.path=x"] if file.stem == "hub" else []
+        config = load("finetune", words)
+        for key, value in option.items():
             assert key == "train" or getattr(getattr(config, group), key) == value
         assert file.read_text().startswith(f"# {group}={file.stem}: "), "the first line says how to call it"
 
@@ -60,9 +64,10 @@ def test_a_recipe_can_be_named_by_its_path(write: Callable[[str, str], Path]) ->
 
 
 def test_what_is_printed_is_a_recipe_that_says_the_same(llmft: Run, write: Callable[[str, str], Path]) -> None:
-    _, out, _ = llmft("finetune", "+recipe=bert_textcls", "dataset.train=评论.csv", "--cfg", "job")
+    _, out, _ = llmft("finetune", "+recipe=bert_textcls", "dataset=csv", "dataset.train=评论.csv", "--cfg", "job")
     write("again.yaml", "# @package _global_\n" + out)
-    assert load("finetune", ["again.yaml"]) == load("finetune", ["+recipe=bert_textcls", "dataset.train=评论.csv"])
+    said = ["+recipe=bert_textcls", "dataset=csv", "dataset.train=评论.csv"]
+    assert load("finetune", ["again.yaml"]) == load("finetune", said)
 
 
 def test_smoke_makes_it_small_and_the_command_line_wins() -> None:
@@ -71,10 +76,40 @@ def test_smoke_makes_it_small_and_the_command_line_wins() -> None:
     assert (small.model.architecture, small.trainer.max_steps) == ("bert", 8)
     kept = load(
         "finetune",
-        ["+recipe=bert_textcls", "smoke=true", "trainer.max_steps=3", "dataset.train=x.csv", "model.path=m"],
+        [
+            "+recipe=bert_textcls",
+            "smoke=true",
+            "trainer.max_steps=3",
+            "dataset=csv",
+            "dataset.train=x.csv",
+            "model.path=m",
+        ],
     )
     assert (kept.trainer.max_steps, kept.dataset.train, kept.model.path) == (3, "x.csv", "m")
     assert load("finetune", ["model=distilbert", "smoke=true"]).model.architecture == "distilbert"
+
+
+def test_a_path_of_my_own_brings_nothing_of_the_old_one(write: Callable[[str, str], Path]) -> None:
+    write("recipes/mine.yaml", "# @package _global_\ndefaults: [bert_textcls, _self_]\nmodel: {path: a/my-bert}\n")
+    for words in (["+recipe=mine"], ["+recipe=bert_textcls", "model.path=a/my-bert"], ["model.path=a/my-bert/"]):
+        model = load("finetune", words).model
+        assert (model.name, model.sha256, model.architecture) == ("my-bert", None, None)
+    again = load("finetune", ["+recipe=mine", "model.path=b", "model.name=other", "model.architecture=bert"]).model
+    assert (again.path, again.name, again.architecture) == ("b", "other", "bert")
+
+
+def test_smoke_forgets_what_is_said_of_my_own_rows() -> None:
+    words = [
+        "+recipe=tabular_mlp",
+        "smoke=true",
+        "task.categories=[zip]",
+        "task.labels=[1, yes]",
+        "trainer.eval_every=4",
+        "trainer.save_every=4",
+    ]
+    config = load("finetune", words)
+    assert (config.task.labels, config.task.categories) == (None, [])
+    assert load("finetune", ["smoke=true", "model.config={hidden_dropout_prob:0}"]).model.config["hidden_size"] == 32
 
 
 IMPORTS = """

@@ -56,7 +56,15 @@ CASES = [
     ("trainer.save_every=5", "trainer.save_every  5 is no multiple of trainer.eval_every=epoch"),
     ("trainer.eval_every=4 trainer.save_every=6", "6 is no multiple of trainer.eval_every=4"),
     ("trainer.metric_for_best=accuracyy", "no metric called accuracyy"),
-    ("scheduler.warmup_steps=3", "scheduler.warmup_steps  and scheduler.warmup_ratio are both given"),
+    (
+        "dataset.train=mine.csv",
+        "dataset.train  is no part of dataset=reviews (command line). Write dataset=csv before it.",
+    ),
+    ("optimizer.betas=[2,3]", "optimizer.betas.0  2 is not below 1"),
+    ("optimizer.nesterov=true optimizer.momentum=0", "optimizer.nesterov  looks along a momentum, and there is none"),
+    ("dataset.encoding=base64", "no encoding called base64"),
+    ("task.labels=[a,b,a]", "wants two labels or more, each once"),
+    ("task.labels=[a]", "wants two labels or more, each once"),
     ("dataset.encoding=utf-9", "dataset.encoding  no encoding called utf-9 (command line)"),
     ("hydra.run.dir=x", "hydra.run.dir  is Hydra's own"),
     ("task.name=nonsense", "no task called nonsense"),
@@ -102,11 +110,27 @@ BROKEN = [
     ("# @package _global_\n- a\n", "holds no `key: value` lines"),
     (b"# @package _global_\nname: \xff\xfe\n", "is not UTF-8 text"),
     ("# @package _global_\nname: " + "x" * 300_000, "is larger than 256 kB"),
+    ("# @package _global_\nname: a\nname: b\n", "is no YAML"),
+    ("# @package _global_\nname: a\n---\nname: b\n", "is no YAML"),
+    ("# @package _global_\nname: !!python/name:os.system\n", "is no YAML"),
+    ("# @package _global_\nname: *nobody\n", "is no YAML"),
+    ("# @package _global_\nname: a\0b\n", "is no YAML"),
+    ("# @package _global_\ndefaults: x\n", "'x' names no option"),
+    ("# @package _global_\ndefaults: [3]\n", "'3' names no option"),
+    ("# @package _global_\ndefaults: [{a: b, c: d}]\n", "names no option"),
+    ("# @package _global_\ncommand: eval\n", "this recipe is for `llmft eval`"),
     (
         "# @package _global_\na: &a [1,1]\nb: &b [" + ",".join(["*a"] * 9) + "]\nc: [" + ",".join(["*b"] * 60) + "]\n",
         "repeats itself by 69 aliases",
     ),
 ]
+
+
+def test_a_recipe_that_names_itself_is_refused(llmft: Run, write: Callable[[str, str], Path]) -> None:
+    write("recipes/bert_textcls.yaml", "# @package _global_\ndefaults: [bert_textcls, _self_]\n")
+    code, _, err = llmft("finetune", "+recipe=bert_textcls")
+    assert code == 2
+    assert "names itself" in err
 
 
 @pytest.mark.parametrize(("text", "what"), BROKEN)

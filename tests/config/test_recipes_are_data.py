@@ -19,6 +19,8 @@ FORMS = {
     "a target in a list": "# @package _global_\nmodel:\n  config:\n    a: [{_target_: os.system}]\n",
     "the environment": "# @package _global_\nname: ${oc.env:HOME}\n",
     "a resolver inside a text": "# @package _global_\nname: x${oc.env:HOME}\n",
+    "a resolver whose name is put together": "# @package _global_\nname: ${oc.${dataset.name}:HOME}\ndataset: {name: env}\n",
+    "code that comes with a model": "# @package _global_\nmodel: {path: evil, trust_remote_code: true}\n",
     "an option placed into hydra": "# @package _global_\ndefaults:\n  - /model@hydra.callbacks: minilm\n",
     "an option of hydra": "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\n",
     "an option outside the folder": "# @package _global_\ndefaults:\n  - ../../secret\n",
@@ -50,6 +52,7 @@ def test_a_recipe_that_is_more_than_data_is_refused(
         "model.config._target_=os.system",
         "+x={_target_:os.system}",
         "name=${oc.env:HOME}",
+        "name=${oc.${dataset.name}:HOME}",
         "++hydra.callbacks.x._target_=os.system",
     ],
 )
@@ -76,6 +79,10 @@ SECRETS = [
     ("dataset.name=hf_bbbbbbbbbbbbbbbbbbbbbbbb", "hf_bbbbbbbbbbbbbbbbbbbbbbbb"),
     ("dataset.train=https://me:hunter22@x.org/a.csv", "hunter22"),
     ("model.config={password:mysecretvalue}", "mysecretvalue"),
+    ("model.config.huggingface_token=mysecretvalue", "mysecretvalue"),
+    ("dataset.name=github_pat_11AAAAAAA0123456789abcdef", "github_pat_11AAAAAAA0123456789abcdef"),
+    ("dataset.name=AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE"),
+    ("dataset.path=https://x.org/a?token=abcdef", "abcdef"),
 ]
 
 
@@ -86,6 +93,16 @@ def test_a_secret_is_refused_and_not_repeated(word: str, secret: str, llmft: Run
     assert "looks like a secret" in err
     assert secret not in out + err
     assert list(here.iterdir()) == []
+
+
+def test_a_flag_with_a_secret_is_not_repeated(llmft: Run) -> None:
+    code, out, err = llmft("finetune", "--token=mysecretvalue")
+    assert code == 2
+    assert "mysecretvalue" not in out + err
+
+
+def test_words_of_a_tokenizer_are_no_secrets(llmft: Run) -> None:
+    assert "looks like a secret" not in llmft("finetune", "model.config.pad_token=x", "--cfg", "job")[2]
 
 
 def test_a_secret_in_a_recipe_is_refused(llmft: Run, write: Callable[[str, str], Path]) -> None:

@@ -45,7 +45,7 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES)
 def test_a_value_arrives_as_it_was_typed(value: str) -> None:
-    assert load("finetune", [f"dataset.train={value}"]).dataset.train == value
+    assert load("finetune", ["dataset=csv", f"dataset.train={value}"]).dataset.train == value
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_value_arrives_as_it_was_typed(value: str) -> None:
     ],
 )
 def test_lists_may_hold_any_text(typed: str, meant: list[str]) -> None:
-    assert load("finetune", [f"dataset.train={typed}"]).dataset.train == meant
+    assert load("finetune", ["dataset=csv", f"dataset.train={typed}"]).dataset.train == meant
 
 
 SPECIAL = st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="[{$'\"\\,")

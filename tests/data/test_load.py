@@ -42,7 +42,7 @@ def test_what_has_no_file_is_taken_from_train(write: Write) -> None:
     assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 32, "validation": 4, "test": 4}
     assert all(rows["label"][:].count("0") == len(rows) / 2 for rows in data.splits.values()), "stratified"
     assert sorted(id for rows in data.splits.values() for id in rows["id"]) == sorted(
-        f"a.csv:{i}" for i in range(1, 41)
+        f"a.csv:{i}" for i in range(2, 42)
     )
     again = load(of(train="a.csv"), Texts())
     other = load(of(train="a.csv", split={"seed": 1}), Texts())
@@ -68,9 +68,9 @@ def test_files_folders_patterns_and_lists(write: Write) -> None:
     write("d/notes.txt", "no data")
     none = {"validation": 0, "test": 0}
     for train, ids in {
-        "d": ["a.csv:1", "a.csv:2", "b.csv:1", "b.csv:2"],
-        "d/*.csv": ["a.csv:1", "a.csv:2", "b.csv:1", "b.csv:2"],
-        "d/**/a.csv": ["d/a.csv:1", "d/a.csv:2", "e/a.csv:1", "e/a.csv:2"],
+        "d": ["a.csv:2", "a.csv:3", "b.csv:2", "b.csv:3"],
+        "d/*.csv": ["a.csv:2", "a.csv:3", "b.csv:2", "b.csv:3"],
+        "d/**/a.csv": ["d/a.csv:2", "d/a.csv:3", "e/a.csv:2", "e/a.csv:3"],
     }.items():
         assert load(of(train=train, split=none), Texts())["train"]["id"][:] == ids
     assert len(load(of(train=["d/a.csv", "d/e"], split=none), Texts())["train"]) == 4
@@ -129,7 +129,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "missing column": ({}, {"train": csv(TWO, "txt,label")}, "train has no column 'text'; it has txt, label. Did you mean dataset.columns.text=txt?"),
     "wrong role": ({"columns": {"tokens": "a"}}, {"train": csv(TWO)}, "dataset.columns.tokens  the task has no such role. Its roles are text, text_pair, label."),
     "missing pair": ({"columns": {"text_pair": "b"}}, {"train": csv(TWO)}, "train has no column 'b'"),
-    "missing label": ({}, {"train": csv([*TWO, ("x", "")])}, "train.csv:3  has no label (train)"),
+    "missing label": ({}, {"train": csv([*TWO, ("x", "")])}, "train.csv:4  has no label (train)"),
     "empty text": ({}, {"train": csv([*TWO, ("  ", "1")])}, "has an empty text (train)"),
     "short row": ({}, {"train": csv([*TWO, ("x",)])}, "train.csv:4  1 fields, fewer than the 2 of the header"),
     "same file": ({"train": "train.csv", "test": "train.csv"}, {"train": csv(TWO)}, "holds the same bytes"),

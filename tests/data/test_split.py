@@ -20,7 +20,9 @@ def test_a_split_parts_all_rows_and_no_key(rows: list[tuple[int, str]], seed: in
     owners = Counter(key for part in parts.values() for key in {keys[row] for row in part})
     assert max(owners.values()) == 1
     assert parts == split(keys, labels, SHARES, seed)
-    assert set(labels) == {labels[row] for row in parts["train"]} or len(set(keys)) < len(set(labels)) * 3
+    few_keys = len(set(keys)) < len(set(labels)) * 3
+    torn_keys = len(set(rows)) > len(set(keys))  # a key with two labels counts for its first
+    assert set(labels) == {labels[row] for row in parts["train"]} or few_keys or torn_keys
 
 
 @settings(max_examples=100, deadline=None)

@@ -30,7 +30,18 @@ READS = [
 def test_text_stays_text(name: str, text: str, columns: dict[str, list[str]], write: Write) -> None:
     table = read_csv(write(name, text), name, "utf-8")
     assert table.columns == columns
-    assert table.ids == [f"{name}:{i}" for i in range(1, len(table) + 1)]
+    assert table.ids == [f"{name}:{line}" for line in range(2, len(table) + 2)]
+
+
+def test_a_row_is_named_by_the_line_where_it_starts(write: Write) -> None:
+    file = write("a.csv", 'text,label\n"two\nlines",1\n\nlast,0\n')
+    assert read_csv(file, "a.csv", "utf-8").ids == ["a.csv:2", "a.csv:5"]
+
+
+def test_two_stray_quotes_of_a_tsv_swallow_no_rows(write: Write) -> None:
+    rows = ["text\tlabel", '"Great film, he said\tpos', "dull\tneg", 'the screen is 19"\tpos', "fine\tpos"]
+    table = read_csv(write("a.tsv", "\n".join(rows) + "\n"), "a.tsv", "utf-8")
+    assert table.columns["label"] == ["pos", "neg", "pos", "pos"]
 
 
 def test_a_very_long_text_is_read(write: Write) -> None:
@@ -53,6 +64,7 @@ BROKEN_CSV = [
     ("text,label\nhi,1\n".encode("utf-16"), "is not utf-8. It looks like utf-16: set dataset.encoding=utf-16"),
     ("text,label\ncaf\xe9,1\n".encode("latin-1"), "a.csv:2  is not utf-8. It looks like cp1252"),
     (b"text,label\na\0b,1\n", "a.csv:1  holds NUL characters"),
+    (b"PAR1....", "is a parquet file. Write dataset=parquet."),
 ]
 
 

@@ -50,6 +50,23 @@ def test_weights_kept_in_half_precision_train_in_float32(bert: Path) -> None:
     assert build(of(path=str(bert)), HEAD, NEEDED).dtype == torch.float32
 
 
+def test_a_head_for_other_labels_is_left_behind(bert: Path, here: Path) -> None:
+    two = build(of(path=str(bert)), HEAD, {"num_labels": 2})
+    two.save_pretrained(here / "two")
+    three = build(of(path=str(here / "two")), HEAD, NEEDED)
+    assert three.classifier.weight.shape == (3, 32)
+    assert torch.equal(three.bert.pooler.dense.weight, two.bert.pooler.dense.weight)
+
+
+def test_random_roberta_has_room_for_the_longest_text() -> None:
+    """Its positions start at pad_token_id + 1."""
+    config = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 16}
+    needed = NEEDED | {"vocab_size": 50, "max_position_embeddings": 20, "pad_token_id": 1}
+    model = build(of(architecture="roberta", init="random", config=config), HEAD, needed)
+    ids = torch.full((1, 20), 7)
+    assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (1, 3)
+
+
 def test_random_weights_keep_the_sizes_of_the_path(bert: Path) -> None:
     model = build(of(path=str(bert), init="random"), HEAD, NEEDED)
     assert model.config.hidden_size == 32
@@ -79,6 +96,15 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "other weights than expected": ({"path": "bert", "sha256": "0" * 64}, {}, "is not what model.sha256 says"),
     "weights that are not there": ({"path": "empty", "sha256": "0" * 64}, {}, "is missing"),
     "no package": ({"path": "package:no_such_package/model"}, {}, "no_such_package"),
+    "a package that importing would run": ({"path": "package:this.that/model"}, {}, "the Python package this.that is not installed"),
+    "no name of a package": ({"path": "package:__main__/model"}, {}, "is not installed"),
+    "nobody's home": ({"path": "~nosuchuser/model"}, {}, "lies in nobody's home"),
+    "a digest for weights that the hub does not give": ({"path": "someone/model", "sha256": "0" * 64}, {}, "hf download"),
+    "other sizes than the weights have": ({"path": "bert", "config": {"intermediate_size": 16}}, {}, "asks for other sizes than the weights have"),
+    "sizes that do not go together": ({"architecture": "bert", "init": "random", "config": {"hidden_size": 33}}, {}, "makes no bert"),
+    "a size that is no number": ({"architecture": "bert", "init": "random", "config": {"hidden_size": "abc"}}, {}, "makes no bert"),
+    "a layer that is no list": ({"architecture": "mlp", "init": "random", "config": {"hidden_sizes": 64}}, {}, "makes no mlp"),
+    "a share above one": ({"architecture": "mlp", "init": "random", "config": {"dropout": 2}}, {}, "makes no mlp"),
     "an id without a network": ({"path": "someone/model"}, {}, "hf download someone/model"),
     "an empty folder": ({"path": "empty"}, {}, "empty is no whole model"),
     "code of its own": ({"path": "code"}, {}, "If you have read it, set model.trust_remote_code=true."),
@@ -130,6 +156,12 @@ def test_a_trained_tokenizer_parts_chinese_into_characters() -> None:
     tokenizer = train_tokenizer(["味道很好，下次还来", "Ünïcode RUNNING"], 100)
     assert tokenizer.tokenize("很好 running") == ["很", "好", "running"]
     assert tokenizer.convert_ids_to_tokens(tokenizer("很", "好").input_ids) == ["[CLS]", "很", "[SEP]", "好", "[SEP]"]
+
+
+def test_a_tokenizer_without_a_fast_version_is_refused(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.is_fast", property(lambda self: False))
+    with pytest.raises(UserError, match="has no fast version"):
+        load_tokenizer(of(path=str(bert)), [])
 
 
 def test_a_tokenizer_of_its_own_can_be_named(bert: Path, here: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmft.reporting.charts import Line, chart
+from llmft.reporting.charts import Line, chart, ticks
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -97,6 +97,24 @@ def test_the_card_is_markdown_that_says_how_to_use_the_model(run: Path) -> None:
 def test_the_card_of_our_own_model_names_what_to_import(llmft: Run, here: Path) -> None:
     assert llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "run.dir=run")[0] == 0
     assert "after `import llmft.models.mlp`" in (here / "run/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "values", [(1.0, 1.0), (1.0, 1.0 + 2e-16), (0.0, 1e-25), (-1e9, 1e9), (0.3, 0.7), (5.0, 5.2), (0.0, 0.0)]
+)
+def test_ticks_cover_any_range(values: tuple[float, float]) -> None:
+    found = ticks(*values)
+    assert 2 <= len(found) <= 12
+    assert found[0] <= min(values)
+    assert found[-1] >= max(values) or found[-1] == pytest.approx(max(values))
+    assert found == sorted(set(found))
+
+
+def test_a_chart_leaves_out_what_is_no_number() -> None:
+    text = chart([Line("loss", [(1, float("nan")), (2, 3.0), (3, float("inf"))], "a")], "step", "t")
+    assert text.count("<circle") == 1
+    assert "nan" not in text
+    assert "<svg" in chart([Line("loss", [(1, float("nan"))], "a")], "step", "t")
 
 
 def test_a_chart_fits_its_points_into_its_box() -> None:
