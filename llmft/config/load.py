@@ -7,6 +7,7 @@ import yaml
 
 from llmft.config.check import check
 from llmft.config.compose import Composed, compose
+from llmft.config.rules import Origin
 from llmft.config.smoke import smoke
 from llmft.config.sources import read_yaml
 from llmft.schema.config import Config
@@ -39,17 +40,17 @@ def load(command: str, arguments: list[str]) -> Config:
     return check(smoke(config, composed.given).model_dump(), origin)
 
 
-def _origin_of(composed: Composed, default: str = "default") -> Any:
+def _origin_of(composed: Composed, default: str = "default") -> Origin:
     """Where a key was set; a key inside a value comes from where the value was set."""
 
-    def origin(key: str) -> str:
+    def of(key: str) -> str:
         while key:
             if key in composed.origins():
                 return composed.origins()[key]
             key = key.rpartition(".")[0]
         return default
 
-    return origin
+    return Origin(of, composed.given)
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:
