@@ -68,6 +68,10 @@ def test_the_mistakes_of_the_readme_are_answered_as_it_says(llmft: Run) -> None:
     assert (code, err) == (2, answer)
 
 
+def test_no_number_was_forgotten() -> None:
+    assert not re.search(r"\b(MINUTES|RESULT|MISTAKES|TODO|TABLE)\b", README)
+
+
 def test_links_lead_somewhere() -> None:
     for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
