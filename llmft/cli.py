@@ -1,6 +1,7 @@
 """The front door: the command word, help, and exit codes. Knows no task, imports no torch."""
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -13,11 +14,14 @@ COMMANDS = {
     "eval": "score a finished run, on its own data or on other data",
 }
 GROUPS = ("task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware")
-DONE, FAILED, WRONG_INPUT = 0, 1, 2
+DONE, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 75
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 the user's input is wrong, 130 interrupted."""
+    """Run a command and return its exit code.
+
+    0 done, 1 failed, 2 the user's input is wrong, 75 stopped by a signal with a checkpoint, 130 without one.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
@@ -40,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(command: str, words: list[str]) -> int:
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
-    from llmft.schema.problem import Failure, UserError
+    from llmft.schema.problem import Failure, Stopped, UserError
 
     try:
         show, words = _flags(words)
@@ -59,6 +63,12 @@ def _run(command: str, words: list[str]) -> int:
         return _wrong(str(error))
     except Failure as failure:
         print(f"failed: {failure}", file=sys.stderr)
+        return FAILED
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # `llmft ... | head` has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what Python flushes at its end goes nowhere
         return FAILED
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -32,8 +32,11 @@ def run(config: Config) -> Run:
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
     check_inputs(task, state, model, config.model.name, splits)
     run = Run.create(config)
-    with run.recorded(
-        environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
+    with (
+        run.alone(),
+        run.recorded(
+            environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
+        ),
     ):
         console.announce(config, task, model, splits, data.notes, hardware, run)
         metrics = {

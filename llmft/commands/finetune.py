@@ -23,7 +23,12 @@ def run(config: Config) -> Run:
         UserError: if the data or the model are not as the configuration says; nothing is written then.
     """
     quiet()
-    Run.check(config)
+    run = Run.to_resume(config) if config.resume else None
+    if run is None:
+        Run.check(config)
+    elif run.manifest.get("status") == "done":
+        print(f"{run.folder} is finished: its scores are in metrics.json, and report.html shows them")
+        return run
     hardware = detect(config.hardware)
     task = tasks.build(config.task)
     data = load(config.dataset, task)
@@ -33,10 +38,13 @@ def run(config: Config) -> Run:
     model = build(config.model, task.head, task.needed(state))
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
     check_inputs(task, state, model, config.model.name, splits)
-    run = Run.create(config)
+    if run is None:
+        run = Run.create(config)
+    else:
+        run.check_data(data.digests)
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
-    with run.recorded(facts):
+    with run.alone(), run.recorded(facts):
         console.announce(config, task, model, splits, data.notes, hardware, run)
         metrics = {"train": train(config, task, state, model, splits, hardware, run)}
         model.save_pretrained(run.model)
@@ -44,7 +52,10 @@ def run(config: Config) -> Run:
         for name in ("validation", "test"):
             if name in splits:
                 metrics[name] = score(task, state, model, name, splits[name], config.trainer.eval_batch_size, run)
-        metrics["train"] |= {"peak_memory_bytes": peak_memory(), "total_seconds": seconds_since_start()}
+        metrics["train"] |= {
+            "peak_memory_bytes": peak_memory(),
+            "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
+        }
         run.write_json("metrics.json", metrics)
         run.note(weights=run.weights_digest(), rows={name: len(split.rows) for name, split in splits.items()})
         write_reports(config, task, run)

@@ -1,5 +1,6 @@
 """RUN/: made once and never written over; every later command reads it."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -15,7 +16,7 @@ import yaml
 
 from llmft.data.files import digest
 from llmft.schema.config import Config
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, Stopped, UserError
 
 ROOT = Path("outputs")
 
@@ -24,7 +25,15 @@ def as_recipe(config: Config) -> str:
     """The checked configuration as a recipe: `llmft finetune RUN/config.yaml` does the run again."""
     tree = config.model_dump(mode="json")
     tree["run"]["dir"] = None  # the folder that this file lies in
+    tree["resume"] = tree["smoke"] = False  # it has been made small already
     return "# @package _global_\n" + yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of a tree by dotted key."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix.rstrip("."): tree}
+    return {key: value for name, below in tree.items() for key, value in _flat(below, f"{prefix}{name}.").items()}
 
 
 @dataclass
@@ -49,6 +58,55 @@ class Run:
             raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
         if used:
             raise UserError(Problem("run.dir", f"{folder} is not empty; a run is never written over"))
+
+    @classmethod
+    def to_resume(cls, config: Config) -> "Run | None":
+        """The run that `resume=true` means: that in `run.dir`, or the newest of `outputs/NAME`; None for none yet.
+
+        Raises:
+            UserError: if it is not a run of this configuration, with every key that differs.
+        """
+        folders = [Path(config.run.dir)] if config.run.dir else sorted((ROOT / config.name).glob("*"), reverse=True)
+        for folder in folders:
+            if (folder / "config.yaml").is_file():
+                saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+                if saved.get("command") == config.command:  # evaluations lie beside the runs
+                    break
+        else:
+            return None
+        run = cls(folder)
+        if (folder / "manifest.json").is_file():
+            run.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        before, now = _flat(saved), _flat(yaml.safe_load(as_recipe(config)))
+        changed = [
+            Problem(key, f"was {before.get(key)!r} in {run.folder} and is {now.get(key)!r} now")
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key.partition(".")[0] != "expect"
+        ]
+        if changed:
+            raise UserError([*changed, Problem("resume", "goes on with the same configuration only")])
+        return run
+
+    def check_data(self, digests: dict[str, str]) -> None:
+        """Raise UserError if files are not those that the run was started with."""
+        before = self.manifest.get("data", digests)
+        if before != digests:
+            files = sorted({file for file, _ in set(before.items()) ^ set(digests.items())})
+            raise UserError([Problem(file, "is not what the run was started with") for file in files], "the data")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder against a second process; the lock goes with the process, however it ends.
+
+        Raises:
+            UserError: if another process holds it.
+        """
+        with (self.folder / "config.yaml").open() as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(Problem("run.dir", f"another process is at work in {self.folder}")) from error
+            yield
 
     @classmethod
     def create(cls, config: Config) -> "Run":
@@ -98,6 +156,12 @@ class Run:
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({**facts, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
 
+    def forget_events_after(self, step: int) -> None:
+        """Drop the events that come after the checkpoint that the run goes on from."""
+        if events := self.events():
+            kept = [json.dumps(event, ensure_ascii=False) for event in events if event["step"] <= step]
+            self.write_text("events.jsonl", "".join(f"{line}\n" for line in kept))
+
     def events(self) -> list[dict[str, Any]]:
         """Every logged step."""
         file = self.folder / "events.jsonl"
@@ -119,6 +183,9 @@ class Run:
             status = "done"
         except KeyboardInterrupt:
             status = "interrupted"
+            raise
+        except Stopped:
+            status = "stopped"
             raise
         finally:
             self.note(status=status)

@@ -73,6 +73,9 @@ class Config(Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the first weights, the order of rows, and dropout."""
 
+    resume: bool = False
+    """Go on with the run in `run.dir`, or with the newest one of this `name`, from its last good checkpoint."""
+
     smoke: bool = False
     """A tiny random model of the same architecture, synthetic rows, a few steps: does the recipe run at all?"""
 

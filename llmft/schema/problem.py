@@ -26,6 +26,10 @@ class Failure(Exception):
     """The run can't go on, and nobody's input was malformed: printed without a traceback, exit code 1."""
 
 
+class Stopped(Exception):
+    """A signal stopped the run; a checkpoint is committed, and the run can go on from there. Exit code 75."""
+
+
 class UserError(Exception):
     """The user's input is wrong: the command prints this without a traceback and exits with 2."""
 

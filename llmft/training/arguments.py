@@ -31,7 +31,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluat
         logging_nan_inf_filter=False,  # it hides a NaN behind the average of earlier losses
         **_every("eval", trainer.eval_every if evaluates else None),
         **_every("save", trainer.save_every),
-        save_total_limit=trainer.keep,
+        restore_callback_states_from_checkpoint=True,  # the patience of early stopping
         load_best_model_at_end=evaluates,
         metric_for_best_model=metric if evaluates else None,
         greater_is_better=METRICS[metric] if evaluates else None,

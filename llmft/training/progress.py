@@ -20,12 +20,13 @@ class Progress(TrainerCallback):
         self.metric = metric
         self.best: float | None = None
         self.bar: tqdm | None = None
-        self.started = 0.0
+        self.started, self.first = 0.0, 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.started = time.perf_counter()
+        self.started, self.first = time.perf_counter(), state.global_step
+        self.best = state.best_metric
         if sys.stderr.isatty():
-            self.bar = tqdm(total=state.max_steps, unit="step", dynamic_ncols=True, leave=False)
+            self.bar = tqdm(total=state.max_steps, initial=self.first, unit="step", dynamic_ncols=True, leave=False)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.bar is not None:
@@ -64,7 +65,7 @@ class Progress(TrainerCallback):
             self.bar.set_postfix_str(f"loss {facts['loss']:.4f}")
             return
         passed = time.perf_counter() - self.started
-        left = passed / state.global_step * (state.max_steps - state.global_step)
+        left = passed / (state.global_step - self.first) * (state.max_steps - state.global_step)
         width = len(str(state.max_steps))
         self._print(
             f"step {state.global_step:>{width}}/{state.max_steps}  loss {facts['loss']:.4f}  lr {facts['lr']:.2e}"

@@ -1,19 +1,25 @@
 """The one Trainer for every task: transformers' own, with our order of rows and our evaluation."""
 
+import json
 import math
+import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch.utils.data import Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerControl
 
+from llmft.runs import checkpoints
+from llmft.runs.environment import seconds_since_start
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
+from llmft.schema.problem import Failure, Stopped
 from llmft.tasks.task import Task
 from llmft.training.arguments import training_arguments
 from llmft.training.evaluation import Split, evaluate
@@ -21,25 +27,48 @@ from llmft.training.hardware import Hardware
 from llmft.training.optimizers import optimizer
 from llmft.training.progress import Progress
 from llmft.training.sampler import EpochSampler
+from llmft.training.signals import StopSignals
+
+CLOCK = "clock.json"
 
 
 @dataclass
 class Clock:
-    """Seconds that were not training."""
+    """Sums over all sessions of a run, in seconds but for `loss`; kept in every checkpoint."""
 
+    training: float = 0.0
+    """All seconds of earlier sessions; those of this one count from `started`."""
     evaluating: float = 0.0
     saving: float = 0.0
+    total: float = 0.0
+    """Seconds of earlier sessions from process start to end."""
+    loss: float = 0.0
+    """Sum of the training loss over all steps. transformers' own mean forgets the steps of earlier sessions."""
+    started: float = field(default_factory=time.perf_counter)
+
+    def save(self, folder: Path) -> None:
+        """Write the sums so far into a checkpoint."""
+        now = {"training": self.training + time.perf_counter() - self.started, "evaluating": self.evaluating}
+        now |= {"saving": self.saving, "total": self.total + seconds_since_start(), "loss": self.loss}
+        (folder / CLOCK).write_text(json.dumps(now), encoding="utf-8")
 
 
 class Trainer(transformers.Trainer):
     """transformers' Trainer with our sampler and our evaluation put in."""
 
     def __init__(
-        self, config: Config, task: Task[Any], state: Any, splits: dict[str, Split], folder: Path, **kwargs: Any
+        self,
+        config: Config,
+        task: Task[Any],
+        state: Any,
+        splits: dict[str, Split],
+        folder: Path,
+        checkpoint: Path | None,
+        **kwargs: Any,
     ) -> None:
-        """`folder` is that of the checkpoints; `kwargs` go to transformers' Trainer."""
+        """`folder` holds the checkpoints; `checkpoint` is the one to go on from; `kwargs` are of transformers' Trainer."""
         self.config, self.task, self.task_state, self.splits, self.folder = config, task, state, splits, folder
-        self.clock = Clock()
+        self.clock = Clock(**json.loads((checkpoint / CLOCK).read_text())) if checkpoint else Clock()
         super().__init__(
             data_collator=task.collator(state),
             train_dataset=splits["train"].features,
@@ -56,6 +85,12 @@ class Trainer(transformers.Trainer):
         lengths = features.lengths if self.config.trainer.group_by_length else None
         step = self.config.trainer.batch_size * self.config.trainer.accumulation * self.accelerator.num_processes
         return EpochSampler(len(features), self.config.seed, step, lengths)
+
+    def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
+        """One batch forward and backward; its part of the step's mean loss."""
+        loss: torch.Tensor = super().training_step(*inputs, **options)
+        self.clock.loss += loss.item()
+        return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation split, log its numbers as `eval_NAME`, and tell the callbacks."""
@@ -78,11 +113,30 @@ class Trainer(transformers.Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         start = time.perf_counter()
-        super()._save_checkpoint(model, trial)
-        # A pickle that nobody needs to read, and that would hold a hub token in clear.
-        folder = self.folder / f"checkpoint-{self.state.global_step}"
-        (folder / "training_args.bin").unlink(missing_ok=True)
+        step = self.state.global_step
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            raise Failure(
+                f"the weights are no numbers at step {step}. A smaller optimizer.lr, or more warm-up, may help."
+            )
+        folder = self.folder / f"checkpoint-{step}"
+        (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier session, while its files are replaced
+        try:
+            super()._save_checkpoint(model, trial)
+            # A pickle that nobody needs to read, and that would hold a hub token in clear.
+            (folder / "training_args.bin").unlink(missing_ok=True)
+            self.clock.save(folder)
+            checkpoints.commit(folder)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise Failure(
+                f"the checkpoint of step {step} cannot be written to {folder}: {error}. Earlier ones are kept."
+            ) from error
+        checkpoints.rotate(self.folder, self.config.trainer.keep, self.state.best_global_step)
         self.clock.saving += time.perf_counter() - start
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
 def train(
@@ -106,20 +160,34 @@ def train(
     callbacks: list[Any] = [Progress(run, metric)]
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
-    trainer = Trainer(config, task, state, splits, folder, model=model, args=arguments, callbacks=callbacks)
+    checkpoint, passed_over = checkpoints.latest(folder)
+    for line in passed_over:
+        print(f"  note      {line}; it is not used", flush=True)
+    if passed_over and checkpoint is None:
+        raise Failure(f"no checkpoint in {folder} can be used: {'; '.join(passed_over)}. Nothing was deleted.")
+    run.forget_events_after(_step_of(checkpoint))
+    signals = StopSignals()
+    callbacks.append(signals)
+    trainer = Trainer(config, task, state, splits, folder, checkpoint, model=model, args=arguments, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
-    start = time.perf_counter()
-    result = trainer.train()
-    seconds = time.perf_counter() - start - trainer.clock.evaluating - trainer.clock.saving
+    clock = trainer.clock
+    with signals:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    step = trainer.state.global_step
+    if signals.received and step < trainer.state.max_steps:
+        again = f"llmft finetune {run.folder}/config.yaml run.dir={run.folder} resume=true"
+        raise Stopped(f"{signals.received} after step {step}, which is saved. Go on with: {again}")
+    seconds = clock.training + time.perf_counter() - clock.started - clock.evaluating - clock.saving
     features = splits["train"].features
     epochs = float(trainer.state.epoch or 0)
     facts: dict[str, Any] = {
         "seconds": seconds,
-        "evaluation_seconds": trainer.clock.evaluating,
-        "saving_seconds": trainer.clock.saving,
+        "evaluation_seconds": clock.evaluating,
+        "saving_seconds": clock.saving,
         "steps": trainer.state.global_step,
         "epochs": epochs,
-        "loss": result.training_loss,
+        "earlier_seconds": clock.total,
+        "loss": clock.loss / step,
         "samples_per_second": epochs * len(features) / seconds,
     }
     if features.lengths is not None:

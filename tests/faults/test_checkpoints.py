@@ -1,0 +1,126 @@
+"""Checkpoints count when they are whole, and only then. Names in brackets: the faults of the reliability table."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llmft.runs.checkpoints import MANIFEST, commit, fault, latest, rotate
+
+FILES = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+
+
+def checkpoint(folder: Path, step: int, committed: bool = True) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    for number, name in enumerate(FILES):
+        (path / name).write_bytes(bytes([number, step]) * 50)
+    if committed:
+        commit(path)
+    return path
+
+
+def test_the_newest_committed_one_is_used(here: Path) -> None:
+    checkpoint(here, 9)
+    last = checkpoint(here, 10)
+    checkpoint(here, 11, committed=False)
+    assert latest(here) == (last, ["checkpoint-11 was not finished"])
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_r4_a_missing_file_is_named(name: str, here: Path) -> None:
+    older, newer = checkpoint(here, 1), checkpoint(here, 2)
+    (newer / name).unlink()
+    found, (why,) = latest(here)
+    assert found == older
+    assert name in why or (name == MANIFEST and why == "checkpoint-2 was not finished")
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_r5_a_flipped_bit_is_named(name: str, here: Path) -> None:
+    older, newer = checkpoint(here, 1), checkpoint(here, 2)
+    data = bytearray((newer / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (newer / name).write_bytes(bytes(data))
+    found, (why,) = latest(here)
+    assert found == older
+    assert why.startswith("checkpoint-2 ")
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_r6_a_file_cut_short_is_named(name: str, share: float, here: Path) -> None:
+    older, newer = checkpoint(here, 1), checkpoint(here, 2)
+    data = (newer / name).read_bytes()
+    (newer / name).write_bytes(data[: int(len(data) * share)])
+    found, (why,) = latest(here)
+    assert found == older
+    assert name in why
+
+
+def test_r7_where_none_is_good_each_is_named_and_none_deleted(here: Path) -> None:
+    for step in (1, 2):
+        (checkpoint(here, step) / "optimizer.pt").unlink()
+    assert latest(here) == (None, ["checkpoint-2 lacks optimizer.pt", "checkpoint-1 lacks optimizer.pt"])
+    assert len(list(here.iterdir())) == 2
+
+
+def test_r3_a_write_that_fails_never_makes_half_a_checkpoint(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the N-th sync, for every N: the checkpoint counts only if all of them went well."""
+    sync = os.fsync
+    for failing in range(1, 100):
+        calls = 0
+
+        def fsync(descriptor: int, failing: int = failing) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == failing:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            sync(descriptor)
+
+        path = checkpoint(here / str(failing), 1, committed=False)
+        monkeypatch.setattr(os, "fsync", fsync)
+        try:
+            commit(path)
+        except OSError:
+            # Syncing the folders comes after the publication: what is published is whole.
+            assert fault(path) in ("was not finished", "")
+            assert fault(path) == "" or not (path / MANIFEST).exists()
+        else:
+            assert calls < failing
+            assert fault(path) == ""
+            break
+        finally:
+            monkeypatch.undo()
+    assert failing == len(FILES) + 4, "a sync for each file, the manifest and two folders; one more went through"
+
+
+def test_rotation_keeps_the_newest_the_best_and_what_is_not_ours(here: Path) -> None:
+    for step in range(1, 7):
+        checkpoint(here, step, committed=step != 3)
+    (here / "checkpoint-mine").mkdir()
+    rotate(here, keep=2, best=2)
+    assert sorted(path.name for path in here.iterdir()) == [
+        "checkpoint-2",
+        "checkpoint-3",
+        "checkpoint-5",
+        "checkpoint-6",
+        "checkpoint-mine",
+    ]
+
+
+def test_r9_killed_in_rotation(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (1, 2, 3):
+        checkpoint(here, step)
+
+    def killed(path: Path) -> None:
+        (path / "optimizer.pt").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        rotate(here, keep=1, best=None)
+    assert latest(here) == (here / "checkpoint-3", [])
+    assert fault(here / "checkpoint-2") == "was not finished"

@@ -1,0 +1,211 @@
+"""A run that was stopped goes on as if it had never been. Names in brackets: the faults of the reliability table."""
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llmft.runs import checkpoints
+from llmft.training.progress import Progress
+
+Run = Callable[..., tuple[int, str, str]]
+SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true", "trainer.save_every=2", "trainer.eval_every=2")
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[..., None]], None]:
+    """Do something at the end of a training step, once."""
+
+    def plan(step: int, act: Callable[..., None]) -> None:
+        plain = Progress.on_step_end
+
+        def on_step_end(self: Progress, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            plain(self, args, state, control, **kwargs)
+            if state.global_step == step:
+                monkeypatch.setattr(Progress, "on_step_end", plain)
+                act(**kwargs)
+
+        monkeypatch.setattr(Progress, "on_step_end", on_step_end)
+
+    return plan
+
+
+def send(*signals: signal.Signals) -> Callable[..., None]:
+    def act(**_: Any) -> None:
+        for number in signals:
+            os.kill(os.getpid(), number)
+
+    return act
+
+
+def outcome(folder: Path) -> tuple[str, list[Any], dict[str, Any]]:
+    """The digest of the weights, every logged number but the time, and the scores."""
+    weights = hashlib.sha256((folder / "model/model.safetensors").read_bytes()).hexdigest()
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    train = {key: metrics["train"][key] for key in ("steps", "epochs", "loss")}
+    return weights, [{k: v for k, v in event.items() if k != "time"} for event in events], metrics | {"train": train}
+
+
+LOADERS = {
+    "grouped by length": [],
+    "random": ["trainer.group_by_length=false"],
+    "accumulation": ["trainer.accumulation=2", "trainer.batch_size=4"],
+    "two workers": ["trainer.workers=2"],
+    "early stopping": ["trainer.patience=2", "optimizer.lr=1e-12"],
+}
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_r10_a_resumed_run_is_the_same_bit_for_bit(loader: str, llmft: Run, here: Path, at_step: Any) -> None:
+    """Stopped in the first epoch, at its end, and in the second; four steps an epoch."""
+    words = [*SMOKE, *LOADERS[loader], "model.config.hidden_dropout_prob=0.2"]
+    assert llmft(*words, "run.dir=whole")[0] == 0
+    for step in (1, 4, 5):
+        if loader == "early stopping" and step == 5:
+            continue  # it has stopped by itself
+        at_step(step, send(signal.SIGTERM))
+        assert llmft(*words, f"run.dir=stopped-{step}")[0] == 75
+        assert not (here / f"stopped-{step}/model").exists()
+        code, _, err = llmft(*words, f"run.dir=stopped-{step}", "resume=true")
+        assert code == 0, err
+        assert outcome(here / f"stopped-{step}") == outcome(here / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_r12_a_signal_saves_and_stops(number: signal.Signals, llmft: Run, here: Path, at_step: Any) -> None:
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+    at_step(3, send(number))
+    code, _, err = llmft(*SMOKE, "run.dir=run")
+    assert code == 75
+    assert f"{number.name} after step 3" in err
+    assert json.loads((here / "run/manifest.json").read_text())["status"] == "stopped"
+    assert checkpoints.latest(here / "run/checkpoints") == (here / "run/checkpoints/checkpoint-3", [])
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == handlers
+    # What it says to type goes on.
+    words = err.strip().partition("Go on with: llmft ")[2].split()
+    assert llmft(*words)[0] == 0
+    assert json.loads((here / "run/metrics.json").read_text())["train"]["steps"] == 8
+
+
+def test_r13_the_second_ctrl_c_leaves_at_once(llmft: Run, here: Path, at_step: Any) -> None:
+    at_step(3, send(signal.SIGINT, signal.SIGINT))
+    assert llmft(*SMOKE, "run.dir=run")[0] == 130
+    found, passed_over = checkpoints.latest(here / "run/checkpoints")
+    assert found is not None
+    assert (found.name, passed_over) == ("checkpoint-2", [])
+    assert json.loads((here / "run/manifest.json").read_text())["status"] == "interrupted"
+
+
+def test_r4_to_r6_a_damaged_checkpoint_is_passed_over_and_named(llmft: Run, here: Path, at_step: Any) -> None:
+    words = (*SMOKE, "trainer.keep=3")
+    assert llmft(*words, "run.dir=whole")[0] == 0
+    at_step(5, send(signal.SIGTERM))
+    assert llmft(*words, "run.dir=run")[0] == 75
+    (here / "run/checkpoints/checkpoint-5/optimizer.pt").unlink()
+    code, out, _ = llmft(*words, "run.dir=run", "resume=true")
+    assert code == 0
+    assert "checkpoint-5 lacks optimizer.pt; it is not used" in out
+    assert outcome(here / "run") == outcome(here / "whole")
+
+
+def test_r7_without_a_good_checkpoint_it_does_not_start_over(llmft: Run, here: Path, at_step: Any) -> None:
+    at_step(3, send(signal.SIGTERM))
+    assert llmft(*SMOKE, "run.dir=run")[0] == 75
+    folders = list((here / "run/checkpoints").iterdir())
+    for folder in folders:
+        (folder / "trainer_state.json").write_text("")
+    code, _, err = llmft(*SMOKE, "run.dir=run", "resume=true")
+    assert code == 1
+    assert all(f"{folder.name} has 0 bytes in trainer_state.json" in err for folder in folders)
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_r14_another_configuration_is_refused_with_what_differs(llmft: Run, here: Path, at_step: Any) -> None:
+    at_step(3, send(signal.SIGTERM))
+    assert llmft(*SMOKE, "run.dir=run")[0] == 75
+    code, _, err = llmft(*SMOKE, "run.dir=run", "resume=true", "optimizer.lr=0.5", "seed=3")
+    assert code == 2
+    assert "optimizer.lr  was 0.0001 in run and is 0.5 now" in err
+    assert "seed          was 0 in run and is 3 now" in err
+
+
+def test_r14_other_data_are_refused(llmft: Run, here: Path, write: Callable[[str, str], Path], at_step: Any) -> None:
+    rows = "text,label\n" + "".join(f"t {i},{i % 2}\n" for i in range(40))
+    write("a.csv", rows)
+    words = (*SMOKE, "dataset=csv", "dataset.train=a.csv", "run.dir=run")
+    at_step(3, send(signal.SIGTERM))
+    assert llmft(*words)[0] == 75
+    write("a.csv", rows + "one more,1\n")
+    code, _, err = llmft(*words, "resume=true")
+    assert code == 2
+    assert "a.csv  is not what the run was started with" in err
+
+
+def test_resume_before_the_start_after_the_end_and_by_name(llmft: Run, here: Path, at_step: Any) -> None:
+    assert llmft(*SMOKE, "resume=true", "name=mine")[0] == 0
+    code, out, _ = llmft(*SMOKE, "resume=true", "name=mine")
+    assert code == 0
+    assert "is finished" in out
+    (folder,) = (here / "outputs/mine").iterdir()
+    at_step(3, send(signal.SIGTERM))
+    assert llmft(*SMOKE, "name=mine")[0] == 75
+    assert llmft(*SMOKE, "name=mine", "resume=true")[0] == 0
+    assert len([path for path in (here / "outputs/mine").iterdir() if path != folder]) == 1
+
+
+def test_r15_weights_that_are_no_numbers_are_never_saved(llmft: Run, here: Path, at_step: Any) -> None:
+    def poison(model: torch.nn.Module, **_: Any) -> None:
+        with torch.no_grad():
+            model.classifier.weight[0, 0] = float("nan")
+
+    at_step(4, poison)
+    code, _, err = llmft(*SMOKE, "run.dir=run", "trainer.log_every=100", "trainer.eval_every=8", "trainer.save_every=8")
+    assert code == 1
+    assert "at step" in err
+    assert not list((here / "run").glob("checkpoints/*/committed.json"))
+
+
+def test_r17_a_full_disk_is_said_and_earlier_checkpoints_stay(
+    llmft: Run, here: Path, at_step: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> None:
+        def commit(path: Path) -> None:
+            raise OSError(28, "No space left on device", str(path))
+
+        monkeypatch.setattr(checkpoints, "commit", commit)
+
+    at_step(3, full)
+    code, _, err = llmft(*SMOKE, "run.dir=run")
+    assert code == 1
+    assert "the checkpoint of step 4 cannot be written" in err
+    assert "No space left on device" in err
+    assert [path.name for path in (here / "run/checkpoints").iterdir()] == ["checkpoint-2"]
+
+
+def test_r19_two_processes_do_not_share_a_folder(llmft: Run, here: Path, at_step: Any) -> None:
+    at_step(3, send(signal.SIGTERM))
+    assert llmft(*SMOKE, "run.dir=run")[0] == 75
+    with (here / "run/config.yaml").open() as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        code, _, err = llmft(*SMOKE, "run.dir=run", "resume=true")
+    assert code == 2
+    assert "another process is at work in run" in err
+
+
+def test_seconds_are_those_of_all_sessions(llmft: Run, here: Path, at_step: Any) -> None:
+    at_step(5, send(signal.SIGTERM))
+    assert llmft(*SMOKE, "run.dir=run")[0] == 75
+    clock = json.loads((here / "run/checkpoints/checkpoint-5/clock.json").read_text())
+    assert llmft(*SMOKE, "run.dir=run", "resume=true")[0] == 0
+    train = json.loads((here / "run/metrics.json").read_text())["train"]
+    assert train["total_seconds"] > clock["total"] > 0
+    assert train["evaluation_seconds"] > clock["evaluating"] > 0
+    assert train["saving_seconds"] > clock["saving"]
