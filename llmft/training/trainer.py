@@ -42,14 +42,14 @@ class Clock:
     saving: float = 0.0
     total: float = 0.0
     """Seconds of earlier sessions from process start to end."""
-    loss: float = 0.0
+    loss: float | torch.Tensor = 0.0
     """Sum of the training loss over all steps. transformers' own mean forgets the steps of earlier sessions."""
     started: float = field(default_factory=time.perf_counter)
 
     def save(self, folder: Path) -> None:
         """Write the sums so far into a checkpoint."""
         now = {"training": self.training + time.perf_counter() - self.started, "evaluating": self.evaluating}
-        now |= {"saving": self.saving, "total": self.total + seconds_since_start(), "loss": self.loss}
+        now |= {"saving": self.saving, "total": self.total + seconds_since_start(), "loss": float(self.loss)}
         (folder / CLOCK).write_text(json.dumps(now), encoding="utf-8")
 
 
@@ -66,7 +66,7 @@ class Trainer(transformers.Trainer):
         checkpoint: Path | None,
         **kwargs: Any,
     ) -> None:
-        """`folder` holds the checkpoints; `checkpoint` is the one to go on from; `kwargs` are of transformers' Trainer."""
+        """`folder` holds the checkpoints; `checkpoint` is the one to go on from; `kwargs` go to the base class."""
         self.config, self.task, self.task_state, self.splits, self.folder = config, task, state, splits, folder
         self.clock = Clock(**json.loads((checkpoint / CLOCK).read_text())) if checkpoint else Clock()
         super().__init__(
@@ -89,7 +89,7 @@ class Trainer(transformers.Trainer):
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
         loss: torch.Tensor = super().training_step(*inputs, **options)
-        self.clock.loss += loss.item()
+        self.clock.loss = self.clock.loss + loss.double()  # a tensor, so that a GPU is not waited for
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -187,7 +187,7 @@ def train(
         "steps": trainer.state.global_step,
         "epochs": epochs,
         "earlier_seconds": clock.total,
-        "loss": clock.loss / step,
+        "loss": float(clock.loss) / step,
         "samples_per_second": epochs * len(features) / seconds,
     }
     if features.lengths is not None:
