@@ -165,6 +165,8 @@ def train(
         print(f"  note      {line}; it is not used", flush=True)
     if passed_over and checkpoint is None:
         raise Failure(f"no checkpoint in {folder} can be used: {'; '.join(passed_over)}. Nothing was deleted.")
+    if checkpoint:
+        print(f"  resumes   after step {_step_of(checkpoint)}", flush=True)
     run.forget_events_after(_step_of(checkpoint))
     signals = StopSignals()
     callbacks.append(signals)

@@ -112,6 +112,7 @@ def test_r4_to_r6_a_damaged_checkpoint_is_passed_over_and_named(llmft: Run, here
     (here / "run/checkpoints/checkpoint-5/optimizer.pt").unlink()
     code, out, _ = llmft(*words, "run.dir=run", "resume=true")
     assert code == 0
+    assert "resumes   after step 4" in out
     assert "checkpoint-5 lacks optimizer.pt; it is not used" in out
     assert outcome(here / "run") == outcome(here / "whole")
 
@@ -209,3 +210,20 @@ def test_seconds_are_those_of_all_sessions(llmft: Run, here: Path, at_step: Any)
     assert train["total_seconds"] > clock["total"] > 0
     assert train["evaluation_seconds"] > clock["evaluating"] > 0
     assert train["saving_seconds"] > clock["saving"]
+
+
+def test_a_run_that_died_after_its_last_step_only_scores_again(
+    llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert llmft(*SMOKE, "run.dir=whole")[0] == 0
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+
+        def die(*_: Any) -> None:
+            raise MemoryError
+
+        patch.setattr("llmft.commands.finetune.score", die)
+        llmft(*SMOKE, "run.dir=run")
+    assert json.loads((here / "run/manifest.json").read_text())["status"] == "failed"
+    code, _, err = llmft(*SMOKE, "run.dir=run", "resume=true")
+    assert code == 0, err
+    assert outcome(here / "run") == outcome(here / "whole")
