@@ -135,6 +135,17 @@ class Trainer(transformers.Trainer):
         self.clock.saving += time.perf_counter() - start
 
 
+def _out_of_memory(config: Config, step: int) -> str:
+    """What to write instead; the batch of half the rows and twice the accumulation trains the same."""
+    rows, accumulation = config.trainer.batch_size, config.trainer.accumulation
+    ways = [f"trainer.batch_size={rows // 2} trainer.accumulation={2 * accumulation}"] if rows > 1 else []
+    if length := getattr(config.task, "max_length", None):
+        ways.append(f"task.max_length={length // 2}")
+    if config.hardware.precision != "bf16":
+        ways.append("hardware.precision=bf16")
+    return f"out of memory after step {step}, in batches of {rows} rows. Less is needed with {', or '.join(ways)}"
+
+
 def _step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
@@ -173,8 +184,13 @@ def train(
     trainer = Trainer(config, task, state, splits, folder, checkpoint, model=model, args=arguments, callbacks=callbacks)
     trainer.remove_callback(PrinterCallback)
     clock = trainer.clock
-    with signals:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        with signals:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" not in str(error):
+            raise
+        raise Failure(_out_of_memory(config, trainer.state.global_step)) from error
     step = trainer.state.global_step
     if signals.received and step < trainer.state.max_steps:
         again = f"llmft finetune {run.folder}/config.yaml run.dir={run.folder} resume=true"

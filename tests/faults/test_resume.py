@@ -174,7 +174,23 @@ def test_r15_weights_that_are_no_numbers_are_never_saved(llmft: Run, here: Path,
     assert not list((here / "run").glob("checkpoints/*/committed.json"))
 
 
-def test_r17_a_full_disk_is_said_and_earlier_checkpoints_stay(
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("out of memory")]
+)
+def test_r17_memory_that_runs_out_names_what_would_fit(error: Exception, llmft: Run, here: Path, at_step: Any) -> None:
+    def exhaust(**_: Any) -> None:
+        raise error
+
+    at_step(3, exhaust)
+    code, _, err = llmft(*SMOKE, "run.dir=run")
+    assert code == 1
+    assert "out of memory after step 3" in err
+    for way in ("trainer.batch_size=4 trainer.accumulation=2", "task.max_length=64", "hardware.precision=bf16"):
+        assert way in err
+    assert checkpoints.latest(here / "run/checkpoints")[0] == here / "run/checkpoints/checkpoint-2"
+
+
+def test_r3_a_full_disk_is_said_and_earlier_checkpoints_stay(
     llmft: Run, here: Path, at_step: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(**_: Any) -> None:
