@@ -1,5 +1,6 @@
 """A model that a run left, with the state of its task."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
     register()
     folder = run / "model"
     if not (folder / "config.json").is_file():
-        raise UserError(Problem(str(run), "has no model: the run did not finish", "command line"))
+        manifest = run / "manifest.json"
+        scored = manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("command") == "eval"
+        what = "is an evaluation: name the run that it is of" if scored else "has no model: the run did not finish"
+        raise UserError(Problem(str(run), what, "command line"))
     try:
         model = getattr(transformers, task.head).from_pretrained(
             folder, use_safetensors=True, trust_remote_code=trust_remote_code, dtype="float32"

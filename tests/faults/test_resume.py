@@ -228,18 +228,29 @@ def test_seconds_are_those_of_all_sessions(llmft: Run, here: Path, at_step: Any)
     assert train["saving_seconds"] > clock["saving"]
 
 
+ENDS = {
+    "at the end of an epoch": [],
+    "within an epoch": ["trainer.max_steps=6"],
+    "early": ["trainer.patience=2", "optimizer.lr=1e-12"],
+    "without validation": ["dataset=csv", "dataset.train=a.csv", "dataset.split.validation=0"],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_a_run_that_died_after_its_last_step_only_scores_again(
-    llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+    end: str, llmft: Run, here: Path, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert llmft(*SMOKE, "run.dir=whole")[0] == 0
+    write("a.csv", "text,label\n" + "".join(f"t {i},{i % 2}\n" for i in range(40)))
+    words = (*SMOKE, *ENDS[end])
+    assert llmft(*words, "run.dir=whole")[0] == 0
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
 
         def die(*_: Any) -> None:
             raise MemoryError
 
         patch.setattr("llmft.commands.finetune.score", die)
-        llmft(*SMOKE, "run.dir=run")
+        llmft(*words, "run.dir=run")
     assert json.loads((here / "run/manifest.json").read_text())["status"] == "failed"
-    code, _, err = llmft(*SMOKE, "run.dir=run", "resume=true")
+    code, _, err = llmft(*words, "run.dir=run", "resume=true")
     assert code == 0, err
     assert outcome(here / "run") == outcome(here / "whole")
