@@ -165,7 +165,10 @@ class Run:
     def events(self) -> list[dict[str, Any]]:
         """Every logged step."""
         file = self.folder / "events.jsonl"
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+        if not file.is_file():
+            return []
+        # What follows the last line end was cut off as it was written.
+        return [json.loads(line) for line in file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]]
 
     def write_predictions(self, split: str, rows: Iterator[dict[str, Any]]) -> Path:
         """Write predictions/SPLIT.jsonl, a line a row."""

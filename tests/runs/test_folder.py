@@ -43,5 +43,7 @@ def test_events_are_appended(here: Path) -> None:
     assert run.events() == []
     for step in (1, 2):
         run.event({"step": step, "note": "好"})
+    with (here / "events.jsonl").open("ab") as stream:
+        stream.write('{"step": 3, "note": "好'.encode()[:-1])
     assert [event["step"] for event in run.events()] == [1, 2]
     assert all(event["time"] > 1.7e9 for event in run.events())
