@@ -1,18 +1,16 @@
 """`llmft finetune`: train a model on data, score it, and leave a run folder."""
 
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
-from llmft import tasks
-from llmft.commands.session import check_inputs, check_labels, quiet
-from llmft.data.load import load
+from llmft.commands.prepare import Prepared, prepare
+from llmft.commands.session import check_inputs, quiet
 from llmft.models.build import build
 from llmft.reporting import console, write_reports
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
-from llmft.training.evaluation import Split, score
-from llmft.training.features import encode
-from llmft.training.hardware import detect
+from llmft.training.evaluation import score
+from llmft.training.hardware import Hardware, detect
 from llmft.training.trainer import train
 
 
@@ -30,22 +28,36 @@ def run(config: Config) -> Run:
         print(f"{run.folder} is finished: its scores are in metrics.json, and report.html shows them")
         return run
     hardware = detect(config.hardware)
-    task = tasks.build(config.task)
-    data = load(config.dataset, task)
-    state = task.fit(data["train"], config.model)
-    check_labels(task, state, data)
-    set_seed(config.seed)
-    model = build(config.model, task.head, task.needed(state))
-    splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
-    check_inputs(task, state, model, config.model.name, splits)
+    prepared = prepare(config)
+    model = first_weights(config, prepared)
     if run is None:
         run = Run.create(config)
     else:
-        run.check_data(data.digests)
-    facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": data.digests}
+        run.check_data(prepared.data.digests)
+    with run.alone():
+        work(config, prepared, model, hardware, run)
+    return run
+
+
+def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
+    """The model as training starts from it: pretrained or random, the same for the same seed.
+
+    Raises:
+        UserError: if the weights are missing, or the model does not take what the task feeds it.
+    """
+    set_seed(config.seed)
+    model = build(config.model, prepared.task.head, prepared.task.needed(prepared.state))
+    check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
+    return model
+
+
+def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
+    """Train `model`, score it, and leave everything in the run's folder."""
+    task, state, splits = prepared.task, prepared.state, prepared.splits
+    facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
-    with run.alone(), run.recorded(facts):
-        console.announce(config, task, model, splits, data.notes, hardware, run)
+    with run.recorded(facts):
+        console.announce(config, task, model, splits, prepared.data.notes, hardware, run)
         metrics = {"train": train(config, task, state, model, splits, hardware, run)}
         model.save_pretrained(run.model)
         state.save(run.model)
@@ -60,4 +72,3 @@ def run(config: Config) -> Run:
         run.note(weights=run.weights_digest(), rows={name: len(split.rows) for name, split in splits.items()})
         write_reports(config, task, run)
     console.conclude(config, metrics, run)
-    return run
