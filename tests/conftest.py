@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: empty."""
+def here(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, empty, with a cache of its own elsewhere."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMFT_CACHE", str(tmp_path_factory.mktemp("cache")))
     return tmp_path
 
 

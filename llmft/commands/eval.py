@@ -38,7 +38,7 @@ def run(config: Config) -> Run:
             environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
         ),
     ):
-        console.announce(config, task, model, splits, data.notes, hardware, run)
+        console.announce(config, task, model, splits, data.notes, "", hardware, run)
         metrics = {
             name: score(task, state, model, name, split, config.trainer.eval_batch_size, run)
             for name, split in splits.items()

@@ -57,7 +57,7 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     with run.recorded(facts):
-        console.announce(config, task, model, splits, prepared.data.notes, hardware, run)
+        console.announce(config, task, model, splits, prepared.data.notes, prepared.origin, hardware, run)
         metrics = {"train": train(config, task, state, model, splits, hardware, run)}
         model.save_pretrained(run.model)
         state.save(run.model)

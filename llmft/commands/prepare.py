@@ -1,15 +1,31 @@
-"""From a configuration to data that are ready to train on; no weights are loaded."""
+"""From a configuration to data that are ready to train on; no weights are loaded. Kept in the cache for later runs."""
 
+import inspect
+import json
 from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+from datasets import Dataset
 
 from llmft import tasks
 from llmft.commands.session import check_labels
-from llmft.data.load import Data, load
+from llmft.data.arrow import read_table, write_table
+from llmft.data.cache import Entry
+from llmft.data.files import digest
+from llmft.data.load import Data, load, source_digests
+from llmft.models.tokenizer import tokenizer_files
+from llmft.runs.folder import flat
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
-from llmft.training.features import encode
+from llmft.training.features import FeatureSet, encode
+
+# Of the section `model`, what `task.fit` may look at. Other keys, such as sizes, can vary and share an entry.
+OF_THE_TOKENIZER = {"path", "tokenizer", "revision", "vocab_size", "trust_remote_code"}
 
 
 @dataclass(frozen=True)
@@ -20,17 +36,82 @@ class Prepared:
     state: Any
     data: Data
     splits: dict[str, Split]
+    origin: str = ""
+    """Where they come from, in a few words to print."""
+    entry: Entry | None = None
+    """Their entry in the cache."""
 
 
 def prepare(config: Config) -> Prepared:
-    """Read, check, split and encode the rows of a run.
+    """Read, check, split and encode the rows of a run, or take them from the cache.
 
     Raises:
         UserError: with what is wrong with the data.
     """
     task = tasks.build(config.task)
+    entry = _entry(config, task)
+    if entry is None:
+        return _fresh(config, task)
+    if entry.found():
+        return _kept(task, entry, "from the cache")
+    why = entry.why_missing()
+    prepared = _fresh(config, task)
+    if entry.publish(lambda folder: _save(prepared, folder)):
+        return _kept(task, entry, f"now, and kept for later runs ({why})")
+    return prepared
+
+
+def _fresh(config: Config, task: Task[Any]) -> Prepared:
     data = load(config.dataset, task)
     state = task.fit(data["train"], config.model)
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
     return Prepared(task, state, data, splits)
+
+
+def _save(prepared: Prepared, folder: Path) -> None:
+    for name, split in prepared.splits.items():
+        write_table(split.rows.data.table, folder / f"{name}.rows.arrow")
+        split.features.save(folder / f"{name}.features.arrow")
+    (folder / "state").mkdir()
+    prepared.state.save(folder / "state")
+    facts = {"splits": list(prepared.splits), "notes": prepared.data.notes, "digests": prepared.data.digests}
+    (folder / "data.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+
+
+def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared:
+    facts = json.loads((entry.folder / "data.json").read_text(encoding="utf-8"))
+    rows = {name: Dataset(read_table(entry.folder / f"{name}.rows.arrow")) for name in facts["splits"]}
+    splits = {
+        name: Split(rows[name], FeatureSet.load(entry.folder / f"{name}.features.arrow")) for name in facts["splits"]
+    }
+    state = task.state.load(entry.folder / "state")
+    return Prepared(task, state, Data(rows, facts["notes"], facts["digests"]), splits, origin, entry)
+
+
+def _entry(config: Config, task: Task[Any]) -> Entry | None:
+    """The entry of these data in the cache, or None for data that are not kept: only files have a digest."""
+    if not config.dataset.cache or not (files := source_digests(config.dataset)):
+        return None
+    tokenizer = tokenizer_files(config.model)
+    if tokenizer is None:
+        return None
+    known = {
+        "dataset": config.dataset.model_dump(exclude={"name", "cache"}),
+        "task": config.task.model_dump(),
+        "model": config.model.model_dump(include=OF_THE_TOKENIZER),
+    }
+    facts = {key: json.dumps(value, ensure_ascii=False) for key, value in flat(known).items()}
+    facts |= {f"file {file}": found for file, found in files.items()}
+    facts |= {f"file {file}": digest(file) for file in tokenizer}
+    facts |= {package: version(package) for package in ("transformers", "tokenizers", "pyarrow")}
+    return Entry("prepared", facts | {"the code of llmft": _code(type(task))})
+
+
+@cache
+def _code(task: type) -> str:
+    """The digest of the code that makes rows and features: ours below `data` and `tasks`, and the task's own."""
+    package = Path(tasks.__file__).parent.parent
+    files = [*(package / "data").glob("*.py"), *(package / "tasks").glob("*.py"), package / "models/tokenizer.py"]
+    files.append(Path(inspect.getfile(task)))
+    return sha256("".join(sorted(map(digest, set(files)))).encode()).hexdigest()

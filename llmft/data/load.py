@@ -11,7 +11,7 @@ import pyarrow
 
 from llmft.data import checks
 from llmft.data.files import digest
-from llmft.data.read import read_split
+from llmft.data.read import read_split, source_files
 from llmft.data.roles import assign
 from llmft.data.split import split
 from llmft.data.table import Table, listed
@@ -85,6 +85,25 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         raise UserError(problems, "the data")
     wanted = {name: _dataset(table) for name, table in tables.items() if name in splits}
     return Data(wanted, notes + found_notes, digests)
+
+
+def source_digests(config: DatasetConfig) -> dict[str, str]:
+    """sha256 of each file that `load` would read; nothing for data that do not lie in files.
+
+    Raises:
+        UserError: naming the files that are not there.
+    """
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for name in SPLITS:
+        if source := getattr(config, name):
+            try:
+                files += source_files(config, name, source)
+            except UserError as error:
+                problems += error.problems
+    if problems:
+        raise UserError(problems, "the data")
+    return {str(file): digest(file) for file in files}
 
 
 def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str]]:

@@ -23,8 +23,7 @@ def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table
         return _read_hub(dataset, split, source), []
     if dataset.format == "sklearn":
         return _read_sklearn(str(source), split), []
-    folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
-    files = expand(source, folder, SUFFIXES[dataset.format], f"dataset.{split}")
+    files = source_files(dataset, split, source)
     table = Table()
     problems: list[Problem] = []
     for file in files:
@@ -35,6 +34,18 @@ def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table
     if problems:
         raise UserError(problems, "the data")
     return table, files
+
+
+def source_files(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
+    """The files of one split; none for a format that does not lie in files.
+
+    Raises:
+        UserError: naming each that is not there.
+    """
+    if dataset.format not in SUFFIXES:
+        return []
+    folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
+    return expand(source, folder, SUFFIXES[dataset.format], f"dataset.{split}")
 
 
 def _name(file: Path, files: list[Path]) -> str:

@@ -1,8 +1,10 @@
 """The tokenizer of a model, or one trained on the training texts for a model that has none."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import cached_file
 
 from llmft.data.files import resolve
 from llmft.models.build import located
@@ -19,15 +21,34 @@ SPECIAL = {
 }
 
 
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
+
+
+def _source(model: ModelConfig) -> tuple[str, str] | None:
+    """The configuration key that names the tokenizer, and its folder or hub id; None for one that is trained here."""
+    if model.tokenizer:
+        folder = resolve(model.tokenizer, "model.tokenizer")
+        return "model.tokenizer", str(folder) if folder.is_dir() else model.tokenizer
+    return ("model.path", located(model)) if model.path else None
+
+
+def tokenizer_files(model: ModelConfig) -> list[Path] | None:
+    """The files that a tokenizer is made of: none for one that is trained here, None where they can't be told."""
+    if (named := _source(model)) is None:
+        return []
+    if Path(named[1]).is_dir():
+        return sorted(f for f in Path(named[1]).iterdir() if f.is_file() and f.suffix not in WEIGHTS)
+    try:
+        return [Path(str(cached_file(named[1], "tokenizer.json", revision=model.revision)))]
+    except OSError:  # there is none, or no network; loading it says which
+        return None
+
+
 def load(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """`model.tokenizer`, else the one at `model.path`, else a WordPiece tokenizer trained on `texts`."""
-    if model.tokenizer:
-        key, folder = "model.tokenizer", resolve(model.tokenizer, "model.tokenizer")
-        source = str(folder) if folder.is_dir() else model.tokenizer
-    elif model.path:
-        key, source = "model.path", located(model)
-    else:
+    if (named := _source(model)) is None:
         return train(texts, model.vocab_size)
+    key, source = named
     with explained(source, key):
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=model.revision, trust_remote_code=model.trust_remote_code

@@ -19,6 +19,7 @@ def announce(
     model: PreTrainedModel,
     splits: Mapping[str, Split],
     notes: list[str],
+    origin: str,
     hardware: Hardware,
     run: Run,
 ) -> None:
@@ -35,6 +36,8 @@ def announce(
     lines["task"] += f", {labels} labels: {', '.join(map(str, names[:8]))}{', ...' if labels > 8 else ''}"
     if "train" in splits:
         lines["training"] = _training(config, len(splits["train"].features))
+    if origin:
+        lines["prepared"] = origin
     lines["hardware"] = str(hardware)
     lines["folder"] = str(run.folder)
     print(f"llmft {config.command}: {config.name}")

@@ -29,11 +29,11 @@ def as_recipe(config: Config) -> str:
     return "# @package _global_\n" + yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     """The values of a tree by dotted key."""
     if not isinstance(tree, dict) or not tree:
         return {prefix.rstrip("."): tree}
-    return {key: value for name, below in tree.items() for key, value in _flat(below, f"{prefix}{name}.").items()}
+    return {key: value for name, below in tree.items() for key, value in flat(below, f"{prefix}{name}.").items()}
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Run:
         run = cls(folder)
         if (folder / "manifest.json").is_file():
             run.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        before, now = _flat(saved), _flat(yaml.safe_load(as_recipe(config)))
+        before, now = flat(saved), flat(yaml.safe_load(as_recipe(config)))
         changed = [
             Problem(key, f"was {before.get(key)!r} in {run.folder} and is {now.get(key)!r} now")
             for key in sorted(before.keys() | now.keys())

@@ -66,5 +66,8 @@ class DatasetConfig(Section):
     drop_empty: bool = False
     """Leave rows with an empty input out instead of stopping at them."""
 
+    cache: bool = True
+    """Keep the encoded rows of files for later runs, in `$LLMFT_CACHE` or the user's cache folder."""
+
     max_overlap: float = Field(default=0.01, ge=0, le=1)
     """Largest share of a split's inputs that may also stand in another split."""

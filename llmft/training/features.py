@@ -1,11 +1,13 @@
 """From the rows of a split to its features: encoded once, kept as one Arrow table, read a whole batch at a time."""
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pyarrow
 from datasets import Dataset
 
+from llmft.data.arrow import read_table, write_table
 from llmft.tasks.task import Task
 
 CHUNK = 1000  # rows that are encoded at a time: the tokenizer is fast from a few hundred on, and memory stays small
@@ -33,6 +35,23 @@ class FeatureSet:
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         """Features by number. torch's DataLoader calls this once a batch: 30 times faster than one by one."""
         return self.table.take(indices).to_pylist()
+
+    def save(self, file: Path) -> None:
+        """Write everything into an Arrow file."""
+        table = self.table.append_column("row", pyarrow.array(self.rows, pyarrow.int64()))
+        if self.lengths is not None:
+            table = table.append_column("length", pyarrow.array(self.lengths, pyarrow.int64()))
+        write_table(table.replace_schema_metadata({"cut": str(self.cut)}), file)
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Map what `save` wrote into memory: pages are read as they are needed, and shared between processes."""
+        table = read_table(file)
+        cut = int(table.schema.metadata[b"cut"])
+        rows = table["row"].to_pylist()
+        lengths = table["length"].to_pylist() if "length" in table.column_names else None
+        kept = [name for name in table.column_names if name not in ("row", "length")]
+        return cls(table.select(kept), rows, lengths, cut)
 
 
 def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
