@@ -1,5 +1,7 @@
 """`llmft finetune`: train a model on data, score it, and leave a run folder."""
 
+import time
+
 from transformers import PreTrainedModel, set_seed
 
 from llmft.commands.prepare import Prepared, prepare
@@ -10,6 +12,7 @@ from llmft.runs.environment import environment, peak_memory, seconds_since_start
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.training.evaluation import score
+from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.trainer import train
 
@@ -58,7 +61,10 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     with run.recorded(facts):
         console.announce(config, task, model, splits, prepared.data.notes, prepared.origin, hardware, run)
-        metrics = {"train": train(config, task, state, model, splits, hardware, run)}
+        start = time.perf_counter()
+        with frozen(model, task, state, splits, hardware, prepared.entry) as ready:
+            encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(model) else {}
+            metrics = {"train": train(config, task, state, model, ready, hardware, run) | encoding}
         model.save_pretrained(run.model)
         state.save(run.model)
         for name in ("validation", "test"):

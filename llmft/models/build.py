@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 
 from llmft.data.files import digest, resolve
 from llmft.models import register
+from llmft.models.freeze import freeze_encoder
 from llmft.models.hub import explained
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -21,7 +22,7 @@ AT_LEAST = {"vocab_size", "max_position_embeddings"}
 
 
 def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedModel:
-    """A model ready to train, in float32.
+    """A model ready to train, in float32; what `model.freeze` names stays as it is.
 
     Args:
         head: the Auto class that puts the task's head on, such as `AutoModelForSequenceClassification`.
@@ -33,12 +34,21 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
     """
     register()
     auto = getattr(transformers, head)
-    if model.init == "random":
-        try:
-            return auto.from_config(_architecture(model, needed)).float()
-        except (ValueError, TypeError, StrictDataclassError) as error:
-            why = str(error).strip().splitlines()[-1].strip()
-            raise UserError(Problem("model.config", f"makes no {model.architecture or model.path}: {why}")) from error
+    built = _random(model, auto, needed) if model.init == "random" else _pretrained(model, auto, needed)
+    if model.freeze == "encoder":
+        freeze_encoder(built)
+    return built
+
+
+def _random(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrainedModel:
+    try:
+        return auto.from_config(_architecture(model, needed)).float()
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        why = str(error).strip().splitlines()[-1].strip()
+        raise UserError(Problem("model.config", f"makes no {model.architecture or model.path}: {why}")) from error
+
+
+def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrainedModel:
     path = located(model)
     _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}

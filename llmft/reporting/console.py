@@ -25,9 +25,11 @@ def announce(
 ) -> None:
     """Print what will happen: task, model and its size, data and its splits, steps, hardware, folder."""
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
+    part = f", of which {_short(training)} M train" if training < millions else ""
     lines = {
         "task": config.task.name,
-        "model": f"{config.model.name} ({model.config.model_type}, {_short(millions)} M parameters, "
+        "model": f"{config.model.name} ({model.config.model_type}, {_short(millions)} M parameters{part}, "
         f"{'trained' if config.command == 'eval' else config.model.init})",
         "data": f"{config.dataset.name}: " + ", ".join(f"{name} {len(split.rows):,}" for name, split in splits.items()),
     }

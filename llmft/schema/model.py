@@ -22,6 +22,9 @@ class ModelConfig(Section):
     init: Literal["pretrained", "random"] = "pretrained"
     """Where the first weights come from. `random` keeps the architecture and the tokenizer of `path`."""
 
+    freeze: Literal["encoder"] | None = None
+    """Weights that stay as they are. `encoder`: only the head trains, on outputs that are computed once."""
+
     config: dict[str, Any] = Field(default_factory=dict)
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 

@@ -42,18 +42,10 @@ def float32(model: torch.nn.Module) -> Iterator[None]:
 
 def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: FeatureSet, batch_size: int) -> Prediction:
     """Answer every row. Features of like length share a batch, so the padding is small; answers come in row order."""
-    collate = task.collator(state)
-    device = next(model.parameters()).device
-    order = list(range(len(features)))
-    if features.lengths is not None:
-        lengths = features.lengths
-        order.sort(key=lambda index: -lengths[index])
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
     with float32(model):
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
-            batch = {key: value.to(device) for key, value in collate(features.__getitems__(indices)).items()}
+        for indices, batch in batches(task, state, features, batch_size, next(model.parameters()).device):
             found, loss = task.predict(model, batch)
             for index, output in zip(indices, found, strict=True):
                 outputs[index] = output
@@ -61,3 +53,16 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
                 total += loss * len(indices)
                 weighed += len(indices)
     return Prediction(task.decode(outputs, features.rows, state), total / weighed if weighed else None)
+
+
+def batches(
+    task: Task[Any], state: Any, features: FeatureSet, size: int, device: torch.device | str
+) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """All features in batches of like length, the longest first: their numbers, and the batch on `device`."""
+    collate = task.collator(state)
+    order = list(range(len(features)))
+    if (lengths := features.lengths) is not None:
+        order.sort(key=lambda index: -lengths[index])
+    for start in range(0, len(order), size):
+        indices = order[start : start + size]
+        yield indices, {key: value.to(device) for key, value in collate(features.__getitems__(indices)).items()}
