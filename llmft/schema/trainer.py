@@ -51,6 +51,9 @@ class TrainerConfig(Section):
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log."""
 
+    step_timeout: float = Field(default=1800, gt=0)
+    """Seconds that a step may take; after them the stacks of all threads are written down, and the run fails."""
+
     workers: int = Field(default=0, ge=0)
     """Processes that prepare batches; 0 does it in the training process."""
 

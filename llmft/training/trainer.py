@@ -1,10 +1,8 @@
 """The one Trainer for every task: transformers' own, with our order of rows and our evaluation."""
 
-import json
 import math
 import shutil
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +14,21 @@ from torch.utils.data import Dataset, Sampler
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerControl, TrainerState
 
 from llmft.runs import checkpoints
-from llmft.runs.environment import seconds_since_start
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, Stopped
 from llmft.tasks.task import Task
 from llmft.training.arguments import training_arguments
+from llmft.training.clock import Clock
 from llmft.training.evaluation import Split, evaluate
 from llmft.training.hardware import Hardware
+from llmft.training.memory import advice, ran_out, rows_that_fit
 from llmft.training.optimizers import optimizer
 from llmft.training.progress import Progress
 from llmft.training.sampler import EpochSampler
 from llmft.training.signals import StopSignals
-
-CLOCK = "clock.json"
-
-
-@dataclass
-class Clock:
-    """Sums over all sessions of a run, in seconds but for `loss`; kept in every checkpoint."""
-
-    training: float = 0.0
-    """All seconds of earlier sessions; those of this one count from `started`."""
-    evaluating: float = 0.0
-    saving: float = 0.0
-    total: float = 0.0
-    """Seconds of earlier sessions from process start to end."""
-    loss: float | torch.Tensor = 0.0
-    """Sum of the training loss over all steps. transformers' own mean forgets the steps of earlier sessions."""
-    ended: bool = False
-    """Whether no step was left to do. transformers would do one more."""
-    started: float = field(default_factory=time.perf_counter)
-
-    def save(self, folder: Path) -> None:
-        """Write the sums so far into a checkpoint."""
-        now = {"training": self.training + time.perf_counter() - self.started, "evaluating": self.evaluating}
-        now |= {
-            "saving": self.saving,
-            "total": self.total + seconds_since_start(),
-            "loss": float(self.loss),
-            "ended": self.ended,
-        }
-        (folder / CLOCK).write_text(json.dumps(now), encoding="utf-8")
+from llmft.training.watchdog import Watchdog
 
 
 class Trainer(transformers.Trainer):
@@ -71,14 +41,14 @@ class Trainer(transformers.Trainer):
         state: Any,
         splits: dict[str, Split],
         folder: Path,
-        checkpoint: Path | None,
+        clock: Clock,
         signals: StopSignals,
+        watchdog: Watchdog,
         **kwargs: Any,
     ) -> None:
-        """`folder` holds the checkpoints; `checkpoint` is the one to go on from; `kwargs` go to the base class."""
+        """`folder` holds the checkpoints; `kwargs` go to the base class."""
         self.config, self.task, self.task_state, self.splits, self.folder = config, task, state, splits, folder
-        self.signals = signals
-        self.clock = Clock(**json.loads((checkpoint / CLOCK).read_text())) if checkpoint else Clock()
+        self.clock, self.signals, self.watchdog = clock, signals, watchdog
         super().__init__(
             data_collator=task.collator(state),
             train_dataset=splits["train"].features,
@@ -96,11 +66,19 @@ class Trainer(transformers.Trainer):
         step = self.config.trainer.batch_size * self.config.trainer.accumulation * self.accelerator.num_processes
         return EpochSampler(len(features), self.config.seed, step, lengths)
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: transformers would go over all parameters in every step, 1 ms for MiniLM."""
+        return 0
+
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
         loss: torch.Tensor = super().training_step(*inputs, **options)
         self.clock.loss = self.clock.loss + loss.double()  # a tensor, so that a GPU is not waited for
         return loss
+
+    def _maybe_log_save_evaluate(self, *inputs: Any, **options: Any) -> None:
+        with self.watchdog.patient():
+            super()._maybe_log_save_evaluate(*inputs, **options)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation split, log its numbers as `eval_NAME`, and tell the callbacks."""
@@ -153,19 +131,39 @@ class Trainer(transformers.Trainer):
         self.clock.saving += time.perf_counter() - start
 
 
-def _out_of_memory(config: Config, step: int) -> str:
-    """What to write instead; the batch of half the rows and twice the accumulation trains the same."""
-    rows, accumulation = config.trainer.batch_size, config.trainer.accumulation
-    ways = [f"trainer.batch_size={rows // 2} trainer.accumulation={2 * accumulation}"] if rows > 1 else []
-    if length := getattr(config.task, "max_length", None):
-        ways.append(f"task.max_length={length // 2}")
-    if config.hardware.precision != "bf16":
-        ways.append("hardware.precision=bf16")
-    return f"out of memory after step {step}, in batches of {rows} rows. Less is needed with {', or '.join(ways)}"
-
-
 def _step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _checkpoint_of(folder: Path) -> Path | None:
+    """The checkpoint to go on from, said in a line, and those that can't be used.
+
+    Raises:
+        Failure: if there are some, and none of them can be used.
+    """
+    checkpoint, passed_over = checkpoints.latest(folder)
+    for line in passed_over:
+        print(f"  note      {line}; it is not used", flush=True)
+    if passed_over and checkpoint is None:
+        raise Failure(f"no checkpoint in {folder} can be used: {'; '.join(passed_over)}. Nothing was deleted.")
+    if checkpoint:
+        print(f"  resumes   after step {_step_of(checkpoint)}", flush=True)
+    return checkpoint
+
+
+def _in_batches_of(rows: int, config: Config) -> Config:
+    """The configuration with smaller batches, as many more of them accumulated: a step sees the same rows."""
+    trainer = config.trainer
+    if rows == trainer.batch_size:
+        return config
+    accumulation = trainer.accumulation * trainer.batch_size // rows
+    print(
+        f"  note      {trainer.batch_size} rows do not fit into memory at once: "
+        f"batches of {rows}, {accumulation} of them a step, which trains the same",
+        flush=True,
+    )
+    smaller = trainer.model_copy(update={"batch_size": rows, "accumulation": accumulation})
+    return config.model_copy(update={"trainer": smaller})
 
 
 def train(
@@ -184,49 +182,45 @@ def train(
         `samples_per_second`, `tokens_per_second` where features have lengths, and the mean `loss`.
     """
     folder = run.folder / "checkpoints"
-    arguments = training_arguments(config, hardware, folder, "validation" in splits)
+    checkpoint = _checkpoint_of(folder)
+    run.forget_events_after(_step_of(checkpoint))
+    clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.batch_size)
+    if checkpoint is None:
+        clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)
+    config = _in_batches_of(clock.rows, config)
     metric = config.trainer.metric_for_best or config.task.metric
-    callbacks: list[Any] = [Progress(run, metric)]
+    signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout)
+    callbacks: list[Any] = [Progress(run, metric), signals, watchdog]
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
-    checkpoint, passed_over = checkpoints.latest(folder)
-    for line in passed_over:
-        print(f"  note      {line}; it is not used", flush=True)
-    if passed_over and checkpoint is None:
-        raise Failure(f"no checkpoint in {folder} can be used: {'; '.join(passed_over)}. Nothing was deleted.")
-    if checkpoint:
-        print(f"  resumes   after step {_step_of(checkpoint)}", flush=True)
-    run.forget_events_after(_step_of(checkpoint))
-    signals = StopSignals()
-    callbacks.append(signals)
+    arguments = training_arguments(config, hardware, folder, "validation" in splits)
     trainer = Trainer(
-        config, task, state, splits, folder, checkpoint, signals, model=model, args=arguments, callbacks=callbacks
+        config, task, state, splits, folder, clock, signals, watchdog, model=model, args=arguments, callbacks=callbacks
     )
     trainer.remove_callback(PrinterCallback)
-    clock = trainer.clock
     try:
         if checkpoint and clock.ended:
             trainer.finish(checkpoint)
         else:
-            with signals:
+            with signals, watchdog:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "out of memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
             raise
-        raise Failure(_out_of_memory(config, trainer.state.global_step)) from error
+        raise Failure(advice(config, f"after step {trainer.state.global_step}")) from error
     step = trainer.state.global_step
     if signals.received and step < trainer.state.max_steps:
         again = f"llmft finetune {run.folder}/config.yaml run.dir={run.folder} resume=true"
         raise Stopped(f"{signals.received} after step {step}, which is saved. Go on with: {again}")
-    seconds = clock.training + time.perf_counter() - clock.started - clock.evaluating - clock.saving
-    features = splits["train"].features
+    seconds, features = clock.seconds, splits["train"].features
     epochs = float(trainer.state.epoch or 0)
     facts: dict[str, Any] = {
         "seconds": seconds,
         "evaluation_seconds": clock.evaluating,
         "saving_seconds": clock.saving,
-        "steps": trainer.state.global_step,
+        "steps": step,
         "epochs": epochs,
+        "batch_size": clock.rows,
         "earlier_seconds": clock.total,
         "loss": float(clock.loss) / step,
         "samples_per_second": epochs * len(features) / seconds,

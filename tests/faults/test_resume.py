@@ -13,28 +13,9 @@ import pytest
 import torch
 
 from llmft.runs import checkpoints
-from llmft.training.progress import Progress
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true", "trainer.save_every=2", "trainer.eval_every=2")
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[..., None]], None]:
-    """Do something at the end of a training step, once."""
-
-    def plan(step: int, act: Callable[..., None]) -> None:
-        plain = Progress.on_step_end
-
-        def on_step_end(self: Progress, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            plain(self, args, state, control, **kwargs)
-            if state.global_step == step:
-                monkeypatch.setattr(Progress, "on_step_end", plain)
-                act(**kwargs)
-
-        monkeypatch.setattr(Progress, "on_step_end", on_step_end)
-
-    return plan
 
 
 def send(*signals: signal.Signals) -> Callable[..., None]:
@@ -172,22 +153,6 @@ def test_r15_weights_that_are_no_numbers_are_never_saved(llmft: Run, here: Path,
     assert code == 1
     assert "at step" in err
     assert not list((here / "run").glob("checkpoints/*/committed.json"))
-
-
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("out of memory")]
-)
-def test_r17_memory_that_runs_out_names_what_would_fit(error: Exception, llmft: Run, here: Path, at_step: Any) -> None:
-    def exhaust(**_: Any) -> None:
-        raise error
-
-    at_step(3, exhaust)
-    code, _, err = llmft(*SMOKE, "run.dir=run")
-    assert code == 1
-    assert "out of memory after step 3" in err
-    for way in ("trainer.batch_size=4 trainer.accumulation=2", "task.max_length=64", "hardware.precision=bf16"):
-        assert way in err
-    assert checkpoints.latest(here / "run/checkpoints")[0] == here / "run/checkpoints/checkpoint-2"
 
 
 def test_r3_a_full_disk_is_said_and_earlier_checkpoints_stay(

@@ -148,7 +148,7 @@ def test_float32_sets_autocast_aside_and_puts_it_back() -> None:
 def test_what_training_took_is_recorded(llmft: Run, here: Path) -> None:
     assert llmft("finetune", *SMOKE)[0] == 0
     train = metrics(here / "run")["train"]
-    assert {"seconds", "evaluation_seconds", "saving_seconds", "steps", "epochs", "loss", "samples_per_second",
+    assert {"seconds", "evaluation_seconds", "saving_seconds", "steps", "epochs", "batch_size", "loss", "samples_per_second",
             "tokens_per_second", "peak_memory_bytes", "total_seconds"} == set(train)  # fmt: skip
     assert (train["steps"], train["epochs"]) == (8, 2.0)
     assert train["samples_per_second"] == pytest.approx(64 / train["seconds"])

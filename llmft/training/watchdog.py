@@ -1,0 +1,68 @@
+"""A step that never ends: the stacks of all threads are written down, and the run ends instead of waiting for ever."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import psutil
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from llmft.runs.folder import Run
+
+
+class Watchdog(TrainerCallback):
+    """While it is entered, a step of more than `seconds` ends the process with exit code 1."""
+
+    def __init__(self, run: Run, seconds: float) -> None:
+        self.run = run
+        self.seconds = seconds
+        self.step = 0
+        self.last = time.monotonic()
+        self.paused = False
+        self.over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.last = time.monotonic()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Evaluation and saving take what they take."""
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.last, self.paused = time.monotonic(), False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.last, self.step = time.monotonic(), state.global_step
+
+    def _watch(self) -> None:
+        while not self.over.wait(min(1.0, self.seconds / 4)):
+            if not self.paused and time.monotonic() - self.last > self.seconds:
+                self._end()
+
+    def _end(self) -> None:
+        stacks = self.run.folder / "stacks.txt"
+        with stacks.open("w", encoding="utf-8") as stream:
+            faulthandler.dump_traceback(stream, all_threads=True)
+        why = f"no step for {self.seconds:g} s, after step {self.step}"
+        print(
+            f"failed: {why}. {stacks} says where each thread was. "
+            "The last checkpoint is kept; if steps take so long, raise trainer.step_timeout.",
+            file=sys.stderr,
+            flush=True,
+        )
+        self.run.note(status="failed", why=why)
+        for child in psutil.Process().children(recursive=True):
+            child.kill()  # such as a loader's worker that hangs, and would outlive us
+        os._exit(1)  # the main thread can't be asked
