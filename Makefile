@@ -46,8 +46,8 @@ wheel: .venv/installed  ## dist/*.whl
 docs: .venv/installed  ## docs/config.md and docs/config.schema.json, from the vocabulary
 	$(BIN)/python -m llmft.config.docs
 
-bench: .venv/installed  ## the training loop beside a bare one
-	$(BIN)/python benchmarks/loop.py
+bench: .venv/installed  ## llmft beside transformers.Trainer and a bare loop: make bench DATA=FOLDER
+	$(BIN)/python benchmarks/speed.py $(DATA) --rows 1600
 
 clean:  ## remove what was built; .venv and outputs stay
 	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache
