@@ -4,7 +4,7 @@ BIN := .venv/bin
 RECIPES := $(basename $(notdir $(wildcard recipes/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format smoke wheel docs bench clean
+.PHONY: help demo test test-slow test-kill lint format smoke wheel docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ test: .venv/installed  ## all tests but the slow ones, offline
 
 test-slow: .venv/installed  ## the tests that train for minutes
 	$(BIN)/pytest -m slow
+
+test-kill: .venv/installed  ## kill -9 at 20 random moments, 5 of them inside a save
+	$(BIN)/pytest -m slow tests/faults/test_kill.py
 
 lint: .venv/installed  ## style, types, and generated pages that are out of date
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The one Trainer for every task: transformers' own, with our order of rows and our evaluation."""
 
 import math
+import pickle
 import shutil
 import time
 from pathlib import Path
@@ -208,6 +209,9 @@ def train(
         if not ran_out(error):
             raise
         raise Failure(advice(config, f"after step {trainer.state.global_step}")) from error
+    except pickle.UnpicklingError as error:
+        assert checkpoint
+        raise Failure(f"{checkpoint} holds more than numbers, and is not loaded: it was changed by hand") from error
     step = trainer.state.global_step
     if signals.received and step < trainer.state.max_steps:
         again = f"llmft finetune {run.folder}/config.yaml run.dir={run.folder} resume=true"

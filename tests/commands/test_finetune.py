@@ -74,7 +74,7 @@ def test_a_run_folder_is_whole(llmft: Run, here: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", [case.recipe for case in CASES.values()])
-def test_a_run_can_be_done_again_from_its_folder(recipe: str, llmft: Run, here: Path) -> None:
+def test_p2_a_run_can_be_done_again_from_its_folder(recipe: str, llmft: Run, here: Path) -> None:
     assert llmft("finetune", f"+recipe={recipe}", *SMOKE[1:], "seed=3", "optimizer.lr=0.001")[0] == 0
     assert llmft("finetune", "run/config.yaml", "run.dir=again")[0] == 0
     first, second = (read(here / name / "metrics.json") for name in ("run", "again"))
@@ -224,7 +224,7 @@ def test_a_loss_that_is_no_number_stops_the_run(llmft: Run, here: Path) -> None:
     assert read(here / "run/manifest.json")["status"] == "failed"
 
 
-def test_a_run_is_never_written_over(llmft: Run, write: Write, here: Path) -> None:
+def test_r8_a_run_is_never_written_over(llmft: Run, write: Write, here: Path) -> None:
     write("run/notes.txt", "mine")
     code, _, err = llmft("finetune", *SMOKE)
     assert code == 2
@@ -241,14 +241,14 @@ def test_runs_of_one_name_have_folders_of_their_own(llmft: Run, here: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", ".hidden", "a\\b", "x" * 65, "", "/etc", "a\nb"])
-def test_a_name_that_climbs_is_refused(name: str, llmft: Run, here: Path) -> None:
+def test_x4_a_name_that_climbs_is_refused(name: str, llmft: Run, here: Path) -> None:
     code, _, err = llmft("finetune", *SMOKE[:2], f"name={name}")
     assert code == 2
     assert "name" in err
     assert list(here.iterdir()) == []
 
 
-def test_a_name_that_is_a_link_out_of_the_runs_is_refused(llmft: Run, here: Path, tmp_path_factory: Any) -> None:
+def test_x4_a_name_that_is_a_link_out_of_the_runs_is_refused(llmft: Run, here: Path, tmp_path_factory: Any) -> None:
     outside = tmp_path_factory.mktemp("outside")
     (here / "outputs").mkdir()
     (here / "outputs/x").symlink_to(outside)
@@ -279,7 +279,7 @@ def test_a_run_that_ends_early_says_so(
     assert "the run did not finish" in err
 
 
-def test_no_secret_reaches_a_run_folder(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_x5_no_secret_reaches_a_run_folder(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not from the environment, where it belongs, and not from the command line, where it is refused."""
     secret = "hf_" + "q7Zx" * 8
     monkeypatch.setenv("HF_TOKEN", secret)

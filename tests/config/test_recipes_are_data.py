@@ -34,7 +34,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_recipe_that_is_more_than_data_is_refused(
+def test_x2_a_recipe_that_is_more_than_data_is_refused(
     form: str, llmft: Run, write: Callable[[str, str], Path], here: Path
 ) -> None:
     write("recipes/evil.yaml", FORMS[form].replace("CANARY", str(here / "canary")))
@@ -56,7 +56,7 @@ def test_a_recipe_that_is_more_than_data_is_refused(
         "++hydra.callbacks.x._target_=os.system",
     ],
 )
-def test_the_command_line_holds_no_code_either(word: str, llmft: Run) -> None:
+def test_x2_the_command_line_holds_no_code_either(word: str, llmft: Run) -> None:
     code, _, err = llmft("finetune", word)
     assert code == 2
     assert os.environ["HOME"] not in err
@@ -87,7 +87,7 @@ SECRETS = [
 
 
 @pytest.mark.parametrize(("word", "secret"), SECRETS)
-def test_a_secret_is_refused_and_not_repeated(word: str, secret: str, llmft: Run, here: Path) -> None:
+def test_x5_a_secret_is_refused_and_not_repeated(word: str, secret: str, llmft: Run, here: Path) -> None:
     code, out, err = llmft("finetune", "+recipe=bert_textcls", word)
     assert code == 2
     assert "looks like a secret" in err
@@ -122,7 +122,7 @@ CLIMBS = [
 
 
 @pytest.mark.parametrize(("folder", "refused"), CLIMBS)
-def test_a_recipe_may_not_write_elsewhere(
+def test_x4_a_recipe_may_not_write_elsewhere(
     folder: str, refused: bool, llmft: Run, write: Callable[[str, str], Path]
 ) -> None:
     write("recipes/r.yaml", f"# @package _global_\nrun:\n  dir: {folder}\n")
@@ -131,7 +131,7 @@ def test_a_recipe_may_not_write_elsewhere(
     assert ("leaves the working directory" in err) is refused
 
 
-def test_a_recipe_may_not_write_through_a_link(llmft: Run, write: Callable[[str, str], Path], here: Path) -> None:
+def test_x4_a_recipe_may_not_write_through_a_link(llmft: Run, write: Callable[[str, str], Path], here: Path) -> None:
     (here / "link").symlink_to("/tmp")
     write("recipes/r.yaml", "# @package _global_\nrun:\n  dir: link/run\n")
     code, _, err = llmft("finetune", "+recipe=r", "--cfg", "job")

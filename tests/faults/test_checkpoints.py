@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,34 @@ def test_r9_killed_in_rotation(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
         rotate(here, keep=1, best=None)
     assert latest(here) == (here / "checkpoint-3", [])
     assert fault(here / "checkpoint-2") == "was not finished"
+
+
+def test_r1_killed_after_each_file(here: Path) -> None:
+    """A process is killed as it syncs its N-th file, for every N; the checkpoint before is there all the same."""
+    for number in range(1, 100):
+        folder = here / str(number)
+        before = checkpoint(folder, 1)
+        if (child := os.fork()) == 0:
+            os.fsync = killing(os.fsync, number)
+            checkpoint(folder, 2)
+            os._exit(0)
+        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        # Once the manifest has its name, all that it names is on the disk.
+        assert latest(folder) in [(before, ["checkpoint-2 was not finished"]), (folder / "checkpoint-2", [])]
+        if not killed:
+            break
+    assert number == len(FILES) + 4
+
+
+def killing(sync: Callable[[int], None], number: int) -> Callable[[int], None]:
+    """`sync`, but its `number`-th call is the last thing that the process does."""
+    calls = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sync(descriptor)
+
+    return fsync

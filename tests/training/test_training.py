@@ -22,7 +22,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
 
 
-def test_the_same_seed_gives_the_same_run(llmft: Run, here: Path) -> None:
+def test_p1_the_same_seed_gives_the_same_run(llmft: Run, here: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert llmft("finetune", *SMOKE[:2], f"run.dir={name}", f"seed={seed}")[0] == 0
     a, b, c = ([event["loss"] for event in events(here / name)] for name in "abc")
