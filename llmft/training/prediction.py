@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 
 from llmft.tasks.task import Answer, Task
+from llmft.training import processes
 from llmft.training.features import FeatureSet
 
 
@@ -41,23 +43,28 @@ def float32(model: torch.nn.Module) -> Iterator[None]:
 
 
 def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: FeatureSet, batch_size: int) -> Prediction:
-    """Answer every row. Features of like length share a batch, so the padding is small; answers come in row order."""
+    """Answer every row. Features of like length share a batch, so the padding is small; answers come in row order.
+
+    Several processes share the batches, and each of them gets all answers.
+    """
     collate = task.collator(state)
     device = next(model.parameters()).device
     order = list(range(len(features)))
     if features.lengths is not None:
         lengths = features.lengths
         order.sort(key=lambda index: -lengths[index])
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    own = []
+    with float32(model):
+        for indices in batches[processes.number() :: processes.count()]:
+            batch = {key: value.to(device) for key, value in collate(features.__getitems__(indices)).items()}
+            own.append((indices, *task.predict(model, batch)))
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
-    with float32(model):
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
-            batch = {key: value.to(device) for key, value in collate(features.__getitems__(indices)).items()}
-            found, loss = task.predict(model, batch)
-            for index, output in zip(indices, found, strict=True):
-                outputs[index] = output
-            if loss is not None:
-                total += loss * len(indices)
-                weighed += len(indices)
+    for indices, found, loss in chain.from_iterable(processes.gather(own)):
+        for index, output in zip(indices, found, strict=True):
+            outputs[index] = output
+        if loss is not None:
+            total += loss * len(indices)
+            weighed += len(indices)
     return Prediction(task.decode(outputs, features.rows, state), total / weighed if weighed else None)

@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -22,15 +23,20 @@ from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, Stopped
 from llmft.tasks.task import Task
+from llmft.training import processes
 from llmft.training.arguments import training_arguments
 from llmft.training.evaluation import Split, evaluate
 from llmft.training.hardware import Hardware
 from llmft.training.optimizers import optimizer
 from llmft.training.progress import Progress
-from llmft.training.sampler import EpochSampler
+from llmft.training.sampler import EpochOrder, EpochSampler
 from llmft.training.signals import StopSignals
 
-CLOCK = "clock.json"
+
+
+def clock_file(checkpoint: Path) -> Path:
+    """Where this process keeps its sums: each has losses of its own."""
+    return checkpoint / f"clock_{processes.number()}.json"
 
 
 @dataclass
@@ -58,7 +64,7 @@ class Clock:
             "loss": float(self.loss),
             "ended": self.ended,
         }
-        (folder / CLOCK).write_text(json.dumps(now), encoding="utf-8")
+        clock_file(folder).write_text(json.dumps(now), encoding="utf-8")
 
 
 class Trainer(transformers.Trainer):
@@ -78,7 +84,7 @@ class Trainer(transformers.Trainer):
         """`folder` holds the checkpoints; `checkpoint` is the one to go on from; `kwargs` go to the base class."""
         self.config, self.task, self.task_state, self.splits, self.folder = config, task, state, splits, folder
         self.signals = signals
-        self.clock = Clock(**json.loads((checkpoint / CLOCK).read_text())) if checkpoint else Clock()
+        self.clock = Clock(**json.loads(clock_file(checkpoint).read_text())) if checkpoint else Clock()
         super().__init__(
             data_collator=task.collator(state),
             train_dataset=splits["train"].features,
@@ -89,12 +95,16 @@ class Trainer(transformers.Trainer):
         # transformers takes a model that accepts extra arguments for one that scales its own loss. BERT's heads accept
         # them and don't: the gradients of accumulated batches were added up instead of averaged.
         self.model_accepts_loss_kwargs = False
+        if processes.count() > 1:  # transformers seeds all alike, and their dropouts would be the same
+            transformers.set_seed(config.seed + processes.number())
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features
         lengths = features.lengths if self.config.trainer.group_by_length else None
         step = self.config.trainer.batch_size * self.config.trainer.accumulation * self.accelerator.num_processes
-        return EpochSampler(len(features), self.config.seed, step, lengths)
+        sampler = EpochSampler(len(features), self.config.seed, step, lengths)
+        self.add_callback(EpochOrder(sampler))
+        return sampler
 
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
@@ -143,13 +153,18 @@ class Trainer(transformers.Trainer):
             stopped = self.control.should_training_stop and not self.signals.received
             self.clock.ended = stopped or step >= self.state.max_steps
             self.clock.save(folder)
-            checkpoints.commit(folder)
+            processes.gather(None)  # the files of all are there
+            if self.args.should_save:
+                checkpoints.commit(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
             raise Failure(
                 f"the checkpoint of step {step} cannot be written to {folder}: {error}. Earlier ones are kept."
             ) from error
-        checkpoints.rotate(self.folder, self.config.trainer.keep, self.state.best_global_step)
+        if self.args.should_save:
+            checkpoints.rotate(self.folder, self.config.trainer.keep, self.state.best_global_step)
+        processes.gather(None)  # one that stops now would be taken for the end of the run
         self.clock.saving += time.perf_counter() - start
 
 
@@ -189,7 +204,7 @@ def train(
     callbacks: list[Any] = [Progress(run, metric)]
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
-    checkpoint, passed_over = checkpoints.latest(folder)
+    checkpoint, passed_over = processes.of_first(lambda: checkpoints.latest(folder))
     for line in passed_over:
         print(f"  note      {line}; it is not used", flush=True)
     if passed_over and checkpoint is None:
@@ -228,7 +243,7 @@ def train(
         "steps": trainer.state.global_step,
         "epochs": epochs,
         "earlier_seconds": clock.total,
-        "loss": float(clock.loss) / step,
+        "loss": mean(processes.gather(float(clock.loss))) / step,
         "samples_per_second": epochs * len(features) / seconds,
     }
     if features.lengths is not None:
