@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -87,7 +87,8 @@ def _report(channel: Connection | None, error: BaseException | str) -> int:
     if channel is None:
         print(error, file=sys.stderr)
     else:
-        channel.send((time.monotonic(), error))
+        with suppress(BrokenPipeError):  # the launcher is gone
+            channel.send((time.monotonic(), error))
     return 1
 
 

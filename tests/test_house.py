@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    {"cli"},
+    {"cli", "worker"},
     {"config"},
     {"commands"},
     {"tasks", "training", "reporting"},

@@ -22,6 +22,7 @@ from typing import Any
 from llmft.runs.folder import Run
 from llmft.schema.problem import Failure
 
+COMMAND = (sys.executable, "-m", "llmft.worker")
 CHANNEL = "LLMFT_CHANNEL"  # the descriptor by which a process says what went wrong, and sees that its parent is gone
 GRACE = 10.0  # seconds that the others have to end by themselves after one has failed
 Report = tuple[float, BaseException | str]
@@ -83,7 +84,7 @@ def _start(run: Run, number: int, count: int, threads: int, port: int) -> Worker
     place |= {"TORCH_CPP_LOG_LEVEL": "ERROR"}
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "llmft.worker", str(run.folder)],
+            [*COMMAND, str(run.folder)],
             env=os.environ | {key: str(value) for key, value in place.items()},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno(), *([] if run.lock is None else [run.lock])],

@@ -216,7 +216,7 @@ class Run:
         try:
             yield
             status = "done"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             status = "interrupted"
             raise
         except Stopped:

@@ -37,6 +37,15 @@ def gather(value: T) -> list[T]:
     return values
 
 
+def largest(number: int) -> int:
+    """The largest of a number that every process has. Between two steps: 0.2 ms instead of the 1 ms of `gather`."""
+    if count() == 1:
+        return number
+    found = torch.tensor(number)
+    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+    return int(found)
+
+
 def of_first(find: Callable[[], T]) -> T:
     """What the first process finds; the others do not look for themselves."""
     return gather(find() if number() == 0 else None)[0]  # type: ignore[return-value]

@@ -15,10 +15,10 @@ class StopSignals(TrainerCallback):
     """While it is entered, a signal makes the Trainer save a checkpoint at the end of its step, and stop."""
 
     def __init__(self) -> None:
-        self.noticed: str | None = None
+        self.noticed = 0
         """The last signal that came to this process."""
         self.received: str | None = None
-        """The signal that all processes have agreed to stop by."""
+        """The signal that all processes stop by."""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -30,13 +30,14 @@ class StopSignals(TrainerCallback):
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.noticed == "SIGINT":
+        if number == self.noticed == signal.SIGINT:
             raise KeyboardInterrupt
-        self.noticed = signal.Signals(number).name
+        self.noticed = number
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # It reaches the processes one after the other; one that stopped a step before the others would leave them waiting.
-        self.received = next(filter(None, processes.gather(self.noticed)), None)
+        # It reaches one process after the other, and one that stopped a step early would leave the others waiting.
+        number = processes.largest(self.noticed)
+        self.received = signal.Signals(number).name if number else None
         if self.received and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True
