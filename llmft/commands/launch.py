@@ -119,7 +119,7 @@ def _wait(workers: list[Worker]) -> None:
     """Wait until all have ended, or for GRACE seconds after one has failed."""
     end = math.inf
     while any(worker.process.poll() is None for worker in workers) and time.monotonic() < end:
-        if end == math.inf and any([worker.failed() for worker in workers]):
+        if end == math.inf and any(worker.failed() for worker in workers):
             end = time.monotonic() + GRACE
         time.sleep(0.05)
 

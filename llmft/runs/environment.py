@@ -72,7 +72,7 @@ def _processor() -> str:
 
 
 def seconds_since_start() -> float:
-    """Seconds since this process started, imports included; where several work together, since that which started them."""
+    """Seconds since this process started, imports included; for one of several, since that which started them."""
     import time
 
     process = psutil.Process()

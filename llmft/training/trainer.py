@@ -33,7 +33,6 @@ from llmft.training.sampler import EpochOrder, EpochSampler
 from llmft.training.signals import StopSignals
 
 
-
 def clock_file(checkpoint: Path) -> Path:
     """Where this process keeps its sums: each has losses of its own."""
     return checkpoint / f"clock_{processes.number()}.json"

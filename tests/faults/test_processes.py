@@ -109,6 +109,10 @@ def test_two_processes_give_what_one_gives(llmft: Run, here: Path) -> None:
     assert train["samples_per_second"] == pytest.approx(64 / train["seconds"])
     assert train["total_seconds"] > train["seconds"]
     assert children() == []
+    # Scored again, by the one process of `llmft eval`.
+    assert llmft("eval", "two", "run.dir=again")[0] == 0
+    again = json.loads((here / "again/metrics.json").read_text())
+    assert numbers(again["test"]) == pytest.approx(numbers(scores_two["test"]), abs=1e-6)
 
 
 def test_stopped_and_resumed_it_is_the_same_bit_for_bit(llmft: Run, here: Path, at_step: Any) -> None:
