@@ -163,7 +163,7 @@ class Trainer(transformers.Trainer):
             ) from error
         if self.args.should_save:
             checkpoints.rotate(self.folder, self.config.trainer.keep, self.state.best_global_step)
-        processes.gather(None)  # one that stops now would be taken for the end of the run
+        processes.gather(None)  # none stops before it is committed: the launcher would not wait long for the first
         self.clock.saving += time.perf_counter() - start
 
 

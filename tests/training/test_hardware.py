@@ -30,6 +30,7 @@ def test_precision_follows_the_processor(
 @pytest.mark.parametrize(("capability", "chosen"), [((8, 0), "bf16"), ((9, 0), "bf16"), ((7, 5), "fp32")])
 def test_precision_follows_the_gpu(capability: tuple[int, int], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert (detect(HardwareConfig()).device, detect(HardwareConfig()).precision) == ("cuda", chosen)
 
