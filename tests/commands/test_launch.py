@@ -15,13 +15,16 @@ from llmft.runs.folder import Run
 from llmft.schema.problem import Failure, Stopped, UserError
 from tests.faults.test_kill import forked
 
-# What a process does instead of training; `other` is true in all but the first.
+# What a process does instead of training, once both are up; `other` is true in all but the first.
 SCRIPT = """
 import os, signal, sys, time
 from llmft import worker
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 other = os.environ["RANK"] != "0"
 def act(run):
+    (run.folder / f"up{{other}}").touch()
+    while len(list(run.folder.glob("up*"))) < 2:
+        time.sleep(0.01)
     {}
 worker.work = act
 raise SystemExit(worker.main())
@@ -95,7 +98,7 @@ def test_the_first_one_prints_and_they_know_their_place(
 def test_a_parent_that_is_killed_leaves_no_orphan(deaf: bool, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even one that hears no signal, such as in a call that hangs; and until they are gone, the folder is held."""
     ignore = "worker.GRACE = 2; signal.signal(15, signal.SIG_IGN)\n" if deaf else ""
-    acting(f"{ignore}open(f'{{run.folder}}/up{{other}}', 'w')\ntime.sleep(60)", monkeypatch)
+    acting(f"{ignore}(run.folder / f'ready{{other}}').touch()\ntime.sleep(60)", monkeypatch)
     own = Run(run.folder)
     (run.folder / "config.yaml").rename(run.folder / "old")  # the fixture holds that one
     own.write_text("config.yaml", "")
@@ -105,7 +108,7 @@ def test_a_parent_that_is_killed_leaves_no_orphan(deaf: bool, run: Run, monkeypa
             launch.launch(own, 2, 1)
 
     child = forked(parent)
-    while len(list(run.folder.glob("up*"))) < 2:
+    while len(list(run.folder.glob("ready*"))) < 2:
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
