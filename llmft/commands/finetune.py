@@ -4,6 +4,7 @@ import time
 
 from transformers import PreTrainedModel, set_seed
 
+from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
 from llmft.models.build import build
@@ -14,6 +15,7 @@ from llmft.schema.config import Config
 from llmft.training.evaluation import score
 from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
+from llmft.training.processes import gather
 from llmft.training.trainer import train
 
 
@@ -56,25 +58,37 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
 
 def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
     """Train `model`, score it, and leave everything in the run's folder."""
-    task, state, splits = prepared.task, prepared.state, prepared.splits
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     with run.recorded(facts):
-        console.announce(config, task, model, splits, prepared.data.notes, prepared.origin, hardware, run)
-        start = time.perf_counter()
-        with frozen(model, task, state, splits, hardware, prepared.entry) as ready:
-            encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(model) else {}
-            metrics = {"train": train(config, task, state, model, ready, hardware, run) | encoding}
+        console.announce(
+            config, prepared.task, model, prepared.splits, prepared.data.notes, prepared.origin, hardware, run
+        )
+        if hardware.processes == 1:
+            train_and_score(config, prepared, model, hardware, run)
+        else:
+            launch(run, hardware.processes, hardware.threads)
+    console.conclude(config, run.metrics(), run)
+
+
+def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
+    """Train `model` and score it; several processes do it together, and the first of them writes."""
+    task, state, splits = prepared.task, prepared.state, prepared.splits
+    start = time.perf_counter()
+    with frozen(model, task, state, splits, hardware, prepared.entry) as ready:
+        encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(model) else {}
+        metrics = {"train": train(config, task, state, model, ready, hardware, run) | encoding}
+    if run.writes:
         model.save_pretrained(run.model)
         state.save(run.model)
-        for name in ("validation", "test"):
-            if name in splits:
-                metrics[name] = score(task, state, model, name, splits[name], config.trainer.eval_batch_size, run)
-        metrics["train"] |= {
-            "peak_memory_bytes": peak_memory(),
-            "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
-        }
-        run.write_json("metrics.json", metrics)
+    for name in ("validation", "test"):
+        if name in splits:
+            metrics[name] = score(task, state, model, name, splits[name], config.trainer.eval_batch_size, run)
+    metrics["train"] |= {
+        "peak_memory_bytes": max(gather(peak_memory())),
+        "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
+    }
+    run.write_json("metrics.json", metrics)
+    if run.writes:
         run.note(weights=run.weights_digest(), rows={name: len(split.rows) for name, split in splits.items()})
         write_reports(config, task, run)
-    console.conclude(config, metrics, run)

@@ -169,6 +169,13 @@ def _momentum_to_look_along(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _eval_is_one_process(config: Config, origin: Origin) -> list[Problem]:
+    key = "hardware.processes"
+    if config.command == "eval" and config.hardware.processes > 1:
+        return [Problem(key, "eval works in one process", origin(key), "Leave it out.")]
+    return []
+
+
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
@@ -178,4 +185,5 @@ RULES = (
     _code_is_trusted_by_a_person,
     _files_are_of_one_dataset,
     _momentum_to_look_along,
+    _eval_is_one_process,
 )

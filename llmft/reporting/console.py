@@ -64,9 +64,9 @@ def cut_notes(splits: Mapping[str, Split]) -> list[str]:
 
 def _training(config: Config, features: int) -> str:
     trainer = config.trainer
-    rows = trainer.batch_size * trainer.accumulation
-    steps = trainer.max_steps or math.ceil(math.ceil(features / rows) * trainer.epochs)
-    size = f"{trainer.batch_size} x {trainer.accumulation}" if trainer.accumulation > 1 else f"{trainer.batch_size}"
+    factors = (config.hardware.processes, trainer.batch_size, trainer.accumulation)
+    steps = trainer.max_steps or math.ceil(math.ceil(features / math.prod(factors)) * trainer.epochs)
+    size = " x ".join(str(factor) for factor in factors if factor > 1) or "1"
     length = f"{trainer.epochs:g} epochs, {steps:,} steps" if not trainer.max_steps else f"{steps:,} steps"
     return f"{length} of {size} rows, {config.optimizer.name} lr {config.optimizer.lr:g}, {config.scheduler.name}"
 

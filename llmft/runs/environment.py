@@ -1,5 +1,6 @@
 """What a run ran on: versions, git, hardware. No environment variables, no user names, no secrets."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -71,10 +72,12 @@ def _processor() -> str:
 
 
 def seconds_since_start() -> float:
-    """Seconds since this process started, imports included."""
+    """Seconds since this process started, imports included; for one of several, since that which started them."""
     import time
 
-    return time.time() - psutil.Process().create_time()
+    process = psutil.Process()
+    first = process.parent() if "RANK" in os.environ else None
+    return time.time() - (first or process).create_time()
 
 
 def peak_memory() -> int:

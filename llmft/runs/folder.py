@@ -42,6 +42,10 @@ class Run:
 
     folder: Path
     manifest: dict[str, Any] = field(default_factory=dict)
+    writes: bool = True
+    """Whether this process writes: where several work on one run, the first of them does."""
+    lock: int | None = None
+    """The descriptor that `alone` holds the folder by. A process that inherits it holds the folder too."""
 
     @staticmethod
     def check(config: Config) -> None:
@@ -106,6 +110,7 @@ class Run:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UserError(Problem("run.dir", f"another process is at work in {self.folder}")) from error
+            self.lock = stream.fileno()
             yield
 
     @classmethod
@@ -126,6 +131,29 @@ class Run:
             raise UserError(Problem("run.dir", f"{run.folder}: {error.strerror}")) from error
         return run
 
+    @classmethod
+    def open(cls, folder: Path, writes: bool = True) -> "Run":
+        """A run that has begun.
+
+        Raises:
+            UserError: if there is none.
+        """
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        except OSError as error:
+            hint = "Begin it with llmft finetune."
+            raise UserError(Problem(str(folder), "is no run: it has no manifest.json", hint=hint)) from error
+        return cls(folder, manifest, writes)
+
+    def config(self) -> Config:
+        """The checked configuration that the run was begun with."""
+        return Config.model_validate(yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8")))
+
+    def metrics(self) -> dict[str, Any]:
+        """The scores of a run that is done."""
+        found: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        return found
+
     def weights_digest(self) -> dict[str, str]:
         """sha256 of the trained weights, by file."""
         return {file.name: digest(file) for file in sorted(self.model.glob("*.safetensors"))}
@@ -138,6 +166,8 @@ class Run:
     def write_text(self, name: str, text: str) -> Path:
         """Write a file below the folder, whole or not at all."""
         path = self.folder / name
+        if not self.writes:
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.part")
         with partial.open("w", encoding="utf-8") as stream:
@@ -153,6 +183,8 @@ class Run:
 
     def event(self, facts: dict[str, Any]) -> None:
         """Append a line to events.jsonl."""
+        if not self.writes:
+            return
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({**facts, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
 
@@ -184,7 +216,7 @@ class Run:
         try:
             yield
             status = "done"
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             status = "interrupted"
             raise
         except Stopped:
@@ -194,6 +226,7 @@ class Run:
             self.note(status=status)
 
     def note(self, **facts: Any) -> None:
-        """Add facts to manifest.json."""
-        self.manifest |= facts
+        """Add facts to manifest.json, to which processes of this run may have added theirs."""
+        file = self.folder / "manifest.json"
+        self.manifest = json.loads(file.read_text(encoding="utf-8")) | facts
         self.write_json("manifest.json", self.manifest)

@@ -1,6 +1,7 @@
 """What is wrong with the user's input: said all at once, each with where and what to write instead."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class UserError(Exception):
         self.problems = [problems] if isinstance(problems, Problem) else problems
         self.subject = subject
         super().__init__(str(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Built again from its problems where another process gets it."""
+        return type(self), (self.problems, self.subject)
 
     def __str__(self) -> str:
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"

@@ -64,5 +64,9 @@ class HardwareConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
 
+    processes: int = Field(default=1, ge=1)
+    """Processes that train side by side, each on a GPU of its own or its share of the cores. `trainer.batch_size` is
+    that of each."""
+
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers used in training; `auto` takes bf16 where the chip is made for it. Scores are always computed in fp32."""

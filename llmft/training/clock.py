@@ -9,8 +9,12 @@ from typing import Self
 import torch
 
 from llmft.runs.environment import seconds_since_start
+from llmft.training import processes
 
-FILE = "clock.json"
+
+def _file(checkpoint: Path) -> Path:
+    """Where this process keeps its sums: each of several has losses of its own."""
+    return checkpoint / f"clock_{processes.number()}.json"
 
 
 @dataclass
@@ -47,9 +51,9 @@ class Clock:
             "loss": float(self.loss),
             "ended": self.ended,
         }
-        (checkpoint / FILE).write_text(json.dumps(facts), encoding="utf-8")
+        _file(checkpoint).write_text(json.dumps(facts), encoding="utf-8")
 
     @classmethod
     def load(cls, checkpoint: Path) -> Self:
         """Go on from what `save` wrote."""
-        return cls(**json.loads((checkpoint / FILE).read_text(encoding="utf-8")))
+        return cls(**json.loads(_file(checkpoint).read_text(encoding="utf-8")))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
 from llmft.data.files import digest
 from llmft.tasks.task import Task
+from llmft.training import processes
 from llmft.training.evaluation import Split
 from llmft.training.features import FeatureSet
 from llmft.training.hardware import Hardware
@@ -195,14 +197,16 @@ def _outputs(
     encoder: FrozenEncoder, task: Task[Any], state: Any, features: FeatureSet, hardware: Hardware, bf16: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the head reads for every feature: vectors (N, H) in float32, and the places of their tokens (N,)."""
-    vectors, ranks = torch.empty(0), torch.empty(len(features), dtype=torch.long)
+    own = []
     with float32(encoder.model), torch.inference_mode(False), torch.autocast(hardware.device, torch.bfloat16, bf16):
-        for indices, batch in batches(task, state, features, BATCH, hardware.device):
-            found, places, _ = encoder.read(batch)
-            if not len(vectors):
-                vectors = torch.empty(len(features), found.shape[1])
-            vectors[indices], ranks[indices] = found.float().cpu(), places.cpu()
-    return vectors, ranks
+        for numbers, batch in batches(task, state, features, BATCH, hardware.device):
+            vectors, places, _ = encoder.read(batch)
+            own.append((numbers, vectors.float().cpu(), places.cpu()))
+    width = own[0][1].shape[1]
+    all_vectors, all_places = torch.empty(len(features), width), torch.empty(len(features), dtype=torch.long)
+    for numbers, vectors, places in chain.from_iterable(processes.gather(own)):
+        all_vectors[numbers], all_places[numbers] = vectors, places
+    return all_vectors, all_places
 
 
 def _entry(encoder: FrozenEncoder, hardware: Hardware, of: Entry) -> Entry:

@@ -16,9 +16,20 @@ class Hardware:
     precision: str
     reason: str
     """Why this precision, in a few words."""
+    processes: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Threads of each process: they share the cores."""
+        return max(1, torch.get_num_threads() // self.processes)
 
     def __str__(self) -> str:
-        name = torch.cuda.get_device_name() if self.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        many = self.processes > 1
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        if self.device == "cuda":
+            name = f"{self.processes} x {torch.cuda.get_device_name()}" if many else torch.cuda.get_device_name()
+        else:
+            name = f"cpu, {self.processes} processes of {threads}" if many else f"cpu, {threads}"
         return f"{name}, {self.precision} ({self.reason})"
 
 
@@ -29,20 +40,28 @@ def detect(config: HardwareConfig) -> Hardware:
     than in float32; `torch.ops.mkldnn._is_mkldnn_bf16_supported` is true for both.
 
     Raises:
-        UserError: for a GPU that is not there, or fp16 on a CPU.
+        UserError: for a GPU that is not there, more processes than GPUs, or fp16 on a CPU.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError(Problem("hardware.device", "there is no GPU here", hint="Write hardware.device=auto."))
     device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
     if config.precision == "fp16" and device == "cpu":
         raise UserError(Problem("hardware.precision", "fp16 needs a GPU", hint="Write hardware.precision=auto."))
+    if device == "cuda" and config.processes > torch.cuda.device_count():
+        what = f"there are {torch.cuda.device_count()} GPUs here"
+        raise UserError(Problem("hardware.processes", what, hint="Each process takes one of its own."))
+    return Hardware(device, *_precision(config, device), config.processes)
+
+
+def _precision(config: HardwareConfig, device: str) -> tuple[str, str]:
+    """The precision and why."""
     if config.precision != "auto":
-        return Hardware(device, config.precision, "as asked for")
+        return config.precision, "as asked for"
     if device == "cuda":
         native = torch.cuda.get_device_capability() >= (8, 0)
-        return Hardware(device, "bf16" if native else "fp32", f"this GPU has {'' if native else 'no '}bfloat16")
+        return "bf16" if native else "fp32", f"this GPU has {'' if native else 'no '}bfloat16"
     capabilities = torch.cpu.get_capabilities()
     found = [name for name in ("amx_bf16", "avx512_bf16", "bf16") if capabilities.get(name)]
     if found:
-        return Hardware(device, "bf16", f"this processor has {found[0]}")
-    return Hardware(device, "fp32", "this processor has no bfloat16 of its own")
+        return "bf16", f"this processor has {found[0]}"
+    return "fp32", "this processor has no bfloat16 of its own"

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from llmft.schema.config import Config
 from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
+from llmft.training import processes
 from llmft.training.features import FeatureSet
 from llmft.training.hardware import Hardware
 
@@ -35,8 +36,9 @@ def rows_that_fit(
 ) -> int:
     """The largest batch that can be trained on: `trainer.batch_size`, or a part of it without a remainder.
 
-    The longest rows are tried, forward, backward, and with room for what Adam keeps. Nothing of it remains: no step is
-    taken, and the random state and the buffers of the model are put back.
+    The longest rows are tried, forward, backward, and with room for what Adam keeps; where several processes train, all
+    of them must have room. Nothing of it remains: no step is taken, and the random state and the buffers of the model
+    are put back.
 
     Raises:
         Failure: if a single row is too large.
@@ -49,7 +51,7 @@ def rows_that_fit(
     while True:
         longest = collate(features.__getitems__(order[:rows]))
         batch = {key: value.to(hardware.device) for key, value in longest.items()}
-        if _fits(model, batch, hardware):
+        if not processes.largest(not _fits(model, batch, hardware)):
             return rows
         if rows == 1:
             raise Failure(advice(config, "before the first step, even for a single row"))

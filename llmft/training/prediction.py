@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 
 from llmft.tasks.task import Answer, Task
+from llmft.training import processes
 from llmft.training.features import FeatureSet
 
 
@@ -41,28 +43,39 @@ def float32(model: torch.nn.Module) -> Iterator[None]:
 
 
 def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: FeatureSet, batch_size: int) -> Prediction:
-    """Answer every row. Features of like length share a batch, so the padding is small; answers come in row order."""
+    """Answer every row. Features of like length share a batch, so the padding is small; answers come in row order.
+
+    Several processes share the batches, and each of them gets all answers.
+    """
+    device = next(model.parameters()).device
+    with float32(model):
+        own = [
+            (numbers, *task.predict(model, batch))
+            for numbers, batch in batches(task, state, features, batch_size, device)
+        ]
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
-    with float32(model):
-        for indices, batch in batches(task, state, features, batch_size, next(model.parameters()).device):
-            found, loss = task.predict(model, batch)
-            for index, output in zip(indices, found, strict=True):
-                outputs[index] = output
-            if loss is not None:
-                total += loss * len(indices)
-                weighed += len(indices)
+    for numbers, found, loss in chain.from_iterable(processes.gather(own)):
+        for number, output in zip(numbers, found, strict=True):
+            outputs[number] = output
+        if loss is not None:
+            total += loss * len(numbers)
+            weighed += len(numbers)
     return Prediction(task.decode(outputs, features.rows, state), total / weighed if weighed else None)
 
 
 def batches(
     task: Task[Any], state: Any, features: FeatureSet, size: int, device: torch.device | str
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """All features in batches of like length, the longest first: their numbers, and the batch on `device`."""
+    """This process's share of all batches: the numbers of their features, and the batch on `device`.
+
+    Features of like length share a batch; the longest come first.
+    """
     collate = task.collator(state)
     order = list(range(len(features)))
     if (lengths := features.lengths) is not None:
-        order.sort(key=lambda index: -lengths[index])
-    for start in range(0, len(order), size):
-        indices = order[start : start + size]
-        yield indices, {key: value.to(device) for key, value in collate(features.__getitems__(indices)).items()}
+        order.sort(key=lambda number: -lengths[number])
+    starts = range(0, len(order), size)
+    for start in starts[processes.number() :: processes.count()]:
+        numbers = order[start : start + size]
+        yield numbers, {key: value.to(device) for key, value in collate(features.__getitems__(numbers)).items()}

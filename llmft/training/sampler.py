@@ -1,9 +1,24 @@
 """The order of the training rows: new in every epoch, the same for the same seed and epoch."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+
+class EpochOrder(TrainerCallback):
+    """Tells a sampler its epoch before the epoch is read.
+
+    transformers tells it too, but not through the two shells that several processes and a resumed epoch put around it.
+    """
+
+    def __init__(self, sampler: "EpochSampler") -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.sampler.set_epoch(int(state.epoch or 0))
 
 
 class EpochSampler(Sampler[int]):

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llmft.training import processes
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -13,7 +15,10 @@ class StopSignals(TrainerCallback):
     """While it is entered, a signal makes the Trainer save a checkpoint at the end of its step, and stop."""
 
     def __init__(self) -> None:
+        self.noticed = 0
+        """The last signal that came to this process."""
         self.received: str | None = None
+        """The signal that all processes stop by."""
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -25,11 +30,14 @@ class StopSignals(TrainerCallback):
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == "SIGINT":
+        if number == self.noticed == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        self.noticed = number
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # It reaches one process after the other, and one that stopped a step early would leave the others waiting.
+        number = processes.largest(self.noticed)
+        self.received = signal.Signals(number).name if number else None
         if self.received and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, Stopped
 from llmft.tasks.task import Task
+from llmft.training import processes
 from llmft.training.arguments import training_arguments
 from llmft.training.clock import Clock
 from llmft.training.evaluation import Split, evaluate
@@ -27,7 +29,7 @@ from llmft.training.hardware import Hardware
 from llmft.training.memory import advice, ran_out, rows_that_fit
 from llmft.training.optimizers import optimizer
 from llmft.training.progress import Progress
-from llmft.training.sampler import EpochSampler
+from llmft.training.sampler import EpochOrder, EpochSampler
 from llmft.training.signals import StopSignals
 from llmft.training.watchdog import Watchdog
 
@@ -60,12 +62,16 @@ class Trainer(transformers.Trainer):
         # transformers takes a model that accepts extra arguments for one that scales its own loss. BERT's heads accept
         # them and don't: the gradients of accumulated batches were added up instead of averaged.
         self.model_accepts_loss_kwargs = False
+        if processes.count() > 1:  # transformers seeds all alike, and their dropouts would be the same
+            transformers.set_seed(config.seed + processes.number())
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features
         lengths = features.lengths if self.config.trainer.group_by_length else None
         step = self.config.trainer.batch_size * self.config.trainer.accumulation * self.accelerator.num_processes
-        return EpochSampler(len(features), self.config.seed, step, lengths)
+        sampler = EpochSampler(len(features), self.config.seed, step, lengths)
+        self.add_callback(EpochOrder(sampler))
+        return sampler
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: transformers would go over all parameters in every step, 1 ms for MiniLM."""
@@ -122,13 +128,18 @@ class Trainer(transformers.Trainer):
             stopped = self.control.should_training_stop and not self.signals.received
             self.clock.ended = stopped or step >= self.state.max_steps
             self.clock.save(folder)
-            checkpoints.commit(folder)
+            processes.gather(None)  # the files of all are there
+            if self.args.should_save:
+                checkpoints.commit(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
             raise Failure(
                 f"the checkpoint of step {step} cannot be written to {folder}: {error}. Earlier ones are kept."
             ) from error
-        checkpoints.rotate(self.folder, self.config.trainer.keep, self.state.best_global_step)
+        if self.args.should_save:
+            checkpoints.rotate(self.folder, self.config.trainer.keep, self.state.best_global_step)
+        processes.gather(None)  # none stops before it is committed: the launcher would not wait long for the first
         self.clock.saving += time.perf_counter() - start
 
 
@@ -142,7 +153,7 @@ def _checkpoint_of(folder: Path) -> Path | None:
     Raises:
         Failure: if there are some, and none of them can be used.
     """
-    checkpoint, passed_over = checkpoints.latest(folder)
+    checkpoint, passed_over = processes.of_first(lambda: checkpoints.latest(folder))
     for line in passed_over:
         print(f"  note      {line}; it is not used", flush=True)
     if passed_over and checkpoint is None:
@@ -226,7 +237,7 @@ def train(
         "epochs": epochs,
         "batch_size": clock.rows,
         "earlier_seconds": clock.total,
-        "loss": float(clock.loss) / step,
+        "loss": mean(processes.gather(float(clock.loss))) / step,
         "samples_per_second": epochs * len(features) / seconds,
     }
     if features.lengths is not None:

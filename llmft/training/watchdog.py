@@ -13,6 +13,7 @@ import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from llmft.runs.folder import Run
+from llmft.training import processes
 
 
 class Watchdog(TrainerCallback):
@@ -52,7 +53,7 @@ class Watchdog(TrainerCallback):
                 self._end()
 
     def _end(self) -> None:
-        stacks = self.run.folder / "stacks.txt"
+        stacks = self.run.folder / f"stacks_{processes.number()}.txt"
         with stacks.open("w", encoding="utf-8") as stream:
             faulthandler.dump_traceback(stream, all_threads=True)
         why = f"no step for {self.seconds:g} s, after step {self.step}"

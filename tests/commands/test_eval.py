@@ -54,6 +54,7 @@ REFUSED = {
     "optimizer.lr=0.1": "was decided by training",
     "model=roberta": "was decided by training",
     "seed=3": "was decided by training",
+    "hardware.processes=2": "eval works in one process",
     "dataset.test=new.csv dataset=csv": "label 'ugly' of test is not among those of training: bad, good",
     "dataset.test=none.csv dataset=csv": "none.csv",
     "dataset=csv": "dataset.test",

@@ -49,7 +49,7 @@ def test_r18_a_worker_that_hangs_ends_the_run(here: Path, monkeypatch: pytest.Mo
         time.sleep(0.05)
     assert done != (0, 0), "it still hangs"
     assert os.waitstatus_to_exitcode(done[1]) == 1
-    stacks = (here / "run/stacks.txt").read_text()
+    stacks = (here / "run/stacks_0.txt").read_text()
     assert "data/dataloader.py" in stacks
     manifest = json.loads((here / "run/manifest.json").read_text())
     assert (manifest["status"], manifest["why"]) == ("failed", "no step for 4 s, after step 2")

@@ -185,7 +185,7 @@ def test_r19_two_processes_do_not_share_a_folder(llmft: Run, here: Path, at_step
 def test_seconds_are_those_of_all_sessions(llmft: Run, here: Path, at_step: Any) -> None:
     at_step(5, send(signal.SIGTERM))
     assert llmft(*SMOKE, "run.dir=run")[0] == 75
-    clock = json.loads((here / "run/checkpoints/checkpoint-5/clock.json").read_text())
+    clock = json.loads((here / "run/checkpoints/checkpoint-5/clock_0.json").read_text())
     assert llmft(*SMOKE, "run.dir=run", "resume=true")[0] == 0
     train = json.loads((here / "run/metrics.json").read_text())["train"]
     assert train["total_seconds"] > clock["total"] > 0

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmft.runs.folder import Run
+from llmft.schema.problem import UserError
 
 
 def test_a_file_is_there_whole_or_not_at_all(here: Path) -> None:
@@ -36,6 +37,27 @@ def test_the_manifest_says_how_a_run_ended(here: Path) -> None:
             "command": "finetune",
             "rows": 3,
         }
+
+
+def test_a_run_that_others_write_is_only_read(here: Path) -> None:
+    with pytest.raises(UserError, match="has no manifest"):
+        Run.open(here)
+    Run(here).write_json("manifest.json", {"status": "running"})
+    run = Run.open(here, writes=False)
+    run.write_json("metrics.json", {})
+    run.write_predictions("test", iter([{}]))
+    run.event({"step": 1})
+    with run.recorded({}):
+        pass
+    assert [file.name for file in here.iterdir()] == ["manifest.json"]
+    assert json.loads((here / "manifest.json").read_text()) == {"status": "running"}
+
+
+def test_the_first_writer_and_the_launcher_add_to_one_manifest(here: Path) -> None:
+    launcher = Run(here)
+    with launcher.recorded({}):
+        Run.open(here).note(rows=3)
+    assert json.loads((here / "manifest.json").read_text()) == {"format": 1, "status": "done", "rows": 3}
 
 
 def test_events_are_appended(here: Path) -> None:

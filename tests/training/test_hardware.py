@@ -30,11 +30,30 @@ def test_precision_follows_the_processor(
 @pytest.mark.parametrize(("capability", "chosen"), [((8, 0), "bf16"), ((9, 0), "bf16"), ((7, 5), "fp32")])
 def test_precision_follows_the_gpu(capability: tuple[int, int], chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert (detect(HardwareConfig()).device, detect(HardwareConfig()).precision) == ("cuda", chosen)
 
 
 WRONG = [({"device": "cuda"}, "hardware.device"), ({"device": "cpu", "precision": "fp16"}, "hardware.precision")]
+
+
+def test_each_process_has_its_share_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    two = detect(HardwareConfig(device="cpu", precision="fp32", processes=2))
+    assert str(two) == "cpu, 2 processes of 2 threads, fp32 (as asked for)"
+    assert detect(HardwareConfig(device="cpu", processes=8)).threads == 1
+    assert str(detect(HardwareConfig(device="cpu", precision="fp32"))) == "cpu, 5 threads, fp32 (as asked for)"
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
+    assert str(detect(HardwareConfig(precision="bf16", processes=2))) == "2 x A100, bf16 (as asked for)"
+    assert str(detect(HardwareConfig(precision="bf16"))) == "A100, bf16 (as asked for)"
+    with pytest.raises(UserError, match=r"hardware.processes  there are 2 GPUs here"):
+        detect(HardwareConfig(processes=3))
 
 
 @pytest.mark.parametrize(("keys", "key"), WRONG)

@@ -1,0 +1,96 @@
+"""`python -m llmft.worker RUN`: one of several processes that train together, as the launcher or torchrun starts it.
+
+It composes nothing: what to do stands in RUN/config.yaml, checked by the command that began the run.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from llmft.commands.launch import CHANNEL
+from llmft.runs.folder import Run
+from llmft.schema.problem import Failure, Problem, Stopped, UserError
+
+GRACE = 60.0  # seconds to save and stop in, once the launcher is gone
+
+
+def main() -> int:
+    """Do this process's part of a run; its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before training, Ctrl-C ends it without a traceback from each
+    channel = Connection(int(os.environ[CHANNEL])) if CHANNEL in os.environ else None
+    if channel:
+        threading.Thread(target=_leave_with_launcher, args=(channel,), daemon=True).start()
+    first = os.environ["RANK"] == "0"
+    try:
+        run = Run.open(Path(sys.argv[1]), writes=first)
+        with nullcontext() if first else _silence():
+            if channel or not first:
+                work(run)
+            else:  # under torchrun nobody else holds the folder and keeps its manifest
+                with run.alone(), run.recorded(run.manifest | {"status": "running"}):
+                    work(run)
+    except (UserError, Failure, Stopped, BrokenPipeError) as error:
+        return _report(channel, error)
+    except Exception:
+        return _report(channel, traceback.format_exc())
+    return 0
+
+
+def work(run: Run) -> None:
+    """Prepare the data as the command did, meet the other processes, then train and score together.
+
+    Raises:
+        UserError: if there are more or fewer processes than the run asks for.
+    """
+    from llmft.commands.finetune import first_weights, train_and_score
+    from llmft.commands.prepare import prepare
+    from llmft.commands.session import quiet
+    from llmft.training import processes
+    from llmft.training.hardware import detect
+
+    quiet()
+    config = run.config()
+    if (wanted := config.hardware.processes) != (started := int(os.environ["WORLD_SIZE"])):
+        raise UserError(Problem("hardware.processes", f"is {wanted} in {run.folder}, and {started} were started"))
+    hardware = detect(config.hardware)
+    prepared = prepare(config)
+    model = first_weights(config, prepared)
+    processes.join(hardware.device)
+    train_and_score(config, prepared, model, hardware, run)
+    processes.part()
+
+
+def _leave_with_launcher(channel: Connection) -> None:
+    """Save and stop once the launcher is gone, which says nothing before."""
+    channel.poll(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Only the first process prints."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def _report(channel: Connection | None, error: BaseException | str) -> int:
+    """Say what went wrong: to the launcher, or on stderr where there is none."""
+    if channel is None:
+        print(error, file=sys.stderr)
+    else:
+        with suppress(BrokenPipeError):  # the launcher is gone
+            channel.send((time.monotonic(), error))
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
