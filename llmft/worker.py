@@ -23,6 +23,9 @@ GRACE = 60.0  # seconds to save and stop in, once the launcher is gone
 
 def main() -> int:
     """Do this process's part of a run; its exit code."""
+    if len(sys.argv) != 2 or "RANK" not in os.environ:
+        print("usage: torchrun --nproc-per-node N -m llmft.worker RUN", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # before training, Ctrl-C ends it without a traceback from each
     channel = Connection(int(os.environ[CHANNEL])) if CHANNEL in os.environ else None
     if channel:
@@ -30,6 +33,8 @@ def main() -> int:
     first = os.environ["RANK"] == "0"
     try:
         run = Run.open(Path(sys.argv[1]), writes=first)
+        if not channel:
+            _check_count(run)
         with nullcontext() if first else _silence():
             if channel or not first:
                 work(run)
@@ -44,11 +49,7 @@ def main() -> int:
 
 
 def work(run: Run) -> None:
-    """Prepare the data as the command did, meet the other processes, then train and score together.
-
-    Raises:
-        UserError: if there are more or fewer processes than the run asks for.
-    """
+    """Prepare the data as the command did, meet the other processes, then train and score together."""
     from llmft.commands.finetune import first_weights, train_and_score
     from llmft.commands.prepare import prepare
     from llmft.commands.session import quiet
@@ -57,14 +58,18 @@ def work(run: Run) -> None:
 
     quiet()
     config = run.config()
-    if (wanted := config.hardware.processes) != (started := int(os.environ["WORLD_SIZE"])):
-        raise UserError(Problem("hardware.processes", f"is {wanted} in {run.folder}, and {started} were started"))
     hardware = detect(config.hardware)
     prepared = prepare(config)
     model = first_weights(config, prepared)
     processes.join(hardware.device)
     train_and_score(config, prepared, model, hardware, run)
     processes.part()
+
+
+def _check_count(run: Run) -> None:
+    """Raise UserError if torchrun has started more or fewer processes than the run asks for."""
+    if (wanted := run.config().hardware.processes) != (started := int(os.environ["WORLD_SIZE"])):
+        raise UserError(Problem("hardware.processes", f"is {wanted} in {run.folder}, and {started} were started"))
 
 
 def _leave_with_launcher(channel: Connection) -> None:

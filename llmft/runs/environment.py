@@ -76,7 +76,7 @@ def seconds_since_start() -> float:
     import time
 
     process = psutil.Process()
-    first = process.parent() if "RANK" in os.environ else None
+    first = process.parent() if "LOCAL_RANK" in os.environ else None
     return time.time() - (first or process).create_time()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -92,6 +93,12 @@ def test_the_first_one_prints_and_they_know_their_place(
     acting("print(*(os.environ[k] for k in ('WORLD_SIZE', 'RANK', 'LOCAL_RANK', 'OMP_NUM_THREADS')))", monkeypatch)
     launch.launch(run, 2, 3)
     assert capfd.readouterr() == ("2 0 0 3\n", "")
+
+
+def test_by_hand_it_says_how_it_is_started() -> None:
+    done = subprocess.run([sys.executable, "-m", "llmft.worker", "run"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: torchrun")
 
 
 @pytest.mark.parametrize("deaf", [False, True])

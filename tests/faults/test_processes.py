@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -171,3 +173,20 @@ def test_where_the_command_is_killed_the_processes_save_and_leave(llmft: Run, he
     assert found is not None
     assert passed_over == []
     assert llmft(*words, "resume=true", "trainer.max_steps=400")[0] == 0
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them_too(llmft: Run, here: Path) -> None:
+    assert llmft(*TWO, "run.dir=run")[0] == 0
+    (here / "again").mkdir()
+    for name in ("config.yaml", "manifest.json"):
+        shutil.copy(here / "run" / name, here / "again" / name)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
+    done = subprocess.run([*torchrun, "2", "-m", "llmft.worker", "again"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 3/8") == 1
+    assert outcome(here / "again") == outcome(here / "run")
+    done = subprocess.run([*torchrun, "1", "-m", "llmft.worker", "again"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "hardware.processes  is 2 in again, and 1 were started" in done.stderr
+    assert json.loads((here / "again/manifest.json").read_text())["status"] == "done"
