@@ -69,6 +69,6 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
             "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
         }
         run.write_json("metrics.json", metrics)
-        run.note(weights=run.weights_digest(), rows={name: len(split.rows) for name, split in splits.items()})
+        run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
         write_reports(config, task, run)
     console.conclude(config, metrics, run)

@@ -1,6 +1,6 @@
 """From a configuration to data that are ready to train on; no weights are loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmft import tasks
@@ -33,4 +33,6 @@ def prepare(config: Config) -> Prepared:
     state = task.fit(data["train"], config.model)
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
+    if data.stream is not None:
+        splits["train"] = replace(splits["train"], stream=data.stream)
     return Prepared(task, state, data, splits)

@@ -1,11 +1,14 @@
-"""One reader a format: from what the section `dataset` names to a Table a split."""
+"""One reader a format: from what the section `dataset` names to a Table a split, or to its files, chunk by chunk."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llmft.data.files import expand, resolve
+from llmft.data.parquet import ParquetFile
+from llmft.data.source import Mark, Source
 from llmft.data.table import Table
-from llmft.data.text_files import read_csv, read_json
+from llmft.data.text_files import open_csv, open_json
 from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError
 
@@ -23,18 +26,39 @@ def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table
         return _read_hub(dataset, split, source), []
     if dataset.format == "sklearn":
         return _read_sklearn(str(source), split), []
-    folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
-    files = expand(source, folder, SUFFIXES[dataset.format], f"dataset.{split}")
+    files = files_of(dataset, split, source)
     table = Table()
+    for _, _, chunk in chunks(dataset, files):
+        table.extend(chunk)
+    return table, files
+
+
+def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
+    """The files that `source` means.
+
+    Raises:
+        UserError: naming each entry that means no file.
+    """
+    folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
+    return expand(source, folder, SUFFIXES[dataset.format], f"dataset.{split}")
+
+
+def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, Mark, Table]]:
+    """All rows of some files in their order, a chunk at a time, each with where it lies.
+
+    Raises:
+        UserError: after the last chunk, with what can't be read in any of the files.
+    """
     problems: list[Problem] = []
     for file in files:
         try:
-            table.extend(_read_file(dataset, file, _name(file, files)))
+            opened = _open(dataset, file, _name(file, files))
+            for mark, table in opened.chunks():
+                yield opened, mark, table
         except UserError as error:
             problems += error.problems
     if problems:
         raise UserError(problems, "the data")
-    return table, files
 
 
 def _name(file: Path, files: list[Path]) -> str:
@@ -46,23 +70,12 @@ def _name(file: Path, files: list[Path]) -> str:
     return str(file)
 
 
-def _read_file(dataset: DatasetConfig, file: Path, name: str) -> Table:
+def _open(dataset: DatasetConfig, file: Path, name: str) -> Source:
     if dataset.format == "csv":
-        return read_csv(file, name, dataset.encoding)
+        return open_csv(file, name, dataset.encoding)
     if dataset.format == "json":
-        return read_json(file, name, dataset.encoding)
-    return _read_parquet(file, name)
-
-
-def _read_parquet(file: Path, name: str) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(file).to_pydict()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(Problem(name, f"is no whole parquet file: {str(error).splitlines()[0]}"), "the data") from error
-    return _numbered(columns, name)
+        return open_json(file, name, dataset.encoding)
+    return ParquetFile(file, name)
 
 
 def _read_sklearn(dataset: str, split: str) -> Table:

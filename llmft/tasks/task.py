@@ -53,7 +53,7 @@ class Task(ABC, Generic[S]):
 
     @abstractmethod
     def check(self, rows: Dataset, state: S, split: str) -> list[Problem]:
-        """What a split holds that the state can't express."""
+        """What a split, or a part of it, holds that the state can't express."""
 
     @abstractmethod
     def encode(self, rows: dict[str, list[Any]], state: S) -> Features:

@@ -29,6 +29,7 @@ from llmft.training.optimizers import optimizer
 from llmft.training.progress import Progress
 from llmft.training.sampler import EpochSampler
 from llmft.training.signals import StopSignals
+from llmft.training.stream import FeatureStream
 
 CLOCK = "clock.json"
 
@@ -81,7 +82,7 @@ class Trainer(transformers.Trainer):
         self.clock = Clock(**json.loads((checkpoint / CLOCK).read_text())) if checkpoint else Clock()
         super().__init__(
             data_collator=task.collator(state),
-            train_dataset=splits["train"].features,
+            train_dataset=self._train_features(kwargs["args"].world_size),
             eval_dataset=splits["validation"].features if "validation" in splits else None,
             optimizer_cls_and_kwargs=optimizer(config.optimizer),
             **kwargs,
@@ -89,6 +90,14 @@ class Trainer(transformers.Trainer):
         # transformers takes a model that accepts extra arguments for one that scales its own loss. BERT's heads accept
         # them and don't: the gradients of accumulated batches were added up instead of averaged.
         self.model_accepts_loss_kwargs = False
+
+    def _train_features(self, processes: int) -> Any:
+        train, trainer = self.splits["train"], self.config.trainer
+        if train.stream is None:
+            return train.features
+        batch, grouped = trainer.batch_size * processes, trainer.group_by_length
+        seed, task, state = self.config.seed, self.task, self.task_state
+        return FeatureStream(task, state, train.stream, seed, batch, trainer.accumulation, grouped)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features
@@ -220,17 +229,17 @@ def train(
         raise Stopped(f"{signals.received} after step {step}, which is saved. Go on with: {again}")
     seconds = clock.training + time.perf_counter() - clock.started - clock.evaluating - clock.saving
     features = splits["train"].features
-    epochs = float(trainer.state.epoch or 0)
+    seen = float(trainer.state.epoch or 0) * len(trainer.train_dataset)
     facts: dict[str, Any] = {
         "seconds": seconds,
         "evaluation_seconds": clock.evaluating,
         "saving_seconds": clock.saving,
         "steps": trainer.state.global_step,
-        "epochs": epochs,
+        "epochs": float(trainer.state.epoch or 0),
         "earlier_seconds": clock.total,
         "loss": float(clock.loss) / step,
-        "samples_per_second": epochs * len(features) / seconds,
+        "samples_per_second": seen / seconds,
     }
     if features.lengths is not None:
-        facts["tokens_per_second"] = epochs * sum(features.lengths) / seconds
+        facts["tokens_per_second"] = seen * sum(features.lengths) / len(features) / seconds
     return facts

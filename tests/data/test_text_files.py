@@ -5,11 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from llmft.data.source import Source
 from llmft.data.table import Table
-from llmft.data.text_files import read_csv, read_json
+from llmft.data.text_files import open_csv, open_json
 from llmft.schema.problem import UserError
 
 Write = Callable[..., Path]
+
+
+def whole(source: Source) -> Table:
+    table = Table()
+    for _, chunk in source.chunks():
+        table.extend(chunk)
+    return table
+
+
+def read_csv(file: Path, name: str, encoding: str) -> Table:
+    return whole(open_csv(file, name, encoding))
+
+
+def read_json(file: Path, name: str, encoding: str) -> Table:
+    return whole(open_json(file, name, encoding))
+
 
 READS = [
     ("a.csv", "text,label\nhi,1\n", {"text": ["hi"], "label": ["1"]}),
@@ -63,7 +80,7 @@ BROKEN_CSV = [
     ),
     ("text,label\nhi,1\n".encode("utf-16"), "is not utf-8. It looks like utf-16: set dataset.encoding=utf-16"),
     ("text,label\ncaf\xe9,1\n".encode("latin-1"), "a.csv:2  is not utf-8. It looks like cp1252"),
-    (b"text,label\na\0b,1\n", "a.csv:1  holds NUL characters"),
+    (b"text,label\na\0b,1\n", "a.csv:2  holds NUL characters"),
     (b"PAR1....", "is a parquet file. Write dataset=parquet."),
 ]
 

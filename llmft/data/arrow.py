@@ -1,0 +1,42 @@
+"""From a Table to a Dataset, whose columns are each of one type."""
+
+from typing import Any
+
+import datasets
+import pyarrow
+
+from llmft.data.table import Table
+from llmft.schema.problem import Problem, UserError
+
+UNFIT = (pyarrow.ArrowException, UnicodeError, OverflowError)
+
+
+def to_dataset(table: Table, schema: pyarrow.Schema | None = None) -> datasets.Dataset:
+    """The rows as Arrow, and their ids as the column `id`.
+
+    Args:
+        schema: the type of each column, where `table` is only a part of the rows. Unset: taken from the values.
+
+    Raises:
+        UserError: naming the first row that does not go with those before it.
+    """
+    columns = {}
+    for name, values in {"id": table.ids, **table.columns}.items():
+        try:
+            columns[name] = pyarrow.array(values, type=schema.field(name).type if schema else None)
+        except UNFIT as error:
+            raise UserError(_unfit(table, name, values, str(error)), "the data") from error
+    return datasets.Dataset(pyarrow.table(columns))
+
+
+def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:
+    """The first row that does not go with those before it, such as a list among numbers or half a surrogate pair."""
+    low, high = 0, len(values)  # values[:low] fit together, values[:high] don't
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            pyarrow.array(values[:middle])
+            low = middle
+        except UNFIT:
+            high = middle
+    return Problem(table.ids[low], f"{name} does not go with the rows before it: {why.splitlines()[0]}")
