@@ -81,7 +81,8 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
         return []
     if dataset.format in ("hub", "sklearn"):
         what = f"dataset={dataset.format} is read as a whole"
-        hint = "Leave it out, or fetch the files with `hf download --repo-type dataset` and read them with dataset=parquet."
+        fetch = "`hf download --repo-type dataset`, then dataset=parquet" if dataset.format == "hub" else "dataset=csv"
+        hint = f"Streamed are csv, jsonl and parquet files: {fetch}."
         return [Problem("dataset.streaming", what, origin("dataset.streaming"), hint)]
     return [
         Problem(

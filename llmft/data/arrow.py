@@ -1,4 +1,4 @@
-"""From a Table to a Dataset, whose columns are each of one type."""
+"""From a Table to Arrow, whose columns are each of one type."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from llmft.schema.problem import Problem, UserError
 UNFIT = (pyarrow.ArrowException, UnicodeError, OverflowError)
 
 
-def to_dataset(table: Table, schema: pyarrow.Schema | None = None) -> datasets.Dataset:
-    """The rows as Arrow, and their ids as the column `id`.
+def to_arrow(table: Table, schema: pyarrow.Schema | None = None) -> pyarrow.Table:
+    """The rows, and their ids as the column `id`.
 
     Args:
         schema: the type of each column, where `table` is only a part of the rows. Unset: taken from the values.
@@ -26,7 +26,12 @@ def to_dataset(table: Table, schema: pyarrow.Schema | None = None) -> datasets.D
             columns[name] = pyarrow.array(values, type=schema.field(name).type if schema else None)
         except UNFIT as error:
             raise UserError(_unfit(table, name, values, str(error)), "the data") from error
-    return datasets.Dataset(pyarrow.table(columns))
+    return pyarrow.table(columns)
+
+
+def to_dataset(table: Table, schema: pyarrow.Schema | None = None) -> datasets.Dataset:
+    """The same as a Dataset, which takes 3 ms to make."""
+    return datasets.Dataset(to_arrow(table, schema))
 
 
 def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:

@@ -10,7 +10,7 @@ import datasets
 import pyarrow
 
 from llmft.data import checks
-from llmft.data.arrow import to_dataset
+from llmft.data.arrow import to_arrow, to_dataset
 from llmft.data.read import chunks, files_of
 from llmft.data.roles import Kinds, assign
 from llmft.data.sample import Sample
@@ -152,7 +152,7 @@ class Stream:
 
     def _widen(self, table: Table) -> None:
         """Make the types of the columns such that these rows go into them, too."""
-        found = to_dataset(table).data.schema
+        found = to_arrow(table).schema
         try:
             self.schema = pyarrow.unify_schemas([self.schema or found, found], promote_options="permissive")
         except pyarrow.ArrowException as error:

@@ -24,12 +24,12 @@ from llmft.schema.problem import Failure, Stopped
 from llmft.tasks.task import Task
 from llmft.training.arguments import training_arguments
 from llmft.training.evaluation import Split, evaluate
+from llmft.training.feature_stream import FeatureStream
 from llmft.training.hardware import Hardware
 from llmft.training.optimizers import optimizer
 from llmft.training.progress import Progress
 from llmft.training.sampler import EpochSampler
 from llmft.training.signals import StopSignals
-from llmft.training.stream import FeatureStream
 
 CLOCK = "clock.json"
 
