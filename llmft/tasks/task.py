@@ -45,7 +45,10 @@ class Task(ABC, Generic[S]):
 
     @abstractmethod
     def fit(self, train: Dataset, model: ModelConfig) -> S:
-        """Learn labels, vocabularies and scales from the training rows. No weights are loaded."""
+        """Learn labels, vocabularies and scales from the training rows. No weights are loaded.
+
+        Of streamed rows, `train` is a sample in which every label occurs.
+        """
 
     @abstractmethod
     def needed(self, state: S) -> dict[str, Any]:
