@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow
+from tqdm import tqdm
 
 from llmft.data import checks
 from llmft.data.arrow import to_arrow, to_dataset
@@ -64,7 +65,8 @@ class Stream:
         self.kinds: dict[str, Kinds] = {}
         self.chunks: list[Chunk] = []
         self.schema: pyarrow.Schema | None = None
-        for source, mark, table in chunks(config, self.files):
+        found = chunks(config, self.files)
+        for source, mark, table in tqdm(found, "reading train", unit=" chunks", disable=None, leave=False):
             if isinstance(source, JsonList):
                 what, hint = "is one list, which can't be read in parts", "Write one object a line."
                 raise UserError(Problem(source.name, what, hint=hint), "the data")
@@ -95,7 +97,9 @@ class Stream:
         problems: list[Problem] = []
         empty = 0
         left: list[Chunk] = []
-        for chunk in self.chunks:
+        for chunk in tqdm(self.chunks, "checking train", unit=" chunks", disable=None, leave=False):
+            if len(problems) >= MANY:
+                break
             try:
                 whole = self._read(chunk)
                 table, faults = checks.without_empty(whole, self.roles, "train", self.config.drop_empty)
@@ -104,8 +108,6 @@ class Stream:
             except UserError as error:
                 problems += error.problems
                 continue
-            if len(problems) >= MANY:
-                break
             empty += len(whole) - len(table)
             if not problems and len(table):
                 left.append(replace(chunk, rows=len(table)))
