@@ -4,7 +4,10 @@
 
 Rows of 4 to 30 words cut to 32 tokens, a tiny model, 20 steps of 8 rows. On 2 CPU cores that others used as well:
 
-    MEASURED
+       25,000 rows  read before training  1,089 MB   10 s
+       25,000 rows  streamed              1,106 MB   10 s
+      500,000 rows  read before training  1,526 MB  128 s
+      500,000 rows  streamed              1,099 MB   14 s
 """
 
 import json
@@ -37,16 +40,14 @@ def main() -> None:
         write(folder / "validation.csv", 200, seed=1)
         for rows in ROWS:
             write(folder / f"{rows}.csv", rows, seed=2)
-            for streaming in ("false", "true"):
+            for streaming, kind in (("false", "read before training"), ("true", "streamed")):
                 out = f"{rows}-{streaming}"
                 words = [f"dataset.train={rows}.csv", f"dataset.streaming={streaming}", f"run.dir={out}"]
                 command = [sys.executable, "-m", "llmft", "finetune", *WORDS, *words]
                 subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
                 train = json.loads((folder / out / "metrics.json").read_text())["train"]
                 seconds = train["total_seconds"] - train["seconds"]
-                print(
-                    f"{rows:>9,} rows  {streaming:<5}  {train['peak_memory_bytes'] / 1e6:>5,.0f} MB  {seconds:>3.0f} s"
-                )
+                print(f"{rows:>9,} rows  {kind:<20}  {train['peak_memory_bytes'] / 1e6:>5,.0f} MB  {seconds:>3.0f} s")
 
 
 def write(file: Path, rows: int, seed: int) -> None:

@@ -162,6 +162,10 @@ class Stream:
             raise UserError(Problem(table.ids[0], what), "the data") from error
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    found = file.stat()
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """What changes with a file; None for one that is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
     return found.st_size, found.st_mtime_ns
