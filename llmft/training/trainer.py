@@ -190,7 +190,8 @@ def train(
 
     Returns:
         `seconds` of training steps alone, `evaluation_seconds` and `saving_seconds`, `steps`, `epochs`,
-        `samples_per_second`, `tokens_per_second` where features have lengths, and the mean `loss`.
+        `samples_per_second`, `tokens_per_second` where features have lengths (of a stream, those of its sample),
+        and the mean `loss`.
     """
     folder = run.folder / "checkpoints"
     arguments = training_arguments(config, hardware, folder, "validation" in splits)
