@@ -32,6 +32,8 @@ def files(write: Write) -> None:
     write("data/a.csv", chinese.encode("gb18030"))
     pairs = (f'{{"text": "premise {i}", "hypothesis": "it follows {i % 2}", "label": {i % 2}}}\n' for i in range(60))
     write("pairs.jsonl", "".join(pairs))
+    write("shards/a.jsonl", "".join(f'{{"text": "row {i}", "label": {i % 2}}}\n' for i in range(60)))
+    write("held_out.jsonl", '{"text": "this", "label": 0}\n{"text": "that", "label": 1}\n')
     customers = "".join(f"{i % 9},{10115 + i % 3},{'yes' if i % 2 else 'no'}\n" for i in range(60))
     write("customers.csv", "years,postal_code,left\n" + customers)
     write("recipes/mine.yaml", blocks("yaml")[0])

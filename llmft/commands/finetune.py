@@ -90,5 +90,5 @@ def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, 
     }
     run.write_json("metrics.json", metrics)
     if run.writes:
-        run.note(weights=run.weights_digest(), rows={name: len(split.rows) for name, split in splits.items()})
+        run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
         write_reports(config, task, run)

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -66,6 +66,8 @@ def _fresh(config: Config, task: Task[Any]) -> Prepared:
     state = task.fit(data["train"], config.model)
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
+    if data.stream is not None:
+        splits["train"] = replace(splits["train"], stream=data.stream)
     return Prepared(task, state, data, splits)
 
 
@@ -90,8 +92,9 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared:
 
 
 def _entry(config: Config, task: Task[Any]) -> Entry | None:
-    """The entry of these data in the cache, or None for data that are not kept: only files have a digest."""
-    if not config.dataset.cache or not (files := source_digests(config.dataset)):
+    """The entry of these data in the cache, or None for data that are not kept: those of no file, and streams."""
+    kept = config.dataset.cache and not config.dataset.streaming
+    if not kept or not (files := source_digests(config.dataset)):
         return None
     tokenizer = tokenizer_files(config.model)
     if tokenizer is None:

@@ -37,5 +37,9 @@ def check_inputs(task: Task[Any], state: Any, model: torch.nn.Module, name: str,
 def check_labels(task: Task[Any], state: Any, data: Data) -> None:
     """Raise UserError for rows that the fitted task can't express, over all splits."""
     problems = [problem for name, rows in data.splits.items() for problem in task.check(rows, state, name)]
+    for rows in data.stream or ():
+        if problems:
+            break  # these are enough; the rest of a stream may take minutes
+        problems += task.check(rows, state, "train")
     if problems:
         raise UserError(problems, "the data")

@@ -75,6 +75,27 @@ def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
     return problems
 
 
+def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
+    dataset = config.dataset
+    if not dataset.streaming or dataset.format == "synthetic":
+        return []
+    if dataset.format in ("hub", "sklearn"):
+        what = f"dataset={dataset.format} is read as a whole"
+        fetch = "`hf download --repo-type dataset`, then dataset=parquet" if dataset.format == "hub" else "dataset=csv"
+        hint = f"Streamed are csv, jsonl and parquet files: {fetch}."
+        return [Problem("dataset.streaming", what, origin("dataset.streaming"), hint)]
+    return [
+        Problem(
+            f"dataset.{split}",
+            "must be given: no share can be taken of rows that are streamed",
+            origin(f"dataset.{split}"),
+            f"Name a file, or write dataset.split.{split}=0 to do without.",
+        )
+        for split in ("validation", "test")
+        if not getattr(dataset, split) and getattr(dataset.split, split)
+    ]
+
+
 def _encoding_exists(config: Config, origin: Origin) -> list[Problem]:
     key, name = "dataset.encoding", config.dataset.encoding
     try:
@@ -179,6 +200,7 @@ def _eval_is_one_process(config: Config, origin: Origin) -> list[Problem]:
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
+    _stream_can_be_read,
     _encoding_exists,
     _best_checkpoint_can_be_kept,
     _folders_stay_inside,

@@ -1,8 +1,15 @@
-"""Arrow files: written once, then mapped into memory, where processes share their pages."""
+"""Arrow: from a Table to columns that are each of one type, and to files that are mapped into memory."""
 
 from pathlib import Path
+from typing import Any
 
+import datasets
 import pyarrow
+
+from llmft.data.table import Table
+from llmft.schema.problem import Problem, UserError
+
+UNFIT = (pyarrow.ArrowException, UnicodeError, OverflowError)
 
 
 def write_table(table: pyarrow.Table, file: Path) -> None:
@@ -12,5 +19,41 @@ def write_table(table: pyarrow.Table, file: Path) -> None:
 
 
 def read_table(file: Path) -> pyarrow.Table:
-    """Map a table into memory; pages are read from the disk as they are needed."""
+    """Map a table into memory: its pages are read from the disk as they are needed, and shared between processes."""
     return pyarrow.ipc.open_file(pyarrow.memory_map(str(file))).read_all()
+
+
+def to_arrow(table: Table, schema: pyarrow.Schema | None = None) -> pyarrow.Table:
+    """The rows, and their ids as the column `id`.
+
+    Args:
+        schema: the type of each column, where `table` is only a part of the rows. Unset: taken from the values.
+
+    Raises:
+        UserError: naming the first row that does not go with those before it.
+    """
+    columns = {}
+    for name, values in {"id": table.ids, **table.columns}.items():
+        try:
+            columns[name] = pyarrow.array(values, type=schema.field(name).type if schema else None)
+        except UNFIT as error:
+            raise UserError(_unfit(table, name, values, str(error)), "the data") from error
+    return pyarrow.table(columns)
+
+
+def to_dataset(table: Table, schema: pyarrow.Schema | None = None) -> datasets.Dataset:
+    """The same as a Dataset, which takes 3 ms to make."""
+    return datasets.Dataset(to_arrow(table, schema))
+
+
+def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:
+    """The first row that does not go with those before it, such as a list among numbers or half a surrogate pair."""
+    low, high = 0, len(values)  # values[:low] fit together, values[:high] don't
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            pyarrow.array(values[:middle])
+            low = middle
+        except UNFIT:
+            high = middle
+    return Problem(table.ids[low], f"{name} does not go with the rows before it: {why.splitlines()[0]}")

@@ -9,6 +9,7 @@ from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem
 
+DROP_EMPTY = Problem("dataset.drop_empty", "set it to true to leave such rows out")
 _SPACE = re.compile(r"\s+")
 
 
@@ -34,11 +35,23 @@ def empty_inputs(table: Table, roles: dict[str, Column]) -> list[int]:
     ]
 
 
+def without_empty(table: Table, roles: dict[str, Column], split: str, drop: bool) -> tuple[Table, list[Problem]]:
+    """The rows whose texts are not empty, and, unless they may be dropped, a problem for each that is."""
+    gone = set(empty_inputs(table, roles))
+    problems = [] if drop else [Problem(table.ids[row], f"has an empty text ({split})") for row in sorted(gone)]
+    return table.take([row for row in range(len(table)) if row not in gone]) if gone else table, problems
+
+
+def left_out(split: str, empty: int) -> list[str]:
+    """A note on rows that were left out, if there are any."""
+    return [f"{split}: {empty} rows with an empty text were left out"] if empty else []
+
+
 def missing_labels(table: Table, roles: dict[str, Column], split: str) -> list[Problem]:
     """A problem for each row without a label."""
     labels = [table.columns[role] for role, spec in roles.items() if spec.kind == "label" and spec.required]
     rows = [row for column in labels for row, value in enumerate(column) if value is None]
-    return listed([Problem(table.ids[row], f"has no label ({split})") for row in rows])
+    return [Problem(table.ids[row], f"has no label ({split})") for row in rows]
 
 
 def unknown_labels(table_ids: list[str], labels: list[str | None], known: list[str], split: str) -> list[Problem]:
@@ -87,18 +100,23 @@ def repeats(keys: list[str], labels: list[str | None] | None) -> list[str]:
     return notes
 
 
-def overlaps(keys: dict[str, list[str]], limit: float) -> tuple[list[str], list[Problem]]:
-    """Rows of one split whose input also stands in another: (notes, problems for shares above `limit`)."""
+def overlaps(keys: dict[str, list[str]], sizes: dict[str, int], limit: float) -> tuple[list[str], list[Problem]]:
+    """Rows of one split whose input also stands in another: (notes, problems for shares above `limit`).
+
+    Args:
+        keys: of each split; of a streamed one only those that stand in another.
+        sizes: the rows of each split.
+    """
     notes, problems = [], []
     names = list(keys)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
             seen = set(keys[first])
             count = sum(key in seen for key in keys[second])
-            smaller = min(len(keys[first]), len(keys[second]))
+            smaller = min(sizes[first], sizes[second])
             if not count:
                 continue
-            text = f"{count} of the {len(keys[second])} rows of {second} are also in {first}"
+            text = f"{count} of the {sizes[second]} rows of {second} are also in {first}"
             if count > limit * smaller:
                 problems.append(
                     Problem(

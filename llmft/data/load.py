@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import datasets
-import pyarrow
 
 from llmft.data import checks
+from llmft.data.arrow import to_dataset
 from llmft.data.files import digest
-from llmft.data.read import read_split, source_files
+from llmft.data.read import files_of, read_split
 from llmft.data.roles import assign
 from llmft.data.split import split
+from llmft.data.stream import Stream
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig, SplitConfig
@@ -40,6 +41,8 @@ class Data:
     """What the user should know about the rows, a line each."""
     digests: dict[str, str] = field(default_factory=dict)
     """sha256 of each file that was read."""
+    stream: Stream | None = None
+    """All rows of `train` where they are streamed; its Dataset then holds a sample of them, each label among it."""
 
     def __getitem__(self, name: str) -> datasets.Dataset:
         return self.splits[name]
@@ -55,36 +58,45 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     Raises:
         UserError: with every problem of the data, by file and row.
     """
-    tables, digests = _synthetic(config, task) if config.format == "synthetic" else _read(config, task)
+    if config.format == "synthetic":
+        tables, digests, stream = *_synthetic(config, task), None
+    else:
+        tables, digests, stream = _read(config, task)
     notes: list[str] = []
+    known: set[str] = set()
+    if stream:
+        survey = stream.survey({key for table in tables.values() for key in checks.input_keys(table, task.columns)})
+        tables = {"train": survey.sample, **tables}
+        notes, known = survey.notes, survey.known
     for name, table in tables.items():
-        if rows := checks.empty_inputs(table, task.columns):
-            if not config.drop_empty:
-                found = [Problem(table.ids[row], f"has an empty text ({name})") for row in rows]
-                raise UserError(
-                    [*listed(found), Problem("dataset.drop_empty", "set it to true to leave such rows out")],
-                    "the data",
-                )
-            gone = set(rows)
-            tables[name] = _take(table, [row for row in range(len(table)) if row not in gone])
-            notes.append(f"{name}: {len(rows)} rows with an empty text were left out")
-    problems = [p for name, table in tables.items() for p in checks.missing_labels(table, task.columns, name)]
+        tables[name], problems = checks.without_empty(table, task.columns, name, config.drop_empty)
+        if problems:
+            raise UserError([*listed(problems), checks.DROP_EMPTY], "the data")
+        notes += checks.left_out(name, len(table) - len(tables[name]))
+    problems = [p for name, table in tables.items() for p in listed(checks.missing_labels(table, task.columns, name))]
     problems += [Problem(f"dataset.{name}", "has 0 rows") for name, table in tables.items() if not len(table)]
     if problems:
         raise UserError(problems, "the data")
     tables = _shared_out(tables, config, task.columns)
     if config.max_rows:
         tables = {name: _sample(table, config.max_rows, config.split) for name, table in tables.items()}
+        stream = None  # so few rows are held in memory
     if problems := checks.roles_differ(tables, task.columns):
         raise UserError(problems, "the data")
     keys = {name: checks.input_keys(table, task.columns) for name, table in tables.items()}
-    if "train" in keys:
+    sizes = {name: len(table) for name, table in tables.items()}
+    if stream:
+        keys["train"], sizes["train"] = list(known), len(stream)
+        if len(stream) > len(tables["train"]):
+            shown = f"{len(tables['train']):,} of its {len(stream):,} rows"
+            notes.append(f"train: scales and vocabularies are learnt from {shown}, drawn at random")
+    elif "train" in keys:
         notes += checks.repeats(keys["train"], tables["train"].columns.get("label"))
-    found_notes, problems = checks.overlaps(keys, config.max_overlap)
+    found_notes, problems = checks.overlaps(keys, sizes, config.max_overlap)
     if problems:
         raise UserError(problems, "the data")
-    wanted = {name: _dataset(table) for name, table in tables.items() if name in splits}
-    return Data(wanted, notes + found_notes, digests)
+    wanted = {name: to_dataset(table) for name, table in tables.items() if name in splits}
+    return Data(wanted, notes + found_notes, digests, stream if "train" in splits else None)
 
 
 def source_digests(config: DatasetConfig) -> dict[str, str]:
@@ -98,7 +110,7 @@ def source_digests(config: DatasetConfig) -> dict[str, str]:
     for name in SPLITS:
         if source := getattr(config, name):
             try:
-                files += source_files(config, name, source)
+                files += files_of(config, name, source)
             except UserError as error:
                 problems += error.problems
     if problems:
@@ -106,8 +118,10 @@ def source_digests(config: DatasetConfig) -> dict[str, str]:
     return {str(file): digest(file) for file in files}
 
 
-def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str]]:
+def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str], Stream | None]:
+    """The rows of each split with their roles, but those of a streamed one; digests of the files; the stream."""
     tables: dict[str, Table] = {}
+    stream: Stream | None = None
     owners: dict[str, tuple[str, Path]] = {}
     problems: list[Problem] = []
     digests: dict[str, str] = {}
@@ -116,8 +130,12 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
         if not source:
             continue
         try:
-            table, files = read_split(config, name, source)
-            tables[name] = assign(table, config, task.columns, name) if len(table) else table
+            if name == "train" and config.streaming:
+                stream = Stream(config, task.columns)
+                files = stream.files
+            else:
+                table, files = read_split(config, name, source)
+                tables[name] = assign(table, config, task.columns, name) if len(table) else table
         except UserError as error:
             problems += error.problems
             continue
@@ -126,10 +144,13 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
             owner, other = owners.setdefault(digests[str(file)], (name, file))
             if owner != name:
                 problems.append(Problem(f"dataset.{name}", f"{file} holds the same bytes as {other} of {owner}"))
-    problems += [Problem(f"dataset.{name}", "has 0 rows") for name, table in tables.items() if not len(table)]
+    empty = [name for name, table in tables.items() if not len(table)]
+    if stream is not None and not len(stream):
+        empty.append("train")
+    problems += [Problem(f"dataset.{name}", "has 0 rows") for name in empty]
     if problems:
         raise UserError(problems, "the data")
-    return tables, digests
+    return tables, digests, stream
 
 
 def _synthetic(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str]]:
@@ -161,7 +182,7 @@ def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str
     ]
     if empty:
         raise UserError(empty, "the data")
-    found = {**tables, **{name: _take(train, rows) for name, rows in parts.items()}}
+    found = {**tables, **{name: train.take(rows) for name, rows in parts.items()}}
     return {name: found[name] for name in SPLITS if name in found}
 
 
@@ -179,34 +200,4 @@ def _sample(table: Table, rows: int, how: SplitConfig) -> Table:
             place[row] = (rank > 0, (rank + 0.5) / counts[labels[row]])
             seen[labels[row]] += 1
         order.sort(key=place.__getitem__)
-    return _take(table, sorted(order[:rows]))
-
-
-def _take(table: Table, rows: list[int]) -> Table:
-    return Table(
-        {name: [column[row] for row in rows] for name, column in table.columns.items()},
-        [table.ids[row] for row in rows],
-    )
-
-
-def _dataset(table: Table) -> datasets.Dataset:
-    columns = {}
-    for name, values in {"id": table.ids, **table.columns}.items():
-        try:
-            columns[name] = pyarrow.array(values)
-        except (pyarrow.ArrowException, UnicodeError, OverflowError) as error:
-            raise UserError(_unfit(table, name, values, str(error)), "the data") from error
-    return datasets.Dataset(pyarrow.table(columns))
-
-
-def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:
-    """The first row that does not go with those before it, such as a list among numbers or half a surrogate pair."""
-    low, high = 0, len(values)  # values[:low] fit together, values[:high] don't
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            pyarrow.array(values[:middle])
-            low = middle
-        except (pyarrow.ArrowException, UnicodeError, OverflowError):
-            high = middle
-    return Problem(table.ids[low], f"{name} does not go with the rows before it: {why.splitlines()[0]}")
+    return table.take(sorted(order[:rows]))

@@ -1,11 +1,14 @@
-"""One reader a format: from what the section `dataset` names to a Table a split."""
+"""One reader a format: from what the section `dataset` names to a Table a split, or to its files, chunk by chunk."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llmft.data.files import expand, resolve
+from llmft.data.parquet import ParquetFile
+from llmft.data.source import Mark, Source
 from llmft.data.table import Table
-from llmft.data.text_files import read_csv, read_json
+from llmft.data.text_files import open_csv, open_json
 from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError
 
@@ -23,29 +26,41 @@ def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table
         return _read_hub(dataset, split, source), []
     if dataset.format == "sklearn":
         return _read_sklearn(str(source), split), []
-    files = source_files(dataset, split, source)
+    files = files_of(dataset, split, source)
     table = Table()
-    problems: list[Problem] = []
-    for file in files:
-        try:
-            table.extend(_read_file(dataset, file, _name(file, files)))
-        except UserError as error:
-            problems += error.problems
-    if problems:
-        raise UserError(problems, "the data")
+    for _, _, chunk in chunks(dataset, files):
+        table.extend(chunk)
     return table, files
 
 
-def source_files(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
-    """The files of one split; none for a format that does not lie in files.
+def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
+    """The files that `source` means; none for a format that does not lie in files.
 
     Raises:
-        UserError: naming each that is not there.
+        UserError: naming each entry that means no file.
     """
     if dataset.format not in SUFFIXES:
         return []
     folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
     return expand(source, folder, SUFFIXES[dataset.format], f"dataset.{split}")
+
+
+def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, Mark, Table]]:
+    """All rows of some files in their order, a chunk at a time, each with where it lies.
+
+    Raises:
+        UserError: after the last chunk, with what can't be read in any of the files.
+    """
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            opened = _open(dataset, file, _name(file, files))
+            for mark, table in opened.chunks():
+                yield opened, mark, table
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems, "the data")
 
 
 def _name(file: Path, files: list[Path]) -> str:
@@ -57,23 +72,12 @@ def _name(file: Path, files: list[Path]) -> str:
     return str(file)
 
 
-def _read_file(dataset: DatasetConfig, file: Path, name: str) -> Table:
+def _open(dataset: DatasetConfig, file: Path, name: str) -> Source:
     if dataset.format == "csv":
-        return read_csv(file, name, dataset.encoding)
+        return open_csv(file, name, dataset.encoding)
     if dataset.format == "json":
-        return read_json(file, name, dataset.encoding)
-    return _read_parquet(file, name)
-
-
-def _read_parquet(file: Path, name: str) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        columns: dict[str, list[Any]] = pyarrow.parquet.read_table(file).to_pydict()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(Problem(name, f"is no whole parquet file: {str(error).splitlines()[0]}"), "the data") from error
-    return _numbered(columns, name)
+        return open_json(file, name, dataset.encoding)
+    return ParquetFile(file, name)
 
 
 def _read_sklearn(dataset: str, split: str) -> Table:

@@ -1,6 +1,7 @@
 """From columns to roles: a Table of whatever the file has becomes rows of what the task asks for."""
 
 from collections import Counter
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,15 +11,48 @@ from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 
 
-def assign(table: Table, dataset: DatasetConfig, roles: dict[str, Column], split: str) -> Table:
+@dataclass
+class Kinds:
+    """The types of a column's values, over all rows of a split; empty cells have none."""
+
+    counts: Counter[type] = field(default_factory=Counter)
+    first: dict[type, tuple[str, Any]] = field(default_factory=dict)
+    """The first row of each type, and its value."""
+
+    def add(self, values: list[Any], ids: list[str]) -> None:
+        """Count some more rows."""
+        types = [None if _is_empty(value) else type(value) for value in values]
+        for kind, count in Counter(types).items():
+            if kind is not None:
+                if kind not in self.first:
+                    row = types.index(kind)
+                    self.first[kind] = (ids[row], values[row])
+                self.counts[kind] += count
+
+
+def kinds_of(table: Table) -> dict[str, Kinds]:
+    """The types of each column."""
+    found = {name: Kinds() for name in table.columns}
+    for name, kinds in found.items():
+        kinds.add(table.columns[name], table.ids)
+    return found
+
+
+def assign(
+    table: Table, dataset: DatasetConfig, roles: dict[str, Column], split: str, kinds: dict[str, Kinds] | None = None
+) -> Table:
     """The table with one column a role, each of the role's kind.
 
     A role without a column in `dataset.columns` takes the column of its own name; `features` take all columns that
     no other role took.
 
+    Args:
+        kinds: the types of each column, where `table` is only a part of the split's rows.
+
     Raises:
         UserError: naming columns that are missing, with those that were found, and values of the wrong kind by row.
     """
+    kinds = kinds or kinds_of(table)
     problems = [
         Problem(f"dataset.columns.{role}", "the task has no such role", hint=f"Its roles are {', '.join(roles)}.")
         for role in dataset.columns
@@ -41,13 +75,13 @@ def assign(table: Table, dataset: DatasetConfig, roles: dict[str, Column], split
                 _missing(f"dataset.columns.{role}", name, split, found, list(table.columns)) for name in missing
             ]
             if not missing:
-                parts = (_of_one_type(table.columns[name]) for name in names)
+                parts = (_of_one_type(table.columns[name], kinds[name]) for name in names)
                 columns[role] = [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
             if not names:
                 problems.append(Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {found}"))
         elif (name := taken[role]) in table.columns:
             try:
-                columns[role] = _typed(table.columns[name], table.ids, role, name, spec)
+                columns[role] = _typed(table.columns[name], table.ids, name, spec, kinds[name])
             except UserError as error:
                 problems += error.problems
         elif spec.required or role in dataset.columns:
@@ -57,11 +91,11 @@ def assign(table: Table, dataset: DatasetConfig, roles: dict[str, Column], split
     return Table(columns, table.ids)
 
 
-def _of_one_type(values: list[Any]) -> list[Any]:
+def _of_one_type(values: list[Any], kinds: Kinds) -> list[Any]:
     """Numbers as they are, or all values as text where there is a text among them."""
-    if not any(isinstance(value, str) for value in values):
-        return values
-    return [value if value is None else str(value) for value in values]
+    if str in kinds.counts or not kinds.counts:
+        return [value if value is None else str(value) for value in values]
+    return [None if isinstance(value, str) else value for value in values]
 
 
 def _missing(key: str, name: str, split: str, found: str, names: list[str]) -> Problem:
@@ -70,28 +104,26 @@ def _missing(key: str, name: str, split: str, found: str, names: list[str]) -> P
     return Problem(key, f"{split} has no column {name!r}; it has {found}", hint=hint)
 
 
-def _typed(values: list[Any], ids: list[str], role: str, name: str, spec: Column) -> list[Any]:
+def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Kinds) -> list[Any]:
     """Values of one role: texts are strings, labels become strings and are all of one type."""
     if spec.kind == "text":
         wrong = [i for i, value in enumerate(values) if not isinstance(value, str) and value is not None]
         what = "not a text"
     else:
-        wrong = [i for i, value in enumerate(values) if not _missing_label(value) and _label(value) is None]
+        wrong = [i for i, value in enumerate(values) if not _is_empty(value) and _label(value) is None]
         what = "not a class"
     if wrong:
         raise UserError(listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}") for i in wrong]), "the data")
     if spec.kind == "text":
         return values
-    types = Counter(type(value) for value in values if not _missing_label(value))
-    if len(types) > 1:
-        rare = min(types, key=lambda kind: types[kind])
-        row = next(i for i, value in enumerate(values) if type(value) is rare)
-        counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in types.most_common())
-        raise UserError(Problem(ids[row], f"{name} is {values[row]!r}, unlike the others: {counts}"), "the data")
+    if len(kinds.counts) > 1:
+        row, value = kinds.first[min(kinds.counts, key=lambda kind: kinds.counts[kind])]
+        counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in kinds.counts.most_common())
+        raise UserError(Problem(row, f"{name} is {value!r}, unlike the others: {counts}"), "the data")
     return [_label(value) for value in values]
 
 
-def _missing_label(value: Any) -> bool:
+def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip()) or value != value  # NaN is not itself
 
 

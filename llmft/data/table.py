@@ -1,11 +1,13 @@
 """Rows as they were read: columns of values, and for each row the place it came from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmft.schema.problem import Problem
 
 SHOWN = 5  # problems of one kind and file that are listed; the rest are counted
+MANY = 1000  # problems after which no more are looked for: a file may have more rows than memory holds
 
 
 @dataclass
@@ -26,12 +28,17 @@ class Table:
             mine += other.columns.get(name, [None] * len(other))
         self.ids += other.ids
 
+    def take(self, rows: Sequence[int]) -> "Table":
+        """Some of the rows, by number."""
+        return Table(
+            {name: [column[row] for row in rows] for name, column in self.columns.items()},
+            [self.ids[row] for row in rows],
+        )
+
 
 def listed(problems: list[Problem]) -> list[Problem]:
     """At most SHOWN problems, and a line that counts the others."""
     if len(problems) <= SHOWN:
         return problems
-    return [
-        *problems[:SHOWN],
-        Problem(problems[SHOWN].key.rpartition(":")[0], f"and {len(problems) - SHOWN} more like these"),
-    ]
+    rest = len(problems) - SHOWN if len(problems) < MANY else "many"
+    return [*problems[:SHOWN], Problem(problems[SHOWN].key.rpartition(":")[0], f"and {rest} more like these")]

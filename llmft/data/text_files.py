@@ -3,155 +3,207 @@
 pandas, which reads for the `datasets` library, accepts short rows, makes nothing of `NA` and the number 1 of `001`.
 """
 
-import codecs
 import csv
-import io
 import json
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from llmft.data.table import Table, listed
+from llmft.data.encodings import nul, opened
+from llmft.data.source import CHUNK, START, Mark
+from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
 
-BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF32_LE: "utf-32"}
+
+@dataclass(frozen=True)
+class CsvFile:
+    """A .csv or .tsv file, every value a string."""
+
+    file: Path
+    name: str
+    """The file as row ids name it."""
+    encoding: str
+    delimiter: str
+    quoting: int
+    """`csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotes are letters."""
+    header: tuple[str, ...] = ()
+    body: Mark = START
+    """Where the first row begins."""
+
+    def reader(self, stream: TextIO, line: int) -> Any:
+        """A csv reader of the rows from `line` on, where `stream` stands."""
+        csv.field_size_limit(sys.maxsize)
+        lines = _lines(stream, self.name, line)
+        return csv.reader(lines, delimiter=self.delimiter, quoting=self.quoting, strict=True)  # type: ignore[arg-type]
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A row is named by the line where it starts."""
+        mark = first = start or self.body
+        line = first.line
+        rows: list[list[str]] = []
+        ids: list[str] = []
+        problems: list[Problem] = []
+        with opened(self.file, self.name, self.encoding, first.position) as stream:
+            reader = self.reader(stream, first.line)
+            try:
+                for row in reader:
+                    if len(row) == len(self.header):
+                        rows.append(row)
+                        ids.append(f"{self.name}:{line}")
+                    elif row:  # an empty line is no row
+                        problems.append(self._misfit(line, len(row)))
+                    line = first.line + reader.line_num
+                    if len(rows) == CHUNK:
+                        yield mark, self._table(rows, ids)
+                        mark, rows, ids = Mark(stream.tell(), line), [], []
+                    if len(problems) == MANY:
+                        break
+            except csv.Error as error:
+                problems.append(_unreadable(f"{self.name}:{line}", error))
+        if rows:
+            yield mark, self._table(rows, ids)
+        if problems:
+            raise UserError(listed(problems), "the data")
+
+    def _table(self, rows: list[list[str]], ids: list[str]) -> Table:
+        return Table({name: [row[i] for row in rows] for i, name in enumerate(self.header)}, ids)
+
+    def _misfit(self, line: int, fields: int) -> Problem:
+        less = "fewer" if fields < len(self.header) else "more"
+        return Problem(
+            f"{self.name}:{line}",
+            f"{fields} fields, {less} than the {len(self.header)} of the header",
+            hint="Put a text with a separator in it into double quotes." if less == "more" else "",
+        )
 
 
-def read_csv(file: Path, name: str, encoding: str) -> Table:
-    """The rows of a .csv or .tsv file, every value a string.
+def open_csv(file: Path, name: str, encoding: str) -> CsvFile:
+    """A .csv or .tsv file by its header.
 
     The separator of a .csv is the one of `,`, `;` and tab that its header has most of. A .tsv is read with quotes if
     that is possible for the whole file, else without, as both kinds are about.
 
     Raises:
-        UserError: with the line of each row that is short, long or not closed.
+        UserError: for a header that names a column twice.
     """
-    text = decode(file, name, encoding)
-    header = text.split("\n", 1)[0]
-    if file.suffix.lower() in (".tsv", ".tab"):
-        table, problems = _parse(text, name, "\t", csv.QUOTE_MINIMAL)
-        plain, plain_problems = _parse(text, name, "\t", csv.QUOTE_NONE)
-        # Two quotes that have nothing to do with each other can swallow the lines between them.
-        if problems or (not plain_problems and len(plain) > len(table)):
-            table, problems = plain, plain_problems
-    else:
-        table, problems = _parse(text, name, max(",;\t", key=header.count), csv.QUOTE_MINIMAL)
-    if problems:
-        raise UserError(listed(problems), "the data")
-    return table
+    if file.suffix.lower() not in (".tsv", ".tab"):
+        with opened(file, name, encoding) as stream:
+            first = stream.readline()
+        return _with_header(CsvFile(file, name, encoding, max(",;\t", key=first.count), csv.QUOTE_MINIMAL))
+    quoted, plain = (CsvFile(file, name, encoding, "\t", quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE))
+    # Two quotes that have nothing to do with each other can swallow the lines between them.
+    return _with_header(quoted if (rows := _count(quoted)) >= 0 and rows >= _count(plain) else plain)
 
 
-def _parse(text: str, name: str, delimiter: str, quoting: Any) -> tuple[Table, list[Problem]]:
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, quoting=quoting, strict=True)
-    problems: list[Problem] = []
-    rows: list[list[str]] = []
-    places: list[int] = []
-    header: list[str] = []
-    line = 1
-    try:
-        header = [cell.strip() for cell in next(reader, [])]
-        twice = sorted({cell for cell in header if header.count(cell) > 1})
-        if twice:
-            problems.append(Problem(f"{name}:1", f"two columns are called {', '.join(map(repr, twice))}"))
-        line = reader.line_num + 1
-        for row in reader:
-            if len(row) == len(header):
-                rows.append(row)
-                places.append(line)
-            elif row:  # an empty line is no row
-                less = "fewer" if len(row) < len(header) else "more"
-                problems.append(
-                    Problem(
-                        f"{name}:{line}",
-                        f"{len(row)} fields, {less} than the {len(header)} of the header",
-                        hint="Put a text with a separator in it into double quotes." if less == "more" else "",
-                    )
-                )
-            line = reader.line_num + 1
-    except csv.Error as error:
-        what = "a quote that opens here is never closed" if "unexpected end" in str(error) else str(error)
-        problems.append(Problem(f"{name}:{line}", what, hint='Write a quote inside a quoted text twice: "".'))
-    columns = {column: [row[i] for row in rows] for i, column in enumerate(header)} if not problems else {}
-    return Table(columns, [f"{name}:{line}" for line in places] if columns else []), problems
-
-
-def read_json(file: Path, name: str, encoding: str) -> Table:
-    """The rows of a .jsonl file, one object a line, or of a .json file, a list of objects.
-
-    Raises:
-        UserError: with the line of each row that is no JSON object.
-    """
-    text = decode(file, name, encoding)
-    problems: list[Problem] = []
-    rows: list[tuple[int, Any]] = []
-    if text.lstrip().startswith("["):
+def _with_header(source: CsvFile) -> CsvFile:
+    with opened(source.file, source.name, source.encoding) as stream:
+        reader = source.reader(stream, 1)
         try:
-            rows = list(enumerate(json.loads(text), 1))
-        except json.JSONDecodeError as error:
-            problems.append(Problem(f"{name}:{error.lineno}", f"is no JSON: {error.msg}"))
-    else:
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
+            header = tuple(cell.strip() for cell in next(reader, []))
+        except csv.Error as error:
+            raise UserError(_unreadable(f"{source.name}:1", error), "the data") from error
+        body = Mark(stream.tell(), 1 + reader.line_num)
+    if twice := sorted({cell for cell in header if header.count(cell) > 1}):
+        what = f"two columns are called {', '.join(map(repr, twice))}"
+        raise UserError(Problem(f"{source.name}:1", what), "the data")
+    return replace(source, header=header, body=body)
+
+
+def _count(source: CsvFile) -> int:
+    """The number of rows, or -1 for a file that can't be read like this."""
+    try:
+        return sum(len(table) for _, table in _with_header(source).chunks())
+    except UserError:
+        return -1
+
+
+def _unreadable(place: str, error: csv.Error) -> Problem:
+    what = "a quote that opens here is never closed" if "unexpected end" in str(error) else str(error)
+    return Problem(place, what, hint='Write a quote inside a quoted text twice: "".')
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """A .jsonl file, one object a line."""
+
+    file: Path
+    name: str
+    encoding: str
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A chunk has the keys that its own rows have."""
+        mark = start or START
+        rows: list[tuple[int, Any]] = []
+        problems: list[Problem] = []
+        with opened(self.file, self.name, self.encoding, mark.position) as stream:
+            for number, line in enumerate(_lines(stream, self.name, mark.line), mark.line):
+                if not line.strip():
+                    continue
                 try:
-                    rows.append((number, json.loads(line)))
+                    row = json.loads(line.rstrip("\n"))
                 except json.JSONDecodeError as error:
-                    problems.append(Problem(f"{name}:{number}", f"is no JSON: {error.msg} at column {error.colno}"))
-    for number, row in rows:
-        if not isinstance(row, dict):
-            problems.append(Problem(f"{name}:{number}", "is no JSON object", hint='Write {"text": ..., "label": ...}.'))
-    if problems:
-        raise UserError(listed(problems), "the data")
+                    problems.append(
+                        Problem(f"{self.name}:{number}", f"is no JSON: {error.msg} at column {error.colno}")
+                    )
+                else:
+                    if isinstance(row, dict):
+                        rows.append((number, row))
+                    else:
+                        problems.append(_no_object(f"{self.name}:{number}"))
+                if len(rows) == CHUNK:
+                    yield mark, _objects(rows, self.name)
+                    mark, rows = Mark(stream.tell(), number + 1), []
+                if len(problems) == MANY:
+                    break
+        if rows:
+            yield mark, _objects(rows, self.name)
+        if problems:
+            raise UserError(listed(problems), "the data")
+
+
+@dataclass(frozen=True)
+class JsonList:
+    """A .json file that holds one list of objects. It is one chunk, whatever its size."""
+
+    file: Path
+    name: str
+    encoding: str
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A row is named by its number."""
+        with opened(self.file, self.name, self.encoding) as stream:
+            try:
+                rows = list(enumerate(json.loads("".join(_lines(stream, self.name, 1))), 1))
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    Problem(f"{self.name}:{error.lineno}", f"is no JSON: {error.msg}"), "the data"
+                ) from error
+        if problems := [_no_object(f"{self.name}:{number}") for number, row in rows if not isinstance(row, dict)]:
+            raise UserError(listed(problems), "the data")
+        yield START, _objects(rows, self.name)
+
+
+def open_json(file: Path, name: str, encoding: str) -> JsonLines | JsonList:
+    """A file of JSON by its first letter."""
+    with opened(file, name, encoding) as stream:
+        first = next((line.lstrip() for line in _lines(stream, name, 1) if line.strip()), "")
+    return (JsonList if first.startswith("[") else JsonLines)(file, name, encoding)
+
+
+def _no_object(place: str) -> Problem:
+    return Problem(place, "is no JSON object", hint='Write {"text": ..., "label": ...}.')
+
+
+def _objects(rows: list[tuple[int, Any]], name: str) -> Table:
     keys = list(dict.fromkeys(key for _, row in rows for key in row))
     return Table({key: [row.get(key) for _, row in rows] for key in keys}, [f"{name}:{number}" for number, _ in rows])
 
 
-def decode(file: Path, name: str, encoding: str) -> str:
-    """The text of a file, without a byte order mark and with `\\n` at line ends.
-
-    Raises:
-        UserError: naming the line that is not in `encoding`, and the encoding that it may be in.
-    """
-    data = file.read_bytes()
-    if data.startswith(b"PAR1"):
-        raise UserError(Problem(name, "is a parquet file", hint="Write dataset=parquet."), "the data")
-    if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-        encoding = "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except (UnicodeDecodeError, UnicodeError) as error:
-        start = getattr(error, "start", 0)
-        line = data[:start].count(b"\n") + 1
-        guess = _guess(data)
-        hint = (
-            f"It looks like {guess}: set dataset.encoding={guess}."
-            if guess
-            else "Set dataset.encoding to the file's own."
-        )
-        raise UserError(
-            Problem(f"{name}:{line}", f"is not {encoding.removesuffix('-sig')}", hint=hint), "the data"
-        ) from error
-    if "\0" in text:
-        guess = _guess(data) or "utf-16"
-        raise UserError(
-            Problem(f"{name}:1", "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}."),
-            "the data",
-        )
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _guess(data: bytes) -> str:
-    """The encoding that the bytes may be in, or nothing."""
-    for bom, name in BOMS.items():
-        if data.startswith(bom):
-            return name
-    for name in ("gb18030", "cp1252"):
-        try:
-            text = data.decode(name)
-        except UnicodeDecodeError:
-            continue
-        letters = [char for char in text if ord(char) > 127]
-        common = sum("一" <= char <= "鿿" or char in "，。！？、：；“”‘’（）《》" for char in letters)
-        if name == "cp1252" or common > 0.7 * len(letters):
-            return name
-    return ""
+def _lines(stream: TextIO, name: str, first: int) -> Iterator[str]:
+    """The lines from where a stream stands, which is line `first`. Unlike the stream's own, they let it `tell`."""
+    for number, line in enumerate(iter(stream.readline, ""), first):
+        if "\0" in line:
+            raise UserError(nul(Path(stream.name), f"{name}:{number}"), "the data")
+        yield line.removeprefix("\ufeff") if number == 1 else line

@@ -31,13 +31,15 @@ def announce(
         "task": config.task.name,
         "model": f"{config.model.name} ({model.config.model_type}, {_short(millions)} M parameters{part}, "
         f"{'trained' if config.command == 'eval' else config.model.init})",
-        "data": f"{config.dataset.name}: " + ", ".join(f"{name} {len(split.rows):,}" for name, split in splits.items()),
+        "data": f"{config.dataset.name}: "
+        + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
     labels = model.config.num_labels
     names = list(model.config.id2label.values())
     lines["task"] += f", {labels} labels: {', '.join(map(str, names[:8]))}{', ...' if labels > 8 else ''}"
     if "train" in splits:
-        lines["training"] = _training(config, len(splits["train"].features))
+        train = splits["train"]
+        lines["training"] = _training(config, len(train.features if train.stream is None else train.stream))
     if origin:
         lines["prepared"] = origin
     lines["hardware"] = str(hardware)

@@ -60,6 +60,9 @@ class DatasetConfig(Section):
 
     split: SplitConfig = SplitConfig()
 
+    streaming: bool = False
+    """Read the rows of `train` while training, not before: memory does not grow with them. For csv, jsonl, parquet."""
+
     max_rows: int | None = Field(default=None, ge=1)
     """At most this many rows of each split, chosen at random by `split.seed`."""
 

@@ -45,7 +45,10 @@ class Task(ABC, Generic[S]):
 
     @abstractmethod
     def fit(self, train: Dataset, model: ModelConfig) -> S:
-        """Learn labels, vocabularies and scales from the training rows. No weights are loaded."""
+        """Learn labels, vocabularies and scales from the training rows. No weights are loaded.
+
+        Of streamed rows, `train` is a sample in which every label occurs.
+        """
 
     @abstractmethod
     def needed(self, state: S) -> dict[str, Any]:
@@ -53,7 +56,7 @@ class Task(ABC, Generic[S]):
 
     @abstractmethod
     def check(self, rows: Dataset, state: S, split: str) -> list[Problem]:
-        """What a split holds that the state can't express."""
+        """What a split, or a part of it, holds that the state can't express."""
 
     @abstractmethod
     def encode(self, rows: dict[str, list[Any]], state: S) -> Features:

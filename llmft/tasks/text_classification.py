@@ -15,7 +15,7 @@ from llmft.models import tokenizer as tokenizers
 from llmft.schema import task as schema
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem
+from llmft.schema.problem import Problem, UserError
 from llmft.tasks import labels
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.task import Answer, Features, Task
@@ -63,6 +63,7 @@ class TextClassification(Task[TextState]):
         tokenizer = tokenizers.load(model, texts)
         # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
         length = min(self.options.max_length, tokenizer.model_max_length)
+        self._check_language(train, tokenizer)
         return TextState(labels.learn(train["label"][:], self.options.labels), tokenizer, length, pair)
 
     def needed(self, state: TextState) -> dict[str, Any]:
@@ -75,18 +76,17 @@ class TextClassification(Task[TextState]):
         if pair != state.pair:
             what = f"{split} {'has' if pair else 'lacks'} the second text that training {'had not' if pair else 'had'}"
             return [Problem("dataset.columns.text_pair", what)]
-        return (self._unknown(rows, state) if split == "train" else []) + labels.check(rows, state.labels, split)
+        return labels.check(rows, state.labels, split)
 
-    def _unknown(self, rows: Dataset, state: TextState) -> list[Problem]:
-        """A problem where the tokenizer knows less than half of the text: its model would learn nothing."""
-        unknown = state.tokenizer.unk_token_id
-        ids = [i for row in state.tokenizer(rows[:SAMPLE]["text"], add_special_tokens=False)["input_ids"] for i in row]
+    def _check_language(self, rows: Dataset, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Raise UserError where the tokenizer knows less than half of the text: its model would learn nothing."""
+        unknown = tokenizer.unk_token_id
+        ids = [i for row in tokenizer(rows[:SAMPLE]["text"], add_special_tokens=False)["input_ids"] for i in row]
         share = ids.count(unknown) / max(len(ids), 1)
-        if unknown is None or share <= 0.5:
-            return []
-        what = f"{share:.0%} of the words of train are unknown to it"
-        hint = "Choose a model of their language, such as model=bert_base_chinese."
-        return [Problem("model.tokenizer", what, hint=hint)]
+        if unknown is not None and share > 0.5:
+            what = f"{share:.0%} of the words of train are unknown to it"
+            hint = "Choose a model of their language, such as model=bert_base_chinese."
+            raise UserError(Problem("model.tokenizer", what, hint=hint), "the data")
 
     def encode(self, rows: dict[str, list[Any]], state: TextState) -> Features:
         pairs = rows["text_pair"] if state.pair else None

@@ -39,6 +39,8 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluat
         bf16=hardware.precision == "bf16",
         fp16=hardware.precision == "fp16",
         dataloader_num_workers=trainer.workers,
+        # Otherwise one process would read a stream for all, and join batches that are padded to different widths.
+        accelerator_config={"dispatch_batches": False},
         dataloader_pin_memory=hardware.device == "cuda",
         remove_unused_columns=False,
         disable_tqdm=True,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from llmft.data.stream import Stream
 from llmft.runs.folder import Run
 from llmft.tasks.task import Task
 from llmft.training.features import FeatureSet
@@ -14,10 +15,15 @@ from llmft.training.prediction import Prediction, predict
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of a split and their features."""
+    """The rows of a split and their features; of a streamed one, those of a sample."""
 
     rows: Dataset
     features: FeatureSet
+    stream: Stream | None = None
+    """All rows, where they are streamed."""
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.stream is None else len(self.stream)
 
 
 def evaluate(

@@ -140,6 +140,10 @@ def frozen(
         return
     encoder = FrozenEncoder(model.to(hardware.device))
     try:
+        if splits["train"].stream:
+            print("  note      the encoder is frozen, and runs in every epoch: outputs of streamed rows are not kept")
+            yield splits
+            return
         named = [name for name in ("train", "validation") if name in splits]
         try:
             _fill(encoder, task, state, [splits[name].features for name in named], hardware, of)

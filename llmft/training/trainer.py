@@ -25,6 +25,7 @@ from llmft.training import processes
 from llmft.training.arguments import training_arguments
 from llmft.training.clock import Clock
 from llmft.training.evaluation import Split, evaluate
+from llmft.training.feature_stream import FeatureStream
 from llmft.training.hardware import Hardware
 from llmft.training.memory import advice, ran_out, rows_that_fit
 from llmft.training.optimizers import optimizer
@@ -54,7 +55,7 @@ class Trainer(transformers.Trainer):
         self.clock, self.signals, self.watchdog = clock, signals, watchdog
         super().__init__(
             data_collator=task.collator(state),
-            train_dataset=splits["train"].features,
+            train_dataset=self._train_features(),
             eval_dataset=splits["validation"].features if "validation" in splits else None,
             optimizer_cls_and_kwargs=optimizer(config.optimizer),
             **kwargs,
@@ -64,6 +65,16 @@ class Trainer(transformers.Trainer):
         self.model_accepts_loss_kwargs = False
         if processes.count() > 1:  # transformers seeds all alike, and their dropouts would be the same
             transformers.set_seed(config.seed + processes.number())
+        if isinstance(self.train_dataset, FeatureStream):
+            self.add_callback(EpochOrder(self.train_dataset))
+
+    def _train_features(self) -> Any:
+        train, trainer = self.splits["train"], self.config.trainer
+        if train.stream is None:
+            return train.features
+        batch, grouped = trainer.batch_size * processes.count(), trainer.group_by_length
+        seed, task, state = self.config.seed, self.task, self.task_state
+        return FeatureStream(task, state, train.stream, seed, batch, trainer.accumulation, grouped)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features
@@ -191,7 +202,8 @@ def train(
 
     Returns:
         `seconds` of training steps alone, `evaluation_seconds` and `saving_seconds`, `steps`, `epochs`,
-        `samples_per_second`, `tokens_per_second` where features have lengths, and the mean `loss`.
+        `samples_per_second`, `tokens_per_second` where features have lengths (of a stream, those of its sample),
+        and the mean `loss`.
     """
     folder = run.folder / "checkpoints"
     checkpoint = _checkpoint_of(folder)
@@ -229,6 +241,7 @@ def train(
         raise Stopped(f"{signals.received} after step {step}, which is saved. Go on with: {again}")
     seconds, features = clock.seconds, splits["train"].features
     epochs = float(trainer.state.epoch or 0)
+    seen = epochs * len(trainer.train_dataset)
     facts: dict[str, Any] = {
         "seconds": seconds,
         "evaluation_seconds": clock.evaluating,
@@ -238,8 +251,8 @@ def train(
         "batch_size": clock.rows,
         "earlier_seconds": clock.total,
         "loss": mean(processes.gather(float(clock.loss))) / step,
-        "samples_per_second": epochs * len(features) / seconds,
+        "samples_per_second": seen / seconds,
     }
     if features.lengths is not None:
-        facts["tokens_per_second"] = epochs * sum(features.lengths) / seconds
+        facts["tokens_per_second"] = seen * sum(features.lengths) / len(features) / seconds
     return facts

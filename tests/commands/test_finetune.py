@@ -130,6 +130,73 @@ def test_labels_that_are_declared_keep_their_order(llmft: Run, write: Write, her
     assert read(here / "run/model/config.json")["label2id"] == {"yes": 0, "no": 1, "maybe": 2}
 
 
+STREAM = (
+    "dataset=csv",
+    "dataset.train=data",
+    "dataset.validation=b.csv",
+    "dataset.split.test=0",
+    "dataset.max_rows=null",
+)
+
+
+def numbers(folder: Path) -> list[tuple[int, float, str]]:
+    return [(event["step"], event["epoch"], event["split"]) for event in lines(folder / "events.jsonl")]
+
+
+def test_streamed_rows_make_the_same_epochs(llmft: Run, write: Write, here: Path) -> None:
+    """27 rows in batches of 4, two of them a step: 7 batches and 4 steps an epoch; its last step is of one batch."""
+    write("data/a.csv", "text,label\n" + "".join(f"t {i},{i % 2}\n" for i in range(20)))
+    write("data/c.csv", "text,label\n" + "".join(f"u {i},{i % 2}\n" for i in range(7)))
+    write("b.csv", "text,label\n" + "".join(f"v {i},{i % 2}\n" for i in range(8)))
+    words = (
+        *SMOKE[:2],
+        *STREAM,
+        "trainer.batch_size=4",
+        "trainer.accumulation=2",
+        "trainer.max_steps=null",
+        "trainer.epochs=2.5",
+    )
+    runs = {"plain": ["dataset.streaming=false"], "streamed": ["dataset.streaming=true"]}
+    runs["shared"] = [*runs["streamed"], "trainer.workers=2"]
+    for name, more in runs.items():
+        code, out, err = llmft("finetune", *words, *more, f"run.dir={name}")
+        assert (code, err) == (0, ""), err
+        assert f"train 27{'' if name == 'plain' else ' (streamed)'}, validation 8" in out
+        assert "2.5 epochs, 10 steps of 4 x 2 rows" in out
+        assert numbers(here / name) == numbers(here / "plain")
+        train = read(here / name / "metrics.json")["train"]
+        assert (train["steps"], train["epochs"]) == (10, pytest.approx(2 + 4 / 7))
+        assert read(here / name / "manifest.json")["rows"] == {"train": 27, "validation": 8}
+    assert len({(here / name / "model/model.safetensors").read_bytes() for name in runs}) == 3
+    assert train["tokens_per_second"] > train["samples_per_second"] > 0
+
+    # `eval` reads the stream for the inputs that it may share with the other rows.
+    code, out, err = llmft("eval", "streamed", "dataset.test=data/c.csv", "run.dir=again")
+    assert code == 2
+    assert "data/c.csv holds the same bytes as data/c.csv of train" in err
+    assert llmft("eval", "streamed", "run.dir=again")[0] == 0
+    assert read(here / "again/metrics.json")["validation"] == read(here / "streamed/metrics.json")["validation"]
+
+
+def test_every_streamed_row_is_checked_before_training(
+    llmft: Run, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`size` is a column of numbers as far as the sample goes."""
+    monkeypatch.setattr("llmft.data.stream.SAMPLE", 10)
+    write("data/a.csv", "size,label\n" + "".join(f"{'large' if i == 400 else i},{i % 2}\n" for i in range(500)))
+    write("b.csv", "size,label\n" + "".join(f"{i}.5,{i % 2}\n" for i in range(8)))
+    words = ("+recipe=tabular_mlp", "smoke=true", *STREAM, "dataset.columns={}", "dataset.streaming=true")
+    code, _, err = llmft("finetune", *words)
+    assert code == 2
+    assert "a.csv:402  size is 'large', not a number (train)" in err
+
+
+def test_smoke_streams_no_synthetic_rows(llmft: Run) -> None:
+    code, out, err = llmft("finetune", *SMOKE, "dataset.streaming=true")
+    assert code == 0, err
+    assert "synthetic: train 32, validation 16, test 16" in out
+
+
 WRONG_DATA = {
     "a label that training does not know": ({"test.csv": "text,label\nx,2\n"}, "label '2' of test is not among those of training: 0, 1"),
     "numbers and words as labels": ({"train.csv": "text,label\n" + "".join(f"t {i},{'good' if i % 3 else 1}\n" for i in range(40))}, "mixes numbers and words"),

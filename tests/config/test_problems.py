@@ -48,6 +48,16 @@ CASES = [
     ("name=a/b", "'a/b' is not a name"),
     ("dataset=csv", "dataset.train  must be given"),
     ("dataset=hub", "dataset.path  must be given"),
+    (
+        "dataset=csv dataset.train=a.csv dataset.validation=b.csv dataset.streaming=true",
+        "dataset.test  must be given: no share can be taken of rows that are streamed (default). "
+        "Name a file, or write dataset.split.test=0 to do without.",
+    ),
+    (
+        "dataset=hub dataset.path=a/b dataset.streaming=true",
+        "dataset.streaming  dataset=hub is read as a whole (command line). "
+        "Streamed are csv, jsonl and parquet files: `hf download --repo-type dataset`, then dataset=parquet.",
+    ),
     ("dataset.split={validation:0.5,test:0.5}", "dataset.split  leaves no rows for training"),
     (
         "model=random model.init=pretrained",

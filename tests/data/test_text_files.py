@@ -5,11 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from llmft.data.source import Source
 from llmft.data.table import Table
-from llmft.data.text_files import read_csv, read_json
+from llmft.data.text_files import open_csv, open_json
 from llmft.schema.problem import UserError
 
 Write = Callable[..., Path]
+
+
+def whole(source: Source) -> Table:
+    table = Table()
+    for _, chunk in source.chunks():
+        table.extend(chunk)
+    return table
+
+
+def read_csv(file: Path, name: str, encoding: str) -> Table:
+    return whole(open_csv(file, name, encoding))
+
+
+def read_json(file: Path, name: str, encoding: str) -> Table:
+    return whole(open_json(file, name, encoding))
+
 
 READS = [
     ("a.csv", "text,label\nhi,1\n", {"text": ["hi"], "label": ["1"]}),
@@ -50,6 +67,32 @@ def test_a_very_long_text_is_read(write: Write) -> None:
     )
 
 
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-7", "gb18030", "shift_jis", "iso2022_jp"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_chunk_is_read_again_from_its_mark(
+    encoding: str, end: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In encodings with a byte order mark, with a state, and with characters of one to four bytes."""
+    monkeypatch.setattr("llmft.data.text_files.CHUNK", 3)
+    rows = [f'"本{"x" * i}, ""{i}""{end}次",{i}' for i in range(2000)]
+    text = "text,label\n" + "\n\n".join(rows).replace("\n", end) + end
+    objects = "".join(f'{{"text": "本{i}"}}\n\n' for i in range(2000)).replace("\n", end)
+    for source in (
+        open_csv(write("a.csv", text.encode(encoding)), "a.csv", encoding),
+        open_json(write("a.jsonl", objects.encode(encoding)), "a.jsonl", encoding),
+    ):
+        found = list(source.chunks())
+        assert len(found) == 667
+        assert sum(len(table) for _, table in found) == 2000
+        tables = [table for _, table in found]
+        for number, (mark, table) in list(enumerate(found))[::37]:
+            assert next(source.chunks(mark)) == (mark, table)
+            assert [again for _, again in source.chunks(mark)] == tables[number:]
+
+
 BROKEN_CSV = [
     ("text,label\nok,1\nshort\nok,0\n", "a.csv:3  1 fields, fewer than the 2 of the header"),
     ("text,label\nok,1\na,b,c\n", "a.csv:3  3 fields, more than the 2 of the header"),
@@ -63,7 +106,7 @@ BROKEN_CSV = [
     ),
     ("text,label\nhi,1\n".encode("utf-16"), "is not utf-8. It looks like utf-16: set dataset.encoding=utf-16"),
     ("text,label\ncaf\xe9,1\n".encode("latin-1"), "a.csv:2  is not utf-8. It looks like cp1252"),
-    (b"text,label\na\0b,1\n", "a.csv:1  holds NUL characters"),
+    (b"text,label\na\0b,1\n", "a.csv:2  holds NUL characters"),
     (b"PAR1....", "is a parquet file. Write dataset=parquet."),
 ]
 
@@ -79,6 +122,23 @@ def test_many_broken_rows_are_counted(write: Write) -> None:
     with pytest.raises(UserError) as error:
         read_csv(write("a.csv", "text,label\n" + "x\n" * 50), "a.csv", "utf-8")
     assert "and 45 more like these" in str(error.value)
+
+
+def test_a_file_of_broken_rows_alone_is_not_read_to_its_end(write: Write) -> None:
+    """So that what is wrong with a file that memory can't hold fits into memory."""
+    for source in (
+        open_csv(write("a.csv", "text,label\n" + "x\n" * 5000), "a.csv", "utf-8"),
+        open_json(write("a.jsonl", "x\n" * 5000), "a.jsonl", "utf-8"),
+    ):
+        with pytest.raises(UserError, match="and many more like these"):
+            list(source.chunks())
+
+
+def test_a_line_far_down_is_named_in_another_encoding(write: Write) -> None:
+    text = ("text,label\n" + "plain,1\n" * 50_000).encode() + "很好,1\n".encode("gb18030") + b"plain,1\n" * 500_000
+    with pytest.raises(UserError) as error:
+        read_csv(write("a.csv", text), "a.csv", "utf-8")
+    assert "a.csv:50002  is not utf-8. It looks like gb18030" in str(error.value)
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "latin-1", "shift_jis"])

@@ -35,17 +35,40 @@ def outcome(folder: Path) -> tuple[str, list[Any], dict[str, Any]]:
     return weights, [{k: v for k, v in event.items() if k != "time"} for event in events], metrics | {"train": train}
 
 
+STREAMED = (
+    "dataset=csv",
+    "dataset.train=data/*.csv",
+    "dataset.validation=validation.csv",
+    "dataset.split.test=0",
+    "dataset.streaming=true",
+    "dataset.max_rows=null",
+)
 LOADERS = {
     "grouped by length": [],
     "random": ["trainer.group_by_length=false"],
     "accumulation": ["trainer.accumulation=2", "trainer.batch_size=4"],
     "two workers": ["trainer.workers=2"],
+    "streamed": [*STREAMED],
+    "streamed at random": [*STREAMED, "trainer.group_by_length=false"],
+    "streamed, accumulation": [*STREAMED, "trainer.accumulation=2", "trainer.batch_size=4"],
+    "streamed by two workers": [*STREAMED, "trainer.workers=2"],
     "early stopping": ["trainer.patience=2", "optimizer.lr=1e-12"],
 }
 
 
+@pytest.fixture
+def files(write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 rows for a stream, in chunks of 7, of which two batches are shuffled at a time."""
+    for name, first, last in (("data/a.csv", 0, 20), ("data/b.csv", 20, 32), ("validation.csv", 32, 40)):
+        write(name, "text,label\n" + "".join(f"row {'long ' * (i % 5)}{i},{i % 2}\n" for i in range(first, last)))
+    monkeypatch.setattr("llmft.data.text_files.CHUNK", 7)
+    monkeypatch.setattr("llmft.training.feature_stream.WINDOW", 16)
+
+
 @pytest.mark.parametrize("loader", LOADERS)
-def test_r10_a_resumed_run_is_the_same_bit_for_bit(loader: str, llmft: Run, here: Path, at_step: Any) -> None:
+def test_r10_a_resumed_run_is_the_same_bit_for_bit(
+    loader: str, llmft: Run, here: Path, at_step: Any, files: None
+) -> None:
     """Stopped in the first epoch, at its end, and in the second; four steps an epoch."""
     words = [*SMOKE, *LOADERS[loader], "model.config.hidden_dropout_prob=0.2"]
     assert llmft(*words, "run.dir=whole")[0] == 0

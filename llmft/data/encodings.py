@@ -1,0 +1,74 @@
+"""From the bytes of a text file to its text; and, where they are not what they were said to be, what they may be."""
+
+import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from llmft.schema.problem import Problem, UserError
+
+BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF32_LE: "utf-32"}
+SAMPLE = 1 << 20  # bytes that are looked at to guess an encoding
+
+
+@contextmanager
+def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[TextIO]:
+    """A text file, from a `position` on that its `tell` gave; `\\n` at line ends.
+
+    Raises:
+        UserError: naming the line that is not in `encoding`, and the encoding that it may be in.
+    """
+    with file.open("rb") as stream:
+        if stream.read(4) == b"PAR1":
+            raise UserError(Problem(name, "is a parquet file", hint="Write dataset=parquet."), "the data")
+    codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    try:
+        with file.open(encoding=codec) as text:
+            text.seek(position)
+            yield text
+    except UnicodeError as error:
+        raise UserError(_undecodable(file, name, encoding), "the data") from error
+
+
+def nul(file: Path, place: str) -> Problem:
+    """What is wrong with a text that holds a NUL character."""
+    with file.open("rb") as stream:
+        guess = _guess(stream.read(SAMPLE), stream.read(4)) or "utf-16"
+    return Problem(place, "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}.")
+
+
+def _undecodable(file: Path, name: str, encoding: str) -> Problem:
+    """The first line that is not in `encoding`."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    with file.open("rb") as stream:
+        start = stream.read(4)
+        stream.seek(0)
+        number, line = 0, b""
+        for number, line in enumerate(stream, 1):  # noqa: B007
+            try:
+                decoder.decode(line)
+            except UnicodeError:
+                break
+        guess = _guess(line + stream.read(SAMPLE), start)
+    hint = (
+        f"It looks like {guess}: set dataset.encoding={guess}." if guess else "Set dataset.encoding to the file's own."
+    )
+    return Problem(f"{name}:{number}", f"is not {encoding}", hint=hint)
+
+
+def _guess(data: bytes, start: bytes) -> str:
+    """The encoding that `data` may be in, of a file that begins with `start`; or nothing."""
+    for bom, name in BOMS.items():
+        if start.startswith(bom):
+            return name
+    for name in ("gb18030", "cp1252"):
+        try:
+            text = codecs.getincrementaldecoder(name)().decode(data)  # the last character may be cut off
+        except UnicodeDecodeError:
+            continue
+        letters = [char for char in text if ord(char) > 127]
+        common = sum("一" <= char <= "鿿" or char in "，。！？、：；“”‘’（）《》" for char in letters)
+        if name == "cp1252" or common > 0.7 * len(letters):
+            return name
+    return ""

@@ -1,0 +1,39 @@
+"""Parquet, a batch of a row group at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmft.data.source import CHUNK, Mark
+from llmft.data.table import Table
+from llmft.schema.problem import Problem, UserError
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A .parquet file."""
+
+    file: Path
+    name: str
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. To come to a chunk, the row group around it is read from its beginning."""
+        import pyarrow
+        import pyarrow.parquet
+
+        first = start.line if start else 1
+        number = 1
+        try:
+            with pyarrow.parquet.ParquetFile(self.file) as parquet:
+                for group in range(parquet.num_row_groups):
+                    if (end := number + parquet.metadata.row_group(group).num_rows) <= first:
+                        number = end
+                        continue
+                    for batch in parquet.iter_batches(CHUNK, row_groups=[group]):
+                        if number >= first:
+                            ids = [f"{self.name}:{row}" for row in range(number, number + len(batch))]
+                            yield Mark(0, number), Table(batch.to_pydict(), ids)
+                        number += len(batch)
+        except (pyarrow.ArrowException, OSError) as error:
+            what = f"is no whole parquet file: {str(error).splitlines()[0]}"
+            raise UserError(Problem(self.name, what), "the data") from error

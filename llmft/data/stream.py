@@ -1,0 +1,171 @@
+"""Training rows that are read while training instead of before it: memory holds a few chunks of them at a time."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+
+import datasets
+import pyarrow
+from tqdm import tqdm
+
+from llmft.data import checks
+from llmft.data.arrow import to_arrow, to_dataset
+from llmft.data.read import chunks, files_of
+from llmft.data.roles import Kinds, assign
+from llmft.data.sample import Sample
+from llmft.data.source import Mark, Source
+from llmft.data.table import MANY, Table, listed
+from llmft.data.text_files import JsonList
+from llmft.schema.column import Column
+from llmft.schema.dataset import DatasetConfig
+from llmft.schema.problem import Failure, Problem, UserError
+
+SAMPLE = 10_000  # rows that a task learns its scales and vocabularies from
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that stand together in a file."""
+
+    source: Source
+    mark: Mark
+    rows: int
+    """How many there are, without the empty ones."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What came of reading all rows once."""
+
+    sample: Table
+    """Some rows in their order, each label among them."""
+    known: set[str]
+    """The inputs of other splits that stand here too."""
+    notes: list[str]
+    """What the user should know, a line each."""
+
+
+class Stream:
+    """The rows of `dataset.train`, a chunk at a time, in any order, as often as they are wanted.
+
+    `survey` comes first: it checks every row and counts them.
+    """
+
+    def __init__(self, config: DatasetConfig, roles: dict[str, Column]) -> None:
+        """Find the chunks, and what their columns are.
+
+        Raises:
+            UserError: with the file and line of each row that can't be read.
+        """
+        self.config, self.roles = config, roles
+        self.files = files_of(config, "train", config.train or [])
+        self.stamps = {file: _stamp(file) for file in self.files}
+        self.kinds: dict[str, Kinds] = {}
+        self.chunks: list[Chunk] = []
+        self.schema: pyarrow.Schema | None = None
+        found = chunks(config, self.files)
+        for source, mark, table in tqdm(found, "reading train", unit=" chunks", disable=None, leave=False):
+            if isinstance(source, JsonList):
+                what, hint = "is one list, which can't be read in parts", "Write one object a line."
+                raise UserError(Problem(source.name, what, hint=hint), "the data")
+            for name, values in table.columns.items():
+                self.kinds.setdefault(name, Kinds()).add(values, table.ids)
+            self.chunks.append(Chunk(source, mark, len(table)))
+
+    def __len__(self) -> int:
+        return sum(chunk.rows for chunk in self.chunks)
+
+    def __iter__(self) -> Iterator[datasets.Dataset]:
+        """All chunks in the order of the files."""
+        for chunk in self.chunks:
+            yield to_dataset(self._rows(chunk), self.schema)
+
+    def survey(self, inputs: set[str]) -> Survey:
+        """Check every row.
+
+        Args:
+            inputs: of the other splits, as `checks.input_keys` makes them.
+
+        Raises:
+            UserError: with what is wrong with the columns, or else with the rows, by file and line.
+        """
+        self._assigned(Table())  # what is wrong with a column is said once, not with every chunk
+        sample = Sample(max(SAMPLE, self.config.max_rows or 0), self.config.split.seed)
+        known: set[str] = set()
+        problems: list[Problem] = []
+        empty = 0
+        left: list[Chunk] = []
+        for chunk in tqdm(self.chunks, "checking train", unit=" chunks", disable=None, leave=False):
+            if len(problems) >= MANY:
+                break
+            try:
+                whole = self._read(chunk)
+                table, faults = checks.without_empty(whole, self.roles, "train", self.config.drop_empty)
+                problems += faults + checks.missing_labels(table, self.roles, "train")
+                self._widen(table)
+            except UserError as error:
+                problems += error.problems
+                continue
+            empty += len(whole) - len(table)
+            if not problems and len(table):
+                left.append(replace(chunk, rows=len(table)))
+                known.update(inputs.intersection(checks.input_keys(table, self.roles)))
+                sample.add(table)
+        if problems:
+            advice = [checks.DROP_EMPTY] if empty and not self.config.drop_empty else []
+            raise UserError([*listed(problems), *advice], "the data")
+        self.chunks = left
+        return Survey(sample.table(), known, checks.left_out("train", empty))
+
+    def windows(self, order: Sequence[int], first: int, last: int, size: int) -> Iterator[datasets.Dataset]:
+        """Rows `first` to `last` of the sequence that the chunks make in some order, `size` at a time.
+
+        Args:
+            order: numbers of chunks.
+        """
+        ends = list(accumulate(self.chunks[number].rows for number in order))
+        for start in range(first, last, size):
+            stop = min(start + size, last)
+            window = Table()
+            for place in range(bisect_right(ends, start), len(order)):
+                rows = self._rows(self.chunks[order[place]])
+                begin = ends[place] - len(rows)
+                window.extend(rows.take(range(max(start - begin, 0), min(stop - begin, len(rows)))))
+                if ends[place] >= stop:
+                    break
+            yield to_dataset(window, self.schema)
+
+    def _rows(self, chunk: Chunk) -> Table:
+        return checks.without_empty(self._read(chunk), self.roles, "train", drop=True)[0]
+
+    def _read(self, chunk: Chunk) -> Table:
+        file = chunk.source.file
+        if _stamp(file) != self.stamps[file]:
+            raise Failure(f"{file} was changed while it was being read")
+        _, table = next(chunk.source.chunks(chunk.mark))
+        return self._assigned(table)
+
+    def _assigned(self, part: Table) -> Table:
+        table = Table({name: [] for name in self.kinds})
+        table.extend(part)
+        return assign(table, self.config, self.roles, "train", self.kinds)
+
+    def _widen(self, table: Table) -> None:
+        """Make the types of the columns such that these rows go into them, too."""
+        found = to_arrow(table).schema
+        try:
+            self.schema = pyarrow.unify_schemas([self.schema or found, found], promote_options="permissive")
+        except pyarrow.ArrowException as error:
+            what = f"does not go with the rows before it: {str(error).splitlines()[0]}"
+            raise UserError(Problem(table.ids[0], what), "the data") from error
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """What changes with a file; None for one that is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
