@@ -67,6 +67,19 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
     return built
 
 
+def import_architecture(model: ModelConfig, head: str) -> None:
+    """Import the code of a model and build nothing, so that processes forked from this one have it at once."""
+    register()
+    try:
+        if model.init == "pretrained":
+            config = AutoConfig.from_pretrained(located(model), revision=model.revision)
+        else:
+            config = AutoConfig.for_model(str(model.architecture))
+        getattr(transformers, head)._model_mapping[type(config)]
+    except (OSError, ValueError, KeyError):
+        return  # the run will say what is wrong
+
+
 def located(model: ModelConfig) -> str:
     """The folder or hub id of a model."""
     assert model.path is not None

@@ -1,33 +1,14 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C ask a run to stop at its next step; the second Ctrl-C stops it at once."""
+"""A signal asks a run to stop at its next step."""
 
-import signal
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+from llmft.runs.signals import StopRequests
 
 
-class StopSignals(TrainerCallback):
+class StopSignals(StopRequests, TrainerCallback):
     """While it is entered, a signal makes the Trainer save a checkpoint at the end of its step, and stop."""
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == "SIGINT":
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.received and state.global_step < state.max_steps:
