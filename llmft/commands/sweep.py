@@ -59,7 +59,7 @@ def run(jobs: list[Job], command: str) -> None:
 
 
 def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
-    """The data of each job, those of the same data once; and the imports that all jobs need.
+    """The data of each job, each data set once, and the imports that a job would spend seconds on.
 
     Nothing is computed with torch here: see Children.
 
@@ -68,34 +68,31 @@ def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
     """
     import torch
 
-    from llmft.commands.prepare import prepare as prepare_one
-    from llmft.commands.session import quiet
+    from llmft.commands import finetune
     from llmft.models.build import import_architecture
 
-    quiet()
+    finetune.quiet()
+    for module in iter_modules(import_module("llmft.metrics").__path__):
+        with suppress(ImportError):  # what it needs may be an extra that is not installed
+            import_module(f"llmft.metrics.{module.name}")
     if missing := [gpu for gpu in gpus if gpu >= torch.cuda.device_count()]:
         what = f"there is no GPU {missing[0]}; this machine has {torch.cuda.device_count()}"
         raise UserError(Problem("sweep.gpus", what))
+    # What a task learns from the rows may depend on the whole model, its tokenizer above all.
+    keys = [entry.config.model_dump_json(include={"task", "dataset", "model"}) for entry in sweep.entries]
     found: dict[str, Prepared] = {}
-    problems = []
-    keys = []
-    for entry in sweep.entries:
-        config = entry.config
-        keys.append(config.model_dump_json(include={"task", "dataset", "model"}))
-        if keys[-1] in found:
-            continue
+    problems: list[Problem] = []
+    for key, config in {key: entry.config for key, entry in zip(keys, sweep.entries, strict=True)}.items():
         try:
-            found[keys[-1]] = prepare_one(config)
-            import_architecture(config.model, found[keys[-1]].task.head)
+            found[key] = finetune.prepare(config)
+            import_architecture(config.model, found[key].task.head)
         except UserError as error:
             problems += error.problems
     if problems:
         raise UserError(list(dict.fromkeys(problems)), "the data")
-    for module in iter_modules(import_module("llmft.metrics").__path__):
-        with suppress(ImportError):  # of a task that is not installed
-            import_module(f"llmft.metrics.{module.name}")
-    sweep.check_data([found[key].data.digests for key in keys])
-    return [found[key] for key in keys]
+    prepared = [found[key] for key in keys]
+    sweep.check_data([data.data.digests for data in prepared])
+    return prepared
 
 
 def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], children: Children) -> None:
