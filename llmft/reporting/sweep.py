@@ -18,14 +18,17 @@ def announce(sweep: Sweep, at_a_time: str) -> None:
     for job in jobs:
         for key, value in job.values.items():
             values.setdefault(key, {})[shown(value)] = None
+    lines = []
     for key, found in values.items():
         texts = list(found)
-        print(f"  {key}  {', '.join(texts[:8])}{f', ... ({len(texts)})' if len(texts) > 8 else ''}")
-    print(f"  folder  {sweep.folder}")
+        lines.append([key, ", ".join(texts[:8]) + (f", ... ({len(texts)})" if len(texts) > 8 else "")])
+    lines.append(["folder", str(sweep.folder)])
     if done:
-        print(f"  note    {done} of them {'is' if done == 1 else 'are'} finished already")
+        lines.append(["note", f"{done} of them {'is' if done == 1 else 'are'} finished already"])
     if twins := sum(job.twins for job in jobs):
-        print(f"  note    {twins} more would be the same as one of these, and {'is' if twins == 1 else 'are'} left out")
+        lines.append(["note", f"{twins} more would be the same as these, and {'is' if twins == 1 else 'are'} left out"])
+    for row in aligned(lines):
+        print(f"  {row}")
     print(flush=True)
 
 
@@ -41,7 +44,9 @@ def result(facts: dict[str, Any], entry: Entry, seconds: float) -> str:
     """What a job scored, or why it has no score."""
     took = duration(seconds)
     if entry.status != "done":
-        return f"{entry.status} after {took}: {entry.reason}" if entry.reason else f"{entry.status} after {took}"
+        return f"{entry.status} after {took}" + (
+            f": {entry.reason} ({entry.folder / 'log.txt'})" if entry.reason else ""
+        )
     (job,) = (job for job in facts["jobs"] if job["folder"] == entry.folder.name)
     score = (job[facts["split"]] or {}).get(job["metric"])
     return took if score is None else f"{job['metric']} {score:.4f} ({facts['split']})  {took}"
@@ -49,6 +54,9 @@ def result(facts: dict[str, Any], entry: Entry, seconds: float) -> str:
 
 def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
     """Print the table, where it is, and the next command to type."""
+    if not any(group[split] for group in facts["ranking"] for split in ("validation", "test")):
+        print(f"\n  summary    {sweep.folder / 'summary.json'}; no job has a score yet", flush=True)
+        return
     keys = list(dict.fromkeys(key for group in facts["ranking"] for key in group["values"]))
     short = short_keys(keys)
     seeds = any("seed" in job["values"] for job in facts["jobs"])
@@ -81,10 +89,11 @@ def _score(spread: dict[str, Any] | None) -> str:
 
 
 def _ranked_by(facts: dict[str, Any]) -> str:
-    metrics = list(dict.fromkeys(group["metric"] for group in facts["ranking"]))
-    if len(metrics) > 1:
-        return f"{', '.join(metrics)} on {facts['split']}, each among its own"
-    return f"{metrics[0]} on {facts['split']}, {'more' if METRICS[metrics[0]] else 'less'} is better"
+    kinds = list(dict.fromkeys((group["task"], group["metric"]) for group in facts["ranking"]))
+    if len(kinds) > 1:
+        return f"{facts['split']}, each among its own: {', '.join(f'{metric} of {task}' for task, metric in kinds)}"
+    (_, metric), *_ = kinds
+    return f"{metric} on {facts['split']}, {'more' if METRICS[metric] else 'less'} is better"
 
 
 def aligned(table: list[list[str]]) -> list[str]:

@@ -25,22 +25,22 @@ def summarise(sweep: Sweep) -> dict[str, Any]:
 
     `jobs` has them in the order of the words, `ranking` by their score, where those that differ by their seed alone
     are one: mean, sample standard deviation and number of seeds. The score is the metric that picks a job's best
-    checkpoint, on validation, or on test where no job has validation rows. Jobs of different metrics are ranked among
-    their own, and no job is the best of all.
+    checkpoint, on validation, or on test where no job has validation rows. Jobs of different tasks or metrics are
+    ranked among their own, and none is the best of all.
     """
     jobs = [_facts(entry) for entry in sweep.entries]
     split = "validation" if any(job["validation"] for job in jobs) else "test"
-    metrics = list(dict.fromkeys(job["metric"] for job in jobs))
+    kinds = list(dict.fromkeys((job["task"], job["metric"]) for job in jobs))
     groups: dict[str, list[dict[str, Any]]] = {}
     for job in jobs:
         alike = {key: value for key, value in job["values"].items() if key != "seed"}
-        groups.setdefault(json.dumps([job["metric"], alike]), []).append(job)
+        groups.setdefault(json.dumps([job["task"], job["metric"], alike]), []).append(job)
     ranking = [_group(members) for members in groups.values()]
-    ranking.sort(key=lambda group: (metrics.index(group["metric"]), _rank(group[split], group["metric"])))
+    ranking.sort(key=lambda group: (kinds.index((group["task"], group["metric"])), _rank(group, split)))
     best = None
-    if len(metrics) == 1 and ranking[0][split]:
+    if len(kinds) == 1 and ranking[0][split]:
         members = [job for job in jobs if job["folder"] in ranking[0]["folders"]]
-        best = min(members, key=lambda job: _rank(_spread([job], split), metrics[0]))["folder"]
+        best = min(members, key=lambda job: _rank(_group([job]), split))["folder"]
     return {"format": 1, "split": split, "best": best, "ranking": ranking, "jobs": jobs}
 
 
@@ -53,6 +53,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "values": entry.job.values,
         "status": entry.status,
         "reason": entry.reason or None,
+        "task": entry.config.task.name,
         "metric": entry.config.trainer.metric_for_best or entry.config.task.metric,
         "seconds": metrics["train"]["total_seconds"] if metrics else None,
         "validation": metrics.get("validation"),
@@ -65,6 +66,7 @@ def _group(members: list[dict[str, Any]]) -> dict[str, Any]:
     seconds = [job["seconds"] for job in members if job["seconds"] is not None]
     return {
         "values": {key: value for key, value in members[0]["values"].items() if key != "seed"},
+        "task": members[0]["task"],
         "metric": members[0]["metric"],
         "validation": _spread(members, "validation"),
         "test": _spread(members, "test"),
@@ -79,6 +81,7 @@ def _spread(members: list[dict[str, Any]], split: str) -> dict[str, Any] | None:
     return {"mean": mean(found), "sd": stdev(found) if len(found) > 1 else None, "count": len(found)} if found else None
 
 
-def _rank(spread: dict[str, Any] | None, metric: str) -> tuple[bool, float]:
+def _rank(group: dict[str, Any], split: str) -> tuple[bool, float]:
     """Sorts the best first, and what has no score last."""
-    return spread is None, 0.0 if spread is None else -spread["mean"] if METRICS[metric] else spread["mean"]
+    score = group[split]["mean"] if group[split] else 0.0
+    return not group[split], -score if METRICS[group["metric"]] else score
