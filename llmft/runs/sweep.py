@@ -137,7 +137,7 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
 
 def folder_name(label: str) -> str:
     """A folder's name for the values of a job, in letters of any script that a shell leaves alone."""
-    parts = [re.sub(r"[^\w.-]+", "-", part).strip("-") for part in label.replace("=", "-").split(" ")]
+    parts = [re.sub(r"[^\w.-]+", "-", part).strip("-") for part in label.split(" ")]
     name = "_".join(part for part in parts if part)
     if len(name.encode()) <= LONGEST:
         return name

@@ -73,7 +73,13 @@ def test_a_sweep_leaves_runs_a_summary_and_the_best_recipe(llmft: Run, here: Pat
     assert any(line.startswith(f"[5/6] lr=0.05 seed=1    accuracy {value:.4f} (validation)  ") for line in lines)
     table = [line.split() for line in lines if line.endswith(" s") and " 3 of 3 " in line]
     assert [row[:5] for row in table] == [
-        [str(g["values"]["optimizer.lr"]), "accuracy", f"{g['validation']['mean']:.4f}", "±", f"{g['validation']['sd']:.4f}"]
+        [
+            str(g["values"]["optimizer.lr"]),
+            "accuracy",
+            f"{g['validation']['mean']:.4f}",
+            "±",
+            f"{g['validation']['sd']:.4f}",
+        ]
         for g in facts["ranking"]
     ]
     assert lines[-1] == f"  next       llmft finetune {sweep.relative_to(here)}/best.yaml"
@@ -237,8 +243,6 @@ def test_jobs_compute_on_their_share_of_the_cores_and_do_not_hang(here: Path) ->
         words = ["seed=0,1", f"sweep.jobs={jobs}", f"run.dir=s{jobs}"]
         root = Path(__file__).resolve().parents[2]
         environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(root)}
-        subprocess.run(
-            [sys.executable, "-c", THREADS, *words], env=environment, timeout=120, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, "-c", THREADS, *words], env=environment, timeout=120, stdout=subprocess.DEVNULL)
         for seed in range(2):
             assert f"threads {threads} product 125000000" in (here / f"s{jobs}/seed-{seed}/log.txt").read_text()

@@ -174,4 +174,9 @@ def test_eval_takes_no_sweep(llmft: Run) -> None:
 def test_cfg_job_shows_every_job(llmft: Run) -> None:
     code, out, _ = llmft("finetune", "--multirun", "seed=4,5", "--cfg", "job")
     assert code == 0
-    assert re.findall(r"^(?:--- # )?seed.*", out, re.MULTILINE) == ["--- # seed=4", "seed: 4", "--- # seed=5", "seed: 5"]
+    assert re.findall(r"^(?:--- # )?seed.*", out, re.MULTILINE) == [
+        "--- # seed=4",
+        "seed: 4",
+        "--- # seed=5",
+        "seed: 5",
+    ]
