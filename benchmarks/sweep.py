@@ -2,8 +2,8 @@
 
     python benchmarks/sweep.py [KEY=VALUE ...]      six jobs of 64 rows, unless said otherwise
 
-A job's own training is what its metrics.json says of it: the seconds of steps, of evaluation and of saving. The rest of
-the time from its start to its end is the cost. On a busy machine look at the processor's seconds.
+A job's own training is what its metrics.json says of it: the seconds of steps, of evaluation and of saving. What else
+passes while the jobs run, divided by their number, is the cost of one. On a busy machine, the processor's seconds tell.
 """
 
 import json
@@ -19,11 +19,12 @@ from typing import Any
 import transformers
 
 from llmft.cli import main
-from llmft.commands import finetune
+from llmft.commands import finetune, sweep
 from llmft.runs.folder import Run
 
 WORDS = ["finetune", "-m", "+recipe=bert_textcls", "dataset.max_rows=64", "trainer.epochs=1", "seed=range(6)"]
 PARTS: dict[str, Any] = {
+    "work": sweep,
     "run": finetune,
     "first_weights": finetune,
     "environment": finetune,
@@ -51,30 +52,29 @@ def timed(name: str, plain: Callable[..., Any], file: Path) -> Callable[..., Any
 
 
 def measure(words: list[str]) -> None:
-    """Print the parts of a job and the cost of a further one: medians over all jobs but the first."""
+    """Print the parts of a job, medians, and its cost."""
     with tempfile.TemporaryDirectory() as folder:
-        times, sweep = Path(folder) / "times.jsonl", Path(folder) / "sweep"
+        times, runs = Path(folder) / "times.jsonl", Path(folder) / "sweep"
         for name, holder in PARTS.items():
             setattr(holder, name, timed(name, getattr(holder, name), times))
-        main([*WORDS, *words, f"run.dir={sweep}"])
-        jobs: dict[int, dict[str, list[float]]] = {}
+        main([*WORDS, *words, f"run.dir={runs}"])
+        parts: dict[str, dict[int, list[float]]] = {}
         for line in times.read_text().splitlines():
             process, name, wall, processor = json.loads(line)
-            sums = jobs.setdefault(process, {}).setdefault(name, [0.0, 0.0])
+            sums = parts.setdefault(name, {}).setdefault(process, [0.0, 0.0])
             sums[:] = [sums[0] + wall, sums[1] + processor]
-        facts = json.loads((sweep / "summary.json").read_text())["jobs"]
-        costs = []
-        for job in facts[1:]:
-            train = json.loads((sweep / job["folder"] / "metrics.json").read_text())["train"]
-            own = train["seconds"] + train["evaluation_seconds"] + train["saving_seconds"]
-            costs.append((job["seconds"] or own) - own)
-    print(f"\n{'part':<20} seconds  of the processor")
-    for name in PARTS:
-        walls, processors = zip(*(job[name] for job in list(jobs.values())[1:]), strict=True)
-        print(f"{name:<20} {statistics.median(walls):7.2f}  {statistics.median(processors):7.2f}")
-    print(
-        f"{'cost of a further job':<20} {statistics.median(costs):.2f}: all but training, its evaluation and its saving"
-    )
+        own = []
+        for file in runs.glob("*/metrics.json"):
+            train = json.loads(file.read_text())["train"]
+            own.append(train["seconds"] + train["evaluation_seconds"] + train["saving_seconds"])
+    ((whole, _),) = parts.pop("work").values()
+    print(f"\n{'part of a job':<16} {'seconds':>8} {'processor':>10}")
+    for name, processes in parts.items():
+        walls, processors = zip(*processes.values(), strict=True)
+        print(f"{name:<16} {statistics.median(walls):8.2f} {statistics.median(processors):10.2f}")
+    cost = (whole - sum(own)) / len(own)
+    scoring = statistics.mean(wall for wall, _ in parts["score"].values())
+    print(f"\nA further job costs {cost:.2f} s beyond its training; {scoring:.2f} s of them score its rows.")
 
 
 if __name__ == "__main__":
