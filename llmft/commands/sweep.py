@@ -21,7 +21,7 @@ from llmft.runs.ending import DONE, STOPPED, ending
 from llmft.runs.folder import Run
 from llmft.runs.summary import write_summary
 from llmft.runs.sweep import Entry, Sweep
-from llmft.schema.job import Job
+from llmft.schema.job import Job, in_jobs
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 
 if TYPE_CHECKING:
@@ -52,10 +52,11 @@ def run(jobs: list[Job], command: str) -> None:
         work(sweep, prepared, slots, children)
         facts = write_summary(sweep)
     console.conclude(sweep, facts)
-    if children.received:
+    left = [entry.label for entry in sweep.entries if entry.status != "done"]
+    if left and children.received:
         raise Stopped(f"{children.received}; what was done is saved. Go on with: {command}")
-    if failed := [entry.label for entry in sweep.entries if entry.status != "done"]:
-        raise Failure(f"{len(failed)} of {len(sweep.entries)} jobs: {', '.join(failed)}")
+    if left:
+        raise Failure(f"{len(left)} of {len(sweep.entries)} jobs: {', '.join(left)}")
 
 
 def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
@@ -80,16 +81,20 @@ def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
         raise UserError(Problem("sweep.gpus", what))
     # What a task learns from the rows may depend on the whole model, its tokenizer above all.
     keys = [entry.config.model_dump_json(include={"task", "dataset", "model"}) for entry in sweep.entries]
+    first: dict[str, Entry] = {}
+    for key, entry in zip(keys, sweep.entries, strict=True):
+        first.setdefault(key, entry)
     found: dict[str, Prepared] = {}
-    problems: list[Problem] = []
-    for key, config in {key: entry.config for key, entry in zip(keys, sweep.entries, strict=True)}.items():
+    wrong: dict[Problem, list[str]] = {}
+    for key, entry in first.items():
         try:
-            found[key] = finetune.prepare(config)
-            import_architecture(config.model, found[key].task.head)
+            found[key] = finetune.prepare(entry.config)
+            import_architecture(entry.config.model, found[key].task.head)
         except UserError as error:
-            problems += error.problems
-    if problems:
-        raise UserError(list(dict.fromkeys(problems)), "the data")
+            for problem in error.problems:
+                wrong.setdefault(problem, []).append(entry.label)
+    if wrong:
+        raise UserError(in_jobs(wrong, len(first)), "the data")
     prepared = [found[key] for key in keys]
     sweep.check_data([data.data.digests for data in prepared])
     return prepared
@@ -98,8 +103,8 @@ def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
 def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], children: Children) -> None:
     """Keep every slot busy until no job is left or a signal comes; `slots` are GPUs, or None for no choice."""
     gc.freeze()  # what this process holds is no garbage: looking through it took each job 0.3 of 0.8 s
-    share = len(slots)
     waiting = deque(entry for entry in sweep.entries if entry.status != "done")
+    share = min(len(slots), len(waiting))
     started: dict[int, float] = {}
     while children.running or (waiting and not children.received):
         while waiting and slots and not children.received:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from llmft.config import words
 from llmft.config.compose import SWEPT, Composed, compose, loader
 from llmft.config.load import checked
-from llmft.schema.job import Job, shown, told
+from llmft.schema.job import Job, in_jobs, shown, told
 from llmft.schema.problem import Problem, UserError
 
 MAX_JOBS = 1000  # to check one takes 0.06 s
@@ -65,7 +65,7 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
                 wrong.setdefault(problem, []).append(told(values))
         count += 1
     if wrong:
-        raise UserError([_in_jobs(problem, names, count) for problem, names in wrong.items()])
+        raise UserError(in_jobs(wrong, count))
     if multirun and not any(job.values for job in found):
         hint = "Give a key several values, such as seed=0,1,2 or optimizer.lr=1e-5,3e-5."
         raise UserError(Problem("-m", "nothing is swept", "command line", hint))
@@ -145,14 +145,6 @@ def _own_words(composed: Composed) -> list[str]:
         for key, values in composed.sweeper.items()
         if key not in typed
     ]
-
-
-def _in_jobs(problem: Problem, names: list[str], count: int) -> Problem:
-    """The problem with the jobs that it belongs to, unless it belongs to all."""
-    if len(names) == count:
-        return problem
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return replace(problem, where=f"{problem.where or 'the job'}, in {names[0]}{more}")
 
 
 def _distinct(found: list[Job]) -> list[Job]:

@@ -72,7 +72,9 @@ def import_architecture(model: ModelConfig, head: str) -> None:
     register()
     try:
         if model.init == "pretrained":
-            config = AutoConfig.from_pretrained(located(model), revision=model.revision)
+            config = AutoConfig.from_pretrained(
+                located(model), revision=model.revision, trust_remote_code=model.trust_remote_code
+            )
         else:
             config = AutoConfig.for_model(str(model.architecture))
         getattr(transformers, head)._model_mapping[type(config)]

@@ -44,9 +44,8 @@ def result(facts: dict[str, Any], entry: Entry, seconds: float) -> str:
     """What a job scored, or why it has no score."""
     took = duration(seconds)
     if entry.status != "done":
-        return f"{entry.status} after {took}" + (
-            f": {entry.reason} ({entry.folder / 'log.txt'})" if entry.reason else ""
-        )
+        reason = f": {entry.reason} ({entry.folder / 'log.txt'})" if entry.reason else ""
+        return f"{entry.status} after {took}{reason}"
     (job,) = (job for job in facts["jobs"] if job["folder"] == entry.folder.name)
     score = (job[facts["split"]] or {}).get(job["metric"])
     return took if score is None else f"{job['metric']} {score:.4f} ({facts['split']})  {took}"

@@ -39,7 +39,8 @@ class Children(StopRequests):
 
     def ended(self) -> list[tuple[Any, int]]:
         """Wait until a child has ended: keys and exit codes, negative for the number of a signal that killed it."""
-        multiprocessing.connection.wait([child.sentinel for child in self.running])
+        if self.running:
+            multiprocessing.connection.wait([child.sentinel for child in self.running])
         over = [child for child in self.running if child.exitcode is not None]
         return [(self.running.pop(child), int(child.exitcode or 0)) for child in over]
 

@@ -1,9 +1,10 @@
 """One job of a sweep."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmft.schema.config import Config
+from llmft.schema.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,13 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def in_jobs(wrong: dict[Problem, list[str]], count: int) -> list[Problem]:
+    """Problems with the jobs that they belong to, unless they belong to all `count` of them."""
+    problems = []
+    for problem, names in wrong.items():
+        jobs = f"in {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        where = f"{problem.where}, {jobs}" if problem.where else jobs
+        problems.append(problem if len(names) == count else replace(problem, where=where))
+    return problems

@@ -105,7 +105,7 @@ def test_a_failed_job_is_reported_when_it_fails_and_the_others_go_on(
 
     monkeypatch.setattr(finetune, "train", train)
     diverging = ("optimizer=sgd", "optimizer.weight_decay=10", "scheduler=constant", "trainer.max_grad_norm=0")
-    words = (*TABLE, *diverging, "trainer.max_steps=300", "optimizer.lr=0.001,100", "seed=1,2", "run.dir=s")
+    words = (*TABLE, *diverging, "trainer.max_steps=60", "optimizer.lr=0.001,100", "seed=1,2", "run.dir=s")
     code, out, err = llmft(*words)
     assert code == 1
     assert err == "failed: 3 of 4 jobs: lr=0.001 seed=2, lr=100 seed=1, lr=100 seed=2\n"
@@ -183,7 +183,7 @@ def test_the_problems_of_all_data_come_before_the_first_job(llmft: Run, here: Pa
     assert code == 2
     assert "starts" not in out
     assert "2 problems in the data" in err
-    assert "train has one label only" in err
+    assert "train has one label only, '1'; a classifier needs two (in train=a.csv seed=0)" in err
     assert "Did you mean dataset.columns.text=texts?" in err
     assert not (here / "s").exists()
 
@@ -228,21 +228,20 @@ def test_a_gpu_for_each_job(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPa
 
 
 THREADS = """
-import sys
 from llmft.cli import main
 from llmft.commands import finetune
 from tests.commands.test_sweep import told
 finetune.run = told
-main(["finetune", "-m", "+recipe=bert_textcls", "smoke=true", *sys.argv[1:]])
+for jobs in 1, 2:
+    main(["finetune", "-m", "+recipe=bert_textcls", "smoke=true", "seed=0,1", f"sweep.jobs={jobs}", f"run.dir=s{jobs}"])
 """
 
 
 def test_jobs_compute_on_their_share_of_the_cores_and_do_not_hang(here: Path) -> None:
     """libgomp would hang in a child of a process that had computed on two threads."""
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", THREADS]
+    subprocess.run(command, env=environment, timeout=120, check=True, capture_output=True)
     for jobs, threads in ((1, 2), (2, 1)):
-        words = ["seed=0,1", f"sweep.jobs={jobs}", f"run.dir=s{jobs}"]
-        root = Path(__file__).resolve().parents[2]
-        environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(root)}
-        subprocess.run([sys.executable, "-c", THREADS, *words], env=environment, timeout=120, stdout=subprocess.DEVNULL)
         for seed in range(2):
             assert f"threads {threads} product 125000000" in (here / f"s{jobs}/seed-{seed}/log.txt").read_text()
