@@ -47,7 +47,7 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
     Raises:
         UserError: with the problems of all jobs, each once.
     """
-    axes = _axes(arguments, "command line") if multirun else [Axis("", [word], False) for word in arguments]
+    axes = _axes(command, arguments, "command line") if multirun else [Axis("", [word], False) for word in arguments]
     todo = deque((values, typed, list[str]()) for values, typed in _combinations(axes))
     found: list[Job] = []
     wrong: dict[Problem, list[str]] = {}
@@ -56,7 +56,7 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
         values, typed, swept = todo.popleft()
         try:
             composed = compose(command, typed, swept)
-            if not swept and (composed.multirun or multirun) and (own := _axes(_own_words(composed), SWEPT)):
+            if not swept and (composed.multirun or multirun) and (own := _axes(command, _own_words(composed), SWEPT)):
                 todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
                 continue
             found.append(Job(values, checked(command, composed)))
@@ -72,7 +72,7 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
     return _distinct(found)
 
 
-def _axes(arguments: list[str], where: str) -> list[Axis]:
+def _axes(command: str, arguments: list[str], where: str) -> list[Axis]:
     """The axis of each word."""
     axes, problems = [], []
     for word in arguments:
@@ -80,7 +80,7 @@ def _axes(arguments: list[str], where: str) -> list[Axis]:
         name = key.lstrip("+")
         plain = not equals or key.startswith("~") or (len(words.split(value)) == 1 and not CALL.fullmatch(value))
         try:
-            texts = [value] if plain else _values(key, value, where)
+            texts = [value] if plain else _values(command, key, value, where)
         except UserError as error:
             problems += error.problems
             continue
@@ -94,18 +94,19 @@ def _axes(arguments: list[str], where: str) -> list[Axis]:
     return axes
 
 
-def _values(key: str, value: str, where: str) -> list[str]:
+def _values(command: str, key: str, value: str, where: str) -> list[str]:
     """The values of `a,b`, `choice(a,b)`, `range(3)`, `glob(bert_*)`, each as one would type it.
 
-    Hydra reads the functions. Lists are split here, since its grammar knows few scripts and signs.
+    Hydra reads the functions. Lists are split here, since its grammar knows few scripts and signs. A pattern of recipes
+    means those of the command.
     """
     if len(parts := words.split(value)) > 1:
-        return [text for part in parts for text in _values(key, part, where)]
+        return [text for part in parts for text in _values(command, key, part, where)]
     if not (call := CALL.fullmatch(value)):
         return [value]
     name, inside = call.groups()
     if name == "choice":
-        return _values(key, inside, where)
+        return _values(command, key, inside, where)
     if name == "interval":
         hint = f"Write values, such as {key}=1e-5,3e-5, or {key}=range(START,STOP,STEP)."
         raise UserError(Problem(f"{key}={value}", "names no values; it is for a search", where, hint))
@@ -116,6 +117,8 @@ def _values(key: str, value: str, where: str) -> list[str]:
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         why = str(error).strip().splitlines()[0]
         raise UserError(Problem(f"{key}={value}", f"is no sweep: {why}", where)) from error
+    if name == "glob" and key == "+recipe":
+        values = [recipe for recipe in values if compose(command, [f"+recipe={recipe}"]).tree["command"] == command]
     if not values:
         raise UserError(Problem(f"{key}={value}", "means no value", where))
     return [_text(element) for element in values]

@@ -55,6 +55,12 @@ def test_a_word_may_mean_many_values(word: str) -> None:
     assert values(*data, word) == [{key: value} for value in expected]
 
 
+def test_a_pattern_of_recipes_means_those_of_the_command_mine_included(write: Write) -> None:
+    write("recipes/mine.yaml", "# @package _global_\ndefaults: [tabular_mlp, _self_]\nname: mine\n")
+    write("recipes/later.yaml", "# @package _global_\ncommand: eval\n")
+    assert values("+recipe=glob(*)") == [{"recipe": name} for name in ("bert_textcls", "mine", "tabular_mlp")]
+
+
 PLAIN = ["dataset.train=[a.csv,b.csv]", "dataset.train='a,b.csv'", "dataset.columns={text: a, label: b}", "dataset.train=train(1,2).csv"]  # fmt: skip
 
 
