@@ -4,6 +4,7 @@
 
 A job's own training is what its metrics.json says of it: the seconds of steps, of evaluation and of saving. What else
 passes while the jobs run, divided by their number, is the cost of one. On a busy machine, the processor's seconds tell.
+Measured with OMP_NUM_THREADS=1: 0.5 s, and 1.4 s for the scores of 128 rows.
 """
 
 import json
