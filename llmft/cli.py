@@ -1,20 +1,22 @@
 """The front door: the command word, help, and exit codes. Knows no task, imports no torch."""
 
 import gc
-import os
+import shlex
 import sys
-from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from llmft import __version__
 from llmft.config.folders import options, recipes
+
+if TYPE_CHECKING:
+    from llmft.schema.job import Job
 
 COMMANDS = {
     "finetune": "train a model on data, score it, and leave a run folder",
     "eval": "score a finished run, on its own data or on other data",
 }
 GROUPS = ("task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware")
-DONE, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 75
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,10 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
-        return DONE
+        return 0
     if words[0] == "--version":
         print(f"llmft {__version__}")
-        return DONE
+        return 0
     command, words = words[0], words[1:]
     if command not in COMMANDS:
         from difflib import get_close_matches
@@ -38,49 +40,59 @@ def main(arguments: list[str] | None = None) -> int:
         return _wrong(f"no command called {command}. {hint}")
     if {"-h", "--help"} & set(words):
         print(_command_help(command))
-        return DONE
+        return 0
     return _run(command, words)
 
 
 def _run(command: str, words: list[str]) -> int:
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
-    from llmft.schema.problem import Failure, Stopped, UserError
+    from llmft.runs.ending import ending
 
-    try:
-        show, words = _flags(words)
+    return ending(lambda: _work(command, words))
+
+
+def _work(command: str, words: list[str]) -> None:
+    show, multirun, words = _flags(command, words)
+    jobs = _jobs(command, words, multirun)
+    if show:
+        _show(jobs)
+        return
+    gc.enable()
+    if jobs[0].values:
+        import_module("llmft.commands.sweep").run(jobs, shlex.join(["llmft", command, "-m", *words]))
+    else:
+        import_module(f"llmft.commands.{command}").run(jobs[0].config)
+
+
+def _jobs(command: str, words: list[str], multirun: bool) -> "list[Job]":
+    """What is to do: one job without values, or those of a sweep."""
+    if command == "eval":
         from llmft.config.load import load
+        from llmft.schema.job import Job
 
-        config = load(command, words)
-        if show:
-            import yaml
+        return [Job({}, load(command, words))]
+    from llmft.config.grid import jobs
 
-            print(yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False), end="")
-            return DONE
-        gc.enable()
-        run: Callable[..., None] = import_module(f"llmft.commands.{command}").run
-        run(config)
-    except UserError as error:
-        return _wrong(str(error))
-    except Failure as failure:
-        print(f"failed: {failure}", file=sys.stderr)
-        return FAILED
-    except Stopped as stop:
-        print(f"stopped: {stop}", file=sys.stderr)
-        return STOPPED
-    except BrokenPipeError:  # `llmft ... | head` has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what Python flushes at its end goes nowhere
-        return FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    return DONE
+    return jobs(command, words, multirun)
 
 
-def _flags(words: list[str]) -> tuple[bool, list[str]]:
-    """Whether `--cfg job` was asked for, and the words without it."""
+def _show(jobs: "list[Job]") -> None:
+    """Print the whole configuration of each job as YAML."""
+    import yaml
+
+    from llmft.schema.job import told
+
+    for job in jobs:
+        if job.values:
+            print(f"--- # {told(job.values)}")
+        print(yaml.safe_dump(job.config.model_dump(mode="json"), allow_unicode=True, sort_keys=False), end="")
+
+
+def _flags(command: str, words: list[str]) -> tuple[bool, bool, list[str]]:
+    """Whether `--cfg job` and `-m` were given, and the words without them."""
     from llmft.schema.problem import Problem, UserError
 
-    show = False
+    show = multirun = False
     rest = []
     remaining = iter(words)
     for word in remaining:
@@ -89,18 +101,21 @@ def _flags(words: list[str]) -> tuple[bool, list[str]]:
             if what != "job":
                 raise UserError(Problem(f"--cfg {what}", "shows no such part", "command line", "Write --cfg job."))
             show = True
+        elif word in ("--multirun", "-m"):
+            if command == "eval":
+                raise UserError(Problem(word, "is for finetune; eval scores one run", "command line"))
+            multirun = True
         elif word.startswith("-"):
-            raise UserError(
-                Problem(word.partition("=")[0], "no such flag", "command line", "They are --cfg job and --help.")
-            )
+            hint = "They are -m, --cfg job and --help."
+            raise UserError(Problem(word.partition("=")[0], "no such flag", "command line", hint))
         else:
             rest.append(word)
-    return show, rest
+    return show, multirun, rest
 
 
 def _wrong(text: str) -> int:
     print(f"error: {text}", file=sys.stderr)
-    return WRONG_INPUT
+    return 2
 
 
 def _help() -> str:
@@ -119,6 +134,7 @@ examples
   llmft finetune +recipe=bert_textcls dataset=csv dataset.train=mine.csv optimizer.lr=3e-5
   llmft finetune +recipe=bert_textcls smoke=true      a tiny model for a few steps: does it run?
   llmft finetune +recipe=bert_textcls --cfg job       print every choice, run nothing
+  llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2      six runs and a table
   llmft eval outputs/bert_textcls/RUN
 
 `llmft COMMAND --help` lists the groups and their options; docs/config.md lists every key."""
@@ -138,5 +154,6 @@ groups and their options
 {groups}
 
 flags
+  -m         sweep: every combination of the values in KEY=A,B  KEY=range(3)  +recipe=glob(*); finetune only
   --cfg job  print the whole checked configuration, run nothing
   --help     this text"""

@@ -6,7 +6,8 @@ from llmft import tasks
 from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.load import load
 from llmft.models.trained import load_trained
-from llmft.reporting import console, write_reports
+from llmft.reporting import console
+from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run
 from llmft.schema.config import Config

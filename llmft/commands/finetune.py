@@ -8,7 +8,8 @@ from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
 from llmft.models.build import build
-from llmft.reporting import console, write_reports
+from llmft.reporting import console
+from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
@@ -19,8 +20,11 @@ from llmft.training.processes import gather
 from llmft.training.trainer import train
 
 
-def run(config: Config) -> Run:
+def run(config: Config, prepared: Prepared | None = None) -> Run:
     """Train, evaluate and record.
+
+    Args:
+        prepared: the data, where a sweep has prepared them for several runs.
 
     Raises:
         UserError: if the data or the model are not as the configuration says; nothing is written then.
@@ -33,7 +37,7 @@ def run(config: Config) -> Run:
         print(f"{run.folder} is finished: its scores are in metrics.json, and report.html shows them")
         return run
     hardware = detect(config.hardware)
-    prepared = prepare(config)
+    prepared = prepared or prepare(config)
     model = first_weights(config, prepared)
     if run is None:
         run = Run.create(config)

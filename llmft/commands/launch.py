@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -20,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from llmft.runs.folder import Run
+from llmft.runs.signals import StopRequests
 from llmft.schema.problem import Failure
 
 COMMAND = (sys.executable, "-m", "llmft.worker")
@@ -61,9 +61,9 @@ def launch(run: Run, count: int, threads: int) -> None:
         port = _free_port()
         for number in range(count):
             workers.append(_start(run, number, count, threads, port))
-        with _passed_on(workers) as signals:
+        with PassedOn(workers) as signals:
             _wait(workers)
-            _raise_first(workers, signals)
+            _raise_first(workers, signals.noticed)
     finally:
         for worker in workers:
             _kill(worker.process)
@@ -93,26 +93,17 @@ def _start(run: Run, number: int, count: int, threads: int, port: int) -> Worker
     return Worker(process, ours)
 
 
-@contextmanager
-def _passed_on(workers: list[Worker]) -> Iterator[list[int]]:
-    """Pass signals on to the processes, and note them; the second Ctrl-C is an interrupt here."""
-    from llmft.training.signals import SIGNALS  # in here: the worker reads this file before it imports torch
+class PassedOn(StopRequests):
+    """While it is entered, signals go to the processes, and the second Ctrl-C is an interrupt here."""
 
-    received: list[int] = []
+    def __init__(self, workers: list[Worker]) -> None:
+        super().__init__()
+        self.workers = workers
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and number in received:
-            raise KeyboardInterrupt
-        received.append(number)
-        for worker in workers:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        super()._receive(number, frame)
+        for worker in self.workers:
             worker.process.send_signal(number)
-
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait(workers: list[Worker]) -> None:
@@ -124,14 +115,14 @@ def _wait(workers: list[Worker]) -> None:
         time.sleep(0.05)
 
 
-def _raise_first(workers: list[Worker], signals: list[int]) -> None:
+def _raise_first(workers: list[Worker], signal_sent: int) -> None:
     """Raise what ended the run: the death of a process that said nothing, or else the report that came first."""
     failed = [number for number, worker in enumerate(workers) if worker.failed()]
     for number in failed:
         worker = workers[number]
         code = worker.process.poll()
         if worker.report is None and code is not None:
-            if -code in signals:
+            if -code == signal_sent:
                 raise KeyboardInterrupt if -code == signal.SIGINT else SystemExit(128 - code)
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             hint = "; the system does that where memory runs out" if -code == signal.SIGKILL else ""

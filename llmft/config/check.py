@@ -1,5 +1,6 @@
 """From a composed tree to a checked Config: every problem at once, with its place and the nearest right name."""
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
@@ -88,6 +89,8 @@ def _problem(
             if "a text" in wanted and not isinstance(value, dict | list)
             else ""
         )
+        if isinstance(value, str) and re.search(r",|\(.*\)$", value):
+            hint = "For a run with each of several values, write -m."
         return Problem(key, f"{shown} is not {' or '.join(dict.fromkeys(wanted))}", where, hint)
     return Problem(key, f"{shown}: {context['msg'][0].lower()}{context['msg'][1:]}", where)
 

@@ -1,6 +1,7 @@
 """From words and YAML to one plain tree, with the origin of every key. Hydra composes, and nothing more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, partial
@@ -31,6 +32,9 @@ UNUSED = [
 ]
 
 
+SWEPT = "hydra.sweeper.params"  # where the values of a recipe's own sweep come from
+
+
 @dataclass(frozen=True)
 class Composed:
     """What the words and the files say together, not yet checked."""
@@ -44,21 +48,35 @@ class Composed:
     """The groups chosen on the command line."""
     problems: list[Problem]
     """What is wrong already; the check adds its own, so that all are said at once."""
+    multirun: bool
+    """Whether a recipe asks for a sweep, by `hydra.mode: MULTIRUN`."""
+    sweeper: dict[str, Any]
+    """The sweep of a recipe, its `hydra.sweeper.params`: key -> values."""
 
 
-def compose(command: str, arguments: list[str]) -> Composed:
+def compose(command: str, arguments: list[str], swept: list[str] | None = None) -> Composed:
     """Compose `configs/COMMAND.yaml`, the chosen options and recipe, and the values of the command line.
+
+    Args:
+        swept: words of a recipe's own sweep. They win over its values, and nobody typed them.
 
     Raises:
         UserError: where a word, a file or a choice is so wrong that no tree comes of it.
     """
     arguments, folder = _recipe_files(arguments)
+    typed = words.parse(arguments)
+    with loader(folder) as hydra:
+        return _compose(hydra, command, typed, words.parse(swept or []))
+
+
+@contextmanager
+def loader(folder: Path | None = None) -> Iterator[ConfigLoaderImpl]:
+    """Hydra's loader of `configs/` and of recipes, those in `folder` before the others."""
     sources.register(first=folder)
-    overrides = words.parse(arguments)
     with initialize_config_dir(str(shipped("configs")), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        assert isinstance(loader, ConfigLoaderImpl)
-        return _compose(loader, command, overrides)
+        found = GlobalHydra.instance().config_loader()
+        assert isinstance(found, ConfigLoaderImpl)
+        yield found
 
 
 def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
@@ -78,17 +96,17 @@ def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
     return arguments, folder
 
 
-def _compose(loader: ConfigLoaderImpl, command: str, overrides: list[Override]) -> Composed:
-    groups = set(loader.list_groups("")) - {"hydra"}
+def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept: list[Override]) -> Composed:
+    groups = set(hydra.list_groups("")) - {"hydra"}
     problems: list[Problem] = []
     choices: list[str] = []
     values: list[Override] = []
-    for override in overrides:
-        key = override.key_or_group
+    for place, override in enumerate(typed + swept):
+        key, where = override.key_or_group, "command line" if place < len(typed) else SWEPT
         if key.split(".")[0].split("/")[0] == "hydra":
-            problems.append(Problem(key, "is Hydra's own; llmft does not use it", "command line"))
+            problems.append(Problem(key, "is Hydra's own; llmft does not use it", where))
         elif key in groups:
-            if problem := _wrong_choice(loader, override):
+            if problem := _wrong_choice(hydra, override, where):
                 problems.append(problem)
             else:
                 choices.append(str(override.input_line))
@@ -101,15 +119,15 @@ def _compose(loader: ConfigLoaderImpl, command: str, overrides: list[Override]) 
         ]
     # `++` sets a key whether it exists or not: unknown ones are found by the check, all at once.
     forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v in values]
-    origins = cache(partial(_origins, loader, command, choices, values))
+    origins = cache(partial(_origins, hydra, command, choices, values, swept))
     try:
-        composed = loader.load_configuration(command, UNUSED + choices + forced, RunMode.RUN)
+        composed = hydra.load_configuration(command, UNUSED + choices + forced, RunMode.RUN)
         for part in ACTIVE:
             if OmegaConf.select(composed.hydra, part):
                 problems.append(Problem(f"hydra.{part}", "is changed by a recipe; a recipe is data"))
         raw = OmegaConf.to_container(composed)
         assert isinstance(raw, dict)
-        raw.pop("hydra")
+        node = raw.pop("hydra")
         if found := sources.code_in(raw):
             raise UserError([*problems, *(Problem(key, what, origins().get(key, "")) for key, what in found)])
         OmegaConf.set_struct(composed, False)
@@ -129,9 +147,11 @@ def _compose(loader: ConfigLoaderImpl, command: str, overrides: list[Override]) 
     return Composed(
         tree={str(key): value for key, value in tree.items()},
         origins=origins,
-        given=frozenset(str(value.key_or_group) for value in values),
-        chosen=frozenset(str(override.key_or_group) for override in overrides if override.key_or_group in groups),
+        given=frozenset(str(override.key_or_group) for override in typed if override.key_or_group not in groups),
+        chosen=frozenset(str(override.key_or_group) for override in typed if override.key_or_group in groups),
         problems=problems,
+        multirun=node["mode"] == RunMode.MULTIRUN,
+        sweeper=node["sweeper"].get("params") or {} if isinstance(node["sweeper"], dict) else {},
     )
 
 
@@ -139,30 +159,33 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _wrong_choice(loader: ConfigLoaderImpl, override: Override) -> Problem | None:
+def _wrong_choice(hydra: ConfigLoaderImpl, override: Override, where: str) -> Problem | None:
     """The problem with `group=option`, if any."""
     group, option = override.key_or_group, override.value()
-    known = loader.get_group_options(group)
+    known = hydra.get_group_options(group)
     if override.is_delete() or not isinstance(option, str):
-        return Problem(group, "takes the name of one option", "command line", f"They are {', '.join(known)}.")
+        return Problem(group, "takes the name of one option", where, f"They are {', '.join(known)}.")
     if group == "recipe" and not str(override.input_line).startswith("+"):
-        return Problem(f"recipe={option}", "wants a plus sign", "command line", f"Write +recipe={option}.")
+        return Problem(f"recipe={option}", "wants a plus sign", where, f"Write +recipe={option}.")
     if option in known:
         return None
     if "," in option:
-        return Problem(f"{group}={option}", "names several options; a run takes one", "command line")
+        hint = "Write -m for a run with each."
+        return Problem(f"{group}={option}", "names several options; a run takes one", where, hint)
     nearest = get_close_matches(option, known, 1)
     hint = f"Did you mean {nearest[0]}?" if nearest else f"They are {', '.join(known)}."
-    return Problem(f"{group}={option}", f"no such {group}", "command line", hint)
+    return Problem(f"{group}={option}", f"no such {group}", where, hint)
 
 
-def _origins(loader: ConfigLoaderImpl, command: str, choices: list[str], values: list[Override]) -> dict[str, str]:
+def _origins(
+    hydra: ConfigLoaderImpl, command: str, choices: list[str], values: list[Override], swept: list[Override]
+) -> dict[str, str]:
     """Where each key was set last: later files of the defaults list win, and the command line wins over all."""
     origins: dict[str, str] = {}
-    for default in loader.compute_defaults_list(command, choices, RunMode.RUN).defaults:
+    for default in hydra.compute_defaults_list(command, choices, RunMode.RUN).defaults:
         if default.config_path is None or default.config_path.startswith("hydra"):
             continue
-        result = loader.repository.load_config(default.config_path)
+        result = hydra.repository.load_config(default.config_path)
         if result is None or "://" not in result.path:
             continue
         scheme, _, folder = result.path.partition("://")
@@ -174,4 +197,5 @@ def _origins(loader: ConfigLoaderImpl, command: str, choices: list[str], values:
         prefix = "" if package in ("", "_global_") else f"{package}."
         node = yaml.compose(file.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
         origins |= {key: f"{sources.near(file)}:{line}" for key, line in sources.lines(node, prefix).items()}
-    return origins | {str(value.key_or_group): "command line" for value in values}
+    origins |= {str(value.key_or_group): "command line" for value in values}
+    return origins | {str(value.key_or_group): SWEPT for value in swept}

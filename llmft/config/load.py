@@ -23,9 +23,15 @@ def load(command: str, arguments: list[str]) -> Config:
     Raises:
         UserError: with every problem at once.
     """
-    if command == "eval":
-        return _load_for_run(command, arguments)
-    composed = compose(command, arguments)
+    return _load_for_run(command, arguments) if command == "eval" else checked(command, compose(command, arguments))
+
+
+def checked(command: str, composed: Composed) -> Config:
+    """The configuration that a command composed.
+
+    Raises:
+        UserError: with every problem at once.
+    """
     origin = _origin_of(composed)
     if "name" not in composed.tree and isinstance(task := composed.tree.get("task"), dict):
         composed.tree["name"] = task.get("name", command)

@@ -15,12 +15,17 @@ def quoted(value: str) -> str:
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"\\+$", lambda m: m.group() * 2, value)) + "'"
 
 
-def _elements(value: str) -> list[str]:
-    """The elements of `[a,[b,c]]` or `{a:b,c:d}`, split at the commas of the outer brackets."""
-    parts, depth = [""], 0
-    for char in value[1:-1]:
-        depth += (char in "[{(") - (char in "]})")
-        if char == "," and depth == 0:
+def split(text: str) -> list[str]:
+    """The parts of `a,[b,c],'d,e'`: split at the commas that stand outside brackets and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for place, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote and text[place - 1] != "\\" else quote
+        elif char in "'\"" and not parts[-1].strip() and char in text[place + 1 :]:
+            quote = char  # the apostrophe of `it's` is none
+        else:
+            depth = max(0, depth + (char in "[{(") - (char in "]})"))
+        if char == "," and depth == 0 and not quote:
             parts.append("")
         else:
             parts[-1] += char
@@ -51,8 +56,8 @@ def as_hydra_reads(word: str) -> str:
     if not literal and _plain(word):
         return word
     if value.startswith("[") and value.endswith("]"):
-        return f"{key}=[{','.join(map(_value, _elements(value)))}]"
-    pairs = [element.partition(":") for element in _elements(value)]
+        return f"{key}=[{','.join(map(_value, split(value[1:-1])))}]"
+    pairs = [element.partition(":") for element in split(value[1:-1])]
     if value.startswith("{") and value.endswith("}") and all(colon for _, colon, _ in pairs):
         return f"{key}={{{','.join(f'{name}:{_value(item.strip())}' for name, _, item in pairs)}}}"
     return f"{key}={quoted(value)}"

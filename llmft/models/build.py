@@ -77,6 +77,21 @@ def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTra
     return built
 
 
+def import_architecture(model: ModelConfig, head: str) -> None:
+    """Import the code of a model and build nothing, so that processes forked from this one have it at once."""
+    register()
+    try:
+        if model.init == "pretrained":
+            config = AutoConfig.from_pretrained(
+                located(model), revision=model.revision, trust_remote_code=model.trust_remote_code
+            )
+        else:
+            config = AutoConfig.for_model(str(model.architecture))
+        getattr(transformers, head)._model_mapping[type(config)]
+    except (OSError, ValueError, KeyError):
+        return  # the run will say what is wrong
+
+
 def located(model: ModelConfig) -> str:
     """The folder or hub id of a model."""
     assert model.path is not None

@@ -10,6 +10,7 @@ from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
 from llmft.schema.section import Section
+from llmft.schema.sweep import SweepConfig
 from llmft.schema.task import TaskConfig, task_names, task_type
 from llmft.schema.trainer import HardwareConfig, TrainerConfig
 
@@ -87,5 +88,6 @@ class Config(Section):
     scheduler: SchedulerConfig = SchedulerConfig()
     trainer: TrainerConfig = TrainerConfig()
     hardware: HardwareConfig = HardwareConfig()
+    sweep: SweepConfig = SweepConfig()
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""

@@ -8,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llmft.reporting.duration import duration
 from llmft.runs.folder import Run
 from llmft.schema.problem import Failure
 
@@ -69,7 +70,7 @@ class Progress(TrainerCallback):
         width = len(str(state.max_steps))
         self._print(
             f"step {state.global_step:>{width}}/{state.max_steps}  loss {facts['loss']:.4f}  lr {facts['lr']:.2e}"
-            f"  {_duration(left)} left"
+            f"  {duration(left)} left"
         )
 
     def _show_scores(self, state: TrainerState, scores: dict[str, Any]) -> None:
@@ -93,9 +94,3 @@ class Progress(TrainerCallback):
             self.bar.write(f"  {line}", file=sys.stdout)
         else:
             print(f"  {line}", flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

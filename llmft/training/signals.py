@@ -1,43 +1,28 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C ask a run to stop at its next step; the second Ctrl-C stops it at once."""
+"""A signal makes the Trainer save a checkpoint at the end of its step, and stop."""
 
-import signal
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llmft.runs.signals import StopRequests, name_of
 from llmft.training import processes
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
-
-class StopSignals(TrainerCallback):
-    """While it is entered, a signal makes the Trainer save a checkpoint at the end of its step, and stop."""
+class StopSignals(StopRequests, TrainerCallback):
+    """While it is entered, all processes of a run stop at the same step once one of them got a signal."""
 
     def __init__(self) -> None:
-        self.noticed = 0
-        """The last signal that came to this process."""
-        self.received: str | None = None
+        super().__init__()
+        self.agreed = 0
+
+    @property
+    def received(self) -> str | None:
         """The signal that all processes stop by."""
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if number == self.noticed == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.noticed = number
+        return name_of(self.agreed)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # It reaches one process after the other, and one that stopped a step early would leave the others waiting.
-        number = processes.largest(self.noticed)
-        self.received = signal.Signals(number).name if number else None
+        self.agreed = processes.largest(self.noticed)
         if self.received and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True

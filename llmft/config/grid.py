@@ -1,0 +1,170 @@
+"""From words to the jobs of a sweep: `optimizer.lr=1e-5,3e-5 seed=range(3)` are six, each checked like any run."""
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from math import prod
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Transformer
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from llmft.config import words
+from llmft.config.compose import SWEPT, Composed, compose, loader
+from llmft.config.load import checked
+from llmft.schema.job import Job, in_jobs, shown, told
+from llmft.schema.problem import Problem, UserError
+
+MAX_JOBS = 1000  # to check one takes 0.06 s
+CALL = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\((.*)\)", re.DOTALL)
+WHOLE = re.compile(r"run\.dir|resume|command|sweep\..*")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A word and the words that it stands for: itself, unless it is swept."""
+
+    key: str
+    words: list[str]
+    swept: bool
+
+
+def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
+    """The jobs that the words mean, in their order, the last word changing fastest.
+
+    A recipe may bring a sweep of its own, `hydra.sweeper.params`; what the command line says of the same keys wins.
+
+    Args:
+        multirun: whether `-m` was given. Without it a word is one value, and only a recipe can ask for a sweep.
+
+    Returns:
+        For a single run one job, without values.
+
+    Raises:
+        UserError: with the problems of all jobs, each once.
+    """
+    axes = _axes(command, arguments, "command line") if multirun else [Axis("", [word], False) for word in arguments]
+    todo = deque((values, typed, list[str]()) for values, typed in _combinations(axes))
+    found: list[Job] = []
+    wrong: dict[Problem, list[str]] = {}
+    count = 0
+    while todo:
+        values, typed, swept = todo.popleft()
+        try:
+            composed = compose(command, typed, swept)
+            if not swept and (composed.multirun or multirun) and (own := _axes(command, _own_words(composed), SWEPT)):
+                todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
+                continue
+            found.append(Job(values, checked(command, composed)))
+        except UserError as error:
+            for problem in error.problems:
+                wrong.setdefault(problem, []).append(told(values))
+        count += 1
+    if wrong:
+        raise UserError(in_jobs(wrong, count))
+    if multirun and not any(job.values for job in found):
+        hint = "Give a key several values, such as seed=0,1,2 or optimizer.lr=1e-5,3e-5."
+        raise UserError(Problem("-m", "nothing is swept", "command line", hint))
+    return _distinct(found)
+
+
+def _axes(command: str, arguments: list[str], where: str) -> list[Axis]:
+    """The axis of each word."""
+    axes, problems = [], []
+    for word in arguments:
+        key, equals, value = word.partition("=")
+        name = key.lstrip("+")
+        plain = not equals or key.startswith("~") or (len(words.split(value)) == 1 and not CALL.fullmatch(value))
+        try:
+            texts = [value] if plain else _values(command, key, value, where)
+        except UserError as error:
+            problems += error.problems
+            continue
+        if not plain and WHOLE.fullmatch(name):
+            problems.append(Problem(name, "is of the sweep as a whole; it takes one value", where))
+        axes.append(Axis(name, [word] if plain else [f"{key}={text}" for text in texts], not plain))
+    if (size := prod(len(axis.words) for axis in axes)) > MAX_JOBS:
+        problems.append(Problem("-m", f"means {size:,} jobs; {MAX_JOBS:,} are allowed", where))
+    if problems:
+        raise UserError(problems)
+    return axes
+
+
+def _values(command: str, key: str, value: str, where: str) -> list[str]:
+    """The values of `a,b`, `choice(a,b)`, `range(3)`, `glob(bert_*)`, each as one would type it.
+
+    Hydra reads the functions. Lists are split here, since its grammar knows few scripts and signs. A pattern of recipes
+    means those of the command.
+    """
+    if len(parts := words.split(value)) > 1:
+        return [text for part in parts for text in _values(command, key, part, where)]
+    if not (call := CALL.fullmatch(value)):
+        return [value]
+    name, inside = call.groups()
+    if name == "choice":
+        return _values(command, key, inside, where)
+    if name == "interval":
+        hint = f"Write values, such as {key}=1e-5,3e-5, or {key}=range(START,STOP,STEP)."
+        raise UserError(Problem(f"{key}={value}", "names no values; it is for a search", where, hint))
+    try:
+        with loader() as hydra:
+            (override,) = OverridesParser.create(hydra).parse_overrides([f"{key}={value}"])
+            values = list(islice(override.sweep_iterator(), MAX_JOBS + 1))
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise UserError(Problem(f"{key}={value}", f"is no sweep: {why}", where)) from error
+    if name == "glob" and key == "+recipe":
+        values = [recipe for recipe in values if compose(command, [f"+recipe={recipe}"]).tree["command"] == command]
+    if not values:
+        raise UserError(Problem(f"{key}={value}", "means no value", where))
+    return [_text(element) for element in values]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return str(float(f"{value:.12g}"))  # range(0.1,0.5,0.1) counts 0.30000000000000004
+    return words.quoted(value) if isinstance(value, str) else Transformer.str(value)
+
+
+def _combinations(axes: list[Axis]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Each combination: the values of the swept keys, and the words."""
+    for chosen in product(*(axis.words for axis in axes)):
+        swept = [(axis.key, word) for axis, word in zip(axes, chosen, strict=True) if axis.swept]
+        yield {key: words.parse([word])[0].value() for key, word in swept}, list(chosen)
+
+
+def _own_words(composed: Composed) -> list[str]:
+    """The words of a recipe's own sweep, but for keys that the command line says."""
+    for key in composed.sweeper:
+        if str(key).startswith(("+", "~")) or key == "recipe":
+            raise UserError(Problem(f"{SWEPT}.{key}", "sweeps no key of the configuration"))
+    typed = composed.given | composed.chosen
+    return [
+        f"{key}={','.join(map(shown, values)) if isinstance(values, list) else shown(values)}"
+        for key, values in composed.sweeper.items()
+        if key not in typed
+    ]
+
+
+def _distinct(found: list[Job]) -> list[Job]:
+    """One job for each configuration; what the jobs share of the sweep must be the same in all."""
+    first = found[0].config
+    problems = [
+        Problem(key, "differs from recipe to recipe", hint="Give it on the command line.")
+        for key, same in (
+            ("run.dir", all(job.config.run == first.run for job in found)),
+            ("sweep", all(job.config.sweep == first.sweep for job in found)),
+        )
+        if not same
+    ]
+    if problems:
+        raise UserError(problems)
+    distinct: dict[str, Job] = {}
+    for job in found:
+        key = job.config.model_dump_json()
+        distinct[key] = replace(distinct[key], twins=distinct[key].twins + 1) if key in distinct else job
+    return list(distinct.values())

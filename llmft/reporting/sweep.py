@@ -1,0 +1,108 @@
+"""What a sweep prints: what it will do, a line as a job starts and one as it ends, and the table, best first."""
+
+import unicodedata
+from typing import Any
+
+from llmft.reporting.duration import duration
+from llmft.runs.sweep import Entry, Sweep, short_keys
+from llmft.schema.job import shown
+from llmft.schema.metric import METRICS
+
+
+def announce(sweep: Sweep, at_a_time: str) -> None:
+    """Print how many jobs there are, of what, and where."""
+    jobs = [entry.job for entry in sweep.entries]
+    done = sum(entry.status == "done" for entry in sweep.entries)
+    print(f"llmft {jobs[0].config.command} -m: {len(jobs)} jobs, {at_a_time}")
+    values: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        for key, value in job.values.items():
+            values.setdefault(key, {})[shown(value)] = None
+    lines = []
+    for key, found in values.items():
+        texts = list(found)
+        lines.append([key, ", ".join(texts[:8]) + (f", ... ({len(texts)})" if len(texts) > 8 else "")])
+    lines.append(["folder", str(sweep.folder)])
+    if done:
+        lines.append(["note", f"{done} of them {'is' if done == 1 else 'are'} finished already"])
+    if twins := sum(job.twins for job in jobs):
+        lines.append(["note", f"{twins} more would be the same as these, and {'is' if twins == 1 else 'are'} left out"])
+    for row in aligned(lines):
+        print(f"  {row}")
+    print(flush=True)
+
+
+def line(sweep: Sweep, entry: Entry, text: str) -> None:
+    """Print what became of a job."""
+    count = str(len(sweep.entries))
+    width = max(_width(other.label) for other in sweep.entries)
+    label = entry.label + " " * (min(width, 60) - _width(entry.label))
+    print(f"[{entry.number:>{len(count)}}/{count}] {label}  {text}", flush=True)
+
+
+def result(facts: dict[str, Any], entry: Entry, seconds: float) -> str:
+    """What a job scored, or why it has no score."""
+    took = duration(seconds)
+    if entry.status != "done":
+        reason = f": {entry.reason} ({entry.folder / 'log.txt'})" if entry.reason else ""
+        return f"{entry.status} after {took}{reason}"
+    (job,) = (job for job in facts["jobs"] if job["folder"] == entry.folder.name)
+    score = (job[facts["split"]] or {}).get(job["metric"])
+    return took if score is None else f"{job['metric']} {score:.4f} ({facts['split']})  {took}"
+
+
+def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
+    """Print the table, where it is, and the next command to type."""
+    if not any(group[split] for group in facts["ranking"] for split in ("validation", "test")):
+        print(f"\n  summary    {sweep.folder / 'summary.json'}; no job has a score yet", flush=True)
+        return
+    keys = list(dict.fromkeys(key for group in facts["ranking"] for key in group["values"]))
+    short = short_keys(keys)
+    seeds = any("seed" in job["values"] for job in facts["jobs"])
+    splits = [split for split in ("validation", "test") if any(group[split] for group in facts["ranking"])]
+    table = [[*(short[key] for key in keys), "metric", *splits, *(["seeds"] if seeds else []), "time"]]
+    for group in facts["ranking"]:
+        values = [shown(group["values"][key]) if key in group["values"] else "" for key in keys]
+        counted = [f"{_count(group)} of {len(group['folders'])}"] if seeds else []
+        took = "" if group["seconds"] is None else duration(group["seconds"])
+        table.append([*values, group["metric"], *(_score(group[split]) for split in splits), *counted, took])
+    print()
+    for row in aligned(table):
+        print(f"  {row}")
+    print()
+    print(f"  ranked by  {_ranked_by(facts)}")
+    print(f"  summary    {sweep.folder / 'summary.json'}")
+    if facts["best"]:
+        print(f"  report     {sweep.folder / facts['best'] / 'report.html'}")
+        print(f"  next       llmft {sweep.entries[0].config.command} {sweep.folder / 'best.yaml'}", flush=True)
+
+
+def _count(group: dict[str, Any]) -> int:
+    return max((group[split]["count"] for split in ("validation", "test") if group[split]), default=0)
+
+
+def _score(spread: dict[str, Any] | None) -> str:
+    if spread is None:
+        return "-"
+    return f"{spread['mean']:.4f}" + ("" if spread["sd"] is None else f" ± {spread['sd']:.4f}")
+
+
+def _ranked_by(facts: dict[str, Any]) -> str:
+    kinds = list(dict.fromkeys((group["task"], group["metric"]) for group in facts["ranking"]))
+    if len(kinds) > 1:
+        return f"{facts['split']}, each among its own: {', '.join(f'{metric} of {task}' for task, metric in kinds)}"
+    (_, metric), *_ = kinds
+    return f"{metric} on {facts['split']}, {'more' if METRICS[metric] else 'less'} is better"
+
+
+def aligned(table: list[list[str]]) -> list[str]:
+    """The rows of a table, its columns under each other; Chinese characters take two places."""
+    widths = [max(_width(cell) for cell in column) for column in zip(*table, strict=True)]
+    rows = (
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in table
+    )
+    return [row.rstrip() for row in rows]
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

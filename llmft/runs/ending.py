@@ -1,0 +1,35 @@
+"""How a command ends: its exit code, and its last words where it did not go well."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from llmft.schema.problem import Failure, Stopped, UserError
+
+DONE, FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+
+
+def ending(work: Callable[[], object]) -> int:
+    """Do `work`, and say on stderr why if it could not be done.
+
+    Returns:
+        0 done, 1 failed, 2 the user's input is wrong, 75 stopped by a signal with a checkpoint, 130 without one.
+    """
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except Failure as failure:
+        print(f"failed: {failure}", file=sys.stderr)
+        return FAILED
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # `llmft ... | head` has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what Python flushes at its end goes nowhere
+        return FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    return DONE

@@ -1,0 +1,39 @@
+"""SIGTERM, SIGUSR1 and Ctrl-C are requests to stop; a second Ctrl-C stops at once."""
+
+import signal
+from types import FrameType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+def name_of(number: int) -> str | None:
+    """Such as `SIGTERM`; None for 0."""
+    return signal.Signals(number).name if number else None
+
+
+class StopRequests:
+    """While it is entered, a signal is noted and the work goes on: whoever does it looks at `received`."""
+
+    def __init__(self) -> None:
+        self.noticed = 0
+        """The number of the last signal that came to this process."""
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def received(self) -> str | None:
+        """The name of the signal to stop by."""
+        return name_of(self.noticed)
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == self.noticed == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.noticed = number

@@ -1,0 +1,87 @@
+"""What came of a sweep, the best first: RUN/summary.json, and best.yaml, a recipe that runs."""
+
+import json
+from statistics import mean, stdev
+from typing import Any
+
+from llmft.runs.folder import Run, as_recipe
+from llmft.runs.sweep import SUMMARY, Entry, Sweep
+from llmft.schema.metric import METRICS
+
+
+def write_summary(sweep: Sweep) -> dict[str, Any]:
+    """Write summary.json and, once a job is the best, best.yaml; return what summary.json says."""
+    facts = summarise(sweep)
+    folder = Run(sweep.folder)
+    folder.write_json(SUMMARY, facts)
+    for entry in sweep.entries:
+        if entry.folder.name == facts["best"]:
+            folder.write_text("best.yaml", as_recipe(entry.config))
+    return facts
+
+
+def summarise(sweep: Sweep) -> dict[str, Any]:
+    """The facts of a sweep.
+
+    `jobs` has them in the order of the words, `ranking` by their score, where those that differ by their seed alone
+    are one: mean, sample standard deviation and number of seeds. The score is the metric that picks a job's best
+    checkpoint, on validation, or on test where no job has validation rows. Jobs of different tasks or metrics are
+    ranked among their own, and none is the best of all.
+    """
+    jobs = [_facts(entry) for entry in sweep.entries]
+    split = "validation" if any(job["validation"] for job in jobs) else "test"
+    kinds = list(dict.fromkeys((job["task"], job["metric"]) for job in jobs))
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for job in jobs:
+        alike = {key: value for key, value in job["values"].items() if key != "seed"}
+        groups.setdefault(json.dumps([job["task"], job["metric"], alike]), []).append(job)
+    ranking = [_group(members) for members in groups.values()]
+    ranking.sort(key=lambda group: (kinds.index((group["task"], group["metric"])), _rank(group, split)))
+    best = None
+    if len(kinds) == 1 and ranking[0][split]:
+        members = [job for job in jobs if job["folder"] in ranking[0]["folders"]]
+        best = min(members, key=lambda job: _rank(_group([job]), split))["folder"]
+    return {"format": 1, "split": split, "best": best, "ranking": ranking, "jobs": jobs}
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """One job: its values, how it ended, and its scores."""
+    file = entry.folder / "metrics.json"
+    metrics = json.loads(file.read_text(encoding="utf-8")) if entry.status == "done" else {}
+    return {
+        "folder": entry.folder.name,
+        "values": entry.job.values,
+        "status": entry.status,
+        "reason": entry.reason or None,
+        "task": entry.config.task.name,
+        "metric": entry.config.trainer.metric_for_best or entry.config.task.metric,
+        "seconds": metrics["train"]["total_seconds"] if metrics else None,
+        "validation": metrics.get("validation"),
+        "test": metrics.get("test"),
+    }
+
+
+def _group(members: list[dict[str, Any]]) -> dict[str, Any]:
+    """Jobs that differ by their seed alone."""
+    seconds = [job["seconds"] for job in members if job["seconds"] is not None]
+    return {
+        "values": {key: value for key, value in members[0]["values"].items() if key != "seed"},
+        "task": members[0]["task"],
+        "metric": members[0]["metric"],
+        "validation": _spread(members, "validation"),
+        "test": _spread(members, "test"),
+        "seconds": mean(seconds) if seconds else None,
+        "folders": [job["folder"] for job in members],
+    }
+
+
+def _spread(members: list[dict[str, Any]], split: str) -> dict[str, Any] | None:
+    """Mean, sample standard deviation and count of the members' scores; None where no member has one."""
+    found = [score for job in members if (score := (job[split] or {}).get(job["metric"])) is not None]
+    return {"mean": mean(found), "sd": stdev(found) if len(found) > 1 else None, "count": len(found)} if found else None
+
+
+def _rank(group: dict[str, Any], split: str) -> tuple[bool, float]:
+    """Sorts the best first, and what has no score last."""
+    score = group[split]["mean"] if group[split] else 0.0
+    return not group[split], -score if METRICS[group["metric"]] else score

@@ -1,0 +1,148 @@
+"""The folder of a sweep: a run folder for each job, and what is known of all of them."""
+
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmft.runs.folder import ROOT, Run, as_recipe
+from llmft.schema.config import Config
+from llmft.schema.job import Job, told
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.sweep import SweepConfig
+
+SUMMARY = "summary.json"
+LONGEST = 100  # bytes of a job's folder name; file systems take 255
+
+
+@dataclass
+class Entry:
+    """A job in its place."""
+
+    number: int
+    job: Job
+    label: str
+    """The swept values on one line, `lr=1e-05 seed=1`."""
+    config: Config
+    """The job's configuration in its own folder; it goes on where it was."""
+    status: str = "waiting"
+    """`waiting`, `done`, `failed` or `stopped`."""
+    reason: str = ""
+    """Why it failed."""
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return Path(str(self.config.run.dir))
+
+
+@dataclass
+class Sweep:
+    """Jobs, and the folder that theirs lie in."""
+
+    folder: Path
+    entries: list[Entry]
+
+    @classmethod
+    def of(cls, jobs: list[Job]) -> "Sweep":
+        """These jobs in `run.dir`, or in a folder that the same jobs find again."""
+        first = jobs[0].config
+        name = first.name if all(job.config.name == first.name for job in jobs) else "sweep"
+        digest = _digest("".join(sorted(as_recipe(job.config) for job in jobs)), 8)
+        folder = Path(first.run.dir) if first.run.dir else ROOT / name / f"sweep-{digest}"
+        keys = short_keys(key for job in jobs for key in job.values)
+        entries, names = [], set[str]()
+        for number, job in enumerate(jobs, 1):
+            label = told({keys[key]: value for key, value in job.values.items()})
+            own = folder_name(label)
+            if own in names:  # `a/b` and `a b` are both a-b
+                own += f"-{_digest(label, 6)}"
+            names.add(own)
+            place = first.run.model_copy(update={"dir": str(folder / own)})
+            config = job.config.model_copy(update={"run": place, "resume": True, "sweep": SweepConfig()})
+            entries.append(Entry(number, job, label, config))
+        return cls(folder, entries)
+
+    def check(self) -> None:
+        """See which jobs are done already; nothing is written.
+
+        Raises:
+            UserError: for a folder of something else, or of jobs of these names with other configurations.
+        """
+        if (first := self.entries[0].job.config).run.dir is None:
+            Run.check(first)  # a name that leads elsewhere by a link
+        elif self.folder.exists() and not (self.folder / SUMMARY).is_file():
+            Run.check(first)
+        problems: list[Problem] = []
+        for entry in self.entries:
+            try:
+                run = Run.to_resume(entry.config)
+            except UserError as error:
+                problems += [problem for problem in error.problems if problem.key != "resume"]
+                continue
+            if run and run.manifest.get("status") == "done":
+                entry.status = "done"
+        self._refuse(problems, "this configuration")
+
+    def check_data(self, digests: list[dict[str, str]]) -> None:
+        """Raise UserError if jobs were started with other data; `digests` are the files of each job."""
+        problems: list[Problem] = []
+        for entry, files in zip(self.entries, digests, strict=True):
+            try:
+                if run := Run.to_resume(entry.config):
+                    run.check_data(files)
+            except UserError as error:
+                problems += error.problems
+        self._refuse(problems, "the data")
+
+    def _refuse(self, problems: list[Problem], subject: str) -> None:
+        if problems:
+            here = Problem("run.dir", f"{self.folder} holds other jobs of these names", hint="Name another folder.")
+            raise UserError([*dict.fromkeys(problems), here], subject)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the folder, and hold it against a second sweep.
+
+        The children hold it too: a sweep that was killed keeps it until the last of them has saved.
+
+        Raises:
+            UserError: if another sweep holds it, or it can't be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(Problem("run.dir", f"{self.folder}: {error.strerror}")) from error
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(Problem("run.dir", f"another sweep is at work in {self.folder}")) from error
+        else:
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """The last name of each key, or the whole key where two end alike."""
+    keys = dict.fromkeys(keys)
+    leaves = [key.rpartition(".")[2] for key in keys]
+    return {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
+
+
+def folder_name(label: str) -> str:
+    """A folder's name for the values of a job, in letters of any script that a shell leaves alone."""
+    parts = [re.sub(r"[^\w.-]+", "-", part).strip("-") for part in label.split(" ")]
+    name = "_".join(part for part in parts if part)
+    if len(name.encode()) <= LONGEST:
+        return name
+    return f"{name.encode()[: LONGEST - 7].decode(errors='ignore')}-{_digest(label, 6)}"
+
+
+def _digest(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]

@@ -1,0 +1,42 @@
+"""One job of a sweep."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmft.schema.config import Config
+from llmft.schema.problem import Problem
+
+
+@dataclass(frozen=True)
+class Job:
+    """A combination of the swept values, and the configuration that it means."""
+
+    values: dict[str, Any]
+    """Swept key or group -> its value in this job, in the order of the words."""
+    config: Config
+    twins: int = 0
+    """Later combinations that mean the same configuration; they have no job of their own."""
+
+
+def told(values: dict[str, Any]) -> str:
+    """The values as one types them, on one line: `optimizer.lr=1e-05 seed=1`."""
+    return " ".join(f"{key}={shown(value)}" for key, value in values.items())
+
+
+def shown(value: Any) -> str:
+    """A value as one types it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(shown, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def in_jobs(wrong: dict[Problem, list[str]], count: int) -> list[Problem]:
+    """Problems with the jobs that they belong to, unless they belong to all `count` of them."""
+    problems = []
+    for problem, names in wrong.items():
+        jobs = f"in {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        where = f"{problem.where}, {jobs}" if problem.where else jobs
+        problems.append(problem if len(names) == count else replace(problem, where=where))
+    return problems
