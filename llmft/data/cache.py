@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmft.runs.checkpoints import MANIFEST, commit, fault
+from llmft.data.committed import MANIFEST, commit, fault
 
 FACTS = "facts.json"
 HOME, SIZE = "LLMFT_CACHE", "LLMFT_CACHE_GB"

@@ -4,63 +4,15 @@ transformers writes a checkpoint file by file and takes the newest folder for th
 flipped in its weights is loaded in silence.
 """
 
-import json
-import os
 import re
 import shutil
 from pathlib import Path
 
-from llmft.data.files import digest
+from llmft.data.committed import MANIFEST, commit, fault
 
-MANIFEST = "committed.json"
+__all__ = ["MANIFEST", "commit", "fault", "found", "latest", "rotate"]
+
 FOLDER = re.compile(r"checkpoint-(\d+)")
-
-
-def commit(checkpoint: Path) -> None:
-    """Sync every file of a checkpoint to the disk, then publish their sizes and digests.
-
-    Raises:
-        OSError: if the disk does not take it; the checkpoint does not count then.
-    """
-    facts = {}
-    for file in sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.name != MANIFEST):
-        _sync(file)
-        facts[str(file.relative_to(checkpoint))] = [file.stat().st_size, digest(file)]
-    partial = checkpoint / f".{MANIFEST}.part"
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump({"format": 1, "files": facts}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(checkpoint / MANIFEST)
-    for folder in (checkpoint, checkpoint.parent):
-        _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def fault(checkpoint: Path) -> str:
-    """Why a checkpoint can't be used, or nothing."""
-    try:
-        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError:
-        return "was not finished"
-    except (ValueError, KeyError):
-        return f"has a broken {MANIFEST}"
-    for name, (size, sha256) in files.items():
-        file = checkpoint / name
-        if not file.is_file():
-            return f"lacks {name}"
-        if file.stat().st_size != size:
-            return f"has {file.stat().st_size} bytes in {name} instead of {size}"
-        if digest(file) != sha256:
-            return f"has a changed {name}"
-    return ""
 
 
 def found(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llmft.cli import main
+from llmft.data import committed
 from llmft.runs import checkpoints
 from tests.faults.test_resume import outcome
 
@@ -55,7 +56,7 @@ def killed_in_save(sync: int, words: list[str]) -> None:
 
     def run() -> None:
         calls = 0
-        plain = checkpoints._sync
+        plain = committed._sync
 
         def counted(path: Path) -> None:
             nonlocal calls
@@ -64,7 +65,7 @@ def killed_in_save(sync: int, words: list[str]) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             plain(path)
 
-        checkpoints._sync = counted
+        committed._sync = counted
         main(words)
 
     os.waitpid(forked(run), 0)

@@ -1,0 +1,56 @@
+"""Folders that count when they are whole: a manifest of sizes and digests is published once all is on the disk."""
+
+import json
+import os
+from pathlib import Path
+
+from llmft.data.files import digest
+
+MANIFEST = "committed.json"
+
+
+def commit(folder: Path) -> None:
+    """Sync every file below `folder` to the disk, then publish their sizes and digests.
+
+    Raises:
+        OSError: if the disk does not take it; the folder does not count then.
+    """
+    facts = {}
+    for file in sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST):
+        _sync(file)
+        facts[str(file.relative_to(folder))] = [file.stat().st_size, digest(file)]
+    partial = folder / f".{MANIFEST}.part"
+    with partial.open("w", encoding="utf-8") as stream:
+        json.dump({"format": 1, "files": facts}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(folder / MANIFEST)
+    for path in (folder, folder.parent):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fault(folder: Path) -> str:
+    """Why a folder can't be used, or nothing."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return "was not finished"
+    except (ValueError, KeyError):
+        return f"has a broken {MANIFEST}"
+    for name, (size, sha256) in files.items():
+        file = folder / name
+        if not file.is_file():
+            return f"lacks {name}"
+        if file.stat().st_size != size:
+            return f"has {file.stat().st_size} bytes in {name} instead of {size}"
+        if digest(file) != sha256:
+            return f"has a changed {name}"
+    return ""
