@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 import pyarrow
-
 from rows import REVIEWS, run
 from speed import part
+
 from llmft.training.features import FeatureSet
 
 SWITCHES = {
@@ -72,7 +72,10 @@ def reading(rows: int = 200_000, batch: int = 32) -> None:
     start = time.perf_counter()
     for number in range(rows):
         features[number]
-    print(f"reading {rows:,} features: {whole:.2f} s by batches, {time.perf_counter() - start:.2f} s one by one", flush=True)
+    print(
+        f"reading {rows:,} features: {whole:.2f} s by batches, {time.perf_counter() - start:.2f} s one by one",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

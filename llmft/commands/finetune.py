@@ -12,10 +12,12 @@ from llmft.reporting import console
 from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
 from llmft.runs.folder import Run
+from llmft.runs.signals import StopAtOnce
 from llmft.schema.config import Config
 from llmft.training.evaluation import score
 from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
+from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.processes import gather
 from llmft.training.trainer import train
 
@@ -79,20 +81,21 @@ def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, 
     """Train `model` and score it; several processes do it together, and the first of them writes."""
     task, state, splits = prepared.task, prepared.state, prepared.splits
     start = time.perf_counter()
-    with frozen(model, task, state, splits, hardware, prepared.entry) as ready:
+    with frozen(config, task, state, model, splits, hardware, prepared.entry) as ready:
         encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(model) else {}
         metrics = {"train": train(config, task, state, model, ready, hardware, run) | encoding}
-    if run.writes:
-        model.save_pretrained(run.model)
-        state.save(run.model)
-    for name in ("validation", "test"):
-        if name in splits:
-            metrics[name] = score(task, state, model, name, splits[name], config.trainer.eval_batch_size, run)
-    metrics["train"] |= {
-        "peak_memory_bytes": max(gather(peak_memory())),
-        "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
-    }
-    run.write_json("metrics.json", metrics)
-    if run.writes:
-        run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
-        write_reports(config, task, run)
+    with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
+        if run.writes:
+            model.save_pretrained(run.model)
+            state.save(run.model)
+        for name in ("validation", "test"):
+            if name in splits:
+                metrics[name] = score(task, state, model, name, splits[name], config.trainer.eval_batch_size, run)
+        metrics["train"] |= {
+            "peak_memory_bytes": max(gather(peak_memory())),
+            "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
+        }
+        run.write_json("metrics.json", metrics)
+        if run.writes:
+            run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
+            write_reports(config, task, run)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
@@ -23,6 +24,8 @@ from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.features import FeatureSet, encode
+
+FILE = "file "  # before the path of a data file, in the facts of an entry
 
 # Of the section `model`, what `task.fit` may look at. Other keys, such as sizes, can vary and share an entry.
 OF_THE_TOKENIZER = {"path", "tokenizer", "revision", "vocab_size", "trust_remote_code"}
@@ -52,12 +55,14 @@ def prepare(config: Config) -> Prepared:
     entry = _entry(config, task)
     if entry is None:
         return _fresh(config, task)
-    if entry.found():
-        return _kept(task, entry, "from the cache")
+    if entry.found() and (kept := _kept(task, entry, "from the cache")):
+        return kept
     why = entry.why_missing()
     prepared = _fresh(config, task)
+    if _digests_of(entry) != prepared.data.digests:  # a file changed in between
+        return prepared
     if entry.publish(lambda folder: _save(prepared, folder)):
-        return _kept(task, entry, f"now, and kept for later runs ({why})")
+        return _kept(task, entry, f"now, and kept for later runs ({why})") or prepared
     return prepared
 
 
@@ -81,13 +86,16 @@ def _save(prepared: Prepared, folder: Path) -> None:
     (folder / "data.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
-def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared:
-    facts = json.loads((entry.folder / "data.json").read_text(encoding="utf-8"))
-    rows = {name: Dataset(read_table(entry.folder / f"{name}.rows.arrow")) for name in facts["splits"]}
-    splits = {
-        name: Split(rows[name], FeatureSet.load(entry.folder / f"{name}.features.arrow")) for name in facts["splits"]
-    }
-    state = task.state.load(entry.folder / "state")
+def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
+    """What lies in the cache; None if another process has just made room there."""
+    try:
+        facts = json.loads((entry.folder / "data.json").read_text(encoding="utf-8"))
+        rows = {name: Dataset(read_table(entry.folder / f"{name}.rows.arrow")) for name in facts["splits"]}
+        features = {name: FeatureSet.load(entry.folder / f"{name}.features.arrow") for name in facts["splits"]}
+        state = task.state.load(entry.folder / "state")
+    except OSError:
+        return None
+    splits = {name: Split(rows[name], features[name]) for name in rows}
     return Prepared(task, state, Data(rows, facts["notes"], facts["digests"]), splits, origin, entry)
 
 
@@ -99,22 +107,35 @@ def _entry(config: Config, task: Task[Any]) -> Entry | None:
     tokenizer = tokenizer_files(config.model)
     if tokenizer is None:
         return None
-    known = {
-        "dataset": config.dataset.model_dump(exclude={"name", "cache"}),
-        "task": config.task.model_dump(),
-        "model": config.model.model_dump(include=OF_THE_TOKENIZER),
-    }
-    facts = {key: json.dumps(value, ensure_ascii=False) for key, value in flat(known).items()}
-    facts |= {f"file {file}": found for file, found in files.items()}
-    facts |= {f"file {file}": digest(file) for file in tokenizer}
+    facts = {key: json.dumps(value, ensure_ascii=False) for key, value in flat(decided_by(config)).items()}
+    facts |= {f"{FILE}{file}": found for file, found in files.items()}
+    facts |= {f"tokenizer {file}": digest(file) for file in tokenizer}
     facts |= {package: version(package) for package in ("transformers", "tokenizers", "pyarrow")}
     return Entry("prepared", facts | {"the code of llmft": _code(type(task))})
 
 
+def decided_by(config: Config) -> dict[str, Any]:
+    """What of a configuration decides the prepared data: runs that share it can share them."""
+    return {
+        "dataset": config.dataset.model_dump(exclude={"name", "cache"}),
+        "task": config.task.model_dump(),
+        "model": config.model.model_dump(include=OF_THE_TOKENIZER),
+    }
+
+
+def _digests_of(entry: Entry) -> dict[str, str]:
+    """The sha256 of each data file, as they were when the entry was named."""
+    return {name.removeprefix(FILE): found for name, found in entry.facts.items() if name.startswith(FILE)}
+
+
 @cache
 def _code(task: type) -> str:
-    """The digest of the code that makes rows and features: ours below `data` and `tasks`, and the task's own."""
-    package = Path(tasks.__file__).parent.parent
-    files = [*(package / "data").glob("*.py"), *(package / "tasks").glob("*.py"), package / "models/tokenizer.py"]
-    files.append(Path(inspect.getfile(task)))
+    """The digest of the code that makes, writes and reads rows and features, and of the task's whole package."""
+    ours = Path(tasks.__file__).parent.parent
+    files = [*(ours / "data").glob("*.py"), *(ours / "tasks").glob("*.py"), ours / "training/features.py"]
+    files += [ours / "models/tokenizer.py", Path(__file__)]
+    own = Path(inspect.getfile(task))
+    top = sys.modules[task.__module__.partition(".")[0]]
+    if ours not in own.parents:
+        files += [file for folder in getattr(top, "__path__", ()) for file in Path(folder).rglob("*.py")] or [own]
     return sha256("".join(sorted(map(digest, set(files)))).encode()).hexdigest()

@@ -5,6 +5,7 @@ before the seconds that it takes.
 """
 
 import gc
+import json
 import os
 import time
 from collections import deque
@@ -70,6 +71,7 @@ def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
     import torch
 
     from llmft.commands import finetune
+    from llmft.commands.prepare import decided_by
     from llmft.models.build import import_architecture
 
     finetune.quiet()
@@ -79,23 +81,22 @@ def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
     if missing := [gpu for gpu in gpus if gpu >= torch.cuda.device_count()]:
         what = f"there is no GPU {missing[0]}; this machine has {torch.cuda.device_count()}"
         raise UserError(Problem("sweep.gpus", what))
-    # What a task learns from the rows may depend on the whole model, its tokenizer above all.
-    keys = [entry.config.model_dump_json(include={"task", "dataset", "model"}) for entry in sweep.entries]
-    first: dict[str, Entry] = {}
-    for key, entry in zip(keys, sweep.entries, strict=True):
-        first.setdefault(key, entry)
-    found: dict[str, Prepared] = {}
+    keys = [json.dumps(decided_by(entry.config)) for entry in sweep.entries]
+    found: dict[str, Prepared | None] = {}
     wrong: dict[Problem, list[str]] = {}
-    for key, entry in first.items():
+    for key, entry in zip(keys, sweep.entries, strict=True):
         try:
-            found[key] = finetune.prepare(entry.config)
-            import_architecture(entry.config.model, found[key].task.head)
+            if key not in found:
+                found[key] = None  # in case it can't be prepared
+                found[key] = finetune.prepare(entry.config)
+            if data := found[key]:
+                import_architecture(entry.config.model, data.task.head)
         except UserError as error:
             for problem in error.problems:
                 wrong.setdefault(problem, []).append(entry.label)
     if wrong:
-        raise UserError(in_jobs(wrong, len(first)), "the data")
-    prepared = [found[key] for key in keys]
+        raise UserError(in_jobs(wrong, len(found)), "the data")
+    prepared = [data for key in keys if (data := found[key])]
     sweep.check_data([data.data.digests for data in prepared])
     return prepared
 

@@ -8,6 +8,7 @@ changed is not used.
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -20,6 +21,7 @@ from llmft.data.committed import MANIFEST, commit, fault
 FACTS = "facts.json"
 HOME, SIZE = "LLMFT_CACHE", "LLMFT_CACHE_GB"
 GIGABYTES = 20.0
+KEY, HIDDEN = re.compile("[0-9a-f]{32}"), re.compile(r"\.[0-9a-f]{32}-[0-9a-f]{8}")
 FORGOTTEN = 24 * 3600  # seconds after which a hidden folder was left by a process that died
 
 
@@ -102,16 +104,19 @@ def _shared(one: dict[str, str], other: dict[str, str]) -> int:
 
 
 def make_room(keep: Path) -> None:
-    """Remove the entries that were used longest ago until the cache fits, but not `keep`, the one just made."""
+    """Remove the entries that were used longest ago until the cache fits, but not `keep`, the one just made.
+
+    Only what bears the name of an entry is touched: the folder may hold other things.
+    """
     limit = float(os.environ.get(SIZE) or GIGABYTES) * 1e9
     now = time.time()
     entries = []
     for folder in home().glob("*/*"):
         try:
-            if folder.name.startswith("."):
+            if HIDDEN.fullmatch(folder.name):
                 if now - folder.stat().st_mtime > FORGOTTEN:
                     shutil.rmtree(folder, ignore_errors=True)
-            elif folder.is_dir():
+            elif KEY.fullmatch(folder.name) and (folder / FACTS).is_file():
                 size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
                 entries.append(((folder / MANIFEST).stat().st_mtime, size, folder))
         except OSError:  # another process is making room too

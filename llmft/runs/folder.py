@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Problem, Stopped, UserError
 
 ROOT = Path("outputs")
+
+# What a run may go on with otherwise than it began: nothing that changes its weights, its log or its scores.
+MAY_DIFFER = {"trainer.step_timeout", "trainer.keep", "trainer.eval_batch_size", "dataset.cache"}
 
 
 def as_recipe(config: Config) -> str:
@@ -86,7 +90,7 @@ class Run:
         changed = [
             Problem(key, f"was {before.get(key)!r} in {run.folder} and is {now.get(key)!r} now")
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and key.partition(".")[0] != "expect"
+            if before.get(key) != now.get(key) and key.partition(".")[0] != "expect" and key not in MAY_DIFFER
         ]
         if changed:
             raise UserError([*changed, Problem("resume", "goes on with the same configuration only")])
@@ -98,6 +102,14 @@ class Run:
         if before != digests:
             files = sorted({file for file, _ in set(before.items()) ^ set(digests.items())})
             raise UserError([Problem(file, "is not what the run was started with") for file in files], "the data")
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with a run that was stopped."""
+        words = ["llmft", "finetune", str(self.folder / "config.yaml"), f"run.dir={self.folder}", "resume=true"]
+        if self.config().model.trust_remote_code:  # which only a person may say
+            words.append("model.trust_remote_code=true")
+        return shlex.join(words)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -4,6 +4,8 @@ import signal
 from types import FrameType
 from typing import Any, Self
 
+from llmft.schema.problem import Stopped
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -37,3 +39,15 @@ class StopRequests:
         if number == self.noticed == signal.SIGINT:
             raise KeyboardInterrupt
         self.noticed = number
+
+
+class StopAtOnce(StopRequests):
+    """While it is entered, a signal raises Stopped: all that must not be lost is saved already."""
+
+    def __init__(self, again: str) -> None:
+        """`again` is the command that goes on."""
+        super().__init__()
+        self.again = again
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        raise Stopped(f"{name_of(number)} after training, which is saved. Go on with: {self.again}")

@@ -32,7 +32,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluat
         **_every("eval", trainer.eval_every if evaluates else None),
         **_every("save", trainer.save_every),
         restore_callback_states_from_checkpoint=True,  # the patience of early stopping
-        load_best_model_at_end=evaluates,
+        load_best_model_at_end=False,  # it takes the weights unverified, from a path that a moved run does not have
         metric_for_best_model=metric if evaluates else None,
         greater_is_better=METRICS[metric] if evaluates else None,
         use_cpu=hardware.device == "cpu",

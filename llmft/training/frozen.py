@@ -5,6 +5,7 @@ Ten epochs with a frozen MiniLM cost little more than one pass over the rows wit
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import chain
@@ -18,16 +19,18 @@ from transformers import PreTrainedModel
 from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
 from llmft.data.files import digest
+from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.evaluation import Split
 from llmft.training.features import FeatureSet
 from llmft.training.hardware import Hardware
+from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.prediction import batches, float32
 
 NUMBER = "feature_number"
 """The key of a batch that says which features it holds."""
-BATCH = 64
+OUTPUTS = "outputs.arrow"
 
 
 class Unkept(Exception):
@@ -125,7 +128,13 @@ def is_frozen(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def frozen(
-    model: PreTrainedModel, task: Task[Any], state: Any, splits: dict[str, Split], hardware: Hardware, of: Entry | None
+    config: Config,
+    task: Task[Any],
+    state: Any,
+    model: PreTrainedModel,
+    splits: dict[str, Split],
+    hardware: Hardware,
+    of: Entry | None,
 ) -> Iterator[dict[str, Split]]:
     """While it is entered, a frozen encoder's outputs are looked up for the features of train and validation.
 
@@ -139,57 +148,61 @@ def frozen(
         yield splits
         return
     encoder = FrozenEncoder(model.to(hardware.device))
+    features = {name: split.features for name, split in splits.items() if name in ("train", "validation")}
     try:
-        if splits["train"].stream:
-            print("  note      the encoder is frozen, and runs in every epoch: outputs of streamed rows are not kept")
+        with enough_memory(lambda: advice_for_scoring(config)):
+            kept = None if splits["train"].stream else _outputs_of(encoder, config, task, state, features, hardware, of)
+        if kept is None:
+            what = "rows are streamed" if splits["train"].stream else "its head reads more than one vector a row"
+            print(f"  note      the frozen encoder runs in every epoch: {what}", flush=True)
             yield splits
             return
-        named = [name for name in ("train", "validation") if name in splits]
-        try:
-            _fill(encoder, task, state, [splits[name].features for name in named], hardware, of)
-        except Unkept:
-            print("  note      the head reads more of its frozen encoder than can be kept: it runs in every epoch")
-            yield splits
-            return
+        encoder.vectors, encoder.ranks = (values.to(hardware.device) for values in kept)
         numbered, first = dict(splits), 0
-        for name in named:
-            features = splits[name].features
-            numbers = pyarrow.array(range(first, first + len(features)))
-            table = features.table.append_column(NUMBER, numbers)
-            numbered[name] = Split(splits[name].rows, FeatureSet(table, features.rows, features.lengths, features.cut))
-            first += len(features)
+        for name, found in features.items():
+            numbers = pyarrow.array(range(first, first + len(found)))
+            numbered[name] = replace(splits[name], features=found.with_column(NUMBER, numbers))
+            first += len(found)
         yield numbered
     finally:
         encoder.release()
 
 
-def _fill(
+def _outputs_of(
     encoder: FrozenEncoder,
+    config: Config,
     task: Task[Any],
     state: Any,
-    features: list[FeatureSet],
+    features: dict[str, FeatureSet],
     hardware: Hardware,
     of: Entry | None,
-) -> None:
-    """Give `encoder` the outputs for all features: of the first set, which trains, in the numbers of training; of
-    the others, which are scored, in float32."""
-    entry = _entry(encoder, hardware, of) if of else None
-    # One batch is always run: it tells what the head reads.
-    if entry and entry.found():
-        sample = task.collator(state)(features[0].__getitems__([0]))
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """What the head reads for every feature of every split: vectors (N, H), and the places of their tokens (N,).
+
+    In float32, but for the training rows of a run in bfloat16. None if it reads more than that.
+    """
+    entry = _entry(encoder, config, hardware, of) if of else None
+    if processes.of_first(lambda: entry is not None and entry.found()):
+        assert entry
+        # One row is run all the same: it tells whether the head reads a pooled vector.
+        sample = task.collator(state)(features["train"].__getitems__([0]))
         with float32(encoder.model), torch.inference_mode(False):
             encoder.read({key: value.to(hardware.device) for key, value in sample.items()})
-        table = read_table(entry.folder / "outputs.arrow")
-        width = table["vector"].type.list_size
-        flat = table["vector"].combine_chunks().values.to_numpy().reshape(-1, width)
-        vectors, ranks = torch.tensor(flat), torch.tensor(table["rank"].to_numpy())
-    else:
-        bf16 = hardware.precision == "bf16"
-        parts = [_outputs(encoder, task, state, f, hardware, bf16 and f is features[0]) for f in features]
-        vectors, ranks = (torch.cat(column) for column in zip(*parts, strict=True))
-    encoder.vectors, encoder.ranks = vectors.to(hardware.device), ranks.to(hardware.device)
-    if entry and not entry.found():
-        entry.publish(lambda folder: write_table(_table(vectors, ranks), folder / "outputs.arrow"))
+        try:
+            return _read(entry)
+        except OSError:  # another process has made room
+            entry = None
+    bf16 = hardware.precision == "bf16"
+    parts = [
+        _computed(encoder, task, state, found, config.trainer.eval_batch_size, hardware, bf16 and name == "train")
+        for name, found in features.items()
+    ]
+    if None in parts:
+        return None
+    vectors, ranks = (torch.cat(column) for column in zip(*filter(None, parts), strict=True))
+    if entry:
+        entry.publish(lambda folder: write_table(_table(vectors, ranks), folder / OUTPUTS))
+    return vectors, ranks
 
 
 def _table(vectors: torch.Tensor, ranks: torch.Tensor) -> pyarrow.Table:
@@ -197,31 +210,54 @@ def _table(vectors: torch.Tensor, ranks: torch.Tensor) -> pyarrow.Table:
     return pyarrow.table({"vector": values, "rank": ranks.numpy()})
 
 
-def _outputs(
-    encoder: FrozenEncoder, task: Task[Any], state: Any, features: FeatureSet, hardware: Hardware, bf16: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the head reads for every feature: vectors (N, H) in float32, and the places of their tokens (N,)."""
-    own = []
+def _read(entry: Entry) -> tuple[torch.Tensor, torch.Tensor]:
+    table = read_table(entry.folder / OUTPUTS)
+    width = table["vector"].type.list_size
+    flat = table["vector"].combine_chunks().values.to_numpy().reshape(-1, width)
+    return torch.tensor(flat), torch.tensor(table["rank"].to_numpy())
+
+
+def _computed(
+    encoder: FrozenEncoder,
+    task: Task[Any],
+    state: Any,
+    features: FeatureSet,
+    batch_size: int,
+    hardware: Hardware,
+    bf16: bool,
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The same for one set of features; several processes share the batches, and each gets all outputs."""
+    own: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
+    unkept = False
     with float32(encoder.model), torch.inference_mode(False), torch.autocast(hardware.device, torch.bfloat16, bf16):
-        for numbers, batch in batches(task, state, features, BATCH, hardware.device):
-            vectors, places, _ = encoder.read(batch)
+        for numbers, batch in batches(task, state, features, batch_size, hardware.device):
+            try:
+                vectors, places, _ = encoder.read(batch)
+            except Unkept:
+                unkept = True
+                break
             own.append((numbers, vectors.float().cpu(), places.cpu()))
-    width = own[0][1].shape[1]
-    all_vectors, all_places = torch.empty(len(features), width), torch.empty(len(features), dtype=torch.long)
-    for numbers, vectors, places in chain.from_iterable(processes.gather(own)):
+    if processes.largest(unkept):
+        return None
+    everything = list(chain.from_iterable(processes.gather(own)))
+    all_vectors = torch.empty(len(features), everything[0][1].shape[1])
+    all_places = torch.empty(len(features), dtype=torch.long)
+    for numbers, vectors, places in everything:
         all_vectors[numbers], all_places[numbers] = vectors, places
     return all_vectors, all_places
 
 
-def _entry(encoder: FrozenEncoder, hardware: Hardware, of: Entry) -> Entry:
+def _entry(encoder: FrozenEncoder, config: Config, hardware: Hardware, of: Entry) -> Entry:
     weights = sha256()
     for name, value in sorted(encoder.encoder.state_dict().items()):
         weights.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     facts = {
         "data": of.key,
         "weights": weights.hexdigest(),
+        "architecture": encoder.model.config.to_json_string(),
+        "head": type(encoder.model).__name__,
         "precision": hardware.precision,
-        "head": encoder.model.__class__.__name__,
+        "trainer.eval_batch_size": str(config.trainer.eval_batch_size),
     }
     facts |= {package: version(package) for package in ("torch", "transformers")}
     return Entry("frozen", facts | {"the code of llmft": digest(Path(__file__))})

@@ -1,5 +1,7 @@
 """Memory that runs out: known by its errors, and looked for before training, while nothing is lost by it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,14 +22,35 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
 
 
+@contextmanager
+def enough_memory(advice: Callable[[], str]) -> Iterator[None]:
+    """Turn the error of memory that ran out into a Failure with `advice`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        raise Failure(advice()) from error
+
+
 def advice(config: Config, when: str) -> str:
     """What to write instead; the batch of half the rows and twice the accumulation trains the same."""
     rows, accumulation = config.trainer.batch_size, config.trainer.accumulation
     ways = [f"trainer.batch_size={rows // 2} trainer.accumulation={2 * accumulation}"] if rows > 1 else []
-    if length := getattr(config.task, "max_length", None):
-        ways.append(f"task.max_length={length // 2}")
     if config.hardware.precision != "bf16":
         ways.append("hardware.precision=bf16")
+    return _advice(config, when, rows, ways)
+
+
+def advice_for_scoring(config: Config) -> str:
+    """The same for evaluation, whose batches have a size of their own."""
+    rows = config.trainer.eval_batch_size
+    return _advice(config, "while rows were scored", rows, [f"trainer.eval_batch_size={max(1, rows // 4)}"])
+
+
+def _advice(config: Config, when: str, rows: int, ways: list[str]) -> str:
+    if length := getattr(config.task, "max_length", None):
+        ways.insert(1, f"task.max_length={length // 2}")
     return f"out of memory {when}, in batches of {rows} rows. Less is needed with {', or '.join(ways)}"
 
 
@@ -36,9 +59,9 @@ def rows_that_fit(
 ) -> int:
     """The largest batch that can be trained on: `trainer.batch_size`, or a part of it without a remainder.
 
-    The longest rows are tried, forward, backward, and with room for what Adam keeps; where several processes train, all
-    of them must have room. Nothing of it remains: no step is taken, and the random state and the buffers of the model
-    are put back.
+    The longest rows, of a stream those of its sample, are tried: forward, backward, and with room for what Adam keeps.
+    Where several processes train, all of them must have room. Nothing of it remains: no step is taken, and the random
+    state and the buffers of the model are put back.
 
     Raises:
         Failure: if a single row is too large.

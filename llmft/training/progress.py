@@ -13,6 +13,11 @@ from llmft.runs.folder import Run
 from llmft.schema.problem import Failure
 
 
+def lost(name: str, value: float, step: int) -> str:
+    """What to say of a number that is none."""
+    return f"{name} is {value} at step {step}; the weights are lost. A smaller optimizer.lr, or more warm-up, may help."
+
+
 class Progress(TrainerCallback):
     """Writes each logged step and evaluation to the run folder and shows them."""
 
@@ -42,9 +47,10 @@ class Progress(TrainerCallback):
         **_: Any,
     ) -> None:
         facts: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
-        if wrong := [name for name in ("loss", "grad_norm", "eval_loss") if not math.isfinite(logs.get(name, 0.0))]:
-            what = f"{wrong[0]} is {logs[wrong[0]]} at step {state.global_step}"
-            raise Failure(f"{what}; the weights are lost. A smaller optimizer.lr, or more warm-up, may help.")
+        # In fp16 the scaler leaves out steps whose gradient is infinite, and lowers its scale.
+        for name in ("loss", "eval_loss", *(() if args.fp16 else ("grad_norm",))):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise Failure(lost(name, logs[name], state.global_step))
         if "learning_rate" in logs:
             names = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "lr"}
             facts |= {"split": "train", **{name: logs[key] for key, name in names.items() if key in logs}}

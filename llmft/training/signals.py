@@ -14,6 +14,7 @@ class StopSignals(StopRequests, TrainerCallback):
     def __init__(self) -> None:
         super().__init__()
         self.agreed = 0
+        self.within_epoch = False
 
     @property
     def received(self) -> str | None:
@@ -24,5 +25,12 @@ class StopSignals(StopRequests, TrainerCallback):
         # It reaches one process after the other, and one that stopped a step early would leave the others waiting.
         self.agreed = processes.largest(self.noticed)
         if self.received and state.global_step < state.max_steps:
-            control.should_save = True
             control.should_training_stop = True
+            self.within_epoch = not float(state.epoch or 0).is_integer()
+            # What is due at the end of an epoch, its score and then its checkpoint, comes by itself there.
+            control.should_save |= self.within_epoch or args.save_strategy != "epoch"
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # transformers takes a stop for the end of the epoch: a score that an unstopped run does not have.
+        if self.received and self.within_epoch:
+            control.should_evaluate = control.should_save = False

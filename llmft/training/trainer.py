@@ -27,9 +27,9 @@ from llmft.training.clock import Clock
 from llmft.training.evaluation import Split, evaluate
 from llmft.training.feature_stream import FeatureStream
 from llmft.training.hardware import Hardware
-from llmft.training.memory import advice, ran_out, rows_that_fit
+from llmft.training.memory import advice, advice_for_scoring, enough_memory, rows_that_fit
 from llmft.training.optimizers import optimizer
-from llmft.training.progress import Progress
+from llmft.training.progress import Progress, lost
 from llmft.training.sampler import EpochOrder, EpochSampler
 from llmft.training.signals import StopSignals
 from llmft.training.watchdog import Watchdog
@@ -91,6 +91,8 @@ class Trainer(transformers.Trainer):
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
         loss: torch.Tensor = super().training_step(*inputs, **options)
+        if not loss.isfinite():
+            raise Failure(lost("loss", float(loss), self.state.global_step + 1))
         self.clock.loss = self.clock.loss + loss.double()  # a tensor, so that a GPU is not waited for
         return loss
 
@@ -100,14 +102,9 @@ class Trainer(transformers.Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation split, log its numbers as `eval_NAME`, and tell the callbacks."""
-        start = time.perf_counter()
-        scores, _prediction = evaluate(
-            self.task,
-            self.task_state,
-            self.model,
-            self.splits["validation"],
-            self.config.trainer.eval_batch_size,
-        )
+        start, split, size = time.perf_counter(), self.splits["validation"], self.config.trainer.eval_batch_size
+        with enough_memory(lambda: advice_for_scoring(self.config)):
+            scores, _prediction = evaluate(self.task, self.task_state, self.model, split, size)
         numbers = {f"eval_{name}": value for name, value in scores.items() if isinstance(value, int | float)}
         self.clock.evaluating += time.perf_counter() - start
         self.log(dict(numbers))
@@ -117,19 +114,32 @@ class Trainer(transformers.Trainer):
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, numbers)
         return numbers
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best: bool = super()._determine_best_metric(metrics, trial)
+        # What scored best must be there at the end, although no checkpoint may be due.
+        self.control.should_save |= best
+        return best
+
     def finish(self, checkpoint: Path) -> None:
-        """Take the end of training from its last checkpoint, with the best weights."""
+        """Take the end of training from its last checkpoint."""
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        load_model(self.model, checkpoint / "model.safetensors")
+
+    def take_best(self) -> None:
+        """Take the weights of the best checkpoint; those that there are stay where none was scored."""
+        if not self.state.best_global_step:
+            return
         best = self.folder / f"checkpoint-{self.state.best_global_step}"
-        load_model(self.model, (best if best.is_dir() else checkpoint) / "model.safetensors")
+        if why := processes.of_first(lambda: checkpoints.fault(best)):
+            print(f"  note      {best.name}, the best, {why}: the last weights are taken instead", flush=True)
+        else:
+            load_model(self.model, best / "model.safetensors")
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         start = time.perf_counter()
         step = self.state.global_step
         if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-            raise Failure(
-                f"the weights are no numbers at step {step}. A smaller optimizer.lr, or more warm-up, may help."
-            )
+            raise Failure(lost("a weight", math.nan, step))
         folder = self.folder / f"checkpoint-{step}"
         (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier session, while its files are replaced
         try:
@@ -162,12 +172,12 @@ def _checkpoint_of(folder: Path) -> Path | None:
     """The checkpoint to go on from, said in a line, and those that can't be used.
 
     Raises:
-        Failure: if there are some, and none of them can be used.
+        Failure: if some were finished once, and none of them can be used.
     """
     checkpoint, passed_over = processes.of_first(lambda: checkpoints.latest(folder))
     for line in passed_over:
         print(f"  note      {line}; it is not used", flush=True)
-    if passed_over and checkpoint is None:
+    if checkpoint is None and any((path / checkpoints.MANIFEST).is_file() for path in checkpoints.found(folder)):
         raise Failure(f"no checkpoint in {folder} can be used: {'; '.join(passed_over)}. Nothing was deleted.")
     if checkpoint:
         print(f"  resumes   after step {_step_of(checkpoint)}", flush=True)
@@ -213,7 +223,7 @@ def train(
         clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)
     config = _in_batches_of(clock.rows, config)
     metric = config.trainer.metric_for_best or config.task.metric
-    signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout)
+    signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)
     callbacks: list[Any] = [Progress(run, metric), signals, watchdog]
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
@@ -222,23 +232,20 @@ def train(
         config, task, state, splits, folder, clock, signals, watchdog, model=model, args=arguments, callbacks=callbacks
     )
     trainer.remove_callback(PrinterCallback)
+    clock.started = time.perf_counter()
     try:
         if checkpoint and clock.ended:
             trainer.finish(checkpoint)
         else:
-            with signals, watchdog:
+            with signals, watchdog, enough_memory(lambda: advice(config, f"after step {trainer.state.global_step}")):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except (MemoryError, RuntimeError) as error:
-        if not ran_out(error):
-            raise
-        raise Failure(advice(config, f"after step {trainer.state.global_step}")) from error
     except pickle.UnpicklingError as error:
         assert checkpoint
         raise Failure(f"{checkpoint} holds more than numbers, and is not loaded: it was changed by hand") from error
     step = trainer.state.global_step
     if signals.received and step < trainer.state.max_steps:
-        again = f"llmft finetune {run.folder}/config.yaml run.dir={run.folder} resume=true"
-        raise Stopped(f"{signals.received} after step {step}, which is saved. Go on with: {again}")
+        raise Stopped(f"{signals.received} after step {step}, which is saved. Go on with: {run.again}")
+    trainer.take_best()
     seconds, features = clock.seconds, splits["train"].features
     epochs = float(trainer.state.epoch or 0)
     seen = epochs * len(trainer.train_dataset)

@@ -11,6 +11,7 @@ import pytest
 from llmft.commands import prepare as module
 from llmft.commands.prepare import prepare
 from llmft.config.load import load as compose
+from llmft.data.cache import Entry
 from tests.tasks.cases import CASES
 
 Run = Callable[..., tuple[int, str, str]]
@@ -79,6 +80,41 @@ def test_other_code_prepares_anew(write: Write, monkeypatch: pytest.MonkeyPatch)
     prepare(compose("finetune", words("bert_textcls")))
     monkeypatch.setattr(module, "_code", lambda task: "new")
     assert "changed: the code of llmft" in prepare(compose("finetune", words("bert_textcls"))).origin
+
+
+def test_a_file_that_changes_meanwhile_is_not_kept_as_what_it_was(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("a.csv", TABLE)
+    plain = module.load
+
+    def load(*inputs: Any) -> Any:
+        write("a.csv", TABLE + "one more row,red,1\n")
+        return plain(*inputs)
+
+    monkeypatch.setattr(module, "load", load)
+    assert prepare(compose("finetune", words("bert_textcls"))).origin == ""
+
+
+@pytest.mark.parametrize("when", ["found", "publish"])
+def test_an_entry_that_goes_as_it_is_read_is_made_anew(
+    when: str, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("a.csv", TABLE)
+    config = compose("finetune", words("bert_textcls"))
+    if when == "found":
+        prepare(config)
+    plain = getattr(Entry, when)
+
+    def and_gone(self: Entry, *inputs: Any) -> bool:
+        answer: bool = plain(self, *inputs)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Entry, when, and_gone)
+        prepared = prepare(config)
+    assert len(prepared.splits["train"].features) == 48
 
 
 def test_wrong_data_are_never_kept(llmft: Run, write: Write) -> None:

@@ -130,3 +130,17 @@ def test_a_miss_says_why(facts: dict[str, str], why: str) -> None:
     assert entry(**{"file a.csv": "0", "dataset.max_rows": "0"}).publish(write())
     assert entry(**{"file a.csv": "1", "dataset.max_rows": "5"}).publish(write())
     assert Entry("prepared", facts).why_missing() == why
+
+
+def test_what_is_not_an_entry_is_left_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's data folder is taken for the cache."""
+    monkeypatch.setenv(cache.HOME, str(here))
+    monkeypatch.setenv(cache.SIZE, "0.000001")
+    for name in ("project/.git/HEAD", "project/.venv/bin", "frozen/notes.txt", f"frozen/{'a' * 32}/thesis.tex"):
+        file = here / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine" * 1000)
+        os.utime(file.parent, (0, 0))
+    before = sorted(here.rglob("*"))
+    assert entry(a="1").publish(write(size=5000))
+    assert [path for path in before if not path.exists()] == []

@@ -43,7 +43,7 @@ def sleep_in_a_worker(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_r18_a_worker_that_hangs_ends_the_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sleep_in_a_worker(monkeypatch, after=3)
     start = time.monotonic()
-    child = forked(lambda: os._exit(main([*WORDS, "trainer.workers=1", "trainer.step_timeout=4"])))
+    child = forked(lambda: os._exit(main([*WORDS, "trainer.workers=1", "trainer.step_timeout=6"])))
     deadline = start + 60
     while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -52,12 +52,12 @@ def test_r18_a_worker_that_hangs_ends_the_run(here: Path, monkeypatch: pytest.Mo
     stacks = (here / "run/stacks_0.txt").read_text()
     assert "data/dataloader.py" in stacks
     manifest = json.loads((here / "run/manifest.json").read_text())
-    assert (manifest["status"], manifest["why"]) == ("failed", "no step for 4 s, after step 2")
+    assert (manifest["status"], manifest["why"]) == ("failed", "no step for 6 s, after step 2")
     assert checkpoints.latest(here / "run/checkpoints")[0] == here / "run/checkpoints/checkpoint-2"
     assert not [p for p in psutil.Process().children(recursive=True) if "pt_data_worker" in p.name()]
     monkeypatch.undo()
     monkeypatch.chdir(here)
-    assert main([*WORDS, "trainer.workers=1", "trainer.step_timeout=4", "resume=true"]) == 0
+    assert main([*WORDS, "trainer.workers=1", "trainer.step_timeout=6", "resume=true"]) == 0
 
 
 def test_scoring_and_saving_take_what_they_take(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,9 +65,9 @@ def test_scoring_and_saving_take_what_they_take(here: Path, monkeypatch: pytest.
 
     def slow(checkpoint: Path) -> None:
         if checkpoint.name == "checkpoint-2":
-            time.sleep(6)
+            time.sleep(8)
         plain(checkpoint)
 
     monkeypatch.setattr(checkpoints, "commit", slow)
-    child = forked(lambda: os._exit(main([*WORDS, "trainer.step_timeout=4"])))
+    child = forked(lambda: os._exit(main([*WORDS, "trainer.step_timeout=6"])))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from llmft.commands.finetune import first_weights
 from llmft.commands.prepare import Prepared, prepare
 from llmft.config.load import load as compose
+from llmft.schema.config import Config
 from llmft.training.frozen import NUMBER, FrozenEncoder, Unkept, frozen
 from llmft.training.hardware import Hardware
 from llmft.training.prediction import batches, float32
@@ -34,17 +35,17 @@ ARCHITECTURES = (
 )
 
 
-def built(architecture: str, *words: str) -> tuple[Prepared, Any]:
+def built(architecture: str, *words: str) -> tuple[Config, Prepared, Any]:
     """Prepared data and a tiny model with a frozen encoder."""
     config = compose("finetune", [*SMOKE, f"model.architecture={architecture}", *words])
     prepared = prepare(config)
-    return prepared, first_weights(config, prepared)
+    return config, prepared, first_weights(config, prepared)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
     """Features in batches of other sizes and companions than those that they were computed in."""
-    prepared, model = built(architecture)
+    config, prepared, model = built(architecture)
     task, state = prepared.task, prepared.state
     plain = copy.deepcopy(model)
     assert {parameter.requires_grad for parameter in model.base_model.parameters()} == {False}
@@ -57,7 +58,7 @@ def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
         return forward(*inputs, **keys)
 
     model.base_model.forward = counted
-    with frozen(model, task, state, prepared.splits, CPU, None) as ready:
+    with frozen(config, task, state, model, prepared.splits, CPU, None) as ready:
         computed = calls
         for name in ("train", "validation"):
             before, after = prepared.splits[name].features, ready[name].features
@@ -90,7 +91,7 @@ def test_the_head_learns_what_it_would_learn_of_a_running_encoder(llmft: Run, he
     monkeypatch.setattr(FrozenEncoder, "read", refuse)
     code, out, _ = llmft("finetune", *SMOKE, *still, "run.dir=running")
     assert code == 0
-    assert "it runs in every epoch" in out
+    assert "the frozen encoder runs in every epoch: its head reads more than one vector a row" in out
     kept, running = (losses(here / name) for name in ("kept", "running"))
     assert kept == pytest.approx(running, abs=1e-5)
     one, other = (load_file(here / name / "model/model.safetensors") for name in ("kept", "running"))
@@ -103,7 +104,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_nothing_is_dropped_out_of_a_frozen_encoder() -> None:
-    prepared, model = built("bert", "model.config.hidden_dropout_prob=0.5")
+    _, prepared, model = built("bert", "model.config.hidden_dropout_prob=0.5")
     encoder = FrozenEncoder(model)
     batch = prepared.task.collator(prepared.state)(prepared.splits["train"].features.__getitems__([0, 1]))
     model.train()
@@ -113,7 +114,7 @@ def test_nothing_is_dropped_out_of_a_frozen_encoder() -> None:
 
 
 def test_a_head_that_reads_every_token_is_told() -> None:
-    prepared, model = built("distilbert")
+    _, prepared, model = built("distilbert")
     head = model.pre_classifier.forward
     hidden: list[torch.Tensor] = []
     encoder = FrozenEncoder(model)
@@ -149,6 +150,9 @@ def test_a_second_run_takes_the_outputs_from_the_cache(llmft: Run, here: Path, w
     assert losses(here / "a") == losses(here / "b")
     assert llmft("finetune", *words, "run.dir=c", "seed=5")[0] == 0
     assert runs > 40, "other weights"
+    runs = 0
+    assert llmft("finetune", *words, "run.dir=d", "model.config.num_attention_heads=4")[0] == 0
+    assert runs > 40, "the same weights, used otherwise"
 
 
 def test_a_table_has_no_encoder_to_freeze(llmft: Run) -> None:

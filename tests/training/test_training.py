@@ -101,6 +101,17 @@ def test_the_best_checkpoint_is_the_one_that_is_kept(llmft: Run, here: Path) -> 
     assert len(kept) <= 3
 
 
+def test_the_best_is_saved_even_where_no_checkpoint_is_due(llmft: Run, here: Path) -> None:
+    words = ("trainer.max_steps=24", "trainer.eval_every=2", "trainer.save_every=8", "optimizer.lr=0.05", "scheduler=constant",
+             "trainer.metric_for_best=loss")  # fmt: skip
+    assert llmft("finetune", *SMOKE, *words)[0] == 0
+    losses = [event["loss"] for event in events(here / "run") if event["split"] == "validation"]
+    best = 2 * (losses.index(min(losses)) + 1)
+    assert best % 8, "an evaluation between two checkpoints"
+    assert metrics(here / "run")["validation"]["loss"] == pytest.approx(min(losses), abs=1e-6)
+    assert (here / f"run/checkpoints/checkpoint-{best}").is_dir()
+
+
 def test_patience_stops_early(llmft: Run, here: Path) -> None:
     words = (
         "trainer.max_steps=60",
