@@ -1,5 +1,6 @@
 """How a command ends: its exit code, and its last words where it did not go well."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from llmft.schema.problem import Failure, Stopped, UserError
 
 DONE, FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 
 def ending(work: Callable[[], object]) -> int:
@@ -29,7 +31,19 @@ def ending(work: Callable[[], object]) -> int:
     except BrokenPipeError:  # `llmft ... | head` has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what Python flushes at its end goes nowhere
         return FAILED
+    except OSError as error:
+        if not (failure := of_the_disk(error)):
+            raise
+        print(f"failed: {failure}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     return DONE
+
+
+def of_the_disk(error: OSError) -> Failure | None:
+    """What a full, broken or read-only disk says, `FILE: No space left on device`; None for our own mistakes."""
+    if error.errno not in OF_THE_DISK:
+        return None
+    return Failure(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
