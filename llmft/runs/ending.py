@@ -32,9 +32,9 @@ def ending(work: Callable[[], object]) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what Python flushes at its end goes nowhere
         return FAILED
     except OSError as error:
-        if not (failure := of_the_disk(error)):
+        if not (words := of_the_disk(error)):
             raise
-        print(f"failed: {failure}", file=sys.stderr)
+        print(f"failed: {words}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
