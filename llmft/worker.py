@@ -44,10 +44,8 @@ def main() -> int:
                     work(run)
     except (UserError, Failure, Stopped, BrokenPipeError) as error:
         return _report(channel, error)
-    except OSError as error:
+    except Exception as error:
         return _report(channel, of_the_disk(error) or traceback.format_exc())
-    except Exception:
-        return _report(channel, traceback.format_exc())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -31,19 +32,22 @@ def ending(work: Callable[[], object]) -> int:
     except BrokenPipeError:  # `llmft ... | head` has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what Python flushes at its end goes nowhere
         return FAILED
-    except OSError as error:
-        if not (words := of_the_disk(error)):
-            raise
-        print(f"failed: {words}", file=sys.stderr)
-        return FAILED
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        if not (full := of_the_disk(error)):
+            raise
+        print(f"failed: {full}", file=sys.stderr)
+        return FAILED
     return DONE
 
 
-def of_the_disk(error: OSError) -> Failure | None:
+def of_the_disk(error: Exception) -> Failure | None:
     """What a full, broken or read-only disk says, `FILE: No space left on device`; None for our own mistakes."""
-    if error.errno not in OF_THE_DISK:
-        return None
-    return Failure(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    if isinstance(error, OSError):
+        number, words = error.errno, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:  # safetensors and tokenizers have errors of their own, which end as those of Rust do
+        found = re.search(r"\(os error (\d+)\)$", str(error))
+        number, words = int(found[1]) if found else None, str(error)
+    return Failure(words) if number in OF_THE_DISK else None

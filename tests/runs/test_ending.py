@@ -26,9 +26,25 @@ def test_what_the_disk_says_is_said(number: int, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == f"failed: {DISKS[number]}\n"
 
 
-def test_a_file_that_we_forgot_to_look_for_is_a_bug_of_ours() -> None:
+def test_so_is_what_it_says_to_safetensors_and_tokenizers(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "a.csv")
+        raise Exception("I/O error: No space left on device (os error 28)")
 
-    with pytest.raises(FileNotFoundError):
+    assert ending(work) == 1
+    assert capsys.readouterr().err == "failed: I/O error: No space left on device (os error 28)\n"
+
+
+OURS = [
+    FileNotFoundError(errno.ENOENT, "No such file or directory", "a.csv"),
+    Exception("No such file or directory (os error 2)"),
+    ValueError("28"),
+]
+
+
+@pytest.mark.parametrize("error", OURS)
+def test_a_bug_of_ours_keeps_its_traceback(error: Exception) -> None:
+    def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
         ending(work)
