@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from llmft.commands.launch import CHANNEL
+from llmft.runs.ending import of_the_disk
 from llmft.runs.folder import Run
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 
@@ -43,8 +44,8 @@ def main() -> int:
                     work(run)
     except (UserError, Failure, Stopped, BrokenPipeError) as error:
         return _report(channel, error)
-    except Exception:
-        return _report(channel, traceback.format_exc())
+    except Exception as error:
+        return _report(channel, of_the_disk(error) or traceback.format_exc())
     return 0
 
 
@@ -60,6 +61,7 @@ def work(run: Run) -> None:
     config = run.config()
     hardware = detect(config.hardware)
     prepared = prepare(config)
+    run.check_data(prepared.data.digests)  # torchrun, or a file that has changed since the command read it
     model = first_weights(config, prepared)
     processes.join(hardware.device)
     train_and_score(config, prepared, model, hardware, run)

@@ -63,7 +63,7 @@ def launch(run: Run, count: int, threads: int) -> None:
             workers.append(_start(run, number, count, threads, port))
         with PassedOn(workers) as signals:
             _wait(workers)
-            _raise_first(workers, signals.noticed)
+            _raise_first(run, workers, signals.noticed)
     finally:
         for worker in workers:
             _kill(worker.process)
@@ -115,7 +115,7 @@ def _wait(workers: list[Worker]) -> None:
         time.sleep(0.05)
 
 
-def _raise_first(workers: list[Worker], signal_sent: int) -> None:
+def _raise_first(run: Run, workers: list[Worker], signal_sent: int) -> None:
     """Raise what ended the run: the death of a process that said nothing, or else the report that came first."""
     failed = [number for number, worker in enumerate(workers) if worker.failed()]
     for number in failed:
@@ -124,6 +124,8 @@ def _raise_first(workers: list[Worker], signal_sent: int) -> None:
         if worker.report is None and code is not None:
             if -code == signal_sent:
                 raise KeyboardInterrupt if -code == signal.SIGINT else SystemExit(128 - code)
+            if why := Run.open(run.folder).manifest.get("why"):  # its watchdog could only leave a note
+                raise Failure(why)
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             hint = "; the system does that where memory runs out" if -code == signal.SIGKILL else ""
             raise Failure(f"rank {number} {how}{hint}")

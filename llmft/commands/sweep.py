@@ -22,7 +22,7 @@ from llmft.runs.ending import DONE, STOPPED, ending
 from llmft.runs.folder import Run
 from llmft.runs.summary import write_summary
 from llmft.runs.sweep import Entry, Sweep
-from llmft.schema.job import Job, in_jobs
+from llmft.schema.job import Job, in_jobs, noting
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(jobs: list[Job], command: str) -> None:
         command: what was typed, to go on with.
 
     Raises:
-        UserError: if anything is wrong with the folder or the data of any job; nothing is written then.
+        UserError: if the folder, the machine or the data are not as any job needs them; nothing is written then.
         Failure: if a job failed; the others were done.
         Stopped: if a signal stopped the sweep.
     """
@@ -47,7 +47,8 @@ def run(jobs: list[Job], command: str) -> None:
     shared = jobs[0].config.sweep
     slots: deque[int | None] = deque(shared.gpus) or deque([None] * shared.jobs)
     console.announce(sweep, f"{len(slots)} at a time")
-    prepared = prepare(sweep, shared.gpus)
+    check_hardware(sweep, shared.gpus)
+    prepared = prepare(sweep)
     with sweep.alone(), Children() as children:
         write_summary(sweep)
         work(sweep, prepared, slots, children)
@@ -60,16 +61,35 @@ def run(jobs: list[Job], command: str) -> None:
         raise Failure(f"{len(left)} of {len(sweep.entries)} jobs: {', '.join(left)}")
 
 
-def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
+def check_hardware(sweep: Sweep, gpus: list[int]) -> None:
+    """Raise UserError for one of `gpus` that is not there, and for what a job that is left lacks on this machine."""
+    import torch
+
+    from llmft.training.hardware import device_of
+
+    if missing := [gpu for gpu in gpus if gpu >= torch.cuda.device_count()]:
+        what = f"there is no GPU {missing[0]}; this machine has {torch.cuda.device_count()}"
+        raise UserError(Problem("sweep.gpus", what))
+    left = [entry for entry in sweep.entries if entry.status != "done"]
+    wrong: dict[Problem, list[str]] = {}
+    for entry in left:
+        with noting(wrong, entry.label):
+            hardware = entry.config.hardware
+            if device_of(hardware) == "cuda" and gpus and hardware.processes > 1:
+                what = "each takes a GPU, and sweep.gpus gives a job one"
+                raise UserError(Problem("hardware.processes", what, hint="Leave out one of the two."))
+    if wrong:
+        raise UserError(in_jobs(wrong, len(left)))
+
+
+def prepare(sweep: Sweep) -> "list[Prepared]":
     """The data of each job, each data set once, and the imports that a job would spend seconds on.
 
     Nothing is computed with torch here: see Children.
 
     Raises:
-        UserError: with what is wrong with the data of any job, or a GPU that is not there.
+        UserError: with what is wrong with the data of any job.
     """
-    import torch
-
     from llmft.commands import finetune
     from llmft.commands.prepare import decided_by
     from llmft.models.build import import_architecture
@@ -78,22 +98,16 @@ def prepare(sweep: Sweep, gpus: list[int]) -> "list[Prepared]":
     for module in iter_modules(import_module("llmft.metrics").__path__):
         with suppress(ImportError):  # what it needs may be an extra that is not installed
             import_module(f"llmft.metrics.{module.name}")
-    if missing := [gpu for gpu in gpus if gpu >= torch.cuda.device_count()]:
-        what = f"there is no GPU {missing[0]}; this machine has {torch.cuda.device_count()}"
-        raise UserError(Problem("sweep.gpus", what))
     keys = [json.dumps(decided_by(entry.config)) for entry in sweep.entries]
     found: dict[str, Prepared | None] = {}
     wrong: dict[Problem, list[str]] = {}
     for key, entry in zip(keys, sweep.entries, strict=True):
-        try:
+        with noting(wrong, entry.label):
             if key not in found:
                 found[key] = None  # in case it can't be prepared
                 found[key] = finetune.prepare(entry.config)
             if data := found[key]:
                 import_architecture(entry.config.model, data.task.head)
-        except UserError as error:
-            for problem in error.problems:
-                wrong.setdefault(problem, []).append(entry.label)
     if wrong:
         raise UserError(in_jobs(wrong, len(found)), "the data")
     prepared = [data for key in keys if (data := found[key])]

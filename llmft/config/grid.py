@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from llmft.config import words
 from llmft.config.compose import SWEPT, Composed, compose, loader
 from llmft.config.load import checked
-from llmft.schema.job import Job, in_jobs, shown, told
+from llmft.schema.job import Job, in_jobs, noting, shown, told
 from llmft.schema.problem import Problem, UserError
 
 MAX_JOBS = 1000  # to check one takes 0.06 s
@@ -54,15 +54,12 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
     count = 0
     while todo:
         values, typed, swept = todo.popleft()
-        try:
+        with noting(wrong, told(values)):
             composed = compose(command, typed, swept)
             if not swept and (composed.multirun or multirun) and (own := _axes(command, _own_words(composed), SWEPT)):
                 todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
                 continue
             found.append(Job(values, checked(command, composed)))
-        except UserError as error:
-            for problem in error.problems:
-                wrong.setdefault(problem, []).append(told(values))
         count += 1
     if wrong:
         raise UserError(in_jobs(wrong, count))

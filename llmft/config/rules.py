@@ -197,6 +197,14 @@ def _eval_is_one_process(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _gpus_say_how_many_jobs(config: Config, origin: Origin) -> list[Problem]:
+    key, gpus = "sweep.jobs", config.sweep.gpus
+    if gpus and (config.sweep.jobs > 1 or origin.typed(key)):
+        what = f"sweep.gpus means {len(gpus)} at a time, one on each"
+        return [Problem(key, what, origin(key), "Leave out one of the two.")]
+    return []
+
+
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
@@ -208,4 +216,5 @@ RULES = (
     _files_are_of_one_dataset,
     _momentum_to_look_along,
     _eval_is_one_process,
+    _gpus_say_how_many_jobs,
 )

@@ -43,14 +43,22 @@ def fault(folder: Path) -> str:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:
         return "was not finished"
+    except OSError as error:
+        return f"has an unreadable {MANIFEST}: {error.strerror}"
     except (ValueError, KeyError):
         return f"has a broken {MANIFEST}"
-    for name, (size, sha256) in files.items():
-        file = folder / name
+    return next((why for name, (size, sha256) in files.items() if (why := _fault(folder, name, size, sha256))), "")
+
+
+def _fault(folder: Path, name: str, size: int, sha256: str) -> str:
+    file = folder / name
+    try:
         if not file.is_file():
             return f"lacks {name}"
         if file.stat().st_size != size:
             return f"has {file.stat().st_size} bytes in {name} instead of {size}"
         if digest(file) != sha256:
             return f"has a changed {name}"
+    except OSError as error:
+        return f"has an unreadable {name}: {error.strerror}"
     return ""

@@ -8,7 +8,13 @@ from typing import TextIO
 
 from llmft.schema.problem import Problem, UserError
 
-BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF32_LE: "utf-32"}
+# The longer ones first: that of UTF-32 begins with that of UTF-16.
+BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 SAMPLE = 1 << 20  # bytes that are looked at to guess an encoding
 
 
@@ -34,7 +40,7 @@ def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[
 def nul(file: Path, place: str) -> Problem:
     """What is wrong with a text that holds a NUL character."""
     with file.open("rb") as stream:
-        guess = _guess(stream.read(SAMPLE), stream.read(4)) or "utf-16"
+        guess = _marked(stream.read(4)) or "utf-16"
     return Problem(place, "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}.")
 
 
@@ -57,11 +63,15 @@ def _undecodable(file: Path, name: str, encoding: str) -> Problem:
     return Problem(f"{name}:{number}", f"is not {encoding}", hint=hint)
 
 
+def _marked(start: bytes) -> str:
+    """The encoding that the byte order mark at the start of a file means, or nothing."""
+    return next((name for bom, name in BOMS.items() if start.startswith(bom)), "")
+
+
 def _guess(data: bytes, start: bytes) -> str:
     """The encoding that `data` may be in, of a file that begins with `start`; or nothing."""
-    for bom, name in BOMS.items():
-        if start.startswith(bom):
-            return name
+    if marked := _marked(start):
+        return marked
     for name in ("gb18030", "cp1252"):
         try:
             text = codecs.getincrementaldecoder(name)().decode(data)  # the last character may be cut off

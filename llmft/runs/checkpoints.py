@@ -15,10 +15,10 @@ __all__ = ["MANIFEST", "commit", "fault", "found", "latest", "rotate"]
 FOLDER = re.compile(r"checkpoint-(\d+)")
 
 
-def found(folder: Path) -> list[Path]:
-    """The checkpoints below `folder`, usable or not, the newest first."""
+def found(folder: Path) -> dict[Path, int]:
+    """The checkpoints below `folder` and their steps, usable or not, the newest first."""
     steps = {path: int(m[1]) for path in folder.glob("checkpoint-*") if (m := FOLDER.fullmatch(path.name))}
-    return sorted(steps, key=lambda path: -steps[path])
+    return dict(sorted(steps.items(), key=lambda item: -item[1]))
 
 
 def latest(folder: Path) -> tuple[Path | None, list[str]]:
@@ -32,9 +32,12 @@ def latest(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed_over
 
 
-def rotate(folder: Path, keep: int, best: int | None) -> None:
-    """Delete committed checkpoints but the newest `keep` and that of step `best`. What was not committed stays."""
-    committed = [checkpoint for checkpoint in found(folder) if (checkpoint / MANIFEST).is_file()]
+def rotate(folder: Path, keep: int, step: int, best: int | None) -> None:
+    """Delete committed checkpoints but the newest `keep` up to `step`, the last one, and that of step `best`.
+
+    What was not committed stays. So does what is of later steps: it was damaged, and the run went on from before.
+    """
+    committed = [path for path, own in found(folder).items() if own <= step and (path / MANIFEST).is_file()]
     for checkpoint in committed[keep:]:
         if checkpoint.name != f"checkpoint-{best}":
             # First the manifest: a checkpoint that is half gone does not count.

@@ -1,13 +1,12 @@
 """RUN/: made once and never written over; every later command reads it."""
 
-import fcntl
 import json
 import os
 import secrets
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from llmft.data.files import digest
+from llmft.runs.lock import held
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, Stopped, UserError
 
@@ -39,6 +39,22 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict) or not tree:
         return {prefix.rstrip("."): tree}
     return {key: value for name, below in tree.items() for key, value in flat(below, f"{prefix}{name}.").items()}
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """What fails in writing names its file: by itself, `No space left on device` names none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
+
+
+def _ended_by(error: BaseException) -> str:
+    """The status of a command that did not end well."""
+    if isinstance(error, Stopped):
+        return "stopped"
+    return "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
 
 
 @dataclass
@@ -116,14 +132,9 @@ class Run:
         """Hold the folder against a second process; the lock goes with the process, however it ends.
 
         Raises:
-            UserError: if another process holds it.
+            UserError: if another process holds it, or it can't be locked.
         """
-        with (self.folder / "config.yaml").open() as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(Problem("run.dir", f"another process is at work in {self.folder}")) from error
-            self.lock = stream.fileno()
+        with held(self.folder / "config.yaml", "another process") as self.lock:
             yield
 
     @classmethod
@@ -181,13 +192,18 @@ class Run:
         path = self.folder / name
         if not self.writes:
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.part")
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        with _naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("w", encoding="utf-8") as stream:
+                    stream.write(text)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                partial.replace(path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
         return path
 
     def write_json(self, name: str, value: Any) -> Path:
@@ -198,13 +214,14 @@ class Run:
         """Append a line to events.jsonl."""
         if not self.writes:
             return
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as stream:
+        file = self.folder / "events.jsonl"
+        with _naming(file), file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({**facts, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
 
     def forget_events_after(self, step: int) -> None:
         """Drop the events that come after the checkpoint that the run goes on from."""
-        if events := self.events():
-            kept = [json.dumps(event, ensure_ascii=False) for event in events if event["step"] <= step]
+        if (self.folder / "events.jsonl").is_file():
+            kept = [json.dumps(event, ensure_ascii=False) for event in self.events() if event["step"] <= step]
             self.write_text("events.jsonl", "".join(f"{line}\n" for line in kept))
 
     def events(self) -> list[dict[str, Any]]:
@@ -225,18 +242,13 @@ class Run:
         """Keep manifest.json while a command runs: its status is `running`, then `done`, `failed` or `interrupted`."""
         self.manifest = {"format": 1, "status": "running", **facts}
         self.write_json("manifest.json", self.manifest)
-        status = "failed"
         try:
             yield
-            status = "done"
-        except (KeyboardInterrupt, SystemExit):
-            status = "interrupted"
+        except BaseException as error:
+            with suppress(OSError):  # on a full disk, what ended the command is what a person must hear of
+                self.note(status=_ended_by(error))
             raise
-        except Stopped:
-            status = "stopped"
-            raise
-        finally:
-            self.note(status=status)
+        self.note(status="done")
 
     def note(self, **facts: Any) -> None:
         """Add facts to manifest.json, to which processes of this run may have added theirs."""

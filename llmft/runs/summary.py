@@ -21,7 +21,7 @@ def write_summary(sweep: Sweep) -> dict[str, Any]:
 
 
 def summarise(sweep: Sweep) -> dict[str, Any]:
-    """The facts of a sweep.
+    """The facts of a sweep: of the jobs that the command named, whatever else the folder holds.
 
     `jobs` has them in the order of the words, `ranking` by their score, where those that differ by their seed alone
     are one: mean, sample standard deviation and number of seeds. The score is the metric that picks a job's best

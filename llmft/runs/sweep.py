@@ -1,8 +1,6 @@
 """The folder of a sweep: a run folder for each job, and what is known of all of them."""
 
-import fcntl
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmft.runs.folder import ROOT, Run, as_recipe
+from llmft.runs.lock import held
 from llmft.schema.config import Config
 from llmft.schema.job import Job, told
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.sweep import SweepConfig
 
 SUMMARY = "summary.json"
+LOCK = ".lock"
 LONGEST = 100  # bytes of a job's folder name; file systems take 255
 
 
@@ -75,7 +75,7 @@ class Sweep:
         """
         if (first := self.entries[0].job.config).run.dir is None:
             Run.check(first)  # a name that leads elsewhere by a link
-        elif self.folder.exists() and not (self.folder / SUMMARY).is_file():
+        elif not any((self.folder / name).is_file() for name in (SUMMARY, LOCK)):
             Run.check(first)
         problems: list[Problem] = []
         for entry in self.entries:
@@ -111,21 +111,14 @@ class Sweep:
         The children hold it too: a sweep that was killed keeps it until the last of them has saved.
 
         Raises:
-            UserError: if another sweep holds it, or it can't be made.
+            UserError: if another sweep holds it, or it can't be made or locked.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(Problem("run.dir", f"{self.folder}: {error.strerror}")) from error
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(Problem("run.dir", f"another sweep is at work in {self.folder}")) from error
-        else:
+        with held(self.folder / LOCK, "another sweep"):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def short_keys(keys: Iterable[str]) -> dict[str, str]:

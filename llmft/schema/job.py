@@ -1,10 +1,12 @@
 """One job of a sweep."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llmft.schema.config import Config
-from llmft.schema.problem import Problem
+from llmft.schema.problem import Problem, UserError
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,16 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+@contextmanager
+def noting(wrong: dict[Problem, list[str]], job: str) -> Iterator[None]:
+    """Note the problems of a job for `in_jobs` instead of raising them: the other jobs are looked at too."""
+    try:
+        yield
+    except UserError as error:
+        for problem in error.problems:
+            wrong.setdefault(problem, []).append(job)
 
 
 def in_jobs(wrong: dict[Problem, list[str]], count: int) -> list[Problem]:

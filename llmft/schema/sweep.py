@@ -14,4 +14,4 @@ class SweepConfig(Section):
     """Jobs that run at a time; each gets its share of the processor's cores."""
 
     gpus: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
-    """Numbers of GPUs, such as `[0,1]`: one job at a time on each. Unset: all jobs see all GPUs."""
+    """Numbers of GPUs, such as `[0,1]`: one job at a time on each, instead of `jobs`. Unset: all jobs see all GPUs."""

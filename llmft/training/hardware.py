@@ -33,11 +33,8 @@ class Hardware:
         return f"{name}, {self.precision} ({self.reason})"
 
 
-def detect(config: HardwareConfig) -> Hardware:
-    """The device and precision that a configuration means on this machine.
-
-    bf16 is chosen only where the chip computes in it. A CPU that merely knows the type emulates it, and is slower
-    than in float32; `torch.ops.mkldnn._is_mkldnn_bf16_supported` is true for both.
+def device_of(config: HardwareConfig) -> str:
+    """The device that a configuration means on this machine. CUDA is not started: a sweep forks after it has asked.
 
     Raises:
         UserError: for a GPU that is not there, more processes than GPUs, or fp16 on a CPU.
@@ -50,6 +47,19 @@ def detect(config: HardwareConfig) -> Hardware:
     if device == "cuda" and config.processes > torch.cuda.device_count():
         what = f"there are {torch.cuda.device_count()} GPUs here"
         raise UserError(Problem("hardware.processes", what, hint="Each process takes one of its own."))
+    return device
+
+
+def detect(config: HardwareConfig) -> Hardware:
+    """The device and precision that a configuration means on this machine.
+
+    bf16 is chosen only where the chip computes in it. A CPU that merely knows the type emulates it, and is slower
+    than in float32; `torch.ops.mkldnn._is_mkldnn_bf16_supported` is true for both.
+
+    Raises:
+        UserError: as `device_of` does.
+    """
+    device = device_of(config)
     return Hardware(device, *_precision(config, device), config.processes)
 
 

@@ -159,7 +159,7 @@ class Trainer(transformers.Trainer):
                 f"the checkpoint of step {step} cannot be written to {folder}: {error}. Earlier ones are kept."
             ) from error
         if self.args.should_save:
-            checkpoints.rotate(self.folder, self.config.trainer.keep, self.state.best_global_step)
+            checkpoints.rotate(self.folder, self.config.trainer.keep, step, self.state.best_global_step)
         processes.gather(None)  # none stops before it is committed: the launcher would not wait long for the first
         self.clock.saving += time.perf_counter() - start
 

@@ -61,6 +61,8 @@ CASES = {
     "a bug in one": (f"if other: 1 / 0\n{PEER_LOST}", Failure, "(?s)rank 1 raised an error.*ZeroDivisionError"),
     "one is killed": (f"if other: os.kill(os.getpid(), 9)\n{PEER_LOST}", Failure, "rank 1 was killed by SIGKILL"),
     "one leaves": (f"if other: os._exit(3)\n{PEER_LOST}", Failure, "rank 1 ended with exit code 3"),
+    "a hang": ("if not other: run.note(why='no step for 4 s')\nos._exit(1)", Failure, "^no step for 4 s$"),
+    "a full disk in one": (f"if other: raise OSError(28, 'No space left', 'a.json')\n{PEER_LOST}", Failure, "^a.json: No space left$"),
     "stopped": ("raise Stopped('SIGTERM after step 3')", Stopped, "SIGTERM after step 3"),
     "SIGTERM before training": ("os.kill(os.getppid(), 15); time.sleep(60)", SystemExit, "143"),
     "Ctrl-C before training": ("os.kill(os.getppid(), 2); time.sleep(60)", KeyboardInterrupt, None),

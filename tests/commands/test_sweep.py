@@ -1,6 +1,5 @@
 """`llmft finetune -m` from words to runs, a table and the best recipe."""
 
-import fcntl
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from llmft.commands import finetune
+from llmft.runs.lock import held
 from llmft.schema.problem import Failure
 
 Run = Callable[..., tuple[int, str, str]]
@@ -37,7 +37,7 @@ def test_a_sweep_leaves_runs_a_summary_and_the_best_recipe(llmft: Run, here: Pat
     assert (code, err) == (0, "")
     (sweep,) = (here / "outputs/tabular_mlp").iterdir()
     names = [f"lr-{lr}_seed-{seed}" for lr in ("0.0001", "0.05") for seed in range(3)]
-    assert sorted(path.name for path in sweep.iterdir()) == ["best.yaml", *names, "summary.json"]
+    assert sorted(path.name for path in sweep.iterdir()) == [".lock", "best.yaml", *names, "summary.json"]
 
     # A job is the run that its values alone would be.
     alone = [word for word in TABLE if word != "-m"]
@@ -198,13 +198,33 @@ def test_a_folder_of_something_else_is_left_alone(llmft: Run, here: Path, write:
 
 def test_two_sweeps_do_not_share_a_folder(llmft: Run, here: Path) -> None:
     (here / "s").mkdir()
-    held = os.open(here / "s", os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    code, _, err = llmft(*TABLE, "seed=0,1", "run.dir=s")
-    os.close(held)
+    with held(here / "s/.lock", "another sweep"):
+        code, _, err = llmft(*TABLE, "seed=0,1", "run.dir=s")
     assert code == 2
     assert "another sweep is at work in s" in err
-    assert not list((here / "s").iterdir())
+    assert [path.name for path in (here / "s").iterdir()] == [".lock"]
+
+
+HARDWARE = {
+    "hardware.precision=fp32,fp16": (0, "hardware.precision  fp16 needs a GPU (in precision=fp16)."),
+    "hardware.device=cpu,cuda": (0, "hardware.device  there is no GPU here (in device=cuda)."),
+    "hardware.processes=1,3": (2, "hardware.processes  there are 2 GPUs here (in processes=3)."),
+    "hardware.processes=1,2 sweep.gpus=[0]": (2, "sweep.gpus gives a job one (in processes=2). Leave out one"),
+}
+
+
+@pytest.mark.parametrize("words", HARDWARE)
+def test_what_the_machine_lacks_is_said_before_the_first_job(
+    words: str, llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus, text = HARDWARE[words]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    code, out, err = llmft(*TABLE, *words.split(), "run.dir=s")
+    assert code == 2
+    assert text in err
+    assert "starts" not in out
+    assert not (here / "s").exists()
 
 
 def told(config: Any, *_: Any) -> None:

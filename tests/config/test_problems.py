@@ -83,6 +83,10 @@ CASES = [
     ("--verbose", "--verbose  no such flag (command line)"),
     ("--cfg all", "--cfg all  shows no such part"),
     ("missing.yaml", "missing.yaml  no such file (command line)"),
+    (
+        "sweep.gpus=[0,1] sweep.jobs=1",
+        "sweep.jobs  sweep.gpus means 2 at a time, one on each (command line). Leave out one of the two.",
+    ),
     ("model.config=3", "model.config  3 is not a table (command line)"),
 ]
 

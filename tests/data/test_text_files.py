@@ -105,8 +105,10 @@ BROKEN_CSV = [
         "a.csv:2  is not utf-8. It looks like gb18030: set dataset.encoding=gb18030",
     ),
     ("text,label\nhi,1\n".encode("utf-16"), "is not utf-8. It looks like utf-16: set dataset.encoding=utf-16"),
+    ("text,label\nhi,1\n".encode("utf-32"), "is not utf-8. It looks like utf-32: set dataset.encoding=utf-32"),
+    (b"\0\0\xfe\xff" + "text\nhi\n".encode("utf-32-be"), "is not utf-8. It looks like utf-32"),
     ("text,label\ncaf\xe9,1\n".encode("latin-1"), "a.csv:2  is not utf-8. It looks like cp1252"),
-    (b"text,label\na\0b,1\n", "a.csv:2  holds NUL characters"),
+    (b"text,label\na\0b,1\n", "a.csv:2  holds NUL characters. Is it utf-16? Set dataset.encoding=utf-16."),
     (b"PAR1....", "is a parquet file. Write dataset=parquet."),
 ]
 
@@ -116,6 +118,12 @@ def test_a_broken_csv_is_named_by_line(text: str | bytes, what: str, write: Writ
     with pytest.raises(UserError) as error:
         read_csv(write("a.csv", text), "a.csv", "utf-8")
     assert what in " ".join(str(error.value).replace("  ", "\0").split()).replace("\0", "  ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_file_read_as_latin_1_is_known_by_its_mark(encoding: str, write: Write) -> None:
+    with pytest.raises(UserError, match=f"holds NUL characters. Is it {encoding}[?]"):
+        read_csv(write("a.csv", "text,label\nhi,1\n".encode(encoding)), "a.csv", "latin-1")
 
 
 def test_many_broken_rows_are_counted(write: Write) -> None:

@@ -6,10 +6,12 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llmft.runs.checkpoints import MANIFEST, commit, fault, latest, rotate
+from llmft.data import committed
+from llmft.runs.checkpoints import MANIFEST, commit, fault, found, latest, rotate
 
 FILES = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
@@ -35,8 +37,8 @@ def test_the_newest_committed_one_is_used(here: Path) -> None:
 def test_r4_a_missing_file_is_named(name: str, here: Path) -> None:
     older, newer = checkpoint(here, 1), checkpoint(here, 2)
     (newer / name).unlink()
-    found, (why,) = latest(here)
-    assert found == older
+    used, (why,) = latest(here)
+    assert used == older
     assert name in why or (name == MANIFEST and why == "checkpoint-2 was not finished")
 
 
@@ -46,8 +48,8 @@ def test_r5_a_flipped_bit_is_named(name: str, here: Path) -> None:
     data = bytearray((newer / name).read_bytes())
     data[len(data) // 2] ^= 4
     (newer / name).write_bytes(bytes(data))
-    found, (why,) = latest(here)
-    assert found == older
+    used, (why,) = latest(here)
+    assert used == older
     assert why.startswith("checkpoint-2 ")
 
 
@@ -57,9 +59,30 @@ def test_r6_a_file_cut_short_is_named(name: str, share: float, here: Path) -> No
     older, newer = checkpoint(here, 1), checkpoint(here, 2)
     data = (newer / name).read_bytes()
     (newer / name).write_bytes(data[: int(len(data) * share)])
-    found, (why,) = latest(here)
-    assert found == older
+    used, (why,) = latest(here)
+    assert used == older
     assert name in why
+
+
+def test_what_the_disk_does_not_give_back_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (checkpoint(here, step) for step in (1, 2, 3))
+    (third / MANIFEST).unlink()
+    (third / MANIFEST).mkdir()
+    plain = committed.digest
+
+    def broken(file: Path) -> str:
+        if file == second / "optimizer.pt":
+            raise OSError(errno.EIO, "Input/output error", str(file))
+        return plain(file)
+
+    monkeypatch.setattr(committed, "digest", broken)
+    assert latest(here) == (
+        first,
+        [
+            f"checkpoint-3 has an unreadable {MANIFEST}: Is a directory",
+            "checkpoint-2 has an unreadable optimizer.pt: Input/output error",
+        ],
+    )
 
 
 def test_r7_where_none_is_good_each_is_named_and_none_deleted(here: Path) -> None:
@@ -103,7 +126,7 @@ def test_rotation_keeps_the_newest_the_best_and_what_is_not_ours(here: Path) -> 
     for step in range(1, 7):
         checkpoint(here, step, committed=step != 3)
     (here / "checkpoint-mine").mkdir()
-    rotate(here, keep=2, best=2)
+    rotate(here, keep=2, step=6, best=2)
     assert sorted(path.name for path in here.iterdir()) == [
         "checkpoint-2",
         "checkpoint-3",
@@ -113,19 +136,39 @@ def test_rotation_keeps_the_newest_the_best_and_what_is_not_ours(here: Path) -> 
     ]
 
 
-def test_r9_killed_in_rotation(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for step in (1, 2, 3):
+def test_a_damaged_later_one_does_not_count_among_those_to_keep(here: Path) -> None:
+    """The run went on from 4, the best, and has saved 6."""
+    for step in (4, 6, 7):
         checkpoint(here, step)
+    (here / "checkpoint-7/optimizer.pt").write_bytes(b"damaged")
+    rotate(here, keep=1, step=6, best=4)
+    assert latest(here)[0] == here / "checkpoint-6"
+    assert len(list(here.iterdir())) == 3
 
-    def killed(path: Path) -> None:
-        (path / "optimizer.pt").unlink()
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(shutil, "rmtree", killed)
-    with pytest.raises(KeyboardInterrupt):
-        rotate(here, keep=1, best=None)
-    assert latest(here) == (here / "checkpoint-3", [])
-    assert fault(here / "checkpoint-2") == "was not finished"
+def test_r9_killed_in_rotation(here: Path) -> None:
+    """A process is killed as it deletes its N-th file, for every N: what stays is whole, or does not count."""
+    for number in range(1, 100):
+        folder = here / str(number)
+        for step in (1, 2, 3):
+            checkpoint(folder, step)
+        if (child := os.fork()) == 0:
+            shutil.rmtree, os.unlink = removed, killing(os.unlink, number)
+            rotate(folder, keep=1, step=3, best=None)
+            os._exit(0)
+        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert latest(folder) == (folder / "checkpoint-3", [])
+        assert {fault(path) for path in found(folder)} <= {"", "was not finished"}
+        if not killed:
+            break
+    assert number == 2 * (len(FILES) + 1) + 1
+
+
+def removed(folder: Path) -> None:
+    """As `shutil.rmtree` does where the file system lists the manifest last."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == MANIFEST):
+        file.unlink()
+    folder.rmdir()
 
 
 def test_r1_killed_after_each_file(here: Path) -> None:
@@ -145,15 +188,15 @@ def test_r1_killed_after_each_file(here: Path) -> None:
     assert number == len(FILES) + 4
 
 
-def killing(sync: Callable[[int], None], number: int) -> Callable[[int], None]:
-    """`sync`, but its `number`-th call is the last thing that the process does."""
+def killing(call: Callable[..., None], number: int) -> Callable[..., None]:
+    """`call`, but its `number`-th time is the last thing that the process does."""
     calls = 0
 
-    def fsync(descriptor: int) -> None:
+    def counted(*arguments: Any, **options: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        sync(descriptor)
+        call(*arguments, **options)
 
-    return fsync
+    return counted

@@ -28,7 +28,7 @@ TWO = (*SMOKE, "hardware.processes=2", "trainer.batch_size=4")
 SCRIPT = """
 import os, sys, time
 from llmft import worker
-from llmft.runs import checkpoints
+from llmft.data import committed
 from llmft.training.progress import Progress
 plain = Progress.on_step_end
 rank = int(os.environ["RANK"])
@@ -136,7 +136,7 @@ def test_stopped_and_resumed_it_is_the_same_bit_for_bit(llmft: Run, here: Path, 
     assert outcome(here / "run") == outcome(here / "whole")
 
 
-FULL = "checkpoints._sync = lambda path: (_ for _ in ()).throw(OSError(28, 'No space left on device'))"
+FULL = "committed._sync = lambda path: (_ for _ in ()).throw(OSError(28, 'No space left on device'))"
 FAULTS = {
     "a full disk": (f"if not rank: {FULL}", "the checkpoint of step 4 cannot be written"),
     "a process is killed": ("if rank: os.kill(os.getpid(), 9)", "rank 1 was killed by SIGKILL"),

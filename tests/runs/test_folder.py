@@ -1,12 +1,14 @@
 """What a run writes is whole, and says how it ended."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from llmft.runs.folder import Run
-from llmft.schema.problem import UserError
+from llmft.schema.problem import Failure, UserError
 
 
 def test_a_file_is_there_whole_or_not_at_all(here: Path) -> None:
@@ -39,6 +41,23 @@ def test_the_manifest_says_how_a_run_ended(here: Path) -> None:
         }
 
 
+@pytest.mark.parametrize("error", [Failure("the gradient is nan"), None])
+def test_a_full_disk_hides_nothing(error: Failure | None, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the manifest can't be written is said only where nothing else is wrong."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = Run(here)
+    kind, text = (Failure, "nan") if error else (OSError, "No space left .*manifest.json")
+    with pytest.raises(kind, match=text), run.recorded({}):
+        monkeypatch.setattr(os, "fsync", full)
+        if error:
+            raise error
+    assert json.loads((here / "manifest.json").read_text())["status"] == "running"
+    assert [file.name for file in here.iterdir()] == ["manifest.json"]
+
+
 def test_a_run_that_others_write_is_only_read(here: Path) -> None:
     with pytest.raises(UserError, match="has no manifest"):
         Run.open(here)
@@ -69,3 +88,10 @@ def test_events_are_appended(here: Path) -> None:
         stream.write('{"step": 3, "note": "好'.encode()[:-1])
     assert [event["step"] for event in run.events()] == [1, 2]
     assert all(event["time"] > 1.7e9 for event in run.events())
+
+
+def test_half_a_line_is_dropped_when_the_run_goes_on(here: Path) -> None:
+    (here / "events.jsonl").write_text('{"step": 1, "lo')
+    Run(here).forget_events_after(0)
+    Run(here).event({"step": 1})
+    assert [event["step"] for event in Run(here).events()] == [1]

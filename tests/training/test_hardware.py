@@ -7,7 +7,7 @@ import torch
 
 from llmft.schema.problem import UserError
 from llmft.schema.trainer import HardwareConfig
-from llmft.training.hardware import detect
+from llmft.training.hardware import detect, device_of
 
 CHIPS = [
     ({"avx512_bf16": True}, "auto", "bf16", "this processor has avx512_bf16"),
@@ -54,6 +54,20 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert str(detect(HardwareConfig(precision="bf16"))) == "A100, bf16 (as asked for)"
     with pytest.raises(UserError, match=r"hardware.processes  there are 2 GPUs here"):
         detect(HardwareConfig(processes=3))
+
+
+def test_the_device_is_known_without_starting_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has started it can't be forked."""
+
+    def start() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", start)
+    assert device_of(HardwareConfig(processes=2)) == "cuda"
+    with pytest.raises(AssertionError):
+        detect(HardwareConfig())
 
 
 @pytest.mark.parametrize(("keys", "key"), WRONG)

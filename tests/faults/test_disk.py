@@ -1,0 +1,48 @@
+"""A disk that is full at any moment: said in a line, and what was written before is gone on from."""
+
+import errno
+import os
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.faults.test_resume import SMOKE, outcome
+
+Run = Callable[..., tuple[int, str, str]]
+WORDS = (*SMOKE, "trainer.max_steps=4", "trainer.keep=2")
+
+
+def failing(sync: Callable[[int], None], number: int) -> Callable[[int], None]:
+    """`sync`, for a disk that is full from its `number`-th call on."""
+    calls = count(1)
+
+    def fsync(descriptor: int) -> None:
+        if next(calls) >= number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    return fsync
+
+
+@pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.slow)], ids=["odd", "even"])
+def test_r3_each_write_may_be_the_one_that_fails(
+    first: int, llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file that is to last is synced: the N-th sync fails, for every second N until the run goes through."""
+    assert llmft(*WORDS, "run.dir=whole")[0] == 0
+    whole = outcome(here / "whole")
+    for number in count(first, 2):
+        words = (*WORDS, f"run.dir=run{number}")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", failing(os.fsync, number))
+            code, _, err = llmft(*words)
+        if code == 0:
+            break
+        assert code in (1, 2)
+        assert "No space left on device" in err
+        code, _, err = llmft(*words, "resume=true")
+        assert code == 0, err
+        assert outcome(here / f"run{number}") == whole
+    assert number > 25, "a sync for each file of two checkpoints, and for those of the run itself"
