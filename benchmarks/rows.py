@@ -1,8 +1,9 @@
 """What more rows cost, and what a second run on the same rows spares.
 
-    python benchmarks/rows.py [FOLDER] [--rounds 3]
+    python benchmarks/rows.py [FOLDER] [--rounds 3] [KEY=VALUE ...]
 
 FOLDER holds train.csv and test.csv with the columns `text` and `label`; without one, the reviews that come with llmft.
+KEY=VALUE goes to every run: a small model tells more of what rows cost, since it hides less.
 Their rows are repeated to 5,000 and 50,000. Printed:
 
 start    seconds from the command to the end of the first step, with an empty cache and with a filled one
@@ -45,12 +46,13 @@ def run(place: Path, rows: int, cache: str, *words: str) -> tuple[float, dict[st
     return first["time"] - start, json.loads((folder / "metrics.json").read_text())["train"]
 
 
-def preparation(place: Path, rows: int) -> float:
+def preparation(place: Path, rows: int, extra: list[str]) -> float:
     """Seconds of reading, checking and encoding, without the cache."""
     from llmft.commands.prepare import prepare
     from llmft.config.load import load
 
     words = [f"dataset.train={place}/{rows}.csv", f"dataset.test={place}/test.csv", "dataset.split.validation=0"]
+    words += extra
     config = load(
         "finetune", ["+recipe=bert_textcls", "dataset=csv", "dataset.max_overlap=1", "dataset.cache=false", *words]
     )
@@ -63,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=REVIEWS)
     parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    options, words = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         for split, sizes in (("train", (FEW, MANY)), ("test", (300,))):
@@ -76,14 +78,14 @@ def main() -> None:
                     writer = csv.DictWriter(out, list(table[0]))
                     writer.writeheader()
                     writer.writerows(itertools.islice(itertools.cycle(table), size))
-        few, many = preparation(place, FEW), preparation(place, MANY)
+        few, many = preparation(place, FEW, words), preparation(place, MANY, words)
         print(f"preparing: {few:.2f} s for {FEW:,} rows, {many:.2f} s for {MANY:,}", flush=True)
         for rows in (FEW, MANY):
             pairs = []
             for number in range(options.rounds):
                 cache = f"cache-{rows}-{number}"
                 pairs.append(
-                    [run(place, rows, cache, "trainer.max_steps=2", "trainer.log_every=1")[0] for _ in range(2)]
+                    [run(place, rows, cache, "trainer.max_steps=2", "trainer.log_every=1", *words)[0] for _ in range(2)]
                 )
             empty, filled = (statistics.median(column) for column in zip(*pairs, strict=True))
             print(
@@ -91,13 +93,14 @@ def main() -> None:
                 flush=True,
             )
         peaks = [
-            run(place, rows, f"memory-{rows}", "trainer.max_steps=20")[1]["peak_memory_bytes"] for rows in (FEW, MANY)
+            run(place, rows, f"memory-{rows}", "trainer.max_steps=20", *words)[1]["peak_memory_bytes"]
+            for rows in (FEW, MANY)
         ]
         print(
             f"memory: {peaks[0] / 1e6:,.0f} MB and {peaks[1] / 1e6:,.0f} MB, {peaks[1] / peaks[0]:.3f} times",
             flush=True,
         )
-        epochs = [run(place, rows, f"time-{rows}", "trainer.epochs=1")[1]["seconds"] for rows in (FEW, MANY)]
+        epochs = [run(place, rows, f"time-{rows}", "trainer.epochs=1", *words)[1]["seconds"] for rows in (FEW, MANY)]
         ratio = (epochs[1] + many) / (epochs[0] + few)
         print(f"time: {epochs[0] + few:.1f} s and {epochs[1] + many:.1f} s, {ratio:.2f} times")
 

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,3 +48,14 @@ def test_r3_each_write_may_be_the_one_that_fails(
         assert code == 0, err
         assert outcome(here / f"run{number}") == whole
     assert number > 25, "a sync for each file of two checkpoints, and for those of the run itself"
+
+
+def test_a_disk_without_room_for_two_checkpoints_is_said_before_training(
+    llmft: Run, here: Path, monkeypatch: Any
+) -> None:
+    plain = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: plain(path)._replace(free=1_000_000))
+    code, out, err = llmft("finetune", "+recipe=bert_textcls", "smoke=true", "run.dir=run")
+    assert code == 1
+    assert "failed: run has 1 MB of room, and two checkpoints take" in err
+    assert "step" not in out.partition("folder")[2]
