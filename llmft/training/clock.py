@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-import torch
-
 from llmft.runs.environment import seconds_since_start
 from llmft.training import processes
 
@@ -29,7 +27,7 @@ class Clock:
     saving: float = 0.0
     total: float = 0.0
     """Seconds of earlier sessions from process start to end."""
-    loss: float | torch.Tensor = 0.0
+    loss: float = 0.0
     """Sum of the training loss over all steps. transformers' own mean forgets the steps of earlier sessions."""
     ended: bool = False
     """Whether no step was left to do. transformers would do one more."""
@@ -48,7 +46,7 @@ class Clock:
             "evaluating": self.evaluating,
             "saving": self.saving,
             "total": self.total + seconds_since_start(),
-            "loss": float(self.loss),
+            "loss": self.loss,
             "ended": self.ended,
         }
         _file(checkpoint).write_text(json.dumps(facts), encoding="utf-8")

@@ -91,9 +91,10 @@ class Trainer(transformers.Trainer):
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
         loss: torch.Tensor = super().training_step(*inputs, **options)
-        if not loss.isfinite():
-            raise Failure(lost("loss", float(loss), self.state.global_step + 1))
-        self.clock.loss = self.clock.loss + loss.double()  # a tensor, so that a GPU is not waited for
+        value = loss.item()  # waits for a GPU, as transformers' own filter for such losses does
+        if not math.isfinite(value):
+            raise Failure(lost("loss", value, self.state.global_step + 1))
+        self.clock.loss += value
         return loss
 
     def _maybe_log_save_evaluate(self, *inputs: Any, **options: Any) -> None:
@@ -266,7 +267,7 @@ def train(
         "epochs": epochs,
         "batch_size": clock.rows,
         "earlier_seconds": clock.total,
-        "loss": mean(processes.gather(float(clock.loss))) / step,
+        "loss": mean(processes.gather(clock.loss)) / step,
         "samples_per_second": seen / seconds,
     }
     if features.lengths is not None:
