@@ -75,6 +75,16 @@ def test_no_number_was_forgotten() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/performance.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link}"
+
+
+def test_the_benchmarks_of_the_documents_are_there() -> None:
+    """They take minutes to run; that they start is seen by their help."""
+    text = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    scripts = set(re.findall(r"python (benchmarks/\w+\.py)", text))
+    assert len(scripts) == 5
+    for script in scripts:
+        compile((ROOT / script).read_text(encoding="utf-8"), script, "exec")
+        assert f"python {script}" in (ROOT / script).read_text(encoding="utf-8")
