@@ -1,6 +1,5 @@
 """The cache: whole entries or none, whoever else is writing, dying or making room."""
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from llmft.data import cache
 from llmft.data.cache import Entry
+from tests.faults.disks import failing
 
 
 def write(text: str = "tokens", size: int = 0) -> Callable[[Path], None]:
@@ -56,26 +56,16 @@ def test_a_changed_byte_is_never_used() -> None:
 
 def test_a_disk_that_is_full_costs_nothing_but_the_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the N-th sync, for every N: there is a whole entry or none, and nothing half made."""
-    sync = os.fsync
-    for failing in range(1, 20):
-        calls = 0
-
-        def fsync(descriptor: int, failing: int = failing) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == failing:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            sync(descriptor)
-
-        one = entry(a=str(failing))
+    for number in range(1, 20):
+        one = entry(a=str(number))
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", fsync)
+            patch.setattr(os, "fsync", failing(os.fsync, number))
             published = one.publish(write())
         assert one.found() == published
         assert not list(one.folder.parent.glob(".*"))
         if published:
             break
-    assert failing == 7, "three files, the manifest and two folders; the next went through"
+    assert number == 7, "three files, the manifest and two folders; the next went through"
 
 
 def test_a_writer_that_dies_leaves_nothing_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:

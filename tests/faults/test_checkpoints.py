@@ -4,14 +4,13 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llmft.data import committed
 from llmft.runs.checkpoints import MANIFEST, commit, fault, found, latest, rotate
+from tests.faults.disks import failing, killing
 
 FILES = ("config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
 
@@ -94,19 +93,9 @@ def test_r7_where_none_is_good_each_is_named_and_none_deleted(here: Path) -> Non
 
 def test_r3_a_write_that_fails_never_makes_half_a_checkpoint(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the N-th sync, for every N: the checkpoint counts only if all of them went well."""
-    sync = os.fsync
-    for failing in range(1, 100):
-        calls = 0
-
-        def fsync(descriptor: int, failing: int = failing) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == failing:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            sync(descriptor)
-
-        path = checkpoint(here / str(failing), 1, committed=False)
-        monkeypatch.setattr(os, "fsync", fsync)
+    for number in range(1, 100):
+        path = checkpoint(here / str(number), 1, committed=False)
+        monkeypatch.setattr(os, "fsync", failing(os.fsync, number))
         try:
             commit(path)
         except OSError:
@@ -114,12 +103,11 @@ def test_r3_a_write_that_fails_never_makes_half_a_checkpoint(here: Path, monkeyp
             assert fault(path) in ("was not finished", "")
             assert fault(path) == "" or not (path / MANIFEST).exists()
         else:
-            assert calls < failing
             assert fault(path) == ""
             break
         finally:
             monkeypatch.undo()
-    assert failing == len(FILES) + 4, "a sync for each file, the manifest and two folders; one more went through"
+    assert number == len(FILES) + 4, "a sync for each file, the manifest and two folders; one more went through"
 
 
 def test_rotation_keeps_the_newest_the_best_and_what_is_not_ours(here: Path) -> None:
@@ -186,17 +174,3 @@ def test_r1_killed_after_each_file(here: Path) -> None:
         if not killed:
             break
     assert number == len(FILES) + 4
-
-
-def killing(call: Callable[..., None], number: int) -> Callable[..., None]:
-    """`call`, but its `number`-th time is the last thing that the process does."""
-    calls = 0
-
-    def counted(*arguments: Any, **options: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        call(*arguments, **options)
-
-    return counted

@@ -1,6 +1,5 @@
 """A disk that is full at any moment: said in a line, and what was written before is gone on from."""
 
-import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -10,22 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.faults.disks import failing
 from tests.faults.test_resume import SMOKE, outcome
 
 Run = Callable[..., tuple[int, str, str]]
 WORDS = (*SMOKE, "trainer.max_steps=4", "trainer.keep=2")
-
-
-def failing(sync: Callable[[int], None], number: int) -> Callable[[int], None]:
-    """`sync`, for a disk that is full from its `number`-th call on."""
-    calls = count(1)
-
-    def fsync(descriptor: int) -> None:
-        if next(calls) >= number:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        sync(descriptor)
-
-    return fsync
 
 
 @pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.slow)], ids=["odd", "even"])
