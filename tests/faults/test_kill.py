@@ -82,16 +82,20 @@ def test_r1_r2_killed_at_random_moments(timed: int, inside: int, here: Path, llm
     whole = outcome(here / "whole")
     train = Run(here / "whole").metrics()["train"]
     seconds = sum(train[f"{part}seconds"] for part in ("", "evaluation_", "saving_"))
-    lost = []
-    for number in range(timed + inside):
-        run = Run(here / f"run{number}")
+    lost: list[int] = []
+    late = 0
+    while len(lost) < timed + inside:
+        run = Run(here / f"run{len(lost) + late}")
         words = [*WORDS, f"run.dir={run.folder.name}"]
-        if number < timed:
-            killed = killed_after(rng.uniform(0, 0.8 * seconds), words)
+        if len(lost) < timed:
+            # A machine that is faster now than it was in the whole run finishes before the kill: half the wait then.
+            killed = killed_after(rng.uniform(0, 0.8 * seconds / 2**late), words)
+            if Run.open(run.folder).manifest["status"] == "done":
+                late += 1
+                assert late < 10, "a kill never came in time"
+                continue
         else:
             killed = killed_in_save(rng.randint(12, 60), words)
-        if number < timed and Run.open(run.folder).manifest["status"] == "done":
-            continue  # it had finished before the kill
         assert killed == -signal.SIGKILL
         last = max(event["step"] for event in run.events())
         code, out, err = llmft(*words, "resume=true")
@@ -99,5 +103,4 @@ def test_r1_r2_killed_at_random_moments(timed: int, inside: int, here: Path, llm
         (step,) = re.findall(r"resumes   after step (\d+)", out)
         lost.append(last - int(step))
         assert outcome(run.folder) == whole
-    assert len(lost) > inside, "one of the timed kills at least came in time"
     assert max(lost) <= 4, "one save interval at most"
