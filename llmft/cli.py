@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 
 from llmft import __version__
 from llmft.config.folders import options, recipes
+from llmft.schema.command import COMMANDS
 
 if TYPE_CHECKING:
     from llmft.schema.job import Job
 
-COMMANDS = {
-    "finetune": "train a model on data, score it, and leave a run folder",
-    "eval": "score a finished run, on its own data or on other data",
-}
 GROUPS = ("task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware")
 
 
@@ -66,7 +63,7 @@ def _work(command: str, words: list[str]) -> None:
 
 def _jobs(command: str, words: list[str], multirun: bool) -> "list[Job]":
     """What is to do: one job without values, or those of a sweep."""
-    if command == "eval":
+    if COMMANDS[command].of_a_run:
         from llmft.config.load import load
         from llmft.schema.job import Job
 
@@ -102,8 +99,8 @@ def _flags(command: str, words: list[str]) -> tuple[bool, bool, list[str]]:
                 raise UserError(Problem(f"--cfg {what}", "shows no such part", "command line", "Write --cfg job."))
             show = True
         elif word in ("--multirun", "-m"):
-            if command == "eval":
-                raise UserError(Problem(word, "is for finetune; eval scores one run", "command line"))
+            if COMMANDS[command].of_a_run:
+                raise UserError(Problem(word, f"is for finetune; {command} works from one run", "command line"))
             multirun = True
         elif word.startswith("-"):
             hint = "They are -m, --cfg job and --help."
@@ -119,7 +116,7 @@ def _wrong(text: str) -> int:
 
 
 def _help() -> str:
-    commands = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:<10} {command.what}" for name, command in COMMANDS.items())
     return f"""llmft {__version__}: train, adapt and ship models; every choice is a line of YAML.
 
 usage: llmft COMMAND [+recipe=NAME] [GROUP=OPTION ...] [KEY=VALUE ...]
@@ -142,8 +139,8 @@ examples
 
 def _command_help(command: str) -> str:
     groups = "\n".join(f"  {group:<10} {', '.join(options(group))}" for group in GROUPS)
-    usage = "RUN [dataset=OPTION]" if command == "eval" else "[+recipe=NAME | FILE.yaml] [GROUP=OPTION ...]"
-    return f"""llmft {command}: {COMMANDS[command]}
+    usage = "RUN [dataset=OPTION]" if COMMANDS[command].of_a_run else "[+recipe=NAME | FILE.yaml] [GROUP=OPTION ...]"
+    return f"""llmft {command}: {COMMANDS[command].what}
 
 usage: llmft {command} {usage} [KEY=VALUE ...]
 

@@ -19,7 +19,7 @@ from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.processes import gather
-from llmft.training.trainer import train
+from llmft.training.train import train
 
 
 def run(config: Config, prepared: Prepared | None = None) -> Run:

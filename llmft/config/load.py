@@ -10,11 +10,9 @@ from llmft.config.compose import Composed, compose
 from llmft.config.rules import Origin
 from llmft.config.smoke import smoke
 from llmft.config.sources import read_yaml
+from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
-
-# What may differ between a run and its evaluation; the rest was decided by training.
-EVAL_KEYS = ("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code")
 
 
 def load(command: str, arguments: list[str]) -> Config:
@@ -23,7 +21,9 @@ def load(command: str, arguments: list[str]) -> Config:
     Raises:
         UserError: with every problem at once.
     """
-    return _load_for_run(command, arguments) if command == "eval" else checked(command, compose(command, arguments))
+    if COMMANDS[command].of_a_run:
+        return _load_for_run(command, arguments)
+    return checked(command, compose(command, arguments))
 
 
 def checked(command: str, composed: Composed) -> Config:
@@ -68,12 +68,10 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
     run = Path(arguments[0])
     tree = read_run(run)
     composed = compose(command, arguments[1:])
-    problems = list(composed.problems)
+    problems, keys = list(composed.problems), COMMANDS[command].keys
     for key in sorted(composed.given | composed.chosen):
-        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in EVAL_KEYS):
-            problems.append(
-                Problem(key, f"was decided by training; {command} takes {', '.join(EVAL_KEYS)}", "command line")
-            )
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in keys):
+            problems.append(Problem(key, f"was decided by training; {command} takes {', '.join(keys)}", "command line"))
     for group in composed.chosen & tree.keys():
         columns = tree[group].get("columns") if isinstance(tree[group], dict) else None
         tree[group] = composed.tree[group]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
+from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
@@ -65,7 +66,7 @@ class ExpectConfig(Section):
 class Config(Section):
     """Every choice of one command."""
 
-    command: Literal["finetune", "eval"]
+    command: Literal[tuple(COMMANDS)]  # type: ignore[valid-type]
     """The command."""
 
     name: str = Field(default="run", pattern=NAME)

@@ -174,7 +174,7 @@ def test_several_values_without_m_are_answered_with_a_hint(word: str, llmft: Run
 def test_eval_takes_no_sweep(llmft: Run) -> None:
     code, _, err = llmft("eval", "-m", "run", "dataset=csv")
     assert code == 2
-    assert "eval scores one run" in err
+    assert "eval works from one run" in err
 
 
 def test_cfg_job_shows_every_job(llmft: Run) -> None:

@@ -1,0 +1,136 @@
+"""A model trained from its last checkpoint, or from nothing, to its best weights."""
+
+import pickle
+import shutil
+import time
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
+
+from llmft.runs import checkpoints
+from llmft.runs.folder import Run
+from llmft.schema.config import Config
+from llmft.schema.problem import Failure, Stopped
+from llmft.tasks.task import Task
+from llmft.training import processes
+from llmft.training.arguments import training_arguments
+from llmft.training.clock import Clock
+from llmft.training.evaluation import Split
+from llmft.training.hardware import Hardware
+from llmft.training.memory import advice, enough_memory, rows_that_fit
+from llmft.training.progress import Progress
+from llmft.training.signals import StopSignals
+from llmft.training.trainer import Trainer
+from llmft.training.watchdog import Watchdog
+
+
+def train(
+    config: Config,
+    task: Task[Any],
+    state: Any,
+    model: PreTrainedModel,
+    splits: dict[str, Split],
+    hardware: Hardware,
+    run: Run,
+) -> dict[str, Any]:
+    """Train `model` in place, to the best checkpoint where there is a validation split, and return what it took.
+
+    Returns:
+        `seconds` of training steps alone, `evaluation_seconds` and `saving_seconds`, `steps`, `epochs`,
+        `samples_per_second`, `tokens_per_second` where features have lengths (of a stream, those of its sample),
+        and the mean `loss`.
+    """
+    folder = run.folder / "checkpoints"
+    checkpoint = _checkpoint_of(folder)
+    run.forget_events_after(_step_of(checkpoint))
+    _check_disk(run.folder, model)
+    clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.batch_size)
+    if checkpoint is None:
+        clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)
+    config = _in_batches_of(clock.rows, config)
+    metric = config.trainer.metric_for_best or config.task.metric
+    signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)
+    callbacks: list[Any] = [Progress(run, metric), signals, watchdog]
+    if config.trainer.patience and "validation" in splits:
+        callbacks.append(EarlyStoppingCallback(config.trainer.patience))
+    arguments = training_arguments(config, hardware, folder, "validation" in splits)
+    trainer = Trainer(
+        config, task, state, splits, folder, clock, signals, watchdog, model=model, args=arguments, callbacks=callbacks
+    )
+    trainer.remove_callback(PrinterCallback)
+    clock.started = time.perf_counter()
+    try:
+        if checkpoint and clock.ended:
+            trainer.finish(checkpoint)
+        else:
+            with signals, watchdog, enough_memory(lambda: advice(config, f"after step {trainer.state.global_step}")):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except pickle.UnpicklingError as error:
+        assert checkpoint
+        raise Failure(f"{checkpoint} holds more than numbers, and is not loaded: it was changed by hand") from error
+    step = trainer.state.global_step
+    if signals.received and step < trainer.state.max_steps:
+        raise Stopped(f"{signals.received} after step {step}, which is saved. Go on with: {run.again}")
+    trainer.take_best()
+    seconds, features = clock.seconds, splits["train"].features
+    epochs = float(trainer.state.epoch or 0)
+    seen = epochs * len(trainer.train_dataset)
+    facts: dict[str, Any] = {
+        "seconds": seconds,
+        "evaluation_seconds": clock.evaluating,
+        "saving_seconds": clock.saving,
+        "steps": step,
+        "epochs": epochs,
+        "batch_size": clock.rows,
+        "earlier_seconds": clock.total,
+        "loss": mean(processes.gather(clock.loss)) / step,
+        "samples_per_second": seen / seconds,
+    }
+    if features.lengths is not None:
+        facts["tokens_per_second"] = seen * sum(features.lengths) / len(features) / seconds
+    return facts
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _checkpoint_of(folder: Path) -> Path | None:
+    """The checkpoint to go on from, said in a line, and those that can't be used.
+
+    Raises:
+        Failure: if some were finished once, and none of them can be used.
+    """
+    checkpoint, passed_over = processes.of_first(lambda: checkpoints.latest(folder))
+    for line in passed_over:
+        print(f"  note      {line}; it is not used", flush=True)
+    if checkpoint is None and any((path / checkpoints.MANIFEST).is_file() for path in checkpoints.found(folder)):
+        raise Failure(f"no checkpoint in {folder} can be used: {'; '.join(passed_over)}. Nothing was deleted.")
+    if checkpoint:
+        print(f"  resumes   after step {_step_of(checkpoint)}", flush=True)
+    return checkpoint
+
+
+def _check_disk(folder: Path, model: PreTrainedModel) -> None:
+    """Raise Failure where two checkpoints would not fit: weights, and for those that train Adam's two means."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    needed = 2 * sum(4 * size + 8 * size * trains for size, trains in sizes)
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise Failure(f"{folder} has {free / 1e6:,.0f} MB of room, and two checkpoints take {needed / 1e6:,.0f} MB")
+
+
+def _in_batches_of(rows: int, config: Config) -> Config:
+    """The configuration with smaller batches, as many more of them accumulated: a step sees the same rows."""
+    trainer = config.trainer
+    if rows == trainer.batch_size:
+        return config
+    accumulation = trainer.accumulation * trainer.batch_size // rows
+    print(
+        f"  note      {trainer.batch_size} rows do not fit into memory at once: "
+        f"batches of {rows}, {accumulation} of them a step, which trains the same",
+        flush=True,
+    )
+    smaller = trainer.model_copy(update={"batch_size": rows, "accumulation": accumulation})
+    return config.model_copy(update={"trainer": smaller})
