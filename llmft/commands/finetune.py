@@ -67,9 +67,8 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     with run.recorded(facts):
-        console.announce(
-            config, prepared.task, model, prepared.splits, prepared.data.notes, prepared.origin, hardware, run
-        )
+        notes = [*prepared.data.notes, *prepared.task.notes(prepared.state)]
+        console.announce(config, prepared.task, model, prepared.splits, notes, prepared.origin, hardware, run)
         if hardware.processes == 1:
             train_and_score(config, prepared, model, hardware, run)
         else:

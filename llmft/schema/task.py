@@ -1,8 +1,9 @@
 """The section `task`: one model a task, found by its name. A task of another package comes by an entry point."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections import Counter
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from llmft.schema.plugins import plugins
 from llmft.schema.section import Section
@@ -62,7 +63,7 @@ class Tabular(TaskConfig):
 
     metric: ClassVar[str] = "accuracy"
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
-    of_data: ClassVar[tuple[str, ...]] = ("labels", "numbers", "categories")
+    of_data: ClassVar[tuple[str, ...]] = ("labels", "numbers", "categories", "dates", "ignore")
 
     name: Literal["tabular"] = "tabular"
     """One label of many for a row of a table."""
@@ -72,6 +73,25 @@ class Tabular(TaskConfig):
 
     categories: list[str] = Field(default_factory=list)
     """Columns that are categories although their values look like numbers, such as postal codes."""
+
+    dates: list[str] = Field(default_factory=list)
+    """Columns where any value that is no date is an error. Others count as dates if all their values are."""
+
+    ignore: list[str] = Field(default_factory=list)
+    """Columns to leave out. Left out without asking: those of one value, and those that number the rows."""
+
+    scaling: Literal["standard", "quantile"] = "standard"
+    """Numbers by mean and deviation, or by quantiles to the normal distribution, which tames long tails."""
+
+    min_count: int = Field(default=2, ge=1)
+    """A category in fewer training rows than this counts as unseen."""
+
+    @model_validator(mode="after")
+    def _one_kind_a_column(self) -> Self:
+        chosen = Counter([*self.numbers, *self.categories, *self.dates, *self.ignore])
+        if twice := [name for name, count in chosen.items() if count > 1]:
+            raise ValueError(f"names {', '.join(map(repr, twice))} twice among numbers, categories, dates and ignore")
+        return self
 
     labels: Labels | None = None
     """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""

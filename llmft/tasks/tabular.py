@@ -1,59 +1,40 @@
-"""One label of many for a row of a table: numbers standardised, categories numbered, missing values marked."""
+"""One label of many for a row of a table; llmft.tasks.columns has what is done with its columns."""
 
-import math
 import random
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy
 import torch
 from datasets import Dataset
 
-from llmft.data.table import listed
 from llmft.schema import task as schema
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem
 from llmft.tasks import labels
+from llmft.tasks.columns import TableColumns, learn_columns
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.task import Answer, Features, Task
-
-MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a cell says nothing."""
-    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING) or value != value
-
-
-def as_number(value: Any) -> float | None:
-    """The finite number that a cell holds, or None."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 @dataclass
 class TableState:
-    """What was learnt of each column."""
+    """What was learnt of the labels and of each column."""
 
     labels: list[str]
-    numbers: dict[str, list[float]]
-    """Mean and standard deviation of each number column."""
-    categories: dict[str, list[str]]
-    """The values of each category column, the most frequent first."""
+    columns: TableColumns
 
     def save(self, folder: Path) -> None:
-        write_facts(folder, asdict(self))
+        facts = asdict(self)
+        write_facts(folder, facts | facts.pop("columns"))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(**read_facts(folder))
+        facts = read_facts(folder)
+        columns = {part.name: facts.pop(part.name) for part in fields(TableColumns) if part.name in facts}
+        return cls(columns=TableColumns(**columns), **facts)
 
 
 class Tabular(Task[TableState]):
@@ -68,66 +49,24 @@ class Tabular(Task[TableState]):
         self.options = config
 
     def fit(self, train: Dataset, model: ModelConfig) -> TableState:
-        rows = train["features"][:]
-        numbers: dict[str, list[float]] = {}
-        categories: dict[str, list[str]] = {}
-        problems = [
-            Problem(f"task.{key}", f"there is no column {name!r}", hint=f"They are {', '.join(rows[0])}.")
-            for key in ("numbers", "categories")
-            for name in getattr(self.options, key)
-            if name not in rows[0]
-        ]
-        if problems:
-            raise UserError(problems)
-        for name in rows[0]:
-            cells = [row[name] for row in rows if not is_missing(row[name])]
-            values = [number for cell in cells if (number := as_number(cell)) is not None]
-            all_numbers = len(values) == len(cells) > 0 and name not in self.options.categories
-            if all_numbers or name in self.options.numbers:
-                mean = float(numpy.mean(values)) if values else 0.0
-                # A column of one value has no deviation; 1 keeps it at zero.
-                numbers[name] = [mean, float(numpy.std(values)) or 1.0 if values else 1.0]
-            else:
-                categories[name] = [value for value, _ in Counter(map(str, cells)).most_common()]
-        return TableState(labels.learn(train["label"][:], self.options.labels), numbers, categories)
+        columns = learn_columns(train["features"][:], self.options)
+        return TableState(labels.learn(train["label"][:], self.options.labels), columns)
 
     def needed(self, state: TableState) -> dict[str, Any]:
-        sizes = [len(values) for values in state.categories.values()]
-        return labels.needed(state.labels) | {"num_numbers": len(state.numbers), "category_sizes": sizes}
+        columns = state.columns
+        sizes = {"num_numbers": columns.num_numbers, "category_sizes": columns.category_sizes}
+        return labels.needed(state.labels) | sizes
 
     def check(self, rows: Dataset, state: TableState, split: str) -> list[Problem]:
-        table = rows["features"][:]
-        lacking = [name for name in (*state.numbers, *state.categories) if name not in table[0]]
-        if lacking:
-            return [Problem(f"dataset.{split}", f"has no column {', '.join(map(repr, lacking))}, which training had")]
-        wrong = [
-            Problem(rows[i]["id"], f"{name} is {row[name]!r}, not a number ({split})")
-            for i, row in enumerate(table)
-            for name in state.numbers
-            if not is_missing(row[name]) and as_number(row[name]) is None
-        ]
-        return listed(wrong) + labels.check(rows, state.labels, split)
+        return state.columns.check(rows, split) + labels.check(rows, state.labels, split)
+
+    def notes(self, state: TableState) -> list[str]:
+        return state.columns.notes()
 
     def encode(self, rows: dict[str, list[Any]], state: TableState) -> Features:
-        table = rows["features"]
-        numbers, missing, categories = [], [], []
-        codes = {name: {v: i for i, v in enumerate(values, 1)} for name, values in state.categories.items()}
-        for row in table:
-            cells = [None if is_missing(row[name]) else as_number(row[name]) for name in state.numbers]
-            scales = state.numbers.values()
-            numbers.append(
-                [0.0 if c is None else (c - mean) / std for c, (mean, std) in zip(cells, scales, strict=True)]
-            )
-            missing.append([float(cell is None) for cell in cells])
-            categories.append(
-                [0 if is_missing(row[name]) else code.get(str(row[name]), 0) for name, code in codes.items()]
-            )
-        features: Features = {
-            "numbers": numbers,
-            "missing": missing,
-            "categories": categories,
-            "row": list(range(len(table))),
-        }
+        encoded = state.columns.encode(rows["features"])
+        features: Features = {key: values.tolist() for key, values in encoded._asdict().items()}
+        features["row"] = list(range(len(rows["features"])))
         if "label" in rows:
             places = {name: place for place, name in enumerate(state.labels)}
             features["labels"] = [places[label] for label in rows["label"]]

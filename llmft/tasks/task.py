@@ -58,6 +58,10 @@ class Task(ABC, Generic[S]):
     def check(self, rows: Dataset, state: S, split: str) -> list[Problem]:
         """What a split, or a part of it, holds that the state can't express."""
 
+    def notes(self, state: S) -> list[str]:
+        """What was learnt that the user should know, a line each."""
+        return []
+
     @abstractmethod
     def encode(self, rows: dict[str, list[Any]], state: S) -> Features:
         """Columns of features for a slice of rows: one or many features a row.

@@ -50,8 +50,8 @@ TABLE = [{"age": 20, "town": "x", "zip": "10"}, {"age": 40, "town": "y", "zip": 
 def test_numbers_are_standardised_and_categories_numbered() -> None:
     task = Tabular(Options(categories=["zip"]))
     state = task.fit(rows(TABLE), ModelConfig())
-    assert state.numbers == {"age": [30.0, 10.0]}
-    assert state.categories == {"town": ["x", "y"], "zip": ["10", "20"]}
+    assert state.columns.numbers == {"age": [30.0, 10.0]}
+    assert state.columns.categories == {"town": ["x", "y"], "zip": ["10", "20"]}
     seen = {"features": [{"age": 50, "town": "y", "zip": "10"}, {"age": None, "town": "new", "zip": "?"}]}
     features = task.encode(seen, state)
     assert features == {
@@ -69,7 +69,7 @@ def test_a_missing_number_is_marked_and_not_a_category(empty: Any) -> None:
         [{"x": v} for v in ("1", "3", "1", "3")] if isinstance(empty, str) else [{"x": v} for v in (1.0, 3.0, 1.0, 3.0)]
     )
     state = task.fit(rows([*cells, {"x": empty}, {"x": empty}]), ModelConfig())
-    assert state.numbers == {"x": [2.0, 1.0]}
+    assert state.columns.numbers == {"x": [2.0, 1.0]}
     assert task.encode({"features": [{"x": empty}]}, state)["missing"] == [[1.0]]
 
 

@@ -1,0 +1,55 @@
+"""Dates of a table: how they are written, and what of them a model sees."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import pandas
+
+ISO = "ISO8601"
+_DAYS = ("%d.%m.%Y", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
+FORMS = (ISO, *(day + clock for day in (*_DAYS, "%Y年%m月%d日") for clock in ("", " %H:%M", " %H:%M:%S")))
+"""Ways to write a date, in the words of `strftime`; of two that fit all cells, the first is taken."""
+
+
+def read(cells: Sequence[Any], form: str) -> pandas.DatetimeIndex:
+    """Dates in UTC; NaT for a cell that holds none, or none of this form."""
+    return pandas.DatetimeIndex(
+        pandas.to_datetime(pandas.Series(cells, dtype=object), format=form, errors="coerce", utc=True)
+    )
+
+
+def form_of(cells: Sequence[Any]) -> str | None:
+    """The form in which all cells, none of them empty, are dates; None if there is none."""
+    first = cells[0]
+    if isinstance(first, str) and not any(character.isdigit() for character in first):
+        return None
+    fitting = (form for form in FORMS if not read(cells[:1], form).hasnans)
+    return next((form for form in fitting if not read(cells, form).hasnans), None)
+
+
+def nearest_form(cells: Sequence[Any]) -> str:
+    """The form in which most cells are dates."""
+    return max(FORMS, key=lambda form: int(read(cells, form).notna().sum()))
+
+
+def days(dates: pandas.DatetimeIndex) -> numpy.ndarray:
+    """Days since 1970 (rows,), with parts of a day; NaN where there is no date."""
+    since: numpy.ndarray = ((dates - pandas.Timestamp(0, tz="UTC")) / pandas.Timedelta(days=1)).to_numpy(dtype=float)
+    return since
+
+
+def cycles(dates: pandas.DatetimeIndex, clock: bool) -> list[numpy.ndarray]:
+    """Sine and cosine, (rows,) each, of the place in the year and in the week, and with `clock` in the day."""
+    hours = ((dates - dates.normalize()) / pandas.Timedelta(days=1)).to_numpy(dtype=float)
+    turns = [(dates.dayofyear - 1) / 365.25, dates.dayofweek / 7, *([hours] if clock else [])]
+    angles = [2 * numpy.pi * numpy.asarray(turn, dtype=float) for turn in turns]
+    return [wave(angle) for angle in angles for wave in (numpy.sin, numpy.cos)]
+
+
+def shown(form: str) -> str:
+    """A form as people write it: `DD.MM.YYYY`."""
+    signs = {"%d": "DD", "%m": "MM", "%Y": "YYYY", "%b": "Mon", "%B": "Month", "%H": "HH", "%M": "MM", "%S": "SS"}
+    for sign, letters in signs.items():
+        form = form.replace(sign, letters)
+    return "YYYY-MM-DD" if form == ISO else form
