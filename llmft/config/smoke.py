@@ -22,11 +22,12 @@ def smoke(config: Config, given: frozenset[str]) -> Config:
     before: dict[str, Any] = config.model_dump()
     tree = config.model_dump() | {"expect": None}
     if not given & {"model.path", "model.init"}:
+        sizes = config.task.tiny_of.get(str(config.model.architecture), config.task.tiny)
         tree["model"] = {
             "name": f"tiny-{config.model.architecture}",
             "architecture": config.model.architecture,
             "init": "random",
-            "config": dict(config.task.tiny),
+            "config": dict(sizes),
             "vocab_size": 512,
         }
     if not given & {"dataset.path", "dataset.train", "dataset.validation", "dataset.test"}:

@@ -1,9 +1,14 @@
 """From a name to a model ready to train. Importing this makes transformers' Auto classes know our own architectures."""
 
-from llmft.models import mlp
+from llmft.models import table
+from llmft.models.ft_transformer import FTTransformerConfig, FTTransformerForClassification
+from llmft.models.linear import LinearConfig, LinearForClassification
+from llmft.models.mlp import MLPConfig, MLPForClassification
 from llmft.schema.plugins import plugins
 
-mlp.register()
+table.register(LinearConfig, LinearForClassification)
+table.register(MLPConfig, MLPForClassification)
+table.register(FTTransformerConfig, FTTransformerForClassification)
 
 
 def register() -> None:

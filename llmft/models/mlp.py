@@ -5,16 +5,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+
+from llmft.models.table import TableConfig, TableModel
 
 
-class MLPConfig(PreTrainedConfig):
+class MLPConfig(TableConfig):
     """Sizes of an MLP.
 
     Args:
-        num_numbers: number columns; each has a second input that marks a missing value.
-        category_sizes: distinct values of each category column; 0 stands for missing or unseen.
         hidden_sizes: widths of the hidden layers.
         embedding_size: width of a category's embedding, at most.
         dropout: share of hidden values that are dropped in training.
@@ -23,35 +21,24 @@ class MLPConfig(PreTrainedConfig):
     model_type = "mlp"
 
     def __init__(
-        self,
-        num_numbers: int = 1,
-        category_sizes: list[int] | None = None,
-        hidden_sizes: list[int] | None = None,
-        embedding_size: int = 16,
-        dropout: float = 0.1,
-        **kwargs: Any,
+        self, hidden_sizes: list[int] | None = None, embedding_size: int = 16, dropout: float = 0.1, **kwargs: Any
     ) -> None:
-        self.num_numbers = num_numbers
-        self.category_sizes = category_sizes or []
         self.hidden_sizes = hidden_sizes or [128, 64]
         self.embedding_size = embedding_size
         self.dropout = dropout
         super().__init__(**kwargs)
 
 
-class MLPForClassification(PreTrainedModel):
-    """Hidden layers with ReLU over standardised numbers and embedded categories, then one output a label."""
+class MLPForClassification(TableModel):
+    """Hidden layers with ReLU over scaled numbers and embedded categories, then one output a label."""
 
     config_class = MLPConfig
     base_model_prefix = "layers"
 
     def __init__(self, config: MLPConfig) -> None:
-        super().__init__(config)
         # Half the number of values, as wide as embedding_size at most: a rule of thumb that fits small tables.
         widths = [min(config.embedding_size, (size + 2) // 2) for size in config.category_sizes]
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(size + 1, width) for size, width in zip(config.category_sizes, widths, strict=True)
-        )
+        super().__init__(config, widths)
         sizes = [2 * config.num_numbers + sum(widths), *config.hidden_sizes]
         self.layers = nn.Sequential(
             *(
@@ -71,31 +58,7 @@ class MLPForClassification(PreTrainedModel):
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.1)
 
-    def forward(
-        self,
-        numbers: torch.Tensor,
-        missing: torch.Tensor,
-        categories: torch.Tensor,
-        labels: torch.Tensor | None = None,
-    ) -> SequenceClassifierOutput:
-        """Scores of each label.
-
-        Args:
-            numbers: (B, N) float, standardised; missing ones are 0.
-            missing: (B, N) float, 1 where a number is missing.
-            categories: (B, C) long, 0 where missing or unseen.
-            labels: (B,) long.
-
-        Returns:
-            logits (B, num_labels), and with `labels` their mean cross entropy.
-        """
-        embedded = [embed(categories[:, column]) for column, embed in enumerate(self.embeddings)]
-        logits = self.classifier(self.layers(torch.cat([numbers, missing, *embedded], dim=1)))
-        loss = nn.functional.cross_entropy(logits, labels) if labels is not None else None
-        return SequenceClassifierOutput(loss=loss, logits=logits)
-
-
-def register() -> None:
-    """Make `AutoConfig` and `AutoModelForSequenceClassification` know the MLP; calling it again changes nothing."""
-    AutoConfig.register(MLPConfig.model_type, MLPConfig, exist_ok=True)
-    AutoModelForSequenceClassification.register(MLPConfig, MLPForClassification, exist_ok=True)
+    def logits(self, numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
+        inputs = torch.cat([numbers, missing, *self.embedded(categories)], dim=1)
+        scores: torch.Tensor = self.classifier(self.layers(inputs))
+        return scores

@@ -34,6 +34,9 @@ class TaskConfig(Section):
     tiny: ClassVar[dict[str, Any]] = {}
     """Sizes of the random model that `smoke=true` trains."""
 
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {}
+    """The same for architectures that call their sizes otherwise."""
+
     of_data: ClassVar[tuple[str, ...]] = ("labels",)
     """Keys that speak of the user's own rows: `smoke=true` forgets them together with the rows."""
 
@@ -63,6 +66,10 @@ class Tabular(TaskConfig):
 
     metric: ClassVar[str] = "accuracy"
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
+        "linear": {},
+        "ft_transformer": {"d_token": 16, "layers": 2, "heads": 2, "attention_dropout": 0.0, "feed_forward_dropout": 0.0},
+    }
     of_data: ClassVar[tuple[str, ...]] = ("labels", "numbers", "categories", "dates", "ignore")
 
     name: Literal["tabular"] = "tabular"

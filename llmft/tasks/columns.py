@@ -53,7 +53,7 @@ class TableColumns:
     """Columns that say nothing, each with the reason."""
 
     @property
-    def numnumbers_of(self) -> int:
+    def num_numbers(self) -> int:
         """Numbers that a model sees of a row; a date makes several."""
         return len(self.numbers) + sum(7 if date["clock"] else 5 for date in self.dates.values())
 
