@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
@@ -40,7 +41,7 @@ class MLPConfig(PreTrainedConfig):
 
 
 class MLPForClassification(PreTrainedModel):
-    """Hidden layers with ReLU over standardised numbers and embedded categories, then one output a label."""
+    """Hidden layers with ReLU over standardised numbers and embedded categories, then an output a label or a number."""
 
     config_class = MLPConfig
     base_model_prefix = "layers"
@@ -84,14 +85,15 @@ class MLPForClassification(PreTrainedModel):
             numbers: (B, N) float, standardised; missing ones are 0.
             missing: (B, N) float, 1 where a number is missing.
             categories: (B, C) long, 0 where missing or unseen.
-            labels: (B,) long.
+            labels: (B,) long, or float of shape (B,) for regression and (B, num_labels) for several labels a row.
 
         Returns:
-            logits (B, num_labels), and with `labels` their mean cross entropy.
+            logits (B, num_labels), and with `labels` the mean loss of `config.problem_type`: cross entropy, binary
+            cross entropy or squared error.
         """
         embedded = [embed(categories[:, column]) for column, embed in enumerate(self.embeddings)]
         logits = self.classifier(self.layers(torch.cat([numbers, missing, *embedded], dim=1)))
-        loss = nn.functional.cross_entropy(logits, labels) if labels is not None else None
+        loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 

@@ -1,4 +1,7 @@
-"""One label of many for a row of a table: numbers standardised, categories numbered, missing values marked."""
+"""A label, several labels or a number for a row of a table.
+
+Numbers are standardised, categories numbered, missing values marked.
+"""
 
 import math
 import random
@@ -6,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy
 import torch
@@ -17,9 +20,11 @@ from llmft.schema import task as schema
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks import labels
+from llmft.tasks import problems
 from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.problems import TargetTask
+from llmft.tasks.target import Target
+from llmft.tasks.task import Features
 
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 
@@ -42,43 +47,48 @@ def as_number(value: Any) -> float | None:
 class TableState:
     """What was learnt of each column."""
 
-    labels: list[str]
+    target: Target
     numbers: dict[str, list[float]]
     """Mean and standard deviation of each number column."""
     categories: dict[str, list[str]]
     """The values of each category column, the most frequent first."""
 
     def save(self, folder: Path) -> None:
-        write_facts(folder, asdict(self))
+        write_facts(folder, asdict(self) | {"target": problems.to_facts(self.target)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(**read_facts(folder))
+        facts = read_facts(folder)
+        return cls(problems.from_facts(facts), **facts)
 
 
-class Tabular(Task[TableState]):
-    """Is a tumour malignant, does a customer leave, what earns a household?"""
+class Tabular(TargetTask[TableState]):
+    """Is a tumour malignant, which products does a customer buy, what earns a household?"""
 
     config = schema.Tabular
-    columns: ClassVar = {"features": Column("features"), "label": Column("label")}
     head = "AutoModelForSequenceClassification"
     state = TableState
+    options: schema.Tabular
 
     def __init__(self, config: schema.Tabular) -> None:
         self.options = config
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {"features": Column("features"), "label": problems.column(self.options)}
 
     def fit(self, train: Dataset, model: ModelConfig) -> TableState:
         rows = train["features"][:]
         numbers: dict[str, list[float]] = {}
         categories: dict[str, list[str]] = {}
-        problems = [
+        strange = [
             Problem(f"task.{key}", f"there is no column {name!r}", hint=f"They are {', '.join(rows[0])}.")
             for key in ("numbers", "categories")
             for name in getattr(self.options, key)
             if name not in rows[0]
         ]
-        if problems:
-            raise UserError(problems)
+        if strange:
+            raise UserError(strange)
         for name in rows[0]:
             cells = [row[name] for row in rows if not is_missing(row[name])]
             values = [number for cell in cells if (number := as_number(cell)) is not None]
@@ -89,11 +99,11 @@ class Tabular(Task[TableState]):
                 numbers[name] = [mean, float(numpy.std(values)) or 1.0 if values else 1.0]
             else:
                 categories[name] = [value for value, _ in Counter(map(str, cells)).most_common()]
-        return TableState(labels.learn(train["label"][:], self.options.labels), numbers, categories)
+        return TableState(problems.fit(train, self.options), numbers, categories)
 
     def needed(self, state: TableState) -> dict[str, Any]:
         sizes = [len(values) for values in state.categories.values()]
-        return labels.needed(state.labels) | {"num_numbers": len(state.numbers), "category_sizes": sizes}
+        return state.target.needed() | {"num_numbers": len(state.numbers), "category_sizes": sizes}
 
     def check(self, rows: Dataset, state: TableState, split: str) -> list[Problem]:
         table = rows["features"][:]
@@ -106,7 +116,7 @@ class Tabular(Task[TableState]):
             for name in state.numbers
             if not is_missing(row[name]) and as_number(row[name]) is None
         ]
-        return listed(wrong) + labels.check(rows, state.labels, split)
+        return listed(wrong) + state.target.check(rows, split)
 
     def encode(self, rows: dict[str, list[Any]], state: TableState) -> Features:
         table = rows["features"]
@@ -129,23 +139,16 @@ class Tabular(Task[TableState]):
             "row": list(range(len(table))),
         }
         if "label" in rows:
-            places = {name: place for place, name in enumerate(state.labels)}
-            features["labels"] = [places[label] for label in rows["label"]]
+            features["labels"] = state.target.encode(rows["label"])
         return features
 
     def collator(self, state: TableState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        kinds = {"numbers": torch.float32, "missing": torch.float32, "categories": torch.long, "labels": torch.long}
+        kinds = {"numbers": torch.float32, "missing": torch.float32, "categories": torch.long}
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            return {key: torch.tensor([f[key] for f in features], dtype=kinds[key]) for key in features[0]}
+            return {key: torch.tensor([f[key] for f in features], dtype=kinds.get(key)) for key in features[0]}
 
         return collate
-
-    def decode(self, outputs: list[Any], rows: list[int], state: TableState) -> list[Answer]:
-        return labels.decode(outputs, state.labels)
-
-    def metrics(self, answers: list[Answer], references: Dataset, state: TableState) -> dict[str, Any]:
-        return labels.metrics(answers, references, state.labels)
 
     def shown(self, row: dict[str, Any]) -> str:
         return ", ".join(f"{name}={value}" for name, value in row["features"].items())
@@ -153,11 +156,19 @@ class Tabular(Task[TableState]):
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """What is heavy depends on the colour; size says nothing, and is sometimes missing."""
         rng = random.Random(seed)
-        features, names = [], []
+        features, labels = [], []
         for _ in range(rows):
             red, heavy = rng.random() < 0.5, rng.random() < 0.5
             weight = (0.8 if red else -0.8) + (1 if heavy else -1) * rng.uniform(0.4, 2.0)
             size = None if rng.random() < 0.1 else rng.gauss(5, 2)
             features.append({"weight": weight, "size": size, "colour": "red" if red else "blue"})
-            names.append("heavy" if heavy else "light")
-        return {"features": features, "label": names}
+            labels.append(self._synthetic_label(weight, red, heavy))
+        return {"features": features, "label": labels}
+
+    def _synthetic_label(self, weight: float, red: bool, heavy: bool) -> Any:
+        """Heavy or light; what it is of heavy and bright; or by how much it weighs more than others of its colour."""
+        if self.options.problem == "single_label":
+            return "heavy" if heavy else "light"
+        if self.options.problem == "multi_label":
+            return [name for name, yes in (("bright", red), ("heavy", heavy)) if yes]
+        return weight - (0.8 if red else -0.8)
