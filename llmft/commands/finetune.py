@@ -18,6 +18,7 @@ from llmft.training.evaluation import score
 from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
+from llmft.training.prediction import predict
 from llmft.training.processes import gather
 from llmft.training.train import train
 
@@ -84,6 +85,9 @@ def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, 
         encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(model) else {}
         metrics = {"train": train(config, task, state, model, ready, hardware, run) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
+        if "validation" in splits and task.tunes:
+            found = predict(task, state, model, splits["validation"].features, config.trainer.eval_batch_size)
+            state = task.tuned(found.outputs, splits["validation"].rows, state)
         if run.writes:
             model.save_pretrained(run.model)
             state.save(run.model)

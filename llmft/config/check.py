@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from llmft.config.rules import RULES, Origin
+from llmft.config.target_rules import TARGET_RULES
 from llmft.schema.config import NAME, Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
@@ -31,7 +32,7 @@ def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None =
     except ValidationError as error:
         problems += _problems(error, tree, origin)
     if config:
-        problems += [problem for rule in RULES for problem in rule(config, origin)]
+        problems += [problem for rule in (*RULES, *TARGET_RULES) for problem in rule(config, origin)]
     if problems or config is None:
         raise UserError(problems)
     return config
@@ -59,15 +60,19 @@ def _problems(error: ValidationError, tree: dict[str, Any], origin: Origin) -> l
         kinds, _, context = merged.setdefault(key, ([], found["input"], {}))
         kinds.append(found["type"])
         context.update(found.get("ctx", {}), msg=found["msg"])
-    return [_problem(key, kinds, value, context, names, origin) for key, (kinds, value, context) in merged.items()]
+    return [
+        _problem(key, kinds, value, context, names, origin)
+        for key, (kinds, value, context) in merged.items()
+        if not any(other.startswith(f"{key}.") for other in merged)  # what is wrong inside of it says more
+    ]
 
 
 def _is_union_branch(part: Any, loc: tuple[Any, ...]) -> bool:
     """pydantic names the branch of a union in the place: ("trainer", "eval_every", "literal['epoch']")."""
-    return (
-        part == loc[-1]
-        and len(loc) > 1
-        and (str(part) in ("str", "int", "float") or str(part).startswith(("literal[", "list[")))
+    if len(loc) == 1:
+        return False
+    return (part == loc[-1] and str(part) in ("str", "int", "float")) or str(part).startswith(
+        ("literal[", "list[", "constrained-", "function-")
     )
 
 

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from llmft.data.strata import classes
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem
@@ -49,27 +50,29 @@ def left_out(split: str, empty: int) -> list[str]:
 
 def missing_labels(table: Table, roles: dict[str, Column], split: str) -> list[Problem]:
     """A problem for each row without a label."""
-    labels = [table.columns[role] for role, spec in roles.items() if spec.kind == "label" and spec.required]
+    labels = [table.columns[role] for role, spec in roles.items() if not spec.is_input and spec.required]
     rows = [row for column in labels for row, value in enumerate(column) if value is None]
     return [Problem(table.ids[row], f"has no label ({split})") for row in rows]
 
 
-def unknown_labels(table_ids: list[str], labels: list[str | None], known: list[str], split: str) -> list[Problem]:
+def unknown_labels(table_ids: list[str], labels: list[Any], known: list[str], split: str) -> list[Problem]:
     """A problem for each label that the model has no output for."""
     names = set(known)
     first: dict[str, int] = {}
-    for row, label in enumerate(labels):
-        if label is not None and label not in names:
-            first.setdefault(label, row)
+    for row, cell in enumerate(labels):
+        for label in classes(cell):
+            if label not in names:
+                first.setdefault(label, row)
     return listed(
         [
-            Problem(table_ids[row], f"label {label!r} of {split} is not among those of training: {_few(known)}")
+            Problem(table_ids[row], f"label {label!r} of {split} is not among those of training: {few(known)}")
             for label, row in first.items()
         ]
     )
 
 
-def _few(names: list[str]) -> str:
+def few(names: list[str]) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
@@ -85,16 +88,16 @@ def roles_differ(tables: dict[str, Table], roles: dict[str, Column]) -> list[Pro
     return problems
 
 
-def repeats(keys: list[str], labels: list[str | None] | None) -> list[str]:
+def repeats(keys: list[str], labels: list[Any] | None) -> list[str]:
     """Notes on inputs that stand twice in one split, and on those with two labels."""
     counts = Counter(keys)
     notes = []
     if twice := len(keys) - len(counts):
         notes.append(f"train: {twice} of {len(keys)} rows repeat an earlier input")
     if labels:
-        seen: dict[str, set[str | None]] = {}
+        seen: dict[str, set[Any]] = {}
         for key, label in zip(keys, labels, strict=True):
-            seen.setdefault(key, set()).add(label)
+            seen.setdefault(key, set()).add(frozenset(label) if isinstance(label, list) else label)
         if torn := sum(len(found) > 1 for found in seen.values()):
             notes.append(f"train: {torn} inputs have more than one label")
     return notes

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import datasets
 
@@ -14,6 +14,7 @@ from llmft.data.files import digest
 from llmft.data.read import files_of, read_split
 from llmft.data.roles import assign
 from llmft.data.split import split
+from llmft.data.strata import strata
 from llmft.data.stream import Stream
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
@@ -26,7 +27,9 @@ SPLITS = ("train", "validation", "test")
 class HasRows(Protocol):
     """What the data need to know of a task."""
 
-    columns: ClassVar[dict[str, Column]]
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The roles that its data must fill."""
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up rows by role."""
@@ -173,7 +176,7 @@ def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str
     if "train" not in tables or not shares:
         return tables
     train = tables["train"]
-    labels = train.columns.get("label") if config.split.stratify else None
+    labels = strata(train.columns.get("label")) if config.split.stratify else None
     parts = split(checks.input_keys(train, roles), labels, shares, config.split.seed)
     empty = [
         Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}")
@@ -191,7 +194,7 @@ def _sample(table: Table, rows: int, how: SplitConfig) -> Table:
     if len(table) <= rows:
         return table
     order = random.Random(how.seed).sample(range(len(table)), len(table))
-    labels = table.columns.get("label") if how.stratify else None
+    labels = strata(table.columns.get("label")) if how.stratify else None
     if labels:
         counts, seen = Counter(labels), Counter[Any]()
         place: dict[int, tuple[bool, float]] = {}

@@ -13,7 +13,7 @@ from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError
 
 SUFFIXES = {"csv": (".csv", ".tsv", ".tab"), "json": (".jsonl", ".json", ".ndjson"), "parquet": (".parquet",)}
-SKLEARN = ("breast_cancer", "digits", "iris", "wine")
+SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
 
 def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table, list[Path]]:
@@ -86,10 +86,11 @@ def _read_sklearn(dataset: str, split: str) -> Table:
 
     if dataset not in SKLEARN:
         hint = f"They are {', '.join(SKLEARN)}."
-        raise UserError(Problem(f"dataset.{split}", f"scikit-learn carries no {dataset} with classes", hint=hint))
+        raise UserError(Problem(f"dataset.{split}", f"scikit-learn carries no {dataset}", hint=hint))
     bunch = getattr(sklearn.datasets, f"load_{dataset}")()
     columns = {name: bunch.data[:, i].tolist() for i, name in enumerate(map(str, bunch.feature_names))}
-    columns["target"] = [str(bunch.target_names[number]) for number in bunch.target]
+    names = bunch.get("target_names")  # classes; the targets of others are numbers
+    columns["target"] = bunch.target.tolist() if names is None else [str(names[number]) for number in bunch.target]
     return _numbered(columns, dataset)
 
 

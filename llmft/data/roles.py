@@ -1,8 +1,11 @@
 """From columns to roles: a Table of whatever the file has becomes rows of what the task asks for."""
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from llmft.data.table import Table, listed
@@ -105,22 +108,29 @@ def _missing(key: str, name: str, split: str, found: str, names: list[str]) -> P
 
 
 def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Kinds) -> list[Any]:
-    """Values of one role: texts are strings, labels become strings and are all of one type."""
+    """Values of one role: texts are strings, classes become strings, numbers floats, and all are of one type."""
+    read: Callable[[Any], Any]
     if spec.kind == "text":
-        wrong = [i for i, value in enumerate(values) if not isinstance(value, str) and value is not None]
-        what = "not a text"
+        read, what = _text, "not a text"
+    elif spec.kind == "number":
+        read, what = _number, "not a number"
+    elif spec.kind == "labels":
+        read, what = partial(_labels, separator=spec.separator), "not a list of classes"
     else:
-        wrong = [i for i, value in enumerate(values) if not _is_empty(value) and _label(value) is None]
-        what = "not a class"
+        read, what = _label, "not a class"
+    found = [read(value) for value in values]
+    wrong = [i for i, value in enumerate(values) if found[i] is None and not _is_empty(value)]
     if wrong:
         raise UserError(listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}") for i in wrong]), "the data")
-    if spec.kind == "text":
-        return values
-    if len(kinds.counts) > 1:
+    if spec.kind in ("label", "labels") and len(kinds.counts) > 1:
         row, value = kinds.first[min(kinds.counts, key=lambda kind: kinds.counts[kind])]
         counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in kinds.counts.most_common())
         raise UserError(Problem(row, f"{name} is {value!r}, unlike the others: {counts}"), "the data")
-    return [_label(value) for value in values]
+    return found
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _is_empty(value: Any) -> bool:
@@ -136,3 +146,25 @@ def _label(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return None
+
+
+def _labels(value: Any, separator: str) -> list[str] | None:
+    """Classes, each once: those of a list, or between the separators of a text. An empty cell holds none of them."""
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(separator)]
+        return list(dict.fromkeys(part for part in parts if part))
+    if not isinstance(value, list):
+        return None if value is None or (label := _label(value)) is None else [label]
+    found = [_label(part) for part in value]
+    return None if None in found else list(dict.fromkeys(map(str, found)))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from llmft.data.strata import classes
 from llmft.data.table import Table
 
 Row = tuple[int, str, dict[str, Any]]  # its number, its id, its values
@@ -16,20 +17,19 @@ class Sample:
         self.random = random.Random(seed)
         self.seen = 0
         self.drawn: list[Row] = []
-        self.first: dict[Any, Row] = {}
+        self.first: dict[str, Row] = {}
 
     def add(self, table: Table) -> None:
         """Draw from some more rows. After each, every row so far has had the same chance (Vitter's algorithm R)."""
         for place in range(len(table)):
             where = self.seen if self.seen < self.size else self.random.randrange(self.seen + 1)
-            label = table.columns["label"][place] if "label" in table.columns else None
-            new = label is not None and label not in self.first
+            found = classes(table.columns["label"][place]) if "label" in table.columns else []
+            new = [name for name in found if name not in self.first]
             if where < self.size or new:
                 row = (self.seen, table.ids[place], {name: values[place] for name, values in table.columns.items()})
                 if where < self.size:
                     self.drawn[where : where + 1] = [row]
-                if new:
-                    self.first[label] = row
+                self.first |= dict.fromkeys(new, row)
             self.seen += 1
 
     def table(self) -> Table:

@@ -30,7 +30,7 @@ class MLPConfig(TableConfig):
 
 
 class MLPForClassification(TableModel):
-    """Hidden layers with ReLU over scaled numbers and embedded categories, then one output a label."""
+    """Hidden layers with ReLU over scaled numbers and embedded categories, then an output a label or a number."""
 
     config_class = MLPConfig
     base_model_prefix = "layers"

@@ -34,9 +34,7 @@ def announce(
         "data": f"{config.dataset.name}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
-    labels = model.config.num_labels
-    names = list(model.config.id2label.values())
-    lines["task"] += f", {labels} labels: {', '.join(map(str, names[:8]))}{', ...' if labels > 8 else ''}"
+    lines["task"] += f", {_answers(model)}"
     if "train" in splits:
         train = splits["train"]
         lines["training"] = _training(config, len(train.features if train.stream is None else train.stream))
@@ -49,6 +47,16 @@ def announce(
         print(f"  {name:<9} {text}")
     for note in notes + cut_notes(splits):
         print(f"  note      {note}")
+
+
+def _answers(model: PreTrainedModel) -> str:
+    """What the model says of a row."""
+    if model.config.problem_type == "regression":
+        return "a number"
+    labels = model.config.num_labels
+    names = ", ".join(map(str, list(model.config.id2label.values())[:8]))
+    how_many = "any of " if model.config.problem_type == "multi_label_classification" else ""
+    return f"{how_many}{labels} labels: {names}{', ...' if labels > 8 else ''}"
 
 
 def _short(millions: float) -> str:
@@ -76,9 +84,14 @@ def _training(config: Config, features: int) -> str:
 def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run) -> None:
     """Print the result, where it is, and the next command to type."""
     print()
+    headline = config.trainer.metric_for_best or config.task.metric
     for split in ("validation", "test"):
         if split in metrics:
-            numbers = {k: v for k, v in metrics[split].items() if isinstance(v, float) and not k.endswith("_micro")}
+            numbers = {
+                k: v
+                for k, v in metrics[split].items()
+                if isinstance(v, float) and (k == headline or not k.endswith(("_micro", "_samples")))
+            }
             print(f"  {split:<10} " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
     if config.expect and config.expect.data == config.dataset.name and config.expect.metric in metrics.get("test", {}):
         print(f"  promised   {config.expect.metric} {config.expect.at_least:g} on test, by the recipe as it is")

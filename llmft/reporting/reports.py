@@ -8,12 +8,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from transformers import CONFIG_MAPPING
 
+from llmft.metrics.confusion import most_confused
+from llmft.reporting.answers import mistakes, per_label, pictures, predictions
 from llmft.reporting.charts import Line, chart
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
-
-MISTAKES = 20  # the surest wrong answers that the report shows
 
 
 def write_reports(config: Config, task: Task[Any], run: Run) -> None:
@@ -26,7 +26,7 @@ def write_reports(config: Config, task: Task[Any], run: Run) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"number": number, "cell": cell}
+    pages.filters |= {"number": number, "cell": cell, "per_label": per_label, "most_confused": most_confused}
     run.write_text("report.html", pages.get_template("report.html.jinja").render(facts))
     if config.command == "finetune":
         card = pages.get_template("card.md.jinja").render(facts)
@@ -61,6 +61,7 @@ def gather(config: Config, run: Run) -> dict[str, Any]:
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     scored = [name for name in ("test", "validation") if name in metrics]
     main = scored[0] if scored else None
+    answers = {name: predictions(run, name) for name in scored}
     headline = config.trainer.metric_for_best or config.task.metric
     return {
         "config": config,
@@ -73,7 +74,8 @@ def gather(config: Config, run: Run) -> dict[str, Any]:
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
         "curves": curves(run.events(), headline),
-        "mistakes": {name: mistakes(run, name) for name in scored},
+        "mistakes": {name: mistakes(answers[name]) for name in scored},
+        "pictures": {name: pictures(answers[name], metrics[name]) for name in scored},
     }
 
 
@@ -89,16 +91,3 @@ def curves(events: Iterable[dict[str, Any]], metric: str) -> list[str]:
     if scores and metric != "loss":
         found.append(chart([Line(f"validation {metric}", scores, "b")], "step", f"{metric} by step"))
     return found
-
-
-def mistakes(run: Run, split: str) -> list[dict[str, Any]]:
-    """The wrong answers that the model was surest of."""
-    file = run.folder / "predictions" / f"{split}.jsonl"
-    with file.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    wrong = [row for row in rows if row["answer"] != row["label"]]
-    return sorted(wrong, key=lambda row: -_sureness(row))[:MISTAKES]
-
-
-def _sureness(row: dict[str, Any]) -> float:
-    return float(row.get("scores", {}).get(row["answer"], 0.0))

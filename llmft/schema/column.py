@@ -8,11 +8,14 @@ from typing import Literal
 class Column:
     """A role that a column can play."""
 
-    kind: Literal["text", "label", "features"]
-    """`text` is read as text whatever it looks like; `label` is a class; `features` are all columns without a role."""
+    kind: Literal["text", "label", "labels", "number", "features"]
+    """`text` is read as text whatever it looks like; `label` is a class, `labels` are several, `number` is one;
+    `features` are all columns without a role."""
     required: bool = True
+    separator: str = ","
+    """What stands between several labels in a cell of text."""
 
     @property
     def is_input(self) -> bool:
         """Whether the model sees it: labels are not inputs."""
-        return self.kind != "label"
+        return self.kind in ("text", "features")

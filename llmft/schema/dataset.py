@@ -22,7 +22,7 @@ class SplitConfig(Section):
     """Seed of the split and of `max_rows`. Apart from the run's `seed`, so that several seeds share one split."""
 
     stratify: bool = True
-    """Keep each label's share the same in all splits."""
+    """Keep each label's share the same in all splits; where a row has several, that of its rarest. Not for numbers."""
 
 
 class DatasetConfig(Section):

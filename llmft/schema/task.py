@@ -1,25 +1,14 @@
 """The section `task`: one model a task, found by its name. A task of another package comes by an entry point."""
 
 from collections import Counter
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from llmft.schema.metric import METRICS
 from llmft.schema.plugins import plugins
 from llmft.schema.section import Section
-
-
-def _as_labels(values: Any) -> Any:
-    """Labels are texts: `[1, 2, good]` is written without quotes."""
-    if not isinstance(values, list):
-        return values
-    texts = [str(value) if isinstance(value, int | float) else value for value in values]
-    if len(set(map(str, texts))) < max(len(texts), 2):
-        raise ValueError("wants two labels or more, each once")
-    return texts
-
-
-Labels = Annotated[list[str], BeforeValidator(_as_labels)]
+from llmft.schema.target import TargetConfig
 
 
 class TaskConfig(Section):
@@ -28,52 +17,61 @@ class TaskConfig(Section):
     name: str
     """The task: what goes in, what comes out, how it is scored."""
 
-    metric: ClassVar[str] = "loss"
-    """The metric that picks the best checkpoint unless `trainer.metric_for_best` says otherwise."""
-
     tiny: ClassVar[dict[str, Any]] = {}
     """Sizes of the random model that `smoke=true` trains."""
 
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {}
     """The same for architectures that call their sizes otherwise."""
 
-    of_data: ClassVar[tuple[str, ...]] = ("labels",)
+    of_data: ClassVar[tuple[str, ...]] = ("labels", "class_weights")
     """Keys that speak of the user's own rows: `smoke=true` forgets them together with the rows."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that picks the best checkpoint unless `trainer.metric_for_best` says otherwise."""
+        return "loss"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the task can have."""
+        return tuple(METRICS)
 
 
 # Sizes under the names that transformers maps to each architecture's own (DistilBERT calls `hidden_size` `dim`).
 TINY_TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-class TextClassification(TaskConfig):
-    """One label of many for a text or a pair of texts."""
+class TextClassification(TargetConfig, TaskConfig):
+    """A label, several labels or a number for a text or a pair of texts."""
 
-    metric: ClassVar[str] = "accuracy"
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
 
     name: Literal["text_classification"] = "text_classification"
-    """One label of many for a text or a pair of texts."""
+    """A label, several labels or a number for a text or a pair of texts."""
 
     max_length: int = Field(default=128, ge=4, le=131072)
     """Longer inputs are cut to this many tokens; the share that is cut is printed."""
 
-    labels: Labels | None = None
-    """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""
 
+class Tabular(TargetConfig, TaskConfig):
+    """A label, several labels or a number for a row of a table."""
 
-class Tabular(TaskConfig):
-    """One label of many for a row of a table."""
-
-    metric: ClassVar[str] = "accuracy"
+    best: ClassVar[dict[str, str]] = TargetConfig.best | {"regression": "r2"}
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
         "linear": {},
-        "ft_transformer": {"d_token": 16, "layers": 2, "heads": 2, "attention_dropout": 0.0, "feed_forward_dropout": 0.0},
+        "ft_transformer": {
+            "d_token": 16,
+            "layers": 2,
+            "heads": 2,
+            "attention_dropout": 0.0,
+            "feed_forward_dropout": 0.0,
+        },
     }
-    of_data: ClassVar[tuple[str, ...]] = ("labels", "numbers", "categories", "dates", "ignore")
+    of_data: ClassVar[tuple[str, ...]] = ("labels", "class_weights", "numbers", "categories", "dates", "ignore")
 
     name: Literal["tabular"] = "tabular"
-    """One label of many for a row of a table."""
+    """A label, several labels or a number for a row of a table."""
 
     numbers: list[str] = Field(default_factory=list)
     """Columns where any value that is no number is an error. Others count as numbers if all their values are."""
@@ -99,9 +97,6 @@ class Tabular(TaskConfig):
         if twice := [name for name, count in chosen.items() if count > 1]:
             raise ValueError(f"names {', '.join(map(repr, twice))} twice among numbers, categories, dates and ignore")
         return self
-
-    labels: Labels | None = None
-    """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""
 
 
 def task_types() -> dict[str, type[TaskConfig]]:

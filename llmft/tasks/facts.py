@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
+READ = (1, FORMAT)  # 1 had `labels` where `target` is now: see llmft.tasks.problems
 
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
@@ -21,6 +22,6 @@ def read_facts(folder: Path) -> dict[str, Any]:
         ValueError: for a file that is broken, or of another format.
     """
     facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
-    if (found := facts.pop("format", None)) != FORMAT:
-        raise ValueError(f"task.json has format {found}; this llmft reads format {FORMAT}")
+    if (found := facts.pop("format", None)) not in READ:
+        raise ValueError(f"task.json has format {found}; this llmft reads formats {READ[0]} to {FORMAT}")
     return dict(facts)

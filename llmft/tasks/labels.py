@@ -1,15 +1,14 @@
-"""Classes: from names to numbers and back, and from scores to answers. Used by every task that chooses one of many."""
+"""The names of classes: which there are, what the model must know of them, and how much each counts."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-import numpy
 from datasets import Dataset
 
-from llmft.data.checks import unknown_labels
+from llmft.data.checks import few, unknown_labels
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.task import Answer
+from llmft.schema.target import ProblemType
 
 
 def learn(labels: Sequence[str], declared: list[str] | None = None) -> list[str]:
@@ -34,9 +33,10 @@ def _is_number(name: str) -> bool:
     return bool(re.fullmatch(r"-?\d+(\.\d+)?", name))
 
 
-def needed(labels: list[str]) -> dict[str, Any]:
+def needed(labels: list[str], problem: ProblemType) -> dict[str, Any]:
     """What the model's configuration must say about the classes."""
     return {
+        "problem_type": f"{problem}_classification",
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
         "label2id": {n: i for i, n in enumerate(labels)},
@@ -48,27 +48,17 @@ def check(rows: Dataset, labels: list[str], split: str) -> list[Problem]:
     return unknown_labels(rows["id"][:], rows["label"][:], labels, split) if "label" in rows.column_names else []
 
 
-def decode(outputs: Sequence[numpy.ndarray], labels: list[str]) -> list[Answer]:
-    """The likeliest class of each row, with every class's probability (softmax of the logits, in float64)."""
-    logits = numpy.asarray(outputs, dtype=numpy.float64)  # (rows, labels)
-    powers = numpy.exp(logits - logits.max(axis=1, keepdims=True))
-    shares = powers / powers.sum(axis=1, keepdims=True)
-    best = logits.argmax(axis=1)
-    return [
-        {
-            "answer": labels[winner],
-            "scores": {name: float(score) for name, score in zip(labels, row, strict=True)},
-        }
-        for winner, row in zip(best, shares, strict=True)
-    ]
+def weights(
+    labels: list[str], wanted: Literal["balanced"] | dict[str, float] | None, balanced: list[float]
+) -> list[float] | None:
+    """The weight of each label, or None where all weigh the same.
 
-
-def metrics(answers: list[Answer], references: Dataset, labels: list[str]) -> dict[str, Any]:
-    """Accuracy and its companions; see llmft.metrics.classification."""
-    from llmft.metrics.classification import Classification  # evaluate imports pipelines, which takes seconds
-
-    return Classification(labels).compute(
-        predictions=[answer["answer"] for answer in answers],
-        references=references["label"][:],
-        scores=[[answer["scores"][name] for name in labels] for answer in answers],
-    )
+    Raises:
+        UserError: for weights of labels that there are not.
+    """
+    if not isinstance(wanted, dict):
+        return balanced if wanted else None
+    if strange := [name for name in wanted if name not in labels]:
+        what = f"there is no label {strange[0]!r}"
+        raise UserError(Problem("task.class_weights", what, hint=f"They are {few(labels)}."), "the data")
+    return [wanted.get(name, 1.0) for name in labels]

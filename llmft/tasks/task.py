@@ -37,11 +37,14 @@ class Task(ABC, Generic[S]):
 
     config: ClassVar[type[TaskConfig]]
     """The section of the configuration, for tasks of other packages."""
-    columns: ClassVar[dict[str, Column]]
-    """The roles that the task's data must fill."""
     head: ClassVar[str]
     """The Auto class of transformers that puts the head on the model."""
     state: type[S]
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, Column]:
+        """The roles that the task's data must fill."""
 
     @abstractmethod
     def fit(self, train: Dataset, model: ModelConfig) -> S:
@@ -74,10 +77,28 @@ class Task(ABC, Generic[S]):
     def collator(self, state: S) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         """What makes a batch of features."""
 
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: S) -> torch.Tensor:
+        """The mean loss of a batch that training makes small. Default: the model's own."""
+        loss: torch.Tensor = model(**batch).loss
+        return loss
+
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
         """The outputs of a batch, one a feature, and the mean loss where there are labels. Default: a forward pass."""
         output = model(**batch)
         return output.logits.float().cpu().numpy(), None if output.loss is None else output.loss.item()
+
+    @property
+    def tunes(self) -> bool:
+        """Whether `tuned` has anything to learn; it costs a pass over the validation rows."""
+        return False
+
+    def tuned(self, outputs: list[Any], references: Dataset, state: S) -> S:
+        """The state with what is decided on validation rows once the best weights are there, such as thresholds.
+
+        Args:
+            outputs: of the validation rows, in their order.
+        """
+        return state
 
     @abstractmethod
     def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:

@@ -1,10 +1,10 @@
-"""One label of many for a text, or for a pair of texts."""
+"""A label, several labels or a number for a text, or for a pair of texts."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from datasets import Dataset
@@ -16,46 +16,55 @@ from llmft.schema import task as schema
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks import labels
+from llmft.tasks import problems
 from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.problems import TargetTask
+from llmft.tasks.target import Target
+from llmft.tasks.task import Features
 
 SAMPLE = 1000  # rows that tell whether a tokenizer knows the language
 
 
 @dataclass
 class TextState:
-    """The labels and the tokenizer."""
+    """What `label` holds, and the tokenizer."""
 
-    labels: list[str]
+    target: Target
     tokenizer: PreTrainedTokenizerFast
     max_length: int
     pair: bool
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {"labels": self.labels, "max_length": self.max_length, "pair": self.pair})
+        write_facts(
+            folder, {"target": problems.to_facts(self.target), "max_length": self.max_length, "pair": self.pair}
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        return cls(tokenizer=tokenizer, **read_facts(folder))
+        facts = read_facts(folder)
+        return cls(problems.from_facts(facts), tokenizer, **facts)
 
 
-class TextClassification(Task[TextState]):
-    """Is a review positive, which topic has a question, does one sentence follow from another?"""
+class TextClassification(TargetTask[TextState]):
+    """Is a review positive, which topics has a question, how alike are two sentences?"""
 
     config = schema.TextClassification
-    columns: ClassVar = {
-        "text": Column("text"),
-        "text_pair": Column("text", required=False),
-        "label": Column("label"),
-    }
     head = "AutoModelForSequenceClassification"
     state = TextState
+    options: schema.TextClassification
 
     def __init__(self, config: schema.TextClassification) -> None:
         self.options = config
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {
+            "text": Column("text"),
+            "text_pair": Column("text", required=False),
+            "label": problems.column(self.options),
+        }
 
     def fit(self, train: Dataset, model: ModelConfig) -> TextState:
         pair = "text_pair" in train.column_names
@@ -64,19 +73,19 @@ class TextClassification(Task[TextState]):
         # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
         length = min(self.options.max_length, tokenizer.model_max_length)
         self._check_language(train, tokenizer)
-        return TextState(labels.learn(train["label"][:], self.options.labels), tokenizer, length, pair)
+        return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 
     def needed(self, state: TextState) -> dict[str, Any]:
         tokenizer = state.tokenizer
         sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
-        return labels.needed(state.labels) | {"pad_token_id": tokenizer.pad_token_id} | sizes
+        return state.target.needed() | {"pad_token_id": tokenizer.pad_token_id} | sizes
 
     def check(self, rows: Dataset, state: TextState, split: str) -> list[Problem]:
         pair = "text_pair" in rows.column_names
         if pair != state.pair:
             what = f"{split} {'has' if pair else 'lacks'} the second text that training {'had not' if pair else 'had'}"
             return [Problem("dataset.columns.text_pair", what)]
-        return labels.check(rows, state.labels, split)
+        return state.target.check(rows, split)
 
     def _check_language(self, rows: Dataset, tokenizer: PreTrainedTokenizerFast) -> None:
         """Raise UserError where the tokenizer knows less than half of the text: its model would learn nothing."""
@@ -97,8 +106,7 @@ class TextClassification(Task[TextState]):
         features["length"] = [len(ids) for ids in encoded["input_ids"]]
         features["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
         if "label" in rows:
-            numbers = {name: number for number, name in enumerate(state.labels)}
-            features["labels"] = [numbers[label] for label in rows["label"]]
+            features["labels"] = state.target.encode(rows["label"])
         return features
 
     def collator(self, state: TextState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
@@ -106,25 +114,32 @@ class TextClassification(Task[TextState]):
         padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         return Padding(padding, tokenizer.padding_side)
 
-    def decode(self, outputs: list[Any], rows: list[int], state: TextState) -> list[Answer]:
-        return labels.decode(outputs, state.labels)
-
-    def metrics(self, answers: list[Answer], references: Dataset, state: TextState) -> dict[str, Any]:
-        return labels.metrics(answers, references, state.labels)
-
     def shown(self, row: dict[str, Any]) -> str:
         return " ⏐ ".join(row[key] for key in ("text", "text_pair") if row.get(key))
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Sentences of made-up words; the word that decides the label is one of three."""
+        """Sentences of made-up words; the word that decides is one of three."""
         rng = random.Random(seed)
         telling = {"bad": ("mirk", "dross", "blag"), "good": ("lumo", "shine", "vita")}
         filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr", "pell", "unda", "sift", "gron")
-        texts, names = [], []
+        texts: list[str] = []
+        labels: list[Any] = []
         for index in range(rows):
-            name = ("bad", "good")[index % 2]
-            words = [*rng.choices(filler, k=rng.randint(2, 9)), rng.choice(telling[name])]
+            given = self._synthetic_label(index, rng)
+            words = rng.choices(filler, k=rng.randint(2, 9))
+            if isinstance(given, float):
+                words += rng.choices(telling["good"], k=int(given))
+            else:
+                words += [rng.choice(telling[name]) for name in ([given] if isinstance(given, str) else given)]
             rng.shuffle(words)
             texts.append(" ".join(words))
-            names.append(name)
-        return {"text": texts, "label": names}
+            labels.append(given)
+        return {"text": texts, "label": labels}
+
+    def _synthetic_label(self, index: int, rng: random.Random) -> Any:
+        """In turn bad and good; neither, one or both; or how often the text is good."""
+        if self.options.problem == "single_label":
+            return ("bad", "good")[index % 2]
+        if self.options.problem == "multi_label":
+            return [[], ["bad"], ["good"], ["bad", "good"]][index % 4]
+        return float(rng.randint(0, 4))

@@ -12,6 +12,8 @@ from llmft.tasks.task import Task
 from llmft.training.features import FeatureSet
 from llmft.training.prediction import Prediction, predict
 
+KEPT = 100  # scores of a row that predictions/SPLIT.jsonl holds
+
 
 @dataclass(frozen=True)
 class Split:
@@ -35,6 +37,14 @@ def evaluate(
     return loss | task.metrics(prediction.answers, split.rows, state), prediction
 
 
+def _highest(scores: dict[str, float]) -> dict[str, float]:
+    """The KEPT highest scores, in their order: of 1,000 labels a file of all would be 30 kB a row."""
+    if len(scores) <= KEPT:
+        return scores
+    least = sorted(scores.values(), reverse=True)[KEPT - 1]
+    return {name: value for name, value in scores.items() if value >= least}
+
+
 def score(
     task: Task[Any], state: Any, model: torch.nn.Module, name: str, split: Split, batch_size: int, run: Run
 ) -> dict[str, Any]:
@@ -44,7 +54,7 @@ def score(
         name,
         (
             {"id": row["id"], "input": task.shown(row), "answer": answer["answer"], "label": row.get("label")}
-            | {key: value for key, value in answer.items() if key != "answer"}
+            | {key: _highest(value) if key == "scores" else value for key, value in answer.items() if key != "answer"}
             for row, answer in zip(split.rows, prediction.answers, strict=True)
         ),
     )

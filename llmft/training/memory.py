@@ -74,21 +74,23 @@ def rows_that_fit(
     while True:
         longest = collate(features.__getitems__(order[:rows]))
         batch = {key: value.to(hardware.device) for key, value in longest.items()}
-        if not processes.largest(not _fits(model, batch, hardware)):
+        if not processes.largest(not _fits(task, state, model, batch, hardware)):
             return rows
         if rows == 1:
             raise Failure(advice(config, "before the first step, even for a single row"))
         rows = next(part for part in range(rows // 2, 0, -1) if size % part == 0)
 
 
-def _fits(model: PreTrainedModel, batch: dict[str, torch.Tensor], hardware: Hardware) -> bool:
+def _fits(
+    task: Task[Any], state: Any, model: PreTrainedModel, batch: dict[str, torch.Tensor], hardware: Hardware
+) -> bool:
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(hardware.precision)
     model.train()
     try:
         with torch.random.fork_rng():
             with torch.autocast(hardware.device, dtype, enabled=dtype is not None):
-                loss = model(**batch).loss
+                loss = task.loss(model, batch, state)
             loss.backward()
             kept = [torch.zeros_like(p) for p in model.parameters() if p.requires_grad for _ in range(2)]
             del loss, kept

@@ -83,6 +83,10 @@ class Trainer(transformers.Trainer):
         """Not counted: transformers would go over all parameters in every step, 1 ms for MiniLM."""
         return 0
 
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        """The task's loss of a batch; the Trainer divides it by the number of batches of a step."""
+        return self.task.loss(model, inputs, self.task_state)
+
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
         loss: torch.Tensor = super().training_step(*inputs, **options)

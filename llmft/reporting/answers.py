@@ -1,0 +1,88 @@
+"""What the report shows of the answers to a split: the worst of them, and pictures of how far to trust them."""
+
+import json
+from typing import Any
+
+from llmft.metrics.confusion import SHOWN
+from llmft.reporting.charts import Line, chart
+from llmft.runs.folder import Run
+
+MISTAKES = 20  # the surest wrong answers, or the largest errors
+DOTS = 1000  # rows that a picture has dots for
+
+
+def predictions(run: Run, split: str) -> list[dict[str, Any]]:
+    """The lines of RUN/predictions/SPLIT.jsonl."""
+    with (run.folder / "predictions" / f"{split}.jsonl").open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def mistakes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The wrong answers that the model was surest of, or the numbers that are the farthest off, as they are shown."""
+    wrong = [(badness, row) for row in rows if (badness := _badness(row)) > 0]
+    wrong.sort(key=lambda pair: -pair[0])
+    return [
+        {"id": row["id"], "input": row["input"], "label": _shown(row["label"]), "answer": _shown(row["answer"])}
+        | {"how": _shown(badness) if isinstance(row["answer"], float) else f"{100 * badness:.1f}%"}
+        for badness, row in wrong[:MISTAKES]
+    ]
+
+
+def _badness(row: dict[str, Any]) -> float:
+    """How far off a number is, or how sure a wrong answer; 0 for a right one."""
+    answer, label, scores = row["answer"], row["label"], row.get("scores", {})
+    if isinstance(answer, float):
+        return abs(answer - label)
+    if isinstance(answer, list):
+        said, missed = set(answer) - set(label), set(label) - set(answer)
+        return max(
+            (*(scores.get(name, 0.0) for name in said), *(1 - scores.get(name, 0.0) for name in missed)), default=0.0
+        )
+    return 0.0 if answer == label else max(float(scores.get(answer, 0.0)), 1e-9)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return (", ".join(value) or "–") if isinstance(value, list) else str(value)
+
+
+def per_label(found: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """The scores of all labels; where a page has no room for them, of those with the lowest F1."""
+    rows = list(found.items())
+    return rows if len(rows) <= SHOWN else sorted(rows, key=lambda pair: pair[1]["f1"])[:SHOWN]
+
+
+def pictures(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Of each picture its title, a line below it, and the SVG."""
+    if "reliability" in metrics:
+        return [_reliability(metrics)]
+    if rows and isinstance(rows[0]["answer"], float):
+        return [_numbers(rows)]
+    return []
+
+
+def _reliability(metrics: dict[str, Any]) -> tuple[str, str, str]:
+    """Of the rows with a score of 0.8, are 80% right?"""
+    found = metrics["reliability"]
+    names = {"before": ("before calibration", "b"), "after": ("scores", "a")}
+    lines = [
+        Line(name, [(spot["score"], spot["right"]) for spot in found[key]], style)
+        for key, (name, style) in names.items()
+        if key in found
+    ]
+    lines.append(Line("score = share", [(0.0, 0.0), (1.0, 1.0)], "c"))
+    before = metrics.get("ece_uncalibrated")
+    was = "" if before is None else f", and was {before:.4f} before calibration"
+    text = f"The share of answers that are right, by their score. Expected calibration error {metrics['ece']:.4f}{was}."
+    return "Reliability", text, chart(lines, "score", "share of right answers by score")
+
+
+def _numbers(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """A dot a row: what was said, over what is right."""
+    step = -(-len(rows) // DOTS)
+    dots = [(row["label"], row["answer"]) for row in rows[::step]]
+    ends = [min(map(min, dots)), max(map(max, dots))]
+    lines = [Line("rows", dots, "a", joined=False), Line("said = is", [(end, end) for end in ends], "c")]
+    text = "A dot a row: what was said, over what is right."
+    return "Answers", text, chart(lines, "is", "answers by right number")

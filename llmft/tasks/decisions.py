@@ -1,0 +1,89 @@
+"""What is decided on validation rows after training: a temperature for the scores, and from which score on is yes."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy
+
+Array = numpy.ndarray
+Counts = Callable[[Array, Array, Array, Array], Array]
+"""From true positives, false positives, false negatives and true negatives to a score, elementwise."""
+
+
+def softmax(logits: Array) -> Array:
+    """Shares of the classes of each row; (rows, classes) both."""
+    powers = numpy.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Array = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def sigmoid(logits: Array) -> Array:
+    """1 / (1 + exp(-z)), where no exponential overflows."""
+    small = numpy.exp(-numpy.abs(logits))
+    return numpy.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+
+
+def temperature(loss: Callable[[float], float]) -> float:
+    """The temperature between 0.05 and 20 that makes the loss of the divided logits least (Guo et al. 2017)."""
+    from scipy.optimize import minimize_scalar
+
+    found = minimize_scalar(lambda log: loss(float(numpy.exp(log))), bounds=(numpy.log(0.05), numpy.log(20)))
+    # Rows that all are answered rightly, or that say nothing, have no best temperature: the scores stay.
+    return float(numpy.exp(found.x)) if found.success and abs(found.x) < numpy.log(19.9) else 1.0
+
+
+def _f1(tp: Array, fp: Array, fn: Array, _: Array) -> Array:
+    return _share(2 * tp, 2 * tp + fp + fn)
+
+
+def _f1_of_both(tp: Array, fp: Array, fn: Array, tn: Array) -> Array:
+    return (_f1(tp, fp, fn, tn) + _f1(tn, fn, fp, tp)) / 2
+
+
+def _accuracy(tp: Array, fp: Array, fn: Array, tn: Array) -> Array:
+    return (tp + tn) / (tp + fp + fn + tn)
+
+
+def _matthews(tp: Array, fp: Array, fn: Array, tn: Array) -> Array:
+    # The root of each factor on its own: the product of four counts of a million passes 2^63.
+    below = numpy.sqrt(tp + fp) * numpy.sqrt(tp + fn) * numpy.sqrt(tn + fp) * numpy.sqrt(tn + fn)
+    return _share(tp * tn - fp * fn, below)
+
+
+def _share(part: Array, whole: Array) -> Array:
+    return numpy.divide(part, whole, out=numpy.zeros(len(whole)), where=whole > 0)
+
+
+# Of one of two labels, f1 is the mean of both, as `f1` in the scores is; of a label among several it is its own.
+OF_TWO: dict[str, Counts] = {"f1": _f1_of_both, "accuracy": _accuracy, "matthews": _matthews}
+OF_EACH: dict[str, Counts] = {"f1": _f1, "accuracy": _accuracy, "matthews": _matthews}
+
+
+def threshold(scores: Array, truth: Array, measure: Counts) -> float:
+    """The score from which on to say yes, so that `measure` is best: halfway between two scores, the nearest to 0.5.
+
+    Args:
+        scores: (rows,), between 0 and 1.
+        truth: (rows,), whether yes is right. Where all rows or none are yes there is nothing to learn: 0.5.
+    """
+    if truth.all() or not truth.any():
+        return 0.5
+    order = numpy.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], truth[order].astype(float)
+    # Yes for the first k rows, where the k-th score differs from the next.
+    last = numpy.flatnonzero(ranked[:-1] > ranked[1:])
+    tp, said = hits.cumsum()[last], last + 1.0
+    yes, rows = hits.sum(), float(len(hits))
+    values = measure(tp, said - tp, yes - tp, rows - yes - (said - tp))
+    middles = (ranked[last] + ranked[last + 1]) / 2
+    if not len(values):
+        return 0.5
+    best = middles[values >= values.max() - 1e-12]
+    return float(best[numpy.abs(best - 0.5).argmin()])
+
+
+def best_threshold(
+    scores: Array, truth: Array, wanted: float | Literal["f1", "accuracy", "matthews"], measures: dict[str, Counts]
+) -> float:
+    """`task.threshold` as it is, or found by its metric."""
+    return threshold(scores, truth, measures[wanted]) if isinstance(wanted, str) else wanted

@@ -1,0 +1,67 @@
+"""What training makes small, as means over the rows of a batch.
+
+Weights multiply the loss of a row and are not divided out again, as torch's `weight` does by the weights of the batch:
+a step in several batches, or in several processes, is then the step of one.
+"""
+
+import torch
+from torch.nn import functional
+
+DELTA = 1.0  # huber: where the square becomes a line, in standard deviations of the training rows
+
+
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: list[float] | None, smoothing: float = 0.0
+) -> torch.Tensor:
+    """w_y * -sum_c q_c log p_c with q = (1 - smoothing) onehot(y) + smoothing / C.
+
+    Args:
+        logits: (B, C).
+        labels: (B,), numbers of classes.
+        weights: (C,).
+    """
+    rows = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    return _weighed(rows, labels, weights).mean()
+
+
+def focal(logits: torch.Tensor, labels: torch.Tensor, weights: list[float] | None, gamma: float) -> torch.Tensor:
+    """w_y * -(1 - p_y)^gamma log p_y (Lin et al. 2017); shapes as above."""
+    rows = functional.cross_entropy(logits, labels, reduction="none")
+    return _weighed((1 - torch.exp(-rows)) ** gamma * rows, labels, weights).mean()
+
+
+def binary_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: list[float] | None, smoothing: float = 0.0
+) -> torch.Tensor:
+    """The mean over labels of -w_c q_c log p_c - (1 - q_c) log(1 - p_c) with q = (1 - smoothing) y + smoothing / 2.
+
+    Args:
+        logits: (B, C).
+        labels: (B, C), 1 where a row has the label, else 0.
+        weights: (C,).
+    """
+    positive = None if weights is None else logits.new_tensor(weights)
+    targets = labels * (1 - smoothing) + smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=positive)
+
+
+def binary_focal(logits: torch.Tensor, labels: torch.Tensor, weights: list[float] | None, gamma: float) -> torch.Tensor:
+    """The mean over labels of -w (1 - p)^gamma log p, p being the score of what is so and w 1 where that is `no`."""
+    cells = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    cells = (1 - torch.exp(-cells)) ** gamma * cells
+    if weights is not None:
+        cells = cells * torch.where(labels > 0, logits.new_tensor(weights), 1.0)
+    return cells.mean()
+
+
+def distance(outputs: torch.Tensor, labels: torch.Tensor, kind: str | None) -> torch.Tensor:
+    """(y - f)^2, |y - f| for `mae`, or for `huber` half the square up to DELTA and a line beyond it; both (B,)."""
+    if kind == "mae":
+        return functional.l1_loss(outputs, labels)
+    if kind == "huber":
+        return functional.huber_loss(outputs, labels, delta=DELTA)
+    return functional.mse_loss(outputs, labels)
+
+
+def _weighed(rows: torch.Tensor, labels: torch.Tensor, weights: list[float] | None) -> torch.Tensor:
+    return rows if weights is None else rows * rows.new_tensor(weights)[labels]

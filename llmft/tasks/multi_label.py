@@ -1,0 +1,91 @@
+"""Any number of labels of many."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy
+import torch
+from datasets import Dataset
+
+from llmft.schema.column import Column
+from llmft.schema.problem import Problem
+from llmft.schema.target import ProblemType, TargetConfig
+from llmft.tasks import labels as names
+from llmft.tasks import losses
+from llmft.tasks.decisions import OF_EACH, best_threshold, sigmoid, temperature
+from llmft.tasks.target import Target
+from llmft.tasks.task import Answer
+
+
+@dataclass(frozen=True)
+class MultiLabel(Target):
+    """Each label whose score reaches its threshold."""
+
+    problem: ClassVar[ProblemType] = "multi_label"
+
+    labels: list[str]
+    thresholds: list[float]
+    weights: list[float] | None = None
+    temperature: float = 1.0
+
+    @classmethod
+    def column(cls, options: TargetConfig) -> Column:
+        return Column("labels", separator=options.separator)
+
+    @classmethod
+    def fit(cls, labels: list[Any], options: TargetConfig) -> Self:
+        counts = Counter(name for cell in labels for name in cell)
+        known = names.learn(list(counts), options.labels)
+        # What is so weighs as much as what is not so.
+        balanced = [(len(labels) - counts[name]) / counts[name] if counts[name] else 1.0 for name in known]
+        # A label that all rows have would weigh nothing.
+        weights = names.weights(known, options.class_weights, [weight or 1.0 for weight in balanced])
+        given = options.threshold if isinstance(options.threshold, float) else 0.5
+        return cls(known, [given] * len(known), weights)
+
+    def needed(self) -> dict[str, Any]:
+        return names.needed(self.labels, self.problem)
+
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
+        return names.check(rows, self.labels, split)
+
+    def encode(self, labels: list[Any]) -> list[Any]:
+        return [[float(name in cell) for name in self.labels] for cell in map(set, labels)]
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
+        if options.loss == "focal":
+            return losses.binary_focal(logits, labels, self.weights, options.focal_gamma)
+        return losses.binary_cross_entropy(logits, labels, self.weights, options.label_smoothing)
+
+    def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
+        truth = numpy.array(self.encode(labels)) > 0  # (rows, labels)
+        found = self
+        if options.calibrate:
+            towards = numpy.where(truth, logits, -logits)  # -log sigmoid of it is the loss of a cell
+            found = replace(found, temperature=temperature(lambda heat: numpy.logaddexp(0, -towards / heat).mean()))
+        scores = sigmoid(logits / found.temperature)
+        wanted = options.threshold
+        columns = zip(scores.T, truth.T, strict=True)
+        return replace(found, thresholds=[best_threshold(column, yes, wanted, OF_EACH) for column, yes in columns])
+
+    def decode(self, logits: numpy.ndarray) -> list[Answer]:
+        scores = sigmoid(logits / self.temperature)
+        given = scores >= self.thresholds
+        return [
+            {
+                "answer": [name for name, yes in zip(self.labels, said, strict=True) if yes],
+                "scores": dict(zip(self.labels, map(float, row), strict=True)),
+            }
+            for said, row in zip(given, scores, strict=True)
+        ]
+
+    def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
+        """F1 and its companions; see llmft.metrics.multi_label."""
+        from llmft.metrics.multi_label import MultiLabelClassification  # evaluate imports pipelines: seconds
+
+        return MultiLabelClassification(self.labels, self.temperature).compute(
+            predictions=[answer["answer"] for answer in answers],
+            references=labels,
+            scores=[[answer["scores"][name] for name in self.labels] for answer in answers],
+        )

@@ -1,0 +1,83 @@
+"""The problems by their names, and what tasks that answer them have in common."""
+
+from dataclasses import asdict, replace
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy
+import torch
+from datasets import Dataset
+
+from llmft.schema.column import Column
+from llmft.schema.target import TargetConfig
+from llmft.tasks.multi_label import MultiLabel
+from llmft.tasks.regression import Regression
+from llmft.tasks.single_label import SingleLabel
+from llmft.tasks.target import Target
+from llmft.tasks.task import Answer, State, Task
+
+PROBLEMS: dict[str, type[Target]] = {kind.problem: kind for kind in (SingleLabel, MultiLabel, Regression)}
+
+
+def fit(train: Dataset, options: TargetConfig) -> Target:
+    """What the column `label` of the training rows says.
+
+    Raises:
+        UserError: if it holds nothing that could be told apart.
+    """
+    return PROBLEMS[options.problem].fit(train["label"][:], options)
+
+
+def column(options: TargetConfig) -> Column:
+    """How the cells of `label` are read."""
+    return PROBLEMS[options.problem].column(options)
+
+
+def to_facts(target: Target) -> dict[str, Any]:
+    """A target as JSON holds it."""
+    return {"problem": target.problem, **asdict(target)}
+
+
+def from_facts(facts: dict[str, Any]) -> Target:
+    """Take what `to_facts` made out of the facts of a task.json; those of format 1 had labels alone."""
+    if "target" not in facts:
+        return SingleLabel(facts.pop("labels"))
+    found = dict(facts.pop("target"))
+    return PROBLEMS[found.pop("problem")](**found)
+
+
+class HasTarget(State, Protocol):
+    """A state that knows the column `label`."""
+
+    target: Target
+
+
+S = TypeVar("S", bound=HasTarget)
+
+
+class TargetTask(Task[S]):
+    """A task whose model has one output a label, or one for a number."""
+
+    options: Any
+    """The section of the task, which is a TargetConfig, too."""
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: S) -> torch.Tensor:
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        return state.target.loss(model(**inputs).logits.float(), batch["labels"], self.options)
+
+    @property
+    def tunes(self) -> bool:
+        return self.options.calibrate or isinstance(self.options.threshold, str)
+
+    def tuned(self, outputs: list[Any], references: Dataset, state: S) -> S:
+        found = state.target.tuned(_logits(outputs), references["label"][:], self.options)
+        return cast("S", replace(cast("Any", state), target=found))
+
+    def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
+        return state.target.decode(_logits(outputs))
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: S) -> dict[str, Any]:
+        return state.target.metrics(answers, references["label"][:])
+
+
+def _logits(outputs: list[Any]) -> numpy.ndarray:
+    return numpy.asarray(outputs, dtype=numpy.float64)

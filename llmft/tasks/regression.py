@@ -1,0 +1,61 @@
+"""A number."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy
+import torch
+from datasets import Dataset
+
+from llmft.schema.column import Column
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.target import ProblemType, TargetConfig
+from llmft.tasks import losses
+from llmft.tasks.target import Target
+from llmft.tasks.task import Answer
+
+
+@dataclass(frozen=True)
+class Regression(Target):
+    """The model's output, put back from standard deviations around the mean of the training rows.
+
+    One learning rate then fits prices and shares, and huber's bend lies at a standard deviation.
+    """
+
+    problem: ClassVar[ProblemType] = "regression"
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def column(cls, options: TargetConfig) -> Column:
+        return Column("number")
+
+    @classmethod
+    def fit(cls, labels: list[Any], options: TargetConfig) -> Self:
+        deviation = float(numpy.std(labels)) if labels else 0.0
+        if len(set(labels)) < 2:
+            what = f"train has one number only, {labels[0]:g}" if labels else "train has no number"
+            raise UserError(Problem("dataset.columns.label", f"{what}; there is nothing to predict"), "the data")
+        return cls(float(numpy.mean(labels)), deviation)
+
+    def needed(self) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
+        return []  # whatever could be read as a number can be expressed
+
+    def encode(self, labels: list[Any]) -> list[Any]:
+        return [(number - self.mean) / self.deviation for number in labels]
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
+        return losses.distance(logits.squeeze(-1), labels, options.loss)
+
+    def decode(self, logits: numpy.ndarray) -> list[Answer]:
+        return [{"answer": float(value) * self.deviation + self.mean} for value in logits[:, 0]]
+
+    def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
+        """Squared and absolute errors, R2 and correlations; see llmft.metrics.regression."""
+        from llmft.metrics.regression import RegressionErrors  # evaluate imports pipelines, which takes seconds
+
+        return RegressionErrors().compute(predictions=[answer["answer"] for answer in answers], references=labels)

@@ -1,0 +1,99 @@
+"""One label of many."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy
+import torch
+from datasets import Dataset
+
+from llmft.schema.column import Column
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.target import ProblemType, TargetConfig
+from llmft.tasks import labels as names
+from llmft.tasks import losses
+from llmft.tasks.decisions import OF_TWO, best_threshold, softmax, temperature
+from llmft.tasks.target import Target
+from llmft.tasks.task import Answer
+
+
+@dataclass(frozen=True)
+class SingleLabel(Target):
+    """The likeliest label; of two, the second from a threshold on."""
+
+    problem: ClassVar[ProblemType] = "single_label"
+
+    labels: list[str]
+    weights: list[float] | None = None
+    temperature: float = 1.0
+    threshold: float | None = None
+    """The score from which the second of two labels is given. None: the likeliest."""
+
+    @classmethod
+    def column(cls, options: TargetConfig) -> Column:
+        return Column("label")
+
+    @classmethod
+    def fit(cls, labels: list[Any], options: TargetConfig) -> Self:
+        known = names.learn(labels, options.labels)
+        counts = Counter(labels)
+        # n / (C n_c), as scikit-learn has it: a mean of 1 over the training rows.
+        balanced = [len(labels) / (len(known) * counts[name]) if counts[name] else 1.0 for name in known]
+        weights = names.weights(known, options.class_weights, balanced)
+        threshold = None if options.threshold == 0.5 else options.threshold
+        if threshold is not None and len(known) != 2:
+            what = f"is for two labels, and there are {len(known)}: the likeliest is given"
+            raise UserError(Problem("task.threshold", what, hint="Leave it out."), "the data")
+        return cls(known, weights, threshold=None if isinstance(threshold, str) else threshold)
+
+    def needed(self) -> dict[str, Any]:
+        return names.needed(self.labels, self.problem)
+
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
+        return names.check(rows, self.labels, split)
+
+    def encode(self, labels: list[Any]) -> list[Any]:
+        places = {name: place for place, name in enumerate(self.labels)}
+        return [places[label] for label in labels]
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
+        if options.loss == "focal":
+            return losses.focal(logits, labels, self.weights, options.focal_gamma)
+        return losses.cross_entropy(logits, labels, self.weights, options.label_smoothing)
+
+    def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
+        right = numpy.array(self.encode(labels))
+        found = self
+        if options.calibrate:
+
+            def loss(heat: float) -> float:
+                scaled = logits / heat
+                highest = scaled.max(axis=1)
+                logsum = highest + numpy.log(numpy.exp(scaled - highest[:, None]).sum(axis=1))
+                return float((logsum - scaled[numpy.arange(len(right)), right]).mean())
+
+            found = replace(found, temperature=temperature(loss))
+        if isinstance(options.threshold, str):
+            scores = softmax(logits / found.temperature)[:, 1]
+            found = replace(found, threshold=best_threshold(scores, right == 1, options.threshold, OF_TWO))
+        return found
+
+    def decode(self, logits: numpy.ndarray) -> list[Answer]:
+        shares = softmax(logits / self.temperature)
+        likeliest = logits.argmax(axis=1)
+        best = likeliest if self.threshold is None else (shares[:, 1] >= self.threshold).astype(int)
+        return [
+            {"answer": self.labels[winner], "scores": dict(zip(self.labels, map(float, row), strict=True))}
+            for winner, row in zip(best, shares, strict=True)
+        ]
+
+    def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
+        """Accuracy and its companions; see llmft.metrics.classification."""
+        from llmft.metrics.classification import Classification  # evaluate imports pipelines, which takes seconds
+
+        return Classification(self.labels, self.temperature).compute(
+            predictions=[answer["answer"] for answer in answers],
+            references=labels,
+            scores=[[answer["scores"][name] for name in self.labels] for answer in answers],
+        )

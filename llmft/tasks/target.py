@@ -1,0 +1,73 @@
+"""What was learnt of the column `label`: from cells to numbers and back, losses, answers and their scores."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy
+import torch
+from datasets import Dataset
+
+from llmft.schema.column import Column
+from llmft.schema.problem import Problem
+from llmft.schema.target import ProblemType, TargetConfig
+from llmft.tasks.task import Answer
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """One of the problems: single_label, multi_label, regression. Kept in task.json, by its fields."""
+
+    problem: ClassVar[ProblemType]
+
+    @classmethod
+    @abstractmethod
+    def column(cls, options: TargetConfig) -> Column:
+        """How the cells of `label` are read."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, labels: list[Any], options: TargetConfig) -> Self:
+        """Learn from the cells of the training rows.
+
+        Raises:
+            UserError: if they hold nothing that could be told apart.
+        """
+
+    @abstractmethod
+    def needed(self) -> dict[str, Any]:
+        """What the model's configuration must say."""
+
+    @abstractmethod
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
+        """What the cells of a split hold that can't be expressed."""
+
+    @abstractmethod
+    def encode(self, labels: list[Any]) -> list[Any]:
+        """Cells as the model is to answer them."""
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
+        """The mean loss of a batch, as `task.loss` and what belongs to it say.
+
+        Args:
+            logits: (B, outputs).
+            labels: (B,) or (B, outputs), what `encode` made.
+        """
+
+    def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
+        """Learn from validation rows what is decided after training. Default: nothing.
+
+        Args:
+            logits: (rows, outputs), float64.
+            labels: the cells of those rows.
+        """
+        return self
+
+    @abstractmethod
+    def decode(self, logits: numpy.ndarray) -> list[Answer]:
+        """Answers for logits (rows, outputs) in float64."""
+
+    @abstractmethod
+    def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
+        """Scores of answers against cells."""
