@@ -10,6 +10,7 @@ from llmft.commands.session import check_inputs, quiet
 from llmft.models.build import build
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
+from llmft.reporting.trains import trains
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
 from llmft.runs.folder import Run
 from llmft.runs.signals import StopAtOnce
@@ -66,6 +67,7 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
     """Train `model`, score it, and leave everything in the run's folder."""
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
+    facts["trains"] = trains(model, config.model.unfreeze)
     with run.recorded(facts):
         console.announce(
             config, prepared.task, model, prepared.splits, prepared.data.notes, prepared.origin, hardware, run

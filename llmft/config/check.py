@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from llmft.config.rules import RULES, Origin
+from llmft.config.training_rules import TRAINING_RULES
 from llmft.schema.config import NAME, Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
@@ -31,7 +32,7 @@ def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None =
     except ValidationError as error:
         problems += _problems(error, tree, origin)
     if config:
-        problems += [problem for rule in RULES for problem in rule(config, origin)]
+        problems += [problem for rule in (*RULES, *TRAINING_RULES) for problem in rule(config, origin)]
     if problems or config is None:
         raise UserError(problems)
     return config
@@ -67,7 +68,7 @@ def _is_union_branch(part: Any, loc: tuple[Any, ...]) -> bool:
     return (
         part == loc[-1]
         and len(loc) > 1
-        and (str(part) in ("str", "int", "float") or str(part).startswith(("literal[", "list[")))
+        and (str(part) in ("str", "int", "float", "constrained-int") or str(part).startswith(("literal[", "list[")))
     )
 
 
@@ -102,7 +103,8 @@ def _quotes(value: Any) -> str:
 def _wanted(kind: str, context: dict[str, Any]) -> str:
     """What would have been right, after `is not`."""
     if kind == "literal_error":
-        return f"one of {context['expected']}".replace("one of 'epoch'", "'epoch'")
+        expected = str(context["expected"])
+        return f"one of {expected}" if " or " in expected else expected
     if kind == "string_pattern_mismatch" and context["pattern"] == NAME:
         return "a name: letters, digits, `.`, `-` and `_`, at most 64, first and last a letter or digit"
     families = {
@@ -134,6 +136,11 @@ ELSEWHERE = {
     "learning_rate": "optimizer.lr",
     "num_train_epochs": "trainer.epochs",
     "num_epochs": "trainer.epochs",
+    "lr_scheduler_type": "scheduler.name",
+    "num_warmup_steps": "scheduler.warmup_steps",
+    "optim": "optimizer.name",
+    "layerwise_lr_decay": "optimizer.layer_decay",
+    "llrd": "optimizer.layer_decay",
     "per_device_train_batch_size": "trainer.batch_size",
     "micro_batch_size": "trainer.batch_size",
     "per_device_eval_batch_size": "trainer.eval_batch_size",

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from transformers import CONFIG_MAPPING
 
 from llmft.reporting.charts import Line, chart
+from llmft.reporting.schedule import schedule
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
@@ -72,7 +73,7 @@ def gather(config: Config, run: Run) -> dict[str, Any]:
         "score": metrics[main].get(headline) if main else None,
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
-        "curves": curves(run.events(), headline),
+        "curves": curves(run.events(), headline) + schedule(config, run),
         "mistakes": {name: mistakes(run, name) for name in scored},
     }
 
