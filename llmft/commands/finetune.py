@@ -19,6 +19,7 @@ from llmft.training.evaluation import score
 from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
+from llmft.training.optimizers import groups
 from llmft.training.processes import gather
 from llmft.training.train import train
 
@@ -60,6 +61,7 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     set_seed(config.seed)
     model = build(config.model, prepared.task.head, prepared.task.needed(prepared.state))
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
+    groups(config.optimizer, model)  # optimizer.layer_decay wants layers
     return model
 
 

@@ -78,9 +78,8 @@ def _rows(model: type[BaseModel], prefix: str, skip: Collection[str]) -> list[st
             lines += _rows(section, f"{prefix}{name}.", skip)
         elif not section:
             default = "" if field.is_required() else _shown(field.get_default(call_default_factory=True))
-            lines.append(
-                f"| `{prefix}{name}` | {_kind(field.annotation)} | {default} | {' '.join(texts.get(name, '').split())} |"
-            )
+            text = " ".join(texts.get(name, "").split())
+            lines.append(f"| `{prefix}{name}` | {_kind(field.annotation)} | {default} | {text} |")
     return lines
 
 

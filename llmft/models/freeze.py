@@ -4,6 +4,7 @@ import math
 import re
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -37,13 +38,11 @@ def freeze(model: PreTrainedModel, patterns: list[str]) -> None:
 
 def still(model: PreTrainedModel) -> None:
     """From now on, let the parts below all that trains compute as in evaluation: their dropout would only blur."""
-    model.register_forward_pre_hook(_settle)
+    model.register_forward_pre_hook(partial(_settle, parts(model)))
 
 
-def _settle(model: nn.Module, _: Any) -> None:
-    if not model.training:
-        return
-    for part in parts(model):
+def _settle(found: list[Part], model: nn.Module, _: Any) -> None:
+    for part in found if model.training else ():
         if any(parameter.requires_grad for parameter in part.parameters.values()):
             break
         for module in part.modules:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from torch import nn
 from transformers import PreTrainedModel
 
+from llmft.schema.problem import Problem, UserError
+
 EMBEDDINGS = "embeddings"
 LAYER = "layers."
 
@@ -60,9 +62,10 @@ def parts(model: nn.Module) -> list[Part]:
         path = name
         while path and path not in owners:
             path = path.rpartition(".")[0]
-        # A weight of a module that holds the layers, such as a mask's vector.
-        owner = owners[path] if path else found.setdefault(EMBEDDINGS, Part(EMBEDDINGS, True))
-        owner.parameters[name] = parameter
+        if not path:  # a weight of a module that holds the layers, such as the vector of a mask
+            own = EMBEDDINGS if name.startswith(prefix) and lists else name
+            owners[path := name] = found.setdefault(own, Part(own, name.startswith(prefix)))
+        owners[path].parameters[name] = parameter
     # Some heads are made before the model below them.
     return sorted((part for part in found.values() if part.parameters), key=lambda part: not part.of_base)
 
@@ -71,14 +74,16 @@ def depths(model: nn.Module) -> tuple[dict[str, int], int]:
     """How high each weight stands: embeddings 0, the first layer 1, and all that is no layer on top of them.
 
     Returns:
-        the heights by the names of weights, and the highest; both empty and 0 for a model without numbered layers.
+        the heights by the names of weights, and the highest.
+
+    Raises:
+        UserError: for a model without numbered layers.
     """
     found = parts(model)
-    layers = [part for part in found if part.layer is not None]
-    if not layers:
-        return {}, 0
-    top = len(layers) + 1
-    height = {EMBEDDINGS: 0} | {part.name: part.layer + 1 for part in layers if part.layer is not None}
+    height = {EMBEDDINGS: 0} | {part.name: part.layer + 1 for part in found if part.layer is not None}
+    if len(height) == 1:
+        raise UserError(Problem("optimizer.layer_decay", f"{type(model).__name__} has no numbered layers"))
+    top = len(height)
     return {name: height.get(part.name, top) for part in found for name in part.parameters}, top
 
 

@@ -24,8 +24,8 @@ class OptimizerConfig(Section):
     weight. adam, sgd, rmsprop, adagrad: `weight_decay * w` is added to the gradient, as `l2` does."""
 
     l1: float = Field(default=0.0, ge=0)
-    """Strength of the penalty `l1 * |w|`, proximal: after each step a weight moves by `lr * l1` towards zero and stops
-    there, so that weights become exactly 0."""
+    """Strength of the penalty on the sum of all weights' absolute values, proximal: after each step a weight moves by
+    `lr * l1` towards zero and stops there, so that weights become exactly 0."""
 
     l2: float = Field(default=0.0, ge=0)
     """Strength of the penalty `l2 / 2 * w²`, by its gradient `l2 * w`, which is added after clipping. The logged loss

@@ -70,11 +70,11 @@ def groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
 
 def _left_alone(config: OptimizerConfig, model: nn.Module) -> Iterator[nn.Parameter]:
     """The weights that `no_decay` names: biases by name, norms and embeddings by the kind of their module."""
-    for module in model.modules():
+    for path, module in model.named_modules():
         norm = "norm" in config.no_decay and "norm" in type(module).__name__.lower()
         embedding = "embeddings" in config.no_decay and isinstance(module, nn.Embedding)
         for name, parameter in module.named_parameters(recurse=False):
-            if norm or embedding or ("bias" in config.no_decay and "bias" in name):
+            if norm or embedding or ("bias" in config.no_decay and "bias" in f"{path}.{name}"):
                 yield parameter
 
 
