@@ -10,6 +10,7 @@ from llmft.commands.session import check_inputs, quiet
 from llmft.models.build import build
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
+from llmft.reporting.trains import trains
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
 from llmft.runs.folder import Run
 from llmft.runs.signals import StopAtOnce
@@ -18,6 +19,7 @@ from llmft.training.evaluation import score
 from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
+from llmft.training.optimizers import groups
 from llmft.training.prediction import predict
 from llmft.training.processes import gather
 from llmft.training.train import train
@@ -60,6 +62,7 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     set_seed(config.seed)
     model = build(config.model, prepared.task.head, prepared.task.needed(prepared.state))
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
+    groups(config.optimizer, model)  # optimizer.layer_decay wants layers
     return model
 
 
@@ -67,6 +70,7 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
     """Train `model`, score it, and leave everything in the run's folder."""
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
+    facts["trains"] = trains(model, config.model.unfreeze)
     with run.recorded(facts):
         notes = [*prepared.data.notes, *prepared.task.notes(prepared.state)]
         console.announce(config, prepared.task, model, prepared.splits, notes, prepared.origin, hardware, run)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from llmft.config.rules import RULES, Origin
 from llmft.config.target_rules import TARGET_RULES
+from llmft.config.training_rules import TRAINING_RULES
 from llmft.schema.config import NAME, Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
@@ -32,7 +33,8 @@ def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None =
     except ValidationError as error:
         problems += _problems(error, tree, origin)
     if config:
-        problems += [problem for rule in (*RULES, *TARGET_RULES) for problem in rule(config, origin)]
+        rules = (*RULES, *TARGET_RULES, *TRAINING_RULES)
+        problems += [problem for rule in rules for problem in rule(config, origin)]
     if problems or config is None:
         raise UserError(problems)
     return config
@@ -107,7 +109,8 @@ def _quotes(value: Any) -> str:
 def _wanted(kind: str, context: dict[str, Any]) -> str:
     """What would have been right, after `is not`."""
     if kind == "literal_error":
-        return f"one of {context['expected']}".replace("one of 'epoch'", "'epoch'")
+        expected = str(context["expected"])
+        return f"one of {expected}" if " or " in expected else expected
     if kind == "string_pattern_mismatch" and context["pattern"] == NAME:
         return "a name: letters, digits, `.`, `-` and `_`, at most 64, first and last a letter or digit"
     families = {
@@ -139,6 +142,11 @@ ELSEWHERE = {
     "learning_rate": "optimizer.lr",
     "num_train_epochs": "trainer.epochs",
     "num_epochs": "trainer.epochs",
+    "lr_scheduler_type": "scheduler.name",
+    "num_warmup_steps": "scheduler.warmup_steps",
+    "optim": "optimizer.name",
+    "layerwise_lr_decay": "optimizer.layer_decay",
+    "llrd": "optimizer.layer_decay",
     "per_device_train_batch_size": "trainer.batch_size",
     "micro_batch_size": "trainer.batch_size",
     "per_device_eval_batch_size": "trainer.eval_batch_size",

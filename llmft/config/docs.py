@@ -78,7 +78,8 @@ def _rows(model: type[BaseModel], prefix: str, skip: Collection[str]) -> list[st
             lines += _rows(section, f"{prefix}{name}.", skip)
         elif not section:
             default = "" if field.is_required() else _shown(field.get_default(call_default_factory=True))
-            lines.append(f"| `{prefix}{name}` | {_kind(field.annotation)} | {default} | {texts.get(name, '')} |")
+            text = " ".join(texts.get(name, "").split())
+            lines.append(f"| `{prefix}{name}` | {_kind(field.annotation)} | {default} | {text} |")
     return lines
 
 
@@ -92,10 +93,12 @@ def _kind(annotation: Any) -> str:
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
     if annotation in names:
         return names[annotation]
+    if hasattr(annotation, "__metadata__"):  # Annotated
+        return _kind(annotation.__origin__)
     arguments = get_args(annotation)
     origin = getattr(annotation, "__origin__", None)
     if origin is list:
-        return f"list of {_kind(arguments[0])}s"
+        return f"list of {_kind(arguments[0])}s".replace("`s", "`")
     if origin is dict:
         return "table"
     if origin is tuple:

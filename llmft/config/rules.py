@@ -29,7 +29,7 @@ class Origin:
 
 def _model_has_a_source(config: Config, origin: Origin) -> list[Problem]:
     model = config.model
-    if model.path or (model.init == "random" and model.architecture):
+    if model.path or (model.init != "pretrained" and model.architecture):
         return []
     if model.architecture:
         return [

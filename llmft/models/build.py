@@ -12,8 +12,10 @@ from transformers.utils import cached_file
 
 from llmft.data.files import digest, resolve
 from llmft.models import register
-from llmft.models.freeze import freeze_encoder
+from llmft.models.dropout import dropouts
+from llmft.models.freeze import freeze, still, unfreezing
 from llmft.models.hub import explained
+from llmft.models.initialise import initialise
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -34,9 +36,14 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
     """
     register()
     auto = getattr(transformers, head)
-    built = _random(model, auto, needed) if model.init == "random" else _pretrained(model, auto, needed)
-    if model.freeze == "encoder":
-        freeze_encoder(built)
+    built = _pretrained(model, auto, needed) if model.init == "pretrained" else _random(model, auto, needed)
+    if model.init not in ("pretrained", "random"):
+        initialise(built, model.init)
+    if model.freeze:
+        freeze(built, model.freeze)
+    if model.unfreeze:
+        unfreezing(built, model.unfreeze)  # so that a model without layers is refused before training
+        still(built)
     return built
 
 
@@ -58,7 +65,7 @@ def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTra
         )
         _check_sizes(config, model)
         _check_room(config, needed)
-        for key, value in model.config.items():
+        for key, value in (model.config | _dropouts(config, model)).items():
             setattr(config, key, value)
         built, report = auto.from_pretrained(
             path,
@@ -140,7 +147,7 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
             ) from error
     _check_sizes(config, model)
     # Without a path only what is given: DeBERTa works other sizes out of `hidden_size`, if they are not given too.
-    sizes = (config.to_dict() if model.path else {}) | _canonical(config, model.config)
+    sizes = (config.to_dict() if model.path else {}) | _canonical(config, model.config) | _dropouts(config, model)
     if model.path is None and "vocab_size" in needed:
         sizes["vocab_size"] = needed["vocab_size"]  # the tokenizer was trained here
     for key in AT_LEAST & needed.keys():
@@ -159,6 +166,11 @@ def _check_room(config: PreTrainedConfig, needed: dict[str, Any]) -> None:
         if isinstance(room, int) and needed[key] > room:
             fix = "task.max_length" if key == "max_position_embeddings" else "model.tokenizer"
             raise UserError(Problem(fix, f"needs {key}={needed[key]}, and the model has {room}"))
+
+
+def _dropouts(config: PreTrainedConfig, model: ModelConfig) -> dict[str, Any]:
+    """What `model.dropout` sets."""
+    return {} if model.dropout is None else dropouts(config, model.dropout)
 
 
 def _canonical(config: PreTrainedConfig, sizes: dict[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,17 @@
 """The first and the last thing that a command prints: what will happen, and what came of it."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from llmft.reporting.trains import trains
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.hardware import Hardware
+from llmft.training.steps import rows_of_step, steps_of_run
 
 
 def announce(
@@ -45,6 +46,9 @@ def announce(
     print(f"llmft {config.command}: {config.name}")
     for name, text in lines.items():
         print(f"  {name:<9} {text}")
+    if "train" in splits and (part or config.model.unfreeze):
+        for number, line in enumerate(trains(model, config.model.unfreeze)):
+            print(f"  {'' if number else 'trains':<9} {line['part']:<14} {line['parameters']:>12,}  {line['trains']}")
     for note in notes + cut_notes(splits):
         print(f"  note      {note}")
 
@@ -74,9 +78,12 @@ def cut_notes(splits: Mapping[str, Split]) -> list[str]:
 
 def _training(config: Config, features: int) -> str:
     trainer = config.trainer
-    factors = (config.hardware.processes, trainer.batch_size, trainer.accumulation)
-    steps = trainer.max_steps or math.ceil(math.ceil(features / math.prod(factors)) * trainer.epochs)
-    size = " x ".join(str(factor) for factor in factors if factor > 1) or "1"
+    steps = steps_of_run(config, features)
+    if trainer.batch_size == "all":
+        size = f"all {rows_of_step(config, features):,}"
+    else:
+        factors = (config.hardware.processes, trainer.batch_size, trainer.accumulation)
+        size = " x ".join(str(factor) for factor in factors if factor > 1) or "1"
     length = f"{trainer.epochs:g} epochs, {steps:,} steps" if not trainer.max_steps else f"{steps:,} steps"
     return f"{length} of {size} rows, {config.optimizer.name} lr {config.optimizer.lr:g}, {config.scheduler.name}"
 

@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING
 from llmft.metrics.confusion import most_confused
 from llmft.reporting.answers import mistakes, per_label, pictures, predictions
 from llmft.reporting.charts import Line, chart
+from llmft.reporting.schedule import schedule
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
@@ -73,7 +74,7 @@ def gather(config: Config, run: Run) -> dict[str, Any]:
         "score": metrics[main].get(headline) if main else None,
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
-        "curves": curves(run.events(), headline),
+        "curves": curves(run.events(), headline) + schedule(config, run),
         "mistakes": {name: mistakes(answers[name]) for name in scored},
         "pictures": {name: pictures(answers[name], metrics[name]) for name in scored},
     }

@@ -1,10 +1,18 @@
 """The section `model`: which weights, from where, or which sizes for weights from nothing."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from llmft.schema.section import Section
+
+
+def _as_list(value: Any) -> Any:
+    """`encoder` is written without brackets, and null means none."""
+    return [value] if isinstance(value, str) else value or []
+
+
+Patterns = Annotated[list[str], BeforeValidator(_as_list)]
 
 
 class ModelConfig(Section):
@@ -20,11 +28,28 @@ class ModelConfig(Section):
     """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours (`linear`, `mlp`,
     `ft_transformer`)."""
 
-    init: Literal["pretrained", "random"] = "pretrained"
-    """Where the first weights come from. `random` keeps the architecture and the tokenizer of `path`."""
+    init: Literal[
+        "pretrained",
+        "random",
+        "xavier_uniform",
+        "xavier_normal",
+        "kaiming_uniform",
+        "kaiming_normal",
+        "orthogonal",
+    ] = "pretrained"
+    """Where the first weights come from. All but `pretrained` keep the architecture and the tokenizer of `path`, with
+    random weights by the architecture's own rule, or (`xavier_uniform` ...) linear layers by the one that is named."""
 
-    freeze: Literal["encoder"] | None = None
-    """Weights that stay as they are. `encoder`: only the head trains, on outputs that are computed once."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Every dropout of the architecture, whatever it calls them. Unset: its own, or what `model.config` says."""
+
+    freeze: Patterns = Field(default_factory=list)
+    """Weights that stay as they are: `encoder` (only the head trains, on outputs that are computed once), or a list of
+    parts such as `[embeddings,layers.0-3]`, or of weights by name, such as `"*.LayerNorm"`."""
+
+    unfreeze: int | None = Field(default=None, ge=1)
+    """Gradual unfreezing: the first epoch trains what stands on top of the layers, each later one so many layers more,
+    from the top; the embeddings come last. What `freeze` names stays frozen."""
 
     config: dict[str, Any] = Field(default_factory=dict)
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""

@@ -1,6 +1,6 @@
 """The sections `trainer` and `hardware`: how long, in which portions, and on what."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,8 +18,8 @@ class TrainerConfig(Section):
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many steps, whatever `epochs` says."""
 
-    batch_size: int = Field(default=32, ge=1)
-    """Rows a step on each device."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["all"] = 32
+    """Rows a step on each device. `all`: batch gradient descent, one step an epoch, computed in portions."""
 
     eval_batch_size: int = Field(default=64, ge=1)
     """Rows at a time in evaluation and prediction."""
@@ -56,6 +56,12 @@ class TrainerConfig(Section):
 
     workers: int = Field(default=0, ge=0)
     """Processes that prepare batches; 0 does it in the training process."""
+
+    @property
+    def rows(self) -> int:
+        """`batch_size` as a number; training/steps.py puts one in the place of `all`."""
+        assert self.batch_size != "all"
+        return self.batch_size
 
 
 class HardwareConfig(Section):

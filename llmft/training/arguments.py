@@ -12,21 +12,17 @@ from llmft.training.hardware import Hardware
 
 def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluates: bool) -> TrainingArguments:
     """The arguments of a run that keeps its checkpoints below `folder`; `evaluates`: there is a validation split."""
-    trainer, scheduler = config.trainer, config.scheduler
+    trainer = config.trainer
     metric = trainer.metric_for_best or config.task.metric
-    schedule = "constant_with_warmup" if scheduler.name == "constant" else scheduler.name
     arguments = TrainingArguments(
         output_dir=str(folder),
         seed=config.seed,
         num_train_epochs=trainer.epochs,
         max_steps=trainer.max_steps or -1,
-        per_device_train_batch_size=trainer.batch_size,
+        per_device_train_batch_size=trainer.rows,
         gradient_accumulation_steps=trainer.accumulation,
         max_grad_norm=trainer.max_grad_norm,
         learning_rate=config.optimizer.lr,
-        weight_decay=config.optimizer.weight_decay,
-        lr_scheduler_type=schedule,
-        warmup_steps=scheduler.warmup_steps or scheduler.warmup_ratio,
         logging_steps=trainer.log_every,
         logging_nan_inf_filter=False,  # it hides a NaN behind the average of earlier losses
         **_every("eval", trainer.eval_every if evaluates else None),

@@ -35,7 +35,7 @@ def enough_memory(advice: Callable[[], str]) -> Iterator[None]:
 
 def advice(config: Config, when: str) -> str:
     """What to write instead; the batch of half the rows and twice the accumulation trains the same."""
-    rows, accumulation = config.trainer.batch_size, config.trainer.accumulation
+    rows, accumulation = config.trainer.rows, config.trainer.accumulation
     ways = [f"trainer.batch_size={rows // 2} trainer.accumulation={2 * accumulation}"] if rows > 1 else []
     if config.hardware.precision != "bf16":
         ways.append("hardware.precision=bf16")
@@ -66,7 +66,7 @@ def rows_that_fit(
     Raises:
         Failure: if a single row is too large.
     """
-    size = config.trainer.batch_size
+    size = config.trainer.rows
     lengths = features.lengths
     order = sorted(range(len(features)), key=lambda i: -lengths[i]) if lengths else list(range(len(features)))
     collate = task.collator(state)

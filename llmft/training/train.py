@@ -1,5 +1,6 @@
 """A model trained from its last checkpoint, or from nothing, to its best weights."""
 
+import math
 import pickle
 import shutil
 import time
@@ -22,7 +23,9 @@ from llmft.training.hardware import Hardware
 from llmft.training.memory import advice, enough_memory, rows_that_fit
 from llmft.training.progress import Progress
 from llmft.training.signals import StopSignals
+from llmft.training.steps import in_numbers
 from llmft.training.trainer import Trainer
+from llmft.training.unfreeze import GradualUnfreezing
 from llmft.training.watchdog import Watchdog
 
 
@@ -46,13 +49,16 @@ def train(
     checkpoint = _checkpoint_of(folder)
     run.forget_events_after(_step_of(checkpoint))
     _check_disk(run.folder, model)
-    clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.batch_size)
+    config = in_numbers(config, len(splits["train"]), splits["train"].features)
+    clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
     if checkpoint is None:
         clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)
     config = _in_batches_of(clock.rows, config)
     metric = config.trainer.metric_for_best or config.task.metric
     signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)
     callbacks: list[Any] = [Progress(run, metric), signals, watchdog]
+    if config.model.unfreeze:
+        callbacks.append(GradualUnfreezing(model, config.model.unfreeze))
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
     arguments = training_arguments(config, hardware, folder, "validation" in splits)
@@ -124,11 +130,11 @@ def _check_disk(folder: Path, model: PreTrainedModel) -> None:
 def _in_batches_of(rows: int, config: Config) -> Config:
     """The configuration with smaller batches, as many more of them accumulated: a step sees the same rows."""
     trainer = config.trainer
-    if rows == trainer.batch_size:
+    if rows == trainer.rows:
         return config
-    accumulation = trainer.accumulation * trainer.batch_size // rows
+    accumulation = math.ceil(trainer.accumulation * trainer.rows / rows)
     print(
-        f"  note      {trainer.batch_size} rows do not fit into memory at once: "
+        f"  note      {trainer.rows} rows do not fit into memory at once: "
         f"batches of {rows}, {accumulation} of them a step, which trains the same",
         flush=True,
     )

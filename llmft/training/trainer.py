@@ -26,7 +26,9 @@ from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.optimizers import optimizer
 from llmft.training.progress import lost
 from llmft.training.sampler import EpochOrder, EpochSampler
+from llmft.training.schedules import schedule
 from llmft.training.signals import StopSignals
+from llmft.training.steps import rows_of_step
 from llmft.training.watchdog import Watchdog
 
 
@@ -52,7 +54,6 @@ class Trainer(transformers.Trainer):
             data_collator=task.collator(state),
             train_dataset=self._train_features(),
             eval_dataset=splits["validation"].features if "validation" in splits else None,
-            optimizer_cls_and_kwargs=optimizer(config.optimizer),
             **kwargs,
         )
         # transformers takes a model that accepts extra arguments for one that scales its own loss. BERT's heads accept
@@ -67,17 +68,30 @@ class Trainer(transformers.Trainer):
         train, trainer = self.splits["train"], self.config.trainer
         if train.stream is None:
             return train.features
-        batch, grouped = trainer.batch_size * processes.count(), trainer.group_by_length
+        batch, grouped = trainer.rows * processes.count(), trainer.group_by_length
         seed, task, state = self.config.seed, self.task, self.task_state
         return FeatureStream(task, state, train.stream, seed, batch, trainer.accumulation, grouped)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features
         lengths = features.lengths if self.config.trainer.group_by_length else None
-        step = self.config.trainer.batch_size * self.config.trainer.accumulation * self.accelerator.num_processes
+        step = rows_of_step(self.config, len(features))
         sampler = EpochSampler(len(features), self.config.seed, step, lengths)
         self.add_callback(EpochOrder(sampler))
         return sampler
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> Any:
+        """The optimizer that the configuration names, over the weights that train."""
+        if self.optimizer is None:
+            self.optimizer: Any = optimizer(self.config.optimizer, self.model if model is None else model)
+        return self.optimizer
+
+    def create_scheduler(self, *_: Any, **__: Any) -> Any:
+        """The schedule that the configuration names."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler: Any = schedule(self.config, self.optimizer, len(self.train_dataset))
+            self._created_lr_scheduler = True  # transformers makes a new one for a second call of train()
+        return self.lr_scheduler
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: transformers would go over all parameters in every step, 1 ms for MiniLM."""

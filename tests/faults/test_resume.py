@@ -55,6 +55,13 @@ LOADERS = {
     "streamed, accumulation": [*STREAMED, "trainer.accumulation=2", "trainer.batch_size=4"],
     "streamed by two workers": [*STREAMED, "trainer.workers=2"],
     "early stopping": ["trainer.patience=2", "optimizer.lr=1e-12"],
+    "plateau and l1": [
+        *("scheduler=plateau", "scheduler.patience=0", "trainer.metric_for_best=loss", "optimizer.lr=0.01"),
+        "optimizer.l1=0.01",
+    ],
+    "restarts, lion, rates by layer, unfreezing": [
+        *("scheduler=cosine_with_restarts", "optimizer=lion", "optimizer.layer_decay=0.5", "model.unfreeze=1"),
+    ],
 }
 
 

@@ -1,0 +1,67 @@
+"""Rules over the keys that say how a model learns: optimizer, schedule, first weights, freezing."""
+
+from llmft.config.rules import Origin
+from llmft.schema.config import Config
+from llmft.schema.optimizer import READ_BY
+from llmft.schema.problem import Problem
+
+
+def _keys_are_read(config: Config, origin: Origin) -> list[Problem]:
+    """`optimizer.momentum=0.5` with AdamW would change nothing."""
+    problems = []
+    for section, keys in READ_BY.items():
+        name = getattr(config, section).name
+        for key, readers in keys.items():
+            if name not in readers and origin.typed(f"{section}.{key}"):
+                what = f"{name} does not read it"
+                hint = f"{' and '.join(readers)} {'does' if len(readers) == 1 else 'do'}." if len(readers) < 4 else ""
+                problems.append(Problem(f"{section}.{key}", what, origin(f"{section}.{key}"), hint))
+    return problems
+
+
+def _steps_between_falls(config: Config, origin: Origin) -> list[Problem]:
+    key, every = "scheduler.every", config.scheduler.every
+    return [Problem(key, f"{every} is not at least 1", origin(key))] if isinstance(every, int) and every < 1 else []
+
+
+def _plateau_has_scores(config: Config, origin: Origin) -> list[Problem]:
+    dataset = config.dataset
+    scored = dataset.validation or dataset.split.validation or dataset.format == "synthetic"
+    if config.scheduler.name == "plateau" and not scored:
+        what = "plateau follows the scores of the validation split, and there is none"
+        return [Problem("scheduler.name", what, origin("scheduler.name"), "Write dataset.split.validation=0.1.")]
+    return []
+
+
+def _all_rows_are_one_step(config: Config, origin: Origin) -> list[Problem]:
+    key, trainer = "trainer.accumulation", config.trainer
+    if trainer.batch_size == "all" and trainer.accumulation > 1:
+        what = "trainer.batch_size=all is every row in one step already"
+        return [Problem(key, what, origin(key), "Leave it out.")]
+    return []
+
+
+def _something_is_left_to_unfreeze(config: Config, origin: Origin) -> list[Problem]:
+    if config.model.unfreeze and "encoder" in config.model.freeze:
+        what = "model.freeze=encoder keeps all layers frozen"
+        return [Problem("model.unfreeze", what, origin("model.unfreeze"), "Leave out one of the two.")]
+    return []
+
+
+def _random_weights_train(config: Config, origin: Origin) -> list[Problem]:
+    """Frozen noise is nearly always a mistake; a part of it, such as embeddings, may be meant."""
+    key, model = "model.freeze", config.model
+    if model.init != "pretrained" and "encoder" in model.freeze and not config.smoke:
+        what = f"model.init={model.init} would leave an encoder of random weights as it is"
+        return [Problem(key, what, origin(key), "Give pretrained weights, or leave it out.")]
+    return []
+
+
+TRAINING_RULES = (
+    _keys_are_read,
+    _steps_between_falls,
+    _plateau_has_scores,
+    _all_rows_are_one_step,
+    _something_is_left_to_unfreeze,
+    _random_weights_train,
+)

@@ -1,0 +1,36 @@
+"""What of a model trains: a line a part, before training and in the report."""
+
+from itertools import groupby
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from llmft.models.freeze import unfreezing
+from llmft.models.parts import LAYER, Part, parts
+
+
+def trains(model: PreTrainedModel, unfreeze: int | None = None) -> list[dict[str, Any]]:
+    """The parts of a model before training: `part`, `parameters`, and in words whether it `trains`.
+
+    Layers in a row that are alike make one line, `layers.0-3`.
+
+    Args:
+        unfreeze: `model.unfreeze`.
+    """
+    starts = unfreezing(model, unfreeze) if unfreeze else {}
+    found = [(part, _state(part, starts.get(part.name, 0))) for part in parts(model)]
+    lines = []
+    for _, alike in groupby(found, key=lambda one: (one[0].layer is None and one[0].name, one[0].size, one[1])):
+        group = list(alike)
+        first, last = group[0][0], group[-1][0]
+        name = first.name if first is last else f"{LAYER}{first.layer}-{last.layer}"
+        lines.append({"part": name, "parameters": sum(part.size for part, _ in group), "trains": group[0][1]})
+    return lines
+
+
+def _state(part: Part, start: int) -> str:
+    training = sum(parameter.numel() for parameter in part.parameters.values() if parameter.requires_grad)
+    if not training:
+        return "frozen"
+    share = "trains" if training == part.size else f"{training:,} of them train"
+    return f"{share} from epoch {start + 1} on" if start else share

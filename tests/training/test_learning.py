@@ -1,0 +1,122 @@
+"""What is said of learning on the command line, from the words to the run folder."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llmft.config.load import load
+from llmft.training.steps import AT_ONCE, in_numbers, rows_of_step, steps_of_epoch, steps_of_run
+
+Run = Callable[..., tuple[int, str, str]]
+SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true")
+
+
+def logged(folder: Path, key: str) -> list[float]:
+    events = (json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines())
+    return [event[key] for event in events if event["split"] == "train"]
+
+
+def test_all_rows_are_one_step(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one batch, and in portions where that is too much at once: the losses of batches of 32, which are all rows."""
+    still = ("model.dropout=0", "hardware.precision=fp32", "optimizer=sgd", "optimizer.lr=0.1", "trainer.max_steps=3")
+    assert llmft(*SMOKE, *still, "trainer.batch_size=32", "run.dir=a")[0] == 0
+    code, out, _ = llmft(*SMOKE, *still, "trainer.batch_size=all", "run.dir=b")
+    assert code == 0
+    assert "3 steps of all 32 rows, sgd" in out
+    monkeypatch.setattr("llmft.training.steps.AT_ONCE", 200)
+    assert llmft(*SMOKE, *still, "trainer.batch_size=all", "run.dir=c")[0] == 0
+    one, whole, portions = (logged(here / name, "loss") for name in "abc")
+    assert len(one) == 3
+    assert one == pytest.approx(whole, abs=1e-6)
+    assert one == pytest.approx(portions, abs=1e-5)
+    rows = [json.loads((here / name / "metrics.json").read_text())["train"]["batch_size"] for name in "abc"]
+    assert rows[0] == rows[1] == 32 > rows[2]
+    assert "3 steps of all rows" in (here / "b/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("rows", "lengths", "processes", "batch", "accumulation"),
+    [
+        (1000, None, 1, 1000, 1),
+        (1000, [AT_ONCE // 100, 3], 1, 100, 10),
+        (1001, [AT_ONCE // 100, 3], 1, 101, 10),  # of like sizes: no last one of a single row
+        (1000, [AT_ONCE // 100, 3], 2, 100, 5),
+        (7, [AT_ONCE * 3, 1], 1, 1, 7),
+        (AT_ONCE * 2 + 1, None, 1, AT_ONCE * 2 // 3 + 1, 3),
+    ],
+)
+def test_portions_of_all_rows_are_of_like_sizes(
+    rows: int, lengths: list[int] | None, processes: int, batch: int, accumulation: int
+) -> None:
+    config = load("finetune", ["trainer.batch_size=all", f"hardware.processes={processes}", "trainer.epochs=5"])
+
+    class Features:
+        pass
+
+    features: Any = Features()
+    features.lengths = lengths
+    assert (rows_of_step(config, rows), steps_of_epoch(config, rows), steps_of_run(config, rows)) == (rows, 1, 5)
+    found = in_numbers(config, rows, features)
+    assert (found.trainer.batch_size, found.trainer.accumulation) == (batch, accumulation)
+    assert steps_of_epoch(found, rows) == 1
+
+
+def test_layers_train_from_their_epoch_on(llmft: Run, here: Path) -> None:
+    """Of two layers, four steps an epoch: the weights of each checkpoint tell what has moved."""
+    words = ("trainer.max_steps=16", "trainer.keep=9", "model.unfreeze=1", "optimizer.lr=0.01", "scheduler=constant")
+    code, out, _ = llmft(*SMOKE, *words, "run.dir=run")
+    assert code == 0
+    assert "layers.1            204,064  trains from epoch 2 on" in out
+    moved = []
+    saved = [load_file(here / f"run/checkpoints/checkpoint-{step}/model.safetensors") for step in (4, 8, 12, 16)]
+    for before, after in pairwise(saved):
+        names = [name for name in after if not torch.equal(before[name], after[name])]
+        moved.append({name.partition("bert.")[2].removeprefix("encoder.")[:7] for name in names})
+    head = {"", "pooler."}
+    assert moved == [{*head, "layer.1"}, {*head, "layer.1", "layer.0"}, {*head, "layer.1", "layer.0", "embeddi"}]
+    trained = json.loads((here / "run/manifest.json").read_text())["trains"]
+    assert [line["trains"] for line in trained][:3] == [f"trains from epoch {epoch} on" for epoch in (4, 3, 2)]
+
+
+def test_frozen_parts_stay_and_the_report_says_so(llmft: Run, here: Path) -> None:
+    words = ("model.freeze=[embeddings,layers.0]", "optimizer=rmsprop", "scheduler=wsd", "optimizer.lr=0.01")
+    code, out, _ = llmft(*SMOKE, *words, "run.dir=run")
+    assert code == 0
+    assert "  trains    embeddings           19,360  frozen\n            layers.0            204,064  frozen\n" in out
+    first, last = (load_file(here / f"run/checkpoints/checkpoint-{step}/model.safetensors") for step in (4, 8))
+    still = {name for name in first if torch.equal(first[name], last[name])}
+    assert still == {name for name in first if "embeddings" in name or "layer.0" in name}
+    report = (here / "run/report.html").read_text()
+    assert "What trained" in report
+    assert "learning rate by step" in report
+    assert "as planned" in report
+    assert llmft("eval", "run", "run.dir=again")[0] == 0
+    assert "What trained" not in (here / "again/report.html").read_text()
+
+
+def test_a_plateau_lowers_the_rate_by_the_scores_of_the_run(llmft: Run, here: Path) -> None:
+    words = (
+        "scheduler=plateau",
+        "scheduler.patience=0",
+        "optimizer.lr=1e-7",
+        "trainer.eval_every=2",
+        "trainer.save_every=2",
+    )
+    assert llmft(*SMOKE, *words, "run.dir=run")[0] == 0  # too small a rate to get better
+    assert logged(here / "run", "lr") == pytest.approx([1e-7] * 4 + [5e-8] * 2 + [2.5e-8] * 2)
+    report = (here / "run/report.html").read_text()
+    assert "learning rate by step" in report
+    assert "as planned" not in report
+
+
+def test_rates_by_layer_want_layers_before_anything_is_written(llmft: Run, here: Path) -> None:
+    code, _, err = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "optimizer.layer_decay=0.9", "run.dir=run")
+    assert code == 2
+    assert "optimizer.layer_decay  MLPForClassification has no numbered layers" in err
+    assert not (here / "run").exists()
