@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, set_seed
 from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
+from llmft.models import adapters
 from llmft.models.build import build
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
@@ -18,6 +19,7 @@ from llmft.training.evaluation import score
 from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
+from llmft.training.merging import keep_and_merge
 from llmft.training.processes import gather
 from llmft.training.train import train
 
@@ -57,9 +59,10 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
         UserError: if the weights are missing, or the model does not take what the task feeds it.
     """
     set_seed(config.seed)
-    model = build(config.model, prepared.task.head, prepared.task.needed(prepared.state))
+    needed = prepared.task.needed(prepared.state)
+    model = build(config.model, prepared.task.head, needed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
-    return model
+    return adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
 
 
 def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
@@ -81,12 +84,16 @@ def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, 
     """Train `model` and score it; several processes do it together, and the first of them writes."""
     task, state, splits = prepared.task, prepared.state, prepared.splits
     start = time.perf_counter()
-    with frozen(config, task, state, model, splits, hardware, prepared.entry) as ready:
-        encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(model) else {}
-        metrics = {"train": train(config, task, state, model, ready, hardware, run) | encoding}
+    trains = adapters.trainee(model)
+    with frozen(config, task, state, trains, splits, hardware, prepared.entry) as ready:
+        encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(trains) else {}
+        metrics = {"train": train(config, task, state, trains, ready, hardware, run) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
+        if config.adapter.name != "none":
+            model, merging = keep_and_merge(config, task, state, model, splits, run)
+            metrics["train"] |= merging
         if run.writes:
-            model.save_pretrained(run.model)
+            adapters.save_model(model, run.model)
             state.save(run.model)
         for name in ("validation", "test"):
             if name in splits:

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from llmft.models import adapters
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
@@ -34,6 +35,8 @@ def announce(
         "data": f"{config.dataset.name}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
+    if config.adapter.name != "none" and config.command == "finetune":
+        lines["adapter"] = adapters.described(model, config.adapter)
     labels = model.config.num_labels
     names = list(model.config.id2label.values())
     lines["task"] += f", {labels} labels: {', '.join(map(str, names[:8]))}{', ...' if labels > 8 else ''}"
