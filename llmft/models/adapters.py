@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Linear, ModuleList
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -73,7 +74,8 @@ def merged(model: torch.nn.Module) -> torch.nn.Module:
     """The model with the adapter in its weights, in place; a prefix, which has no place in them, stays before it."""
     base = within(model)
     for name in _heads(base):  # peft's own merging fails for a head of several layers
-        setattr(base, name, getattr(base, name).modules_to_save["default"])
+        place, _, last = name.rpartition(".")
+        setattr(base.get_submodule(place), last, base.get_submodule(name).modules_to_save["default"])
     return model if _is_prefix(model) else model.merge_and_unload()  # type: ignore[operator]
 
 
@@ -104,9 +106,12 @@ def _is_prefix(model: torch.nn.Module) -> bool:
 
 
 def _heads(model: PreTrainedModel) -> list[str]:
-    """The parts of a model with weights outside its base model, such as `classifier`."""
-    parts = [(name, part) for name, part in model.named_children() if name != model.base_model_prefix]
-    return [name for name, part in parts if any(True for _ in part.parameters())]
+    """The parts of a model with weights outside its base model, such as `classifier`; of lists, their members."""
+    found = []
+    for name, part in model.named_children():
+        if name != model.base_model_prefix and any(True for _ in part.parameters()):
+            found += [f"{name}.{number}" for number in range(len(part))] if isinstance(part, ModuleList) else [name]
+    return found
 
 
 def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
@@ -118,13 +123,18 @@ def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
     if config.name == "prefix":
         length = config.prefix_length
         return peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=length, modules_to_save=heads)
-    known = constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-    if layers == "all-linear" or (layers is None and config.name != "ia3" and kind not in known):
+    unknown = config.name != "ia3" and kind not in constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    if layers == "all-linear" or (layers is None and unknown):
         layers = _linear(model)
+    transposed = any(isinstance(layer, Conv1D) for layer in model.modules())  # as GPT-2 keeps its weights
     if config.name == "ia3":
-        known = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
-        forward = config.feedforward_modules or (None if kind in known or layers is None else [])
-        return peft.IA3Config(target_modules=layers, feedforward_modules=forward, modules_to_save=heads)
+        forward = config.feedforward_modules
+        if forward is None and layers is not None:
+            ends = tuple(constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(kind, ()))
+            forward = [name for name in layers if name.endswith(ends)]
+        return peft.IA3Config(
+            target_modules=layers, feedforward_modules=forward, fan_in_fan_out=transposed, modules_to_save=heads
+        )
     return peft.LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
@@ -132,14 +142,15 @@ def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
         target_modules=layers,
         use_rslora=config.name == "rslora",
         use_dora=config.name == "dora",
+        fan_in_fan_out=transposed,
         modules_to_save=heads,
     )
 
 
 def _linear(model: PreTrainedModel) -> list[str]:
     """The linear layers below the head. peft's own `all-linear` takes some of the head's."""
-    heads = _heads(model)
-    layers = [name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear | Conv1D)]
+    heads = {name.partition(".")[0] for name in _heads(model)}
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, Linear | Conv1D)]
     return [name for name in layers if name.partition(".")[0] not in heads]
 
 

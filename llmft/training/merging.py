@@ -40,10 +40,9 @@ def keep_and_merge(
     difference = float(numpy.abs(before - after).max() / numpy.abs(before).max())
     equal = sum(a["answer"] == b["answer"] for a, b in zip(answers, same, strict=True)) / len(answers)
     if not difference <= LIMIT or equal < 1:
-        raise Failure(
-            f"the merged model is not the trained one: outputs differ by {difference:.1e} of their size, where "
-            f"{LIMIT:.0e} is allowed, and {equal:.1%} of answers are equal. The adapter is kept in {run.folder / 'adapter'}"
-        )
+        kept = f"The adapter is kept in {run.folder / 'adapter'}"
+        how = f"outputs differ by {difference:.1e} of their size, {LIMIT:.0e} may be, {equal:.1%} of answers are equal"
+        raise Failure(f"the merged model is not the trained one: {how}. {kept}")
     return merged, {"merged_rows": len(answers), "merged_difference": difference, "merged_equal_answers": equal}
 
 
