@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, set_seed
 from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
+from llmft.models import adapters
 from llmft.models.build import build
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
@@ -19,6 +20,7 @@ from llmft.training.evaluation import score
 from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
+from llmft.training.merging import keep_and_merge
 from llmft.training.optimizers import groups
 from llmft.training.prediction import predict
 from llmft.training.processes import gather
@@ -60,10 +62,11 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
         UserError: if the weights are missing, or the model does not take what the task feeds it.
     """
     set_seed(config.seed)
-    model = build(config.model, prepared.task.head, prepared.task.needed(prepared.state))
+    needed = prepared.task.needed(prepared.state)
+    model = build(config.model, prepared.task.head, needed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
     groups(config.optimizer, model)  # optimizer.layer_decay wants layers
-    return model
+    return adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
 
 
 def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
@@ -85,15 +88,19 @@ def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, 
     """Train `model` and score it; several processes do it together, and the first of them writes."""
     task, state, splits = prepared.task, prepared.state, prepared.splits
     start = time.perf_counter()
-    with frozen(config, task, state, model, splits, hardware, prepared.entry) as ready:
-        encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(model) else {}
-        metrics = {"train": train(config, task, state, model, ready, hardware, run) | encoding}
+    trains = adapters.trainee(model)
+    with frozen(config, task, state, trains, splits, hardware, prepared.entry) as ready:
+        encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(trains) else {}
+        metrics = {"train": train(config, task, state, trains, ready, hardware, run) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
+        if config.adapter.name != "none":
+            model, merging = keep_and_merge(config, task, state, model, splits, run)
+            metrics["train"] |= merging
         if "validation" in splits and task.tunes:
             found = predict(task, state, model, splits["validation"].features, config.trainer.eval_batch_size)
             state = task.tuned(found.outputs, splits["validation"].rows, state)
         if run.writes:
-            model.save_pretrained(run.model)
+            adapters.save_model(model, run.model)
             state.save(run.model)
         for name in ("validation", "test"):
             if name in splits:

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from llmft.data.load import Data
+from llmft.models import adapters
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
@@ -23,12 +24,14 @@ def quiet() -> None:
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     # A pinned-memory hint of torch's DataLoader and the like: nothing that a user could act on.
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    # peft asks transformers for something by its old name.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def check_inputs(task: Task[Any], state: Any, model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:
     """Raise UserError for a model that does not take what the task feeds it, such as a table to a BERT."""
     batch = task.collator(state)([next(iter(splits.values())).features[0]])
-    taken = inspect.signature(model.forward).parameters
+    taken = inspect.signature(adapters.within(model).forward).parameters
     if strange := [key for key in batch if key not in taken]:
         what = f"{name} ({type(model).__name__}) does not take {', '.join(strange)}"
         raise UserError(Problem("model", what, hint=f"Choose a model for {task.config.model_fields['name'].default}."))

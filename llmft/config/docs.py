@@ -41,7 +41,7 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
         for field, text in zip(body.body, body.body[1:], strict=False):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
-                    found[name] = inspect.cleandoc(words)
+                    found[name] = " ".join(words.split())
     return found
 
 

@@ -6,30 +6,34 @@ from typing import Any
 
 import transformers
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
 
-from llmft.models import register
+from llmft.models import adapters, register
 from llmft.schema.problem import Problem, UserError
 
 
-def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = False) -> tuple[PreTrainedModel, Any]:
+def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
     """The model and the state in RUN/model, in float32 on `device`. Only safetensors are read.
+
+    A model behind a prefix comes in peft's wrapper.
 
     Raises:
         UserError: if the run did not finish, or a file is broken.
     """
     register()
     folder = run / "model"
-    if not (folder / "config.json").is_file():
+    base = folder / adapters.BASE if (folder / adapters.BASE).is_dir() else folder
+    if not (base / "config.json").is_file():
         manifest = run / "manifest.json"
         scored = manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("command") == "eval"
         what = "is an evaluation: name the run that it is of" if scored else "has no model: the run did not finish"
         raise UserError(Problem(str(run), what, "command line"))
     try:
         model = getattr(transformers, task.head).from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=trust_remote_code, dtype="float32"
+            base, use_safetensors=True, trust_remote_code=trust_remote_code, dtype="float32"
         )
         state = task.state.load(folder)
+        if base != folder:
+            model = adapters.with_prefix(model, run / "adapter")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UserError(
             Problem(str(folder), f"cannot be loaded: {str(error).splitlines()[0]}", "command line")

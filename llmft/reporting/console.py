@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from llmft.models import adapters
 from llmft.reporting.trains import trains
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
@@ -35,6 +36,8 @@ def announce(
         "data": f"{config.dataset.name}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
+    if config.adapter.name != "none" and config.command == "finetune":
+        lines["adapter"] = adapters.described(model, config.adapter)
     lines["task"] += f", {_answers(model)}"
     if "train" in splits:
         train = splits["train"]

@@ -180,7 +180,8 @@ class Run:
 
     def weights_digest(self) -> dict[str, str]:
         """sha256 of the trained weights, by file."""
-        return {file.name: digest(file) for file in sorted(self.model.glob("*.safetensors"))}
+        files = sorted(self.model.rglob("*.safetensors"))
+        return {str(file.relative_to(self.model)): digest(file) for file in files}
 
     @property
     def model(self) -> Path:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
+from llmft.schema.adapter import AdapterConfig
 from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.metric import METRICS
@@ -84,6 +85,7 @@ class Config(Section):
     run: RunConfig = RunConfig()
     task: Annotated[SerializeAsAny[TaskConfig], BeforeValidator(_by_name)]
     model: ModelConfig
+    adapter: AdapterConfig = AdapterConfig()
     dataset: DatasetConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()

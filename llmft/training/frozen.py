@@ -6,7 +6,6 @@ Ten epochs with a frozen MiniLM cost little more than one pass over the rows wit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from hashlib import sha256
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -19,6 +18,7 @@ from transformers import PreTrainedModel
 from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
 from llmft.data.files import digest
+from llmft.models.weights import digest_of
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training import processes
@@ -248,12 +248,9 @@ def _computed(
 
 
 def _entry(encoder: FrozenEncoder, config: Config, hardware: Hardware, of: Entry) -> Entry:
-    weights = sha256()
-    for name, value in sorted(encoder.encoder.state_dict().items()):
-        weights.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     facts = {
         "data": of.key,
-        "weights": weights.hexdigest(),
+        "weights": digest_of(encoder.encoder.state_dict().items()),
         "architecture": encoder.model.config.to_json_string(),
         "head": type(encoder.model).__name__,
         "precision": hardware.precision,

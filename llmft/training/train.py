@@ -48,7 +48,7 @@ def train(
     folder = run.folder / "checkpoints"
     checkpoint = _checkpoint_of(folder)
     run.forget_events_after(_step_of(checkpoint))
-    _check_disk(run.folder, model)
+    _check_disk(run.folder, model, kept_whole=config.adapter.name == "none")
     config = in_numbers(config, len(splits["train"]), splits["train"].features)
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
     if checkpoint is None:
@@ -119,10 +119,10 @@ def _checkpoint_of(folder: Path) -> Path | None:
     return checkpoint
 
 
-def _check_disk(folder: Path, model: PreTrainedModel) -> None:
+def _check_disk(folder: Path, model: PreTrainedModel, kept_whole: bool) -> None:
     """Raise Failure where two checkpoints would not fit: weights, and for those that train Adam's two means."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    needed = 2 * sum(4 * size + 8 * size * trains for size, trains in sizes)
+    needed = 2 * sum(4 * size * (trains or kept_whole) + 8 * size * trains for size, trains in sizes)
     if (free := shutil.disk_usage(folder).free) < needed:
         raise Failure(f"{folder} has {free / 1e6:,.0f} MB of room, and two checkpoints take {needed / 1e6:,.0f} MB")
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from safetensors.torch import load_model
 from torch.utils.data import Dataset, Sampler
 from transformers import TrainerControl, TrainerState
 
+from llmft.models import weights
 from llmft.runs import checkpoints
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
@@ -30,6 +30,8 @@ from llmft.training.schedules import schedule
 from llmft.training.signals import StopSignals
 from llmft.training.steps import rows_of_step
 from llmft.training.watchdog import Watchdog
+
+WEIGHTS = "model.safetensors"
 
 
 class Trainer(transformers.Trainer):
@@ -137,7 +139,7 @@ class Trainer(transformers.Trainer):
     def finish(self, checkpoint: Path) -> None:
         """Take the end of training from its last checkpoint."""
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        load_model(self.model, checkpoint / "model.safetensors")
+        weights.load(self.model, checkpoint / WEIGHTS)
 
     def take_best(self) -> None:
         """Take the weights of the best checkpoint; those that there are stay where none was scored."""
@@ -147,7 +149,18 @@ class Trainer(transformers.Trainer):
         if why := processes.of_first(lambda: checkpoints.fault(best)):
             print(f"  note      {best.name}, the best, {why}: the last weights are taken instead", flush=True)
         else:
-            load_model(self.model, best / "model.safetensors")
+            weights.load(self.model, best / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        weights.load(self.model, Path(resume_from_checkpoint) / WEIGHTS)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self.config.adapter.name == "none":
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            assert output_dir
+            Path(output_dir).mkdir(exist_ok=True)
+            weights.save_what_trains(self.model, Path(output_dir) / WEIGHTS)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         start = time.perf_counter()

@@ -22,7 +22,9 @@ def test_every_recipe_composes(recipe: str, smoke: str) -> None:
     assert config.name == recipe
 
 
-@pytest.mark.parametrize("group", ["task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware"])
+@pytest.mark.parametrize(
+    "group", ["task", "model", "adapter", "dataset", "optimizer", "scheduler", "trainer", "hardware"]
+)
 def test_every_option_composes(group: str, here: Path) -> None:
     for file in sorted((shipped("configs") / group).glob("*.yaml")):
         option = yaml.safe_load(file.read_text())

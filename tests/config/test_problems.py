@@ -110,6 +110,18 @@ CASES = [
         "sweep.gpus=[0,1] sweep.jobs=1",
         "sweep.jobs  sweep.gpus means 2 at a time, one on each (command line). Leave out one of the two.",
     ),
+    ("adapter=lorra", "adapter=lorra  no such adapter (command line). Did you mean lora?"),
+    (
+        "adapter=lora adapter.prefix_length=3",
+        "adapter.prefix_length  is not read by adapter=lora (command line). It reads target_modules, r, alpha, dropout.",
+    ),
+    ("adapter.r=4", "adapter.r  is not read by adapter=none (command line). Write adapter=lora or another before it."),
+    (
+        "adapter=ia3 model.freeze=encoder",
+        "model.freeze  adapter=ia3 leaves all weights as they are but its own and those of the head (command line)",
+    ),
+    ("adapter=lora model=random", "model.init  adapter=lora would leave the random weights random"),
+    ("adapter=lora adapter.target_modules=query", "'query' is not a list or one of 'all-linear' (command line)"),
     ("model.config=3", "model.config  3 is not a table (command line)"),
 ]
 

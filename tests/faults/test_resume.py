@@ -28,7 +28,8 @@ def send(*signals: signal.Signals) -> Callable[..., None]:
 
 def outcome(folder: Path) -> tuple[str, list[Any], dict[str, Any]]:
     """The digest of the weights, every logged number but the time, and the scores."""
-    weights = hashlib.sha256((folder / "model/model.safetensors").read_bytes()).hexdigest()
+    files = sorted(file for part in ("model", "adapter") for file in (folder / part).rglob("*.safetensors"))
+    weights = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     metrics = json.loads((folder / "metrics.json").read_text())
     train = {key: metrics["train"][key] for key in ("steps", "epochs", "loss")}
@@ -54,6 +55,8 @@ LOADERS = {
     "streamed at random": [*STREAMED, "trainer.group_by_length=false"],
     "streamed, accumulation": [*STREAMED, "trainer.accumulation=2", "trainer.batch_size=4"],
     "streamed by two workers": [*STREAMED, "trainer.workers=2"],
+    "an adapter": ["adapter=lora", "adapter.dropout=0.2"],
+    "a prefix": ["adapter=prefix"],
     "early stopping": ["trainer.patience=2", "optimizer.lr=1e-12"],
     "plateau and l1": [
         *("scheduler=plateau", "scheduler.patience=0", "trainer.metric_for_best=loss", "optimizer.lr=0.01"),

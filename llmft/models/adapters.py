@@ -1,0 +1,174 @@
+"""Adapters by peft: put into a model, kept, and merged into its weights. Only this file knows peft."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import Linear, ModuleList
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from llmft.schema.adapter import AdapterConfig
+from llmft.schema.problem import Problem, UserError
+
+BASE = "base"
+"""Where in RUN/model the model lies that has a prefix before it. `from_pretrained` of RUN/model finds none: without its
+prefix it would give other answers."""
+
+
+def adapt(model: PreTrainedModel, config: AdapterConfig, length: int | None) -> torch.nn.Module:
+    """Put an adapter into `model`, in place, and let nothing train but it and the head: all outside the base model.
+
+    Args:
+        length: positions that the longest input takes, for a model that has positions.
+
+    Returns:
+        peft's wrapper; `trainee` says what of it trains, and `model` itself where there is no adapter.
+
+    Raises:
+        UserError: for an architecture that the adapter does not fit.
+    """
+    if config.name == "none":
+        return model
+    import peft
+
+    if config.name == "prefix":
+        _check_prefix(model, config.prefix_length, length)
+    try:
+        return peft.get_peft_model(model, _config(model, config))
+    except (ValueError, AttributeError) as error:
+        what = f"{config.name} does not fit {type(model).__name__}: {str(error).splitlines()[0]}"
+        raise UserError(Problem("adapter", what, hint=_hint(config))) from error
+
+
+def trainee(model: torch.nn.Module) -> Any:
+    """What trains and takes batches: the model with the adapter's layers in it, or a prefix with its model."""
+    return model if not _is_wrapped(model) or _is_prefix(model) else model.get_base_model()  # type: ignore[operator]
+
+
+def within(model: torch.nn.Module) -> Any:
+    """The model in peft's wrapper, or `model` where there is none."""
+    return model.get_base_model() if _is_wrapped(model) else model  # type: ignore[operator]
+
+
+def described(model: torch.nn.Module, config: AdapterConfig) -> str:
+    """The adapter in a few words: its kind, what it changes, and the share of the weights that train."""
+    train, everything = model.get_nb_trainable_parameters()  # type: ignore[operator]
+    if config.name == "prefix":
+        what = f"of {config.prefix_length}"
+    else:
+        ends = sorted({name.rpartition(".")[2] for name in model.base_model.targeted_module_names})  # type: ignore[union-attr]
+        size = "" if config.name == "ia3" else f"of rank {config.r} "
+        what = f"{size}in {len(model.base_model.targeted_module_names)} layers ({', '.join(ends)})"  # type: ignore
+    return f"{config.name} {what}; with the head, {train / everything:.2%} of the weights train"
+
+
+def save_adapter(model: torch.nn.Module, folder: Path) -> None:
+    """Write the adapter with its head, as `PeftModel.from_pretrained` reads it. The card is that of the run."""
+    model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]  # else it asks the hub
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def merged(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with the adapter in its weights, in place; a prefix, which has no place in them, stays before it."""
+    base = within(model)
+    for name in _heads(base):  # peft's own merging fails for a head of several layers
+        place, _, last = name.rpartition(".")
+        setattr(base.get_submodule(place), last, base.get_submodule(name).modules_to_save["default"])
+    return model if _is_prefix(model) else model.merge_and_unload()  # type: ignore[operator]
+
+
+def save_model(model: torch.nn.Module, folder: Path) -> None:
+    """Write what `merged` returned, or a model without an adapter, below `folder`."""
+    within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
+
+
+def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:
+    """`model` with the prefix in `folder` before it.
+
+    Raises:
+        OSError, ValueError: if it can't be read.
+    """
+    import peft
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise OSError(f"{folder} has no adapter_model.safetensors")
+    return peft.PeftModel.from_pretrained(model, folder)
+
+
+def _is_wrapped(model: torch.nn.Module) -> bool:
+    return hasattr(model, "get_base_model")
+
+
+def _is_prefix(model: torch.nn.Module) -> bool:
+    return bool(model.active_peft_config.is_prompt_learning)  # type: ignore[union-attr]
+
+
+def _heads(model: PreTrainedModel) -> list[str]:
+    """The parts of a model with weights outside its base model, such as `classifier`; of lists, their members."""
+    found = []
+    for name, part in model.named_children():
+        if name != model.base_model_prefix and any(True for _ in part.parameters()):
+            found += [f"{name}.{number}" for number in range(len(part))] if isinstance(part, ModuleList) else [name]
+    return found
+
+
+def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
+    """The adapter in peft's words."""
+    import peft
+    from peft.utils import constants
+
+    kind, heads, layers = model.config.model_type, _heads(model), config.target_modules
+    if config.name == "prefix":
+        length = config.prefix_length
+        return peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=length, modules_to_save=heads)
+    unknown = config.name != "ia3" and kind not in constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    if layers == "all-linear" or (layers is None and unknown):
+        layers = _linear(model)
+    transposed = any(isinstance(layer, Conv1D) for layer in model.modules())  # as GPT-2 keeps its weights
+    if config.name == "ia3":
+        forward = config.feedforward_modules
+        if forward is None and layers is not None:
+            ends = tuple(constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(kind, ()))
+            forward = [name for name in layers if name.endswith(ends)]
+        return peft.IA3Config(
+            target_modules=layers, feedforward_modules=forward, fan_in_fan_out=transposed, modules_to_save=heads
+        )
+    return peft.LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=layers,
+        use_rslora=config.name == "rslora",
+        use_dora=config.name == "dora",
+        fan_in_fan_out=transposed,
+        modules_to_save=heads,
+    )
+
+
+def _linear(model: PreTrainedModel) -> list[str]:
+    """The linear layers below the head. peft's own `all-linear` takes some of the head's."""
+    heads = {name.partition(".")[0] for name in _heads(model)}
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, Linear | Conv1D)]
+    return [name for name in layers if name.partition(".")[0] not in heads]
+
+
+def _check_prefix(model: PreTrainedModel, prefix: int, length: int | None) -> None:
+    """Raise UserError for a model that reads no prefix, or has no room for it before the longest input."""
+    readers = [inspect.signature(part.forward).parameters for part in (model, model.base_model)]
+    if not any("past_key_values" in reader for reader in readers):
+        hint = "Write adapter=lora, which fits every model."
+        raise UserError(Problem("adapter", f"{type(model).__name__} reads no prefix", hint=hint))
+    room = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(room, int) and length and length + prefix > room:
+        what = f"{prefix} tokens before the {length} of task.max_length, and the model has {room} positions"
+        raise UserError(Problem("adapter.prefix_length", what, hint=f"Write task.max_length={room - prefix}."))
+
+
+def _hint(config: AdapterConfig) -> str:
+    if config.name == "prefix":
+        return "Write adapter=lora, which fits every model."
+    if config.name == "ia3" and config.target_modules is None:
+        return "Name its layers by adapter.target_modules and adapter.feedforward_modules, or write adapter=lora."
+    return "Leave adapter.target_modules out, or write adapter.target_modules=all-linear."

@@ -1,0 +1,57 @@
+"""An adapter at the end of training: kept, merged, and the merged model compared with the adapted one on real rows."""
+
+from typing import Any
+
+import numpy
+import torch
+
+from llmft.models import adapters
+from llmft.runs.folder import Run
+from llmft.schema.config import Config
+from llmft.schema.problem import Failure
+from llmft.tasks.task import Task
+from llmft.training.evaluation import Split
+from llmft.training.prediction import float32
+
+ROWS = 64  # that are compared: the longest of them decides the time, and a fault in merging shows in any
+LIMIT = 1e-4  # of max|a - b| / max|a|: float32 gives 1e-7 a layer, and a layer that was left out 1e-2
+
+
+def keep_and_merge(
+    config: Config, task: Task[Any], state: Any, model: torch.nn.Module, splits: dict[str, Split], run: Run
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Keep the adapter of `model` in RUN/adapter, then merge it.
+
+    Returns:
+        the merged model, and for metrics.json `merged_rows` that were compared, `merged_difference`, which is
+        max|a - b| / max|a| of the outputs, and the share `merged_equal_answers`. A prefix stays, and there are none.
+
+    Raises:
+        Failure: if the merged model answers otherwise.
+    """
+    if run.writes:
+        adapters.save_adapter(model, run.folder / "adapter")
+    if config.adapter.name == "prefix":
+        return adapters.merged(model), {}
+    split = splits.get("validation", splits["train"])
+    before, answers = _outputs(task, state, adapters.trainee(model), split)
+    merged = adapters.merged(model)
+    after, same = _outputs(task, state, merged, split)
+    difference = float(numpy.abs(before - after).max() / numpy.abs(before).max())
+    equal = sum(a["answer"] == b["answer"] for a, b in zip(answers, same, strict=True)) / len(answers)
+    if not difference <= LIMIT or equal < 1:
+        kept = f"The adapter is kept in {run.folder / 'adapter'}"
+        how = f"outputs differ by {difference:.1e} of their size, {LIMIT:.0e} may be, {equal:.1%} of answers are equal"
+        raise Failure(f"the merged model is not the trained one: {how}. {kept}")
+    return merged, {"merged_rows": len(answers), "merged_difference": difference, "merged_equal_answers": equal}
+
+
+def _outputs(task: Task[Any], state: Any, model: torch.nn.Module, split: Split) -> tuple[numpy.ndarray, list[Any]]:
+    """The outputs of the first rows of a split in float32, as one array, and the answers that they are."""
+    numbers = range(min(ROWS, len(split.features)))
+    device = next(model.parameters()).device
+    batch = task.collator(state)(split.features.__getitems__(list(numbers)))
+    with float32(model):
+        outputs, _ = task.predict(model, {key: value.to(device) for key, value in batch.items()})
+    answers = task.decode(list(outputs), [split.features.rows[number] for number in numbers], state)
+    return numpy.concatenate([numpy.ravel(output) for output in outputs]), answers

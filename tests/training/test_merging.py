@@ -1,0 +1,86 @@
+"""A run with an adapter, from its announcement to what `eval` makes of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from safetensors.torch import load_file
+
+from llmft.config import rules
+from llmft.models import adapters
+
+Run = Callable[..., tuple[int, str, str]]
+SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true", "run.dir=run")
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "prefix"])
+def test_eval_gives_the_numbers_of_training(kind: str, llmft: Run, here: Path) -> None:
+    code, out, err = llmft(*SMOKE, f"adapter={kind}", "optimizer.lr=0.01")
+    assert (code, err) == (0, "")
+    assert f"  adapter   {kind} of " in out
+    assert "with the head, 0." in out
+    metrics = read(here / "run/metrics.json")
+    checkpoint = load_file(next((here / "run/checkpoints").iterdir()) / "model.safetensors")
+    assert {name for name in checkpoint if "lora_" not in name and "prompt_encoder" not in name} == {
+        f"{'base_model.' if kind == 'prefix' else ''}classifier.modules_to_save.default.{part}"
+        for part in ("weight", "bias")
+    }
+    assert (here / "run/adapter/adapter_model.safetensors").is_file()
+    assert llmft("eval", "run", "run.dir=again")[0] == 0
+    assert read(here / "again/metrics.json") == {split: metrics[split] for split in ("validation", "test")}
+    for split in ("validation", "test"):
+        first, second = (here / f"{folder}/predictions/{split}.jsonl" for folder in ("run", "again"))
+        assert first.read_text() == second.read_text()
+    card, plain = (here / "run/README.md").read_text(), transformers.AutoModelForSequenceClassification
+    if kind == "prefix":
+        assert "merged_rows" not in metrics["train"]
+        assert "A prefix can't be merged" in card
+        assert read(here / "run/manifest.json")["weights"].keys() == {"base/model.safetensors"}
+        with pytest.raises((OSError, ValueError)):
+            plain.from_pretrained(here / "run/model")
+    else:
+        assert metrics["train"]["merged_rows"] == 16
+        assert 0 < metrics["train"]["merged_difference"] < 1e-5
+        assert metrics["train"]["merged_equal_answers"] == 1
+        assert f"The adapter ({kind}) is merged into it" in card
+        _, report = plain.from_pretrained(here / "run/model", output_loading_info=True)
+        assert not any(report.values())
+
+
+def test_a_table_can_have_one_too(llmft: Run, here: Path) -> None:
+    code, out, err = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "adapter=lora", "run.dir=run")
+    assert (code, err) == (0, "")
+    assert "lora of rank 8 in 1 layers (0)" in out
+
+
+def test_a_merged_model_that_answers_otherwise_is_no_model(llmft: Run, here: Path, monkeypatch: Any) -> None:
+    plain = adapters.merged
+
+    def faulty(model: Any) -> Any:
+        found = plain(model)
+        found.classifier.weight.data *= 1.01
+        return found
+
+    monkeypatch.setattr(adapters, "merged", faulty)
+    code, _, err = llmft(*SMOKE, "adapter=lora")
+    assert code == 1
+    assert "failed: the merged model is not the trained one: outputs differ by " in err
+    assert (here / "run/adapter/adapter_model.safetensors").is_file()
+    assert not (here / "run/model").exists()
+    assert read(here / "run/manifest.json")["status"] == "failed"
+
+
+def test_without_peft_it_says_how_to_get_it(llmft: Run, here: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(rules, "find_spec", lambda name: None)
+    code, _, err = llmft(*SMOKE, "adapter=lora")
+    assert code == 2
+    assert "adapter  lora needs peft, which is not installed" in err
+    assert "Install it: pip install 'llmft[peft]'." in err
+    assert llmft(*SMOKE)[0] == 0
