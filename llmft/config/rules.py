@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from llmft.schema.config import Config
+from llmft.schema.export import PRECISIONS
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem
 
@@ -205,6 +206,20 @@ def _gpus_say_how_many_jobs(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _export_can_be_written(config: Config, origin: Origin) -> list[Problem]:
+    export = config.export
+    if config.command != "export" or export.precision in PRECISIONS.get(export.format, ()):
+        return []
+    if export.format == "gguf":
+        what = "transformers reads GGUF files and writes none"
+        command = f"`python convert_hf_to_gguf.py {config.run.source}/model --outfile model.gguf`"
+        hint = f"llama.cpp converts causal language models: {command}."
+        return [Problem("export.format", what, origin("export.format"), hint)]
+    pairs = "; ".join(f"{name} in {', '.join(found)}" for name, found in PRECISIONS.items())
+    what = f"{export.format} is not written in {export.precision}"
+    return [Problem("export.precision", what, origin("export.precision"), f"There are {pairs}.")]
+
+
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
@@ -217,4 +232,5 @@ RULES = (
     _momentum_to_look_along,
     _eval_is_one_process,
     _gpus_say_how_many_jobs,
+    _export_can_be_written,
 )

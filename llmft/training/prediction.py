@@ -19,6 +19,8 @@ class Prediction:
 
     answers: list[Answer]
     """One a row."""
+    outputs: list[Any]
+    """What the model put out, one a feature: what the answers were decoded from."""
     loss: float | None
     """Mean over features, where there are labels."""
 
@@ -61,7 +63,7 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
         if loss is not None:
             total += loss * len(numbers)
             weighed += len(numbers)
-    return Prediction(task.decode(outputs, features.rows, state), total / weighed if weighed else None)
+    return Prediction(task.decode(outputs, features.rows, state), outputs, total / weighed if weighed else None)
 
 
 def batches(
