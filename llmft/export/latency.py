@@ -1,7 +1,6 @@
 """How long an answer takes, beside the original."""
 
 import time
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -24,21 +23,20 @@ def latencies(task: Task[Any], state: Any, original: Any, exported: Any, feature
     with float32(original), float32(exported):
         for rows in ROWS:
             batch = batch_at(task, state, features, 0.5, rows)
-            both = [lambda model=model: model(**batch) for model in (original, exported)]
-            before, after = (median(times) for times in _by_turns(both))
+            before, after = (median(times) for times in _by_turns((original, exported), batch))
             inputs = {name: list(value.shape) for name, value in batch.items()}
             found.append({"inputs": inputs, "original": before, "exported": after, "ratio": before / after})
     return {"threads": torch.get_num_threads(), "batches": found}
 
 
-def _by_turns(calls: list[Callable[[], Any]]) -> list[list[float]]:
-    """Milliseconds of each call, in rounds; two rounds before them are not counted."""
-    times: list[list[float]] = [[] for _ in calls]
+def _by_turns(models: tuple[Any, ...], batch: dict[str, torch.Tensor]) -> list[list[float]]:
+    """Milliseconds of each model, in rounds; two rounds before them are not counted."""
+    times: list[list[float]] = [[] for _ in models]
     end = time.perf_counter() + SECONDS
     for number in range(ROUNDS + 2):
-        for call, taken in zip(calls, times, strict=True):
+        for model, taken in zip(models, times, strict=True):
             start = time.perf_counter()
-            call()
+            model(**batch)
             if number >= 2:
                 taken.append((time.perf_counter() - start) * 1000)
         if number >= 4 and time.perf_counter() > end:

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -16,7 +16,6 @@ from llmft.schema.export import ExportConfig
 from llmft.schema.problem import Failure
 
 Batch = dict[str, torch.Tensor]
-AXES = ("batch", "length")
 SINGLE = 1_800_000_000  # bytes that fit into one .onnx file: protobuf ends at 2 GiB
 
 
@@ -71,8 +70,12 @@ def write(model: PreTrainedModel, sample: Batch, length: int | None, export: Exp
 
 def described(value: torch.Tensor, varies: list[int]) -> dict[str, Any]:
     """An input as export.json says it: `{"dtype": "int64", "shape": ["batch", "length"]}`."""
-    names = [AXES[min(place, 1)] if place in varies else size for place, size in enumerate(value.shape)]
-    return {"dtype": str(value.dtype).removeprefix("torch."), "shape": names}
+    return {"dtype": str(value.dtype).removeprefix("torch."), "shape": named(value.shape, varies)}
+
+
+def named(shape: Iterable[Any], varies: Container[int]) -> list[Any]:
+    """A shape with `batch` and `length` where it varies."""
+    return [("batch" if place == 0 else "length") if place in varies else size for place, size in enumerate(shape)]
 
 
 @contextmanager
@@ -96,10 +99,7 @@ def _onnx(model: Named, sample: Batch, dynamic: dict[str, Any], export: ExportCo
     options = OnnxConfig(dynamic=True, dynamic_shapes=dynamic, quantizer=quantizer)
     program, _ = OnnxExporter().export_program(model, sample, options)
     for given in program.graph.inputs:  # torch calls its axes s72 and s43
-        names = [
-            AXES[min(place, 1)] if place in dynamic[given.name] else size for place, size in enumerate(given.shape)
-        ]
-        given.shape = onnx_ir.Shape(names)
+        given.shape = onnx_ir.Shape(named(given.shape, dynamic[given.name]))
     size = sum(weights.const_value.nbytes for weights in program.graph.initializers.values())
     file = FILES["onnx"]
     onnx_ir.save(program, str(folder / file), external_data=f"{file}.data" if size > SINGLE else None)
