@@ -10,7 +10,7 @@ FLOORS = (
     {"cli", "worker"},
     {"config"},
     {"commands"},
-    {"tasks", "training", "reporting"},
+    {"tasks", "training", "reporting", "export"},
     {"data", "models", "metrics", "runs"},
     {"schema"},
 )

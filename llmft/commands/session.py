@@ -11,6 +11,7 @@ import transformers
 
 from llmft.data.load import Data
 from llmft.models import adapters
+from llmft.models.exported import Exported
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
@@ -31,7 +32,8 @@ def quiet() -> None:
 def check_inputs(task: Task[Any], state: Any, model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:
     """Raise UserError for a model that does not take what the task feeds it, such as a table to a BERT."""
     batch = task.collator(state)([next(iter(splits.values())).features[0]])
-    taken = inspect.signature(adapters.within(model).forward).parameters
+    forward = adapters.within(model).forward
+    taken = model.takes if isinstance(model, Exported) else inspect.signature(forward).parameters
     if strange := [key for key in batch if key not in taken]:
         what = f"{name} ({type(model).__name__}) does not take {', '.join(strange)}"
         raise UserError(Problem("model", what, hint=f"Choose a model for {task.config.model_fields['name'].default}."))

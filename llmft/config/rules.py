@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 from llmft.schema.config import Config
+from llmft.schema.export import PRECISIONS
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem
 
@@ -230,11 +231,25 @@ def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
         what = f"adapter={name} leaves all weights as they are but its own and those of the head"
         problems.append(Problem("model.freeze", what, origin("model.freeze"), "Leave out one of the two."))
     tried = config.smoke or config.resume or config.dataset.format == "synthetic"
-    if config.command == "finetune" and model.init == "random" and not tried:
+    if config.command == "finetune" and model.init != "pretrained" and not tried:
         what = f"adapter={name} would leave the random weights random"
         hint = "Give pretrained ones by model.path, or write adapter=none."
         problems.append(Problem("model.init", what, origin("model.init"), hint))
     return problems
+
+
+def _export_can_be_written(config: Config, origin: Origin) -> list[Problem]:
+    export = config.export
+    if config.command != "export" or export.precision in PRECISIONS.get(export.format, ()):
+        return []
+    if export.format == "gguf":
+        what = "transformers reads GGUF files and writes none"
+        command = f"`python convert_hf_to_gguf.py {config.run.source}/model --outfile model.gguf`"
+        hint = f"llama.cpp converts causal language models: {command}."
+        return [Problem("export.format", what, origin("export.format"), hint)]
+    pairs = "; ".join(f"{name} in {', '.join(found)}" for name, found in PRECISIONS.items())
+    what = f"{export.format} is not written in {export.precision}"
+    return [Problem("export.precision", what, origin("export.precision"), f"There are {pairs}.")]
 
 
 RULES = (
@@ -251,4 +266,5 @@ RULES = (
     _gpus_say_how_many_jobs,
     _adapter_reads_its_keys,
     _adapter_has_what_it_needs,
+    _export_can_be_written,
 )

@@ -1,4 +1,4 @@
-"""A model that a run left, with the state of its task."""
+"""A model that a run or an export left, with the state of its task."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,23 @@ import transformers
 from safetensors import SafetensorError
 
 from llmft.models import adapters, register
+from llmft.models.exported import is_export, load_exported, verified
 from llmft.schema.problem import Problem, UserError
 
 
 def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
     """The model and the state in RUN/model, in float32 on `device`. Only safetensors are read.
 
-    A model behind a prefix comes in peft's wrapper.
+    A model behind a prefix comes in peft's wrapper. Of a folder that `llmft export` wrote, the program in its own
+    format, on the CPU, after its files are verified.
 
     Raises:
         UserError: if the run did not finish, or a file is broken.
     """
     register()
     folder = run / "model"
+    if is_export(run) and (facts := verified(run, trust_remote_code))["format"] != "safetensors":
+        return load_exported(run, facts), task.state.load(folder)
     base = folder / adapters.BASE if (folder / adapters.BASE).is_dir() else folder
     if not (base / "config.json").is_file():
         manifest = run / "manifest.json"

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from llmft.models import adapters
+from llmft.models.exported import Exported
 from llmft.reporting.trains import trains
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
@@ -18,7 +19,7 @@ from llmft.training.steps import rows_of_step, steps_of_run
 def announce(
     config: Config,
     task: Task[Any],
-    model: PreTrainedModel,
+    model: PreTrainedModel | Exported,
     splits: Mapping[str, Split],
     notes: list[str],
     origin: str,
@@ -26,13 +27,13 @@ def announce(
     run: Run,
 ) -> None:
     """Print what will happen: task, model and its size, data and its splits, steps, hardware, folder."""
-    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    millions = model.num_parameters() / 1e6
     training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
-    part = f", of which {_short(training)} M train" if training < millions else ""
+    part = f", of which {_short(training)} M train" if config.command == "finetune" and training < millions else ""
     lines = {
         "task": config.task.name,
         "model": f"{config.model.name} ({model.config.model_type}, {_short(millions)} M parameters{part}, "
-        f"{'trained' if config.command == 'eval' else config.model.init})",
+        f"{getattr(model, 'origin', 'trained') if config.command == 'eval' else config.model.init})",
         "data": f"{config.dataset.name}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }

@@ -31,7 +31,17 @@ def as_recipe(config: Config) -> str:
     tree["run"]["dir"] = None  # the folder that this file lies in
     tree["resume"] = tree["smoke"] = False  # it has been made small already
     del tree["sweep"]  # of how many jobs it was one
+    if config.command != "export":
+        del tree["export"]
     return "# @package _global_\n" + yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)
+
+
+def place(config: Config) -> Path:
+    """Where a new run goes: `run.dir`, or `outputs/NAME/STAMP-xxxx`."""
+    if config.run.dir is not None:
+        return Path(config.run.dir)
+    # Two runs may start in the same second.
+    return ROOT / config.name / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -145,9 +155,7 @@ class Run:
             UserError: as `check` does, or where no folder can be made.
         """
         cls.check(config)
-        # Two runs may start in the same second.
-        stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        run = cls(Path(config.run.dir) if config.run.dir is not None else ROOT / config.name / stamp)
+        run = cls(place(config))
         try:
             run.folder.mkdir(parents=True, exist_ok=config.run.dir is not None)
             run.write_text("config.yaml", as_recipe(config))

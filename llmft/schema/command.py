@@ -24,4 +24,8 @@ COMMANDS = {
         "score a finished run, on its own data or on other data",
         keys=("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
     ),
+    "export": Command(
+        "write the model of a finished run for another runtime, and compare the two",
+        keys=("export", "dataset", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
+    ),
 }

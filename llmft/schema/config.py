@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from llmft.schema.adapter import AdapterConfig
 from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
+from llmft.schema.export import ExportConfig
 from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
@@ -92,5 +93,6 @@ class Config(Section):
     trainer: TrainerConfig = TrainerConfig()
     hardware: HardwareConfig = HardwareConfig()
     sweep: SweepConfig = SweepConfig()
+    export: ExportConfig = ExportConfig()
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""

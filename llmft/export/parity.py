@@ -1,0 +1,136 @@
+"""How near an export is to the model that it came from, on real rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+import torch
+
+from llmft.schema.config import Config
+from llmft.schema.export import DIFFERENCE
+from llmft.schema.metric import METRICS
+from llmft.schema.problem import Failure
+from llmft.tasks.task import Task
+from llmft.training.evaluation import Split, evaluate
+from llmft.training.features import FeatureSet
+from llmft.training.prediction import float32
+
+ROWS = (1, 2, 3, 5, 8)
+"""Rows of the batches that are compared, each at another place of the order by length."""
+
+
+def by_length(features: FeatureSet) -> list[int]:
+    """The numbers of all features, the longest first."""
+    return sorted(range(len(features)), key=lambda number: -(features.lengths or [0] * len(features))[number])
+
+
+def batch_at(task: Task[Any], state: Any, features: FeatureSet, place: float, rows: int) -> dict[str, torch.Tensor]:
+    """So many features in a batch without labels, from `place` of the order by length on; 0 is the longest."""
+    order = by_length(features)
+    start = min(int(place * len(order)), max(len(order) - rows, 0))
+    return batch_of(task, state, features, [order[(start + i) % len(order)] for i in range(rows)])
+
+
+def sample(task: Task[Any], state: Any, features: FeatureSet) -> dict[str, torch.Tensor]:
+    """What a model is traced with: the longest and the shortest row in a batch, so that there is padding."""
+    order = by_length(features)
+    return batch_of(task, state, features, [order[0], order[-1]])
+
+
+def longest(features: FeatureSet) -> int | None:
+    """The length of the longest row, where rows have one."""
+    return None if features.lengths is None else max(features.lengths)
+
+
+def batch_of(task: Task[Any], state: Any, features: FeatureSet, numbers: list[int]) -> dict[str, torch.Tensor]:
+    """These features in a batch without labels."""
+    batch = task.collator(state)(features.__getitems__(numbers))
+    return {name: value for name, value in batch.items() if name != "labels"}
+
+
+def compare(
+    config: Config, task: Task[Any], state: Any, original: Any, exported: Any, name: str, split: Split
+) -> dict[str, Any]:
+    """What export.json says under `parity`.
+
+    Returns:
+        Over all rows of the split, `difference` and `equal_answers`, a share; over five shapes of batch and length,
+        `shapes`; `padding`, the difference that a longer neighbour makes to a row; and the task's `metric`.
+    """
+    (before, theirs), (after, ours) = (
+        evaluate(task, state, model, split, config.trainer.eval_batch_size) for model in (original, exported)
+    )
+    answers = [(a["answer"], b["answer"]) for a, b in zip(theirs.answers, ours.answers, strict=True)]
+    metric = config.task.metric
+    scores = {"name": metric, "original": before.get(metric), "exported": after.get(metric)}
+    if scores["original"] is not None and scores["exported"] is not None:
+        scores["loss"] = lost(metric, before[metric], after[metric])
+    return {
+        "split": name,
+        "rows": len(split),
+        "difference": difference(theirs.outputs, ours.outputs),
+        "limit": DIFFERENCE[config.export.precision],
+        "equal_answers": sum(a == b for a, b in answers) / len(answers),
+        "shapes": _shapes(task, state, original, exported, split.features),
+        "padding": _padding(task, state, exported, split.features),
+        "metric": scores,
+        "max_loss": config.export.max_loss,
+    }
+
+
+def difference(original: Any, exported: Any) -> float:
+    """max |a - b| / max |a|, of outputs of one shape."""
+    a, b = numpy.asarray(original, numpy.float64), numpy.asarray(exported, numpy.float64)
+    return float(abs(a - b).max() / max(abs(a).max(), 1e-30))
+
+
+def lost(metric: str, original: float, exported: float) -> float:
+    """What a metric lost: its difference, or for errors, where less is better, the share by which they grew."""
+    return original - exported if METRICS[metric] else (exported - original) / max(abs(original), 1e-30)
+
+
+def logits(model: Any, batch: dict[str, torch.Tensor]) -> numpy.ndarray:
+    """The outputs of a batch, in float32."""
+    with float32(model):
+        found: numpy.ndarray = model(**batch).logits.float().numpy()
+    return found
+
+
+def _shapes(task: Task[Any], state: Any, original: Any, exported: Any, features: FeatureSet) -> list[dict[str, Any]]:
+    found = []
+    for index, rows in enumerate(ROWS):
+        batch = batch_at(task, state, features, index / len(ROWS), rows)
+        shapes = {name: list(value.shape) for name, value in batch.items()}
+        found.append({"inputs": shapes, "difference": difference(logits(original, batch), logits(exported, batch))})
+    return found
+
+
+def _padding(task: Task[Any], state: Any, exported: Any, features: FeatureSet) -> float | None:
+    """The shortest row alone against the same row beside the longest; None where rows have no length."""
+    if features.lengths is None:
+        return None
+    alone = logits(exported, batch_of(task, state, features, [by_length(features)[-1]]))
+    return difference(alone, logits(exported, sample(task, state, features))[1:])
+
+
+def check(parity: Mapping[str, Any]) -> None:
+    """Raise Failure for an export that is further from the original than its precision allows, with each number."""
+    limit = parity["limit"]
+    found = {f"over {parity['rows']} rows of {parity['split']}": parity["difference"]}
+    found |= {f"for {_shape(shape['inputs'])}": shape["difference"] for shape in parity["shapes"]}
+    found |= {"for a row with padding": parity["padding"]} if parity["padding"] is not None else {}
+    # Written so that what is no number fails too.
+    wrong = [f"outputs differ by {value:.1e} {where}" for where, value in found.items() if not value <= limit]
+    metric = parity["metric"]
+    if metric.get("loss", 0.0) > parity["max_loss"]:
+        wrong.append(
+            f"{metric['name']} is {metric['exported']:.4f} instead of {metric['original']:.4f} on {parity['split']}, "
+            f"and export.max_loss allows {parity['max_loss']:g}"
+        )
+    if wrong:
+        raise Failure(f"the export is not the original (limit {limit:g}); nothing is left of it: {'; '.join(wrong)}")
+
+
+def _shape(inputs: dict[str, list[int]]) -> str:
+    rows, *length = next(iter(inputs.values()))
+    return f"{rows} x {length[0]}" if length else f"{rows} rows"

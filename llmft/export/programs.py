@@ -1,0 +1,128 @@
+"""The files of a model in each format. `transformers.exporters`, which is still experimental, is known here alone."""
+
+import copy
+import logging
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from llmft.models.runtimes import FILES
+from llmft.schema.export import ExportConfig
+from llmft.schema.problem import Failure
+
+Batch = dict[str, torch.Tensor]
+SINGLE = 1_800_000_000  # bytes that fit into one .onnx file: protobuf ends at 2 GiB
+
+
+class Named(torch.nn.Module):
+    """A model that returns its logits in a plain dict: a loaded program then needs nothing of transformers."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.config = model.config
+
+    def forward(self, **inputs: torch.Tensor) -> Batch:
+        """`logits` of shape (B, num_labels)."""
+        return {"logits": self.model(**inputs).logits}
+
+
+def write(model: PreTrainedModel, sample: Batch, length: int | None, export: ExportConfig, folder: Path) -> Any:
+    """Write the model into `folder`, in the format and precision of `export`.
+
+    Args:
+        sample: a real batch without labels, of two rows and, where lengths differ, with padding.
+        length: its length, where there is one: what has this size after the first axis may vary.
+
+    Returns:
+        What export.json keeps of it: `inputs` with `dtype` and `shape`, and for ONNX `opset`.
+
+    Raises:
+        Failure: if the model can't be traced or converted.
+    """
+    half = export.precision == "fp16"
+    model = (copy.deepcopy(model).half() if half else model).eval()
+    if half and export.format != "openvino":  # whose programs compute in float32 whatever the weights are
+        sample = {name: value.half() if value.is_floating_point() else value for name, value in sample.items()}
+    varies = {
+        name: [place for place, size in enumerate(value.shape) if place == 0 or size == length]
+        for name, value in sample.items()
+    }
+    facts = {}
+    if export.format == "safetensors":
+        model.save_pretrained(folder)
+    else:
+        model.config.save_pretrained(folder)
+        dynamic = {name: dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for name, axes in varies.items()}
+        try:
+            with hushed():
+                facts = WRITERS[export.format](Named(model).eval(), dict(sample), dynamic, export, folder)
+        except Exception as error:  # whatever torch, onnx or openvino make of an operation that they do not know
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise Failure(f"{type(model).__name__} cannot be written as {export.format}: {why}") from error
+    return {"inputs": {name: described(value, varies[name]) for name, value in sample.items()}, **facts}
+
+
+def described(value: torch.Tensor, varies: list[int]) -> dict[str, Any]:
+    """An input as export.json says it: `{"dtype": "int64", "shape": ["batch", "length"]}`."""
+    return {"dtype": str(value.dtype).removeprefix("torch."), "shape": named(value.shape, varies)}
+
+
+def named(shape: Iterable[Any], varies: Container[int]) -> list[Any]:
+    """A shape with `batch` and `length` where it varies."""
+    return [("batch" if place == 0 else "length") if place in varies else size for place, size in enumerate(shape)]
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Without the lines that torch and onnxruntime print and log on their way, some of them by the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _onnx(model: Named, sample: Batch, dynamic: dict[str, Any], export: ExportConfig, folder: Path) -> dict[str, Any]:
+    import onnx_ir
+    from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+
+    int8 = export.precision == "int8"
+    quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if int8 else None
+    options = OnnxConfig(dynamic=True, dynamic_shapes=dynamic, quantizer=quantizer)
+    program, _ = OnnxExporter().export_program(model, sample, options)
+    for given in program.graph.inputs:  # torch calls its axes s72 and s43
+        given.shape = onnx_ir.Shape(named(given.shape, dynamic[given.name]))
+    size = sum(weights.const_value.nbytes for weights in program.graph.initializers.values())
+    file = FILES["onnx"]
+    onnx_ir.save(program, str(folder / file), external_data=f"{file}.data" if size > SINGLE else None)
+    return {"opset": program.opset_imports[""]}
+
+
+def _pt2(model: Named, sample: Batch, dynamic: dict[str, Any], export: ExportConfig, folder: Path) -> dict[str, Any]:
+    from transformers.exporters import DynamoConfig, DynamoExporter
+
+    program, _ = DynamoExporter().export_program(model, sample, DynamoConfig(dynamic=True, dynamic_shapes=dynamic))
+    torch.export.save(program, str(folder / FILES["pt2"]))
+    return {}
+
+
+def _openvino(
+    model: Named, sample: Batch, dynamic: dict[str, Any], export: ExportConfig, folder: Path
+) -> dict[str, Any]:
+    from transformers.exporters import OpenVINOConfig, OpenVINOExporter
+
+    options = OpenVINOConfig(dynamic=True, dynamic_shapes=dynamic)
+    program, _ = OpenVINOExporter().export_program(model, sample, options)
+    OpenVINOExporter.save_program(program, folder / FILES["openvino"])
+    return {}
+
+
+WRITERS: dict[str, Callable[..., dict[str, Any]]] = {"onnx": _onnx, "pt2": _pt2, "openvino": _openvino}
