@@ -31,6 +31,7 @@ def as_recipe(config: Config) -> str:
     tree["run"]["dir"] = None  # the folder that this file lies in
     tree["resume"] = tree["smoke"] = False  # it has been made small already
     del tree["sweep"]  # of how many jobs it was one
+    del tree["predict"]  # what a later command is asked
     return "# @package _global_\n" + yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)
 
 

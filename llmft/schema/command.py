@@ -24,4 +24,15 @@ COMMANDS = {
         "score a finished run, on its own data or on other data",
         keys=("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
     ),
+    "predict": Command(
+        "answer new rows with a finished run: a file, standard input, or a text",
+        keys=(
+            "predict",
+            "dataset.columns",
+            "dataset.encoding",
+            "hardware",
+            "trainer.eval_batch_size",
+            "model.trust_remote_code",
+        ),
+    ),
 }
