@@ -1,4 +1,4 @@
-"""The answers of `llmft predict`, a line a row, to standard output or into a file that has its name once it is whole."""
+"""The answers of `llmft predict`, a line a row: to standard output, or to a file that has its name once it is whole."""
 
 import csv
 import json
