@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
+from llmft.schema.predict import PredictConfig
 from llmft.schema.problem import Problem
 
 
@@ -200,6 +201,9 @@ def _work_with_a_run_is_one_process(config: Config, origin: Origin) -> list[Prob
 
 def _predict_is_asked_one_thing(config: Config, origin: Origin) -> list[Problem]:
     predict = config.predict
+    if config.command != "predict" and predict != PredictConfig():
+        key = f"predict.{min(predict.model_fields_set)}"
+        return [Problem(key, "is for llmft predict", origin(key), "Leave it out.")]
     problems = []
     given = [f"predict.{key}" for key in ("input", "text", "row") if getattr(predict, key) is not None]
     if len(given) > 1:

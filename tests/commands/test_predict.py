@@ -279,4 +279,4 @@ def test_a_file_is_whole_or_is_not_there(
     monkeypatch.setattr(Answering, "answer", fails)
     code, _, err = llmft("predict", runs["text"], "predict.text=a", "predict.output=a.jsonl")
     assert (code, err) == (1, "failed: a.jsonl: No space left on device\n")
-    assert os.listdir(here) == []
+    assert list(here.iterdir()) == []
