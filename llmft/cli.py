@@ -7,13 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from llmft import __version__
-from llmft.config.folders import options, recipes
-from llmft.schema.command import COMMANDS
+from llmft.schema.command import AT_ONCE, COMMANDS
 
 if TYPE_CHECKING:
     from llmft.schema.job import Job
-
-GROUPS = ("task", "model", "adapter", "dataset", "optimizer", "scheduler", "trainer", "hardware")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,21 +20,21 @@ def main(arguments: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_help())
+        from llmft.front import help
+
+        print(help.page(words[1]) if words[1:2] and words[1] in COMMANDS | AT_ONCE else help.overview())
         return 0
     if words[0] == "--version":
         print(f"llmft {__version__}")
         return 0
     command, words = words[0], words[1:]
-    if command not in COMMANDS:
-        from difflib import get_close_matches
+    if command not in COMMANDS | AT_ONCE:
+        from llmft.front.nearest import nearest
 
-        nearest = get_close_matches(command, COMMANDS, 1)
-        hint = f"Did you mean {nearest[0]}?" if nearest else f"They are {', '.join(COMMANDS)}."
-        return _wrong(f"no command called {command}. {hint}")
-    if {"-h", "--help"} & set(words):
-        print(_command_help(command))
-        return 0
+        print(f"error: no command called {command}. {nearest(command, [*COMMANDS, *AT_ONCE])}", file=sys.stderr)
+        return 2
+    if {"-h", "--help"} & set(words) and words[:1] != ["words"]:
+        return main(["help", command])
     return _run(command, words)
 
 
@@ -45,6 +42,8 @@ def _run(command: str, words: list[str]) -> int:
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
     from llmft.runs.ending import ending
 
+    if command in AT_ONCE:
+        return ending(lambda: import_module(f"llmft.front.{command}").run(words))
     return ending(lambda: _work(command, words))
 
 
@@ -108,49 +107,3 @@ def _flags(command: str, words: list[str]) -> tuple[bool, bool, list[str]]:
         else:
             rest.append(word)
     return show, multirun, rest
-
-
-def _wrong(text: str) -> int:
-    print(f"error: {text}", file=sys.stderr)
-    return 2
-
-
-def _help() -> str:
-    commands = "\n".join(f"  {name:<10} {command.what}" for name, command in COMMANDS.items())
-    return f"""llmft {__version__}: train, adapt and ship models; every choice is a line of YAML.
-
-usage: llmft COMMAND [+recipe=NAME] [GROUP=OPTION ...] [KEY=VALUE ...]
-
-commands
-{commands}
-
-recipes    {", ".join(recipes())}
-
-examples
-  llmft finetune +recipe=bert_textcls
-  llmft finetune +recipe=bert_textcls dataset=csv dataset.train=mine.csv optimizer.lr=3e-5
-  llmft finetune +recipe=bert_textcls smoke=true      a tiny model for a few steps: does it run?
-  llmft finetune +recipe=bert_textcls --cfg job       print every choice, run nothing
-  llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2      six runs and a table
-  llmft eval outputs/bert_textcls/RUN
-
-`llmft COMMAND --help` lists the groups and their options; docs/config.md lists every key."""
-
-
-def _command_help(command: str) -> str:
-    groups = "\n".join(f"  {group:<10} {', '.join(options(group))}" for group in GROUPS)
-    usage = "RUN [dataset=OPTION]" if COMMANDS[command].of_a_run else "[+recipe=NAME | FILE.yaml] [GROUP=OPTION ...]"
-    return f"""llmft {command}: {COMMANDS[command].what}
-
-usage: llmft {command} {usage} [KEY=VALUE ...]
-
-recipes
-  {", ".join(recipes())}
-
-groups and their options
-{groups}
-
-flags
-  -m         sweep: every combination of the values in KEY=A,B  KEY=range(3)  +recipe=glob(*); finetune only
-  --cfg job  print the whole checked configuration, run nothing
-  --help     this text"""

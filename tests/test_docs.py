@@ -56,7 +56,7 @@ def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) 
             )
             code, out, err = llmft(*words[1:], *tiny)
             assert code == 0, f"{shlex.join(words)}\n{err}"
-            assert out
+            assert out or words[1] == "predict"  # whose answers may go to a file
             ran += 1
         else:
             assert words == ["pip", "install", ".[demo]"]

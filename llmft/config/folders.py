@@ -1,5 +1,6 @@
 """Where `configs/` and `recipes/` are. Imports nothing heavy: `llmft --help` lists them."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,13 @@ def shipped(name: Literal["configs", "recipes"]) -> Path:
     """
     checkout = PACKAGE.parent / name
     return checkout if (PACKAGE.parent / "pyproject.toml").is_file() and checkout.is_dir() else PACKAGE / name
+
+
+def groups(command: str) -> list[str]:
+    """The groups that a command composes, in the order of its defaults."""
+    return re.findall(
+        r"^  - (\w+):", (shipped("configs") / f"{command}.yaml").read_text(encoding="utf-8"), re.MULTILINE
+    )
 
 
 def options(group: str) -> list[str]:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 
+from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.export import PRECISIONS
 from llmft.schema.metric import METRICS
+from llmft.schema.predict import PredictConfig
 from llmft.schema.problem import Problem
 
 
@@ -192,11 +194,33 @@ def _momentum_to_look_along(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
-def _eval_is_one_process(config: Config, origin: Origin) -> list[Problem]:
+def _work_with_a_run_is_one_process(config: Config, origin: Origin) -> list[Problem]:
     key = "hardware.processes"
-    if config.command == "eval" and config.hardware.processes > 1:
-        return [Problem(key, "eval works in one process", origin(key), "Leave it out.")]
+    if COMMANDS[config.command].of_a_run and config.hardware.processes > 1:
+        return [Problem(key, f"{config.command} works in one process", origin(key), "Leave it out.")]
     return []
+
+
+def _predict_is_asked_one_thing(config: Config, origin: Origin) -> list[Problem]:
+    predict = config.predict
+    if config.command != "predict" and predict != PredictConfig():
+        key = f"predict.{min(predict.model_fields_set)}"
+        return [Problem(key, "is for llmft predict", origin(key), "Leave it out.")]
+    problems = []
+    given = [f"predict.{key}" for key in ("input", "text", "row") if getattr(predict, key) is not None]
+    if len(given) > 1:
+        what = f"{' and '.join(given)} are given; one of them is answered"
+        problems.append(Problem(given[1], what, origin(given[1]), "Leave out the others."))
+    if predict.text_pair is not None and predict.text is None:
+        key = "predict.text_pair"
+        problems.append(Problem(key, "is the second of two texts", origin(key), "Give predict.text too."))
+    if predict.input_format == "parquet" and predict.input in (None, "-"):
+        key = "predict.input_format"
+        problems.append(Problem(key, "parquet is read from a file", origin(key), "Write predict.input=FILE."))
+    if taken := [name for name in predict.keep if name in ("answer", "scores", "error")]:
+        what = f"{taken[0]} is a key of the answer itself"
+        problems.append(Problem("predict.keep", what, origin("predict.keep"), "Rename the column."))
+    return problems
 
 
 def _gpus_say_how_many_jobs(config: Config, origin: Origin) -> list[Problem]:
@@ -262,7 +286,8 @@ RULES = (
     _code_is_trusted_by_a_person,
     _files_are_of_one_dataset,
     _momentum_to_look_along,
-    _eval_is_one_process,
+    _work_with_a_run_is_one_process,
+    _predict_is_asked_one_thing,
     _gpus_say_how_many_jobs,
     _adapter_reads_its_keys,
     _adapter_has_what_it_needs,

@@ -6,7 +6,7 @@ pandas, which reads for the `datasets` library, accepts short rows, makes nothin
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -53,7 +53,7 @@ class CsvFile:
                         rows.append(row)
                         ids.append(f"{self.name}:{line}")
                     elif row:  # an empty line is no row
-                        problems.append(self._misfit(line, len(row)))
+                        problems.append(misfit(f"{self.name}:{line}", len(row), len(self.header)))
                     line = first.line + reader.line_num
                     if len(rows) == CHUNK:
                         yield mark, self._table(rows, ids)
@@ -61,7 +61,7 @@ class CsvFile:
                     if len(problems) == MANY:
                         break
             except csv.Error as error:
-                problems.append(_unreadable(f"{self.name}:{line}", error))
+                problems.append(unreadable(f"{self.name}:{line}", error))
         if rows:
             yield mark, self._table(rows, ids)
         if problems:
@@ -70,13 +70,20 @@ class CsvFile:
     def _table(self, rows: list[list[str]], ids: list[str]) -> Table:
         return Table({name: [row[i] for row in rows] for i, name in enumerate(self.header)}, ids)
 
-    def _misfit(self, line: int, fields: int) -> Problem:
-        less = "fewer" if fields < len(self.header) else "more"
-        return Problem(
-            f"{self.name}:{line}",
-            f"{fields} fields, {less} than the {len(self.header)} of the header",
-            hint="Put a text with a separator in it into double quotes." if less == "more" else "",
-        )
+
+def misfit(place: str, fields: int, wanted: int) -> Problem:
+    """What is wrong with a row of so many fields under a header of `wanted`."""
+    less = "fewer" if fields < wanted else "more"
+    return Problem(
+        place,
+        f"{fields} fields, {less} than the {wanted} of the header",
+        hint="Put a text with a separator in it into double quotes." if less == "more" else "",
+    )
+
+
+def separator(header: str) -> str:
+    """The one of `,`, `;` and tab that the first line of a .csv has most of."""
+    return max(",;\t", key=header.count)
 
 
 def open_csv(file: Path, name: str, encoding: str) -> CsvFile:
@@ -91,7 +98,7 @@ def open_csv(file: Path, name: str, encoding: str) -> CsvFile:
     if file.suffix.lower() not in (".tsv", ".tab"):
         with opened(file, name, encoding) as stream:
             first = stream.readline()
-        return _with_header(CsvFile(file, name, encoding, max(",;\t", key=first.count), csv.QUOTE_MINIMAL))
+        return _with_header(CsvFile(file, name, encoding, separator(first), csv.QUOTE_MINIMAL))
     quoted, plain = (CsvFile(file, name, encoding, "\t", quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE))
     # Two quotes that have nothing to do with each other can swallow the lines between them.
     return _with_header(quoted if (rows := _count(quoted)) >= 0 and rows >= _count(plain) else plain)
@@ -103,12 +110,17 @@ def _with_header(source: CsvFile) -> CsvFile:
         try:
             header = tuple(cell.strip() for cell in next(reader, []))
         except csv.Error as error:
-            raise UserError(_unreadable(f"{source.name}:1", error), "the data") from error
+            raise UserError(unreadable(f"{source.name}:1", error), "the data") from error
         body = Mark(stream.tell(), 1 + reader.line_num)
+    check_header(header, source.name)
+    return replace(source, header=header, body=body)
+
+
+def check_header(header: Sequence[str], name: str) -> None:
+    """Raise UserError where two columns have one name."""
     if twice := sorted({cell for cell in header if header.count(cell) > 1}):
         what = f"two columns are called {', '.join(map(repr, twice))}"
-        raise UserError(Problem(f"{source.name}:1", what), "the data")
-    return replace(source, header=header, body=body)
+        raise UserError(Problem(f"{name}:1", what), "the data")
 
 
 def _count(source: CsvFile) -> int:
@@ -119,7 +131,8 @@ def _count(source: CsvFile) -> int:
         return -1
 
 
-def _unreadable(place: str, error: csv.Error) -> Problem:
+def unreadable(place: str, error: csv.Error) -> Problem:
+    """What is wrong with a row whose quotes go with no reading."""
     what = "a quote that opens here is never closed" if "unexpected end" in str(error) else str(error)
     return Problem(place, what, hint='Write a quote inside a quoted text twice: "".')
 
@@ -141,17 +154,11 @@ class JsonLines:
             for number, line in enumerate(_lines(stream, self.name, mark.line), mark.line):
                 if not line.strip():
                     continue
-                try:
-                    row = json.loads(line.rstrip("\n"))
-                except json.JSONDecodeError as error:
-                    problems.append(
-                        Problem(f"{self.name}:{number}", f"is no JSON: {error.msg} at column {error.colno}")
-                    )
+                row = json_object(line, f"{self.name}:{number}")
+                if isinstance(row, Problem):
+                    problems.append(row)
                 else:
-                    if isinstance(row, dict):
-                        rows.append((number, row))
-                    else:
-                        problems.append(_no_object(f"{self.name}:{number}"))
+                    rows.append((number, row))
                 if len(rows) == CHUNK:
                     yield mark, _objects(rows, self.name)
                     mark, rows = Mark(stream.tell(), number + 1), []
@@ -180,7 +187,7 @@ class JsonList:
                 raise UserError(
                     Problem(f"{self.name}:{error.lineno}", f"is no JSON: {error.msg}"), "the data"
                 ) from error
-        if problems := [_no_object(f"{self.name}:{number}") for number, row in rows if not isinstance(row, dict)]:
+        if problems := [no_object(f"{self.name}:{number}") for number, row in rows if not isinstance(row, dict)]:
             raise UserError(listed(problems), "the data")
         yield START, _objects(rows, self.name)
 
@@ -192,7 +199,19 @@ def open_json(file: Path, name: str, encoding: str) -> JsonLines | JsonList:
     return (JsonList if first.startswith("[") else JsonLines)(file, name, encoding)
 
 
-def _no_object(place: str) -> Problem:
+def json_object(line: str, place: str) -> dict[str, Any] | Problem:
+    """The object that a line holds, or what is wrong with the line."""
+    try:
+        row = json.loads(line.rstrip("\n"))
+    except json.JSONDecodeError as error:
+        return Problem(place, f"is no JSON: {error.msg} at column {error.colno}")
+    except (RecursionError, ValueError) as error:  # lists in lists in lists, a number of 5,000 digits
+        return Problem(place, f"is no JSON that can be read: {error}")
+    return row if isinstance(row, dict) else no_object(place)
+
+
+def no_object(place: str) -> Problem:
+    """What is wrong with a value that is no table."""
     return Problem(place, "is no JSON object", hint='Write {"text": ..., "label": ...}.')
 
 

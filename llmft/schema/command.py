@@ -11,6 +11,12 @@ class Command:
     """What it does, in a line of the help."""
     keys: tuple[str, ...] = ()
     """For a command that works from a run: the keys that may differ from it; training decided the others."""
+    about: str = ""
+    """What a user should know of it, a few sentences of its own help."""
+    used: tuple[str, ...] = ()
+    """The keys that its help explains: those that are written most."""
+    examples: tuple[str, ...] = ()
+    """Commands to start from, for its help."""
 
     @property
     def of_a_run(self) -> bool:
@@ -19,13 +25,96 @@ class Command:
 
 
 COMMANDS = {
-    "finetune": Command("train a model on data, score it, and leave a run folder"),
+    "finetune": Command(
+        "train a model on data, score it, and leave a run folder",
+        about="Checks the whole configuration, then all of the data, and trains only then. Validation rows pick the "
+        "best checkpoint, test rows give the final score; where there are no files for them, shares of train are put "
+        "aside. A file of your own is taken with dataset=csv, json or parquet.",
+        used=(
+            "dataset.train",
+            "dataset.validation",
+            "dataset.test",
+            "dataset.columns",
+            "model.path",
+            "model.freeze",
+            "optimizer.lr",
+            "trainer.epochs",
+            "trainer.batch_size",
+            "seed",
+            "name",
+            "run.dir",
+            "resume",
+            "smoke",
+        ),
+        examples=(
+            "llmft finetune +recipe=bert_textcls",
+            "llmft finetune +recipe=bert_textcls dataset=csv dataset.train=mine.csv optimizer.lr=3e-5",
+            "llmft finetune +recipe=bert_textcls --cfg job",
+            "llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2",
+        ),
+    ),
     "eval": Command(
         "score a finished run, on its own data or on other data",
         keys=("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
+        about="Starts from RUN's own configuration; a dataset that is chosen replaces RUN's but for its columns. It "
+        "leaves a run folder of its own, with scores, predictions and a report.",
+        used=("dataset.test", "dataset.columns", "dataset.encoding", "run.dir", "trainer.eval_batch_size"),
+        examples=("llmft eval outputs/tickets/RUN", "llmft eval outputs/tickets/RUN dataset=csv dataset.test=new.csv"),
+    ),
+    "predict": Command(
+        "answer new rows with a finished run: a file, standard input, or a text",
+        keys=(
+            "predict",
+            "dataset.columns",
+            "dataset.encoding",
+            "hardware",
+            "trainer.eval_batch_size",
+            "model.trust_remote_code",
+        ),
+        about="Answers come in the order of the rows, while the input is still being read, and are those that eval "
+        "gives. A row that can't be answered gets an error in place of an answer, and the others go on; if no row can "
+        "be answered, the command has failed. Labels in the input are not looked at. Standard output holds answers and "
+        "nothing else, stderr says how many there are; no run folder is made.",
+        used=(
+            "predict.input",
+            "predict.input_format",
+            "predict.text",
+            "predict.text_pair",
+            "predict.row",
+            "predict.output",
+            "predict.format",
+            "predict.keep",
+            "dataset.columns",
+        ),
+        examples=(
+            "llmft predict outputs/tickets/RUN predict.input=new.csv predict.output=answers.csv",
+            "llmft predict outputs/tickets/RUN predict.text='It broke after a day.'",
+            "llmft predict outputs/customers/RUN 'predict.row={age: 39, job: clerk}'",
+            "tail -f log.txt | llmft predict outputs/tickets/RUN predict.input_format=txt",
+        ),
     ),
     "export": Command(
         "write the model of a finished run for another runtime, and compare the two",
         keys=("export", "dataset", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
     ),
 }
+
+AT_ONCE = {
+    "recipes": Command(
+        "list the recipes, show one, or copy one to start from",
+        about="A recipe is a whole experiment by name, in recipes/NAME.yaml; those in ./recipes come before those of "
+        "llmft. `copy` writes to ./recipes, under the same name or another, and never over a file.",
+        examples=("llmft recipes", "llmft recipes show bert_textcls", "llmft recipes copy bert_textcls mine"),
+    ),
+    "completion": Command(
+        "print what lets a shell complete commands, options and keys",
+        about="For bash, zsh or fish. It completes commands, recipes, groups and their options, keys and their values, "
+        "run folders and files.",
+        examples=(
+            'eval "$(llmft completion bash)"      # in ~/.bashrc',
+            'eval "$(llmft completion zsh)"       # in ~/.zshrc, after compinit',
+            "llmft completion fish > ~/.config/fish/completions/llmft.fish",
+        ),
+    ),
+}
+"""Commands that need no configuration and leave nothing: they are answered by a file of front/."""

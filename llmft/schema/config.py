@@ -12,6 +12,7 @@ from llmft.schema.export import ExportConfig
 from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
+from llmft.schema.predict import PredictConfig
 from llmft.schema.section import Section
 from llmft.schema.sweep import SweepConfig
 from llmft.schema.task import TaskConfig, task_names, task_type
@@ -94,5 +95,6 @@ class Config(Section):
     hardware: HardwareConfig = HardwareConfig()
     sweep: SweepConfig = SweepConfig()
     export: ExportConfig = ExportConfig()
+    predict: PredictConfig = PredictConfig()
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""

@@ -123,6 +123,8 @@ sys.exit(code or len({{'torch', 'transformers', 'datasets'}} & set(sys.modules))
 COMMANDS = {
     "--help": (["--help"], 0.35),
     "finetune --help": (["finetune", "--help"], 0.35),
+    "recipes": (["recipes"], 0.35),
+    "a Tab": (["completion", "words", "finetune", "optimizer."], 0.2),
     "--cfg job": (["finetune", "+recipe=bert_textcls", "--cfg", "job"], 0.6),
 }
 

@@ -1,0 +1,123 @@
+"""`llmft predict RUN`: answer new rows, one after another. It leaves answers and no run folder."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from llmft import tasks
+from llmft.commands.session import quiet
+from llmft.data.rows import Row, Rows, open_file, open_stream
+from llmft.models.trained import load_trained
+from llmft.runs.answers import check_output, opened
+from llmft.schema.config import Config
+from llmft.schema.predict import PredictConfig
+from llmft.schema.problem import Failure, Problem, UserError
+from llmft.tasks.task import Answer, Task
+from llmft.training.answering import Answering, as_they_come, windows
+from llmft.training.hardware import detect
+from llmft.training.memory import advice_for_scoring, enough_memory
+
+
+def run(config: Config) -> None:
+    """Answer every row of the input, in its order. Answers go to standard output, all other words to stderr.
+
+    Raises:
+        UserError: if there is no finished model, or it could answer no row of this input; nothing is written then.
+        Failure: if there were rows, and none of them could be answered.
+    """
+    quiet()
+    wanted = config.predict
+    check_output(wanted)
+    hardware = detect(config.hardware)
+    task = tasks.build(config.task)
+    check_input(wanted, task)
+    source = Path(str(config.run.source))
+    model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
+    answering = Answering(task, state, model, config.dataset, config.trainer.eval_batch_size)
+    rows = asked(config, task)
+    if rows.columns is not None:
+        check_kept(wanted, rows.columns)
+        answering.check_columns(rows.columns)
+    good = bad = 0
+    example = ""
+    with opened(wanted) as output, enough_memory(lambda: advice_for_scoring(config)), progress(wanted) as bar:
+        for window in as_they_come(rows.rows) if piped(wanted) else windows(rows.rows):
+            answers = answering.answer(window)
+            output.write([record(wanted, row, answer) for row, answer in zip(window, answers, strict=True)])
+            bar.update(len(window))
+            for row, answer in zip(window, answers, strict=True):
+                good, bad = (good, bad + 1) if "error" in answer else (good + 1, bad)
+                example = example or (f"{row.id} {answer['error']}" if "error" in answer else "")
+    conclude(wanted, good, bad, example)
+
+
+def piped(wanted: PredictConfig) -> bool:
+    """Whether the rows come from standard input."""
+    return wanted.input == "-" or (wanted.input is None and wanted.text is None and wanted.row is None)
+
+
+def check_input(wanted: PredictConfig, task: Task[Any]) -> None:
+    """Raise UserError for an input that is not there, or a text for a task that reads none."""
+    if wanted.text is not None and "text" not in task.columns:
+        name, hint = task.config.model_fields["name"].default, "Write predict.row={COLUMN: VALUE, ...}."
+        raise UserError(Problem("predict.text", f"{name} reads rows with columns, not a text", hint=hint))
+    if wanted.input not in (None, "-") and not Path(str(wanted.input)).is_file():
+        raise UserError(Problem("predict.input", f"no such file: {wanted.input}"))
+    if piped(wanted) and (sys.stdin is None or (wanted.input is None and sys.stdin.isatty())):
+        hint = "Name a file, or `-` to type rows; or write predict.text=, or predict.row=."
+        raise UserError(Problem("predict.input", "must be given", hint=hint))
+
+
+def asked(config: Config, task: Task[Any]) -> Rows:
+    """The rows to answer.
+
+    Raises:
+        UserError: for a file, or a header, that can't be read.
+    """
+    wanted, columns = config.predict, config.dataset.columns
+    names = {role: str(columns.get(role, role)) for role in ("text", "text_pair") if role in task.columns}
+    if wanted.row is not None:
+        return Rows("row", list(wanted.row), [Row("row", wanted.row)])
+    if wanted.text is not None:
+        given = {"text": wanted.text, "text_pair": wanted.text_pair}
+        values = {name: given[role] for role, name in names.items() if given[role] is not None}
+        return Rows("text", list(values), [Row("text", values)])
+    kind, encoding, text = wanted.input_format, config.dataset.encoding, names.get("text")
+    if not piped(wanted):
+        return open_file(Path(str(wanted.input)), kind, encoding, text)
+    # Not sys.stdin: Python can't end while a thread waits in it.
+    rows = open_stream(open(sys.stdin.fileno(), "rb", closefd=False), "stdin", kind, encoding, text)  # noqa: SIM115
+    print(f"reading standard input as {rows.kind}", file=sys.stderr)
+    return rows
+
+
+def check_kept(wanted: PredictConfig, columns: list[str]) -> None:
+    """Raise UserError for a column to keep that the input does not have."""
+    if missing := [name for name in wanted.keep if name not in columns and name != "id"]:
+        what = f"the input has no column {missing[0]!r}; it has {', '.join(columns)}"
+        raise UserError(Problem("predict.keep", what), "the data")
+
+
+def record(wanted: PredictConfig, row: Row, answer: Answer) -> dict[str, Any]:
+    """What is written of a row: its own `id` or its place, what is kept of it, and its answer."""
+    own = row.values.get("id")
+    kept = {name: row.values.get(name) for name in wanted.keep if name != "id"}
+    return {"id": row.id if own in (None, "") else own, **kept, **answer}
+
+
+def progress(wanted: PredictConfig) -> "tqdm[Any]":
+    """A bar on stderr, where that is a terminal on which no answers appear."""
+    seen = wanted.output is None and sys.stdout.isatty()
+    return tqdm(unit=" rows", leave=False, disable=True if seen else None)
+
+
+def conclude(wanted: PredictConfig, good: int, bad: int, example: str) -> None:
+    """Say on stderr how many rows were answered; a bad row is no failure while others are good."""
+    if bad and not good:
+        raise Failure(f"{example}" if bad == 1 else f"none of {bad:,} rows could be answered, such as {example}")
+    if wanted.text is None and wanted.row is None:
+        errors = f", {bad:,} not, such as {example}" if bad else ""
+        place = f"; see {wanted.output}" if wanted.output else ""
+        print(f"{good:,} rows were answered{errors}{place}", file=sys.stderr)

@@ -1,0 +1,237 @@
+"""Rows to answer, one after another as they come: one that can't be read says why, and the others go on.
+
+Training stops at such a row (data/text_files.py); an input that never ends can't wait for its last line.
+"""
+
+import codecs
+import csv
+import io
+import re
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from llmft.data.parquet import ParquetFile
+from llmft.data.read import SUFFIXES
+from llmft.data.text_files import check_header, json_object, misfit, no_object, open_csv, separator, unreadable
+from llmft.schema.problem import Problem, UserError
+
+ENDINGS = {".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
+    ending: kind for kind in ("json", "parquet") for ending in SUFFIXES[kind]
+}
+UNDECODABLE = "\udcff"  # half a pair, which no decoder gives by itself
+LONGEST = 1000  # lines of one quoted row: a quote that is never closed would swallow all that follows
+JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|$))')  # not `[sic] ...`, which begins a text
+
+
+class Row(NamedTuple):
+    """A row, or why it is none."""
+
+    id: str
+    """`FILE:LINE`, as an editor counts; `FILE:ROW`, from 1, where there are no lines."""
+    values: dict[str, Any]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of an input."""
+
+    kind: str
+    columns: list[str] | None
+    """What every row has, where that is known before the first one."""
+    rows: Iterable[Row]
+
+
+def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> Rows:
+    """The rows of a file, of the kind that its ending says or the one given.
+
+    Args:
+        text: the column that a line of a .txt fills; None for a task that reads no text.
+
+    Raises:
+        UserError: for a file that can't be opened, a header that can't be read, or a broken list or parquet file.
+    """
+    kind = kind or ENDINGS.get(file.suffix.lower(), "csv")
+    if not file.is_file():
+        raise UserError(Problem("predict.input", f"no such file: {file}"), "the data")
+    if kind == "parquet":
+        import pyarrow.parquet
+
+        chunks = (table for _, table in ParquetFile(file, file.name).chunks())
+        found = (Row(id, values) for table in chunks for id, values in zip(table.ids, _records(table), strict=True))
+        try:
+            return Rows(kind, pyarrow.parquet.read_schema(file).names, found)
+        except (pyarrow.ArrowException, OSError) as error:
+            what = f"is no whole parquet file: {str(error).splitlines()[0]}"
+            raise UserError(Problem(file.name, what), "the data") from error
+    quoting = csv.QUOTE_MINIMAL
+    if kind == "tsv":  # whether its quotes are letters is seen by the whole of it
+        quoting = open_csv(file, file.name, encoding).quoting
+    try:
+        return open_stream(file.open("rb"), file.name, kind, encoding, text, quoting)
+    except OSError as error:
+        raise UserError(Problem("predict.input", f"{file}: {error.strerror}"), "the data") from error
+
+
+def _records(table: Any) -> Iterator[dict[str, Any]]:
+    return (dict(zip(table.columns, values, strict=True)) for values in zip(*table.columns.values(), strict=True))
+
+
+def open_stream(
+    stream: BinaryIO, name: str, kind: str | None, encoding: str, text: str | None, quoting: int = csv.QUOTE_MINIMAL
+) -> Rows:
+    """The rows of bytes as they come.
+
+    Args:
+        name: what row ids call it.
+        kind: csv, tsv, json or txt. Unset: seen by the first line.
+        text: the column that a line of text fills. A first line that names it is the header of a csv.
+
+    Raises:
+        UserError: for a header that can't be read.
+    """
+    lines = _lines(stream, encoding)
+    first = next(lines, "")
+    lines = chain([first] if first else [], lines)
+    kind = kind or _kind(first, text)
+    if kind == "json":
+        return Rows(kind, None, _json(lines, name, encoding))
+    if kind == "txt":
+        if text is None:
+            raise UserError(
+                Problem("predict.input_format", "this run reads tables, and txt has no columns"), "the data"
+            )
+        return Rows(kind, [text], _texts(lines, name, encoding, text))
+    return _csv(lines, name, encoding, "\t" if kind == "tsv" else separator(first), quoting)
+
+
+def _kind(first: str, text: str | None) -> str:
+    if JSON.match(first):
+        return "json"
+    cells = next(csv.reader([first], delimiter=separator(first)), [])
+    return "csv" if text is None or text in [cell.strip() for cell in cells] else "txt"
+
+
+def _lines(stream: BinaryIO, encoding: str) -> Iterator[str]:
+    """The lines, with UNDECODABLE in place of what is not in `encoding`."""
+    codecs.register_error("llmft.mark", lambda error: (UNDECODABLE, error.end))  # type: ignore[attr-defined]
+    for number, line in enumerate(io.TextIOWrapper(stream, encoding, errors="llmft.mark")):
+        yield line.removeprefix("\ufeff") if number == 0 else line
+
+
+def _fault(line: str, encoding: str) -> str:
+    """What is wrong with the letters of a line."""
+    if UNDECODABLE in line:
+        return f"is not {encoding}"
+    return "holds a NUL character" if "\0" in line else ""
+
+
+def _texts(lines: Iterable[str], name: str, encoding: str, text: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        fault = _fault(line, encoding)
+        yield Row(f"{name}:{number}", {} if fault else {text: line.rstrip("\n")}, fault)
+
+
+def _json(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
+    """One object a line; or, where the first letter opens one, a list of them, which is read as a whole."""
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    for count, (number, line) in enumerate(numbered):
+        if count == 0 and line.lstrip().startswith("["):
+            yield from _json_list(line + "".join(rest for _, rest in numbered), name, encoding)
+            return
+        place = f"{name}:{number}"
+        if fault := _fault(line, encoding):
+            yield Row(place, {}, fault)
+        else:
+            yield _object(json_object(line, place), place)
+
+
+def _json_list(text: str, name: str, encoding: str) -> Iterator[Row]:
+    whole = json_object(f'{{"rows": {text}}}', name)
+    fault = _fault(text, encoding) or (str(whole) if isinstance(whole, Problem) else "")
+    if fault or isinstance(whole, Problem):
+        raise UserError(Problem(name, fault), "the data")
+    for number, row in enumerate(whole["rows"], 1):
+        place = f"{name}:{number}"
+        yield _object(row if isinstance(row, dict) else no_object(place), place)
+
+
+def _object(row: dict[str, Any] | Problem, place: str) -> Row:
+    if isinstance(row, Problem):
+        return Row(place, {}, str(row))
+    return Row(place, row, "" if is_text(row) else "holds half of a surrogate pair, which is no letter")
+
+
+def is_text(value: Any) -> bool:
+    """Whether all texts of a JSON value can be written as UTF-8: `"\\ud800"` can't."""
+    if isinstance(value, dict):
+        return all(is_text(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return all(map(is_text, value))
+    return not isinstance(value, str) or value.isascii() or not re.search("[\ud800-\udfff]", value)
+
+
+@dataclass
+class Lines:
+    """Lines that can be given back, and are counted."""
+
+    source: Iterator[str]
+    number: int = 0
+    held: list[str] = field(default_factory=list)
+    """Those of the row that is being read."""
+    back: deque[str] = field(default_factory=deque)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.held) == LONGEST:
+            raise StopIteration
+        line = self.back.popleft() if self.back else next(self.source)
+        self.number += 1
+        self.held.append(line)
+        return line
+
+    def give_back(self) -> None:
+        """Let all lines of the row but its first be read again."""
+        self.back.extendleft(reversed(self.held[1:]))
+        self.number -= len(self.held) - 1
+
+
+def _csv(lines: Iterable[str], name: str, encoding: str, delimiter: str, quoting: int) -> Rows:
+    csv.field_size_limit(sys.maxsize)
+    source = Lines(iter(lines))
+    reader = csv.reader(source, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+    except csv.Error as error:
+        raise UserError(unreadable(f"{name}:1", error), "the data") from error
+    if fault := _fault("".join(source.held), encoding):
+        raise UserError(Problem(f"{name}:1", fault, hint="Set dataset.encoding to the input's own."), "the data")
+    check_header(header, name)
+
+    def rows() -> Iterator[Row]:
+        while True:
+            source.held.clear()
+            place = f"{name}:{source.number + 1}"
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                source.give_back()
+                yield Row(place, {}, str(unreadable(place, error)))
+                continue
+            if fault := _fault("".join(source.held), encoding):
+                yield Row(place, {}, fault)
+            elif len(cells) == len(header):
+                yield Row(place, dict(zip(header, cells, strict=True)))
+            elif cells:  # an empty line is no row
+                yield Row(place, {}, str(misfit(place, len(cells), len(header))))
+
+    return Rows("csv", header or None, rows())

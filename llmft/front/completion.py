@@ -1,0 +1,160 @@
+"""`llmft completion bash|zsh|fish`: a script for the shell, which asks `llmft completion words ...` at each Tab."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from llmft.config.folders import groups, options, recipes
+from llmft.front.vocabulary import vocabulary
+from llmft.schema.command import AT_ONCE, COMMANDS
+from llmft.schema.metric import METRICS
+from llmft.schema.problem import Problem, UserError
+
+# What is typed so far comes as words, the last one unfinished; an answer is a whole word, a line each.
+BASH = r"""_llmft() {
+    local line=${COMP_LINE:0:COMP_POINT} found
+    local typed=${line##* } IFS=$'\n'
+    local -a before
+    IFS=' ' read -r -a before <<< "$line"
+    [[ $line == *' ' ]] && before+=('')
+    COMPREPLY=($(llmft completion words "${before[@]:1}" 2>/dev/null))
+    # bash takes what stands before `=` or `:` for a word of its own.
+    [[ $typed == *[=:]* ]] && COMPREPLY=("${COMPREPLY[@]#"${typed%"${typed##*[=:]}"}"}")
+    for found in "${COMPREPLY[@]}"; do
+        [[ $found == *[=./] ]] && compopt -o nospace 2>/dev/null
+    done
+}
+complete -F _llmft llmft
+"""
+ZSH = r"""#compdef llmft
+_llmft() {
+    local -a found
+    found=("${(@f)$(llmft completion words "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    compadd -S '' -- ${(M)found:#*[=./]}
+    compadd -- ${found:#*[=./]}
+}
+compdef _llmft llmft
+"""
+FISH = r"""function __llmft
+    set -l before (commandline -opc)
+    llmft completion words $before[2..-1] (commandline -ct) 2>/dev/null
+end
+complete -c llmft -f -a '(__llmft)'
+"""
+SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+FILES = {
+    "dataset.train",
+    "dataset.validation",
+    "dataset.test",
+    "dataset.path",
+    "model.path",
+    "model.tokenizer",
+    "predict.input",
+    "predict.output",
+    "run.dir",
+}
+
+
+def run(words: list[str]) -> None:
+    """Print a shell's script, or the words that may stand where the last of `words` does.
+
+    Raises:
+        UserError: for no shell that is known.
+    """
+    match words:
+        case ["words", *typed]:
+            for word in complete(typed):
+                print(word)
+        case [shell] if shell in SHELLS:
+            print(SHELLS[shell], end="")
+        case _:
+            hint = f"Write llmft completion {', '.join(SHELLS)}."
+            raise UserError(
+                Problem(" ".join(words) or "completion", "wants a shell", "command line", hint), "this command"
+            )
+
+
+def complete(typed: list[str]) -> list[str]:
+    """Whole words that begin as the last of `typed` does; those that go on end in `=`, `.` or `/`."""
+    command, *before = typed[:-1] or [""]
+    last = typed[-1] if typed else ""
+    if not command:
+        found: Iterable[str] = [*COMMANDS, *AT_ONCE, "--help", "--version"]
+    elif command == "recipes":
+        found = ["show", "copy"] if not before else recipes() if len(before) == 1 else []
+    elif command == "completion":
+        found = SHELLS if not before else []
+    elif command in COMMANDS:
+        found = _words(command, before, last)
+    else:
+        found = []
+    return list(dict.fromkeys(word for word in found if word.startswith(last)))
+
+
+def _words(command: str, before: list[str], last: str) -> Iterator[str]:
+    """What may follow a command that has a configuration."""
+    wanted = COMMANDS[command]
+    key, equals, _ = last.partition("=")
+    if wanted.of_a_run and not before and not equals:
+        yield from _runs(last)
+    elif equals:
+        yield from (f"{key}={value}" for value in _values(key, last.removeprefix(f"{key}=")))
+    elif last.startswith("-"):
+        yield from ["--help", "--cfg"] if wanted.of_a_run else ["--help", "--cfg", "-m", "--multirun"]
+    elif before[-1:] in (["--cfg"], ["-c"]):
+        yield "job"
+    else:
+        if not wanted.of_a_run:
+            yield "+recipe="
+            yield from _paths(last, ".yaml") if last else []
+        yield from _keys(command, last)
+
+
+def _keys(command: str, last: str) -> Iterator[str]:
+    """Groups and keys, one step further than `last`: first `optimizer=` and `optimizer.`, then `optimizer.lr=`."""
+    allowed, chosen = COMMANDS[command].keys, groups(command)
+    yield from (f"{group}=" for group in chosen if not allowed or group in allowed)
+    # A section that is no group, such as `predict`, is of the command that names it.
+    others = {key for other in COMMANDS.values() for key in other.keys} - {"name", *chosen}
+    for key in vocabulary():
+        if key in ("command", "run.source") or key.startswith("expect."):
+            continue
+        sections = {key, key.partition(".")[0], key.rpartition(".")[0]}
+        if (allowed and not sections & set(allowed)) or (not allowed and key.partition(".")[0] in others):
+            continue
+        step = key.find(".", len(last))
+        yield f"{key}=" if step < 0 else key[: step + 1]
+
+
+def _values(key: str, value: str) -> Iterable[str]:
+    if key == "+recipe":
+        return recipes()
+    if key in FILES:
+        return _paths(value)
+    if key.endswith(("metric", "metric_for_best")):
+        return METRICS
+    known = vocabulary().get(key)
+    return options(key) if known is None and key.isidentifier() else known.values if known else ()
+
+
+def _runs(last: str) -> Iterator[str]:
+    """Folders of finished runs, the newest first, and others to go into."""
+    for folder in sorted(Path("outputs").glob("*/*"), reverse=True):
+        if (folder / "model").is_dir():
+            yield str(folder)
+    yield from (path for path in _paths(last) if path.endswith("/"))
+
+
+def _paths(start: str, suffix: str = "") -> Iterator[str]:
+    """Files that end in `suffix`, and folders, whose path begins with `start`."""
+    head = start[: start.rfind("/") + 1]
+    try:
+        found = sorted(Path(head or ".").expanduser().iterdir())
+    except (OSError, RuntimeError):
+        return
+    for path in found:
+        if path.name.startswith(".") and not start[len(head) :].startswith("."):
+            continue
+        if path.is_dir():
+            yield f"{head}{path.name}/"
+        elif path.name.endswith(suffix):
+            yield f"{head}{path.name}"

@@ -1,0 +1,113 @@
+"""`llmft recipes`: the recipes with what they promise; `show` one, `copy` one to start from."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmft.config.folders import recipes, shipped
+from llmft.front.nearest import nearest
+from llmft.schema.problem import Problem, UserError
+
+OWN = Path("recipes")
+
+
+def run(words: list[str]) -> None:
+    """List all recipes, or do what the words say.
+
+    Raises:
+        UserError: for other words, a recipe that is not there, or a file that is.
+    """
+    match words:
+        case []:
+            for name in recipes():
+                print(_told(name))
+            print("\nllmft recipes show NAME    llmft recipes copy NAME    llmft finetune +recipe=NAME")
+        case ["show", name]:
+            print(_file(name).read_text(encoding="utf-8-sig"), end="")
+        case ["copy", name]:
+            copy(name, name)
+        case ["copy", name, to]:
+            copy(name, to)
+        case _:
+            hint = "Write llmft recipes, llmft recipes show NAME, or llmft recipes copy NAME [TO]."
+            raise UserError(Problem(" ".join(words), "no such wish", "command line", hint), "this command")
+
+
+def copy(name: str, to: str) -> None:
+    """Copy a recipe to ./recipes/TO.yaml, or to the file that TO is.
+
+    Raises:
+        UserError: if that file is there already, or can't be written.
+    """
+    source = _file(name)
+    file = Path(to) if to.endswith(".yaml") else OWN / f"{to}.yaml"
+    if file.exists():
+        hint = f"Give the copy a name: llmft recipes copy {name} mine."
+        raise UserError(Problem(str(file), "is there already", "command line", hint), "this command")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(source.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(Problem(str(file), str(error.strerror), "command line"), "this command") from error
+    print(f"{file} is yours to change; run it with")
+    print(f"  llmft finetune {f'+recipe={file.stem}' if file.parent == OWN else file}")
+
+
+def _file(name: str) -> Path:
+    """The file of a recipe: in ./recipes, or shipped.
+
+    Raises:
+        UserError: if there is none.
+    """
+    for folder in (OWN, shipped("recipes")):
+        if name in recipes() and (file := folder / f"{name}.yaml").is_file():
+            return file
+    raise UserError(Problem(name, "no such recipe", "command line", nearest(name, recipes())), "this command")
+
+
+def _told(name: str) -> str:
+    """What a recipe does, what it promises, and on which model."""
+    text = _file(name).read_text(encoding="utf-8-sig", errors="replace")
+    comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+    what = next((line for line in comments if line and not line.startswith(("@package", "llmft "))), "")
+    model = _said(name, lambda tree: _chosen(tree, "model"))
+    expect = _said(name, lambda tree: tree.get("expect"))
+    promise = ""
+    if isinstance(expect, dict):
+        promise = "{metric} {at_least} on {data}, in {minutes} min on {hardware}; ".format(**{**NOTHING, **expect})
+    facts = f"{promise}model {model}{_size(str(model))}" if model else promise.removesuffix("; ")
+    return "\n".join(line for line in (f"{name}", f"    {what}", f"    {facts}") if line.strip())
+
+
+NOTHING = dict.fromkeys(("metric", "at_least", "data", "minutes", "hardware"), "?")
+
+
+def _said(name: str, find: Any, depth: int = 0) -> Any:
+    """What a recipe, or one of those that it starts from, says."""
+    try:
+        tree = yaml.safe_load(_file(name).read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeError, UserError):
+        return None  # `llmft finetune +recipe=NAME` says what is wrong with it
+    if not isinstance(tree, dict) or depth > 10:
+        return None
+    if found := find(tree):
+        return found
+    parents = [entry for entry in tree.get("defaults") or [] if isinstance(entry, str) and entry != "_self_"]
+    return next((found for parent in reversed(parents) if (found := _said(parent, find, depth + 1))), None)
+
+
+def _chosen(tree: dict[str, Any], group: str) -> str | None:
+    """The option of a group that a recipe's defaults choose."""
+    entries = [entry for entry in tree.get("defaults") or [] if isinstance(entry, dict)]
+    return next((entry[key] for entry in entries for key in entry if key.split("/")[-1].split()[-1] == group), None)
+
+
+def _size(model: str) -> str:
+    """The size of a model, as the comment of its option says it."""
+    file = shipped("configs") / f"model/{model}.yaml"
+    first = file.read_text(encoding="utf-8").splitlines()[0] if file.is_file() else ""
+    size = re.search(r"[\d.]+ [MB] parameters", first)
+    return f", {size[0]}" if size else ""

@@ -1,0 +1,102 @@
+"""The keys of the vocabulary, read from the source of schema/: to import pydantic would cost each Tab 0.2 s."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from llmft.config.folders import PACKAGE
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that a configuration can have."""
+
+    name: str
+    """Dotted."""
+    text: str
+    """Its documentation."""
+    default: str
+    """As one types it; nothing where there is none."""
+    values: tuple[str, ...]
+    """What it takes, where that is a few words."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Classes by name, and what else a module calls by a name, such as `Every = Literal["epoch"] | int`."""
+
+    classes: dict[str, ast.ClassDef]
+    names: dict[str, ast.expr]
+
+
+@cache
+def vocabulary() -> dict[str, Key]:
+    """Every key, in the order of the sections; `task.` has those of all tasks."""
+    source = _Source({}, {})
+    for file in sorted((PACKAGE / "schema").glob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.ClassDef():
+                    source.classes[node.name] = node
+                case ast.Assign(targets=[ast.Name(id=name)]):
+                    source.names[name] = node.value
+    return {key.name: key for key in _keys(source, source.classes["Config"], "")}
+
+
+def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
+    for base in section.bases:
+        if isinstance(base, ast.Name) and base.id in source.classes:
+            yield from _keys(source, source.classes[base.id], prefix)
+    for field, after in zip(section.body, [*section.body[1:], None], strict=True):
+        match field:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation) if _is_field(annotation):
+                pass
+            case _:
+                continue
+        if below := _section(source, annotation):
+            tasks = [c for c in source.classes.values() if "TaskConfig" in [ast.unparse(base) for base in c.bases]]
+            for found in tasks if below.name == "TaskConfig" else [below]:
+                yield from _keys(source, found, f"{prefix}{name}.")
+            continue
+        match after:
+            case ast.Expr(value=ast.Constant(value=str(words))):
+                text = " ".join(words.split())
+            case _:
+                text = ""
+        yield Key(f"{prefix}{name}", text, _default(field.value), tuple(dict.fromkeys(_values(source, annotation))))
+
+
+def _is_field(annotation: ast.expr) -> bool:
+    return not (isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "ClassVar")
+
+
+def _section(source: _Source, annotation: ast.expr) -> ast.ClassDef | None:
+    """The section that a field holds, if any."""
+    names = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
+    return next((source.classes[name] for name in names if name in source.classes), None)
+
+
+def _default(value: ast.expr | None) -> str:
+    if isinstance(value, ast.Call):  # Field(default=...)
+        value = next((word.value for word in value.keywords if word.arg == "default"), None)
+    try:
+        found = ast.literal_eval(value) if value else None
+    except ValueError:  # a name, or a sum: docs/config.md has it
+        found = None
+    if found is None:
+        return ""
+    return str(found).lower() if isinstance(found, bool) else str(found).replace("(", "[").replace(")", "]")
+
+
+def _values(source: _Source, annotation: ast.expr) -> Iterator[str]:
+    match annotation:
+        case ast.Name(id="bool"):
+            yield from ("true", "false")
+        case ast.Name(id=name) if name in source.names:
+            yield from _values(source, source.names[name])
+        case ast.BinOp(left=left, right=right):
+            yield from _values(source, left)
+            yield from _values(source, right)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=words):
+            yield from (str(node.value) for node in ast.walk(words) if isinstance(node, ast.Constant))

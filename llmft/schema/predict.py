@@ -1,0 +1,36 @@
+"""The section `predict`: the rows that `llmft predict RUN` answers, and where the answers go."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from llmft.schema.section import Section
+
+
+class PredictConfig(Section):
+    """Answers of a finished run for new rows, by `llmft predict RUN`."""
+
+    input: str | None = None
+    """A file of rows, or `-` for standard input. Unset: what is piped in."""
+
+    input_format: Literal["csv", "tsv", "json", "parquet", "txt"] | None = None
+    """How to read the input; `json` takes one object a line or a list, `txt` one text a line. Unset: by the file's
+    ending; standard input by its first line."""
+
+    text: str | None = None
+    """A text to answer, instead of a file."""
+
+    text_pair: str | None = None
+    """The second text, for a run that was trained on pairs."""
+
+    row: dict[str, Any] | None = None
+    """A row to answer, instead of a file: `{COLUMN: VALUE, ...}`."""
+
+    output: str | None = None
+    """The file of the answers; it must not be there yet. Unset: standard output."""
+
+    format: Literal["jsonl", "csv"] | None = None
+    """How to write the answers. Unset: by the ending of `output`; `jsonl` on standard output."""
+
+    keep: list[str] = Field(default_factory=list)
+    """Columns of the input that stand beside each answer. A column `id` always does, in place of the row's number."""

@@ -1,0 +1,282 @@
+"""`llmft predict RUN`: every way in and out, bad rows among good ones, and the answers of eval."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from llmft.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+Write = Callable[[str, str | bytes], Path]
+Piped = Callable[[bytes], None]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A finished run of each kind. The texts have columns of their own."""
+    folder = tmp_path_factory.mktemp("runs")
+    rows = [(f"tavo {'lumo' if i % 2 else 'mirk'} {i}", "good" if i % 2 else "bad", f"osk {i}") for i in range(40)]
+    for name, header in {"text": "Body,Class,x", "pair": "text,label,text_pair"}.items():
+        (folder / f"{name}.csv").write_text(f"{header}\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    words = {
+        "text": [f"dataset.train={folder}/text.csv", "dataset.columns={text: Body, label: Class}"],
+        "pair": [f"dataset.train={folder}/pair.csv"],
+        "table": [],
+    }
+    for name, more in words.items():
+        recipe = "tabular_mlp" if name == "table" else "bert_textcls"
+        data = ["dataset=csv", *more, "dataset.max_overlap=1"] if more else []
+        small = ["smoke=true", "trainer.max_steps=2", f"run.dir={folder}/{name}"]
+        assert main(["finetune", f"+recipe={recipe}", *small, *data]) == 0
+    return {name: str(folder / name) for name in words}
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch, here: Path) -> Piped:
+    """Let bytes come by standard input."""
+
+    def pipe(data: bytes) -> None:
+        (here / "stdin").write_bytes(data)
+        monkeypatch.setattr("sys.stdin", (here / "stdin").open())
+
+    return pipe
+
+
+def read(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+FILES: dict[str, bytes] = {
+    "a.csv": 'Body,more\n很好,1\nlumo,2\n"two\nlines",3\n'.encode(),
+    "a.tsv": "more\tBody\n1\t很好\n2\tlumo\n3\ttwo lines\n".encode(),
+    "a.jsonl": '{"Body": "很好"}\n\n{"Body": "lumo"}\n{"Body": "two\\nlines"}\n'.encode(),
+    "a.json": '[{"Body": "很好"}, {"Body": "lumo"}, {"Body": "two\\nlines"}]'.encode(),
+    "a.txt": "\ufeff很好\r\nlumo\r\ntwo lines".encode(),
+}
+PLACES = {"a.csv": [2, 3, 4], "a.tsv": [2, 3, 4], "a.jsonl": [1, 3, 4], "a.json": [1, 2, 3], "a.txt": [1, 2, 3]}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_of_file_has_the_same_answers(
+    name: str, runs: dict[str, str], llmft: Run, write: Write, piped: Piped
+) -> None:
+    write(name, FILES[name])
+    code, out, err = llmft("predict", runs["text"], f"predict.input={name}")
+    assert code == 0, err
+    assert err == "3 rows were answered\n"
+    assert [answer["id"] for answer in read(out)] == [f"{name}:{place}" for place in PLACES[name]]
+    alone = [read(llmft("predict", runs["text"], f"predict.text={text}")[1])[0] for text in ("很好", "'two lines'")]
+    for one, other in zip((read(out)[0], read(out)[2]), alone, strict=True):
+        assert one["scores"] == pytest.approx(other["scores"], abs=2e-6)
+
+    piped(FILES[name])
+    words = ["predict.input_format=tsv"] if name == "a.tsv" else []
+    code, again, err = llmft("predict", runs["text"], *words)
+    assert code == 0, err
+    for one, other in zip(read(again), read(out), strict=True):
+        assert one["id"] == other["id"].replace(name, "stdin")
+        assert one["scores"] == pytest.approx(other["scores"], abs=2e-6), "which rows share a batch is up to the pipe"
+
+
+def test_parquet(runs: dict[str, str], llmft: Run, here: Path) -> None:
+    pyarrow.parquet.write_table(
+        pyarrow.table({"Body": ["lumo", None], "id": [7, 8], "x": [float("nan"), 1.0]}), here / "a.parquet"
+    )
+    code, out, _ = llmft("predict", runs["text"], "predict.input=a.parquet", "predict.keep=[x]")
+    assert code == 0
+    assert [(answer["id"], answer["x"]) for answer in read(out)] == [(7, None), (8, 1.0)]
+    assert read(out)[1]["error"] == "has an empty text"
+
+
+def test_answers_are_those_of_eval(runs: dict[str, str], llmft: Run, write: Write, here: Path) -> None:
+    """To the last digit: the same rows share the same batches."""
+    rows = "".join(f"{'bad' if i % 3 else 'good'},{'osk ' * (i % 7)}{i}\n" for i in range(150))
+    write("new.csv", "Class,Body\n" + rows)
+    assert llmft("eval", runs["text"], "dataset=csv", "dataset.test=new.csv", "run.dir=scored")[0] == 0
+    assert llmft("predict", runs["text"], "predict.input=new.csv", "predict.output=answers.jsonl")[:2] == (0, "")
+    scored = read((here / "scored/predictions/test.jsonl").read_text())
+    answers = read((here / "answers.jsonl").read_text())
+    keys = ("id", "answer", "scores")
+    assert answers == [{key: row[key] for key in keys} for row in scored]
+    assert not (here / "outputs").exists()
+    assert not list(here.glob(".*.part"))
+
+
+BAD = {
+    b"Body,x\nlumo,1\nshort\nlumo,2\n": {"stdin:3": "1 fields, fewer than the 2 of the header"},
+    b'Body,x\nlumo,1\n"open,2\nlumo,3\n': {"stdin:3": "a quote that opens here is never closed"},
+    b"Body,x\nlumo,1\n\xff\xfe,2\n": {"stdin:3": "is not utf-8"},
+    b"Body,x\nlumo,1\n  ,2\n": {"stdin:3": "has an empty text"},
+    b"lumo\na\0b\n": {"stdin:2": "holds a NUL character"},
+    b'{"Body": "lumo"}\n{"Body": 1}\n{"body": "x"}\n{"Body": "x"\n[]\n{"Body": "\\ud800"}\n': {
+        "stdin:2": "Body is 1, not a text",
+        "stdin:3": "this row has no column 'Body'; it has body. Did you mean dataset.columns.text=body?",
+        "stdin:4": "is no JSON: Expecting ',' delimiter at column 13",
+        "stdin:5": "is no JSON object",
+        "stdin:6": "holds half of a surrogate pair",
+    },
+}
+
+
+@pytest.mark.parametrize("data", BAD)
+def test_a_bad_row_is_an_error_and_the_others_are_answered(
+    data: bytes, runs: dict[str, str], llmft: Run, piped: Piped
+) -> None:
+    piped(data)
+    code, out, err = llmft("predict", runs["text"])
+    errors = {answer["id"]: answer["error"] for answer in read(out) if "error" in answer}
+    assert code == 0, err
+    assert list(errors) == list(BAD[data])
+    assert all(errors[place].startswith(what) for place, what in BAD[data].items()), errors
+    assert f"rows were answered, {len(errors)} not, such as stdin:" in err
+    assert any("answer" in answer for answer in read(out))
+
+
+def test_bad_rows_of_a_table(runs: dict[str, str], llmft: Run, piped: Piped) -> None:
+    piped(b'{"weight": 1, "size": null, "colour": "red"}\n{"weight": "x", "size": 1, "colour": 1}\n{"weight": 1}\n')
+    code, out, _ = llmft("predict", runs["table"])
+    first, second, third = read(out)
+    assert code == 0
+    assert first["answer"] in ("heavy", "light")
+    assert second["error"] == "weight is 'x', not a number (this row)"
+    assert third["error"] == "has no column 'size', 'colour', which training had"
+    code, alone, _ = llmft("predict", runs["table"], "predict.row={weight: 1, size: null, colour: red}")
+    assert read(alone)[0] == {**first, "id": "row"}
+
+
+def test_csv_answers_have_a_column_a_score(runs: dict[str, str], llmft: Run, write: Write, here: Path) -> None:
+    write("new.csv", 'Body,id,note\n,7,"a, b"\nlumo,,c\nosk,9,很好\n')
+    words = ("predict.input=new.csv", "predict.keep=[note, id]")
+    assert llmft("predict", runs["text"], *words, "predict.output=a.CSV")[0] == 0
+    rows = list(csv.DictReader((here / "a.CSV").open(encoding="utf-8", newline="")))
+    assert list(rows[0]) == ["id", "note", "answer", "scores.bad", "scores.good", "error"]
+    assert [row["id"] for row in rows] == ["7", "new.csv:3", "9"]
+    assert [row["note"] for row in rows] == ["a, b", "c", "很好"]
+    assert (rows[0]["error"], rows[0]["answer"], rows[1]["error"]) == ("has an empty text", "", "")
+    same = [answer for answer in read(llmft("predict", runs["text"], *words)[1]) if "scores" in answer]
+    assert [float(row["scores.good"]) for row in rows[1:]] == [answer["scores"]["good"] for answer in same]
+
+
+def test_pairs(runs: dict[str, str], llmft: Run, piped: Piped) -> None:
+    code, out, _ = llmft("predict", runs["pair"], "predict.text=lumo", "predict.text_pair=osk")
+    assert code == 0
+    piped(b"text,text_pair\nlumo,osk\n")
+    assert read(llmft("predict", runs["pair"])[1])[0]["scores"] == read(out)[0]["scores"]
+    code, _, err = llmft("predict", runs["pair"], "predict.text=lumo")
+    assert code == 2
+    assert "predict.input  the input lacks the second text that training had" in err
+
+
+def test_columns_can_be_named(runs: dict[str, str], llmft: Run, piped: Piped) -> None:
+    piped(b"words;y\nlumo;1\n")
+    assert llmft("predict", runs["text"], "dataset.columns.text=words")[0] == 0
+
+
+REFUSED = {
+    "predict.input=none.csv": "predict.input  no such file: none.csv",
+    "predict.text=a predict.row={a:1}": "predict.text and predict.row are given; one of them is answered",
+    "predict.text_pair=b": "is the second of two texts (command line). Give predict.text too.",
+    "predict.input_format=parquet": "parquet is read from a file",
+    "predict.text=a predict.keep=[error]": "error is a key of the answer itself",
+    "predict.input=new.csv predict.keep=[c]": "predict.keep  the input has no column 'c'; it has a, b",
+    "predict.input=new.csv": "the input has no column 'Body'; it has a, b. Write dataset.columns.text=COLUMN.",
+    "predict.input=twice.csv": "two columns are called 'a'",
+    "predict.input=gb.csv": "gb.csv:1  is not utf-8. Set dataset.encoding to the input's own.",
+    "predict.input=cut.parquet": "is no whole parquet file",
+    "predict.input=cut.json": "is no JSON: ",
+    "predict.text=a predict.output=new.csv": "new.csv is there already; nothing is written over",
+    "predict.text=a predict.output=no/a.csv": "there is no folder no",
+    "dataset=csv dataset.test=new.csv": "was decided by training; predict takes predict, dataset.columns",
+    "run.dir=x predict.text=a": "was decided by training; predict takes",
+    "hardware.processes=2 predict.text=a": "predict works in one process",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_wish_that_cannot_be_met_is_explained(words: str, runs: dict[str, str], llmft: Run, write: Write) -> None:
+    write("new.csv", "a,b\n1,2\n")
+    write("twice.csv", "a,a\n1,2\n")
+    write("gb.csv", "内容,类别\n".encode("gb18030"))
+    write("cut.parquet", b"PAR1")
+    write("cut.json", '[{"Body": ')
+    code, out, err = llmft("predict", runs["text"], *words.split())
+    assert (code, out) == (2, ""), err
+    assert REFUSED[words] in err
+
+
+def test_a_table_is_no_text(runs: dict[str, str], llmft: Run, write: Write) -> None:
+    write("a.txt", "lumo\n")
+    for words, what in {
+        "predict.text=a": "tabular reads rows with columns, not a text. Write predict.row={COLUMN: VALUE, ...}.",
+        "predict.input=a.txt": "this run reads tables, and txt has no columns",
+        "predict.row={weight:1}": "predict.input  has no column 'size', 'colour', which training had",
+    }.items():
+        code, _, err = llmft("predict", runs["table"], words)
+        assert code == 2
+        assert what in err
+
+
+def test_no_good_row_is_a_failure_and_no_row_is_none(
+    runs: dict[str, str], llmft: Run, piped: Piped, here: Path
+) -> None:
+    piped(b'{"Body": ""}\n{}\n')
+    code, _, err = llmft("predict", runs["text"], "predict.output=a.csv")
+    assert code == 1
+    assert "failed: none of 2 rows could be answered, such as stdin:1 has an empty text" in err
+    assert (here / "a.csv").read_text().splitlines()[:2] == ["id,error", "stdin:1,has an empty text"]
+    piped(b"")
+    assert llmft("predict", runs["text"])[:2] == (0, "")
+
+
+def test_nobody_waits_at_a_terminal_without_a_word(
+    runs: dict[str, str], llmft: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    code, _, err = llmft("predict", runs["text"])
+    assert code == 2
+    assert "predict.input  must be given" in err
+
+
+def test_the_first_answer_comes_before_the_input_ends(runs: dict[str, str]) -> None:
+    """And a reader that has seen enough ends it without a word."""
+    words = [sys.executable, "-m", "llmft", "predict", runs["text"]]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write("很好\n".encode())
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == "stdin:1"
+        process.stdout.close()
+        process.stdin.write(b"lumo\n")
+        process.stdin.flush()
+        assert process.wait(60) == 1
+        assert process.stderr.read() == b"reading standard input as txt\n"
+
+
+def test_a_file_is_whole_or_is_not_there(
+    runs: dict[str, str], llmft: Run, write: Write, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmft.training.answering import Answering
+
+    def fails(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(Answering, "answer", fails)
+    code, _, err = llmft("predict", runs["text"], "predict.text=a", "predict.output=a.jsonl")
+    assert (code, err) == (1, "failed: a.jsonl: No space left on device\n")
+    assert list(here.iterdir()) == []

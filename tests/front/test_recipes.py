@@ -1,0 +1,88 @@
+"""`llmft recipes`: listed, shown, copied, and never written over."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmft.config.folders import shipped
+from llmft.config.load import load
+
+Run = Callable[..., tuple[int, str, str]]
+Write = Callable[[str, str | bytes], Path]
+
+MINE = """# @package _global_
+# Sort letters.
+defaults:
+  - bert_textcls
+  - override /model: distilbert
+  - _self_
+name: mine
+"""
+
+
+def test_the_list_says_what_each_does_and_promises(llmft: Run, write: Write) -> None:
+    write("recipes/mine.yaml", MINE)
+    write("recipes/broken.yaml", b"a: [\xff")
+    code, out, _ = llmft("recipes")
+    assert code == 0
+    for lines in (
+        "bert_textcls\n    Classify texts: is a review positive or negative? Fine-tunes a small BERT.\n"
+        "    accuracy 0.82 on reviews, in 2 min on 2 CPU cores; model minilm, 22.7 M parameters\n",
+        "mine\n    Sort letters.\n    accuracy 0.82 on reviews, in 2 min on 2 CPU cores; model distilbert, 66 M parameters\n",
+        "broken\n",
+    ):
+        assert lines in out
+    assert all(len(line) <= 110 for line in out.splitlines())
+
+
+def test_every_shipped_recipe_says_what_it_does(llmft: Run) -> None:
+    """The line under its package, and a promise."""
+    _, out, _ = llmft("recipes")
+    for file in shipped("recipes").glob("*.yaml"):
+        name, what, facts = out[out.index(f"{file.stem}\n") :].splitlines()[:3]
+        assert name == file.stem
+        assert what.startswith("    ")
+        assert " on " in facts
+
+
+def test_show_prints_the_file(llmft: Run, write: Write) -> None:
+    assert llmft("recipes", "show", "tabular_mlp")[1] == (shipped("recipes") / "tabular_mlp.yaml").read_text()
+    write("recipes/tabular_mlp.yaml", MINE)
+    assert llmft("recipes", "show", "tabular_mlp")[1] == MINE, "one's own comes first"
+
+
+@pytest.mark.parametrize(("to", "file", "word"), [
+    ((), "recipes/tabular_mlp.yaml", "+recipe=tabular_mlp"),
+    (("mine",), "recipes/mine.yaml", "+recipe=mine"),
+    (("a/b.yaml",), "a/b.yaml", "a/b.yaml"),
+])  # fmt: skip
+def test_a_copy_runs_and_is_never_written_over(
+    to: tuple[str, ...], file: str, word: str, llmft: Run, here: Path
+) -> None:
+    code, out, _ = llmft("recipes", "copy", "tabular_mlp", *to)
+    assert code == 0
+    assert out.endswith(f"  llmft finetune {word}\n")
+    assert load("finetune", [word]).model_dump() == load("finetune", ["+recipe=tabular_mlp"]).model_dump()
+    (here / file).write_text("mine")
+    code, out, err = llmft("recipes", "copy", "tabular_mlp", *to)
+    assert (code, out) == (2, "")
+    assert f"{file}  is there already" in err
+    assert (here / file).read_text() == "mine"
+
+
+WRONG = {
+    "show bert_textcl": "bert_textcl  no such recipe (command line). Did you mean bert_textcls?",
+    "show ../configs/model/mlp": "no such recipe",
+    "copy nothing": "no such recipe",
+    "sell bert_textcls": "Write llmft recipes, llmft recipes show NAME, or llmft recipes copy NAME [TO].",
+    "copy bert_textcls full/a.yaml": "full/a.yaml  File exists",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_words(words: str, llmft: Run, write: Write) -> None:
+    write("full", "no folder")
+    code, out, err = llmft("recipes", *words.split())
+    assert (code, out) == (2, "")
+    assert WRONG[words] in err
