@@ -59,14 +59,27 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
             if not swept and (composed.multirun or multirun) and (own := _axes(command, _own_words(composed), SWEPT)):
                 todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
                 continue
-            found.append(Job(values, checked(command, composed)))
+            found += in_folds(Job(values, checked(command, composed)))
         count += 1
+    if len(found) > MAX_JOBS:
+        raise UserError(Problem("dataset.folds", f"mean {len(found):,} jobs; {MAX_JOBS:,} are allowed"))
     if wrong:
         raise UserError(in_jobs(wrong, count))
     if multirun and not any(job.values for job in found):
         hint = "Give a key several values, such as seed=0,1,2 or optimizer.lr=1e-5,3e-5."
         raise UserError(Problem("-m", "nothing is swept", "command line", hint))
     return _distinct(found)
+
+
+def in_folds(job: Job) -> list[Job]:
+    """A job for each fold where `dataset.folds` is given and `dataset.fold` is not; else the job as it is."""
+    dataset = job.config.dataset
+    if dataset.folds is None or dataset.fold is not None:
+        return [job]
+    parts = [dataset.model_copy(update={"fold": fold}) for fold in range(dataset.folds)]
+    return [
+        Job(job.values | {"dataset.fold": part.fold}, job.config.model_copy(update={"dataset": part})) for part in parts
+    ]
 
 
 def _axes(command: str, arguments: list[str], where: str) -> list[Axis]:

@@ -205,6 +205,37 @@ def _gpus_say_how_many_jobs(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _folds_can_be_made(config: Config, origin: Origin) -> list[Problem]:
+    dataset = config.dataset
+    if dataset.folds is None:
+        key, what = "dataset.fold", "names a part, and dataset.folds does not say of how many"
+        return [Problem(key, what, origin(key))] if dataset.fold is not None else []
+    problems = []
+    if dataset.fold is not None and dataset.fold >= dataset.folds:
+        what = f"there is no fold {dataset.fold}; they are 0 to {dataset.folds - 1}"
+        problems.append(Problem("dataset.fold", what, origin("dataset.fold")))
+    if dataset.fold is None and config.command != "finetune":
+        what = f"{config.command} works on the rows of one fold"
+        problems.append(Problem("dataset.fold", what, origin("dataset.folds"), "Say which: dataset.fold=0."))
+    if dataset.test:
+        hint = "Write dataset.test=null, or score the runs on it afterwards: llmft eval FOLDER ensemble=mean."
+        problems.append(
+            Problem("dataset.test", "with folds, the held-out rows are the test", origin("dataset.test"), hint)
+        )
+    if dataset.streaming:
+        what = "folds are taken from rows in memory"
+        problems.append(Problem("dataset.streaming", what, origin("dataset.streaming"), "Leave out one of the two."))
+    return problems
+
+
+def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
+    key = "dataset.columns.group"
+    if config.dataset.streaming and "group" in config.dataset.columns:
+        what = "no split is made of rows that are streamed, so none can part a group"
+        return [Problem(key, what, origin(key), "Leave it out.")]
+    return []
+
+
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
@@ -217,4 +248,6 @@ RULES = (
     _momentum_to_look_along,
     _eval_is_one_process,
     _gpus_say_how_many_jobs,
+    _folds_can_be_made,
+    _groups_are_in_memory,
 )

@@ -8,11 +8,12 @@ from typing import Literal
 class Column:
     """A role that a column can play."""
 
-    kind: Literal["text", "label", "features"]
-    """`text` is read as text whatever it looks like; `label` is a class; `features` are all columns without a role."""
+    kind: Literal["text", "label", "features", "group"]
+    """`text` is read as text whatever it looks like; `label` is a class; `features` are all columns without a role;
+    rows of one `group` stay in one split."""
     required: bool = True
 
     @property
     def is_input(self) -> bool:
-        """Whether the model sees it: labels are not inputs."""
-        return self.kind != "label"
+        """Whether the model sees it: labels and groups are not inputs."""
+        return self.kind not in ("label", "group")
