@@ -30,9 +30,9 @@ def summarise(sweep: Sweep) -> dict[str, Any]:
     """The facts of a sweep: of the jobs that the command named, whatever else the folder holds.
 
     `jobs` has them in the order of the words, `ranking` by their score, where those that differ by their seed or fold
-    alone are one: mean, sample standard deviation and number of runs, of every metric under `scores`. The score is the metric that picks a job's best
-    checkpoint, on validation, or on test where no job has validation rows. Jobs of different tasks or metrics are
-    ranked among their own, and none is the best of all; nor is one fold among others.
+    alone are one: mean, sample standard deviation and number of runs, of every metric under `scores`. The score is
+    the metric that picks a job's best checkpoint, on validation, or on test where no job has validation rows. Jobs of
+    different tasks or metrics are ranked among their own, and none is the best of all; nor is one fold among others.
     """
     jobs = [_facts(entry) for entry in sweep.entries]
     split = "validation" if any(job["validation"] for job in jobs) else "test"

@@ -56,7 +56,7 @@ class DatasetConfig(Section):
     """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
 
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
-    """Which column plays which role, `ROLE: COLUMN`; unset ones take that of the same name. No split parts a `group`."""
+    """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. No split parts a `group`."""
 
     split: SplitConfig = SplitConfig()
 
