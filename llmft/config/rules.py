@@ -236,6 +236,25 @@ def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _a_search_has_scores_to_go_by(config: Config, origin: Origin) -> list[Problem]:
+    dataset, search = config.dataset, config.search
+    if search is None:
+        return []
+    problems = []
+    if config.command != "finetune":
+        problems.append(Problem("search", "is for llmft finetune", origin("search"), "Leave it out."))
+    if not dataset.validation and not dataset.split.validation and dataset.format != "synthetic":
+        what = "trials are compared by validation rows, and there are none"
+        problems.append(Problem("dataset.split.validation", what, origin("dataset.split.validation")))
+    if dataset.folds and dataset.fold is None:
+        hint = "Search on one fold, dataset.fold=0, or on a split, and try the winner on all folds."
+        problems.append(Problem("dataset.folds", "a trial of a search is one run", origin("dataset.folds"), hint))
+    if search.pruner != "none" and config.hardware.processes > 1:
+        what = "a trial of several processes can't be given up early"
+        problems.append(Problem("search.pruner", what, origin("search.pruner"), "Write search.pruner=none."))
+    return problems
+
+
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
@@ -250,4 +269,5 @@ RULES = (
     _gpus_say_how_many_jobs,
     _folds_can_be_made,
     _groups_are_in_memory,
+    _a_search_has_scores_to_go_by,
 )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 WIDTH, HEIGHT = 440, 220  # about the width of a card on a page and of a phone, so that text keeps its size
@@ -11,11 +11,13 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
 
 @dataclass(frozen=True)
 class Line:
-    """A named series of points, in the colour of its CSS class."""
+    """A series of points, in the colour of its CSS class; without a name it is not in the legend."""
 
     name: str
     points: Sequence[tuple[float, float]]
     style: str
+    joined: bool = True
+    """Whether a line runs through the points."""
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -32,7 +34,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
     """An SVG element with axes; it scales to the width of the page. `title` is what a screen reader says."""
-    lines = [Line(line.name, [p for p in line.points if math.isfinite(p[1])], line.style) for line in lines]
+    lines = [replace(line, points=[p for p in line.points if math.isfinite(p[1])]) for line in lines]
     points = [point for line in lines for point in line.points] or [(0.0, 0.0)]
     xs, ys = (
         ticks(min(x for x, _ in points), max(x for x, _ in points)),
@@ -56,12 +58,13 @@ def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{escape(x_label)}</text>')
     for line in lines:
         path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in line.points))
-        parts.append(f'<polyline class="{line.style}" points="{path}"/>')
-        if len(line.points) <= 40:
+        if line.joined:
+            parts.append(f'<polyline class="{line.style}" points="{path}"/>')
+        if len(line.points) <= 40 or not line.joined:
             dots = "".join(
                 f'<circle class="{line.style}" cx="{x}" cy="{y}" r="3"/>' for x, y in (at(*p) for p in line.points)
             )
             parts.append(dots)
     parts.append("</svg>")
-    legend = "".join(f'<span class="{line.style}">{escape(line.name)}</span>' for line in lines)
+    legend = "".join(f'<span class="{line.style}">{escape(line.name)}</span>' for line in lines if line.name)
     return "".join(parts) + f'<p class="legend">{legend}</p>'

@@ -19,18 +19,23 @@ MISTAKES = 20  # the surest wrong answers that the report shows
 def write_reports(config: Config, task: Task[Any], run: Run) -> None:
     """Write report.html, and for a run with a model its card."""
     facts = gather(config, run) | {"head": task.head, "module": module_of(run)}
-    pages = Environment(
+    run.write_text("report.html", pages().get_template("report.html.jinja").render(facts))
+    if config.command == "finetune":
+        card = pages().get_template("card.md.jinja").render(facts)
+        run.write_text("README.md", card)
+
+
+def pages() -> Environment:
+    """The templates of all reports."""
+    found = Environment(
         loader=PackageLoader("llmft.reporting"),
         autoescape=select_autoescape(["html.jinja"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"number": number, "cell": cell}
-    run.write_text("report.html", pages.get_template("report.html.jinja").render(facts))
-    if config.command == "finetune":
-        card = pages.get_template("card.md.jinja").render(facts)
-        run.write_text("README.md", card)
+    found.filters |= {"number": number, "cell": cell}
+    return found
 
 
 def module_of(run: Run) -> str | None:

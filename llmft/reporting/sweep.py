@@ -47,8 +47,8 @@ def result(facts: dict[str, Any], entry: Entry, seconds: float) -> str:
     """What a job scored, or why it has no score."""
     took = duration(seconds)
     if entry.status != "done":
-        reason = f": {entry.reason} ({entry.folder / 'log.txt'})" if entry.reason else ""
-        return f"{entry.status} after {took}{reason}"
+        log = f" ({entry.folder / 'log.txt'})" if entry.status == "failed" else ""
+        return f"{entry.status} after {took}" + (f": {entry.reason}{log}" if entry.reason else "")
     (job,) = (job for job in facts["jobs"] if job["folder"] == entry.folder.name)
     score = (job[facts["split"]] or {}).get(job["metric"])
     return took if score is None else f"{job['metric']} {score:.4f} ({facts['split']})  {took}"
@@ -62,11 +62,11 @@ def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
     folds = any(FOLD in job["values"] for job in facts["jobs"])
     alone = folds and len(facts["ranking"]) == 1
     print()
-    for row in aligned(_metrics(facts["ranking"][0]) if alone else _ranking(facts)):
+    for row in aligned(_metrics(facts["ranking"][0]) if alone else ranking(facts)):
         print(f"  {row}")
     print()
     if not alone:
-        print(f"  ranked by  {_ranked_by(facts)}")
+        print(f"  ranked by  {ranked_by(facts)}")
     print(f"  summary    {sweep.folder / 'summary.json'}")
     if facts["best"] and not folds:
         print(f"  report     {sweep.folder / facts['best'] / 'report.html'}")
@@ -76,7 +76,7 @@ def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
         print(f"  next       llmft eval {sweep.folder} ensemble=mean dataset=csv dataset.test=YOUR.csv", flush=True)
 
 
-def _ranking(facts: dict[str, Any]) -> list[list[str]]:
+def ranking(facts: dict[str, Any]) -> list[list[str]]:
     """A row for each group of jobs that differ by chance alone."""
     keys = list(dict.fromkeys(key for group in facts["ranking"] for key in group["values"]))
     short = short_keys(keys)
@@ -111,7 +111,8 @@ def _score(spread: dict[str, Any] | None) -> str:
     return f"{spread['mean']:.4f}" + ("" if spread["sd"] is None else f" ± {spread['sd']:.4f}")
 
 
-def _ranked_by(facts: dict[str, Any]) -> str:
+def ranked_by(facts: dict[str, Any]) -> str:
+    """What the order of the table goes by."""
     kinds = list(dict.fromkeys((group["task"], group["metric"]) for group in facts["ranking"]))
     if len(kinds) > 1:
         return f"{facts['split']}, each among its own: {', '.join(f'{metric} of {task}' for task, metric in kinds)}"

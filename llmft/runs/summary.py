@@ -11,12 +11,12 @@ from llmft.schema.metric import METRICS
 FOLD = "dataset.fold"
 
 
-def write_summary(sweep: Sweep) -> dict[str, Any]:
-    """Write summary.json and, once a job is the best, best.yaml; return what summary.json says.
+def write_summary(sweep: Sweep, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Write summary.json, with `more`, and once a job is the best, best.yaml; return what summary.json says.
 
     Of settings that were tried on folds, best.yaml holds the settings: it trains one model, without folds.
     """
-    facts = summarise(sweep)
+    facts = summarise(sweep) | (more or {})
     folder = Run(sweep.folder)
     folder.write_json(SUMMARY, facts)
     for entry in sweep.entries:

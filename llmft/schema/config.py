@@ -10,6 +10,7 @@ from llmft.schema.dataset import DatasetConfig
 from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
+from llmft.schema.search import SearchConfig
 from llmft.schema.section import Section
 from llmft.schema.sweep import SweepConfig
 from llmft.schema.task import TaskConfig, task_names, task_type
@@ -90,5 +91,6 @@ class Config(Section):
     trainer: TrainerConfig = TrainerConfig()
     hardware: HardwareConfig = HardwareConfig()
     sweep: SweepConfig = SweepConfig()
+    search: SearchConfig | None = None
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""

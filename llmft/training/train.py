@@ -3,11 +3,12 @@
 import pickle
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
 from llmft.runs import checkpoints
 from llmft.runs.folder import Run
@@ -34,8 +35,12 @@ def train(
     splits: dict[str, Split],
     hardware: Hardware,
     run: Run,
+    others: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train `model` in place, to the best checkpoint where there is a validation split, and return what it took.
+
+    Args:
+        others: further callbacks, who hear of it after ours.
 
     Returns:
         `seconds` of training steps alone, `evaluation_seconds` and `saving_seconds`, `steps`, `epochs`,
@@ -52,7 +57,7 @@ def train(
     config = _in_batches_of(clock.rows, config)
     metric = config.trainer.metric_for_best or config.task.metric
     signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)
-    callbacks: list[Any] = [Progress(run, metric), signals, watchdog]
+    callbacks: list[Any] = [Progress(run, metric), signals, watchdog, *others]
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
     arguments = training_arguments(config, hardware, folder, "validation" in splits)
