@@ -11,6 +11,7 @@ from llmft.schema.command import AT_ONCE, COMMANDS
 
 if TYPE_CHECKING:
     from llmft.schema.job import Job
+    from llmft.schema.space import Space
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,25 +52,27 @@ def _work(command: str, words: list[str]) -> None:
     show, multirun, words = _flags(command, words)
     jobs = _jobs(command, words, multirun)
     if show:
-        _show(jobs)
+        _show(jobs if isinstance(jobs, list) else [jobs.first])
         return
     gc.enable()
-    if jobs[0].values:
+    if not isinstance(jobs, list):
+        import_module("llmft.commands.search").run(jobs, shlex.join(["llmft", command, *words]))
+    elif jobs[0].values:
         import_module("llmft.commands.sweep").run(jobs, shlex.join(["llmft", command, "-m", *words]))
     else:
         import_module(f"llmft.commands.{command}").run(jobs[0].config)
 
 
-def _jobs(command: str, words: list[str], multirun: bool) -> "list[Job]":
-    """What is to do: one job without values, or those of a sweep."""
+def _jobs(command: str, words: list[str], multirun: bool) -> "list[Job] | Space":
+    """What is to do: one job without values, those of a sweep, or a search."""
     if COMMANDS[command].of_a_run:
         from llmft.config.load import load
         from llmft.schema.job import Job
 
         return [Job({}, load(command, words))]
-    from llmft.config.grid import jobs
+    from llmft.config.search import plan
 
-    return jobs(command, words, multirun)
+    return plan(command, words, multirun)
 
 
 def _show(jobs: "list[Job]") -> None:

@@ -1,8 +1,9 @@
 """`llmft finetune`: train a model on data, score it, and leave a run folder."""
 
 import time
+from collections.abc import Sequence
 
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
@@ -27,11 +28,12 @@ from llmft.training.processes import gather
 from llmft.training.train import train
 
 
-def run(config: Config, prepared: Prepared | None = None) -> Run:
+def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[TrainerCallback] = ()) -> Run:
     """Train, evaluate and record.
 
     Args:
         prepared: the data, where a sweep has prepared them for several runs.
+        callbacks: who else hears of training, such as a search; of a run in one process.
 
     Raises:
         UserError: if the data or the model are not as the configuration says; nothing is written then.
@@ -51,7 +53,7 @@ def run(config: Config, prepared: Prepared | None = None) -> Run:
     else:
         run.check_data(prepared.data.digests)
     with run.alone():
-        work(config, prepared, model, hardware, run)
+        work(config, prepared, model, hardware, run, callbacks)
     return run
 
 
@@ -69,7 +71,14 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     return adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
 
 
-def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
+def work(
+    config: Config,
+    prepared: Prepared,
+    model: PreTrainedModel,
+    hardware: Hardware,
+    run: Run,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
     """Train `model`, score it, and leave everything in the run's folder."""
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
@@ -78,20 +87,27 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
         notes = [*prepared.data.notes, *prepared.task.notes(prepared.state)]
         console.announce(config, prepared.task, model, prepared.splits, notes, prepared.origin, hardware, run)
         if hardware.processes == 1:
-            train_and_score(config, prepared, model, hardware, run)
+            train_and_score(config, prepared, model, hardware, run, callbacks)
         else:
             launch(run, hardware.processes, hardware.threads)
     console.conclude(config, run.metrics(), run)
 
 
-def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
+def train_and_score(
+    config: Config,
+    prepared: Prepared,
+    model: PreTrainedModel,
+    hardware: Hardware,
+    run: Run,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
     """Train `model` and score it; several processes do it together, and the first of them writes."""
     task, state, splits = prepared.task, prepared.state, prepared.splits
     start = time.perf_counter()
     trains = adapters.trainee(model)
     with frozen(config, task, state, trains, splits, hardware, prepared.entry) as ready:
         encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(trains) else {}
-        metrics = {"train": train(config, task, state, trains, ready, hardware, run) | encoding}
+        metrics = {"train": train(config, task, state, trains, ready, hardware, run, callbacks) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
         if config.adapter.name != "none":
             model, merging = keep_and_merge(config, task, state, model, splits, run)

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pkgutil import iter_modules
@@ -26,6 +26,8 @@ from llmft.schema.job import Job, in_jobs, noting
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 
 if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
     from llmft.commands.prepare import Prepared
 
 
@@ -137,7 +139,9 @@ def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], chi
             console.line(sweep, entry, console.result(facts, entry, time.monotonic() - started[entry.number]))
 
 
-def job(entry: Entry, prepared: "Prepared", gpu: int | None, share: int) -> Callable[[], int]:
+def job(
+    entry: Entry, prepared: "Prepared", gpu: int | None, share: int, callbacks: "Sequence[TrainerCallback]" = ()
+) -> Callable[[], int]:
     """What a child does: one run, on its share of the machine; its exit code."""
 
     def work() -> int:
@@ -150,7 +154,7 @@ def job(entry: Entry, prepared: "Prepared", gpu: int | None, share: int) -> Call
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads did not come along
         if share > 1:
             torch.set_num_threads(max(1, torch.get_num_threads() // share))
-        return ending(lambda: finetune.run(entry.config, prepared))
+        return ending(lambda: finetune.run(entry.config, prepared, callbacks))
 
     return work
 

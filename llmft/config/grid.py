@@ -20,7 +20,7 @@ from llmft.schema.job import Job, in_jobs, noting, shown, told
 from llmft.schema.problem import Problem, UserError
 
 MAX_JOBS = 1000  # to check one takes 0.06 s
-CALL = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\((.*)\)", re.DOTALL)
+CALL = re.compile(r"(choice|range|interval|log|glob|shuffle|sort|tag)\((.*)\)", re.DOTALL)
 WHOLE = re.compile(r"run\.dir|resume|command|sweep\..*")
 
 
@@ -33,13 +33,14 @@ class Axis:
     swept: bool
 
 
-def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
+def jobs(command: str, arguments: list[str], multirun: bool, read: Composed | None = None) -> list[Job]:
     """The jobs that the words mean, in their order, the last word changing fastest.
 
     A recipe may bring a sweep of its own, `hydra.sweeper.params`; what the command line says of the same keys wins.
 
     Args:
         multirun: whether `-m` was given. Without it a word is one value, and only a recipe can ask for a sweep.
+        read: what the words say as those of one run, where somebody has looked already.
 
     Returns:
         For a single run one job, without values.
@@ -47,7 +48,7 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
     Raises:
         UserError: with the problems of all jobs, each once.
     """
-    axes = _axes(command, arguments, "command line") if multirun else [Axis("", [word], False) for word in arguments]
+    axes = axes_of(command, arguments, "command line") if multirun else [Axis("", [word], False) for word in arguments]
     todo = deque((values, typed, list[str]()) for values, typed in _combinations(axes))
     found: list[Job] = []
     wrong: dict[Problem, list[str]] = {}
@@ -55,12 +56,14 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
     while todo:
         values, typed, swept = todo.popleft()
         with noting(wrong, told(values)):
-            composed = compose(command, typed, swept)
-            if not swept and (composed.multirun or multirun) and (own := _axes(command, _own_words(composed), SWEPT)):
+            composed = read if read and not (multirun or swept) else compose(command, typed, swept)
+            if not swept and (composed.multirun or multirun) and (own := axes_of(command, own_words(composed), SWEPT)):
                 todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
                 continue
-            found.append(Job(values, checked(command, composed)))
+            found += in_folds(Job(values, checked(command, composed)))
         count += 1
+    if len(found) > MAX_JOBS:
+        raise UserError(Problem("dataset.folds", f"mean {len(found):,} jobs; {MAX_JOBS:,} are allowed"))
     if wrong:
         raise UserError(in_jobs(wrong, count))
     if multirun and not any(job.values for job in found):
@@ -69,8 +72,23 @@ def jobs(command: str, arguments: list[str], multirun: bool) -> list[Job]:
     return _distinct(found)
 
 
-def _axes(command: str, arguments: list[str], where: str) -> list[Axis]:
-    """The axis of each word."""
+def in_folds(job: Job) -> list[Job]:
+    """A job for each fold where `dataset.folds` is given and `dataset.fold` is not; else the job as it is."""
+    dataset = job.config.dataset
+    if dataset.folds is None or dataset.fold is not None:
+        return [job]
+    parts = [dataset.model_copy(update={"fold": fold}) for fold in range(dataset.folds)]
+    return [
+        Job(job.values | {"dataset.fold": part.fold}, job.config.model_copy(update={"dataset": part})) for part in parts
+    ]
+
+
+def axes_of(command: str, arguments: list[str], where: str) -> list[Axis]:
+    """The axis of each word.
+
+    Raises:
+        UserError: for a word that looks like a sweep and is none.
+    """
     axes, problems = [], []
     for word in arguments:
         key, equals, value = word.partition("=")
@@ -104,8 +122,8 @@ def _values(command: str, key: str, value: str, where: str) -> list[str]:
     name, inside = call.groups()
     if name == "choice":
         return _values(command, key, inside, where)
-    if name == "interval":
-        hint = f"Write values, such as {key}=1e-5,3e-5, or {key}=range(START,STOP,STEP)."
+    if name in ("interval", "log"):
+        hint = f"Choose one, such as search=tpe, or write values: {key}=1e-5,3e-5, {key}=range(START,STOP,STEP)."
         raise UserError(Problem(f"{key}={value}", "names no values; it is for a search", where, hint))
     try:
         with loader() as hydra:
@@ -134,7 +152,7 @@ def _combinations(axes: list[Axis]) -> Iterator[tuple[dict[str, Any], list[str]]
         yield {key: words.parse([word])[0].value() for key, word in swept}, list(chosen)
 
 
-def _own_words(composed: Composed) -> list[str]:
+def own_words(composed: Composed) -> list[str]:
     """The words of a recipe's own sweep, but for keys that the command line says."""
     for key in composed.sweeper:
         if str(key).startswith(("+", "~")) or key == "recipe":

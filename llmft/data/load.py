@@ -11,6 +11,8 @@ import datasets
 from llmft.data import checks
 from llmft.data.arrow import to_dataset
 from llmft.data.files import digest
+from llmft.data.folds import held_out
+from llmft.data.groups import GROUP, together, with_group
 from llmft.data.read import files_of, read_split
 from llmft.data.roles import assign
 from llmft.data.split import split
@@ -138,7 +140,8 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
                 files = stream.files
             else:
                 table, files = read_split(config, name, source)
-                tables[name] = assign(table, config, task.columns, name) if len(table) else table
+                own, roles = with_group(config, task.columns, table, name)
+                tables[name] = assign(table, own, roles, name) if len(table) else table
         except UserError as error:
             problems += error.problems
             continue
@@ -169,7 +172,9 @@ def _synthetic(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], 
 
 
 def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column]) -> dict[str, Table]:
-    """Take what has no file of its own from train."""
+    """Take what has no file of its own from train: the fold that is held out, and shares of the rest."""
+    if config.folds and config.fold is not None and "train" in tables:
+        tables = _folded(tables, config, roles, config.folds, config.fold)
     shares = {
         name: getattr(config.split, name) for name in SPLITS[1:] if name not in tables and getattr(config.split, name)
     }
@@ -177,7 +182,8 @@ def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str
         return tables
     train = tables["train"]
     labels = strata(train.columns.get("label")) if config.split.stratify else None
-    parts = split(checks.input_keys(train, roles), labels, shares, config.split.seed)
+    units = together(checks.input_keys(train, roles), train.columns.get(GROUP))
+    parts = split(units, labels, shares, config.split.seed)
     empty = [
         Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}")
         for name, rows in parts.items()
@@ -187,6 +193,19 @@ def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str
         raise UserError(empty, "the data")
     found = {**tables, **{name: train.take(rows) for name, rows in parts.items()}}
     return {name: found[name] for name in SPLITS if name in found}
+
+
+def _folded(
+    tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column], folds: int, fold: int
+) -> dict[str, Table]:
+    """One fold of train as test, the others as train."""
+    train = tables["train"]
+    labels, groups = train.columns.get("label"), train.columns.get(GROUP)
+    classes = config.split.stratify and labels and all(isinstance(label, str) for label in labels)
+    units = together(checks.input_keys(train, roles), groups)
+    held = held_out(units, labels if classes else None, folds, fold, config.split.seed, grouped=groups is not None)
+    rest = sorted(set(range(len(train))) - set(held))
+    return {**tables, "train": train.take(rest), "test": train.take(held)}
 
 
 def _sample(table: Table, rows: int, how: SplitConfig) -> Table:

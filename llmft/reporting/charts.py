@@ -11,7 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
 
 @dataclass(frozen=True)
 class Line:
-    """A named series of points, in the colour of its CSS class."""
+    """A series of points, in the colour of its CSS class; without a name it is not in the legend."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -66,5 +66,5 @@ def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
             )
             parts.append(dots)
     parts.append("</svg>")
-    legend = "".join(f'<span class="{line.style}">{escape(line.name)}</span>' for line in lines)
+    legend = "".join(f'<span class="{line.style}">{escape(line.name)}</span>' for line in lines if line.name)
     return "".join(parts) + f'<p class="legend">{legend}</p>'

@@ -4,9 +4,12 @@ import unicodedata
 from typing import Any
 
 from llmft.reporting.duration import duration
+from llmft.runs.summary import FOLD
 from llmft.runs.sweep import Entry, Sweep, short_keys
 from llmft.schema.job import shown
 from llmft.schema.metric import METRICS
+
+CHANCE = {"seed": "seeds", FOLD: "folds"}
 
 
 def announce(sweep: Sweep, at_a_time: str) -> None:
@@ -44,8 +47,8 @@ def result(facts: dict[str, Any], entry: Entry, seconds: float) -> str:
     """What a job scored, or why it has no score."""
     took = duration(seconds)
     if entry.status != "done":
-        reason = f": {entry.reason} ({entry.folder / 'log.txt'})" if entry.reason else ""
-        return f"{entry.status} after {took}{reason}"
+        log = f" ({entry.folder / 'log.txt'})" if entry.status == "failed" else ""
+        return f"{entry.status} after {took}" + (f": {entry.reason}{log}" if entry.reason else "")
     (job,) = (job for job in facts["jobs"] if job["folder"] == entry.folder.name)
     score = (job[facts["split"]] or {}).get(job["metric"])
     return took if score is None else f"{job['metric']} {score:.4f} ({facts['split']})  {took}"
@@ -56,25 +59,46 @@ def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
     if not any(group[split] for group in facts["ranking"] for split in ("validation", "test")):
         print(f"\n  summary    {sweep.folder / 'summary.json'}; no job has a score yet", flush=True)
         return
-    keys = list(dict.fromkeys(key for group in facts["ranking"] for key in group["values"]))
-    short = short_keys(keys)
-    seeds = any("seed" in job["values"] for job in facts["jobs"])
-    splits = [split for split in ("validation", "test") if any(group[split] for group in facts["ranking"])]
-    table = [[*(short[key] for key in keys), "metric", *splits, *(["seeds"] if seeds else []), "time"]]
-    for group in facts["ranking"]:
-        values = [shown(group["values"][key]) if key in group["values"] else "" for key in keys]
-        counted = [f"{_count(group)} of {len(group['folders'])}"] if seeds else []
-        took = "" if group["seconds"] is None else duration(group["seconds"])
-        table.append([*values, group["metric"], *(_score(group[split]) for split in splits), *counted, took])
+    folds = any(FOLD in job["values"] for job in facts["jobs"])
+    alone = folds and len(facts["ranking"]) == 1
     print()
-    for row in aligned(table):
+    for row in aligned(_metrics(facts["ranking"][0]) if alone else ranking(facts)):
         print(f"  {row}")
     print()
-    print(f"  ranked by  {_ranked_by(facts)}")
+    if not alone:
+        print(f"  ranked by  {ranked_by(facts)}")
     print(f"  summary    {sweep.folder / 'summary.json'}")
-    if facts["best"]:
+    if facts["best"] and not folds:
         print(f"  report     {sweep.folder / facts['best'] / 'report.html'}")
+    if facts["best"]:
         print(f"  next       llmft {sweep.entries[0].config.command} {sweep.folder / 'best.yaml'}", flush=True)
+    elif alone:
+        print(f"  next       llmft eval {sweep.folder} ensemble=mean dataset=csv dataset.test=YOUR.csv", flush=True)
+
+
+def ranking(facts: dict[str, Any]) -> list[list[str]]:
+    """A row for each group of jobs that differ by chance alone."""
+    keys = list(dict.fromkeys(key for group in facts["ranking"] for key in group["values"]))
+    short = short_keys(keys)
+    chance = [name for key, name in CHANCE.items() if any(key in job["values"] for job in facts["jobs"])]
+    counts = chance if len(chance) < 2 else ["runs"]
+    splits = [split for split in ("validation", "test") if any(group[split] for group in facts["ranking"])]
+    table = [[*(short[key] for key in keys), "metric", *splits, *counts, "time"]]
+    for group in facts["ranking"]:
+        values = [shown(group["values"][key]) if key in group["values"] else "" for key in keys]
+        counted = [f"{_count(group)} of {len(group['folders'])}"] if counts else []
+        took = "" if group["seconds"] is None else duration(group["seconds"])
+        table.append([*values, group["metric"], *(_score(group[split]) for split in splits), *counted, took])
+    return table
+
+
+def _metrics(group: dict[str, Any]) -> list[list[str]]:
+    """A row for each metric of jobs that differ by chance alone: nothing was chosen, so there is nothing to rank."""
+    scores = group["scores"]
+    splits = [split for split in ("validation", "test") if scores[split]]
+    names = dict.fromkeys(name for split in splits for name in scores[split] if not name.endswith("_micro"))
+    count = f"{_count(group)} of {len(group['folders'])} runs"
+    return [[count, *splits], *([name, *(_score(scores[split].get(name)) for split in splits)] for name in names)]
 
 
 def _count(group: dict[str, Any]) -> int:
@@ -87,7 +111,8 @@ def _score(spread: dict[str, Any] | None) -> str:
     return f"{spread['mean']:.4f}" + ("" if spread["sd"] is None else f" ± {spread['sd']:.4f}")
 
 
-def _ranked_by(facts: dict[str, Any]) -> str:
+def ranked_by(facts: dict[str, Any]) -> str:
+    """What the order of the table goes by."""
     kinds = list(dict.fromkeys((group["task"], group["metric"]) for group in facts["ranking"]))
     if len(kinds) > 1:
         return f"{facts['split']}, each among its own: {', '.join(f'{metric} of {task}' for task, metric in kinds)}"

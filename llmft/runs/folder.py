@@ -17,7 +17,7 @@ import yaml
 from llmft.data.files import digest
 from llmft.runs.lock import held
 from llmft.schema.config import Config
-from llmft.schema.problem import Problem, Stopped, UserError
+from llmft.schema.problem import Problem, Pruned, Stopped, UserError
 
 ROOT = Path("outputs")
 
@@ -63,8 +63,8 @@ def _naming(file: Path) -> Iterator[None]:
 
 def _ended_by(error: BaseException) -> str:
     """The status of a command that did not end well."""
-    if isinstance(error, Stopped):
-        return "stopped"
+    if isinstance(error, Stopped | Pruned):
+        return "stopped" if isinstance(error, Stopped) else "pruned"
     return "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
 
 

@@ -30,9 +30,9 @@ class Entry:
     config: Config
     """The job's configuration in its own folder; it goes on where it was."""
     status: str = "waiting"
-    """`waiting`, `done`, `failed` or `stopped`."""
+    """`waiting`, `done`, `failed` or `stopped`; in a search also `pruned`."""
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or was given up."""
 
     @property
     def folder(self) -> Path:
@@ -55,17 +55,29 @@ class Sweep:
         digest = _digest("".join(sorted(as_recipe(job.config) for job in jobs)), 8)
         folder = Path(first.run.dir) if first.run.dir else ROOT / name / f"sweep-{digest}"
         keys = short_keys(key for job in jobs for key in job.values)
-        entries, names = [], set[str]()
+        sweep, names = cls(folder, []), set[str]()
         for number, job in enumerate(jobs, 1):
             label = told({keys[key]: value for key, value in job.values.items()})
             own = folder_name(label)
             if own in names:  # `a/b` and `a b` are both a-b
                 own += f"-{_digest(label, 6)}"
             names.add(own)
-            place = first.run.model_copy(update={"dir": str(folder / own)})
-            config = job.config.model_copy(update={"run": place, "resume": True, "sweep": SweepConfig()})
-            entries.append(Entry(number, job, label, config))
-        return cls(folder, entries)
+            sweep.add(number, job, label, own)
+        return sweep
+
+    def add(self, number: int, job: Job, label: str, name: str) -> Entry:
+        """Give a job its place: the folder `name`."""
+        place = job.config.run.model_copy(update={"dir": str(self.folder / name)})
+        alone = {"run": place, "resume": True, "sweep": SweepConfig(), "search": None}
+        entry = Entry(number, job, label, job.config.model_copy(update=alone))
+        self.entries.append(entry)
+        return entry
+
+    def check_folder(self, config: Config) -> None:
+        """Raise UserError for a folder of something else; `config` is that of any job, as it was typed."""
+        # Of a folder that nobody named, only whether its name leads elsewhere by a link.
+        if config.run.dir is None or not any((self.folder / name).is_file() for name in (SUMMARY, LOCK)):
+            Run.check(config)
 
     def check(self) -> None:
         """See which jobs are done already; nothing is written.
@@ -73,10 +85,7 @@ class Sweep:
         Raises:
             UserError: for a folder of something else, or of jobs of these names with other configurations.
         """
-        if (first := self.entries[0].job.config).run.dir is None:
-            Run.check(first)  # a name that leads elsewhere by a link
-        elif not any((self.folder / name).is_file() for name in (SUMMARY, LOCK)):
-            Run.check(first)
+        self.check_folder(self.entries[0].job.config)
         problems: list[Problem] = []
         for entry in self.entries:
             try:

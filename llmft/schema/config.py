@@ -13,6 +13,7 @@ from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
 from llmft.schema.predict import PredictConfig
+from llmft.schema.search import SearchConfig
 from llmft.schema.section import Section
 from llmft.schema.sweep import SweepConfig
 from llmft.schema.task import TaskConfig, task_names, task_type
@@ -96,5 +97,6 @@ class Config(Section):
     sweep: SweepConfig = SweepConfig()
     export: ExportConfig = ExportConfig()
     predict: PredictConfig = PredictConfig()
+    search: SearchConfig | None = None
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""

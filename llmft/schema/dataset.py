@@ -56,9 +56,15 @@ class DatasetConfig(Section):
     """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
 
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
-    """Which column plays which role, `ROLE: COLUMN`. Unset roles take the column of the same name."""
+    """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. No split parts a `group`."""
 
     split: SplitConfig = SplitConfig()
+
+    folds: int | None = Field(default=None, ge=2, le=100)
+    """Cross-validation: so many runs, each with another part of `train` as its test split; mean and deviation."""
+
+    fold: int | None = Field(default=None, ge=0)
+    """Only the run that holds out this part, from 0 on. Unset: a run for each of `folds`."""
 
     streaming: bool = False
     """Read the rows of `train` while training, not before: memory does not grow with them. For csv, jsonl, parquet."""

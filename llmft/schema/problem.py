@@ -31,6 +31,10 @@ class Stopped(Exception):
     """A signal stopped the run; a checkpoint is committed, and the run can go on from there. Exit code 75."""
 
 
+class Pruned(Exception):
+    """A trial of a search that is worse than the others, and given up."""
+
+
 class UserError(Exception):
     """The user's input is wrong: the command prints this without a traceback and exits with 2."""
 

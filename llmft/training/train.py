@@ -4,11 +4,12 @@ import math
 import pickle
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
 from llmft.runs import checkpoints
 from llmft.runs.folder import Run
@@ -37,8 +38,12 @@ def train(
     splits: dict[str, Split],
     hardware: Hardware,
     run: Run,
+    others: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train `model` in place, to the best checkpoint where there is a validation split, and return what it took.
+
+    Args:
+        others: further callbacks, who hear of it after ours.
 
     Returns:
         `seconds` of training steps alone, `evaluation_seconds` and `saving_seconds`, `steps`, `epochs`,
@@ -56,7 +61,7 @@ def train(
     config = _in_batches_of(clock.rows, config)
     metric = config.trainer.metric_for_best or config.task.metric
     signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)
-    callbacks: list[Any] = [Progress(run, metric), signals, watchdog]
+    callbacks: list[Any] = [Progress(run, metric), signals, watchdog, *others]
     if config.model.unfreeze:
         callbacks.append(GradualUnfreezing(model, config.model.unfreeze))
     if config.trainer.patience and "validation" in splits:

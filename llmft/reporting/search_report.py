@@ -1,0 +1,101 @@
+"""What a search leaves to look at: trials.csv, a row a trial in their order, and report.html."""
+
+import csv
+import io
+import math
+from typing import Any
+
+from llmft.reporting.charts import Line, chart
+from llmft.reporting.reports import pages
+from llmft.runs.folder import Run
+from llmft.runs.sweep import Sweep, short_keys
+from llmft.schema.metric import METRICS
+from llmft.schema.space import Dimension, Space
+
+
+def write_search_report(sweep: Sweep, space: Space, facts: dict[str, Any]) -> None:
+    """Write trials.csv and report.html from what summary.json says."""
+    trials = history(facts)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(trials[0]) if trials else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(trials)
+    folder = Run(sweep.folder)
+    folder.write_text("trials.csv", text.getvalue())
+    page = (
+        pages()
+        .get_template("search.html.jinja")
+        .render(
+            config=space.first.config,
+            search=facts["search"],
+            folder=sweep.folder,
+            trials=trials,
+            best=max((trial["trial"] for trial in trials if trial["folder"] == facts["best"]), default=None),
+            done=[trial for trial in trials if trial["status"] == "done"],
+            importance=facts["search"]["importance"],
+            history=_history_chart(trials, facts),
+            curves=_curves_chart(facts),
+            scatter=[_scatter(dimension, trials, facts) for dimension in space.dimensions if not dimension.words],
+            keys=short_keys(facts["search"]["space"]),
+        )
+    )
+    folder.write_text("report.html", page)
+
+
+def history(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trials in their order: what was tried, how it ended, its score, and the best score until then."""
+    metric = facts["search"]["metric"]
+    pick = max if METRICS[metric] else min
+    rows: list[dict[str, Any]] = []
+    best: float | None = None
+    for number, job in enumerate(facts["jobs"], 1):
+        score = (job["validation"] or {}).get(metric) if job["status"] == "done" else None
+        if score is not None:
+            best = score if best is None else pick(best, score)
+        curve = facts["search"]["curves"].get(job["folder"], {})
+        rows.append(
+            {
+                "trial": number,
+                **job["values"],
+                "status": job["status"],
+                "percent": max(map(int, curve), default=0),
+                metric: score,
+                "best": best,
+                "seconds": job["seconds"],
+                "folder": job["folder"],
+            }
+        )
+    return rows
+
+
+def _history_chart(trials: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    metric = facts["search"]["metric"]
+    scores = [(trial["trial"], trial[metric]) for trial in trials if trial[metric] is not None]
+    best = [(trial["trial"], trial["best"]) for trial in trials if trial["best"] is not None]
+    lines = [Line("best so far", best, "a"), Line("a trial", scores, "b", joined=False)]
+    return chart(lines, "trial", f"{metric} by trial")
+
+
+def _curves_chart(facts: dict[str, Any]) -> str:
+    """The validation score of every trial as it trained; the best one stands out."""
+    metric = facts["search"]["metric"]
+    lines: list[Line] = []
+    for folder, curve in facts["search"]["curves"].items():
+        points = sorted((int(percent), value) for percent, value in curve.items())
+        if folder != facts["best"] and points:
+            lines.append(Line("" if lines else "a trial", points, "c"))
+    best = facts["search"]["curves"].get(facts["best"], {})
+    lines.append(Line("the best", sorted((int(percent), value) for percent, value in best.items()), "a"))
+    return chart(lines, "percent of its steps", f"{metric} while training")
+
+
+def _scatter(dimension: Dimension, trials: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """Score by the value of a key, or by its logarithm."""
+    metric, key = facts["search"]["metric"], dimension.key
+    name = f"log10 of {key}" if dimension.log else key
+    points = [
+        (math.log10(trial[key]) if dimension.log else trial[key], trial[metric])
+        for trial in trials
+        if trial[metric] is not None
+    ]
+    return chart([Line(f"{metric} by {key}", points, "b", joined=False)], name, f"{metric} by {key}")
