@@ -13,7 +13,7 @@ from llmft.schema.command import COMMANDS
 if TYPE_CHECKING:
     from llmft.schema.job import Job
 
-GROUPS = ("task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware")
+GROUPS = ("task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware", "tracking")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """`llmft finetune`: train a model on data, score it, and leave a run folder."""
 
 import time
+from typing import Any
 
 from transformers import PreTrainedModel, set_seed
 
@@ -19,6 +20,8 @@ from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.processes import gather
+from llmft.training.trackers import check_trackers
+from llmft.training.tracking import tracked
 from llmft.training.train import train
 
 
@@ -39,6 +42,7 @@ def run(config: Config, prepared: Prepared | None = None) -> Run:
         print(f"{run.folder} is finished: its scores are in metrics.json, and report.html shows them")
         return run
     hardware = detect(config.hardware)
+    check_trackers(config.tracking)
     prepared = prepared or prepare(config)
     model = first_weights(config, prepared)
     if run is None:
@@ -78,7 +82,15 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
 
 
 def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
-    """Train `model` and score it; several processes do it together, and the first of them writes."""
+    """Train `model` and score it; several processes do it together, and the first of them writes and tells trackers."""
+    with tracked(config, run) as trackers:
+        trackers.scores(scores(config, prepared, model, hardware, run))
+
+
+def scores(
+    config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run
+) -> dict[str, dict[str, Any]]:
+    """What metrics.json says of `model`, which is trained for it."""
     task, state, splits = prepared.task, prepared.state, prepared.splits
     start = time.perf_counter()
     with frozen(config, task, state, model, splits, hardware, prepared.entry) as ready:
@@ -99,3 +111,4 @@ def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, 
         if run.writes:
             run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
             write_reports(config, task, run)
+    return metrics

@@ -13,6 +13,7 @@ from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
 from llmft.schema.section import Section
 from llmft.schema.sweep import SweepConfig
 from llmft.schema.task import TaskConfig, task_names, task_type
+from llmft.schema.tracking import TrackingConfig
 from llmft.schema.trainer import HardwareConfig, TrainerConfig
 
 # What may become part of a folder's name.
@@ -89,6 +90,7 @@ class Config(Section):
     scheduler: SchedulerConfig = SchedulerConfig()
     trainer: TrainerConfig = TrainerConfig()
     hardware: HardwareConfig = HardwareConfig()
+    tracking: TrackingConfig = TrackingConfig()
     sweep: SweepConfig = SweepConfig()
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""
