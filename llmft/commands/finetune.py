@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
@@ -25,6 +26,8 @@ from llmft.training.merging import keep_and_merge
 from llmft.training.optimizers import groups
 from llmft.training.prediction import predict
 from llmft.training.processes import gather
+from llmft.training.trackers import check_trackers
+from llmft.training.tracking import tracked
 from llmft.training.train import train
 
 
@@ -46,6 +49,7 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
         print(f"{run.folder} is finished: its scores are in metrics.json, and report.html shows them")
         return run
     hardware = detect(config.hardware)
+    check_trackers(config.tracking)
     prepared = prepared or prepare(config)
     model = first_weights(config, prepared)
     if run is None:
@@ -101,7 +105,20 @@ def train_and_score(
     run: Run,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
-    """Train `model` and score it; several processes do it together, and the first of them writes."""
+    """Train `model` and score it; several processes do it together, and the first of them writes and tells trackers."""
+    with tracked(config, run) as trackers:
+        trackers.scores(scores(config, prepared, model, hardware, run, callbacks))
+
+
+def scores(
+    config: Config,
+    prepared: Prepared,
+    model: PreTrainedModel,
+    hardware: Hardware,
+    run: Run,
+    callbacks: Sequence[TrainerCallback],
+) -> dict[str, dict[str, Any]]:
+    """What metrics.json says of `model`, which is trained for it."""
     task, state, splits = prepared.task, prepared.state, prepared.splits
     start = time.perf_counter()
     trains = adapters.trainee(model)
@@ -129,3 +146,4 @@ def train_and_score(
         if run.writes:
             run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
             write_reports(config, task, run)
+    return metrics

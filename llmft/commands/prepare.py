@@ -16,6 +16,7 @@ from llmft import tasks
 from llmft.commands.session import check_labels
 from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
+from llmft.data.clean import libraries
 from llmft.data.files import digest
 from llmft.data.load import Data, load, source_digests
 from llmft.models.tokenizer import tokenizer_files
@@ -110,7 +111,8 @@ def _entry(config: Config, task: Task[Any]) -> Entry | None:
     facts = {key: json.dumps(value, ensure_ascii=False) for key, value in flat(decided_by(config)).items()}
     facts |= {f"{FILE}{file}": found for file, found in files.items()}
     facts |= {f"tokenizer {file}": digest(file) for file in tokenizer}
-    facts |= {package: version(package) for package in ("transformers", "tokenizers", "pyarrow")}
+    packages = ("transformers", "tokenizers", "pyarrow", *libraries(config.dataset))
+    facts |= {package: version(package) for package in packages}
     return Entry("prepared", facts | {"the code of llmft": _code(type(task))})
 
 

@@ -68,6 +68,7 @@ def check_hardware(sweep: Sweep, gpus: list[int]) -> None:
     import torch
 
     from llmft.training.hardware import device_of
+    from llmft.training.trackers import check_trackers
 
     if missing := [gpu for gpu in gpus if gpu >= torch.cuda.device_count()]:
         what = f"there is no GPU {missing[0]}; this machine has {torch.cuda.device_count()}"
@@ -76,6 +77,7 @@ def check_hardware(sweep: Sweep, gpus: list[int]) -> None:
     wrong: dict[Problem, list[str]] = {}
     for entry in left:
         with noting(wrong, entry.label):
+            check_trackers(entry.config.tracking)
             hardware = entry.config.hardware
             if device_of(hardware) == "cuda" and gpus and hardware.processes > 1:
                 what = "each takes a GPU, and sweep.gpus gives a job one"

@@ -14,6 +14,9 @@ from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 
+# What stays when other data are chosen: the columns, and how texts were mended for the model.
+KEPT = ("columns", "clean")
+
 
 def load(command: str, arguments: list[str]) -> Config:
     """The checked configuration that a command and its words mean.
@@ -60,7 +63,7 @@ def _origin_of(composed: Composed, default: str = "default") -> Origin:
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:
-    """RUN's configuration; sections chosen again are replaced but for their columns, and the command line wins."""
+    """RUN's configuration; sections chosen again are replaced but for KEPT, and the command line wins."""
     if not arguments or "=" in arguments[0]:
         raise UserError(
             Problem("RUN", "name the folder of a run first", "command line", f"llmft {command} outputs/NAME/STAMP")
@@ -73,10 +76,11 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in keys):
             problems.append(Problem(key, f"was decided by training; {command} takes {', '.join(keys)}", "command line"))
     for group in composed.chosen & tree.keys():
-        columns = tree[group].get("columns") if isinstance(tree[group], dict) else None
-        tree[group] = composed.tree[group]
-        if columns and isinstance(tree[group], dict):
-            tree[group]["columns"] = {**columns, **_given_below(f"{group}.columns", composed)}
+        before, tree[group] = tree[group], composed.tree[group]
+        for part in KEPT:
+            kept = before.get(part) if isinstance(before, dict) else None
+            if kept and isinstance(tree[group], dict):
+                tree[group][part] = {**kept, **_given_below(f"{group}.{part}", composed)}
     if isinstance(tree.get("model"), dict):
         tree["model"]["trust_remote_code"] = False  # asked for again by the person who evaluates
     if isinstance(tree.get("hardware"), dict):

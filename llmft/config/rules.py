@@ -1,5 +1,6 @@
 """Rules that look at several keys: each looks at one thing and says what to write instead."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -98,6 +99,34 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
         for split in ("validation", "test")
         if not getattr(dataset, split) and getattr(dataset.split, split)
     ]
+
+
+def _stream_can_be_cleaned(config: Config, origin: Origin) -> list[Problem]:
+    clean = config.dataset.clean
+    if not config.dataset.streaming:
+        return []
+    compared = {
+        "duplicates": clean.duplicates != "keep",
+        "near_duplicates": clean.near_duplicates,
+        "leaks": clean.leaks,
+    }
+    return [
+        Problem(
+            f"dataset.clean.{key}",
+            "compares rows with each other, and rows that are streamed are never held together",
+            origin(f"dataset.clean.{key}"),
+            "Leave it out, or read the rows as a whole with dataset.streaming=false.",
+        )
+        for key, asked in compared.items()
+        if asked
+    ]
+
+
+def _lengths_leave_something(config: Config, origin: Origin) -> list[Problem]:
+    key, clean = "dataset.clean.max_characters", config.dataset.clean
+    if (clean.min_characters or 0) > (clean.max_characters or math.inf):
+        return [Problem(key, f"is below dataset.clean.min_characters={clean.min_characters}", origin(key))]
+    return []
 
 
 def _encoding_exists(config: Config, origin: Origin) -> list[Problem]:
@@ -330,6 +359,8 @@ RULES = (
     _model_has_a_source,
     _data_has_a_source,
     _stream_can_be_read,
+    _stream_can_be_cleaned,
+    _lengths_leave_something,
     _encoding_exists,
     _best_checkpoint_can_be_kept,
     _folders_stay_inside,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import datasets
 
-from llmft.data import checks
+from llmft.data import checks, clean
 from llmft.data.arrow import to_dataset
 from llmft.data.files import digest
 from llmft.data.folds import held_out
@@ -63,21 +63,29 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     Raises:
         UserError: with every problem of the data, by file and row.
     """
+    clean.libraries(config)
+    clean.check_roles(config.clean, task.columns)
     if config.format == "synthetic":
         tables, digests, stream = *_synthetic(config, task), None
     else:
         tables, digests, stream = _read(config, task)
     notes: list[str] = []
+    for name, table in tables.items():
+        tables[name], mended = clean.mend(table, task.columns, config.clean)
+        notes += clean.notes_of(name, mended)
     known: set[str] = set()
     if stream:
         survey = stream.survey({key for table in tables.values() for key in checks.input_keys(table, task.columns)})
         tables = {"train": survey.sample, **tables}
-        notes, known = survey.notes, survey.known
+        notes += survey.notes
+        known = survey.known
     for name, table in tables.items():
         tables[name], problems = checks.without_empty(table, task.columns, name, config.drop_empty)
         if problems:
             raise UserError([*listed(problems), checks.DROP_EMPTY], "the data")
         notes += checks.left_out(name, len(table) - len(tables[name]))
+    tables, lines = clean.left_for_training(tables, task.columns, config.clean)
+    notes += lines
     problems = [p for name, table in tables.items() for p in listed(checks.missing_labels(table, task.columns, name))]
     problems += [Problem(f"dataset.{name}", "has 0 rows") for name, table in tables.items() if not len(table)]
     if problems:

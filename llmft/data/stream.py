@@ -1,6 +1,7 @@
 """Training rows that are read while training instead of before it: memory holds a few chunks of them at a time."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -10,7 +11,7 @@ import datasets
 import pyarrow
 from tqdm import tqdm
 
-from llmft.data import checks
+from llmft.data import checks, clean
 from llmft.data.arrow import to_arrow, to_dataset
 from llmft.data.read import chunks, files_of
 from llmft.data.roles import Kinds, assign
@@ -32,7 +33,7 @@ class Chunk:
     source: Source
     mark: Mark
     rows: int
-    """How many there are, without the empty ones."""
+    """How many there are, without those that are left out."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,13 @@ class Stream:
         sample = Sample(max(SAMPLE, self.config.max_rows or 0), self.config.split.seed)
         known: set[str] = set()
         problems: list[Problem] = []
-        empty = 0
+        empty, counts = 0, Counter[str]()
         left: list[Chunk] = []
         for chunk in tqdm(self.chunks, "checking train", unit=" chunks", disable=None, leave=False):
             if len(problems) >= MANY:
                 break
             try:
-                whole = self._read(chunk)
+                whole, mended = clean.mend(self._read(chunk), self.roles, self.config.clean)
                 table, faults = checks.without_empty(whole, self.roles, "train", self.config.drop_empty)
                 problems += faults + checks.missing_labels(table, self.roles, "train")
                 self._widen(table)
@@ -109,6 +110,8 @@ class Stream:
                 problems += error.problems
                 continue
             empty += len(whole) - len(table)
+            table, left_out = clean.in_length(table, self.roles, self.config.clean)
+            counts += mended + left_out
             if not problems and len(table):
                 left.append(replace(chunk, rows=len(table)))
                 known.update(inputs.intersection(checks.input_keys(table, self.roles)))
@@ -117,7 +120,7 @@ class Stream:
             advice = [checks.DROP_EMPTY] if empty and not self.config.drop_empty else []
             raise UserError([*listed(problems), *advice], "the data")
         self.chunks = left
-        return Survey(sample.table(), known, checks.left_out("train", empty))
+        return Survey(sample.table(), known, checks.left_out("train", empty) + clean.notes_of("train", counts))
 
     def windows(self, order: Sequence[int], first: int, last: int, size: int) -> Iterator[datasets.Dataset]:
         """Rows `first` to `last` of the sequence that the chunks make in some order, `size` at a time.
@@ -138,7 +141,9 @@ class Stream:
             yield to_dataset(window, self.schema)
 
     def _rows(self, chunk: Chunk) -> Table:
-        return checks.without_empty(self._read(chunk), self.roles, "train", drop=True)[0]
+        table = clean.mend(self._read(chunk), self.roles, self.config.clean)[0]
+        table = checks.without_empty(table, self.roles, "train", drop=True)[0]
+        return clean.in_length(table, self.roles, self.config.clean)[0]
 
     def _read(self, chunk: Chunk) -> Table:
         file = chunk.source.file

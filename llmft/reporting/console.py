@@ -46,6 +46,8 @@ def announce(
     if origin:
         lines["prepared"] = origin
     lines["hardware"] = str(hardware)
+    if config.command == "finetune" and config.tracking.to:
+        lines["tracking"] = ", ".join(config.tracking.to)
     lines["folder"] = str(run.folder)
     print(f"llmft {config.command}: {config.name}")
     for name, text in lines.items():

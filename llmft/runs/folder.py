@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -23,6 +23,7 @@ ROOT = Path("outputs")
 
 # What a run may go on with otherwise than it began: nothing that changes its weights, its log or its scores.
 MAY_DIFFER = {"trainer.step_timeout", "trainer.keep", "trainer.eval_batch_size", "dataset.cache"}
+MAY_DIFFER |= {"tracking.to", "tracking.project"}  # who is told of it
 
 
 def as_recipe(config: Config) -> str:
@@ -68,6 +69,16 @@ def _ended_by(error: BaseException) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
 
 
+class Follower(Protocol):
+    """Who hears of a run's events as they happen."""
+
+    def event(self, facts: dict[str, Any]) -> None:
+        """There is a further event."""
+
+    def forget_events_after(self, step: int) -> None:
+        """Those after `step` will come again."""
+
+
 @dataclass
 class Run:
     """The folder of one run of a command."""
@@ -78,6 +89,8 @@ class Run:
     """Whether this process writes: where several work on one run, the first of them does."""
     lock: int | None = None
     """The descriptor that `alone` holds the folder by. A process that inherits it holds the folder too."""
+    follower: Follower | None = None
+    """Who is told of events besides events.jsonl."""
 
     @staticmethod
     def check(config: Config) -> None:
@@ -227,12 +240,16 @@ class Run:
         file = self.folder / "events.jsonl"
         with _naming(file), file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({**facts, "time": round(time.time(), 3)}, ensure_ascii=False) + "\n")
+        if self.follower:
+            self.follower.event(facts)
 
     def forget_events_after(self, step: int) -> None:
         """Drop the events that come after the checkpoint that the run goes on from."""
         if (self.folder / "events.jsonl").is_file():
             kept = [json.dumps(event, ensure_ascii=False) for event in self.events() if event["step"] <= step]
             self.write_text("events.jsonl", "".join(f"{line}\n" for line in kept))
+        if self.follower:
+            self.follower.forget_events_after(step)
 
     def events(self) -> list[dict[str, Any]]:
         """Every logged step."""

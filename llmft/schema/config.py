@@ -17,6 +17,7 @@ from llmft.schema.search import SearchConfig
 from llmft.schema.section import Section
 from llmft.schema.sweep import SweepConfig
 from llmft.schema.task import TaskConfig, task_names, task_type
+from llmft.schema.tracking import TrackingConfig
 from llmft.schema.trainer import HardwareConfig, TrainerConfig
 
 # What may become part of a folder's name.
@@ -94,6 +95,7 @@ class Config(Section):
     scheduler: SchedulerConfig = SchedulerConfig()
     trainer: TrainerConfig = TrainerConfig()
     hardware: HardwareConfig = HardwareConfig()
+    tracking: TrackingConfig = TrackingConfig()
     sweep: SweepConfig = SweepConfig()
     export: ExportConfig = ExportConfig()
     predict: PredictConfig = PredictConfig()

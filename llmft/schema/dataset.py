@@ -25,6 +25,33 @@ class SplitConfig(Section):
     """Keep each label's share the same in all splits; where a row has several, that of its rarest. Not for numbers."""
 
 
+class CleanConfig(Section):
+    """Texts that are mended in every split, and rows of `train` that are left out before a share of it is taken."""
+
+    unicode: bool = False
+    """Mend texts that were decoded wrongly (`cafÃ©`), broken characters and control characters, by ftfy."""
+
+    normalize: Literal["NFC", "NFKC"] | None = None
+    """Unicode normal form of all texts. `NFC` joins letters and accents; `NFKC` also makes ① 1 and Ａ A."""
+
+    min_characters: int | None = Field(default=None, ge=1)
+    """Leave out rows with a text shorter than this."""
+
+    max_characters: int | None = Field(default=None, ge=1)
+    """Leave out rows with a text longer than this."""
+
+    duplicates: Literal["keep", "first", "agreeing"] = "keep"
+    """Rows with the same input, whatever its case and spaces. `keep` all, only the `first`, or, `agreeing`, the first
+    where all have the same label and else none."""
+
+    near_duplicates: float | None = Field(default=None, ge=0.5, le=0.95)
+    """Leave out rows whose text is like that of an earlier row: the share of their runs of five characters that both
+    have is at least this, such as 0.8. By datasketch."""
+
+    leaks: bool = False
+    """Leave out rows that are also in the files of other splits; with `near_duplicates`, also those nearly there."""
+
+
 class DatasetConfig(Section):
     """Where the rows come from."""
 
@@ -74,6 +101,8 @@ class DatasetConfig(Section):
 
     drop_empty: bool = False
     """Leave rows with an empty input out instead of stopping at them."""
+
+    clean: CleanConfig = CleanConfig()
 
     cache: bool = True
     """Keep the encoded rows of files for later runs, in `$LLMFT_CACHE` or the user's cache folder."""

@@ -1,0 +1,129 @@
+"""What `dataset.clean` asks for: texts that are mended in every split, and rows of `train` that are left out."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from llmft.data import repeats
+from llmft.data.repeats import text_roles
+from llmft.data.table import Table
+from llmft.schema.column import Column
+from llmft.schema.dataset import CleanConfig, DatasetConfig
+from llmft.schema.extra import lacking
+from llmft.schema.problem import Problem, UserError
+
+OF_TEXTS = ("unicode", "normalize", "min_characters", "max_characters", "near_duplicates")
+
+
+def libraries(config: DatasetConfig) -> list[str]:
+    """The packages that the cleaning of these data needs.
+
+    Raises:
+        UserError: naming those that are not installed.
+    """
+    needed = {"ftfy": "unicode"} if config.clean.unicode else {}
+    if config.train and config.clean.near_duplicates is not None:
+        needed["datasketch"] = "near_duplicates"
+    problems = [
+        problem
+        for package, key in needed.items()
+        for problem in lacking(f"dataset.clean.{key}", key, package, extra="clean")
+    ]
+    if problems:
+        raise UserError(problems)
+    return list(needed)
+
+
+def check_roles(clean: CleanConfig, roles: dict[str, Column]) -> None:
+    """Raise UserError for what is asked of texts where the task has none."""
+    if text_roles(roles):
+        return
+    asked = [f"dataset.clean.{key}" for key in OF_TEXTS if getattr(clean, key)]
+    if asked:
+        what = "is for texts, and the rows of this task have none"
+        raise UserError([Problem(key, what, hint="For tables there are duplicates and leaks.") for key in asked])
+
+
+def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
+    """The table with its texts mended, and how many were changed.
+
+    The model has learnt from mended texts, so whatever it is to answer is mended the same way, in every split and
+    every command.
+    """
+    mending = _mending(clean)
+    if mending is None:
+        return table, Counter()
+    columns, changed = dict(table.columns), 0
+    for role in text_roles(roles):
+        if role in columns:
+            before = columns[role]
+            columns[role] = [text if text is None else mending(text) for text in before]
+            changed += sum(old != new for old, new in zip(before, columns[role], strict=True))
+    return Table(columns, table.ids), Counter({"texts were mended": changed} if changed else {})
+
+
+def _mending(clean: CleanConfig) -> Callable[[str], str] | None:
+    if clean.unicode:
+        import ftfy
+
+        # Only what no writer meant: quotes, wide letters and ligatures are right as they are, and so are line ends.
+        config = ftfy.TextFixerConfig(
+            unescape_html=False,
+            fix_latin_ligatures=False,
+            fix_character_width=False,
+            uncurl_quotes=False,
+            fix_line_breaks=False,
+            normalization=clean.normalize,
+            explain=False,
+        )
+        return partial(ftfy.fix_text, config=config)
+    return partial(unicodedata.normalize, clean.normalize) if clean.normalize else None
+
+
+def in_length(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
+    """The rows whose texts are as long as they may be, and how many are not."""
+    counts: Counter[str] = Counter()
+    low, high = clean.min_characters, clean.max_characters
+    if low is None and high is None:
+        return table, counts
+    columns = [table.columns[role] for role in text_roles(roles) if role in table.columns]
+    kept = []
+    for row, texts in enumerate(zip(*columns, strict=True)):
+        lengths = [len(text or "") for text in texts]
+        if low is not None and min(lengths) < low:
+            counts[f"rows with a text shorter than {low} characters were left out"] += 1
+        elif high is not None and max(lengths) > high:
+            counts[f"rows with a text longer than {high} characters were left out"] += 1
+        else:
+            kept.append(row)
+    return table.take(kept), counts
+
+
+def notes_of(split: str, counts: Counter[str]) -> list[str]:
+    """A line on each kind of change."""
+    return [f"{split}: {count} {what}" for what, count in counts.items()]
+
+
+def left_for_training(
+    tables: dict[str, Table], roles: dict[str, Column], clean: CleanConfig
+) -> tuple[dict[str, Table], list[str]]:
+    """The splits, `train` without the rows that it is better off without, and a line on each kind that was left out.
+
+    Only `train` loses rows: scores are of the rows that the user chose for them.
+    """
+    if "train" not in tables:
+        return tables, []
+    others = [table for name, table in tables.items() if name != "train"] if clean.leaks else []
+    train, counts = in_length(tables["train"], roles, clean)
+    notes = notes_of("train", counts)
+    if clean.leaks:
+        train, lines = repeats.without_leaks(train, others, roles)
+        notes += lines
+    if clean.duplicates != "keep":
+        train, lines = repeats.without_duplicates(train, roles, agreeing=clean.duplicates == "agreeing")
+        notes += lines
+    if clean.near_duplicates is not None:
+        train, lines = repeats.without_near(train, others, roles, clean.near_duplicates)
+        notes += lines
+    return tables | {"train": train}, notes
