@@ -112,6 +112,15 @@ def test_answers_are_those_of_eval(runs: dict[str, str], llmft: Run, write: Writ
     assert not list(here.glob(".*.part"))
 
 
+def test_answers_for_a_table_are_those_of_eval(runs: dict[str, str], llmft: Run, write: Write, here: Path) -> None:
+    rows = "".join(f"{i / 7},{'' if i % 5 == 0 else i},{'red' if i % 3 else 'green'},heavy\n" for i in range(90))
+    write("new.csv", "weight,size,colour,label\n" + rows)
+    assert llmft("eval", runs["table"], "dataset=csv", "dataset.test=new.csv", "run.dir=scored")[0] == 0
+    scored = read((here / "scored/predictions/test.jsonl").read_text())
+    answers = read(llmft("predict", runs["table"], "predict.input=new.csv")[1])
+    assert answers == [{key: row[key] for key in ("id", "answer", "scores")} for row in scored]
+
+
 BAD = {
     b"Body,x\nlumo,1\nshort\nlumo,2\n": {"stdin:3": "1 fields, fewer than the 2 of the header"},
     b'Body,x\nlumo,1\n"open,2\nlumo,3\n': {"stdin:3": "a quote that opens here is never closed"},
