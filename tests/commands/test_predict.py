@@ -113,7 +113,10 @@ def test_answers_are_those_of_eval(runs: dict[str, str], llmft: Run, write: Writ
 
 
 def test_answers_for_a_table_are_those_of_eval(runs: dict[str, str], llmft: Run, write: Write, here: Path) -> None:
-    rows = "".join(f"{i / 7},{'' if i % 5 == 0 else i},{'red' if i % 3 else 'green'},heavy\n" for i in range(90))
+    rows = "".join(
+        f"{i / 7},{'' if i % 5 == 0 else i},{'red' if i % 3 else 'green'},{'heavy' if i % 2 else 'light'}\n"
+        for i in range(90)
+    )
     write("new.csv", "weight,size,colour,label\n" + rows)
     assert llmft("eval", runs["table"], "dataset=csv", "dataset.test=new.csv", "run.dir=scored")[0] == 0
     scored = read((here / "scored/predictions/test.jsonl").read_text())
