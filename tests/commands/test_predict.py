@@ -63,7 +63,15 @@ FILES: dict[str, bytes] = {
     "a.json": '[{"Body": "很好"}, {"Body": "lumo"}, {"Body": "two\\nlines"}]'.encode(),
     "a.txt": "\ufeff很好\r\nlumo\r\ntwo lines".encode(),
 }
-PLACES = {"a.csv": [2, 3, 4], "a.tsv": [2, 3, 4], "a.jsonl": [1, 3, 4], "a.json": [1, 2, 3], "a.txt": [1, 2, 3]}
+FILES["a.log"] = FILES["a.jsonl"]
+PLACES = {
+    "a.log": [1, 3, 4],
+    "a.csv": [2, 3, 4],
+    "a.tsv": [2, 3, 4],
+    "a.jsonl": [1, 3, 4],
+    "a.json": [1, 2, 3],
+    "a.txt": [1, 2, 3],
+}
 
 
 @pytest.mark.parametrize("name", FILES)
