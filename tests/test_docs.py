@@ -6,19 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+
+from llmft import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(kind: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[list[str]]:
-    return [shlex.split(line, comments=True) for block in blocks("sh") for line in block.splitlines() if line.strip()]
+def commands(page: str = README) -> list[list[str]]:
+    lines = [line for block in blocks("sh", page) for line in block.splitlines() if line.strip()]
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 @pytest.fixture
@@ -46,9 +51,9 @@ def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) 
         if words[0] == "make":
             assert words[1] in targets
         elif words[0] == "llmft":
-            words = [
-                str(next((here / "outputs/tickets").iterdir())) if w == "outputs/tickets/RUN" else w for w in words
-            ]
+            if "outputs/tickets/RUN" in words:
+                run = next(folder for folder in (here / "outputs/tickets").iterdir() if (folder / "model").is_dir())
+                words = [str(run) if word == "outputs/tickets/RUN" else word for word in words]
             tiny = (
                 ["smoke=true", "trainer.max_steps=1"]
                 if words[1] == "finetune" and not {"--cfg", "--help"} & {*words}
@@ -70,12 +75,31 @@ def test_the_mistakes_of_the_readme_are_answered_as_it_says(llmft: Run) -> None:
     assert (code, err) == (2, answer)
 
 
+def test_the_chinese_readme_says_the_same() -> None:
+    """Its commands, and what they print, are those of the other, which are run."""
+    assert commands(CHINESE) == commands()
+    assert blocks("yaml", CHINESE) == blocks("yaml")
+    assert blocks("text", CHINESE)[:-1] == blocks("text")[:-1], "the last one is the picture of the house"
+    assert [len(title) for title in re.findall("^#+", CHINESE, re.MULTILINE)] == [
+        len(title) for title in re.findall("^#+", README, re.MULTILINE)
+    ]
+    links = [set(re.findall(r"\]\(([^)]+)\)", page)) - {"README.md", "README.zh-CN.md"} for page in (README, CHINESE)]
+    assert links[0] == links[1]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == __version__
+    assert citation["license"] == "Apache-2.0"
+
+
 def test_no_number_was_forgotten() -> None:
     assert not re.search(r"\b(MINUTES|RESULT|MISTAKES|TODO|TABLE)\b", README)
 
 
 def test_links_lead_somewhere() -> None:
-    for page in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/performance.md"):
+    for page in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/performance.md"):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             assert link.startswith("https://") or (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link}"
 

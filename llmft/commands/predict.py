@@ -40,17 +40,15 @@ def run(config: Config) -> None:
     if rows.columns is not None:
         check_kept(wanted, rows.columns)
         answering.check_columns(rows.columns)
-    good = bad = 0
-    example = ""
+    count, bad, example = 0, 0, ""
     with opened(wanted) as output, enough_memory(lambda: advice_for_scoring(config)), progress(wanted) as bar:
         for window in as_they_come(rows.rows) if piped(wanted) else windows(rows.rows):
             answers = answering.answer(window)
             output.write([record(wanted, row, answer) for row, answer in zip(window, answers, strict=True)])
             bar.update(len(window))
-            for row, answer in zip(window, answers, strict=True):
-                good, bad = (good, bad + 1) if "error" in answer else (good + 1, bad)
-                example = example or (f"{row.id} {answer['error']}" if "error" in answer else "")
-    conclude(wanted, good, bad, example)
+            errors = [f"{row.id} {a['error']}" for row, a in zip(window, answers, strict=True) if "error" in a]
+            count, bad, example = count + len(window), bad + len(errors), example or "".join(errors[:1])
+    conclude(wanted, count - bad, bad, example)
 
 
 def piped(wanted: PredictConfig) -> bool:
@@ -116,7 +114,7 @@ def progress(wanted: PredictConfig) -> "tqdm[Any]":
 def conclude(wanted: PredictConfig, good: int, bad: int, example: str) -> None:
     """Say on stderr how many rows were answered; a bad row is no failure while others are good."""
     if bad and not good:
-        raise Failure(f"{example}" if bad == 1 else f"none of {bad:,} rows could be answered, such as {example}")
+        raise Failure(example if bad == 1 else f"none of {bad:,} rows could be answered, such as {example}")
     if wanted.text is None and wanted.row is None:
         errors = f", {bad:,} not, such as {example}" if bad else ""
         place = f"; see {wanted.output}" if wanted.output else ""

@@ -20,7 +20,7 @@ from llmft.data.read import SUFFIXES
 from llmft.data.text_files import check_header, json_object, misfit, no_object, open_csv, separator, unreadable
 from llmft.schema.problem import Problem, UserError
 
-ENDINGS = {".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
+ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
     ending: kind for kind in ("json", "parquet") for ending in SUFFIXES[kind]
 }
 UNDECODABLE = "\udcff"  # half a pair, which no decoder gives by itself
@@ -48,7 +48,7 @@ class Rows:
 
 
 def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> Rows:
-    """The rows of a file, of the kind that its ending says or the one given.
+    """The rows of a file, of the kind given, or that its ending or else its first line says.
 
     Args:
         text: the column that a line of a .txt fills; None for a task that reads no text.
@@ -56,9 +56,7 @@ def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> 
     Raises:
         UserError: for a file that can't be opened, a header that can't be read, or a broken list or parquet file.
     """
-    kind = kind or ENDINGS.get(file.suffix.lower(), "csv")
-    if not file.is_file():
-        raise UserError(Problem("predict.input", f"no such file: {file}"), "the data")
+    kind = kind or ENDINGS.get(file.suffix.lower())
     if kind == "parquet":
         import pyarrow.parquet
 
@@ -103,9 +101,8 @@ def open_stream(
         return Rows(kind, None, _json(lines, name, encoding))
     if kind == "txt":
         if text is None:
-            raise UserError(
-                Problem("predict.input_format", "this run reads tables, and txt has no columns"), "the data"
-            )
+            what = "this run reads tables, and txt has no columns"
+            raise UserError(Problem("predict.input_format", what), "the data")
         return Rows(kind, [text], _texts(lines, name, encoding, text))
     return _csv(lines, name, encoding, "\t" if kind == "tsv" else separator(first), quoting)
 
@@ -113,8 +110,8 @@ def open_stream(
 def _kind(first: str, text: str | None) -> str:
     if JSON.match(first):
         return "json"
-    cells = next(csv.reader([first], delimiter=separator(first)), [])
-    return "csv" if text is None or text in [cell.strip() for cell in cells] else "txt"
+    cells = [cell.strip().strip('"') for cell in first.split(separator(first))]
+    return "csv" if text is None or text in cells else "txt"
 
 
 def _lines(stream: BinaryIO, encoding: str) -> Iterator[str]:

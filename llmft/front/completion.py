@@ -36,7 +36,8 @@ compdef _llmft llmft
 """
 FISH = r"""function __llmft
     set -l before (commandline -opc)
-    llmft completion words $before[2..-1] (commandline -ct) 2>/dev/null
+    set -l last (commandline -ct)
+    llmft completion words $before[2..-1] "$last" 2>/dev/null
 end
 complete -c llmft -f -a '(__llmft)'
 """

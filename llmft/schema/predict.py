@@ -15,7 +15,7 @@ class PredictConfig(Section):
 
     input_format: Literal["csv", "tsv", "json", "parquet", "txt"] | None = None
     """How to read the input; `json` takes one object a line or a list, `txt` one text a line. Unset: by the file's
-    ending; standard input by its first line."""
+    ending; standard input, and a file of another ending, by the first line."""
 
     text: str | None = None
     """A text to answer, instead of a file."""

@@ -63,7 +63,15 @@ FILES: dict[str, bytes] = {
     "a.json": '[{"Body": "很好"}, {"Body": "lumo"}, {"Body": "two\\nlines"}]'.encode(),
     "a.txt": "\ufeff很好\r\nlumo\r\ntwo lines".encode(),
 }
-PLACES = {"a.csv": [2, 3, 4], "a.tsv": [2, 3, 4], "a.jsonl": [1, 3, 4], "a.json": [1, 2, 3], "a.txt": [1, 2, 3]}
+FILES["a.log"] = FILES["a.jsonl"]
+PLACES = {
+    "a.log": [1, 3, 4],
+    "a.csv": [2, 3, 4],
+    "a.tsv": [2, 3, 4],
+    "a.jsonl": [1, 3, 4],
+    "a.json": [1, 2, 3],
+    "a.txt": [1, 2, 3],
+}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -110,6 +118,18 @@ def test_answers_are_those_of_eval(runs: dict[str, str], llmft: Run, write: Writ
     assert answers == [{key: row[key] for key in keys} for row in scored]
     assert not (here / "outputs").exists()
     assert not list(here.glob(".*.part"))
+
+
+def test_answers_for_a_table_are_those_of_eval(runs: dict[str, str], llmft: Run, write: Write, here: Path) -> None:
+    rows = "".join(
+        f"{i / 7},{'' if i % 5 == 0 else i},{'red' if i % 3 else 'green'},{'heavy' if i % 2 else 'light'}\n"
+        for i in range(90)
+    )
+    write("new.csv", "weight,size,colour,label\n" + rows)
+    assert llmft("eval", runs["table"], "dataset=csv", "dataset.test=new.csv", "run.dir=scored")[0] == 0
+    scored = read((here / "scored/predictions/test.jsonl").read_text())
+    answers = read(llmft("predict", runs["table"], "predict.input=new.csv")[1])
+    assert answers == [{key: row[key] for key in ("id", "answer", "scores")} for row in scored]
 
 
 BAD = {

@@ -100,10 +100,11 @@ FIRST_LINES = {
     '"text"': "csv",
     "a text, with a comma": "txt",
     "": "txt",
+    "a long text " * 20_000: "txt",
 }
 
 
-@pytest.mark.parametrize("line", FIRST_LINES)
+@pytest.mark.parametrize("line", FIRST_LINES, ids=lambda line: line[:25])
 def test_the_kind_is_seen_by_the_first_line(line: str) -> None:
     assert open_stream(io.BytesIO(line.encode()), "f", None, "utf-8", "text").kind == FIRST_LINES[line]
     kind = "csv" if FIRST_LINES[line] == "txt" else FIRST_LINES[line]

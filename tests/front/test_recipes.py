@@ -18,18 +18,25 @@ defaults:
   - override /model: distilbert
   - _self_
 name: mine
+expect: {metric: f1, at_least: 0.7, data: letters, seed: 0, hardware: a phone, minutes: 3}
+"""
+CHILD = """# @package _global_
+# Sort more letters.
+#   llmft finetune +recipe=child
+defaults: [mine, _self_]
 """
 
 
 def test_the_list_says_what_each_does_and_promises(llmft: Run, write: Write) -> None:
     write("recipes/mine.yaml", MINE)
+    write("recipes/child.yaml", CHILD)
     write("recipes/broken.yaml", b"a: [\xff")
     code, out, _ = llmft("recipes")
     assert code == 0
     for lines in (
-        "bert_textcls\n    Classify texts: is a review positive or negative? Fine-tunes a small BERT.\n"
-        "    accuracy 0.82 on reviews, in 2 min on 2 CPU cores; model minilm, 22.7 M parameters\n",
-        "mine\n    Sort letters.\n    accuracy 0.82 on reviews, in 2 min on 2 CPU cores; model distilbert, 66 M parameters\n",
+        "mine\n    Sort letters.\n    f1 0.7 on letters, in 3 min on a phone; model distilbert, 66 M parameters\n",
+        "child\n    Sort more letters.\n    f1 0.7 on letters, in 3 min on a phone; model distilbert, 66 M parameters\n",
+        "bert_textcls\n    Classify texts",
         "broken\n",
     ):
         assert lines in out

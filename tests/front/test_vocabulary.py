@@ -49,5 +49,4 @@ def test_values() -> None:
     )  # type: ignore[union-attr]
     assert known["smoke"].values == ("true", "false")
     assert known["trainer.eval_every"].values == ("epoch",)
-    assert known["model.freeze"].values[0] == "encoder"
     assert known["optimizer.lr"].values == ()
