@@ -4,6 +4,7 @@ import time
 
 from transformers import PreTrainedModel, set_seed
 
+from llmft.commands.label import with_label
 from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
@@ -32,6 +33,7 @@ def run(config: Config, prepared: Prepared | None = None) -> Run:
         UserError: if the data or the model are not as the configuration says; nothing is written then.
     """
     quiet()
+    config, notes = with_label(config)
     run = Run.to_resume(config) if config.resume else None
     if run is None:
         Run.check(config)
@@ -46,7 +48,7 @@ def run(config: Config, prepared: Prepared | None = None) -> Run:
     else:
         run.check_data(prepared.data.digests)
     with run.alone():
-        work(config, prepared, model, hardware, run)
+        work(config, prepared, model, hardware, run, notes)
     return run
 
 
@@ -62,12 +64,14 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     return model
 
 
-def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
-    """Train `model`, score it, and leave everything in the run's folder."""
+def work(
+    config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run, notes: list[str]
+) -> None:
+    """Train `model`, score it, and leave everything in the run's folder; `notes` are printed with what will happen."""
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     with run.recorded(facts):
-        notes = [*prepared.data.notes, *prepared.task.notes(prepared.state)]
+        notes = [*notes, *prepared.data.notes, *prepared.task.notes(prepared.state)]
         console.announce(config, prepared.task, model, prepared.splits, notes, prepared.origin, hardware, run)
         if hardware.processes == 1:
             train_and_score(config, prepared, model, hardware, run)

@@ -130,7 +130,11 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
         except ValueError as error:
             known = list(transformers.CONFIG_MAPPING)
             nearest = get_close_matches(str(model.architecture), known, 1)
-            hint = f"Did you mean {nearest[0]}?" if nearest else "See the model types of transformers, or linear, mlp, ft_transformer."
+            hint = (
+                f"Did you mean {nearest[0]}?"
+                if nearest
+                else "See the model types of transformers, or linear, mlp, ft_transformer."
+            )
             raise UserError(
                 Problem("model.architecture", f"no architecture called {model.architecture}", hint=hint)
             ) from error

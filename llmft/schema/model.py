@@ -17,7 +17,8 @@ class ModelConfig(Section):
     """A folder, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed Python package."""
 
     architecture: str | None = None
-    """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours (`linear`, `mlp`, `ft_transformer`)."""
+    """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours for tables (`linear`, `mlp`,
+    `ft_transformer`)."""
 
     init: Literal["pretrained", "random"] = "pretrained"
     """Where the first weights come from. `random` keeps the architecture and the tokenizer of `path`."""
