@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
+from llmft.commands.label import with_label
 from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
@@ -42,6 +43,7 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
         UserError: if the data or the model are not as the configuration says; nothing is written then.
     """
     quiet()
+    config, notes = with_label(config)
     run = Run.to_resume(config) if config.resume else None
     if run is None:
         Run.check(config)
@@ -57,7 +59,7 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
     else:
         run.check_data(prepared.data.digests)
     with run.alone():
-        work(config, prepared, model, hardware, run, callbacks)
+        work(config, prepared, model, hardware, run, notes, callbacks)
     return run
 
 
@@ -81,14 +83,15 @@ def work(
     model: PreTrainedModel,
     hardware: Hardware,
     run: Run,
+    notes: Sequence[str] = (),
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
-    """Train `model`, score it, and leave everything in the run's folder."""
+    """Train `model`, score it, and leave everything in the run's folder; `notes` are printed with what will happen."""
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     facts["trains"] = trains(model, config.model.unfreeze)
     with run.recorded(facts):
-        notes = [*prepared.data.notes, *prepared.task.notes(prepared.state)]
+        notes = [*notes, *prepared.data.notes, *prepared.task.notes(prepared.state)]
         console.announce(config, prepared.task, model, prepared.splits, notes, prepared.origin, hardware, run)
         if hardware.processes == 1:
             train_and_score(config, prepared, model, hardware, run, callbacks)

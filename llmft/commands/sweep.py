@@ -11,11 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
 from signal import Signals
 from typing import TYPE_CHECKING
 
+from llmft.commands.label import with_label
 from llmft.reporting import sweep as console
 from llmft.runs.children import Children
 from llmft.runs.ending import DONE, STOPPED, ending
@@ -44,11 +46,12 @@ def run(jobs: list[Job], command: str) -> None:
     """
     # By default torch asks CUDA whether there is a GPU, and a process that has asked can't be forked any more.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    jobs, notes = with_labels(jobs)
     sweep = Sweep.of(jobs)
     sweep.check()
     shared = jobs[0].config.sweep
     slots: deque[int | None] = deque(shared.gpus) or deque([None] * shared.jobs)
-    console.announce(sweep, f"{len(slots)} at a time")
+    console.announce(sweep, f"{len(slots)} at a time", notes)
     check_hardware(sweep, shared.gpus)
     prepared = prepare(sweep)
     with sweep.alone(), Children() as children:
@@ -61,6 +64,13 @@ def run(jobs: list[Job], command: str) -> None:
         raise Stopped(f"{children.received}; what was done is saved. Go on with: {command}")
     if left:
         raise Failure(f"{len(left)} of {len(sweep.entries)} jobs: {', '.join(left)}")
+
+
+def with_labels(jobs: list[Job]) -> tuple[list[Job], list[str]]:
+    """The jobs with their `dataset.columns.label`, and a line on each that was guessed."""
+    found = [with_label(job.config) for job in jobs]
+    named = [replace(job, config=config) for job, (config, _) in zip(jobs, found, strict=True)]
+    return named, list(dict.fromkeys(note for _, notes in found for note in notes))
 
 
 def check_hardware(sweep: Sweep, gpus: list[int]) -> None:

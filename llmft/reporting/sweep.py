@@ -12,8 +12,8 @@ from llmft.schema.metric import METRICS
 CHANCE = {"seed": "seeds", FOLD: "folds"}
 
 
-def announce(sweep: Sweep, at_a_time: str) -> None:
-    """Print how many jobs there are, of what, and where."""
+def announce(sweep: Sweep, at_a_time: str, notes: list[str]) -> None:
+    """Print how many jobs there are, of what, and where; and what else there is to know, a line each."""
     jobs = [entry.job for entry in sweep.entries]
     done = sum(entry.status == "done" for entry in sweep.entries)
     print(f"llmft {jobs[0].config.command} -m: {len(jobs)} jobs, {at_a_time}")
@@ -30,6 +30,7 @@ def announce(sweep: Sweep, at_a_time: str) -> None:
         lines.append(["note", f"{done} of them {'is' if done == 1 else 'are'} finished already"])
     if twins := sum(job.twins for job in jobs):
         lines.append(["note", f"{twins} more would be the same as these, and {'is' if twins == 1 else 'are'} left out"])
+    lines += [["note", note] for note in notes]
     for row in aligned(lines):
         print(f"  {row}")
     print(flush=True)

@@ -25,7 +25,7 @@ class ModelConfig(Section):
     """A folder, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed Python package."""
 
     architecture: str | None = None
-    """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours (`linear`, `mlp`,
+    """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours for tables (`linear`, `mlp`,
     `ft_transformer`)."""
 
     init: Literal[

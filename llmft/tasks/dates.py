@@ -42,7 +42,7 @@ def days(dates: pandas.DatetimeIndex) -> numpy.ndarray:
 def cycles(dates: pandas.DatetimeIndex, clock: bool) -> list[numpy.ndarray]:
     """Sine and cosine, (rows,) each, of the place in the year and in the week, and with `clock` in the day."""
     hours = ((dates - dates.normalize()) / pandas.Timedelta(days=1)).to_numpy(dtype=float)
-    turns = [(dates.dayofyear - 1) / 365.25, dates.dayofweek / 7, *([hours] if clock else [])]
+    turns = [(dates.day_of_year - 1) / 365.25, dates.day_of_week / 7, *([hours] if clock else [])]
     angles = [2 * numpy.pi * numpy.asarray(turn, dtype=float) for turn in turns]
     return [wave(angle) for angle in angles for wave in (numpy.sin, numpy.cos)]
 

@@ -28,8 +28,8 @@ def scaled(values: numpy.ndarray, learnt: list[float], how: Scaling) -> numpy.nd
     """Values (rows,) on their new scale; NaN stays NaN.
 
     `quantile`: the share of training rows below a value, turned into the value of the normal distribution with as much
-    below it. Of a value that many rows have, the middle of its shares is taken, as scikit-learn's QuantileTransformer
-    does.
+    below it. Of a value that many rows have, the middle of its shares is taken. scikit-learn's QuantileTransformer does
+    the same but for the least and the largest value, which it puts farthest out even if they are the most frequent.
     """
     if how == "standard":
         mean, deviation = learnt

@@ -1,0 +1,171 @@
+"""What the columns of a table are taken for, and what becomes of them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from pydantic import ValidationError
+
+from llmft.schema.problem import UserError
+from llmft.schema.task import Tabular as Options
+from llmft.tasks.columns import TableColumns, learn_columns
+from llmft.tasks.tabular import TableState
+
+Run = Callable[..., tuple[int, str, str]]
+Write = Callable[[str, str], Path]
+ROWS = 40
+TABLE = {
+    "id": [1000 + row for row in range(ROWS)],
+    "age": [row % 7 for row in range(ROWS)],
+    "town": ["x" if row % 2 else "y" for row in range(ROWS)],
+    "opened": [f"{row % 28 + 1:02}.01.2024" for row in range(ROWS)],
+    "version": [1] * ROWS,
+    "nothing": [None, "?"] * (ROWS // 2),
+    "remark": [f"remark {row}" for row in range(ROWS)],
+}
+
+
+def rows(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def learnt(columns: dict[str, list[Any]] = TABLE, **options: Any) -> TableColumns:
+    return learn_columns(rows(columns), Options(**options))
+
+
+def test_columns_are_told_apart_and_said() -> None:
+    assert learnt().notes() == [
+        "columns: 1 number: age; 1 category: town; 1 date: opened (DD.MM.YYYY)",
+        "left out: id (it numbers the rows), version (always '1'), nothing (always empty), "
+        "remark (no value stands in 2 rows)",
+    ]
+
+
+WISHES = {
+    "an id that is wanted": ({"numbers": ["id"]}, "numbers", ["id", "age"]),
+    "numbers as categories": ({"categories": ["age"]}, "categories", ["age", "town"]),
+    "dates as categories": ({"categories": ["opened"]}, "categories", ["town", "opened"]),
+    "a constant that is wanted": ({"categories": ["version"]}, "categories", ["town", "version"]),
+    "years as dates": ({"dates": ["opened"]}, "dates", ["opened"]),
+    "a column to leave out": ({"ignore": ["town"]}, "categories", []),
+    "values that stand in one row": ({"min_count": 1}, "categories", ["town", "remark"]),
+}
+
+
+@pytest.mark.parametrize("name", WISHES)
+def test_the_user_knows_better(name: str) -> None:
+    options, kind, expected = WISHES[name]
+    assert list(getattr(learnt(**options), kind)) == expected
+
+
+NUMBERING = {
+    "from 0": (range(40), True),
+    "downwards": (range(40, 0, -1), True),
+    "with a share gone to other splits": ([n for n in range(50) if n % 4], True),
+    "sorted, but far apart": (range(0, 400, 10), False),
+    "in any order": ([*range(20, 40), *range(20)], False),
+    "too few to tell": (range(10), False),
+    "halves": ([n / 2 for n in range(40)], False),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERING)
+def test_what_numbers_the_rows_is_no_feature(name: str) -> None:
+    values, expected = NUMBERING[name]
+    table = {"n": list(values), "other": [n % 2 for n in range(len(values))]}
+    assert ("n" in learnt(table).left_out) == expected
+
+
+def test_a_table_of_such_a_column_alone_keeps_it() -> None:
+    assert list(learnt({"x": list(range(40)), "same": ["a"] * 40}).numbers) == ["x"]
+
+
+def test_a_table_without_anything_to_learn_says_why() -> None:
+    with pytest.raises(UserError, match=r"no column is left to learn from: same \(always 'a'\), x \(task.ignore\)"):
+        learnt({"same": ["a"] * 4, "x": [1, 2, 3, 4]}, ignore=["x"])
+
+
+def test_a_column_is_of_one_kind() -> None:
+    with pytest.raises(ValidationError, match="'age' twice among numbers, categories, dates and ignore"):
+        Options(numbers=["age"], ignore=["age"])
+
+
+@pytest.mark.parametrize("key", ["numbers", "categories", "dates", "ignore"])
+def test_a_column_that_is_not_there_is_named(key: str) -> None:
+    with pytest.raises(UserError, match="there is no column 'colour'"):
+        learnt(**{key: ["colour"]})
+
+
+def test_rare_and_unseen_values_are_one() -> None:
+    columns = learnt({"town": ["x"] * 3 + ["y"] * 2 + ["z"]})
+    assert columns.categories == {"town": ["x", "y"]}
+    found = columns.encode(rows({"town": ["y", "x", "z", "new", None]}))
+    assert found.categories.tolist() == [[2], [1], [0], [0], [0]]
+
+
+def test_dates_become_numbers_and_holes_are_marked() -> None:
+    columns = learnt({"day": ["2024-01-01", "2024-01-03", None, "2024-01-01", "2024-01-03"]})
+    assert columns.num_numbers == 5
+    found = columns.encode(rows({"day": ["2024-01-03", "", "2024-01-05"]}))
+    assert found.numbers[:, 0].tolist() == [1.0, 0.0, 3.0]  # 2 January is the mean, and a day the deviation
+    assert found.missing.tolist() == [[0.0] * 5, [1.0] * 5, [0.0] * 5]
+    assert (found.numbers[1] == 0).all()
+    assert learnt({"day": ["2024-01-01 10:00", "2024-01-02"]}).num_numbers == 7
+
+
+def test_a_date_that_is_none_is_named_by_row() -> None:
+    columns = learnt({"day": ["01.02.2024", "01.03.2024"], "n": [1, 2]})
+    table = rows({"day": ["2024-02-01", None, "02.02.2024"], "n": ["1", "one", None]})
+    split = Dataset.from_dict({"id": ["t:1", "t:2", "t:3"], "features": table})
+    assert [(problem.key, problem.what) for problem in columns.check(split, "test")] == [
+        ("t:1", "day is '2024-02-01', not a date like DD.MM.YYYY (test)"),
+        ("t:2", "n is 'one', not a number (test)"),
+    ]
+
+
+def test_the_state_of_an_older_run_is_read(here: Path) -> None:
+    """Before there were dates, scales other than the standard one, and columns that are left out."""
+    older = {"format": 1, "labels": ["a", "b"], "numbers": {"n": [2.0, 0.5]}, "categories": {"c": ["x"]}}
+    (here / "task.json").write_text(json.dumps(older))
+    state = TableState.load(here)
+    assert state.labels == ["a", "b"]
+    found = state.columns.encode([{"n": "3", "c": "x"}])
+    assert (found.numbers.tolist(), found.categories.tolist()) == ([[2.0]], [[1]])
+
+
+LABELS = {
+    "by its name": ("Class,a,b", "label: 'Class', by its name"),
+    "the last column": ("a,b,left", "label: 'left', the last column"),
+    "no guess": ("a,label,b", ""),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_the_label_is_guessed_and_kept(name: str, llmft: Run, write: Write, here: Path) -> None:
+    header, said = LABELS[name]
+    place = header.lower().split(",").index({"by its name": "class", "no guess": "label"}.get(name, "left"))
+    lines = [[str(row % 5), str(row % 3)] for row in range(60)]
+    for row, line in enumerate(lines):
+        line.insert(place, "yes" if row % 2 else "no")
+    write("t.csv", "\n".join([header, *map(",".join, lines)]) + "\n")
+    words = ("+recipe=tabular_linear", "smoke=true", "dataset=csv", "dataset.train=t.csv", "dataset.max_overlap=1")
+    code, out, err = llmft("finetune", *words, "run.dir=run")
+    assert code == 0, err
+    assert (said in out) if said else ("label:" not in out)
+    assert "tabular, 2 labels: no, yes" in out
+    # Now it is known: a file whose last column is another, and none to guess by.
+    write("new.csv", f"{header},more\n{','.join(lines[0])},0\n{','.join(lines[1])},1\n")
+    code, _, err = llmft("eval", "run", "dataset=csv", "dataset.test=new.csv", "run.dir=again")
+    assert code == 0, err
+    assert llmft("finetune", *words, "run.dir=run", "resume=true")[0] == 0
+
+
+def test_the_label_of_a_sweep_is_guessed_once(llmft: Run, write: Write) -> None:
+    write("t.csv", "a,b,left\n" + "".join(f"{row % 5},{row % 3},{row % 2}\n" for row in range(60)))
+    words = ("+recipe=tabular_linear", "smoke=true", "dataset=csv", "dataset.train=t.csv", "dataset.max_overlap=1")
+    code, out, err = llmft("finetune", "-m", *words, "seed=0,1")
+    assert code == 0, err
+    assert out.count("label: 'left', the last column") == 1

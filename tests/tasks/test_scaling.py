@@ -1,0 +1,41 @@
+"""Scales of numbers."""
+
+import numpy
+import pytest
+from sklearn.preprocessing import QuantileTransformer
+
+from llmft.tasks.scaling import FARTHEST, QUANTILES, learn, scaled
+
+RNG = numpy.random.default_rng(0)
+COLUMNS = {
+    "a long tail": 1 + RNG.exponential(size=500) ** 3,
+    "few values": RNG.integers(0, 3, size=500).astype(float),
+    "mostly zero": numpy.where(RNG.random(500) < 0.9, 0.0, RNG.random(500)),
+    "fewer than the quantiles": RNG.normal(size=40),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_quantiles_are_those_of_scikit_learn(name: str) -> None:
+    values = COLUMNS[name]
+    new = numpy.concatenate([values[:50], RNG.uniform(values.min(), values.max(), 50)])
+    new = new[(new > values.min() + 1e-6) & (new < values.max() - 1e-6)]  # there, it does not take the middle
+    count = min(QUANTILES, len(values))
+    theirs = QuantileTransformer(n_quantiles=count, subsample=None, output_distribution="normal")
+    expected = theirs.fit(values[:, None]).transform(new[:, None])[:, 0].clip(-FARTHEST, FARTHEST)
+    assert scaled(new, learn(values, "quantile"), "quantile") == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("how", "expected"), [("standard", [-1, 0, 1, 3, numpy.nan]), ("quantile", [-5, 0, 5, 5, numpy.nan])])  # fmt: skip
+def test_a_column_by_hand(how: str, expected: list[float]) -> None:
+    learnt = learn(numpy.array([1.0, 3.0]), how)
+    found = scaled(numpy.array([1.0, 2.0, 3.0, 5.0, numpy.nan]), learnt, how)
+    assert found.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("how", ["standard", "quantile"])
+@pytest.mark.parametrize("values", [[], [7.0], [7.0, 7.0]])
+def test_a_column_without_spread_stays_finite(how: str, values: list[float]) -> None:
+    found = scaled(numpy.array([7.0, 8.0, -1e9]), learn(numpy.array(values), how), how)
+    assert numpy.isfinite(found).all()
+    assert found[0] == 0 or not values
