@@ -9,6 +9,8 @@ from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
 from llmft.models import adapters
 from llmft.models.build import build
+from llmft.models.checkpointed import checkpoint_layers
+from llmft.models.sharded import whole_state
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
@@ -62,7 +64,10 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     needed = prepared.task.needed(prepared.state)
     model = build(config.model, prepared.task.head, needed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
-    return adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
+    adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
+    if config.trainer.gradient_checkpointing:
+        checkpoint_layers(model)
+    return adapted
 
 
 def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
@@ -73,11 +78,17 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
         console.announce(
             config, prepared.task, model, prepared.splits, prepared.data.notes, prepared.origin, hardware, run
         )
-        if hardware.processes == 1:
+        if hardware.nodes > 1:
+            pass  # they are started where they are
+        elif hardware.processes == 1:
             train_and_score(config, prepared, model, hardware, run)
         else:
             launch(run, hardware.processes, hardware.threads)
-    console.conclude(config, run.metrics(), run)
+    if hardware.nodes > 1:
+        run.note(status="begun")
+        console.start_on_nodes(hardware, run)
+    else:
+        console.conclude(config, run.metrics(), run)
 
 
 def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: Hardware, run: Run) -> None:
@@ -92,8 +103,9 @@ def train_and_score(config: Config, prepared: Prepared, model: PreTrainedModel, 
         if config.adapter.name != "none":
             model, merging = keep_and_merge(config, task, state, model, splits, run)
             metrics["train"] |= merging
+        weights = whole_state(model)
         if run.writes:
-            adapters.save_model(model, run.model)
+            adapters.save_model(model, run.model, weights)
             state.save(run.model)
         for name in ("validation", "test"):
             if name in splits:

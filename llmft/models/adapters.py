@@ -79,9 +79,13 @@ def merged(model: torch.nn.Module) -> torch.nn.Module:
     return model if _is_prefix(model) else model.merge_and_unload()  # type: ignore[operator]
 
 
-def save_model(model: torch.nn.Module, folder: Path) -> None:
-    """Write what `merged` returned, or a model without an adapter, below `folder`."""
-    within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
+def save_model(model: torch.nn.Module, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Write what `merged` returned, or a model without an adapter, below `folder`.
+
+    Args:
+        state: the weights of a sharded model.
+    """
+    within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder, state_dict=state)
 
 
 def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:

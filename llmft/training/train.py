@@ -47,7 +47,8 @@ def train(
     run.forget_events_after(_step_of(checkpoint))
     _check_disk(run.folder, model, kept_whole=config.adapter.name == "none")
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.batch_size)
-    if checkpoint is None:
+    # A model that is kept in parts need not fit as a whole: the batch is not tried on it.
+    if checkpoint is None and config.hardware.strategy == "ddp":
         clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)
     config = _in_batches_of(clock.rows, config)
     metric = config.trainer.metric_for_best or config.task.metric

@@ -1,0 +1,34 @@
+"""A model whose weights lie in parts on several processes, as FSDP keeps them. All processes call these together."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.fsdp import FSDPModule
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Whether each process has a part of every weight."""
+    return isinstance(model, FSDPModule)
+
+
+def whole_state(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
+    """All weights on the processor of the first process, and none elsewhere; None for a model that is not sharded."""
+    if not is_sharded(model):
+        return None
+    state: dict[str, Any] = get_model_state_dict(model, options=WHOLE)
+    return state
+
+
+def load(model: torch.nn.Module, file: Path) -> None:
+    """Give each process its part of the weights in a file."""
+    set_model_state_dict(model, load_file(file), options=WHOLE)
+
+
+def own_part(value: torch.Tensor) -> torch.Tensor:
+    """What this process has of a weight."""
+    return value.to_local() if isinstance(value, torch.distributed.tensor.DTensor) else value
