@@ -9,6 +9,7 @@ from torch.nn import Linear, ModuleList
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from llmft.models import sharded
 from llmft.schema.adapter import AdapterConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -85,7 +86,10 @@ def save_model(model: torch.nn.Module, folder: Path, state: dict[str, torch.Tens
     Args:
         state: the weights of a sharded model.
     """
-    within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder, state_dict=state)
+    if state is None:
+        within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
+    else:
+        sharded.save(model, state, folder)
 
 
 def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:

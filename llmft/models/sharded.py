@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule
 
@@ -16,12 +16,21 @@ def is_sharded(model: torch.nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def whole_state(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
+def whole_state(model: Any) -> dict[str, torch.Tensor] | None:
     """All weights on the processor of the first process, and none elsewhere; None for a model that is not sharded."""
     if not is_sharded(model):
         return None
     state: dict[str, Any] = get_model_state_dict(model, options=WHOLE)
     return state
+
+
+def save(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write what `whole_state` gave as `save_pretrained` does; of a sharded model, that would gather once more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
+    model.config.dtype = "float32"
+    model.config.save_pretrained(folder)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def load(model: torch.nn.Module, file: Path) -> None:

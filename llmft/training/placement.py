@@ -27,7 +27,7 @@ def use_fsdp(accelerator: Accelerator, plugin: dict[str, Any], model: PreTrained
 
 
 def _layers(model: PreTrainedModel) -> list[str]:
-    """The classes of layers, but for those around the embeddings: accelerate shards these by themselves, and would twice."""
+    """The classes of layers, but for those around the embeddings, which accelerate shards by themselves."""
     embeddings, named = model.get_input_embeddings(), model._no_split_modules or ()
     layers = [layer for layer in model.modules() if type(layer).__name__ in named]
     around = {type(layer).__name__ for layer in layers if any(part is embeddings for part in layer.modules())}

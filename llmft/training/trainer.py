@@ -13,8 +13,7 @@ from safetensors import SafetensorError
 from torch.utils.data import Dataset, Sampler
 from transformers import TrainerControl, TrainerState
 
-from llmft.models import weights
-from llmft.models.sharded import own_part
+from llmft.models import sharded, weights
 from llmft.runs import checkpoints
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
@@ -156,18 +155,23 @@ class Trainer(transformers.Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         weights.load(self.model, Path(resume_from_checkpoint) / WEIGHTS)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if self.config.adapter.name == "none":
-            super()._save(output_dir, state_dict)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights of a checkpoint, in safetensors."""
+        folder = Path(str(output_dir))
+        if self.is_fsdp_enabled:
+            state = sharded.whole_state(self.model)
+            if self.args.should_save and state is not None:
+                sharded.save(self.model, state, folder)
+        elif self.config.adapter.name == "none":
+            super().save_model(output_dir, _internal_call)
         elif self.args.should_save:
-            assert output_dir
-            Path(output_dir).mkdir(exist_ok=True)
-            weights.save_what_trains(self.model, Path(output_dir) / WEIGHTS)
+            folder.mkdir(parents=True, exist_ok=True)
+            weights.save_what_trains(self.model, folder / WEIGHTS)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         start = time.perf_counter()
         step = self.state.global_step
-        finite = all(bool(own_part(parameter).isfinite().all()) for parameter in model.parameters())
+        finite = all(bool(sharded.own_part(parameter).isfinite().all()) for parameter in model.parameters())
         if processes.largest(not finite):
             raise Failure(lost("a weight", math.nan, step))
         folder = self.folder / f"checkpoint-{step}"
