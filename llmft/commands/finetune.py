@@ -10,7 +10,7 @@ from llmft.commands.session import check_inputs, quiet
 from llmft.models import adapters
 from llmft.models.build import build
 from llmft.models.checkpointed import checkpoint_layers
-from llmft.models.sharded import whole_state
+from llmft.models.sharded import check_parts, whole_state
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
@@ -65,6 +65,8 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     model = build(config.model, prepared.task.head, needed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
     adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
+    if config.hardware.strategy == "fsdp":
+        check_parts(model)
     if config.trainer.gradient_checkpointing:
         checkpoint_layers(model)
     return adapted

@@ -7,8 +7,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule
+from transformers import PreTrainedModel
+
+from llmft.schema.problem import Problem, UserError
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def check_parts(model: PreTrainedModel) -> None:
+    """Raise UserError for a model that accelerate can't part: it asks for the embeddings, to shard them by themselves."""
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError as error:
+        what = f"{type(model).__name__} is not made of embeddings and layers, as fsdp needs it"
+        raise UserError(Problem("hardware.strategy", what, hint="Write hardware.strategy=ddp.")) from error
 
 
 def is_sharded(model: torch.nn.Module) -> bool:

@@ -27,11 +27,10 @@ def use_fsdp(accelerator: Accelerator, plugin: dict[str, Any], model: PreTrained
 
 
 def _layers(model: PreTrainedModel) -> list[str]:
-    """The classes of layers, but for those around the embeddings, which accelerate shards by themselves."""
-    embeddings, named = model.get_input_embeddings(), model._no_split_modules or ()
-    layers = [layer for layer in model.modules() if type(layer).__name__ in named]
-    around = {type(layer).__name__ for layer in layers if any(part is embeddings for part in layer.modules())}
-    return sorted({type(layer).__name__ for layer in layers} - around)
+    """The classes of what the model has most of in a row: its layers. `_no_split_modules` names embeddings too, which
+    accelerate shards by themselves, and for DistilBERT none."""
+    rows = [part for part in model.modules() if isinstance(part, torch.nn.ModuleList)]
+    return sorted({type(layer).__name__ for layer in max(rows, key=len, default=())})
 
 
 def save_optimizer(model: torch.nn.Module, optimizer: Any, scheduler: Any, folder: Path, writes: bool) -> None:

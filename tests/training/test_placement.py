@@ -97,10 +97,18 @@ def test_layers_are_computed_again() -> None:
     assert len(calls) == 2
 
 
-def test_a_table_has_no_layers_to_compute_again(llmft: Run) -> None:
-    code, _, err = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "trainer.gradient_checkpointing=true")
+FOR_LAYERS = {
+    "trainer.gradient_checkpointing=true": "MLPForClassification has no layers that could be computed again",
+    "hardware.strategy=fsdp hardware.processes=2": "MLPForClassification is not made of embeddings and layers",
+}
+
+
+@pytest.mark.parametrize("words", FOR_LAYERS)
+def test_a_model_of_tables_has_no_layers(words: str, llmft: Run, here: Path) -> None:
+    code, _, err = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", *words.split())
     assert code == 2
-    assert "MLPForClassification has no layers that could be computed again" in err
+    assert FOR_LAYERS[words] in err
+    assert list(here.iterdir()) == []
 
 
 def test_another_number_of_processes_does_not_resume(llmft: Run, here: Path) -> None:
