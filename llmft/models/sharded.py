@@ -15,7 +15,7 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def check_parts(model: PreTrainedModel) -> None:
-    """Raise UserError for a model that accelerate can't part: it asks for the embeddings, to shard them by themselves."""
+    """Raise UserError for a model that accelerate can't part: it asks for the embeddings, to part them first."""
     try:
         model.get_input_embeddings()
     except NotImplementedError as error:
