@@ -100,9 +100,13 @@ def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:
     """
     import peft
 
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise OSError(f"{folder} has no adapter_model.safetensors")
-    return peft.PeftModel.from_pretrained(model, folder)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):  # else peft asks the hub, or takes a pickle
+        if not (folder / name).is_file():
+            raise OSError(f"{folder} has no {name}")
+    config = peft.PeftConfig.from_pretrained(folder)
+    if not isinstance(config, peft.PrefixTuningConfig):  # other kinds may name modules to import
+        raise ValueError(f"{folder} holds no prefix")
+    return peft.PeftModel.from_pretrained(model, folder, config=config)
 
 
 def _is_wrapped(model: torch.nn.Module) -> bool:
