@@ -12,6 +12,8 @@ from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
 from llmft.models import adapters
 from llmft.models.build import build
+from llmft.models.checkpointed import checkpoint_layers
+from llmft.models.sharded import check_parts, whole_state
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
 from llmft.reporting.trains import trains
@@ -74,7 +76,12 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     model = build(config.model, prepared.task.head, needed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
     groups(config.optimizer, model)  # optimizer.layer_decay wants layers
-    return adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
+    adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
+    if config.hardware.strategy == "fsdp":
+        check_parts(model)
+    if config.trainer.gradient_checkpointing:
+        checkpoint_layers(model)
+    return adapted
 
 
 def work(
@@ -93,11 +100,17 @@ def work(
     with run.recorded(facts):
         notes = [*notes, *prepared.data.notes, *prepared.task.notes(prepared.state)]
         console.announce(config, prepared.task, model, prepared.splits, notes, prepared.origin, hardware, run)
-        if hardware.processes == 1:
+        if hardware.nodes > 1:
+            pass  # they are started where they are
+        elif hardware.processes == 1:
             train_and_score(config, prepared, model, hardware, run, callbacks)
         else:
             launch(run, hardware.processes, hardware.threads)
-    console.conclude(config, run.metrics(), run)
+    if hardware.nodes > 1:
+        run.note(status="begun")
+        console.start_on_nodes(hardware, run)
+    else:
+        console.conclude(config, run.metrics(), run)
 
 
 def train_and_score(
@@ -135,8 +148,9 @@ def scores(
         if "validation" in splits and task.tunes:
             found = predict(task, state, model, splits["validation"].features, config.trainer.eval_batch_size)
             state = task.tuned(found.outputs, splits["validation"].rows, state)
+        weights = whole_state(model)
         if run.writes:
-            adapters.save_model(model, run.model)
+            adapters.save_model(model, run.model, weights)
             state.save(run.model)
         for name in ("validation", "test"):
             if name in splits:

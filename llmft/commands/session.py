@@ -25,8 +25,8 @@ def quiet() -> None:
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     # A pinned-memory hint of torch's DataLoader and the like: nothing that a user could act on.
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-    # peft asks transformers for something by its old name.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+    # transformers has given it a new name, which peft and older versions of transformers do not know.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 
 def check_inputs(task: Task[Any], state: Any, model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:

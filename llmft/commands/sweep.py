@@ -89,6 +89,8 @@ def check_hardware(sweep: Sweep, gpus: list[int]) -> None:
         with noting(wrong, entry.label):
             check_trackers(entry.config.tracking)
             hardware = entry.config.hardware
+            if hardware.nodes > 1:
+                raise UserError(Problem("hardware.nodes", "a sweep works on this machine alone", hint="Leave it out."))
             if device_of(hardware) == "cuda" and gpus and hardware.processes > 1:
                 what = "each takes a GPU, and sweep.gpus gives a job one"
                 raise UserError(Problem("hardware.processes", what, hint="Leave out one of the two."))

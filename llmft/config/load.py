@@ -84,7 +84,7 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
     if isinstance(tree.get("model"), dict):
         tree["model"]["trust_remote_code"] = False  # asked for again by the person who evaluates
     if isinstance(tree.get("hardware"), dict):
-        tree["hardware"]["processes"] = 1  # as many as trained it may not be here
+        tree["hardware"] |= {"processes": 1, "nodes": 1, "strategy": "ddp"}  # as many as trained it may not be here
     for key in composed.given:
         _set(tree, key.split("."), _get(composed.tree, key.split(".")))
     tree |= {"command": command, "expect": None}

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path, PurePath
 
+from llmft.config import placement
 from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.export import PRECISIONS
@@ -260,37 +260,6 @@ def _gpus_say_how_many_jobs(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
-def _adapter_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
-    adapter = config.adapter
-    reads = adapter.reads[adapter.name]
-    hint = f"It reads {', '.join(reads)}." if reads else "Write adapter=lora or another before it."
-    keys = sorted({key for kind in adapter.reads.values() for key in kind} - {*reads})
-    return [
-        Problem(f"adapter.{key}", f"is not read by adapter={adapter.name}", "command line", hint)
-        for key in keys
-        if f"adapter.{key}" in origin.given
-    ]
-
-
-def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
-    """peft, and weights that are worth keeping: a smoke run and what goes on with it do without the latter."""
-    name, model, problems = config.adapter.name, config.model, []
-    if name == "none" or (config.command != "finetune" and name != "prefix"):
-        return []
-    if find_spec("peft") is None:
-        hint = "Install it: pip install 'llmft[peft]'."
-        problems.append(Problem("adapter", f"{name} needs peft, which is not installed", origin("adapter.name"), hint))
-    if model.freeze:
-        what = f"adapter={name} leaves all weights as they are but its own and those of the head"
-        problems.append(Problem("model.freeze", what, origin("model.freeze"), "Leave out one of the two."))
-    tried = config.smoke or config.resume or config.dataset.format == "synthetic"
-    if config.command == "finetune" and model.init != "pretrained" and not tried:
-        what = f"adapter={name} would leave the random weights random"
-        hint = "Give pretrained ones by model.path, or write adapter=none."
-        problems.append(Problem("model.init", what, origin("model.init"), hint))
-    return problems
-
-
 def _export_can_be_written(config: Config, origin: Origin) -> list[Problem]:
     export = config.export
     if config.command != "export" or export.precision in PRECISIONS.get(export.format, ()):
@@ -370,10 +339,9 @@ RULES = (
     _work_with_a_run_is_one_process,
     _predict_is_asked_one_thing,
     _gpus_say_how_many_jobs,
-    _adapter_reads_its_keys,
-    _adapter_has_what_it_needs,
     _export_can_be_written,
     _folds_can_be_made,
     _groups_are_in_memory,
     _a_search_has_scores_to_go_by,
+    *placement.RULES,
 )

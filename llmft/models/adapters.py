@@ -9,6 +9,7 @@ from torch.nn import Linear, ModuleList
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from llmft.models import sharded
 from llmft.schema.adapter import AdapterConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -79,9 +80,16 @@ def merged(model: torch.nn.Module) -> torch.nn.Module:
     return model if _is_prefix(model) else model.merge_and_unload()  # type: ignore[operator]
 
 
-def save_model(model: torch.nn.Module, folder: Path) -> None:
-    """Write what `merged` returned, or a model without an adapter, below `folder`."""
-    within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
+def save_model(model: torch.nn.Module, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Write what `merged` returned, or a model without an adapter, below `folder`.
+
+    Args:
+        state: the weights of a sharded model.
+    """
+    if state is None:
+        within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
+    else:
+        sharded.save(model, state, folder)
 
 
 def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:
@@ -92,9 +100,13 @@ def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:
     """
     import peft
 
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise OSError(f"{folder} has no adapter_model.safetensors")
-    return peft.PeftModel.from_pretrained(model, folder)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):  # else peft asks the hub, or takes a pickle
+        if not (folder / name).is_file():
+            raise OSError(f"{folder} has no {name}")
+    config = peft.PeftConfig.from_pretrained(folder)
+    if not isinstance(config, peft.PrefixTuningConfig):  # other kinds may name modules to import
+        raise ValueError(f"{folder} holds no prefix")
+    return peft.PeftModel.from_pretrained(model, folder, config=config)
 
 
 def _is_wrapped(model: torch.nn.Module) -> bool:

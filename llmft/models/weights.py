@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, load_model, save_file
 
+from llmft.models import sharded
 from llmft.schema.problem import Failure
 
 BESIDE = "beside"  # the digest of the weights that were left out, in the file's metadata
@@ -28,6 +29,9 @@ def load(model: torch.nn.Module, file: Path) -> None:
     Raises:
         Failure: if the other weights are not those that the checkpoint was trained beside.
     """
+    if sharded.is_sharded(model):
+        sharded.load(model, file)
+        return
     with safe_open(file, "pt") as opened:
         beside = (opened.metadata() or {}).get(BESIDE)
     if beside is None:

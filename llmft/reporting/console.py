@@ -94,6 +94,14 @@ def _training(config: Config, features: int) -> str:
     return f"{length} of {size} rows, {config.optimizer.name} lr {config.optimizer.lr:g}, {config.scheduler.name}"
 
 
+def start_on_nodes(hardware: Hardware, run: Run) -> None:
+    """Print the command that starts the processes of each node."""
+    each = hardware.processes // hardware.nodes
+    print("\nThe run has begun. Start its processes on each node, where FIRST is the name of one of them:")
+    print(f"  torchrun --nnodes {hardware.nodes} --nproc-per-node {each} --rdzv-backend c10d \\")
+    print(f"    --rdzv-endpoint FIRST:29500 -m llmft.worker {run.folder}")
+
+
 def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run) -> None:
     """Print the result, where it is, and the next command to type."""
     print()

@@ -54,6 +54,9 @@ class TrainerConfig(Section):
     step_timeout: float = Field(default=1800, gt=0)
     """Seconds that a step may take; after them the stacks of all threads are written down, and the run fails."""
 
+    gradient_checkpointing: bool = False
+    """Compute each layer once more in the backward pass instead of keeping what it computed: less memory, more time."""
+
     workers: int = Field(default=0, ge=0)
     """Processes that prepare batches; 0 does it in the training process."""
 
@@ -73,6 +76,16 @@ class HardwareConfig(Section):
     processes: int = Field(default=1, ge=1)
     """Processes that train side by side, each on a GPU of its own or its share of the cores. `trainer.batch_size` is
     that of each."""
+
+    nodes: int = Field(default=1, ge=1)
+    """Machines that the processes are spread over evenly. With several, torchrun starts them: docs/distributed.md."""
+
+    strategy: Literal["ddp", "fsdp", "deepspeed"] = "ddp"
+    """What each process keeps: all weights (`ddp`), a part of weights, gradients and optimizer (`fsdp`), or all weights
+    and a part of the rest (`deepspeed`, to be installed; never run by its authors)."""
+
+    zero_stage: Literal[1, 2] = 2
+    """deepspeed: parts of the optimizer's state alone (1), or of the gradients too (2). For parts of weights: fsdp."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers used in training; `auto` takes bf16 where the chip is made for it. Scores are always computed in fp32."""

@@ -42,10 +42,26 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluat
         disable_tqdm=True,
         report_to="none",
         push_to_hub=False,
+        **_placement(config),
     )
     # Seeing several GPUs, transformers would share every batch out among them by DataParallel.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _placement(config: Config) -> dict[str, Any]:
+    hardware = config.hardware
+    if hardware.strategy == "fsdp":
+        return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"}}
+    if hardware.strategy == "deepspeed":
+        same: dict[str, Any] = dict.fromkeys(
+            ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"), "auto"
+        )
+        precision = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
+        # Our optimizer is torch's, of which deepspeed has not tried all.
+        zero = {"zero_optimization": {"stage": hardware.zero_stage}, "zero_allow_untested_optimizer": True}
+        return {"deepspeed": same | precision | zero}
+    return {}
 
 
 def _every(what: str, every: int | str | None) -> dict[str, Any]:

@@ -17,11 +17,13 @@ class Hardware:
     reason: str
     """Why this precision, in a few words."""
     processes: int = 1
+    nodes: int = 1
+    strategy: str = "ddp"
 
     @property
     def threads(self) -> int:
-        """Threads of each process: they share the cores."""
-        return max(1, torch.get_num_threads() // self.processes)
+        """Threads of each process: those of a machine share its cores."""
+        return max(1, torch.get_num_threads() * self.nodes // self.processes)
 
     def __str__(self) -> str:
         many = self.processes > 1
@@ -30,6 +32,8 @@ class Hardware:
             name = f"{self.processes} x {torch.cuda.get_device_name()}" if many else torch.cuda.get_device_name()
         else:
             name = f"cpu, {self.processes} processes of {threads}" if many else f"cpu, {threads}"
+        name += f" on {self.nodes} nodes" if self.nodes > 1 else ""
+        name += f", {self.strategy}" if self.strategy != "ddp" else ""
         return f"{name}, {self.precision} ({self.reason})"
 
 
@@ -44,7 +48,7 @@ def device_of(config: HardwareConfig) -> str:
     device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
     if config.precision == "fp16" and device == "cpu":
         raise UserError(Problem("hardware.precision", "fp16 needs a GPU", hint="Write hardware.precision=auto."))
-    if device == "cuda" and config.processes > torch.cuda.device_count():
+    if device == "cuda" and config.processes > torch.cuda.device_count() * config.nodes:
         what = f"there are {torch.cuda.device_count()} GPUs here"
         raise UserError(Problem("hardware.processes", what, hint="Each process takes one of its own."))
     return device
@@ -60,7 +64,7 @@ def detect(config: HardwareConfig) -> Hardware:
         UserError: as `device_of` does.
     """
     device = device_of(config)
-    return Hardware(device, *_precision(config, device), config.processes)
+    return Hardware(device, *_precision(config, device), config.processes, config.nodes, config.strategy)
 
 
 def _precision(config: HardwareConfig, device: str) -> tuple[str, str]:

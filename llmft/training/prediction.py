@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from llmft.models.sharded import is_sharded
 from llmft.tasks.task import Answer, Task
 from llmft.training import processes
 from llmft.training.features import FeatureSet
@@ -35,8 +36,10 @@ def float32(model: torch.nn.Module) -> Iterator[None]:
     autocast = model.__dict__.pop("forward", None)
     was_training = model.training
     model.eval()
+    # Weights that are gathered in inference mode could not be trained with after.
+    without_gradients = torch.no_grad() if is_sharded(model) else torch.inference_mode()
     try:
-        with torch.inference_mode():
+        with without_gradients:
             yield
     finally:
         model.train(was_training)
@@ -55,6 +58,9 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
             (numbers, *task.predict(model, batch))
             for numbers, batch in batches(task, state, features, batch_size, device)
         ]
+        if is_sharded(model) and len(own) < processes.largest(len(own)):
+            # One batch less than others have: its answers are left out, but all must gather the weights as often.
+            task.predict(model, next(batches(task, state, features, batch_size, device, first=True))[1])
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
     for numbers, found, loss in chain.from_iterable(processes.gather(own)):
@@ -67,17 +73,17 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
 
 
 def batches(
-    task: Task[Any], state: Any, features: FeatureSet, size: int, device: torch.device | str
+    task: Task[Any], state: Any, features: FeatureSet, size: int, device: torch.device | str, first: bool = False
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
     """This process's share of all batches: the numbers of their features, and the batch on `device`.
 
-    Features of like length share a batch; the longest come first.
+    Features of like length share a batch; the longest come first. `first`: that of the first process.
     """
     collate = task.collator(state)
     order = list(range(len(features)))
     if (lengths := features.lengths) is not None:
         order.sort(key=lambda number: -lengths[number])
     starts = range(0, len(order), size)
-    for start in starts[processes.number() :: processes.count()]:
+    for start in starts[0 if first else processes.number() :: processes.count()]:
         numbers = order[start : start + size]
         yield numbers, {key: value.to(device) for key, value in collate(features.__getitems__(numbers)).items()}

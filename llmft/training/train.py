@@ -56,7 +56,8 @@ def train(
     _check_disk(run.folder, model, kept_whole=config.adapter.name == "none")
     config = in_numbers(config, len(splits["train"]), splits["train"].features)
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
-    if checkpoint is None:
+    # A model that is kept in parts need not fit as a whole: the batch is not tried on it.
+    if checkpoint is None and config.hardware.strategy == "ddp":
         clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)
     config = _in_batches_of(clock.rows, config)
     metric = config.trainer.metric_for_best or config.task.metric

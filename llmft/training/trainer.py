@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from torch.utils.data import Dataset, Sampler
 from transformers import TrainerControl, TrainerState
 
-from llmft.models import weights
+from llmft.models import sharded, weights
 from llmft.runs import checkpoints
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
@@ -24,6 +25,7 @@ from llmft.training.evaluation import Split, evaluate
 from llmft.training.feature_stream import FeatureStream
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.optimizers import optimizer
+from llmft.training.placement import save_optimizer, use_fsdp
 from llmft.training.progress import lost
 from llmft.training.sampler import EpochOrder, EpochSampler
 from llmft.training.schedules import schedule
@@ -61,6 +63,9 @@ class Trainer(transformers.Trainer):
         # transformers takes a model that accepts extra arguments for one that scales its own loss. BERT's heads accept
         # them and don't: the gradients of accumulated batches were added up instead of averaged.
         self.model_accepts_loss_kwargs = False
+        if config.hardware.strategy == "fsdp":
+            use_fsdp(self.accelerator, self.args.fsdp_plugin_args, self.model)
+            self.is_fsdp_enabled = True
         if processes.count() > 1:  # transformers seeds all alike, and their dropouts would be the same
             transformers.set_seed(config.seed + processes.number())
         if isinstance(self.train_dataset, FeatureStream):
@@ -151,21 +156,41 @@ class Trainer(transformers.Trainer):
         else:
             weights.load(self.model, best / WEIGHTS)
 
+    def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
+        """What a batch is computed under. accelerate's own is in the model's forward, but for a sharded one."""
+        if not self.is_fsdp_enabled:
+            return super().autocast_smart_context_manager(cache_enabled)
+        numbers = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
+        # A cast that is kept would be of weights that have been let go since.
+        return torch.autocast(self.args.device.type, numbers, enabled=numbers is not None, cache_enabled=False)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_fsdp_enabled:
+            save_optimizer(self.model, self.optimizer, self.lr_scheduler, Path(output_dir), self.args.should_save)
+        elif not self.is_deepspeed_enabled:  # it would write pickles, which are not read again
+            super()._save_optimizer_and_scheduler(output_dir)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         weights.load(self.model, Path(resume_from_checkpoint) / WEIGHTS)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if self.config.adapter.name == "none":
-            super()._save(output_dir, state_dict)
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights of a checkpoint, in safetensors."""
+        folder = Path(str(output_dir))
+        if self.is_fsdp_enabled:
+            state = sharded.whole_state(self.model)
+            if self.args.should_save and state is not None:
+                sharded.save(self.model, state, folder)
+        elif self.config.adapter.name == "none":
+            super().save_model(output_dir, _internal_call)
         elif self.args.should_save:
-            assert output_dir
-            Path(output_dir).mkdir(exist_ok=True)
-            weights.save_what_trains(self.model, Path(output_dir) / WEIGHTS)
+            folder.mkdir(parents=True, exist_ok=True)
+            weights.save_what_trains(self.model, folder / WEIGHTS)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         start = time.perf_counter()
         step = self.state.global_step
-        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        finite = all(bool(sharded.own_part(parameter).isfinite().all()) for parameter in model.parameters())
+        if processes.largest(not finite):
             raise Failure(lost("a weight", math.nan, step))
         folder = self.folder / f"checkpoint-{step}"
         (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier session, while its files are replaced

@@ -122,6 +122,27 @@ CASES = [
     ),
     ("adapter=lora model=random", "model.init  adapter=lora would leave the random weights random"),
     ("adapter=lora adapter.target_modules=query", "'query' is not a list or one of 'all-linear' (command line)"),
+    (
+        "hardware.strategy=fsdp",
+        "hardware.strategy  fsdp spreads over processes, and there is one (command line). Write hardware.processes=2",
+    ),
+    (
+        "hardware.strategy=fsdp hardware.processes=2 adapter=lora",
+        "hardware.strategy  fsdp spreads what trains, and with an adapter that is little (command line). Leave it out.",
+    ),
+    ("hardware.strategy=fsdp hardware.processes=2 model.freeze=encoder", "with model.freeze that is little"),
+    (
+        "hardware.strategy=deepspeed hardware.processes=2",
+        "hardware.strategy  deepspeed is not installed (command line). Install it: pip install deepspeed.",
+    ),
+    ("hardware.strategy=deepspeed hardware.processes=2 resume=true", "the checkpoints of deepspeed hold code"),
+    ("hardware.zero_stage=1", "hardware.zero_stage  is not read by hardware.strategy=ddp (command line)"),
+    ("hardware.nodes=2 hardware.processes=3", "hardware.processes  3 can't be spread over 2 nodes evenly"),
+    (
+        "trainer.gradient_checkpointing=true model.freeze=encoder",
+        "trainer.gradient_checkpointing  no gradient goes through a frozen encoder (command line)",
+    ),
+    ("trainer.gradient_checkpointing=true adapter=prefix", "adapter=prefix needs what the layers keep (command line)"),
     ("model.config=3", "model.config  3 is not a table (command line)"),
 ]
 

@@ -142,6 +142,10 @@ def test_a_prefix_is_read_and_comes_back(architecture: str, here: Path) -> None:
     assert not torch.allclose(outputs(base), before, atol=1e-5), "without its prefix it answers otherwise"
     again = adapters.with_prefix(base, here / "adapter")
     assert torch.equal(outputs(again.eval()), before)
+    config = here / "adapter/adapter_config.json"
+    config.write_text(config.read_text().replace("PREFIX_TUNING", "LORA"))
+    with pytest.raises(ValueError, match="holds no prefix"):
+        adapters.with_prefix(base, here / "adapter")
     (here / "adapter/adapter_model.safetensors").unlink()
     with pytest.raises(OSError, match="no adapter_model"):
         adapters.with_prefix(base, here / "adapter")
