@@ -47,7 +47,7 @@ def test_weights_of_labels(problem: str, labels: list[str], wanted: object, expe
 
 
 def test_weights_of_labels_that_there_are_not() -> None:
-    with pytest.raises(UserError, match="no label 'c'. They are a, b"):
+    with pytest.raises(UserError, match=r"no label 'c'\. They are a, b"):
         SingleLabel.fit(["a", "b"], TargetConfig(class_weights={"c": 2}))
 
 
