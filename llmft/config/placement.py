@@ -76,7 +76,7 @@ def _layers_can_be_computed_again(config: Config, origin: "Origin") -> list[Prob
         return []
     if config.adapter.name == "prefix":
         return [Problem(key, "adapter=prefix needs what the layers keep", origin(key), "Leave out one of the two.")]
-    if config.model.freeze == "encoder":
+    if config.model.freeze == ["encoder"]:
         return [Problem(key, "no gradient goes through a frozen encoder", origin(key), "Leave it out.")]
     return []
 

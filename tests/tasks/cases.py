@@ -1,4 +1,4 @@
-"""One row a task: what the tests of every task need to know of it."""
+"""One row a task, or a problem of it: what the tests of every task need to know of it."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,14 @@ class Case:
     losses: list[float]
     """Training loss of ten fixed steps of the tiny model with seed 0, in float32."""
     chance: float
-    """The accuracy on the synthetic test rows that guessing gets; a tiny model must get 0.9."""
+    """What guessing gets of `metric` on the synthetic test rows."""
+    metric: str = "accuracy"
+    good: float = 0.9
+    """What a tiny model must get of it."""
+    steps: int = 160
+    """In how many steps."""
+    words: tuple[str, ...] = ()
+    """What else is typed."""
 
 
 CASES = {
@@ -25,5 +32,33 @@ CASES = {
         recipe="tabular_mlp",
         losses=[0.9013, 0.6546, 0.8786, 0.865, 0.8472, 0.7363, 0.6893, 0.5812, 0.7995, 0.8578],
         chance=0.5,
+    ),
+    # Saying yes to all gets a precision of a half and a recall of 1.
+    "text_classification multi_label": Case(
+        recipe="bert_textcls",
+        losses=[],
+        chance=0.67,
+        metric="f1_micro",
+        steps=320,
+        words=("task.problem=multi_label", "task.threshold=f1"),
+    ),
+    "text_classification regression": Case(
+        recipe="bert_textcls",
+        losses=[],
+        chance=0.0,
+        metric="pearson",
+        steps=320,
+        words=("task.problem=regression",),
+    ),
+    "tabular multi_label": Case(
+        recipe="tabular_mlp",
+        losses=[],
+        chance=0.67,
+        metric="f1_micro",
+        steps=480,
+        words=("task.problem=multi_label", "task.calibrate=true"),
+    ),
+    "tabular regression": Case(
+        recipe="tabular_regression", losses=[], chance=0.0, metric="r2", words=("task.loss=huber",)
     ),
 }
