@@ -11,11 +11,12 @@ from llmft.schema.optimizer import SchedulerConfig
 from llmft.training.steps import steps_of_epoch, steps_of_run
 
 
-def schedule(config: Config, optimizer: torch.optim.Optimizer, rows: int) -> LRScheduler:
+def schedule(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total: int) -> LRScheduler:
     """What moves the learning rates of an optimizer, step by step, or after each evaluation for `plateau`.
 
     Args:
-        rows: those of the training split.
+        epoch: steps of an epoch.
+        total: steps of the run.
     """
     scheduler = config.scheduler
     if scheduler.name == "plateau":
@@ -30,7 +31,6 @@ def schedule(config: Config, optimizer: torch.optim.Optimizer, rows: int) -> LRS
             min_lr=floors,
             eps=0,
         )
-    epoch, total = steps_of_epoch(config, rows), steps_of_run(config, rows)
     return LambdaLR(optimizer, lambda step: share(scheduler, step, epoch, total))
 
 

@@ -79,7 +79,7 @@ def test_plateau_halves_the_rate_when_scores_stop_getting_better() -> None:
     config = load("finetune", ["scheduler=plateau", "scheduler.min_ratio=0.2"])  # of accuracy: more is better
     first, second = ([torch.nn.Parameter(torch.zeros(1))] for _ in range(2))
     optimizer = torch.optim.SGD([{"params": first, "lr": 1.0}, {"params": second, "lr": 0.1}])
-    plateau = schedule(config, optimizer, rows=100)
+    plateau = schedule(config, optimizer, epoch=1, total=10)
     rates = []
     for score in (0.5, 0.6, 0.6, 0.55, 0.59, 0.61, 0.61, 0.61, 0.61, 0.61):
         plateau.step(score)  # type: ignore[arg-type]
