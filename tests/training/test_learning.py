@@ -1,6 +1,8 @@
 """What is said of learning on the command line, from the words to the run folder."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,11 +12,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llmft.config.grid import jobs
 from llmft.config.load import load
 from llmft.training.steps import AT_ONCE, in_numbers, rows_of_step, steps_of_epoch, steps_of_run
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true")
+
+
+def documented() -> list[str]:
+    """The commands of docs/training.md."""
+    page = Path(__file__).resolve().parents[2] / "docs/training.md"
+    return re.findall(r"^    llmft (finetune .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_commands_of_the_page_are_right() -> None:
+    found = [shlex.split(line) for line in documented()]
+    assert len(found) >= 9
+    for command, *words in found:
+        assert jobs(command, [word for word in words if word != "-m"], multirun="-m" in words)
 
 
 def logged(folder: Path, key: str) -> list[float]:
