@@ -21,6 +21,7 @@ from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.optimizers import groups
 from llmft.training.processes import gather
+from llmft.training.steps import steps_of_epoch, steps_of_run
 from llmft.training.train import train
 
 
@@ -70,6 +71,8 @@ def work(config: Config, prepared: Prepared, model: PreTrainedModel, hardware: H
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     facts["trains"] = trains(model, config.model.unfreeze)
+    examples = prepared.splits["train"].examples
+    facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": steps_of_run(config, examples)}
     with run.recorded(facts):
         console.announce(
             config, prepared.task, model, prepared.splits, prepared.data.notes, prepared.origin, hardware, run

@@ -39,8 +39,7 @@ def announce(
     names = list(model.config.id2label.values())
     lines["task"] += f", {labels} labels: {', '.join(map(str, names[:8]))}{', ...' if labels > 8 else ''}"
     if "train" in splits:
-        train = splits["train"]
-        lines["training"] = _training(config, len(train.features if train.stream is None else train.stream))
+        lines["training"] = _training(config, splits["train"].examples)
     if origin:
         lines["prepared"] = origin
     lines["hardware"] = str(hardware)
@@ -68,11 +67,11 @@ def cut_notes(splits: Mapping[str, Split]) -> list[str]:
     return [f"longer than task.max_length and cut: {shares}"]
 
 
-def _training(config: Config, features: int) -> str:
+def _training(config: Config, examples: int) -> str:
     trainer = config.trainer
-    steps = steps_of_run(config, features)
+    steps = steps_of_run(config, examples)
     if trainer.batch_size == "all":
-        size = f"all {rows_of_step(config, features):,}"
+        size = f"all {rows_of_step(config, examples):,}"
     else:
         factors = (config.hardware.processes, trainer.batch_size, trainer.accumulation)
         size = " x ".join(str(factor) for factor in factors if factor > 1) or "1"

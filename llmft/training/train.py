@@ -49,7 +49,7 @@ def train(
     checkpoint = _checkpoint_of(folder)
     run.forget_events_after(_step_of(checkpoint))
     _check_disk(run.folder, model)
-    config = in_numbers(config, len(splits["train"]), splits["train"].features)
+    config = in_numbers(config, splits["train"].features)
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
     if checkpoint is None:
         clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)

@@ -6,14 +6,15 @@ import shlex
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+import pyarrow
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from llmft.config.grid import jobs
 from llmft.config.load import load
+from llmft.training.features import FeatureSet
 from llmft.training.steps import AT_ONCE, in_numbers, rows_of_step, steps_of_epoch, steps_of_run
 
 Run = Callable[..., tuple[int, str, str]]
@@ -72,13 +73,8 @@ def test_portions_of_all_rows_are_of_like_sizes(
 ) -> None:
     config = load("finetune", ["trainer.batch_size=all", f"hardware.processes={processes}", "trainer.epochs=5"])
 
-    class Features:
-        pass
-
-    features: Any = Features()
-    features.lengths = lengths
     assert (rows_of_step(config, rows), steps_of_epoch(config, rows), steps_of_run(config, rows)) == (rows, 1, 5)
-    found = in_numbers(config, rows, features)
+    found = in_numbers(config, FeatureSet(pyarrow.table({}), list(range(rows)), lengths, cut=0))
     assert (found.trainer.batch_size, found.trainer.accumulation) == (batch, accumulation)
     assert steps_of_epoch(found, rows) == 1
 

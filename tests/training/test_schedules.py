@@ -91,6 +91,6 @@ def test_plateau_halves_the_rate_when_scores_stop_getting_better() -> None:
 
 def test_the_plan_is_what_is_drawn() -> None:
     config = load("finetune", ["scheduler=linear", "scheduler.warmup_ratio=0", "optimizer.lr=2", "trainer.epochs=1"])
-    assert planned(config, rows=32 * 4) == [(1, 2.0), (2, 1.5), (3, 1.0), (4, 0.5)]
-    assert len(planned(config, rows=32 * 5000)) == 200
-    assert planned(load("finetune", ["scheduler=plateau"]), rows=100) == []
+    assert planned(config, epoch=4, total=4) == [(1, 2.0), (2, 1.5), (3, 1.0), (4, 0.5)]
+    assert len(planned(config, epoch=4, total=5000)) == 200
+    assert planned(load("finetune", ["scheduler=plateau"]), epoch=4, total=9) == []
