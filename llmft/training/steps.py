@@ -27,7 +27,7 @@ def steps_of_run(config: Config, examples: int) -> int:
 
 
 def in_numbers(config: Config, features: FeatureSet) -> Config:
-    """The configuration with `trainer.batch_size=all` as a number, and so many batches accumulated that all are a step."""
+    """The configuration with `trainer.batch_size=all` as a number, accumulated until all rows are a step."""
     trainer = config.trainer
     if trainer.batch_size != "all":
         return config
