@@ -29,6 +29,7 @@ from llmft.training.merging import keep_and_merge
 from llmft.training.optimizers import groups
 from llmft.training.prediction import predict
 from llmft.training.processes import gather
+from llmft.training.steps import steps_of_epoch, steps_of_run
 from llmft.training.trackers import check_trackers
 from llmft.training.tracking import tracked
 from llmft.training.train import train
@@ -97,6 +98,8 @@ def work(
     facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     facts["trains"] = trains(model, config.model.unfreeze)
+    examples = prepared.splits["train"].examples
+    facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": steps_of_run(config, examples)}
     with run.recorded(facts):
         notes = [*notes, *prepared.data.notes, *prepared.task.notes(prepared.state)]
         console.announce(config, prepared.task, model, prepared.splits, notes, prepared.origin, hardware, run)

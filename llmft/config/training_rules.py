@@ -41,19 +41,18 @@ def _all_rows_are_one_step(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _a_stream_has_steps_of_its_own(config: Config, origin: Origin) -> list[Problem]:
+    key = "trainer.batch_size"
+    if config.trainer.batch_size == "all" and config.dataset.streaming:
+        what = "the rows of a step are shuffled together in memory, which is what dataset.streaming avoids"
+        return [Problem(key, what, origin(key), "Write a number of rows, or dataset.streaming=false.")]
+    return []
+
+
 def _something_is_left_to_unfreeze(config: Config, origin: Origin) -> list[Problem]:
     if config.model.unfreeze and "encoder" in config.model.freeze:
         what = "model.freeze=encoder keeps all layers frozen"
         return [Problem("model.unfreeze", what, origin("model.unfreeze"), "Leave out one of the two.")]
-    return []
-
-
-def _random_weights_train(config: Config, origin: Origin) -> list[Problem]:
-    """Frozen noise is nearly always a mistake; a part of it, such as embeddings, may be meant."""
-    key, model = "model.freeze", config.model
-    if model.init != "pretrained" and "encoder" in model.freeze and not config.smoke:
-        what = f"model.init={model.init} would leave an encoder of random weights as it is"
-        return [Problem(key, what, origin(key), "Give pretrained weights, or leave it out.")]
     return []
 
 
@@ -62,6 +61,6 @@ TRAINING_RULES = (
     _steps_between_falls,
     _plateau_has_scores,
     _all_rows_are_one_step,
+    _a_stream_has_steps_of_its_own,
     _something_is_left_to_unfreeze,
-    _random_weights_train,
 )

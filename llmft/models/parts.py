@@ -17,8 +17,10 @@ class Part:
     """A part by its name: `embeddings`, `layers.0`, `pooler`, `classifier`."""
 
     name: str
-    of_base: bool = False
+    of_base: bool
     """Whether it belongs to the base model, not to the head."""
+    layer: int | None = None
+    """Its number, if it is one of the numbered layers."""
     modules: list[nn.Module] = field(default_factory=list)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     """By their names in the whole model; what several parts share belongs to the first."""
@@ -27,11 +29,6 @@ class Part:
     def size(self) -> int:
         """Numbers in it."""
         return sum(parameter.numel() for parameter in self.parameters.values())
-
-    @property
-    def layer(self) -> int | None:
-        """Its number, if it is one of the numbered layers."""
-        return int(self.name.removeprefix(LAYER)) if self.name.startswith(LAYER) else None
 
 
 def parts(model: nn.Module) -> list[Part]:
@@ -46,18 +43,20 @@ def parts(model: nn.Module) -> list[Part]:
     owners: dict[str, Part] = {}
     found: dict[str, Part] = {}
     lists = _lists(model)
-    names = {f"{path}.{i}": f"{LAYER}{start + i}" for path, (count, start) in lists.items() for i in range(count)}
+    numbers = {f"{path}.{i}": start + i for path, (count, start) in lists.items() for i in range(count)}
     layered = False
     for path, module in _pieces(model, set(lists)):
-        of_base = path.startswith(prefix)
-        layered = layered or path in names
-        name = names.get(path, path.removeprefix(prefix) if of_base else path)
+        of_base, layer = path.startswith(prefix), numbers.get(path)
+        layered = layered or layer is not None
         embeds = not layered or isinstance(module, nn.Embedding) or "embed" in path
-        if lists and of_base and path not in names and embeds:
+        if layer is not None:
+            name = f"{LAYER}{layer}"
+        elif lists and of_base and embeds:
             name = EMBEDDINGS
-        part = found.setdefault(name, Part(name, of_base))
-        part.modules.append(module)
-        owners[path] = part
+        else:
+            name = path.removeprefix(prefix)
+        owners[path] = found.setdefault(name, Part(name, of_base, layer))
+        owners[path].modules.append(module)
     for name, parameter in model.named_parameters():
         path = name
         while path and path not in owners:

@@ -41,8 +41,7 @@ def announce(
         lines["adapter"] = adapters.described(model, config.adapter)
     lines["task"] += f", {_answers(model)}"
     if "train" in splits:
-        train = splits["train"]
-        lines["training"] = _training(config, len(train.features if train.stream is None else train.stream))
+        lines["training"] = _training(config, splits["train"].examples)
     if origin:
         lines["prepared"] = origin
     lines["hardware"] = str(hardware)
@@ -82,11 +81,11 @@ def cut_notes(splits: Mapping[str, Split]) -> list[str]:
     return [f"longer than task.max_length and cut: {shares}"]
 
 
-def _training(config: Config, features: int) -> str:
+def _training(config: Config, examples: int) -> str:
     trainer = config.trainer
-    steps = steps_of_run(config, features)
+    steps = steps_of_run(config, examples)
     if trainer.batch_size == "all":
-        size = f"all {rows_of_step(config, features):,}"
+        size = f"all {rows_of_step(config, examples):,}"
     else:
         factors = (config.hardware.processes, trainer.batch_size, trainer.accumulation)
         size = " x ".join(str(factor) for factor in factors if factor > 1) or "1"

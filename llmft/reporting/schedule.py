@@ -12,6 +12,6 @@ def schedule(config: Config, run: Run) -> list[str]:
     if not logged:
         return []
     lines = [Line("learning rate", logged, "b")]
-    if plan := planned(config, run.manifest["rows"]["train"]):
+    if plan := planned(config, **run.manifest["planned_steps"]):
         lines.insert(0, Line("as planned", plan, "a"))
     return [chart(lines, "step", "learning rate by step")]

@@ -27,6 +27,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows) if self.stream is None else len(self.stream)
 
+    @property
+    def examples(self) -> int:
+        """What an epoch trains on: features, or streamed rows."""
+        return len(self.features) if self.stream is None else len(self.stream)
+
 
 def evaluate(
     task: Task[Any], state: Any, model: torch.nn.Module, split: Split, batch_size: int

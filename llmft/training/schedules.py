@@ -8,14 +8,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.optimizer import SchedulerConfig
-from llmft.training.steps import steps_of_epoch, steps_of_run
 
 
-def schedule(config: Config, optimizer: torch.optim.Optimizer, rows: int) -> LRScheduler:
+def schedule(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total: int) -> LRScheduler:
     """What moves the learning rates of an optimizer, step by step, or after each evaluation for `plateau`.
 
     Args:
-        rows: those of the training split.
+        epoch: steps of an epoch.
+        total: steps of the run.
     """
     scheduler = config.scheduler
     if scheduler.name == "plateau":
@@ -30,7 +30,6 @@ def schedule(config: Config, optimizer: torch.optim.Optimizer, rows: int) -> LRS
             min_lr=floors,
             eps=0,
         )
-    epoch, total = steps_of_epoch(config, rows), steps_of_run(config, rows)
     return LambdaLR(optimizer, lambda step: share(scheduler, step, epoch, total))
 
 
@@ -71,10 +70,9 @@ def share(scheduler: SchedulerConfig, step: int, epoch: int, total: int) -> floa
     return floor + (1 - floor) * shape
 
 
-def planned(config: Config, rows: int) -> list[tuple[float, float]]:
+def planned(config: Config, epoch: int, total: int) -> list[tuple[float, float]]:
     """The learning rate by step, counted from 1, at 200 steps of the run or at all; none for `plateau`."""
     if config.scheduler.name == "plateau":
         return []
-    epoch, total = steps_of_epoch(config, rows), steps_of_run(config, rows)
     steps = sorted({1 + round(i * (total - 1) / 199) for i in range(200)})
     return [(step, config.optimizer.lr * share(config.scheduler, step - 1, epoch, total)) for step in steps]

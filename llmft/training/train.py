@@ -54,7 +54,7 @@ def train(
     checkpoint = _checkpoint_of(folder)
     run.forget_events_after(_step_of(checkpoint))
     _check_disk(run.folder, model, kept_whole=config.adapter.name == "none")
-    config = in_numbers(config, len(splits["train"]), splits["train"].features)
+    config = in_numbers(config, splits["train"].features)
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
     # A model that is kept in parts need not fit as a whole: the batch is not tried on it.
     if checkpoint is None and config.hardware.strategy == "ddp":

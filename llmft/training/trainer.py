@@ -30,7 +30,7 @@ from llmft.training.progress import lost
 from llmft.training.sampler import EpochOrder, EpochSampler
 from llmft.training.schedules import schedule
 from llmft.training.signals import StopSignals
-from llmft.training.steps import rows_of_step
+from llmft.training.steps import steps_of_epoch
 from llmft.training.watchdog import Watchdog
 
 WEIGHTS = "model.safetensors"
@@ -82,7 +82,7 @@ class Trainer(transformers.Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features
         lengths = features.lengths if self.config.trainer.group_by_length else None
-        step = rows_of_step(self.config, len(features))
+        step = self.config.trainer.rows * self.config.trainer.accumulation * self.accelerator.num_processes
         sampler = EpochSampler(len(features), self.config.seed, step, lengths)
         self.add_callback(EpochOrder(sampler))
         return sampler
@@ -93,10 +93,11 @@ class Trainer(transformers.Trainer):
             self.optimizer: Any = optimizer(self.config.optimizer, self.model if model is None else model)
         return self.optimizer
 
-    def create_scheduler(self, *_: Any, **__: Any) -> Any:
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The schedule that the configuration names."""
         if self.lr_scheduler is None:
-            self.lr_scheduler: Any = schedule(self.config, self.optimizer, len(self.train_dataset))
+            epoch = steps_of_epoch(self.config, len(self.train_dataset))
+            self.lr_scheduler: Any = schedule(self.config, optimizer or self.optimizer, epoch, num_training_steps)
             self._created_lr_scheduler = True  # transformers makes a new one for a second call of train()
         return self.lr_scheduler
 

@@ -90,7 +90,10 @@ CASES = [
     ("trainer.batch_size=every", "'every' is not a whole number or 'all' (command line)"),
     ("trainer.batch_size=0", "0 is not at least 1 or 'all' (command line)"),
     ("model.freeze=encoder model.unfreeze=1", "model.unfreeze  model.freeze=encoder keeps all layers frozen"),
-    ("model.freeze=encoder model.init=xavier_normal", "would leave an encoder of random weights as it is"),
+    (
+        "trainer.batch_size=all dataset=csv dataset.train=a.csv dataset.validation=b.csv dataset.streaming=true",
+        "trainer.batch_size  the rows of a step are shuffled together in memory",
+    ),
     ("model.init=glorot", "'glorot' is not one of 'pretrained', 'random', 'xavier_uniform'"),
     ("model.dropout=1", "model.dropout  1 is not below 1 (command line)"),
     ("optimizer.lr_scheduler_type=cosine", "Did you mean scheduler.name?"),

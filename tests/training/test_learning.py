@@ -1,20 +1,37 @@
 """What is said of learning on the command line, from the words to the run folder."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+import pyarrow
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from llmft.config.grid import jobs
 from llmft.config.load import load
+from llmft.training.features import FeatureSet
 from llmft.training.steps import AT_ONCE, in_numbers, rows_of_step, steps_of_epoch, steps_of_run
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true")
+
+
+def documented() -> list[str]:
+    """The commands of docs/training.md."""
+    page = Path(__file__).resolve().parents[2] / "docs/training.md"
+    return re.findall(r"^    llmft (finetune .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_commands_of_the_page_are_right() -> None:
+    found = [shlex.split(line) for line in documented()]
+    assert len(found) >= 9
+    for command, *words in found:
+        assert jobs(command, [word for word in words if word != "-m"], multirun="-m" in words)
 
 
 def logged(folder: Path, key: str) -> list[float]:
@@ -56,13 +73,8 @@ def test_portions_of_all_rows_are_of_like_sizes(
 ) -> None:
     config = load("finetune", ["trainer.batch_size=all", f"hardware.processes={processes}", "trainer.epochs=5"])
 
-    class Features:
-        pass
-
-    features: Any = Features()
-    features.lengths = lengths
     assert (rows_of_step(config, rows), steps_of_epoch(config, rows), steps_of_run(config, rows)) == (rows, 1, 5)
-    found = in_numbers(config, rows, features)
+    found = in_numbers(config, FeatureSet(pyarrow.table({}), list(range(rows)), lengths, cut=0))
     assert (found.trainer.batch_size, found.trainer.accumulation) == (batch, accumulation)
     assert steps_of_epoch(found, rows) == 1
 

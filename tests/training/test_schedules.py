@@ -79,7 +79,7 @@ def test_plateau_halves_the_rate_when_scores_stop_getting_better() -> None:
     config = load("finetune", ["scheduler=plateau", "scheduler.min_ratio=0.2"])  # of accuracy: more is better
     first, second = ([torch.nn.Parameter(torch.zeros(1))] for _ in range(2))
     optimizer = torch.optim.SGD([{"params": first, "lr": 1.0}, {"params": second, "lr": 0.1}])
-    plateau = schedule(config, optimizer, rows=100)
+    plateau = schedule(config, optimizer, epoch=1, total=10)
     rates = []
     for score in (0.5, 0.6, 0.6, 0.55, 0.59, 0.61, 0.61, 0.61, 0.61, 0.61):
         plateau.step(score)  # type: ignore[arg-type]
@@ -91,6 +91,6 @@ def test_plateau_halves_the_rate_when_scores_stop_getting_better() -> None:
 
 def test_the_plan_is_what_is_drawn() -> None:
     config = load("finetune", ["scheduler=linear", "scheduler.warmup_ratio=0", "optimizer.lr=2", "trainer.epochs=1"])
-    assert planned(config, rows=32 * 4) == [(1, 2.0), (2, 1.5), (3, 1.0), (4, 0.5)]
-    assert len(planned(config, rows=32 * 5000)) == 200
-    assert planned(load("finetune", ["scheduler=plateau"]), rows=100) == []
+    assert planned(config, epoch=4, total=4) == [(1, 2.0), (2, 1.5), (3, 1.0), (4, 0.5)]
+    assert len(planned(config, epoch=4, total=5000)) == 200
+    assert planned(load("finetune", ["scheduler=plateau"]), epoch=4, total=9) == []
