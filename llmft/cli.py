@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llmft.schema.job import Job
     from llmft.schema.space import Space
 
-GROUPS = ("task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware", "search")
+GROUPS = ("task", "model", "dataset", "optimizer", "scheduler", "trainer", "hardware", "search", "ensemble")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,6 +136,7 @@ examples
   llmft finetune +recipe=bert_textcls --cfg job       print every choice, run nothing
   llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2      six runs and a table
   llmft eval outputs/bert_textcls/RUN
+  llmft eval RUN RUN RUN ensemble=mean                the mean of several runs
 
 `llmft COMMAND --help` lists the groups and their options; docs/config.md lists every key."""
 

@@ -22,6 +22,14 @@ COMMANDS = {
     "finetune": Command("train a model on data, score it, and leave a run folder"),
     "eval": Command(
         "score a finished run, on its own data or on other data",
-        keys=("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
+        keys=(
+            "dataset",
+            "ensemble",
+            "hardware",
+            "name",
+            "run.dir",
+            "trainer.eval_batch_size",
+            "model.trust_remote_code",
+        ),
     ),
 }

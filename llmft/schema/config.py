@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
+from llmft.schema.ensemble import EnsembleConfig
 from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
@@ -92,5 +93,6 @@ class Config(Section):
     hardware: HardwareConfig = HardwareConfig()
     sweep: SweepConfig = SweepConfig()
     search: SearchConfig | None = None
+    ensemble: EnsembleConfig | None = None
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""
