@@ -68,7 +68,7 @@ def test_what_matters_is_told_by_its_share(here: Path) -> None:
         found.done(trial.number, score(trial.words, STEPS))
     importance = found.importance()
     assert sum(importance.values()) == pytest.approx(1)
-    assert list(importance)[0] == "lr"
+    assert next(iter(importance)) == "lr"
     assert importance["lr"] > 0.6
 
 
