@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from llmft import tasks
+from llmft.commands import ensemble
 from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.load import load
 from llmft.models.trained import load_trained
@@ -22,6 +23,8 @@ def run(config: Config) -> Run:
     Raises:
         UserError: if there is no finished model, or the data are not what it can answer; nothing is written then.
     """
+    if config.ensemble:
+        return ensemble.run(config, config.ensemble)
     quiet()
     Run.check(config)
     source = Path(str(config.run.source))

@@ -97,7 +97,8 @@ def _problem(
             else ""
         )
         if isinstance(value, str) and re.search(r",|\(.*\)$", value):
-            hint = "For a run with each of several values, write -m."
+            ranged = value.startswith(("interval(", "log("))
+            hint = "For a search, write search=tpe." if ranged else "For a run with each of several values, write -m."
         return Problem(key, f"{shown} is not {' or '.join(dict.fromkeys(wanted))}", where, hint)
     return Problem(key, f"{shown}: {context['msg'][0].lower()}{context['msg'][1:]}", where)
 

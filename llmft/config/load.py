@@ -1,5 +1,6 @@
 """The configuration of a command: compose, check, and for `smoke=true` shrink. `eval` starts from a run's own."""
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import yaml
 
 from llmft.config.check import check
 from llmft.config.compose import Composed, compose
+from llmft.config.members import differences, members
 from llmft.config.rules import Origin
 from llmft.config.smoke import smoke
 from llmft.config.sources import read_yaml
@@ -16,6 +18,7 @@ from llmft.schema.problem import Problem, UserError
 
 # What stays when other data are chosen: the columns, and how texts were mended for the model.
 KEPT = ("columns", "clean")
+SOURCES = ("path", "train", "validation", "test")  # keys of the section `dataset` that name rows
 
 
 def load(command: str, arguments: list[str]) -> Config:
@@ -63,19 +66,32 @@ def _origin_of(composed: Composed, default: str = "default") -> Origin:
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:
-    """RUN's configuration; sections chosen again are replaced but for KEPT, and the command line wins."""
+    """RUN's configuration; sections chosen again are replaced but for KEPT, and the command line wins.
+
+    Several runs answer together, as `ensemble` says; the configuration is that of the first.
+    """
     if not arguments or "=" in arguments[0]:
         raise UserError(
             Problem("RUN", "name the folder of a run first", "command line", f"llmft {command} outputs/NAME/STAMP")
         )
-    run = Path(arguments[0])
-    tree = read_run(run)
-    composed = compose(command, arguments[1:])
+    named = list(takewhile(lambda word: "=" not in word, arguments))
+    runs = members(named)
+    run, trees = runs[0], [read_run(run) for run in runs]
+    tree = trees[0]
+    composed = compose(command, arguments[len(named) :])
     problems, keys = list(composed.problems), COMMANDS[command].keys
     for key in sorted(composed.given | composed.chosen):
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in keys):
             problems.append(Problem(key, f"was decided by training; {command} takes {', '.join(keys)}", "command line"))
-    for group in composed.chosen & tree.keys():
+    other_data = "dataset" in composed.chosen or any(f"dataset.{key}" in composed.given for key in SOURCES)
+    problems += differences(runs, trees, other_data)
+    ensemble = composed.tree.pop("ensemble", None)
+    if isinstance(ensemble, dict):
+        ensemble["runs"] = [str(run) for run in runs]
+    elif len(runs) > 1:
+        hint = "Write ensemble=mean or ensemble=vote for what they say together."
+        problems.append(Problem("RUN", f"{len(runs)} runs are named", "command line", hint))
+    for group in composed.chosen & tree.keys() & composed.tree.keys():
         before, tree[group] = tree[group], composed.tree[group]
         for part in KEPT:
             kept = before.get(part) if isinstance(before, dict) else None
@@ -86,8 +102,9 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
     if isinstance(tree.get("hardware"), dict):
         tree["hardware"] |= {"processes": 1, "nodes": 1, "strategy": "ddp"}  # as many as trained it may not be here
     for key in composed.given:
-        _set(tree, key.split("."), _get(composed.tree, key.split(".")))
-    tree |= {"command": command, "expect": None}
+        if key.partition(".")[0] in composed.tree:
+            _set(tree, key.split("."), _get(composed.tree, key.split(".")))
+    tree |= {"command": command, "expect": None, "search": None, "ensemble": ensemble}
     tree["run"] = {"dir": composed.tree.get("run", {}).get("dir"), "source": str(run)}
     return check(tree, _origin_of(composed, default=str(run / "config.yaml")), problems)
 

@@ -324,6 +324,22 @@ def _a_search_has_scores_to_go_by(config: Config, origin: Origin) -> list[Proble
     return problems
 
 
+def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
+    ensemble = config.ensemble
+    if ensemble is None:
+        return []
+    if config.command != "eval":
+        return [Problem("ensemble", "is for llmft eval", origin("ensemble"), "Leave it out.")]
+    if len(ensemble.runs) < 2:
+        return [Problem("ensemble", "wants two runs or more", origin("ensemble"), "llmft eval RUN RUN ensemble=mean")]
+    key, weights = "ensemble.weights", ensemble.weights
+    if weights is not None and len(weights) != len(ensemble.runs):
+        return [Problem(key, f"{len(weights)} weights for {len(ensemble.runs)} runs", origin(key))]
+    if weights is not None and not sum(weights):
+        return [Problem(key, "are all 0", origin(key))]
+    return []
+
+
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
@@ -343,5 +359,6 @@ RULES = (
     _folds_can_be_made,
     _groups_are_in_memory,
     _a_search_has_scores_to_go_by,
+    _an_ensemble_is_of_runs,
     *placement.RULES,
 )

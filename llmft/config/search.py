@@ -26,15 +26,18 @@ def plan(command: str, arguments: list[str], multirun: bool) -> list[Job] | Spac
     Raises:
         UserError: with every problem at once.
     """
+    searches = multirun or any(word.startswith("search") for word in arguments)
+    # As those of one run, words of several values may be none at all; whether there is a search is seen without them.
+    plain = [word for word in arguments if not searches or len(words.split(word.partition("=")[2])) == 1]
     try:
-        composed = compose(command, arguments)
+        composed = compose(command, plain)
     except UserError:
         if multirun:
             return jobs(command, arguments, multirun)  # which says in which job
         raise
     if isinstance(chosen := composed.tree.get("search"), dict):
         return _space(command, arguments, composed, grid=chosen.get("name") == "grid")
-    return jobs(command, arguments, multirun, composed)
+    return jobs(command, arguments, multirun, composed if plain == arguments else None)
 
 
 def _space(command: str, arguments: list[str], composed: Composed, grid: bool) -> Space:

@@ -55,7 +55,15 @@ COMMANDS = {
     ),
     "eval": Command(
         "score a finished run, on its own data or on other data",
-        keys=("dataset", "hardware", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
+        keys=(
+            "dataset",
+            "ensemble",
+            "hardware",
+            "name",
+            "run.dir",
+            "trainer.eval_batch_size",
+            "model.trust_remote_code",
+        ),
         about="Starts from RUN's own configuration; a dataset that is chosen replaces RUN's but for its columns. It "
         "leaves a run folder of its own, with scores, predictions and a report.",
         used=("dataset.test", "dataset.columns", "dataset.encoding", "run.dir", "trainer.eval_batch_size"),

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from llmft.schema.adapter import AdapterConfig
 from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
+from llmft.schema.ensemble import EnsembleConfig
 from llmft.schema.export import ExportConfig
 from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
@@ -100,5 +101,6 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     predict: PredictConfig = PredictConfig()
     search: SearchConfig | None = None
+    ensemble: EnsembleConfig | None = None
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""

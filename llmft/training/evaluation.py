@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from llmft.data.stream import Stream
 from llmft.runs.folder import Run
-from llmft.tasks.task import Task
+from llmft.tasks.task import Answer, Task
 from llmft.training.features import FeatureSet
 from llmft.training.prediction import Prediction, predict
 
@@ -55,12 +55,17 @@ def score(
 ) -> dict[str, Any]:
     """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics."""
     metrics, prediction = evaluate(task, state, model, split, batch_size)
+    keep(task, name, split.rows, prediction.answers, run)
+    return metrics
+
+
+def keep(task: Task[Any], name: str, rows: Dataset, answers: list[Answer], run: Run) -> None:
+    """Write the answers to a split to RUN/predictions/NAME.jsonl."""
     run.write_predictions(
         name,
         (
             {"id": row["id"], "input": task.shown(row), "answer": answer["answer"], "label": row.get("label")}
             | {key: _highest(value) if key == "scores" else value for key, value in answer.items() if key != "answer"}
-            for row, answer in zip(split.rows, prediction.answers, strict=True)
+            for row, answer in zip(rows, answers, strict=True)
         ),
     )
-    return metrics

@@ -1,0 +1,63 @@
+"""The runs that `llmft eval RUN RUN ...` names, and whether they can answer together."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llmft.schema.problem import Problem, UserError
+
+APART = ("name", "cache")  # of the section `dataset`, what does not decide which rows a run has seen
+
+
+def members(words: list[str]) -> list[Path]:
+    """The run folders that the words mean: each its own, or all finished runs of a sweep, of folds or of a search.
+
+    Raises:
+        UserError: for a sweep without a finished run.
+    """
+    found: list[Path] = []
+    for folder in map(Path, words):
+        summary = folder / "summary.json"
+        if (folder / "config.yaml").is_file() or not summary.is_file():
+            found.append(folder)
+            continue
+        jobs = json.loads(summary.read_text(encoding="utf-8"))["jobs"]
+        done = [folder / job["folder"] for job in jobs if job["status"] == "done"]
+        if not done:
+            raise UserError(Problem(str(folder), "is a sweep, and none of its runs is done", "command line"))
+        found += done
+    return found
+
+
+def differences(runs: list[Path], trees: list[dict[str, Any]], other_data: bool) -> list[Problem]:
+    """Why the runs can't be scored together: another task, or rows of which some runs have seen those to be scored.
+
+    Args:
+        trees: the configuration of each run.
+        other_data: whether the command line names the rows; then it is for the user to say that no run has seen them.
+    """
+    first, others = trees[0], list(zip(runs, trees, strict=True))[1:]
+    problems = [
+        Problem(str(run), f"has task.{key} {found}, and {runs[0]} has {wanted}", "command line")
+        for key in ("name", "problem")
+        for run, tree in others
+        if (found := tree["task"].get(key)) != (wanted := first["task"].get(key))
+    ]
+    if problems or other_data:
+        return problems
+    apart = [(run, changed) for run, tree in others if (changed := _changed(first["dataset"], tree["dataset"]))]
+    if not apart:
+        return []
+    run, (key, before, now) = apart[0]
+    more = f", as were {len(apart) - 1} more" if len(apart) > 1 else ""
+    what = (
+        f"was trained on other rows{more}, perhaps on those to be scored: dataset.{key} is {now}, in {runs[0]} {before}"
+    )
+    hint = "Name rows that no run has seen: dataset=csv dataset.test=NEW.csv."
+    return [Problem(str(run), what, "command line", hint)]
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first key that decides the rows and differs, with both values."""
+    keys = sorted((before.keys() | now.keys()) - {*APART})
+    return next(((key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)), None)
