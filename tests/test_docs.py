@@ -47,7 +47,8 @@ def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) 
             assert words[1] in targets
         elif words[0] == "llmft":
             words = [
-                str(next((here / "outputs/tickets").glob("*/model")).parent) if w == "outputs/tickets/RUN" else w for w in words
+                str(next((here / "outputs/tickets").glob("*/model")).parent) if w == "outputs/tickets/RUN" else w
+                for w in words
             ]
             tiny = (
                 ["smoke=true", "trainer.max_steps=1"]

@@ -54,8 +54,8 @@ def run(config: Config) -> Run:
     with whole(config) as run, run.recorded(environment() | {"command": "export", "source": str(source)}):
         run.model.mkdir()
         state.save(run.model)
-        sample = parity.sample(task, state, split.features)
-        written = write(model, sample, parity.longest(split.features), config.export, run.model)
+        batches = parity.samples(task, state, split.features)
+        written = write(model, batches, parity.longest(split.features), config.export, run.model)
         facts = {
             "version": 1,
             "format": config.export.format,

@@ -22,15 +22,21 @@ TRUST = "model.trust_remote_code=true"
 CASES = [
     ("text_classification", "onnx", "fp32"),
     ("text_classification", "onnx", "int8"),
-    ("text_classification", "pt2", "fp32"),
-    ("text_classification", "openvino", "fp16"),
     ("text_classification", "safetensors", "fp16"),
     ("tabular", "onnx", "fp32"),
     ("tabular", "onnx", "fp16"),
     ("tabular", "onnx", "int8"),
+    ("tabular", "pt2", "fp32"),
     ("tabular", "pt2", "fp16"),
     ("tabular", "openvino", "fp32"),
+    ("tabular", "openvino", "fp16"),
     ("tabular", "safetensors", "fp32"),
+]
+# Tracing a transformer takes seconds, and the other formats differ from ONNX by a call.
+SLOW = [
+    ("text_classification", "onnx", "fp16"),
+    ("text_classification", "pt2", "fp32"),
+    ("text_classification", "openvino", "fp32"),
 ]
 
 
@@ -42,7 +48,9 @@ def read(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "export.json").read_text())
 
 
-@pytest.mark.parametrize(("task", "format", "precision"), CASES)
+@pytest.mark.parametrize(
+    ("task", "format", "precision"), [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+)
 def test_an_export_answers_as_its_run_does(
     task: str, format: str, precision: str, runs: Runs, llmft: Run, here: Path
 ) -> None:
