@@ -54,9 +54,8 @@ def run(config: Config) -> Run:
     with whole(config) as run, run.recorded(environment() | {"command": "export", "source": str(source)}):
         run.model.mkdir()
         state.save(run.model)
-        sample = parity.sample(task, state, split.features)
-        written = write(model, sample, parity.longest(split.features), config.export, run.model)
-        commit(run.model)
+        batches = parity.samples(task, state, split.features)
+        written = write(model, batches, parity.longest(split.features), config.export, run.model)
         facts = {
             "version": 1,
             "format": config.export.format,
@@ -69,6 +68,7 @@ def run(config: Config) -> Run:
             "bytes": sizes(source / "model", run.model),
             "sha256": {file.name: digest(file) for file in sorted(run.model.iterdir())},
         }
+        commit(run.model)
         run.write_json(FACTS, facts)
         exported, _ = load_trained(run.folder, task, "cpu", trust_remote_code=True)  # written a moment ago
         facts["parity"] = parity.compare(config, task, state, model, exported, name, split)

@@ -37,6 +37,11 @@ def sample(task: Task[Any], state: Any, features: FeatureSet) -> dict[str, torch
     return batch_of(task, state, features, [order[0], order[-1]])
 
 
+def samples(task: Task[Any], state: Any, features: FeatureSet) -> list[dict[str, torch.Tensor]]:
+    """`sample`, and eight batches of eight rows of all lengths: what a model is like inside."""
+    return [sample(task, state, features), *(batch_at(task, state, features, place / 8, 8) for place in range(8))]
+
+
 def longest(features: FeatureSet) -> int | None:
     """The length of the longest row, where rows have one."""
     return None if features.lengths is None else max(features.lengths)

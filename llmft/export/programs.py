@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from llmft.export.outliers import outliers
 from llmft.models.runtimes import FILES
 from llmft.schema.export import ExportConfig
 from llmft.schema.problem import Failure
@@ -32,12 +33,13 @@ class Named(torch.nn.Module):
         return {"logits": self.model(**inputs).logits}
 
 
-def write(model: PreTrainedModel, sample: Batch, length: int | None, export: ExportConfig, folder: Path) -> Any:
+def write(model: PreTrainedModel, batches: list[Batch], length: int | None, export: ExportConfig, folder: Path) -> Any:
     """Write the model into `folder`, in the format and precision of `export`.
 
     Args:
-        sample: a real batch without labels, of two rows and, where lengths differ, with padding.
-        length: its length, where there is one: what has this size after the first axis may vary.
+        batches: real rows without labels. The model is traced with the first, which has two rows and, where lengths
+            differ, padding; int8 looks at the values inside the model on all of them.
+        length: that of the first batch, where there is one: what has this size after the first axis may vary.
 
     Returns:
         What export.json keeps of it: `inputs` with `dtype` and `shape`, and for ONNX `opset`.
@@ -47,6 +49,7 @@ def write(model: PreTrainedModel, sample: Batch, length: int | None, export: Exp
     """
     half = export.precision == "fp16"
     model = (copy.deepcopy(model).half() if half else model).eval()
+    sample = batches[0]
     if half and export.format != "openvino":  # whose programs compute in float32 whatever the weights are
         sample = {name: value.half() if value.is_floating_point() else value for name, value in sample.items()}
     varies = {
@@ -61,7 +64,9 @@ def write(model: PreTrainedModel, sample: Batch, length: int | None, export: Exp
         dynamic = {name: dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for name, axes in varies.items()}
         try:
             with hushed():
-                facts = WRITERS[export.format](Named(model).eval(), dict(sample), dynamic, export, folder)
+                facts = WRITERS[export.format](Named(model).eval(), dict(sample), dynamic, folder)
+                if export.precision == "int8":
+                    facts |= quantize(folder / FILES["onnx"], batches)
         except Exception as error:  # whatever torch, onnx or openvino make of an operation that they do not know
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Failure(f"{type(model).__name__} cannot be written as {export.format}: {why}") from error
@@ -90,23 +95,38 @@ def hushed() -> Iterator[None]:
         logging.disable(before)
 
 
-def _onnx(model: Named, sample: Batch, dynamic: dict[str, Any], export: ExportConfig, folder: Path) -> dict[str, Any]:
+def _onnx(model: Named, sample: Batch, dynamic: dict[str, Any], folder: Path) -> dict[str, Any]:
     import onnx_ir
-    from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+    from transformers.exporters import OnnxConfig, OnnxExporter
 
-    int8 = export.precision == "int8"
-    quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if int8 else None
-    options = OnnxConfig(dynamic=True, dynamic_shapes=dynamic, quantizer=quantizer)
-    program, _ = OnnxExporter().export_program(model, sample, options)
+    program, _ = OnnxExporter().export_program(model, sample, OnnxConfig(dynamic=True, dynamic_shapes=dynamic))
     for given in program.graph.inputs:  # torch calls its axes s72 and s43
         given.shape = onnx_ir.Shape(named(given.shape, dynamic[given.name]))
-    size = sum(weights.const_value.nbytes for weights in program.graph.initializers.values())
-    file = FILES["onnx"]
-    onnx_ir.save(program, str(folder / file), external_data=f"{file}.data" if size > SINGLE else None)
+    _save(program, folder / FILES["onnx"])
     return {"opset": program.opset_imports[""]}
 
 
-def _pt2(model: Named, sample: Batch, dynamic: dict[str, Any], export: ExportConfig, folder: Path) -> dict[str, Any]:
+def _save(program: Any, file: Path) -> None:
+    import onnx_ir
+
+    size = sum(weights.const_value.nbytes for weights in program.graph.initializers.values())
+    onnx_ir.save(program, str(file), external_data=f"{file.name}.data" if size > SINGLE else None)
+
+
+def quantize(file: Path, batches: list[Batch]) -> dict[str, Any]:
+    """Turn an ONNX file into one of int8, but for layers with outliers; export.json names them in `float32_layers`."""
+    import onnx_ir
+    from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
+    from transformers.exporters.configs import ExportFormat
+
+    program = onnx_ir.load(str(file))
+    kept = outliers(program, batches)
+    quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True, nodes_to_exclude=kept))
+    _save(quantizer.quantize(program, dict(batches[0]), ExportFormat.ONNX), file)
+    return {"float32_layers": kept}
+
+
+def _pt2(model: Named, sample: Batch, dynamic: dict[str, Any], folder: Path) -> dict[str, Any]:
     from transformers.exporters import DynamoConfig, DynamoExporter
 
     program, _ = DynamoExporter().export_program(model, sample, DynamoConfig(dynamic=True, dynamic_shapes=dynamic))
@@ -114,9 +134,7 @@ def _pt2(model: Named, sample: Batch, dynamic: dict[str, Any], export: ExportCon
     return {}
 
 
-def _openvino(
-    model: Named, sample: Batch, dynamic: dict[str, Any], export: ExportConfig, folder: Path
-) -> dict[str, Any]:
+def _openvino(model: Named, sample: Batch, dynamic: dict[str, Any], folder: Path) -> dict[str, Any]:
     from transformers.exporters import OpenVINOConfig, OpenVINOExporter
 
     options = OpenVINOConfig(dynamic=True, dynamic_shapes=dynamic)

@@ -57,7 +57,7 @@ def verified(folder: Path, trust_remote_code: bool = False) -> dict[str, Any]:
         raise UserError(Problem(str(folder / "model"), why, "command line", "Export the run again."))
     try:
         facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        require(facts["format"])
+        require(facts["format"], running=True)
     except (ValueError, KeyError) as error:
         raise UserError(Problem(str(folder / FACTS), f"cannot be read: {error}", "command line")) from error
     if facts["format"] == "pt2" and not trust_remote_code:

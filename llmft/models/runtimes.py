@@ -15,9 +15,10 @@ FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "openvino": "model.xml"}
 """The file that a runtime opens; OpenVINO keeps its weights in `model.bin` beside it."""
 
 
-def require(format: str) -> None:
-    """Raise UserError where the packages of a format are not installed."""
+def require(format: str, running: bool = False) -> None:
+    """Raise UserError where the packages of a format are not installed; `running`: all but its runtime can lack."""
     extra, packages = EXTRAS.get(format, ("", ()))
+    packages = packages[-1:] if running else packages
     if missing := [package for package in packages if find_spec(package) is None]:
         what = f"{format} needs {', '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed"
         raise UserError(Problem("export.format", what, hint=f"`pip install 'llmft[{extra}]'` brings it."))
