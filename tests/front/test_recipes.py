@@ -44,13 +44,13 @@ def test_the_list_says_what_each_does_and_promises(llmft: Run, write: Write) -> 
 
 
 def test_every_shipped_recipe_says_what_it_does(llmft: Run) -> None:
-    """The line under its package, and a promise."""
+    """The line under its package; and on which model."""
     _, out, _ = llmft("recipes")
     for file in shipped("recipes").glob("*.yaml"):
         name, what, facts = out[out.index(f"{file.stem}\n") :].splitlines()[:3]
         assert name == file.stem
         assert what.startswith("    ")
-        assert " on " in facts
+        assert "model " in facts
 
 
 def test_show_prints_the_file(llmft: Run, write: Write) -> None:

@@ -132,6 +132,20 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
         first, second = (here / f"{folder}/predictions/{split}.jsonl" for folder in ("run", "again"))
         assert first.read_text() == second.read_text()
 
+    # `predict` gives the answers again, for the test rows as a file.
+    task = prepared(name)[1]
+    columns = task.synthetic(16, seed=2)
+    with (here / "rows.jsonl").open("w") as file:
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            file.write(json.dumps(row | row.pop("features", {})) + "\n")
+    code, out, err = llmft("predict", "run", "predict.input=rows.jsonl")
+    assert code == 0, err
+    scored = [json.loads(line) for line in (here / "run/predictions/test.jsonl").read_text().splitlines()]
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer.pop("id") for answer in answers] == [f"rows.jsonl:{number}" for number in range(1, 17)]
+    assert answers == [{key: row[key] for key in row if key not in ("id", "input", "label")} for row in scored]
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_can_be_loaded_by_transformers_alone(name: str, llmft: Run, here: Path) -> None:
