@@ -6,9 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from llmft.config.rules import RULES, Origin
-from llmft.config.target_rules import TARGET_RULES
-from llmft.config.training_rules import TRAINING_RULES
+from llmft.config.origin import Origin
+from llmft.config.rules import RULES
 from llmft.schema.config import NAME, Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
@@ -33,8 +32,7 @@ def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None =
     except ValidationError as error:
         problems += _problems(error, tree, origin)
     if config:
-        rules = (*RULES, *TARGET_RULES, *TRAINING_RULES)
-        problems += [problem for rule in rules for problem in rule(config, origin)]
+        problems += [problem for rule in RULES for problem in rule(config, origin)]
     if problems or config is None:
         raise UserError(problems)
     return config

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from llmft.data import clean
 from llmft.data.arrow import to_dataset
 from llmft.data.checks import empty_inputs
 from llmft.data.roles import assign
@@ -75,7 +76,8 @@ class Answering:
         table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
         inputs = {role: spec for role, spec in self.task.columns.items() if spec.is_input}
         named = {role: column for role, column in self.dataset.columns.items() if role in inputs}
-        return assign(table, self.dataset.model_copy(update={"columns": named}), inputs, name)
+        assigned = assign(table, self.dataset.model_copy(update={"columns": named}), inputs, name)
+        return clean.mend(assigned, inputs, self.dataset.clean)[0]
 
 
 def windows(rows: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

@@ -1,9 +1,47 @@
-"""Rules over the keys that say how a model learns: optimizer, schedule, first weights, freezing."""
+"""Rules over the keys that say how a model learns: optimizer, schedule, steps, checkpoints."""
 
-from llmft.config.rules import Origin
+from llmft.config.origin import Origin
 from llmft.schema.config import Config
+from llmft.schema.metric import METRICS
 from llmft.schema.optimizer import READ_BY
 from llmft.schema.problem import Problem
+
+
+def _best_checkpoint_can_be_kept(config: Config, origin: Origin) -> list[Problem]:
+    trainer = config.trainer
+    problems = []
+    if trainer.eval_every != trainer.save_every and (
+        "epoch" in (trainer.eval_every, trainer.save_every) or trainer.save_every % trainer.eval_every  # type: ignore[operator]
+    ):
+        problems.append(
+            Problem(
+                "trainer.save_every",
+                f"{trainer.save_every} is no multiple of trainer.eval_every={trainer.eval_every}",
+                origin("trainer.save_every"),
+                "The best checkpoint is picked among those that were scored.",
+            )
+        )
+    if trainer.metric_for_best and trainer.metric_for_best not in METRICS:
+        problems.append(
+            Problem(
+                "trainer.metric_for_best",
+                f"no metric called {trainer.metric_for_best}",
+                origin("trainer.metric_for_best"),
+                f"They are {', '.join(METRICS)}.",
+            )
+        )
+    for key in ("eval_every", "save_every"):
+        if isinstance(every := getattr(trainer, key), int) and every < 1:
+            problems.append(Problem(f"trainer.{key}", f"{every} is not at least 1", origin(f"trainer.{key}")))
+    return problems
+
+
+def _momentum_to_look_along(config: Config, origin: Origin) -> list[Problem]:
+    if config.optimizer.nesterov and not config.optimizer.momentum:
+        return [
+            Problem("optimizer.nesterov", "looks along a momentum, and there is none", origin("optimizer.nesterov"))
+        ]
+    return []
 
 
 def _keys_are_read(config: Config, origin: Origin) -> list[Problem]:
@@ -49,18 +87,12 @@ def _a_stream_has_steps_of_its_own(config: Config, origin: Origin) -> list[Probl
     return []
 
 
-def _something_is_left_to_unfreeze(config: Config, origin: Origin) -> list[Problem]:
-    if config.model.unfreeze and "encoder" in config.model.freeze:
-        what = "model.freeze=encoder keeps all layers frozen"
-        return [Problem("model.unfreeze", what, origin("model.unfreeze"), "Leave out one of the two.")]
-    return []
-
-
-TRAINING_RULES = (
+RULES = (
+    _best_checkpoint_can_be_kept,
+    _momentum_to_look_along,
     _keys_are_read,
     _steps_between_falls,
     _plateau_has_scores,
     _all_rows_are_one_step,
     _a_stream_has_steps_of_its_own,
-    _something_is_left_to_unfreeze,
 )

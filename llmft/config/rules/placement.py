@@ -1,47 +1,14 @@
-"""Rules on what trains and where it lies: adapters, strategies, and what goes with neither."""
+"""Rules on where the work is done: processes, strategies, GPUs."""
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
+from llmft.config.origin import Origin
+from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem
 
-if TYPE_CHECKING:
-    from llmft.config.rules import Origin
 
-
-def _adapter_reads_its_keys(config: Config, origin: "Origin") -> list[Problem]:
-    adapter = config.adapter
-    reads = adapter.reads[adapter.name]
-    hint = f"It reads {', '.join(reads)}." if reads else "Write adapter=lora or another before it."
-    keys = sorted({key for kind in adapter.reads.values() for key in kind} - {*reads})
-    return [
-        Problem(f"adapter.{key}", f"is not read by adapter={adapter.name}", "command line", hint)
-        for key in keys
-        if f"adapter.{key}" in origin.given
-    ]
-
-
-def _adapter_has_what_it_needs(config: Config, origin: "Origin") -> list[Problem]:
-    """peft, and weights that are worth keeping: a smoke run and what goes on with it do without the latter."""
-    name, model, problems = config.adapter.name, config.model, []
-    if name == "none" or (config.command != "finetune" and name != "prefix"):
-        return []
-    if find_spec("peft") is None:
-        hint = "Install it: pip install 'llmft[peft]'."
-        problems.append(Problem("adapter", f"{name} needs peft, which is not installed", origin("adapter.name"), hint))
-    if model.freeze:
-        what = f"adapter={name} leaves all weights as they are but its own and those of the head"
-        problems.append(Problem("model.freeze", what, origin("model.freeze"), "Leave out one of the two."))
-    tried = config.smoke or config.resume or config.dataset.format == "synthetic"
-    if config.command == "finetune" and model.init != "pretrained" and not tried:
-        what = f"adapter={name} would leave the random weights random"
-        hint = "Give pretrained ones by model.path, or write adapter=none."
-        problems.append(Problem("model.init", what, origin("model.init"), hint))
-    return problems
-
-
-def _processes_have_a_strategy(config: Config, origin: "Origin") -> list[Problem]:
+def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
     """Of a run that is begun: `eval` works in one process, whatever trained it."""
     hardware, strategy, key = config.hardware, config.hardware.strategy, "hardware.strategy"
     if config.command != "finetune":
@@ -70,7 +37,7 @@ def _processes_have_a_strategy(config: Config, origin: "Origin") -> list[Problem
     return problems
 
 
-def _layers_can_be_computed_again(config: Config, origin: "Origin") -> list[Problem]:
+def _layers_can_be_computed_again(config: Config, origin: Origin) -> list[Problem]:
     key = "trainer.gradient_checkpointing"
     if not config.trainer.gradient_checkpointing:
         return []
@@ -81,9 +48,24 @@ def _layers_can_be_computed_again(config: Config, origin: "Origin") -> list[Prob
     return []
 
 
+def _work_with_a_run_is_one_process(config: Config, origin: Origin) -> list[Problem]:
+    key = "hardware.processes"
+    if COMMANDS[config.command].of_a_run and config.hardware.processes > 1:
+        return [Problem(key, f"{config.command} works in one process", origin(key), "Leave it out.")]
+    return []
+
+
+def _gpus_say_how_many_jobs(config: Config, origin: Origin) -> list[Problem]:
+    key, gpus = "sweep.jobs", config.sweep.gpus
+    if gpus and (config.sweep.jobs > 1 or origin.typed(key)):
+        what = f"sweep.gpus means {len(gpus)} at a time, one on each"
+        return [Problem(key, what, origin(key), "Leave out one of the two.")]
+    return []
+
+
 RULES = (
-    _adapter_reads_its_keys,
-    _adapter_has_what_it_needs,
     _processes_have_a_strategy,
     _layers_can_be_computed_again,
+    _work_with_a_run_is_one_process,
+    _gpus_say_how_many_jobs,
 )

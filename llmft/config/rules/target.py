@@ -1,6 +1,6 @@
 """Rules of the keys that say what is answered: what one problem has and another has not."""
 
-from llmft.config.rules import Origin
+from llmft.config.origin import Origin
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem
@@ -57,4 +57,8 @@ def _there_is_something_to_tune_on(config: Config, origin: Origin) -> list[Probl
     ]
 
 
-TARGET_RULES = (_metric_is_of_the_problem, _keys_are_of_the_problem, _there_is_something_to_tune_on)
+RULES = (
+    _metric_is_of_the_problem,
+    _keys_are_of_the_problem,
+    _there_is_something_to_tune_on,
+)

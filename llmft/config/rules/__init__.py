@@ -1,0 +1,5 @@
+"""Rules that look at several keys: each looks at one thing and says what to write instead."""
+
+from llmft.config.rules import commands, data, model, placement, target, training
+
+RULES = (*data.RULES, *model.RULES, *target.RULES, *training.RULES, *placement.RULES, *commands.RULES)

@@ -1,0 +1,149 @@
+"""Rules of the rows: where they come from, how they are read, cleaned and shared out."""
+
+import math
+
+from llmft.config.origin import Origin
+from llmft.schema.config import Config
+from llmft.schema.problem import Problem
+
+
+def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
+    dataset = config.dataset
+    problems = []
+    if dataset.format != "synthetic" and not dataset.train and (config.command == "finetune"):
+        problems.append(
+            Problem(
+                "dataset.train",
+                "must be given",
+                origin("dataset.train"),
+                "Name a file, a folder or a pattern.",
+            )
+        )
+    if dataset.format == "hub" and not dataset.path:
+        problems.append(Problem("dataset.path", "must be given", origin("dataset.path"), "Name a dataset of the hub."))
+    if (
+        config.command == "eval"
+        and dataset.format != "synthetic"
+        and not (dataset.test or dataset.validation or dataset.train)
+    ):
+        problems.append(Problem("dataset.test", "must be given", origin("dataset.test")))
+    if dataset.split.validation + dataset.split.test >= 1:
+        problems.append(Problem("dataset.split", "leaves no rows for training", origin("dataset.split.test")))
+    return problems
+
+
+def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
+    dataset = config.dataset
+    if not dataset.streaming or dataset.format == "synthetic":
+        return []
+    if dataset.format in ("hub", "sklearn"):
+        what = f"dataset={dataset.format} is read as a whole"
+        fetch = "`hf download --repo-type dataset`, then dataset=parquet" if dataset.format == "hub" else "dataset=csv"
+        hint = f"Streamed are csv, jsonl and parquet files: {fetch}."
+        return [Problem("dataset.streaming", what, origin("dataset.streaming"), hint)]
+    return [
+        Problem(
+            f"dataset.{split}",
+            "must be given: no share can be taken of rows that are streamed",
+            origin(f"dataset.{split}"),
+            f"Name a file, or write dataset.split.{split}=0 to do without.",
+        )
+        for split in ("validation", "test")
+        if not getattr(dataset, split) and getattr(dataset.split, split)
+    ]
+
+
+def _stream_can_be_cleaned(config: Config, origin: Origin) -> list[Problem]:
+    clean = config.dataset.clean
+    if not config.dataset.streaming:
+        return []
+    compared = {
+        "duplicates": clean.duplicates != "keep",
+        "near_duplicates": clean.near_duplicates,
+        "leaks": clean.leaks,
+    }
+    return [
+        Problem(
+            f"dataset.clean.{key}",
+            "compares rows with each other, and rows that are streamed are never held together",
+            origin(f"dataset.clean.{key}"),
+            "Leave it out, or read the rows as a whole with dataset.streaming=false.",
+        )
+        for key, asked in compared.items()
+        if asked
+    ]
+
+
+def _lengths_leave_something(config: Config, origin: Origin) -> list[Problem]:
+    key, clean = "dataset.clean.max_characters", config.dataset.clean
+    if (clean.min_characters or 0) > (clean.max_characters or math.inf):
+        return [Problem(key, f"is below dataset.clean.min_characters={clean.min_characters}", origin(key))]
+    return []
+
+
+def _encoding_exists(config: Config, origin: Origin) -> list[Problem]:
+    key, name = "dataset.encoding", config.dataset.encoding
+    try:
+        "".encode(name)  # codecs.lookup also knows base64 and its like, which are of bytes
+    except LookupError:
+        hint = "Such as utf-8, gb18030, utf-16, latin-1."
+        return [Problem(key, f"no encoding called {name}", origin(key), hint)]
+    return []
+
+
+def _files_are_of_one_dataset(config: Config, origin: Origin) -> list[Problem]:
+    """`dataset.train=mine.csv` without `dataset=csv` would train on it and score on the reviews."""
+    dataset = config.dataset
+    brought = (dataset.path or "").startswith("package:")
+    if not brought or origin.typed("dataset.path"):
+        return []
+    return [
+        Problem(
+            f"dataset.{split}", f"is no part of dataset={dataset.name}", "command line", "Write dataset=csv before it."
+        )
+        for split in ("train", "validation", "test")
+        if getattr(dataset, split) and origin.typed(f"dataset.{split}")
+    ]
+
+
+def _folds_can_be_made(config: Config, origin: Origin) -> list[Problem]:
+    dataset = config.dataset
+    if dataset.folds is None:
+        key, what = "dataset.fold", "names a part, and dataset.folds does not say of how many"
+        return [Problem(key, what, origin(key))] if dataset.fold is not None else []
+    problems = []
+    if dataset.fold is not None and dataset.fold >= dataset.folds:
+        what = f"there is no fold {dataset.fold}; they are 0 to {dataset.folds - 1}"
+        problems.append(Problem("dataset.fold", what, origin("dataset.fold")))
+    if dataset.fold is None and config.command != "finetune":
+        what = f"{config.command} works on the rows of one fold"
+        problems.append(Problem("dataset.fold", what, origin("dataset.folds"), "Say which: dataset.fold=0."))
+    if dataset.test:
+        hint = "Write dataset.test=null, or score the runs on it afterwards: llmft eval FOLDER ensemble=mean."
+        problems.append(
+            Problem("dataset.test", "with folds, the held-out rows are the test", origin("dataset.test"), hint)
+        )
+    if dataset.streaming:
+        what = "folds are taken from rows in memory"
+        problems.append(Problem("dataset.streaming", what, origin("dataset.streaming"), "Leave out one of the two."))
+    return problems
+
+
+def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
+    key = "dataset.columns.group"
+    if config.dataset.streaming and "group" in config.dataset.columns:
+        what = "no split is made of rows that are streamed, so none can part a group"
+        return [Problem(key, what, origin(key), "Leave it out.")]
+    return []
+
+
+RULES = (
+    _data_has_a_source,
+    _stream_can_be_read,
+    _stream_can_be_cleaned,
+    _lengths_leave_something,
+    _encoding_exists,
+    _files_are_of_one_dataset,
+    _folds_can_be_made,
+    _groups_are_in_memory,
+)
