@@ -66,16 +66,7 @@ class Tabular(TaskConfig):
 
     metric: ClassVar[str] = "accuracy"
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
-    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
-        "linear": {},
-        "ft_transformer": {
-            "d_token": 16,
-            "layers": 2,
-            "heads": 2,
-            "attention_dropout": 0.0,
-            "feed_forward_dropout": 0.0,
-        },
-    }
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"linear": {}, "ft_transformer": TINY_TRANSFORMER}
     of_data: ClassVar[tuple[str, ...]] = ("labels", "numbers", "categories", "dates", "ignore")
 
     name: Literal["tabular"] = "tabular"
