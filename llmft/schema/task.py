@@ -58,16 +58,7 @@ class Tabular(TargetConfig, TaskConfig):
 
     best: ClassVar[dict[str, str]] = TargetConfig.best | {"regression": "r2"}
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
-    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
-        "linear": {},
-        "ft_transformer": {
-            "d_token": 16,
-            "layers": 2,
-            "heads": 2,
-            "attention_dropout": 0.0,
-            "feed_forward_dropout": 0.0,
-        },
-    }
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"linear": {}, "ft_transformer": TINY_TRANSFORMER}
     of_data: ClassVar[tuple[str, ...]] = ("labels", "class_weights", "numbers", "categories", "dates", "ignore")
 
     name: Literal["tabular"] = "tabular"

@@ -13,6 +13,7 @@ from llmft.schema.problem import UserError
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
 CSV = ["dataset=csv", "dataset.train=a.csv"]
+RECIPES = sorted(file.stem for file in (Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
 
 
 def values(*words: str) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ SWEEPS = {
     "model=glob([minil*,distil*])": ["model", ["distilbert", "minilm"]],
     "model=glob(bert*,exclude=*chinese)": ["model", ["bert_base"]],
     "+recipe=bert_textcls,tabular_mlp": ["recipe", ["bert_textcls", "tabular_mlp"]],
-    "+recipe=glob(*)": ["recipe", ["bert_textcls", "tabular_mlp"]],
+    "+recipe=glob(*)": ["recipe", RECIPES],
     "dataset.train=a.csv,评论.csv": ["dataset.train", ["a.csv", "评论.csv"]],
     "dataset.train=it's.csv,train(1).csv,a b.csv,x=y.csv": ["dataset.train", ["it's.csv", "train(1).csv", "a b.csv", "x=y.csv"]],
     "dataset.train=choice(评论.csv,it's.csv)": ["dataset.train", ["评论.csv", "it's.csv"]],
@@ -58,7 +59,7 @@ def test_a_word_may_mean_many_values(word: str) -> None:
 def test_a_pattern_of_recipes_means_those_of_the_command_mine_included(write: Write) -> None:
     write("recipes/mine.yaml", "# @package _global_\ndefaults: [tabular_mlp, _self_]\nname: mine\n")
     write("recipes/later.yaml", "# @package _global_\ncommand: eval\n")
-    assert values("+recipe=glob(*)") == [{"recipe": name} for name in ("bert_textcls", "mine", "tabular_mlp")]
+    assert values("+recipe=glob(*)") == [{"recipe": name} for name in sorted([*RECIPES, "mine"])]
 
 
 PLAIN = ["dataset.train=[a.csv,b.csv]", "dataset.train='a,b.csv'", "dataset.columns={text: a, label: b}", "dataset.train=train(1,2).csv"]  # fmt: skip

@@ -8,7 +8,7 @@ from llmft.models.ft_transformer import Attention, FeedForward, FTTransformerCon
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 
-SIZES = {"d_token": 8, "layers": 2, "heads": 2}
+SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 def config(**more: object) -> FTTransformerConfig:
@@ -95,14 +95,7 @@ def test_dropout_is_for_training_alone() -> None:
 
 
 def test_heads_must_share_a_token_out() -> None:
-    wrong = ModelConfig(architecture="ft_transformer", init="random", config={"d_token": 10, "heads": 4})
-    with pytest.raises(UserError, match="d_token=10 is no multiple of heads=4"):
+    sizes = {"hidden_size": 10, "num_attention_heads": 4}
+    wrong = ModelConfig(architecture="ft_transformer", init="random", config=sizes)
+    with pytest.raises(UserError, match="hidden_size=10 is no multiple of num_attention_heads=4"):
         build(wrong, "AutoModelForSequenceClassification", {"num_labels": 2})
-
-
-def test_sizes_go_by_their_common_names_too() -> None:
-    wanted = ModelConfig(
-        architecture="ft_transformer", init="random", config={"hidden_size": 16, "num_hidden_layers": 1}
-    )
-    model = build(wanted, "AutoModelForSequenceClassification", {"num_labels": 2})
-    assert (model.config.d_token, len(model.blocks)) == (16, 1)

@@ -9,8 +9,8 @@ import pytest
 
 from llmft.commands.finetune import first_weights
 from llmft.commands.prepare import prepare
-from llmft.config import placement as rules
 from llmft.config.load import load
+from llmft.config.rules import placement as rules
 from llmft.models.build import build
 from llmft.schema.model import ModelConfig
 from llmft.training import arguments, placement
