@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from llmft.config.rules import RULES, Origin
+from llmft.config.origin import Origin
+from llmft.config.rules import RULES
 from llmft.schema.config import NAME, Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of

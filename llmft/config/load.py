@@ -9,7 +9,7 @@ import yaml
 from llmft.config.check import check
 from llmft.config.compose import Composed, compose
 from llmft.config.members import differences, members
-from llmft.config.rules import Origin
+from llmft.config.origin import Origin
 from llmft.config.smoke import smoke
 from llmft.config.sources import read_yaml
 from llmft.schema.command import COMMANDS

@@ -1,30 +1,12 @@
 """Rules that look at several keys: each looks at one thing and says what to write instead."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from llmft.config.origin import Origin
+from llmft.config.rules_of_many import RULES_OF_MANY
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where dotted keys were set."""
-
-    of: Callable[[str], str]
-    """`command line` or `FILE:LINE`. Working it out takes 0.4 s, so that only messages ask for it."""
-    given: frozenset[str] = frozenset()
-    """The keys of the command line."""
-
-    def __call__(self, key: str) -> str:
-        """Where `key` was set."""
-        return self.of(key)
-
-    def typed(self, key: str) -> bool:
-        """Whether a person gave the key, or a table around it, on the command line."""
-        return any(key == word or key.startswith(f"{word}.") for word in self.given)
 
 
 def _model_has_a_source(config: Config, origin: Origin) -> list[Problem]:
@@ -205,72 +187,6 @@ def _gpus_say_how_many_jobs(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
-def _folds_can_be_made(config: Config, origin: Origin) -> list[Problem]:
-    dataset = config.dataset
-    if dataset.folds is None:
-        key, what = "dataset.fold", "names a part, and dataset.folds does not say of how many"
-        return [Problem(key, what, origin(key))] if dataset.fold is not None else []
-    problems = []
-    if dataset.fold is not None and dataset.fold >= dataset.folds:
-        what = f"there is no fold {dataset.fold}; they are 0 to {dataset.folds - 1}"
-        problems.append(Problem("dataset.fold", what, origin("dataset.fold")))
-    if dataset.fold is None and config.command != "finetune":
-        what = f"{config.command} works on the rows of one fold"
-        problems.append(Problem("dataset.fold", what, origin("dataset.folds"), "Say which: dataset.fold=0."))
-    if dataset.test:
-        hint = "Write dataset.test=null, or score the runs on it afterwards: llmft eval FOLDER ensemble=mean."
-        problems.append(
-            Problem("dataset.test", "with folds, the held-out rows are the test", origin("dataset.test"), hint)
-        )
-    if dataset.streaming:
-        what = "folds are taken from rows in memory"
-        problems.append(Problem("dataset.streaming", what, origin("dataset.streaming"), "Leave out one of the two."))
-    return problems
-
-
-def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
-    key = "dataset.columns.group"
-    if config.dataset.streaming and "group" in config.dataset.columns:
-        what = "no split is made of rows that are streamed, so none can part a group"
-        return [Problem(key, what, origin(key), "Leave it out.")]
-    return []
-
-
-def _a_search_has_scores_to_go_by(config: Config, origin: Origin) -> list[Problem]:
-    dataset, search = config.dataset, config.search
-    if search is None:
-        return []
-    problems = []
-    if config.command != "finetune":
-        problems.append(Problem("search", "is for llmft finetune", origin("search"), "Leave it out."))
-    if not dataset.validation and not dataset.split.validation and dataset.format != "synthetic":
-        what = "trials are compared by validation rows, and there are none"
-        problems.append(Problem("dataset.split.validation", what, origin("dataset.split.validation")))
-    if dataset.folds and dataset.fold is None:
-        hint = "Search on one fold, dataset.fold=0, or on a split, and try the winner on all folds."
-        problems.append(Problem("dataset.folds", "a trial of a search is one run", origin("dataset.folds"), hint))
-    if search.pruner != "none" and config.hardware.processes > 1:
-        what = "a trial of several processes can't be given up early"
-        problems.append(Problem("search.pruner", what, origin("search.pruner"), "Write search.pruner=none."))
-    return problems
-
-
-def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
-    ensemble = config.ensemble
-    if ensemble is None:
-        return []
-    if config.command != "eval":
-        return [Problem("ensemble", "is for llmft eval", origin("ensemble"), "Leave it out.")]
-    if len(ensemble.runs) < 2:
-        return [Problem("ensemble", "wants two runs or more", origin("ensemble"), "llmft eval RUN RUN ensemble=mean")]
-    key, weights = "ensemble.weights", ensemble.weights
-    if weights is not None and len(weights) != len(ensemble.runs):
-        return [Problem(key, f"{len(weights)} weights for {len(ensemble.runs)} runs", origin(key))]
-    if weights is not None and not sum(weights):
-        return [Problem(key, "are all 0", origin(key))]
-    return []
-
-
 RULES = (
     _model_has_a_source,
     _data_has_a_source,
@@ -283,8 +199,5 @@ RULES = (
     _momentum_to_look_along,
     _eval_is_one_process,
     _gpus_say_how_many_jobs,
-    _folds_can_be_made,
-    _groups_are_in_memory,
-    _a_search_has_scores_to_go_by,
-    _an_ensemble_is_of_runs,
+    *RULES_OF_MANY,
 )
