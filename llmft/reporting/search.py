@@ -49,7 +49,8 @@ def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
         print(f"  ranked by  {ranked_by(facts)}")
     if importance := facts["search"]["importance"]:
         short = short_keys(importance)
-        print(f"  mattered   {', '.join(f'{short[key]} {share:.0%}' for key, share in importance.items())}")
+        shares = ", ".join(f"{short[key]} {share:.0%}" for key, share in importance.items())
+        print(f"  mattered   {shares}; by {len(scored)} finished trials")
     print(f"  trials     {sweep.folder / 'trials.csv'}")
     print(f"  report     {sweep.folder / 'report.html'}")
     if facts["best"]:

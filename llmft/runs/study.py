@@ -140,9 +140,12 @@ class Study:
         self._study.tell(number, state=TrialState.FAIL)
 
     def importance(self) -> dict[str, float]:
-        """The share of each key in how far the scores of the finished trials lie apart, the largest first (fANOVA)."""
+        """The share of each key in how far the scores of the finished trials lie apart, the largest first.
+
+        By fANOVA (Hutter, Hoos and Leyton-Brown 2014); nothing where there are fewer than two such trials a key.
+        """
         done = [trial.value for trial in self.trials if trial.status == "done"]
-        if len(self.dimensions) < 2 or len(done) < 4 or len(set(done)) < 2:
+        if len(self.dimensions) < 2 or len(done) < 2 * len(self.dimensions) or len(set(done)) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.config.seed)
         found = optuna.importance.get_param_importances(self._study, evaluator=evaluator)

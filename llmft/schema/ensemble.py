@@ -1,6 +1,6 @@
 """The section `ensemble`: several runs that answer together."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -13,8 +13,8 @@ class EnsembleConfig(Section):
     name: Literal["mean", "vote"] = "mean"
     """`mean` of the probabilities, or of the numbers; `vote`: what most runs answer, and among equals the mean."""
 
-    weights: list[Annotated[float, Field(ge=0)]] | None = None
-    """How much each run counts, in the order of the runs. Unset: all alike."""
+    weights: list[float] | None = None
+    """How much each run counts, in the order of the runs, from 0 on. Unset: all alike."""
 
     runs: list[str] = Field(default_factory=list)
     """The folders of the runs: the words after `llmft eval`."""
