@@ -98,6 +98,8 @@ def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
     key, weights = "ensemble.weights", ensemble.weights
     if weights is not None and len(weights) != len(ensemble.runs):
         return [Problem(key, f"{len(weights)} weights for {len(ensemble.runs)} runs", origin(key))]
+    if weights is not None and min(weights) < 0:
+        return [Problem(key, f"{min(weights):g} is not at least 0", origin(key))]
     if weights is not None and not sum(weights):
         return [Problem(key, "are all 0", origin(key))]
     return []
