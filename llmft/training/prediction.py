@@ -1,5 +1,6 @@
 """Answers of a model, the same code for training's evaluation, `eval` and all that comes after: float32, streaming."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
             (numbers, *task.predict(model, batch))
             for numbers, batch in batches(task, state, features, batch_size, device)
         ]
-        if is_sharded(model) and len(own) < processes.largest(len(own)):
+        if is_sharded(model) and len(own) < math.ceil(len(features) / batch_size / processes.count()):
             # One batch less than others have: its answers are left out, but all must gather the weights as often.
             task.predict(model, next(batches(task, state, features, batch_size, device, first=True))[1])
     outputs: list[Any] = [None] * len(features)
