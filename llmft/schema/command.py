@@ -51,6 +51,8 @@ COMMANDS = {
             "llmft finetune +recipe=bert_textcls dataset=csv dataset.train=mine.csv optimizer.lr=3e-5",
             "llmft finetune +recipe=bert_textcls --cfg job",
             "llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2",
+            "llmft finetune +recipe=tabular_mlp dataset.folds=5",
+            "llmft finetune +recipe=tabular_mlp search=tpe 'optimizer.lr=log(1e-5,1e-1)'",
         ),
     ),
     "eval": Command(
@@ -67,7 +69,11 @@ COMMANDS = {
         about="Starts from RUN's own configuration; a dataset that is chosen replaces RUN's but for its columns. It "
         "leaves a run folder of its own, with scores, predictions and a report.",
         used=("dataset.test", "dataset.columns", "dataset.encoding", "run.dir", "trainer.eval_batch_size"),
-        examples=("llmft eval outputs/tickets/RUN", "llmft eval outputs/tickets/RUN dataset=csv dataset.test=new.csv"),
+        examples=(
+            "llmft eval outputs/tickets/RUN",
+            "llmft eval outputs/tickets/RUN dataset=csv dataset.test=new.csv",
+            "llmft eval RUN RUN RUN ensemble=mean",
+        ),
     ),
     "predict": Command(
         "answer new rows with a finished run: a file, standard input, or a text",
