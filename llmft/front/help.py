@@ -40,7 +40,7 @@ commands
 {_pairs(commands)}
 
 recipes
-{_filled(", ".join(recipes()))}
+{filled(", ".join(recipes()))}
 
 examples
   llmft finetune +recipe=bert_textcls
@@ -61,9 +61,9 @@ examples
 def page(name: str) -> str:
     """`llmft COMMAND --help`, in the order of a man page."""
     command = (COMMANDS | AT_ONCE)[name]
-    parts = [("NAME", _filled(f"llmft {name} - {command.what}")), ("SYNOPSIS", _filled(_synopsis(name)))]
+    parts = [("NAME", filled(f"llmft {name} - {command.what}")), ("SYNOPSIS", filled(_synopsis(name)))]
     if command.about:
-        parts.append(("DESCRIPTION", _filled(command.about)))
+        parts.append(("DESCRIPTION", filled(command.about)))
     if name in COMMANDS:
         if not command.of_a_run or "dataset" in command.keys:
             chosen = [group for group in groups(name) if not command.of_a_run or group in command.keys]
@@ -71,7 +71,7 @@ def page(name: str) -> str:
         if command.used:
             parts.append(("KEYS", _keys(command.used)))
         if not command.of_a_run:
-            parts.append(("RECIPES", _filled(", ".join(recipes()))))
+            parts.append(("RECIPES", filled(", ".join(recipes()))))
         parts.append(("FLAGS", _pairs(_flags(name))))
     if command.examples:
         parts.append(("EXAMPLES", "\n".join(f"  {example}" for example in command.examples)))
@@ -110,16 +110,16 @@ def _keys(names: Iterable[str]) -> str:
         key = known[name]
         values = "|".join(key.values) or "VALUE"
         lines.append(f"  {name}={values}" + (f"  [{key.default}]" if key.default else ""))
-        lines.append(_filled(key.text, 6))
+        lines.append(filled(key.text, 6))
     return "\n".join(lines)
 
 
 def _pairs(pairs: dict[str, str]) -> str:
     width = max(map(len, pairs)) + 2
-    return "\n".join(_filled(f"{name:<{width}}{text}", 2, width) for name, text in pairs.items())
+    return "\n".join(filled(f"{name:<{width}}{text}", 2, width) for name, text in pairs.items())
 
 
-def _filled(text: str, indent: int = 2, hanging: int = 0) -> str:
+def filled(text: str, indent: int = 2, hanging: int = 0) -> str:
     """`text` in lines of at most WIDTH, the later ones `hanging` further in."""
     kept = textwrap.TextWrapper(
         WIDTH,

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from llmft.config.folders import recipes, shipped
+from llmft.front.help import filled
 from llmft.front.nearest import nearest
 from llmft.schema.problem import Problem, UserError
 
@@ -79,7 +80,7 @@ def _told(name: str) -> str:
     if isinstance(expect, dict):
         promise = "{metric} {at_least} on {data}, in {minutes} min on {hardware}; ".format(**{**NOTHING, **expect})
     facts = f"{promise}model {model}{_size(str(model))}" if model else promise.removesuffix("; ")
-    return "\n".join(line for line in (f"{name}", f"    {what}", f"    {facts}") if line.strip())
+    return "\n".join([name, *(filled(line, 4) for line in (what, facts) if line)])
 
 
 NOTHING = dict.fromkeys(("metric", "at_least", "data", "minutes", "hardware"), "?")

@@ -1,5 +1,6 @@
 """`llmft recipes`: listed, shown, copied, and never written over."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from llmft.config.folders import shipped
 from llmft.config.load import load
+from llmft.front.help import WIDTH
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
@@ -40,17 +42,16 @@ def test_the_list_says_what_each_does_and_promises(llmft: Run, write: Write) -> 
         "broken\n",
     ):
         assert lines in out
-    assert all(len(line) <= 110 for line in out.splitlines())
+    assert all(len(line) <= WIDTH for line in out.splitlines())
 
 
 def test_every_shipped_recipe_says_what_it_does(llmft: Run) -> None:
     """The line under its package; and on which model."""
     _, out, _ = llmft("recipes")
     for file in shipped("recipes").glob("*.yaml"):
-        name, what, facts = out[out.index(f"{file.stem}\n") :].splitlines()[:3]
-        assert name == file.stem
-        assert what.startswith("    ")
-        assert "model " in facts
+        told = re.search(rf"^{file.stem}\n((    .*\n)+)", out, re.MULTILINE)
+        assert told, file.stem
+        assert re.search(r"[.?]\n(.*\n)*.*model \w+", told[1])
 
 
 def test_show_prints_the_file(llmft: Run, write: Write) -> None:
