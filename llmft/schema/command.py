@@ -110,6 +110,15 @@ COMMANDS = {
     "export": Command(
         "write the model of a finished run for another runtime, and compare the two",
         keys=("export", "dataset", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
+        about="Writes the program, loads it back, and compares its answers with the original's on test or validation "
+        "rows, in several shapes of batch and length. Beyond the limit it fails and leaves nothing. eval and predict "
+        "take the folder like a run.",
+        used=("export.format", "export.precision", "export.max_loss", "run.dir"),
+        examples=(
+            "llmft export outputs/tickets/RUN run.dir=tickets-onnx",
+            "llmft export outputs/tickets/RUN export.precision=int8",
+            "llmft eval tickets-onnx dataset=csv dataset.test=new.csv",
+        ),
     ),
 }
 
