@@ -87,7 +87,7 @@ def test_a_folder_that_is_no_run(llmft: Run, here: Path) -> None:
 BREAKS = {
     "weights cut short": ("model/model.safetensors", lambda data: data[: len(data) // 2], "cannot be loaded"),
     "no state": ("model/task.json", None, "task.json"),
-    "a state of another format": ("model/task.json", lambda data: data.replace(b'"format": 1', b'"format": 9'), "format 9"),
+    "a state of another format": ("model/task.json", lambda data: data.replace(b'"format": 2', b'"format": 9'), "format 9"),
     "no model": ("model/config.json", None, "the run did not finish"),
     "a configuration that is none": ("config.yaml", lambda _: b"- 1\n", "is no configuration"),
     "a configuration with a wrong key": ("config.yaml", lambda data: data.replace(b"optimizer:", b"optimiser:"), "optimiser"),

@@ -92,7 +92,7 @@ def test_texts_labels_columns_and_files_of_any_script(llmft: Run, write: Write, 
     answers = lines(run / "predictions/test.jsonl")
     assert {row["label"] for row in answers} == {"好评", "差评"}
     assert "第" in (run / "predictions/test.jsonl").read_text(encoding="utf-8")
-    assert read(run / "model/task.json")["labels"] == ["好评", "差评"]
+    assert read(run / "model/task.json")["target"]["labels"] == ["好评", "差评"]
     assert read(run / "model/config.json")["id2label"] == {"0": "好评", "1": "差评"}
     for page in ("report.html", "README.md"):
         assert "好评" in (run / page).read_text(encoding="utf-8")
@@ -118,7 +118,7 @@ def test_pairs_of_texts(llmft: Run, write: Write, here: Path) -> None:
     code, _, err = llmft("finetune", *SMOKE, "dataset=csv", "dataset.train=pairs.csv", columns)
     assert code == 0, err
     task = read(here / "run/model/task.json")
-    assert (task["pair"], task["labels"]) == (True, ["0", "1"])
+    assert (task["pair"], task["target"]["labels"]) == (True, ["0", "1"])
     first = lines(here / "run/predictions/test.jsonl")[0]["input"]
     assert re.fullmatch(r"red \d+ ⏐ (red|blue) \d+", first)
 

@@ -18,7 +18,7 @@ from llmft.schema.problem import Failure
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
-TABLE = ("finetune", "-m", "+recipe=tabular_mlp", "smoke=true")
+TABLE = ("finetune", "-m", "+recipe=tabular_mlp", "smoke=true", "trainer.metric_for_best=accuracy")
 TEXTS = ("finetune", "-m", "+recipe=bert_textcls", "smoke=true")
 
 
@@ -131,7 +131,9 @@ def test_a_failed_job_is_reported_when_it_fails_and_the_others_go_on(
 
 
 def test_recipes_of_different_tasks_two_at_a_time(llmft: Run, here: Path) -> None:
-    code, out, err = llmft("finetune", "-m", "+recipe=glob(*)", "smoke=true", "sweep.jobs=2", "run.dir=s")
+    code, out, err = llmft(
+        "finetune", "-m", "+recipe=bert_textcls,tabular_mlp", "smoke=true", "sweep.jobs=2", "run.dir=s"
+    )
     assert code == 0, err
     assert "2 jobs, 2 at a time" in out
     order = [line.partition(" ")[0] for line in out.splitlines() if line.endswith("starts")]
@@ -144,7 +146,7 @@ def test_recipes_of_different_tasks_two_at_a_time(llmft: Run, here: Path) -> Non
     ]
     assert facts["best"] is None
     assert not (here / "s/best.yaml").exists()
-    assert "each among its own: accuracy of text_classification, accuracy of tabular" in out
+    assert "each among its own: accuracy of text_classification, loss of tabular" in out
 
 
 def test_data_are_prepared_once_and_jobs_are_added(

@@ -124,7 +124,7 @@ CASES = [
         "model.freeze  adapter=ia3 leaves all weights as they are but its own and those of the head (command line)",
     ),
     ("adapter=lora model=random", "model.init  adapter=lora would leave the random weights random"),
-    ("adapter=lora adapter.target_modules=query", "'query' is not a list or one of 'all-linear' (command line)"),
+    ("adapter=lora adapter.target_modules=query", "'query' is not a list or 'all-linear' (command line)"),
     (
         "hardware.strategy=fsdp",
         "hardware.strategy  fsdp spreads over processes, and there is one (command line). Write hardware.processes=2",

@@ -133,7 +133,7 @@ def test_the_state_of_an_older_run_is_read(here: Path) -> None:
     older = {"format": 1, "labels": ["a", "b"], "numbers": {"n": [2.0, 0.5]}, "categories": {"c": ["x"]}}
     (here / "task.json").write_text(json.dumps(older))
     state = TableState.load(here)
-    assert state.labels == ["a", "b"]
+    assert state.target.labels == ["a", "b"]
     found = state.columns.encode([{"n": "3", "c": "x"}])
     assert (found.numbers.tolist(), found.categories.tolist()) == ([[2.0]], [[1]])
 

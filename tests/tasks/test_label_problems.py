@@ -118,7 +118,7 @@ RULES = [
     (["task.threshold=1"], "task.threshold  1 is not below 1 or one of 'f1', 'accuracy' or 'matthews'"),
     (["task.class_weights={a: x}"], "task.class_weights.a  'x' is not a number (command line)"),
     (["task.class_weights={a: 0}"], "task.class_weights.a  0 is not above 0 (command line)"),
-    (["task.class_weights=many"], "task.class_weights  'many' is not one of 'balanced' or a table (command line)"),
+    (["task.class_weights=many"], "task.class_weights  'many' is not 'balanced' or a table (command line)"),
 ]  # fmt: skip
 
 
