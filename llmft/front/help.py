@@ -49,9 +49,9 @@ examples
   llmft finetune +recipe=bert_textcls --cfg job       print every choice, run nothing
   llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2      six runs and a table
   llmft finetune +recipe=tabular_mlp dataset.folds=5                            cross-validation
-  llmft finetune +recipe=tabular_mlp search=tpe 'optimizer.lr=log(1e-5,1e-1)'   a search for the best
+  llmft finetune +recipe=tabular_mlp search=tpe 'optimizer.lr=log(1e-5,1e-1)'   a search
   llmft eval outputs/bert_textcls/RUN
-  llmft eval RUN RUN RUN ensemble=mean                                          several runs answer together
+  llmft eval RUN RUN RUN ensemble=mean      several runs answer together
   llmft predict outputs/bert_textcls/RUN predict.text='Lovely. It broke.'
   llmft export outputs/bert_textcls/RUN export.precision=int8
 

@@ -91,7 +91,7 @@ WRONG = {
     "optimizer.lr=log(a,b)": "wants two numbers",
     "optimizer.lr=interval(-1,1)": r"optimizer\.lr +-1\.0 is not above 0 \(command line, in optimizer\.lr=-1\.0\)",
     "trainer.batch_size=interval(16,33)": r"24\.5 is not a whole number",
-    "trainer.batch_size=16,x": r"'x' is not a whole number \(command line, in trainer\.batch_size=x\)",
+    "trainer.batch_size=16,x": r"'x' is not a whole number or 'all' \(command line, in trainer\.batch_size=x\)",
     "model=mlp,nosuch": r"model=nosuch +no such model",
     "run.dir=a,b": r"run\.dir +is of the sweep as a whole",
     "search.seed=1,2": r"search\.seed +is of the search as a whole",

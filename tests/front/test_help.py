@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from llmft.config.folders import groups
-from llmft.config.grid import jobs
+from llmft.config.search import plan
 from llmft.front.help import WIDTH, overview, page
 from llmft.schema.command import AT_ONCE, COMMANDS
 
@@ -41,7 +41,7 @@ def test_the_examples_of_finetune_compose(write: Callable[[str, str], object]) -
     write("mine.csv", "text,label\na,b\n")
     for example in COMMANDS["finetune"].examples:
         words = [word for word in shlex.split(example)[2:] if word not in ("-m", "--cfg", "job")]
-        assert jobs("finetune", words, "-m" in example)
+        assert plan("finetune", words, "-m" in example)
 
 
 def test_a_command_that_is_none(llmft: Run) -> None:
