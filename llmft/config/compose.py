@@ -32,6 +32,12 @@ UNUSED = [
 ]
 
 
+# Groups whose values mean something else for each option, such as a learning rate.
+LEARNING = ("optimizer", "scheduler")
+
+# The key of a group's section that says which option it is.
+SAYS_WHICH = {"task": "name", "model": "path", "dataset": "format", "adapter": "name"} | dict.fromkeys(LEARNING, "name")
+
 SWEPT = "hydra.sweeper.params"  # where the values of a recipe's own sweep come from
 
 
@@ -117,6 +123,7 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
         choices += [
             f"++model.{key}={words.quoted(value) if value else 'null'}" for key, value in forgotten if key != "path"
         ]
+    choices += [word for group in LEARNING for word in _own_values(hydra, command, group, choices)]
     # `++` sets a key whether it exists or not: unknown ones are found by the check, all at once.
     forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v in values]
     origins = cache(partial(_origins, hydra, command, choices, values, swept))
@@ -134,6 +141,7 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
         composed.pop("hydra")
         tree = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(tree, dict)
+        problems += _without_effect(hydra, choices, values, tree)
         for key in secrets_in(tree):
             problems.append(
                 Problem(key, "looks like a secret, and configurations are saved", origins().get(key, ""), HINT)
@@ -153,6 +161,45 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
         multirun=node["mode"] == RunMode.MULTIRUN,
         sweeper=node["sweeper"].get("params") or {} if isinstance(node["sweeper"], dict) else {},
     )
+
+
+def _own_values(hydra: ConfigLoaderImpl, command: str, group: str, choices: list[str]) -> list[str]:
+    """Words that give a chosen option its own values in place of those that a recipe has for another one.
+
+    Hydra lets the recipe win: with `optimizer=lion`, lion would learn with a rate that is meant for adamw.
+    """
+    chosen = next((choice.partition("=")[2] for choice in choices if choice.startswith(f"{group}=")), None)
+    if chosen is None or not any(choice.startswith("+recipe=") for choice in choices):
+        return []
+    others = [choice for choice in choices if not choice.startswith(f"{group}=")]
+    try:
+        recipe = hydra.compute_defaults_list(command, others, RunMode.RUN).defaults
+    except HydraException:
+        return []  # said where all of it is composed
+    own = f"{group}/{chosen}"
+    if any(default.config_path == own for default in recipe) or not (found := hydra.repository.load_config(own)):
+        return []
+    return [f"++{group}.{key}={value}" for key, value in found.config.items()]
+
+
+def _without_effect(
+    hydra: ConfigLoaderImpl, choices: list[str], values: list[Override], tree: dict[Any, Any]
+) -> list[Problem]:
+    """Options that were chosen, and of which a recipe that holds the section itself left nothing."""
+    if not any(choice.startswith("+recipe=") for choice in choices):
+        return []
+    given, problems = {value.key_or_group for value in values}, []
+    for group, _, option in (choice.partition("=") for choice in choices):
+        key, section = SAYS_WHICH.get(group), tree.get(group)
+        if key is None or not isinstance(section, dict) or given & {group, f"{group}.{key}"}:
+            continue
+        found = hydra.repository.load_config(f"{group}/{option}")
+        if found is not None and section.get(key) != found.config.get(key):
+            said = "null" if section.get(key) is None else section[key]
+            what = f"the recipe says {group}.{key}={said} itself, which wins"
+            hint = f"Take the section {group} out of the recipe."
+            problems.append(Problem(f"{group}={option}", what, "command line", hint))
+    return problems
 
 
 def _first_line(error: Exception) -> str:

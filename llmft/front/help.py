@@ -51,7 +51,7 @@ examples
   llmft finetune +recipe=tabular_mlp dataset.folds=5                            cross-validation
   llmft finetune +recipe=tabular_mlp search=tpe 'optimizer.lr=log(1e-5,1e-1)'   a search
   llmft eval outputs/bert_textcls/RUN
-  llmft eval RUN RUN RUN ensemble=mean                                          all as one
+  llmft eval RUN RUN RUN ensemble=mean      several runs answer together
   llmft predict outputs/bert_textcls/RUN predict.text='Lovely. It broke.'
   llmft export outputs/bert_textcls/RUN export.precision=int8
 

@@ -42,6 +42,8 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluat
         disable_tqdm=True,
         report_to="none",
         push_to_hub=False,
+        # Layers that do not train yet give no gradient; unset, it is expected of all where layers are computed again.
+        ddp_find_unused_parameters=True if config.model.unfreeze else None,
         **_placement(config),
     )
     # Seeing several GPUs, transformers would share every batch out among them by DataParallel.

@@ -11,6 +11,7 @@ import yaml
 
 from llmft.config.folders import recipes, shipped
 from llmft.config.load import load
+from llmft.schema.problem import UserError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -50,6 +51,27 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_groups() 
     assert load("finetune", ["+recipe=bert_textcls"]).optimizer.lr == 1e-4
     assert load("finetune", ["+recipe=bert_textcls", "optimizer.lr=3e-5"]).optimizer.lr == 3e-5
     assert load("finetune", ["+recipe=bert_textcls", "model=roberta"]).model.name == "roberta"
+
+
+def test_an_optimizer_brings_its_own_rate_in_place_of_that_of_another(write: Callable[[str, str], Path]) -> None:
+    def optimizer(*words: str) -> tuple[str, float]:
+        found = load("finetune", ["+recipe=bert_textcls", *words]).optimizer
+        return found.name, found.lr
+
+    assert optimizer("optimizer=adamw") == ("adamw", 1e-4), "the recipe has adamw"
+    assert optimizer("optimizer=sgd") == ("sgd", 0.01)
+    assert optimizer("optimizer=sgd", "optimizer.lr=0.5") == ("sgd", 0.5)
+    whole = "# @package _global_\ncommand: finetune\noptimizer: {name: adamw, lr: 7}\nscheduler: {name: constant}\n"
+    write("whole.yaml", whole)  # as the config.yaml of a run
+    config = load("finetune", ["whole.yaml", "optimizer=lion", "scheduler=wsd"])
+    assert (config.optimizer.name, config.optimizer.lr, config.scheduler.name) == ("lion", 1e-5, "wsd")
+
+
+def test_a_choice_that_a_recipe_leaves_no_effect_is_a_problem(write: Callable[[str, str], Path]) -> None:
+    write("whole.yaml", "# @package _global_\ncommand: finetune\nmodel: {path: mine}\n")
+    with pytest.raises(UserError, match=r"model=random  the recipe says model.path=mine itself, which wins"):
+        load("finetune", ["whole.yaml", "model=random"])
+    assert load("finetune", ["whole.yaml", "model=random", "model.path=other"]).model.path == "other"
 
 
 def test_my_recipe_comes_before_the_shipped_one_and_can_extend_it(write: Callable[[str, str], Path]) -> None:

@@ -123,6 +123,7 @@ CASES = [
         "adapter=ia3 model.freeze=encoder",
         "model.freeze  adapter=ia3 leaves all weights as they are but its own and those of the head (command line)",
     ),
+    ("adapter=lora model.unfreeze=1", "model.unfreeze  adapter=lora leaves all weights as they are but its own and"),
     ("adapter=lora model=random", "model.init  adapter=lora would leave the random weights random"),
     ("adapter=lora adapter.target_modules=query", "'query' is not a list or 'all-linear' (command line)"),
     (
@@ -134,6 +135,10 @@ CASES = [
         "hardware.strategy  fsdp spreads what trains, and with an adapter that is little (command line). Leave it out.",
     ),
     ("hardware.strategy=fsdp hardware.processes=2 model.freeze=encoder", "with model.freeze that is little"),
+    (
+        "hardware.strategy=fsdp hardware.processes=2 model.unfreeze=1",
+        "hardware.strategy  fsdp shares out what trains before training, and with model.unfreeze that changes",
+    ),
     (
         "hardware.strategy=deepspeed hardware.processes=2",
         "hardware.strategy  deepspeed is not installed (command line). Install it: pip install deepspeed.",

@@ -96,6 +96,16 @@ def test_layers_train_from_their_epoch_on(llmft: Run, here: Path) -> None:
     assert [line["trains"] for line in trained][:3] == [f"trains from epoch {epoch} on" for epoch in (4, 3, 2)]
 
 
+def test_processes_do_not_wait_for_layers_that_do_not_train_yet(llmft: Run, here: Path) -> None:
+    words = ("model.unfreeze=1", "optimizer.lr=0.01", "scheduler=constant", "trainer.max_steps=4", "trainer.keep=9")
+    both = ("hardware.processes=2", "trainer.gradient_checkpointing=true")
+    assert llmft(*SMOKE, *words, *both, "run.dir=run")[0] == 0
+    before, after = (load_file(here / f"run/checkpoints/checkpoint-{step}/model.safetensors") for step in (2, 4))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name for name in before if "layer.1." in name} <= moved
+    assert not any("layer.0." in name or "embeddings" in name for name in moved)
+
+
 def test_frozen_parts_stay_and_the_report_says_so(llmft: Run, here: Path) -> None:
     words = ("model.freeze=[embeddings,layers.0]", "optimizer=rmsprop", "scheduler=wsd", "optimizer.lr=0.01")
     code, out, _ = llmft(*SMOKE, *words, "run.dir=run")

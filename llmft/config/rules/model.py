@@ -59,9 +59,10 @@ def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
     if find_spec("peft") is None:
         hint = "Install it: pip install 'llmft[peft]'."
         problems.append(Problem("adapter", f"{name} needs peft, which is not installed", origin("adapter.name"), hint))
-    if model.freeze:
-        what = f"adapter={name} leaves all weights as they are but its own and those of the head"
-        problems.append(Problem("model.freeze", what, origin("model.freeze"), "Leave out one of the two."))
+    for key in ("freeze", "unfreeze"):
+        if getattr(model, key):
+            what = f"adapter={name} leaves all weights as they are but its own and those of the head"
+            problems.append(Problem(f"model.{key}", what, origin(f"model.{key}"), "Leave out one of the two."))
     tried = config.smoke or config.resume or config.dataset.format == "synthetic"
     if config.command == "finetune" and model.init != "pretrained" and not tried:
         what = f"adapter={name} would leave the random weights random"

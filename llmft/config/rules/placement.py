@@ -28,6 +28,9 @@ def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
     if config.adapter.name != "none" or config.model.freeze:
         what = f"{strategy} spreads what trains, and with " + ("model.freeze" if config.model.freeze else "an adapter")
         problems.append(Problem(key, f"{what} that is little", origin(key), "Leave it out."))
+    if config.model.unfreeze:
+        what = f"{strategy} shares out what trains before training, and with model.unfreeze that changes"
+        problems.append(Problem(key, what, origin(key), "Leave out one of the two."))
     if strategy == "deepspeed" and find_spec("deepspeed") is None:
         hint = "Install it: pip install deepspeed. Or write hardware.strategy=fsdp."
         problems.append(Problem(key, "deepspeed is not installed", origin(key), hint))
