@@ -100,6 +100,8 @@ CASES = [
     ("optimizer.nesterov=true optimizer.momentum=0", "optimizer.nesterov  looks along a momentum, and there is none"),
     ("dataset.encoding=base64", "no encoding called base64"),
     ("task.labels=[a,b,a]", "wants two labels or more, each once"),
+    ("task.separator=;", "task.separator  is read with task.problem=multi_label alone (command line). Leave it out."),
+    ("task.focal_gamma=3", "task.focal_gamma  is read with task.loss=focal alone (command line). Leave it out."),
     ("task.labels=[a]", "wants two labels or more, each once"),
     ("dataset.encoding=utf-9", "dataset.encoding  no encoding called utf-9 (command line)"),
     ("hydra.run.dir=x", "hydra.run.dir  is Hydra's own"),
@@ -124,7 +126,7 @@ CASES = [
         "model.freeze  adapter=ia3 leaves all weights as they are but its own and those of the head (command line)",
     ),
     ("adapter=lora model=random", "model.init  adapter=lora would leave the random weights random"),
-    ("adapter=lora adapter.target_modules=query", "'query' is not a list or one of 'all-linear' (command line)"),
+    ("adapter=lora adapter.target_modules=query", "'query' is not a list or 'all-linear' (command line)"),
     (
         "hardware.strategy=fsdp",
         "hardware.strategy  fsdp spreads over processes, and there is one (command line). Write hardware.processes=2",
