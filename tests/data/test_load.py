@@ -136,6 +136,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "same bytes": ({}, {"train": csv(TWO), "test": csv(TWO)}, "dataset.test  test.csv holds the same bytes as train.csv of train"),
     "leak": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("text 4", "0"), ("new", "1")])}, "2 of the 3 rows of test are also in train"),
     "one row": ({}, {"train": csv(TWO[:1])}, "dataset.split.validation  leaves validation without rows: train has 1"),
+    "numbers as labels": ({}, {"train": csv([(f"text {i}", f"{i}.5") for i in range(40)])}, "It has 40 labels. Are they numbers? Write task.problem=regression."),
 }  # fmt: skip
 
 

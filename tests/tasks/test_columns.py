@@ -14,6 +14,7 @@ from llmft.config.load import load
 from llmft.schema.problem import UserError
 from llmft.schema.task import Tabular as Options
 from llmft.tasks.columns import TableColumns, learn_columns
+from llmft.tasks.single_label import SingleLabel
 from llmft.tasks.tabular import TableState
 
 Run = Callable[..., tuple[int, str, str]]
@@ -133,7 +134,7 @@ def test_the_state_of_an_older_run_is_read(here: Path) -> None:
     older = {"format": 1, "labels": ["a", "b"], "numbers": {"n": [2.0, 0.5]}, "categories": {"c": ["x"]}}
     (here / "task.json").write_text(json.dumps(older))
     state = TableState.load(here)
-    assert state.target.labels == ["a", "b"]
+    assert state.target == SingleLabel(["a", "b"])
     found = state.columns.encode([{"n": "3", "c": "x"}])
     assert (found.numbers.tolist(), found.categories.tolist()) == ([[2.0]], [[1]])
 
@@ -181,6 +182,21 @@ def test_a_guessed_label_is_kept(llmft: Run, write: Write, here: Path) -> None:
     code, _, err = llmft("eval", "run", "dataset=csv", "dataset.test=new.csv", "run.dir=again")
     assert code == 0, err
     assert "is finished" in llmft("finetune", *words, "run.dir=run", "resume=true")[1]
+
+
+NOT_THE_LABEL = {
+    "a group": ("a,left,who", ["dataset.columns.group=who"], "left"),
+    "a column with a use": ("a,left,who", ["task.ignore=[who]"], "left"),
+    "the last where one is called so": ("Label,a,b", [], "Label"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_THE_LABEL)
+def test_what_plays_another_part_is_not_guessed(name: str, write: Write) -> None:
+    header, words, label = NOT_THE_LABEL[name]
+    write("t.csv", f"{header}\n1,2,3\n")
+    config, _ = with_label(load("finetune", ["+recipe=tabular_linear", "dataset=csv", "dataset.train=t.csv", *words]))
+    assert config.dataset.columns["label"] == label
 
 
 def test_the_label_of_a_sweep_is_guessed_once(llmft: Run, write: Write) -> None:

@@ -62,3 +62,13 @@ def test_days_and_cycles_by_hand() -> None:
         assert sine.tolist() == pytest.approx([*numpy.sin(angle), numpy.nan], nan_ok=True)
         assert cosine.tolist() == pytest.approx([*numpy.cos(angle), numpy.nan], nan_ok=True)
     assert len(cycles(dates, clock=False)) == 4
+
+
+def test_dates_that_nanoseconds_do_not_reach() -> None:
+    dates = read(["9999-12-31", "1600-01-01", None], "ISO8601")
+    first, second, none = days(dates)
+    assert (first, second) == tuple(
+        (datetime.date(*d) - datetime.date(1970, 1, 1)).days for d in ((9999, 12, 31), (1600, 1, 1))
+    )
+    assert numpy.isnan(none)
+    assert all(numpy.isfinite(wave[:2]).all() for wave in cycles(dates, clock=True))

@@ -34,8 +34,10 @@ def test_a_column_by_hand(how: str, expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize("how", ["standard", "quantile"])
-@pytest.mark.parametrize("values", [[], [7.0], [7.0, 7.0]])
+@pytest.mark.parametrize("values", [[], [7.0], [7.0, 7.0], [0.1, 0.1, 0.1]])
 def test_a_column_without_spread_stays_finite(how: str, values: list[float]) -> None:
-    found = scaled(numpy.array([7.0, 8.0, -1e9]), learn(numpy.array(values), how), how)
-    assert numpy.isfinite(found).all()
+    value = values[0] if values else 7.0
+    found = scaled(numpy.array([value, value + 1, -1e9]), learn(numpy.array(values), how), how)
     assert found[0] == 0 or not values
+    assert found[1] == pytest.approx(1 if how == "standard" else 5, abs=0 if values else 7)
+    assert numpy.isfinite(found).all()

@@ -60,6 +60,13 @@ def test_a_table_can_have_one_too(llmft: Run, here: Path) -> None:
     assert "lora of rank 8 in 1 layers (0)" in out
 
 
+@pytest.mark.parametrize("problem", ["regression", "multi_label"])
+def test_the_merged_model_answers_alike_whatever_is_asked(problem: str, llmft: Run, here: Path) -> None:
+    code, _, err = llmft(*SMOKE, "adapter=lora", "optimizer.lr=0.01", f"task.problem={problem}")
+    assert (code, err) == (0, "")
+    assert read(here / "run/metrics.json")["train"]["merged_equal_answers"] == 1
+
+
 def test_a_merged_model_that_answers_otherwise_is_no_model(llmft: Run, here: Path, monkeypatch: Any) -> None:
     plain = adapters.merged
 

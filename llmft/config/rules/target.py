@@ -34,6 +34,14 @@ def _keys_are_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
     elif task.loss == "focal" and task.label_smoothing:
         key = "task.label_smoothing"
         problems.append(Problem(key, "is of cross_entropy, and task.loss is focal", origin(key), "Leave out one."))
+    for key, used, wanted in (
+        ("separator", task.problem == "multi_label", "task.problem=multi_label"),
+        ("focal_gamma", task.loss == "focal", "task.loss=focal"),
+    ):
+        if not used and origin.typed(f"task.{key}"):
+            problems.append(
+                Problem(f"task.{key}", f"is read with {wanted} alone", origin(f"task.{key}"), "Leave it out.")
+            )
     if task.problem == "regression":
         defaults = {key: TargetConfig.model_fields[key].default for key in OF_LABELS}
         problems += [
