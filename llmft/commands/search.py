@@ -60,7 +60,7 @@ def run(space: Space, command: str) -> None:
     slots: deque[int | None] = deque(first.sweep.gpus) or deque([None] * first.sweep.jobs)
     with sweep.alone(), Children() as children:
         assert first.search
-        study = study_class(first.search, space.dimensions, METRICS[metric_of(first)], sweep.folder / JOURNAL)
+        study = study_class(first.search, space.dimensions, METRICS[first.metric_for_best], sweep.folder / JOURNAL)
         study.bind(facts_of(space))
         console.announce(sweep, space, study, f"{len(slots)} at a time")
         work(sweep, space, study, data, slots, children)
@@ -81,11 +81,6 @@ def import_study() -> "type[Study]":
         hint = "Write: pip install 'llmft[search]'."
         raise UserError(Problem("search", "is done by Optuna, which is not installed", hint=hint)) from error
     return Study
-
-
-def metric_of(config: Config) -> str:
-    """What trials are compared by, on validation."""
-    return config.trainer.metric_for_best or config.task.metric
 
 
 def facts_of(space: Space) -> dict[str, Any]:
@@ -191,7 +186,7 @@ def trial_job(entry: Entry, study: "Study", prepared: "Prepared", gpu: int | Non
     """What a child does: one run, given up where its scores fall behind."""
     from llmft.training.pruning import Pruning
 
-    pruning = Pruning(metric_of(entry.config), study.report(entry.number - 1))
+    pruning = Pruning(entry.config.metric_for_best, study.report(entry.number - 1))
     run_it = job(entry, prepared, gpu, share, [pruning])
 
     def work() -> int:
@@ -206,7 +201,7 @@ def trial_job(entry: Entry, study: "Study", prepared: "Prepared", gpu: int | Non
 
 def settle(entry: Entry, study: "Study", code: int, stopping: bool) -> None:
     """Note how a trial ended, by the exit code of its process."""
-    number, metric = entry.number - 1, metric_of(entry.config)
+    number, metric = entry.number - 1, entry.config.metric_for_best
     if code == GIVEN_UP:
         entry.status, entry.reason = "pruned", last_line(entry)
         study.pruned(number)
@@ -229,7 +224,7 @@ def summary(sweep: Sweep, space: Space, study: "Study", importance: dict[str, fl
     assert config
     facts = {
         **config.model_dump(),
-        "metric": metric_of(space.first.config),
+        "metric": space.first.config.metric_for_best,
         "space": {dimension.key: str(dimension) for dimension in space.dimensions},
         "importance": importance or {},
         "curves": {f"trial-{trial.number + 1:03}": trial.curve for trial in study.trials},

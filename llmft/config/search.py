@@ -131,7 +131,7 @@ def _first(dimensions: list[Dimension], make: Make) -> Job:
             found.append(make(point))
     if wrong:
         raise UserError(in_jobs(wrong, 1 + len(points)))
-    kinds = {(job.config.task.name, job.config.trainer.metric_for_best or job.config.task.metric) for job in found}
+    kinds = {(job.config.task.name, job.config.metric_for_best) for job in found}
     if len(kinds) > 1:
         names = ", ".join(sorted(f"{metric} of {task}" for task, metric in kinds))
         raise UserError(Problem("search", f"trials can't be compared: {names}", hint="Set trainer.metric_for_best."))

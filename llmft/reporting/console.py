@@ -104,7 +104,7 @@ def start_on_nodes(hardware: Hardware, run: Run) -> None:
 def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run) -> None:
     """Print the result, where it is, and the next command to type."""
     print()
-    headline = config.trainer.metric_for_best or config.task.metric
+    headline = config.headline
     for split in ("validation", "test"):
         if split in metrics:
             numbers = {

@@ -68,7 +68,7 @@ def gather(config: Config, run: Run) -> dict[str, Any]:
     scored = [name for name in ("test", "validation") if name in metrics]
     main = scored[0] if scored else None
     answers = {name: predictions(run, name) for name in scored}
-    headline = config.trainer.metric_for_best or config.task.metric
+    headline = config.headline
     return {
         "config": config,
         "run": run,

@@ -16,7 +16,7 @@ SHOWN = 10  # rows of the table; trials.csv has all
 def announce(sweep: Sweep, space: Space, study: "Study", at_a_time: str) -> None:
     """Print how many trials there will be, of what, by which score, and where."""
     config, search = space.first.config, study.config
-    metric = config.trainer.metric_for_best or config.task.metric
+    metric = config.metric_for_best
     pruned = "" if search.pruner == "none" else f", given up early by {search.pruner}"
     print(f"llmft {config.command}, search={search.name}: {study.size} trials, {at_a_time}{pruned}")
     lines = [[dimension.key, str(dimension)] for dimension in space.dimensions]

@@ -60,7 +60,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "status": entry.status,
         "reason": entry.reason or None,
         "task": entry.config.task.name,
-        "metric": entry.config.trainer.metric_for_best or entry.config.task.metric,
+        "metric": entry.config.metric_for_best,
         "seconds": metrics["train"]["total_seconds"] if metrics else None,
         "validation": metrics.get("validation"),
         "test": metrics.get("test"),

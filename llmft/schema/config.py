@@ -104,3 +104,13 @@ class Config(Section):
     ensemble: EnsembleConfig | None = None
     expect: ExpectConfig | None = None
     """The result that a recipe promises, with how it was measured."""
+
+    @property
+    def metric_for_best(self) -> str:
+        """The validation metric that picks the best checkpoint."""
+        return self.trainer.metric_for_best or self.task.metric
+
+    @property
+    def headline(self) -> str:
+        """The metric that people read first: the one that picks, or the task's own where that is the loss."""
+        return self.task.metric if self.metric_for_best == "loss" else self.metric_for_best

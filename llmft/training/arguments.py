@@ -13,7 +13,7 @@ from llmft.training.hardware import Hardware
 def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluates: bool) -> TrainingArguments:
     """The arguments of a run that keeps its checkpoints below `folder`; `evaluates`: there is a validation split."""
     trainer = config.trainer
-    metric = trainer.metric_for_best or config.task.metric
+    metric = config.metric_for_best
     arguments = TrainingArguments(
         output_dir=str(folder),
         seed=config.seed,

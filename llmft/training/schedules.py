@@ -19,7 +19,7 @@ def schedule(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total
     """
     scheduler = config.scheduler
     if scheduler.name == "plateau":
-        better = METRICS[config.trainer.metric_for_best or config.task.metric]
+        better = METRICS[config.metric_for_best]
         floors = [group["lr"] * scheduler.min_ratio for group in optimizer.param_groups]
         return ReduceLROnPlateau(
             optimizer,

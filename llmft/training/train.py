@@ -60,7 +60,7 @@ def train(
     if checkpoint is None and config.hardware.strategy == "ddp":
         clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)
     config = _in_batches_of(clock.rows, config)
-    metric = config.trainer.metric_for_best or config.task.metric
+    metric = config.metric_for_best
     signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)
     callbacks: list[Any] = [Progress(run, metric), signals, watchdog, *others]
     if config.model.unfreeze:

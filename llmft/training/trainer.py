@@ -131,7 +131,7 @@ class Trainer(transformers.Trainer):
         self.clock.evaluating += time.perf_counter() - start
         self.log(dict(numbers))
         # A score that these rows do not have, such as the ROC AUC of a single class, is never the best.
-        metric = self.config.trainer.metric_for_best or self.config.task.metric
+        metric = self.config.metric_for_best
         numbers.setdefault(f"eval_{metric}", -math.inf if METRICS[metric] else math.inf)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, numbers)
         return numbers

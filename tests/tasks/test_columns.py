@@ -9,6 +9,8 @@ import pytest
 from datasets import Dataset
 from pydantic import ValidationError
 
+from llmft.commands.label import with_label
+from llmft.config.load import load
 from llmft.schema.problem import UserError
 from llmft.schema.task import Tabular as Options
 from llmft.tasks.columns import TableColumns, learn_columns
@@ -136,31 +138,49 @@ def test_the_state_of_an_older_run_is_read(here: Path) -> None:
     assert (found.numbers.tolist(), found.categories.tolist()) == ([[2.0]], [[1]])
 
 
-LABELS = {
-    "by its name": ("Class,a,b", "label: 'Class', by its name"),
-    "the last column": ("a,b,left", "label: 'left', the last column"),
-    "no guess": ("a,label,b", ""),
-}
+GUESSES = {
+    "its name": ("Class,a,b", [], "label: 'Class', by its name"),
+    "the first of its names": ("y,target,b", [], "label: 'target', by its name"),
+    "its place": ("a,b,left", [], "label: 'left', the last column"),
+    "columns that are spoken for": ("a,b,left", ["task.ignore=[left]", "task.numbers=[b]"], "label: 'a', the last column"),
+    "features that are named": ("a,b,left", ["dataset.columns.features=[left,a]"], "label: 'b', the last column"),
+    "no guess, for there is a label": ("a,label,b", [], ""),
+    "no guess, for one is named": ("a,b,left", ["dataset.columns.label=a"], ""),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LABELS)
-def test_the_label_is_guessed_and_kept(name: str, llmft: Run, write: Write, here: Path) -> None:
-    header, said = LABELS[name]
-    place = header.lower().split(",").index({"by its name": "class", "no guess": "label"}.get(name, "left"))
-    lines = [[str(row % 5), str(row % 3)] for row in range(60)]
-    for row, line in enumerate(lines):
-        line.insert(place, "yes" if row % 2 else "no")
-    write("t.csv", "\n".join([header, *map(",".join, lines)]) + "\n")
+@pytest.mark.parametrize("by", GUESSES)
+def test_the_label_is_guessed_by(by: str, write: Write) -> None:
+    header, more, said = GUESSES[by]
+    write("t.csv", f"{header}\n1,2,3\n")
+    config = load("finetune", ["+recipe=tabular_mlp", "dataset=csv", "dataset.train=t.csv", *more])
+    found, notes = with_label(config)
+    assert [note.partition(";")[0] for note in notes] == ([said] if said else [])
+    if said:
+        assert f"label: {found.dataset.columns['label']!r}" in said
+    assert with_label(found) == (found, [])
+
+
+@pytest.mark.parametrize("words", [["dataset.train=none.csv"], ["dataset.train=t.csv", "dataset.encoding=utf-16"]])
+def test_nothing_is_guessed_of_a_file_that_cannot_be_read(words: list[str], write: Write) -> None:
+    write("t.csv", "a,b\n1,2")
+    config = load("finetune", ["+recipe=tabular_mlp", "dataset=csv", *words])
+    assert with_label(config) == (config, [])
+
+
+def test_a_guessed_label_is_kept(llmft: Run, write: Write, here: Path) -> None:
+    lines = [f"{row % 5},{row % 3},{'yes' if row % 2 else 'no'}" for row in range(60)]
+    write("t.csv", "\n".join(["a,b,left", *lines]) + "\n")
     words = ("+recipe=tabular_linear", "smoke=true", "dataset=csv", "dataset.train=t.csv", "dataset.max_overlap=1")
     code, out, err = llmft("finetune", *words, "run.dir=run")
     assert code == 0, err
-    assert (said in out) if said else ("label:" not in out)
+    assert "label: 'left', the last column" in out
     assert "tabular, 2 labels: no, yes" in out
-    # Now it is known: a file whose last column is another, and none to guess by.
-    write("new.csv", f"{header},more\n{','.join(lines[0])},0\n{','.join(lines[1])},1\n")
+    # Now it is known: a file whose last column is another.
+    write("new.csv", f"a,b,left,more\n{lines[0]},0\n{lines[1]},1\n")
     code, _, err = llmft("eval", "run", "dataset=csv", "dataset.test=new.csv", "run.dir=again")
     assert code == 0, err
-    assert llmft("finetune", *words, "run.dir=run", "resume=true")[0] == 0
+    assert "is finished" in llmft("finetune", *words, "run.dir=run", "resume=true")[1]
 
 
 def test_the_label_of_a_sweep_is_guessed_once(llmft: Run, write: Write) -> None:
