@@ -194,6 +194,15 @@ def test_a_signal_leaves_nothing(runs: Runs, llmft: Run, here: Path, monkeypatch
     assert list(here.iterdir()) == []
 
 
+def test_of_numbers_none_are_equal(llmft: Run, here: Path) -> None:
+    words = ("+recipe=tabular_mlp", "smoke=true", "task.problem=regression", "run.dir=run")
+    assert llmft("finetune", *words)[0] == 0
+    code, out, err = llmft("export", "run", "export.precision=int8", "export.max_loss=1", "run.dir=out")
+    assert code == 0, err
+    assert "answers   outputs differ by" in out
+    assert read(here / "out")["parity"]["equal_answers"] is None
+
+
 def test_a_prefix_is_not_exported(runs: Runs, llmft: Run, here: Path) -> None:
     shutil.copytree(runs["text_classification"], here / "run")
     (here / "run/model/base").mkdir()
