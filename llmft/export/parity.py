@@ -59,8 +59,9 @@ def compare(
     """What export.json says under `parity`.
 
     Returns:
-        Over all rows of the split, `difference` and `equal_answers`, a share, or None for numbers; over five shapes of batch and length,
-        `shapes`; `padding`, the difference that a longer neighbour makes to a row; and the task's `metric`.
+        Over all rows of the split, `difference` and `equal_answers`, a share, or None for numbers; over five shapes of
+        batch and length, `shapes`; `padding`, the difference that a longer neighbour makes to a row; and the task's
+        `metric`.
     """
     (before, theirs), (after, ours) = (
         evaluate(task, state, model, split, config.trainer.eval_batch_size) for model in (original, exported)
