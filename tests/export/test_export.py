@@ -194,6 +194,13 @@ def test_a_signal_leaves_nothing(runs: Runs, llmft: Run, here: Path, monkeypatch
     assert list(here.iterdir()) == []
 
 
+def test_a_transformer_of_tables_takes_any_number_of_rows(llmft: Run, here: Path) -> None:
+    assert llmft("finetune", "+recipe=tabular_mlp", "model=ft_transformer", "smoke=true", "run.dir=run")[0] == 0
+    code, _, err = llmft("export", "run", "export.format=pt2", "run.dir=out")
+    assert code == 0, err
+    assert len({shape["inputs"]["numbers"][0] for shape in read(here / "out")["parity"]["shapes"]}) == 5
+
+
 def test_of_numbers_none_are_equal(llmft: Run, here: Path) -> None:
     words = ("+recipe=tabular_mlp", "smoke=true", "task.problem=regression", "run.dir=run")
     assert llmft("finetune", *words)[0] == 0
