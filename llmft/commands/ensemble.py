@@ -43,15 +43,18 @@ def run(config: Config, ensemble: EnsembleConfig) -> Run:
             raise UserError(Problem(source, what, "command line"))
         members[-1].answer(data)
         console.member(source)
+    thresholds = [member.task.thresholds_by_label(member.state) for member in members]
     answers = {
-        name: combine([member.answers[name] for member in members], ensemble.name, weights) for name in data.splits
+        name: combine([member.answers[name] for member in members], ensemble.name, weights, thresholds)
+        for name in data.splits
     }
+    state = task.uncalibrated(members[0].state)
     run = Run.create(config)
     facts = {"command": "eval", "sources": ensemble.runs, "hardware": str(hardware), "data": data.digests}
     with run.alone(), run.recorded(environment() | facts):
         metrics: dict[str, Any] = {}
         for name, rows in data.splits.items():
-            metrics[name] = task.metrics(answers[name], rows, members[0].state)
+            metrics[name] = task.metrics(answers[name], rows, state)
             keep(task, name, rows, answers[name], run)
         pairs = zip(ensemble.runs, weights, members, strict=True)
         metrics["members"] = [{"run": source, "weight": weight, **member.scores} for source, weight, member in pairs]

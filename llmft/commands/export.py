@@ -12,6 +12,7 @@ from llmft.data.load import load
 from llmft.export import parity
 from llmft.export.latency import latencies
 from llmft.export.programs import write
+from llmft.models import adapters
 from llmft.models.exported import FACTS, is_export
 from llmft.models.runtimes import require
 from llmft.models.trained import load_trained
@@ -41,6 +42,10 @@ def run(config: Config) -> Run:
     source = Path(str(config.run.source))
     if is_export(source):
         raise UserError(Problem(str(source), "is an export itself", "command line", "Name the run that it is of."))
+    if (source / "model" / adapters.BASE).is_dir():
+        what = "has a prefix beside its model, which no other runtime knows and no merging removes"
+        hint = "Train with another adapter, such as adapter=lora."
+        raise UserError(Problem(str(source), what, "command line", hint))
     task = tasks.build(config.task)
     model, state = load_trained(source, task, "cpu", config.model.trust_remote_code)
     data = load(config.dataset, task, splits=("validation", "test"))
@@ -54,8 +59,10 @@ def run(config: Config) -> Run:
     with whole(config) as run, run.recorded(environment() | {"command": "export", "source": str(source)}):
         run.model.mkdir()
         state.save(run.model)
-        batches = parity.samples(task, state, split.features)
-        written = write(model, batches, parity.longest(split.features), config.export, run.model)
+        # int8 learns from rows which layers to keep: not from those that say what it lost, where there are others.
+        seen = encode(task, state, data["validation"]) if "validation" in data.splits else split.features
+        batches = parity.samples(task, state, seen)
+        written = write(model, batches, parity.longest(seen), config.export, run.model)
         facts = {
             "version": 1,
             "format": config.export.format,

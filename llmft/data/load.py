@@ -213,10 +213,10 @@ def _folded(
 ) -> dict[str, Table]:
     """One fold of train as test, the others as train."""
     train = tables["train"]
-    labels, groups = train.columns.get("label"), train.columns.get(GROUP)
-    classes = config.split.stratify and labels and all(isinstance(label, str) for label in labels)
+    labels = strata(train.columns.get("label")) if config.split.stratify else None
+    groups = train.columns.get(GROUP)
     units = together(checks.input_keys(train, roles), groups)
-    held = held_out(units, labels if classes else None, folds, fold, config.split.seed, grouped=groups is not None)
+    held = held_out(units, labels, folds, fold, config.split.seed, grouped=groups is not None)
     rest = sorted(set(range(len(train))) - set(held))
     return {**tables, "train": train.take(rest), "test": train.take(held)}
 

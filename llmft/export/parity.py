@@ -59,13 +59,15 @@ def compare(
     """What export.json says under `parity`.
 
     Returns:
-        Over all rows of the split, `difference` and `equal_answers`, a share; over five shapes of batch and length,
-        `shapes`; `padding`, the difference that a longer neighbour makes to a row; and the task's `metric`.
+        Over all rows of the split, `difference` and `equal_answers`, a share, or None for numbers; over five shapes of
+        batch and length, `shapes`; `padding`, the difference that a longer neighbour makes to a row; and the task's
+        `metric`.
     """
     (before, theirs), (after, ours) = (
         evaluate(task, state, model, split, config.trainer.eval_batch_size) for model in (original, exported)
     )
     answers = [(a["answer"], b["answer"]) for a, b in zip(theirs.answers, ours.answers, strict=True)]
+    numbers = any(isinstance(answer, float) for answer, _ in answers)  # of which no two are equal
     metric = config.task.metric
     scores = {"name": metric, "original": before.get(metric), "exported": after.get(metric)}
     if scores["original"] is not None and scores["exported"] is not None:
@@ -75,7 +77,7 @@ def compare(
         "rows": len(split),
         "difference": difference(theirs.outputs, ours.outputs),
         "limit": DIFFERENCE[config.export.precision],
-        "equal_answers": sum(a == b for a, b in answers) / len(answers),
+        "equal_answers": None if numbers else sum(a == b for a, b in answers) / len(answers),
         "shapes": _shapes(task, state, original, exported, split.features),
         "padding": _padding(task, state, exported, split.features),
         "metric": scores,

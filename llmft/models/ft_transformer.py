@@ -142,7 +142,7 @@ class FTTransformerForClassification(TableModel):
         """The tokens (B, 1 + N + C, hidden_size) of some rows, [CLS] first; the arguments are those of `forward`."""
         vectors = numbers[..., None] * self.number_vectors + missing[..., None] * self.missing_vectors
         columns = torch.cat([vectors, *(vector[:, None] for vector in self.embedded(categories))], dim=1)
-        return torch.cat([self.cls.expand(len(numbers), 1, -1), columns + self.column_biases], dim=1)
+        return torch.cat([self.cls.expand(numbers.shape[0], 1, -1), columns + self.column_biases], dim=1)
 
     def logits(self, numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
         tokens = self.tokens(numbers, missing, categories)

@@ -40,8 +40,9 @@ def lines(facts: Mapping[str, Any]) -> dict[str, str]:
             for batch in latency["batches"]
         )
         + f" ({latency['threads']} thread{'s' if latency['threads'] > 1 else ''})",
-        "answers": f"{parity['equal_answers']:.1%} are equal over {parity['rows']:,} rows of {parity['split']}; "
-        f"outputs differ by {parity['difference']:.1e} at most (limit {parity['limit']:g})",
+        "answers": ("" if parity["equal_answers"] is None else f"{parity['equal_answers']:.1%} are equal, ")
+        + f"outputs differ by {parity['difference']:.1e} at most (limit {parity['limit']:g}) "
+        f"over {parity['rows']:,} rows of {parity['split']}",
     }
     if metric.get("loss") is not None:
         found[metric["name"]] = f"{metric['exported']:.4f}, originally {metric['original']:.4f}"

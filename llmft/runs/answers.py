@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from llmft.runs.folder import flat
+from llmft.runs.signals import Interrupting
 from llmft.schema.predict import PredictConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -113,7 +114,7 @@ def opened(predict: PredictConfig) -> Iterator[Writer]:
     except OSError as error:
         raise UserError(Problem("predict.output", f"{file}: {error.strerror}")) from error
     try:
-        with stream:
+        with Interrupting(), stream:
             writer = _writer(predict, stream)
             yield writer
             writer.end()

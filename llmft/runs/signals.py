@@ -41,6 +41,13 @@ class StopRequests:
         self.noticed = number
 
 
+class Interrupting(StopRequests):
+    """While it is entered, every signal is a Ctrl-C: what was half written is taken away, as after any error."""
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+
 class StopAtOnce(StopRequests):
     """While it is entered, a signal raises Stopped: all that must not be lost is saved already."""
 

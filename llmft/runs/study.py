@@ -26,6 +26,7 @@ from llmft.schema.space import Dimension
 
 NAME = "search"
 WHOLE = 100  # how far along a trial is, in percent of its steps: trials of other lengths can be compared
+EARLY = WHOLE // 10  # until then a score says more of the first weights than of the settings
 STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -170,7 +171,7 @@ def _sampler(config: SearchConfig, number: int) -> optuna.samplers.BaseSampler:
 
 def _pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
     if config.pruner == "median":
-        return optuna.pruners.MedianPruner()
+        return optuna.pruners.MedianPruner(n_warmup_steps=EARLY)
     if config.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=WHOLE // 9, max_resource=WHOLE)
     return optuna.pruners.NopPruner()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llmft.runs.folder import Run, as_recipe, place
+from llmft.runs.signals import Interrupting
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 
@@ -21,16 +22,17 @@ def whole(config: Config) -> Iterator[Run]:
     folder = place(config)
     run = Run(folder.with_name(f".{folder.name}-{secrets.token_hex(4)}"))
     try:
-        try:
-            run.folder.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
-        run.write_text("config.yaml", as_recipe(config))
-        yield run
-        try:
-            run.folder.rename(folder)
-        except OSError as error:  # somebody has put something there meanwhile
-            raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
+        with Interrupting():
+            try:
+                run.folder.mkdir(parents=True)
+            except OSError as error:
+                raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
+            run.write_text("config.yaml", as_recipe(config))
+            yield run
+            try:
+                run.folder.rename(folder)
+            except OSError as error:  # somebody has put something there meanwhile
+                raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
     except BaseException:
         shutil.rmtree(run.folder, ignore_errors=True)
         raise

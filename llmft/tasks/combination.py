@@ -1,6 +1,6 @@
 """The answers of several models as one: their mean, or the vote of most."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from llmft.schema.problem import Problem, UserError
@@ -8,7 +8,10 @@ from llmft.tasks.task import Answer
 
 
 def combine(
-    answers: Sequence[Sequence[Answer]], how: Literal["mean", "vote"], weights: Sequence[float]
+    answers: Sequence[Sequence[Answer]],
+    how: Literal["mean", "vote"],
+    weights: Sequence[float],
+    thresholds: Sequence[Mapping[str, float]],
 ) -> list[Answer]:
     """The answers of all models as one answer a row.
 
@@ -17,16 +20,20 @@ def combine(
     Args:
         answers: of each model, one a row, in the same order.
         weights: of each model; their sum is above 0.
+        thresholds: of each model, by label, as `Task.thresholds_by_label` has them. A mean of scores is held against
+            the mean of the thresholds.
 
     Raises:
         UserError: for a vote on numbers.
     """
     whole = sum(weights)
     shares = [weight / whole for weight in weights]
-    return [_one(row, how, shares) for row in zip(*answers, strict=True)]
+    pairs = list(zip(shares, thresholds, strict=True))
+    cuts = {name: sum(share * own[name] for share, own in pairs) for name in thresholds[0]}
+    return [_one(row, how, shares, cuts) for row in zip(*answers, strict=True)]
 
 
-def _one(row: Sequence[Answer], how: str, shares: Sequence[float]) -> Answer:
+def _one(row: Sequence[Answer], how: str, shares: Sequence[float], cuts: Mapping[str, float]) -> Answer:
     given = [answer["answer"] for answer in row]
     if not isinstance(given[0], str | list):
         if how == "vote":
@@ -37,11 +44,14 @@ def _one(row: Sequence[Answer], how: str, shares: Sequence[float]) -> Answer:
     mean = {name: float(sum(share * answer["scores"][name] for share, answer in pairs)) for name in names}
     several = isinstance(given[0], list)
     votes = {name: float(sum(share for share, answer in pairs if _says(answer, name))) for name in names}
-    scores = mean if how == "mean" else votes
+    above = {name: mean[name] - cuts.get(name, 0.0) for name in names}
+    if how == "mean":
+        answer = [name for name in names if above[name] >= 0] if several else max(names, key=above.__getitem__)
+        return {"answer": answer, "scores": mean}
     if several:
-        chosen = [name for name in names if (scores[name], mean[name]) > (0.5, 0.5)]
-        return {"answer": chosen, "scores": scores}
-    return {"answer": max(names, key=lambda name: (scores[name], mean[name])), "scores": scores}
+        chosen = [name for name in names if votes[name] > 0.5 or (votes[name] == 0.5 and above[name] >= 0)]
+        return {"answer": chosen, "scores": votes}
+    return {"answer": max(names, key=lambda name: (votes[name], above[name])), "scores": votes}
 
 
 def _says(answer: Answer, name: str) -> bool:

@@ -69,6 +69,12 @@ class MultiLabel(Target):
         columns = zip(scores.T, truth.T, strict=True)
         return replace(found, thresholds=[best_threshold(column, yes, wanted, OF_EACH) for column, yes in columns])
 
+    def thresholds_by_label(self) -> dict[str, float]:
+        return dict(zip(self.labels, self.thresholds, strict=True))
+
+    def uncalibrated(self) -> Self:
+        return replace(self, temperature=1.0)
+
     def decode(self, logits: numpy.ndarray) -> list[Answer]:
         scores = sigmoid(logits / self.temperature)
         given = scores >= self.thresholds

@@ -72,6 +72,12 @@ class TargetTask(Task[S]):
         found = state.target.tuned(_logits(outputs), references["label"][:], self.options)
         return cast("S", replace(cast("Any", state), target=found))
 
+    def thresholds_by_label(self, state: S) -> dict[str, float]:
+        return state.target.thresholds_by_label()
+
+    def uncalibrated(self, state: S) -> S:
+        return cast("S", replace(cast("Any", state), target=state.target.uncalibrated()))
+
     def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
         return state.target.decode(_logits(outputs))
 

@@ -79,6 +79,15 @@ class SingleLabel(Target):
             found = replace(found, threshold=best_threshold(scores, right == 1, options.threshold, OF_TWO))
         return found
 
+    def thresholds_by_label(self) -> dict[str, float]:
+        if len(self.labels) != 2:
+            return {}
+        cut = 0.5 if self.threshold is None else self.threshold
+        return dict(zip(self.labels, (1 - cut, cut), strict=True))
+
+    def uncalibrated(self) -> Self:
+        return replace(self, temperature=1.0)
+
     def decode(self, logits: numpy.ndarray) -> list[Answer]:
         shares = softmax(logits / self.temperature)
         likeliest = logits.argmax(axis=1)

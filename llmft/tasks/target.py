@@ -64,6 +64,14 @@ class Target(ABC):
         """
         return self
 
+    def thresholds_by_label(self) -> dict[str, float]:
+        """The score from which on a label is given, where that is decided label by label. Default: none."""
+        return {}
+
+    def uncalibrated(self) -> Self:
+        """The same without a temperature. Default: there is none."""
+        return self
+
     @abstractmethod
     def decode(self, logits: numpy.ndarray) -> list[Answer]:
         """Answers for logits (rows, outputs) in float64."""

@@ -100,6 +100,14 @@ class Task(ABC, Generic[S]):
         """
         return state
 
+    def thresholds_by_label(self, state: S) -> dict[str, float]:
+        """The score from which on a label is given, where that is decided label by label. Default: none."""
+        return {}
+
+    def uncalibrated(self, state: S) -> S:
+        """The state for scores that several models made together: no temperature of one of them made them."""
+        return state
+
     @abstractmethod
     def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
         """Answers, one a row in the order of rows; `rows[i]` is the row of `outputs[i]`."""

@@ -95,6 +95,22 @@ def test_weights_and_other_data(sweep: Path, llmft: Run, here: Path) -> None:
     assert read(here / "e/metrics.json")["test"]["roc_auc"] == read(here / "one/metrics.json")["test"]["roc_auc"]
 
 
+def test_thresholds_count_and_no_temperature_is_undone(llmft: Run, here: Path) -> None:
+    words = ("task.problem=multi_label", "task.threshold=f1", "task.calibrate=true", "run.dir=m")
+    assert llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "optimizer.lr=0.01", *words)[0] == 0
+    facts = read(here / "m/model/task.json")
+    facts["target"] |= {"thresholds": [0.3, 0.7], "temperature": 2.0}
+    (here / "m/model/task.json").write_text(json.dumps(facts))
+    assert llmft("eval", "m", "run.dir=one")[0] == 0
+    assert llmft("eval", "m", "m", "ensemble=mean", "run.dir=e")[0] == 0
+    said = [row["answer"] for row in answers(here / "one")]
+    assert [row["answer"] for row in answers(here / "e")] == said
+    one, both = (read(here / f"{name}/metrics.json")["test"] for name in ("one", "e"))
+    assert one["ece"] == pytest.approx(both["ece"])
+    assert "ece_uncalibrated" in one
+    assert "ece_uncalibrated" not in both
+
+
 def test_folds_have_seen_the_rows_of_each_other(rows: None, llmft: Run, here: Path) -> None:
     assert llmft(*TABLE, "dataset.folds=2", "run.dir=s")[0] == 0
     code, _, err = llmft("eval", "s", "ensemble=mean", "run.dir=e")

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from llmft.cli import main
+from llmft.training.answering import Answering
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
@@ -256,6 +258,19 @@ def test_no_good_row_is_a_failure_and_no_row_is_none(
     assert (here / "a.csv").read_text().splitlines()[:2] == ["id,error", "stdin:1,has an empty text"]
     piped(b"")
     assert llmft("predict", runs["text"])[:2] == (0, "")
+
+
+def test_a_signal_leaves_no_part_of_a_file(
+    runs: dict[str, str], llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answering, "answer", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # else a mistake ends the tests
+    try:
+        code, _, err = llmft("predict", runs["text"], "predict.text=good", "predict.output=a.jsonl")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, err) == (130, "\ninterrupted\n")
+    assert list(here.iterdir()) == []
 
 
 def test_nobody_waits_at_a_terminal_without_a_word(

@@ -96,9 +96,8 @@ def test_a_group_is_in_one_split_and_no_feature(people: None) -> None:
         assert all(set(row) == {"size"} for row in data["train"]["features"][:])
         train, validation, test = (people_of(data[name]) for name in ("train", "validation", "test"))
         assert not train & validation | train & test | validation & test
-        assert list(task.fit(data["train"], compose("finetune", ["+recipe=tabular_mlp"]).model).columns.numbers) == [
-            "size"
-        ]
+        state = task.fit(data["train"], compose("finetune", ["+recipe=tabular_mlp"]).model)
+        assert list(state.columns.numbers) == ["size"]
         # The share of validation is one of the rows that are left.
         assert len(data["validation"]) == pytest.approx(0.15 * (176 - len(data["test"])), abs=4)
         seen += data["test"]["id"][:]
@@ -121,3 +120,12 @@ def test_numbers_as_labels_are_not_stratified() -> None:
     rows = Table({"text": texts, "label": [number / 7 for number in range(30)]}, texts)
     found = _folded({"train": rows}, DatasetConfig(), {"text": Column("text")}, folds=3, fold=0)
     assert (len(found["train"]), len(found["test"])) == (20, 10)
+
+
+def test_of_several_labels_the_rarest_keeps_its_share() -> None:
+    texts = [str(number) for number in range(60)]
+    labels = [["common", "rare"] if number < 12 else ["common"] if number % 3 else [] for number in range(60)]
+    rows = Table({"text": texts, "label": labels}, texts)
+    for fold in range(3):
+        found = _folded({"train": rows}, DatasetConfig(), {"text": Column("text")}, folds=3, fold=fold)
+        assert Counter(name for cell in found["test"].columns["label"] for name in cell)["rare"] == 4

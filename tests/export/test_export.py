@@ -1,7 +1,10 @@
 """`llmft export RUN`: every format, loaded back and scored, and what is refused."""
 
 import json
+import os
 import re
+import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +180,64 @@ def test_a_model_that_cannot_be_converted_fails_and_leaves_nothing(runs: Runs, l
     code, _, err = llmft("export", str(runs["tabular"]), "run.dir=out")
     assert (code, err) == (1, "failed: MLPForClassification cannot be written as onnx: no such operation\n")
     assert list(here.iterdir()) == []
+
+
+def test_a_signal_leaves_nothing(runs: Runs, llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "write", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # else a mistake ends the tests
+    try:
+        code, _, err = llmft("export", str(runs["tabular"]), "run.dir=out")
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, err) == (130, "\ninterrupted\n")
+    assert list(here.iterdir()) == []
+
+
+def test_a_transformer_of_tables_takes_any_number_of_rows(llmft: Run, here: Path) -> None:
+    assert llmft("finetune", "+recipe=tabular_mlp", "model=ft_transformer", "smoke=true", "run.dir=run")[0] == 0
+    code, _, err = llmft("export", "run", "export.format=pt2", "run.dir=out")
+    assert code == 0, err
+    assert len({shape["inputs"]["numbers"][0] for shape in read(here / "out")["parity"]["shapes"]}) == 5
+
+
+def test_of_numbers_none_are_equal(llmft: Run, here: Path) -> None:
+    words = ("+recipe=tabular_mlp", "smoke=true", "task.problem=regression", "run.dir=run")
+    assert llmft("finetune", *words)[0] == 0
+    code, out, err = llmft("export", "run", "export.precision=int8", "export.max_loss=1", "run.dir=out")
+    assert code == 0, err
+    assert "answers   outputs differ by" in out
+    assert read(here / "out")["parity"]["equal_answers"] is None
+
+
+def test_a_prefix_is_not_exported(runs: Runs, llmft: Run, here: Path) -> None:
+    shutil.copytree(runs["text_classification"], here / "run")
+    (here / "run/model/base").mkdir()
+    code, _, err = llmft("export", "run", "run.dir=out")
+    assert code == 2
+    assert "run  has a prefix beside its model, which no other runtime knows" in err
+    assert not (here / "out").exists()
+
+
+def test_a_program_is_made_with_other_rows_than_it_is_compared_on(runs: Runs, llmft: Run, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    ids: dict[int, str] = {}
+    encode, samples = export.encode, export.parity.samples
+    seen: list[str] = []
+
+    def noted(task: Any, state: Any, rows: Any) -> Any:
+        features = encode(task, state, rows)
+        ids[id(features)] = rows[0]["id"]
+        return features
+
+    def watched(task: Any, state: Any, features: Any) -> Any:
+        seen.append(ids[id(features)])
+        return samples(task, state, features)
+
+    monkeypatch.setattr(export, "encode", noted)
+    monkeypatch.setattr(export.parity, "samples", watched)
+    assert llmft("export", str(runs["tabular"]), "run.dir=out")[0] == 0
+    assert seen == ["synthetic-validation:1"]
+    assert read(Path("out"))["parity"]["split"] == "test"
 
 
 @pytest.fixture

@@ -151,3 +151,11 @@ def test_another_search_is_told_apart(here: Path) -> None:
         study(here / "study.jsonl").bind(facts | {"seed": 3, "optimizer.lr": "0 to 1"})
     assert "seed          was None in this search and is 3 now" in str(error.value)
     assert "Name another folder." in str(error.value)
+
+
+def test_no_trial_is_given_up_by_its_first_steps(here: Path) -> None:
+    found = study(here / "study.jsonl", [LR], name="random")
+    for number in range(6):
+        report = found.report(found.ask().number)
+        assert [report(percent, 0.9 - number / 100) for percent in (1, 20)] == [False, number == 5]
+        found.done(number, 0.9)

@@ -6,6 +6,7 @@ import pytest
 
 from llmft.schema.problem import UserError
 from llmft.tasks.combination import combine
+from llmft.tasks.single_label import SingleLabel
 
 
 def label(answer: str, **scores: float) -> dict[str, Any]:
@@ -39,13 +40,29 @@ CASES: dict[str, tuple[list[dict[str, Any]], str, list[float], dict[str, Any]]] 
 @pytest.mark.parametrize("name", CASES)
 def test_answers_become_one(name: str) -> None:
     row, how, weights, expected = CASES[name]
-    (found,) = combine([[answer] for answer in row], how, weights)  # type: ignore[arg-type]
+    cuts = dict.fromkeys("xy", 0.5) if row is SEVERAL else {}
+    (found,) = combine([[answer] for answer in row], how, weights, [cuts] * len(row))  # type: ignore[arg-type]
     assert found["answer"] == expected["answer"]
     assert found.get("scores", {}) == pytest.approx(expected.get("scores", {}))
 
 
 def test_rows_keep_their_order_and_numbers_take_no_vote() -> None:
     models = [[{"answer": 1.0}, {"answer": 2.0}], [{"answer": 3.0}, {"answer": 6.0}]]
-    assert [answer["answer"] for answer in combine(models, "mean", [1, 1])] == [2.0, 4.0]
+    assert [answer["answer"] for answer in combine(models, "mean", [1, 1], [{}, {}])] == [2.0, 4.0]
     with pytest.raises(UserError, match="numbers can't be voted on"):
-        combine(models, "vote", [1, 1])
+        combine(models, "vote", [1, 1], [{}, {}])
+
+
+def test_the_mean_is_held_against_the_mean_of_the_thresholds() -> None:
+    # x has 0.4667 and y 0.4833; the thresholds are 0.46 and 0.5, by weights of 1 and 0 those of the first.
+    thresholds = [{"x": 0.58, "y": 0.4}, {"x": 0.4, "y": 0.6}, {"x": 0.4, "y": 0.5}]
+    (found,) = combine([[answer] for answer in SEVERAL], "mean", [1, 1, 1], thresholds)
+    assert found["answer"] == ["x"]
+    (found,) = combine([[answer] for answer in SEVERAL], "mean", [1, 0, 0], thresholds)
+    assert found["answer"] == ["x", "y"]
+
+    # Of two labels, b is given from a mean of 0.35 on, and a above 0.65.
+    two = [SingleLabel(["a", "b"], threshold=cut) for cut in (0.2, None)]
+    pair = [[label("b", a=0.7, b=0.3)], [label("b", a=0.55, b=0.45)]]
+    (found,) = combine(pair, "mean", [1, 1], [target.thresholds_by_label() for target in two])
+    assert (found["answer"], found["scores"]["b"]) == ("b", pytest.approx(0.375))
