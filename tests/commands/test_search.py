@@ -18,7 +18,7 @@ from tests.faults.test_sweep_stops import after_third_step, to_parent
 
 Run = Callable[..., tuple[int, str, str]]
 TABLE = ("finetune", "+recipe=tabular_mlp", "smoke=true", "search=random", "search.trials=4", "run.dir=s")
-SEARCH = (*TABLE, "optimizer.lr=log(1e-5,1e-1)", "trainer.batch_size=4,8")
+SEARCH = (*TABLE, "trainer.metric_for_best=accuracy", "optimizer.lr=log(1e-5,1e-1)", "trainer.batch_size=4,8")
 
 
 def read(file: Path) -> Any:
