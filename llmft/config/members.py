@@ -13,7 +13,7 @@ def members(words: list[str]) -> list[Path]:
     """The run folders that the words mean: each its own, or all finished runs of a sweep, of folds or of a search.
 
     Raises:
-        UserError: for a sweep without a finished run.
+        UserError: for a sweep without a finished run, and for a run that is named twice.
     """
     found: list[Path] = []
     for folder in map(Path, words):
@@ -26,11 +26,15 @@ def members(words: list[str]) -> list[Path]:
         if not done:
             raise UserError(Problem(str(folder), "is a sweep, and none of its runs is done", "command line"))
         found += done
+    places = [folder.resolve() for folder in found]
+    if twice := [folder for folder, place in zip(found, places, strict=True) if places.count(place) > 1]:
+        raise UserError(Problem(str(twice[-1]), "is named twice, and would count twice", "command line"))
     return found
 
 
 def differences(runs: list[Path], trees: list[dict[str, Any]], other_data: bool) -> list[Problem]:
-    """Why the runs can't be scored together: another task, or rows of which some runs have seen those to be scored.
+    """Why the runs can't be scored together: another task, texts that are mended otherwise, or rows of which some runs
+    have seen those to be scored.
 
     Args:
         trees: the configuration of each run.
@@ -42,6 +46,12 @@ def differences(runs: list[Path], trees: list[dict[str, Any]], other_data: bool)
         for key in ("name", "problem")
         for run, tree in others
         if (found := tree["task"].get(key)) != (wanted := first["task"].get(key))
+    ]
+    problems += [
+        Problem(str(run), f"has dataset.clean.{key} {found}, and {runs[0]} has {wanted}", "command line")
+        for key in ("unicode", "normalize")
+        for run, tree in others
+        if (found := _mended(tree, key)) != (wanted := _mended(first, key))
     ]
     if problems or other_data:
         return problems
@@ -55,6 +65,10 @@ def differences(runs: list[Path], trees: list[dict[str, Any]], other_data: bool)
     )
     hint = "Name rows that no run has seen: dataset=csv dataset.test=NEW.csv."
     return [Problem(str(run), what, "command line", hint)]
+
+
+def _mended(tree: dict[str, Any], key: str) -> Any:
+    return (tree["dataset"].get("clean") or {}).get(key)
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:

@@ -129,7 +129,7 @@ def check(parity: Mapping[str, Any]) -> None:
     # Written so that what is no number fails too.
     wrong = [f"outputs differ by {value:.1e} {where}" for where, value in found.items() if not value <= limit]
     metric = parity["metric"]
-    if metric.get("loss", 0.0) > parity["max_loss"]:
+    if not metric.get("loss", 0.0) <= parity["max_loss"]:
         wrong.append(
             f"{metric['name']} is {metric['exported']:.4f} instead of {metric['original']:.4f} on {parity['split']}, "
             f"and export.max_loss allows {parity['max_loss']:g}"

@@ -34,6 +34,9 @@ def adapt(model: PreTrainedModel, config: AdapterConfig, length: int | None) -> 
         return model
     import peft
 
+    if model.base_model is model:
+        what = f"{type(model).__name__} has no layers below its head that could be adapted"
+        raise UserError(Problem("adapter", what, hint="Write adapter=none."))
     if config.name == "prefix":
         _check_prefix(model, config.prefix_length, length)
     try:

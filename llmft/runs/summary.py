@@ -103,7 +103,9 @@ def _spread(members: list[dict[str, Any]], split: str, metric: str) -> dict[str,
     return {"mean": mean(found), "sd": stdev(found) if len(found) > 1 else None, "count": len(found)} if found else None
 
 
-def _rank(group: dict[str, Any], split: str) -> tuple[bool, float]:
-    """Sorts the best first, and what has no score last."""
-    score = group[split]["mean"] if group[split] else 0.0
-    return not group[split], -score if METRICS[group["metric"]] else score
+def _rank(group: dict[str, Any], split: str) -> tuple[bool, bool, float]:
+    """Sorts the best first, then what lacks a seed or a fold (perhaps the worst), and what has no score last."""
+    if not group[split]:
+        return True, True, 0.0
+    score = group[split]["mean"]
+    return False, group[split]["count"] < len(group["folders"]), -score if METRICS[group["metric"]] else score

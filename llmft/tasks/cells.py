@@ -27,6 +27,11 @@ def _number(cell: Any) -> float:
     return number if math.isfinite(number) else math.nan
 
 
+def written(cell: Any) -> str:
+    """A category as text. 1.0 is 1: one empty cell makes a parquet column of whole numbers one of fractions."""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
 def constant(cells: list[Any]) -> str | None:
     """Why a column says nothing, where all its cells are the same."""
     kinds = {None if is_missing(cell) else str(cell) for cell in cells}

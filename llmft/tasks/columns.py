@@ -11,7 +11,7 @@ from llmft.data.table import listed
 from llmft.schema import task as schema
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks import dates
-from llmft.tasks.cells import constant, counts_rows, is_missing, numbers_of
+from llmft.tasks.cells import constant, counts_rows, is_missing, numbers_of, written
 from llmft.tasks.scaling import Scaling, learn, scaled
 
 SHOWN = 6  # names of columns in a note
@@ -100,7 +100,7 @@ class TableColumns:
         categories = numpy.zeros((len(table), len(self.categories)), dtype=numpy.int64)
         for column, (name, values) in enumerate(self.categories.items()):
             codes = {value: code for code, value in enumerate(values, 1)}  # what is missing is not among them
-            categories[:, column] = [codes.get(str(row[name]), 0) for row in table]
+            categories[:, column] = [codes.get(written(row[name]), 0) for row in table]
         return Encoded(numpy.where(missing, 0.0, matrix), missing.astype(float), categories)
 
     def notes(self) -> list[str]:
@@ -170,7 +170,7 @@ def _learn_column(name: str, cells: list[Any], options: schema.Tabular, found: T
         days = days[~numpy.isnan(days)]
         found.dates[name] = {"form": form, "days": learn(days, options.scaling), "clock": bool((days % 1).any())}
         return None
-    common = [value for value, count in Counter(map(str, cells)).most_common() if count >= options.min_count]
+    common = [value for value, count in Counter(map(written, cells)).most_common() if count >= options.min_count]
     if not common and name not in options.categories:
         return f"no value stands in {options.min_count} rows"
     found.categories[name] = common

@@ -5,6 +5,7 @@ import shutil
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -105,9 +106,18 @@ class Trainer(transformers.Trainer):
         """Not counted: transformers would go over all parameters in every step, 1 ms for MiniLM."""
         return 0
 
+    def get_batch_samples(self, *inputs: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:
+        """The batches of a step."""
+        batches, items = super().get_batch_samples(*inputs, **options)
+        self.rows_of_batch = mean(map(_rows, batches)) if batches else 1
+        return batches, items
+
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """The task's loss of a batch; the Trainer divides it by the number of batches of a step."""
-        return self.task.loss(model, inputs, self.task_state)
+        """The task's loss of a batch by its share of the rows of a step, whose last batch can be a shorter one.
+
+        The Trainer divides it by the number of batches of the step.
+        """
+        return self.task.loss(model, inputs, self.task_state) * (_rows(inputs) / self.rows_of_batch)
 
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
@@ -215,3 +225,7 @@ class Trainer(transformers.Trainer):
             checkpoints.rotate(self.folder, self.config.trainer.keep, step, self.state.best_global_step)
         processes.gather(None)  # none stops before it is committed: the launcher would not wait long for the first
         self.clock.saving += time.perf_counter() - start
+
+
+def _rows(batch: dict[str, Any]) -> int:
+    return len(next(iter(batch.values())))

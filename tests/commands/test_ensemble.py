@@ -129,6 +129,7 @@ REFUSED = {
     "s none ensemble=mean": "none  no such folder",
     "s/seed-0 texts ensemble=mean": "texts  has task.name text_classification, and s/seed-0 has tabular",
     "s/seed-0 other ensemble=mean dataset=csv dataset.test=new.csv": "other  answers large, small, and s/seed-0 answers high, low",
+    "s s/seed-0 ensemble=mean": "s/seed-0  is named twice",
     "empty ensemble=mean": "empty  is a sweep, and none of its runs is done",
 }
 

@@ -155,6 +155,7 @@ REFUSED = [
     ("deberta-v2", {"name": "prefix"}, "DebertaV2ForSequenceClassification reads no prefix. Write adapter=lora"),
     ("distilbert", {"name": "prefix"}, "DistilBertForSequenceClassification reads no prefix"),
     ("mlp", {"name": "prefix"}, "MLPForClassification reads no prefix"),
+    ("linear", {"name": "lora"}, "LinearForClassification has no layers below its head"),
     ("bert", {"name": "prefix", "prefix_length": 30}, "30 tokens before the 6 of task.max_length, and the model has 32 positions"),
     ("distilbert", {"name": "ia3"}, "Name its layers by adapter.target_modules and adapter.feedforward_modules"),
     ("bert", {"name": "lora", "target_modules": ["nope"]}, "lora does not fit BertForSequenceClassification: "),
@@ -165,7 +166,9 @@ REFUSED = [
 @pytest.mark.parametrize(("architecture", "keys", "text"), REFUSED)
 def test_what_does_not_fit_is_refused(architecture: str, keys: dict[str, Any], text: str) -> None:
     model = (
-        build(ModelConfig(architecture="mlp", init="random"), HEAD, {}) if architecture == "mlp" else tiny(architecture)
+        build(ModelConfig(architecture=architecture, init="random"), HEAD, {"num_numbers": 2, "category_sizes": []})
+        if architecture in ("mlp", "linear")
+        else tiny(architecture)
     )
     if keys.get("prefix_length"):
         model.config.max_position_embeddings = 32

@@ -129,6 +129,13 @@ def test_a_date_that_is_none_is_named_by_row() -> None:
     ]
 
 
+def test_a_category_is_the_same_as_a_whole_number_and_as_a_fraction() -> None:
+    rows = [{"code": code} for code in (1, 1, 2, 2)]
+    columns = learn_columns(rows, Options(categories=["code"]))
+    written = columns.encode([{"code": cell} for cell in (1, 1.0, "1", 2.0, 3.5)]).categories.tolist()
+    assert written == [[1], [1], [1], [2], [0]]
+
+
 def test_the_state_of_an_older_run_is_read(here: Path) -> None:
     """Before there were dates, scales other than the standard one, and columns that are left out."""
     older = {"format": 1, "labels": ["a", "b"], "numbers": {"n": [2.0, 0.5]}, "categories": {"c": ["x"]}}

@@ -49,6 +49,18 @@ def test_accumulated_batches_are_one_large_batch(llmft: Run, here: Path) -> None
     assert a == pytest.approx(b, abs=1e-5)
 
 
+def test_a_shorter_last_batch_counts_by_its_rows(llmft: Run, here: Path) -> None:
+    """Ten rows as batches of 4, 4 and 2 are one step over ten rows."""
+    words = ("+recipe=tabular_mlp", "smoke=true", "dataset.max_rows=10", "trainer.max_steps=3", "optimizer=sgd")
+    plain = ("optimizer.lr=0.1", "trainer.max_grad_norm=0", "hardware.precision=fp32", "optimizer.momentum=0")
+    losses = []
+    for rows, accumulation in ((10, 1), (4, 3)):
+        sizes = (f"trainer.batch_size={rows}", f"trainer.accumulation={accumulation}", f"run.dir=of{rows}")
+        assert llmft("finetune", *words, *plain, *sizes)[0] == 0
+        losses.append([e["loss"] for e in events(here / f"of{rows}") if e["split"] == "train"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
 SCHEDULES = {
     "linear": [0.0, 0.5, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6],
     "cosine": [0.0, 0.5, 1.0, 0.9330, 0.75, 0.5, 0.25, 0.0670],
