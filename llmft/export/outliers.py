@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DEVIATIONS = 65.0
 """Range of the inputs, in standard deviations, from which on a layer stays in float32. A normal sample has about 10. Of
-MiniLM's 36 layers three have 70 to 95, and they made two thirds of the squared error of all; the others stay below 62."""
+MiniLM's 36 layers three have 70 to 95 and made two thirds of the squared error of all; the others stay below 62."""
 
 
 def outliers(program: "onnx_ir.Model", batches: list[dict[str, torch.Tensor]]) -> list[str]:
