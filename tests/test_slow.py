@@ -62,7 +62,7 @@ def test_a_recipe_keeps_its_promise(recipe: str, llmft: Run, here: Path) -> None
 
 
 def test_the_mlp_on_adult(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
-    """The recipe as it is, on files of one's own. Measured with batches of 64 and a patience of 5: accuracy 0.8490, ROC AUC 0.9050."""
+    """The recipe as it is, on files of one's own. Measured: accuracy 0.8480, ROC AUC 0.9049."""
     data = shared("adult")
     words = ("dataset=csv", f"dataset.train={data / 'train.csv'}", f"dataset.test={data / 'test.csv'}")
     code, _, err = llmft("finetune", "+recipe=tabular_mlp", *words, "dataset.columns.label=income", "run.dir=run")
@@ -70,14 +70,3 @@ def test_the_mlp_on_adult(llmft: Run, shared: Callable[[str], Path], here: Path)
     test = json.loads((here / "run/metrics.json").read_text())["test"]
     assert test["accuracy"] >= 0.845
     assert test["roc_auc"] >= 0.895
-
-
-def test_the_mlp_on_german_credit(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
-    """Five splits of a thousand rows. Measured with batches of 64 and a patience of 5: 0.7135, 0.7110, 0.7607, 0.8125, 0.7627."""
-    found = []
-    for seed in range(5):
-        words = ("dataset=csv", f"dataset.train={shared('german_credit') / 'german_credit.csv'}")
-        words += ("dataset.columns.label=target", f"dataset.split.seed={seed}", f"seed={seed}", f"run.dir={seed}")
-        assert llmft("finetune", "+recipe=tabular_mlp", *words)[0] == 0
-        found.append(json.loads((here / f"{seed}/metrics.json").read_text())["test"]["roc_auc"])
-    assert mean(found) >= 0.75
