@@ -101,7 +101,7 @@ def test_an_evaluation_is_of_one_fold(rows: None, llmft: Run) -> None:
 
 @pytest.mark.slow
 def test_german_credit_over_five_folds(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
-    """Measured: 0.7707 ± 0.0351."""
+    """Measured: 0.7789 ± 0.0309."""
     data = shared("german_credit") / "german_credit.csv"
     words = ("+recipe=tabular_mlp", "dataset=csv", f"dataset.train={data}", "dataset.columns.label=target")
     code, out, err = llmft("finetune", *words, "dataset.folds=5", "run.dir=s")
