@@ -140,10 +140,10 @@ def scores(
     """What metrics.json says of `model`, which is trained for it."""
     task, state, splits = prepared.task, prepared.state, prepared.splits
     start = time.perf_counter()
-    trains = adapters.trainee(model)
-    with frozen(config, task, state, trains, splits, hardware, prepared.entry) as ready:
-        encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(trains) else {}
-        metrics = {"train": train(config, task, state, trains, ready, hardware, run, callbacks) | encoding}
+    learner = adapters.trainee(model)
+    with frozen(config, task, state, learner, splits, hardware, prepared.entry) as ready:
+        encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
+        metrics = {"train": train(config, task, state, learner, ready, hardware, run, callbacks) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
         if config.adapter.name != "none":
             model, merging = keep_and_merge(config, task, state, model, splits, run)
