@@ -55,6 +55,7 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
         return run
     hardware = detect(config.hardware)
     check_trackers(config.tracking)
+    adapters.check_package(config.adapter)
     prepared = prepared or prepare(config)
     model = first_weights(config, prepared)
     if run is None:

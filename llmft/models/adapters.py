@@ -11,11 +11,18 @@ from transformers.pytorch_utils import Conv1D
 
 from llmft.models import sharded
 from llmft.schema.adapter import AdapterConfig
+from llmft.schema.extra import lacking
 from llmft.schema.problem import Problem, UserError
 
 BASE = "base"
 """Where in RUN/model the model lies that has a prefix before it. `from_pretrained` of RUN/model finds none: without its
 prefix it would give other answers."""
+
+
+def check_package(config: AdapterConfig) -> None:
+    """Raise UserError where an adapter is asked for and peft is not installed."""
+    if config.name != "none" and (problems := lacking("adapter", config.name, "peft", "peft")):
+        raise UserError(problems)
 
 
 def adapt(model: PreTrainedModel, config: AdapterConfig, length: int | None) -> torch.nn.Module:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from llmft.models import adapters, register
 from llmft.models.exported import is_export, load_exported, verified
+from llmft.schema.adapter import AdapterConfig
 from llmft.schema.problem import Problem, UserError
 
 
@@ -31,6 +32,8 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
         scored = manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("command") == "eval"
         what = "is an evaluation: name the run that it is of" if scored else "has no model: the run did not finish"
         raise UserError(Problem(str(run), what, "command line"))
+    if base != folder:
+        adapters.check_package(AdapterConfig(name="prefix"))
     try:
         model = getattr(transformers, task.head).from_pretrained(
             base, use_safetensors=True, trust_remote_code=trust_remote_code, dtype="float32"

@@ -1,6 +1,7 @@
 """What the machine can do: the device, the numbers that it is fast in, and the reason, in a line to print."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
@@ -45,6 +46,9 @@ def device_of(config: HardwareConfig) -> str:
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError(Problem("hardware.device", "there is no GPU here", hint="Write hardware.device=auto."))
+    if config.strategy == "deepspeed" and find_spec("deepspeed") is None:
+        hint = "Install it: pip install deepspeed. Or write hardware.strategy=fsdp."
+        raise UserError(Problem("hardware.strategy", "deepspeed is not installed", hint=hint))
     device = "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
     if config.precision == "fp16" and device == "cpu":
         raise UserError(Problem("hardware.precision", "fp16 needs a GPU", hint="Write hardware.precision=auto."))

@@ -141,10 +141,6 @@ CASES = [
         "hardware.strategy=fsdp hardware.processes=2 model.unfreeze=1",
         "hardware.strategy  fsdp shares out what trains before training, and with model.unfreeze that changes",
     ),
-    (
-        "hardware.strategy=deepspeed hardware.processes=2",
-        "hardware.strategy  deepspeed is not installed (command line). Install it: pip install deepspeed.",
-    ),
     ("hardware.strategy=deepspeed hardware.processes=2 resume=true", "the checkpoints of deepspeed hold code"),
     ("hardware.zero_stage=1", "hardware.zero_stage  is not read by hardware.strategy=ddp (command line)"),
     ("hardware.nodes=2 hardware.processes=3", "hardware.processes  3 can't be spread over 2 nodes evenly"),

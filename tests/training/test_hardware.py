@@ -35,7 +35,11 @@ def test_precision_follows_the_gpu(capability: tuple[int, int], chosen: str, mon
     assert (detect(HardwareConfig()).device, detect(HardwareConfig()).precision) == ("cuda", chosen)
 
 
-WRONG = [({"device": "cuda"}, "hardware.device"), ({"device": "cpu", "precision": "fp16"}, "hardware.precision")]
+WRONG = [
+    ({"device": "cuda"}, "hardware.device"),
+    ({"device": "cpu", "precision": "fp16"}, "hardware.precision"),
+    ({"strategy": "deepspeed", "processes": 2}, "Install it: pip install deepspeed"),
+]
 
 
 def test_each_process_has_its_share_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

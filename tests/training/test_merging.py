@@ -9,7 +9,6 @@ import pytest
 import transformers
 from safetensors.torch import load_file
 
-from llmft.config.rules import model as rules
 from llmft.models import adapters
 
 Run = Callable[..., tuple[int, str, str]]
@@ -85,9 +84,9 @@ def test_a_merged_model_that_answers_otherwise_is_no_model(llmft: Run, here: Pat
 
 
 def test_without_peft_it_says_how_to_get_it(llmft: Run, here: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(rules, "find_spec", lambda name: None)
+    monkeypatch.setattr("llmft.schema.extra.find_spec", lambda name: None)
     code, _, err = llmft(*SMOKE, "adapter=lora")
     assert code == 2
-    assert "adapter  lora needs peft, which is not installed" in err
-    assert "Install it: pip install 'llmft[peft]'." in err
+    assert "adapter  lora needs the package peft, which is not installed" in err
+    assert "Install it: pip install 'llmft[peft]'" in err
     assert llmft(*SMOKE)[0] == 0

@@ -10,7 +10,6 @@ import pytest
 from llmft.commands.finetune import first_weights
 from llmft.commands.prepare import prepare
 from llmft.config.load import load
-from llmft.config.rules import placement as rules
 from llmft.models.build import build
 from llmft.schema.model import ModelConfig
 from llmft.training import arguments, placement
@@ -33,7 +32,6 @@ def test_deepspeed_is_told_the_stage_and_the_rest_by_its_own_names(stage: int, m
             told.update(keys)
 
     monkeypatch.setattr(arguments, "TrainingArguments", Arguments)
-    monkeypatch.setattr(rules, "find_spec", lambda name: name)
     words = ("hardware.strategy=deepspeed", "hardware.processes=2", f"hardware.zero_stage={stage}")
     config = load("finetune", [*SMOKE, *words])
     arguments.training_arguments(config, Hardware("cuda", "bf16", ""), Path("x"), True)

@@ -1,7 +1,5 @@
 """Rules of the model: its source, its adapter, what of it stays frozen."""
 
-from importlib.util import find_spec
-
 from llmft.config.origin import Origin
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem
@@ -52,19 +50,16 @@ def _adapter_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
 
 
 def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
-    """peft, and weights that are worth keeping: a smoke run and what goes on with it do without the latter."""
+    """Weights that are worth keeping; a smoke run and what goes on with it do without."""
     name, model, problems = config.adapter.name, config.model, []
-    if name == "none" or (config.command != "finetune" and name != "prefix"):
+    if name == "none" or config.command != "finetune":
         return []
-    if find_spec("peft") is None:
-        hint = "Install it: pip install 'llmft[peft]'."
-        problems.append(Problem("adapter", f"{name} needs peft, which is not installed", origin("adapter.name"), hint))
     for key in ("freeze", "unfreeze"):
         if getattr(model, key):
             what = f"adapter={name} leaves all weights as they are but its own and those of the head"
             problems.append(Problem(f"model.{key}", what, origin(f"model.{key}"), "Leave out one of the two."))
     tried = config.smoke or config.resume or config.dataset.format == "synthetic"
-    if config.command == "finetune" and model.init != "pretrained" and not tried:
+    if model.init != "pretrained" and not tried:
         what = f"adapter={name} would leave the random weights random"
         hint = "Give pretrained ones by model.path, or write adapter=none."
         problems.append(Problem("model.init", what, origin("model.init"), hint))

@@ -1,7 +1,5 @@
 """Rules on where the work is done: processes, strategies, GPUs."""
 
-from importlib.util import find_spec
-
 from llmft.config.origin import Origin
 from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
@@ -31,9 +29,6 @@ def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
     if config.model.unfreeze:
         what = f"{strategy} shares out what trains before training, and with model.unfreeze that changes"
         problems.append(Problem(key, what, origin(key), "Leave out one of the two."))
-    if strategy == "deepspeed" and find_spec("deepspeed") is None:
-        hint = "Install it: pip install deepspeed. Or write hardware.strategy=fsdp."
-        problems.append(Problem(key, "deepspeed is not installed", origin(key), hint))
     if strategy == "deepspeed" and config.resume:
         what = "the checkpoints of deepspeed hold code, which llmft does not load"
         problems.append(Problem("resume", what, origin("resume"), "Write hardware.strategy=fsdp for runs that resume."))
