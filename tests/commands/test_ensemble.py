@@ -102,7 +102,8 @@ def test_thresholds_count_and_no_temperature_is_undone(llmft: Run, here: Path) -
     facts["target"] |= {"thresholds": [0.3, 0.7], "temperature": 2.0}
     (here / "m/model/task.json").write_text(json.dumps(facts))
     assert llmft("eval", "m", "run.dir=one")[0] == 0
-    assert llmft("eval", "m", "m", "ensemble=mean", "run.dir=e")[0] == 0
+    shutil.copytree(here / "m", here / "twin")
+    assert llmft("eval", "m", "twin", "ensemble=mean", "run.dir=e")[0] == 0
     said = [row["answer"] for row in answers(here / "one")]
     assert [row["answer"] for row in answers(here / "e")] == said
     one, both = (read(here / f"{name}/metrics.json")["test"] for name in ("one", "e"))
