@@ -1,13 +1,13 @@
 """What runs an exported model: ONNX Runtime, torch.export or OpenVINO, each a function from a batch to logits."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from llmft.schema.export import EXTRAS
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.extra import lacking
+from llmft.schema.problem import UserError
 
 Session = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
@@ -19,9 +19,8 @@ def require(format: str, running: bool = False) -> None:
     """Raise UserError where the packages of a format are not installed; `running`: all but its runtime can lack."""
     extra, packages = EXTRAS.get(format, ("", ()))
     packages = packages[-1:] if running else packages
-    if missing := [package for package in packages if find_spec(package) is None]:
-        what = f"{format} needs {', '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed"
-        raise UserError(Problem("export.format", what, hint=f"`pip install 'llmft[{extra}]'` brings it."))
+    if problems := [problem for package in packages for problem in lacking("export.format", format, package, extra)]:
+        raise UserError(problems)
 
 
 def session(format: str, folder: Path) -> Session:

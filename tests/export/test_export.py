@@ -146,7 +146,7 @@ def test_a_missing_package_is_named_with_its_extra(format: str, package: str, ex
     monkeypatch.setitem(sys.modules, package, None)
     code, _, err = llmft("export", str(runs["tabular"]), f"export.format={format}")
     assert code == 2
-    assert f"{format} needs {package}" in err
+    assert f"{format} needs the package {package}" in err
     assert f"pip install 'llmft[{extra}]'" in err
     assert list(here.iterdir()) == []
 
