@@ -41,7 +41,8 @@ format: .venv/installed  ## put the code into shape
 	$(BIN)/ruff format .
 
 smoke: .venv/installed  ## every recipe on a tiny model and synthetic rows
-	@set -e; for recipe in $(RECIPES); do $(BIN)/llmft finetune +recipe=$$recipe smoke=true; done
+	@set -e; for recipe in $(RECIPES); do \
+		$(BIN)/llmft $$(sed -n 's/^command: //p' recipes/$$recipe.yaml) +recipe=$$recipe smoke=true; done
 
 wheel: .venv/installed  ## dist/*.whl
 	$(BIN)/python -m hatchling build -t wheel

@@ -13,7 +13,7 @@ Write = Callable[[str, str], Path]
 
 MODULE = '''
 from typing import ClassVar, Literal
-from llmft.schema.task import Tabular as Section
+from llmft.schema.tasks.tabular import Tabular as Section
 from llmft.tasks.tabular import Tabular
 
 
@@ -67,4 +67,4 @@ def test_without_the_package_the_known_tasks_are_named(llmft: Run) -> None:
     code, _, err = llmft("finetune", "+recipe=tabular_mlp", "task.name=shout")
     assert code == 2
     assert "no task called shout" in err
-    assert "text_classification, tabular" in err
+    assert "tabular, text_classification" in err

@@ -6,6 +6,7 @@ from typing import Any
 from llmft import tasks
 from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.load import Data, load
+from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting import ensemble as console
 from llmft.reporting.reports import write_reports
@@ -72,6 +73,7 @@ class Member:
         self.config, self.size = Run(source).config(), config.trainer.eval_batch_size
         self.task = tasks.build(self.config.task)
         self.model, self.state = load_trained(source, self.task, device, config.model.trust_remote_code)
+        set_generation(self.model, config.generation)
         self.labels = sorted(self.task.needed(self.state).get("id2label", {}).values())
         self.answers: dict[str, list[dict[str, Any]]] = {}
         self.scores: dict[str, dict[str, float]] = {}

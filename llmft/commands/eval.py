@@ -6,6 +6,7 @@ from llmft import tasks
 from llmft.commands import ensemble
 from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.load import load
+from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
@@ -31,6 +32,7 @@ def run(config: Config) -> Run:
     hardware = detect(config.hardware)
     task = tasks.build(config.task)
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
+    set_generation(model, config.generation)
     data = load(config.dataset, task, splits=("validation", "test"))
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
@@ -42,7 +44,7 @@ def run(config: Config) -> Run:
             environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
         ),
     ):
-        console.announce(config, task, model, splits, data.notes, "", hardware, run)
+        console.announce(config, task, state, model, splits, data.notes, "", hardware, run)
         metrics = {
             name: score(task, state, model, name, split, config.trainer.eval_batch_size, run)
             for name, split in splits.items()

@@ -13,6 +13,7 @@ from llmft.commands.session import check_inputs, quiet
 from llmft.models import adapters
 from llmft.models.build import build
 from llmft.models.checkpointed import checkpoint_layers
+from llmft.models.generation import set_generation
 from llmft.models.sharded import check_parts, whole_state
 from llmft.reporting import console
 from llmft.reporting.reports import write_reports
@@ -76,6 +77,7 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     set_seed(config.seed)
     needed = prepared.task.needed(prepared.state)
     model = build(config.model, prepared.task.head, needed)
+    set_generation(model, config.generation)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
     groups(config.optimizer, model)  # optimizer.layer_decay wants layers
     adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
@@ -96,14 +98,15 @@ def work(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Train `model`, score it, and leave everything in the run's folder; `notes` are printed with what will happen."""
-    facts = environment() | {"command": "finetune", "hardware": str(hardware), "data": prepared.data.digests}
+    facts = environment() | {"command": config.command, "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     facts["trains"] = trains(model, config.model.unfreeze)
     examples = prepared.splits["train"].examples
     facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": steps_of_run(config, examples)}
     with run.recorded(facts):
         notes = [*notes, *prepared.data.notes, *prepared.task.notes(prepared.state)]
-        console.announce(config, prepared.task, model, prepared.splits, notes, prepared.origin, hardware, run)
+        task, state = prepared.task, prepared.state
+        console.announce(config, task, state, model, prepared.splits, notes, prepared.origin, hardware, run)
         if hardware.nodes > 1:
             pass  # they are started where they are
         elif hardware.processes == 1:

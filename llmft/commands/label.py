@@ -3,7 +3,7 @@
 from llmft.data.read import chunks, files_of, read_split
 from llmft.schema.config import Config
 from llmft.schema.problem import UserError
-from llmft.schema.task import Tabular
+from llmft.schema.tasks.tabular import Tabular
 
 NAMES = ("label", "target", "class", "y")  # in any case; `label` itself needs no guess
 

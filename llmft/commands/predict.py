@@ -9,6 +9,7 @@ from tqdm import tqdm
 from llmft import tasks
 from llmft.commands.session import quiet
 from llmft.data.rows import Row, Rows, open_file, open_stream
+from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
 from llmft.runs.answers import check_output, opened
 from llmft.schema.config import Config
@@ -35,7 +36,8 @@ def run(config: Config) -> None:
     check_input(wanted, task)
     source = Path(str(config.run.source))
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
-    answering = Answering(task, state, model, config.dataset, config.trainer.eval_batch_size)
+    set_generation(model, config.generation)
+    answering = Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size)
     rows = asked(config, task)
     if rows.columns is not None:
         check_kept(wanted, rows.columns)

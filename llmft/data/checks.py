@@ -11,6 +11,7 @@ from llmft.schema.column import Column
 from llmft.schema.problem import Problem
 
 DROP_EMPTY = Problem("dataset.drop_empty", "set it to true to leave such rows out")
+TEXTS = ("text", "words", "json")  # the kinds of inputs that can be empty
 _SPACE = re.compile(r"\s+")
 
 
@@ -19,7 +20,7 @@ def _normal(value: Any) -> Any:
         return _SPACE.sub(" ", value.casefold()).strip()
     if isinstance(value, dict):
         return [_normal(value[name]) for name in sorted(value)]  # columns may stand in any order
-    return value
+    return [_normal(part) for part in value] if isinstance(value, list) else value
 
 
 def input_keys(table: Table, roles: dict[str, Column]) -> list[str]:
@@ -30,10 +31,13 @@ def input_keys(table: Table, roles: dict[str, Column]) -> list[str]:
 
 def empty_inputs(table: Table, roles: dict[str, Column]) -> list[int]:
     """Row numbers where a text that the task needs is empty."""
-    texts = [table.columns[role] for role, spec in roles.items() if spec.kind == "text" and role in table.columns]
-    return [
-        row for row, values in enumerate(zip(*texts, strict=True)) if any(v is None or not v.strip() for v in values)
-    ]
+    needed = [role for role, spec in roles.items() if spec.is_input and spec.kind in TEXTS and not spec.blank]
+    texts = [table.columns[role] for role in needed if role in table.columns]
+    return [row for row, values in enumerate(zip(*texts, strict=True)) if any(map(_is_blank, values))]
+
+
+def _is_blank(value: str | list[str] | None) -> bool:
+    return not (value.strip() if isinstance(value, str) else value)
 
 
 def without_empty(table: Table, roles: dict[str, Column], split: str, drop: bool) -> tuple[Table, list[Problem]]:
@@ -50,8 +54,13 @@ def left_out(split: str, empty: int) -> list[str]:
 
 def missing_labels(table: Table, roles: dict[str, Column], split: str) -> list[Problem]:
     """A problem for each row without a label."""
-    labels = [table.columns[role] for role, spec in roles.items() if not spec.is_input and spec.required]
-    rows = [row for column in labels for row, value in enumerate(column) if value is None]
+    wanted = {role: spec for role, spec in roles.items() if not spec.is_input and spec.required}
+    rows = [
+        row
+        for role, spec in wanted.items()
+        for row, value in enumerate(table.columns[role])
+        if value is None or (spec.kind == "text" and not spec.blank and _is_blank(value))
+    ]
     return [Problem(table.ids[row], f"has no label ({split})") for row in rows]
 
 

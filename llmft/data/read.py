@@ -1,18 +1,16 @@
-"""One reader a format: from what the section `dataset` names to a Table a split, or to its files, chunk by chunk."""
+"""From what the section `dataset` names to a Table a split, or to its files, chunk by chunk."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llmft.data.files import expand, resolve
-from llmft.data.parquet import ParquetFile
+from llmft.data.formats import FORMATS
 from llmft.data.source import Mark, Source
 from llmft.data.table import Table
-from llmft.data.text_files import open_csv, open_json
 from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError
 
-SUFFIXES = {"csv": (".csv", ".tsv", ".tab"), "json": (".jsonl", ".json", ".ndjson"), "parquet": (".parquet",)}
 SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
 
@@ -39,10 +37,10 @@ def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
     Raises:
         UserError: naming each entry that means no file.
     """
-    if dataset.format not in SUFFIXES:
+    if dataset.format not in FORMATS:
         return []
     folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
-    return expand(source, folder, SUFFIXES[dataset.format], f"dataset.{split}")
+    return expand(source, folder, FORMATS[dataset.format].suffixes, f"dataset.{split}")
 
 
 def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, Mark, Table]]:
@@ -54,7 +52,7 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
     problems: list[Problem] = []
     for file in files:
         try:
-            opened = _open(dataset, file, _name(file, files))
+            opened = FORMATS[dataset.format].open(file, _name(file, files), dataset.encoding)
             for mark, table in opened.chunks():
                 yield opened, mark, table
         except UserError as error:
@@ -70,14 +68,6 @@ def _name(file: Path, files: list[Path]) -> str:
         if sum(other.parts[-depth:] == name for other in files) == 1:
             return "/".join(name)
     return str(file)
-
-
-def _open(dataset: DatasetConfig, file: Path, name: str) -> Source:
-    if dataset.format == "csv":
-        return open_csv(file, name, dataset.encoding)
-    if dataset.format == "json":
-        return open_json(file, name, dataset.encoding)
-    return ParquetFile(file, name)
 
 
 def _read_sklearn(dataset: str, split: str) -> Table:

@@ -1,5 +1,6 @@
 """From columns to roles: a Table of whatever the file has becomes rows of what the task asks for."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -112,6 +113,10 @@ def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Ki
     read: Callable[[Any], Any]
     if spec.kind == "text":
         read, what = _text, "not a text"
+    elif spec.kind == "words":
+        read, what = _words, "not a list of texts"
+    elif spec.kind == "json":
+        read, what = _json, "not a value of JSON"
     elif spec.kind == "number":
         read, what = _number, "not a number"
     elif spec.kind == "labels":
@@ -131,6 +136,30 @@ def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Ki
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _words(value: Any) -> list[str] | None:
+    """A list of texts, or a text that is split at spaces."""
+    if isinstance(value, str):
+        return value.split()
+    whole = isinstance(value, list) and all(isinstance(word, str) for word in value)
+    return value if whole else None
+
+
+def _json(value: Any) -> str | None:
+    """Any value as JSON, in which a cell of text may hold a list or a table itself."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            json.loads(value)
+            return value
+        except ValueError:
+            pass
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return None
 
 
 def _is_empty(value: Any) -> bool:

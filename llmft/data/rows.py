@@ -15,13 +15,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from llmft.data.formats import FORMATS
 from llmft.data.parquet import ParquetFile
-from llmft.data.read import SUFFIXES
 from llmft.data.text_files import check_header, json_object, misfit, no_object, open_csv, separator, unreadable
 from llmft.schema.problem import Problem, UserError
 
 ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
-    ending: kind for kind in ("json", "parquet") for ending in SUFFIXES[kind]
+    ending: kind for kind in ("json", "parquet") for ending in FORMATS[kind].suffixes
 }
 UNDECODABLE = "\udcff"  # half a pair, which no decoder gives by itself
 LONGEST = 1000  # lines of one quoted row: a quote that is never closed would swallow all that follows

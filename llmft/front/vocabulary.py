@@ -34,7 +34,7 @@ class _Source:
 def vocabulary() -> dict[str, Key]:
     """Every key, in the order of the sections; `task.` has those of all tasks."""
     source = _Source({}, {})
-    for file in sorted((PACKAGE / "schema").glob("*.py")):
+    for file in sorted((PACKAGE / "schema").rglob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             match node:
                 case ast.ClassDef():

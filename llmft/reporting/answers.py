@@ -6,6 +6,7 @@ from typing import Any
 from llmft.metrics.confusion import SHOWN
 from llmft.reporting.charts import Line, chart
 from llmft.runs.folder import Run
+from llmft.tasks.task import Task
 
 MISTAKES = 20  # the surest wrong answers, or the largest errors
 DOTS = 1000  # rows that a picture has dots for
@@ -17,34 +18,15 @@ def predictions(run: Run, split: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def mistakes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The wrong answers that the model was surest of, or the numbers that are the farthest off, as they are shown."""
-    wrong = [(badness, row) for row in rows if (badness := _badness(row)) > 0]
+def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
+    """The worst of the wrong answers, as the task tells and shows them."""
+    wrong = [(badness, row) for row in rows if (badness := task.badness(row, row["label"])) > 0]
     wrong.sort(key=lambda pair: -pair[0])
     return [
-        {"id": row["id"], "input": row["input"], "label": _shown(row["label"]), "answer": _shown(row["answer"])}
-        | {"how": _shown(badness) if isinstance(row["answer"], float) else f"{100 * badness:.1f}%"}
+        {"id": row["id"], "input": row["input"], "label": task.written(row["label"])}
+        | {"answer": task.written(row["answer"]), "how": task.how_bad(badness)}
         for badness, row in wrong[:MISTAKES]
     ]
-
-
-def _badness(row: dict[str, Any]) -> float:
-    """How far off a number is, or how sure a wrong answer; 0 for a right one."""
-    answer, label, scores = row["answer"], row["label"], row.get("scores", {})
-    if isinstance(answer, float):
-        return abs(answer - label)
-    if isinstance(answer, list):
-        said, missed = set(answer) - set(label), set(label) - set(answer)
-        return max(
-            (*(scores.get(name, 0.0) for name in said), *(1 - scores.get(name, 0.0) for name in missed)), default=0.0
-        )
-    return 0.0 if answer == label else max(float(scores.get(answer, 0.0)), 1e-9)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    return (", ".join(value) or "–") if isinstance(value, list) else str(value)
 
 
 def per_label(found: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -57,7 +39,7 @@ def pictures(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> list[tuple[
     """Of each picture its title, a line below it, and the SVG."""
     if "reliability" in metrics:
         return [_reliability(metrics)]
-    if rows and isinstance(rows[0]["answer"], float):
+    if rows and isinstance(rows[0]["answer"], float) and isinstance(rows[0]["label"], float):
         return [_numbers(rows)]
     return []
 

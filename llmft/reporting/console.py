@@ -19,6 +19,7 @@ from llmft.training.steps import rows_of_step, steps_of_run
 def announce(
     config: Config,
     task: Task[Any],
+    state: Any,
     model: PreTrainedModel | Exported,
     splits: Mapping[str, Split],
     notes: list[str],
@@ -29,7 +30,7 @@ def announce(
     """Print what will happen: task, model and its size, data and its splits, steps, hardware, folder."""
     millions = model.num_parameters() / 1e6
     training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
-    part = f", of which {_short(training)} M train" if config.command == "finetune" and training < millions else ""
+    part = f", of which {_short(training)} M train" if config.trains and training < millions else ""
     lines = {
         "task": config.task.name,
         "model": f"{config.model.name} ({model.config.model_type}, {_short(millions)} M parameters{part}, "
@@ -37,15 +38,16 @@ def announce(
         "data": f"{config.dataset.name}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
-    if config.adapter.name != "none" and config.command == "finetune":
+    if config.adapter.name != "none" and config.trains:
         lines["adapter"] = adapters.described(model, config.adapter)
-    lines["task"] += f", {_answers(model)}"
+    if answers := task.answers(state):
+        lines["task"] += f", {answers}"
     if "train" in splits:
         lines["training"] = _training(config, splits["train"].examples)
     if origin:
         lines["prepared"] = origin
     lines["hardware"] = str(hardware)
-    if config.command == "finetune" and config.tracking.to:
+    if config.trains and config.tracking.to:
         lines["tracking"] = ", ".join(config.tracking.to)
     lines["folder"] = str(run.folder)
     print(f"llmft {config.command}: {config.name}")
@@ -56,16 +58,6 @@ def announce(
             print(f"  {'' if number else 'trains':<9} {line['part']:<14} {line['parameters']:>12,}  {line['trains']}")
     for note in notes + cut_notes(splits):
         print(f"  note      {note}")
-
-
-def _answers(model: PreTrainedModel) -> str:
-    """What the model says of a row."""
-    if model.config.problem_type == "regression":
-        return "a number"
-    labels = model.config.num_labels
-    names = ", ".join(map(str, list(model.config.id2label.values())[:8]))
-    how_many = "any of " if model.config.problem_type == "multi_label_classification" else ""
-    return f"{how_many}{labels} labels: {names}{', ...' if labels > 8 else ''}"
 
 
 def _short(millions: float) -> str:
@@ -116,5 +108,5 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
     if config.expect and config.expect.data == config.dataset.name and config.expect.metric in metrics.get("test", {}):
         print(f"  promised   {config.expect.metric} {config.expect.at_least:g} on test, by the recipe as it is")
     print(f"  report     {run.folder / 'report.html'}")
-    if config.command == "finetune":
-        print(f"  next       llmft eval {run.folder} dataset=csv dataset.test=YOUR.csv")
+    if config.trains:
+        print(f"  next       llmft eval {run.folder} {config.task.files}")

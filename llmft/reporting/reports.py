@@ -19,9 +19,9 @@ from llmft.tasks.task import Task
 
 def write_reports(config: Config, task: Task[Any], run: Run) -> None:
     """Write report.html, and for a run with a model its card."""
-    facts = gather(config, run) | {"head": task.head, "module": module_of(run)}
+    facts = gather(config, task, run) | {"head": task.head, "module": module_of(run)}
     run.write_text("report.html", pages().get_template("report.html.jinja").render(facts))
-    if config.command == "finetune":
+    if config.trains:
         card = pages().get_template("card.md.jinja").render(facts)
         run.write_text("README.md", card)
 
@@ -62,7 +62,7 @@ def cell(text: str) -> str:
     return escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
-def gather(config: Config, run: Run) -> dict[str, Any]:
+def gather(config: Config, task: Task[Any], run: Run) -> dict[str, Any]:
     """Everything that a report shows."""
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     scored = [name for name in ("test", "validation") if name in metrics]
@@ -80,7 +80,7 @@ def gather(config: Config, run: Run) -> dict[str, Any]:
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
         "curves": curves(run.events(), headline) + schedule(config, run),
-        "mistakes": {name: mistakes(answers[name]) for name in scored},
+        "mistakes": {name: mistakes(answers[name], task) for name in scored},
         "pictures": {name: pictures(answers[name], metrics[name]) for name in scored},
     }
 

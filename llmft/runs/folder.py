@@ -146,8 +146,9 @@ class Run:
     @property
     def again(self) -> str:
         """The command that goes on with a run that was stopped."""
-        words = ["llmft", "finetune", str(self.folder / "config.yaml"), f"run.dir={self.folder}", "resume=true"]
-        if self.config().model.trust_remote_code:  # which only a person may say
+        config, file = self.config(), self.folder / "config.yaml"
+        words = ["llmft", config.command, str(file), f"run.dir={self.folder}", "resume=true"]
+        if config.model.trust_remote_code:  # which only a person may say
             words.append("model.trust_remote_code=true")
         return shlex.join(words)
 

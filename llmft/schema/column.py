@@ -8,14 +8,22 @@ from typing import Literal
 class Column:
     """A role that a column can play."""
 
-    kind: Literal["text", "label", "labels", "number", "features", "group"]
-    """`text` is read as text whatever it looks like; `label` is a class, `labels` are several, `number` is one;
+    kind: Literal["text", "words", "json", "label", "labels", "number", "features", "group"]
+    """`text` is read as text whatever it looks like; `words` is a list of texts, or a text that is split at spaces;
+    `json` is any value, which the task gets as JSON; `label` is a class, `labels` are several, `number` is one;
     `features` are all columns without a role; rows of one `group` stay in one split."""
     required: bool = True
     separator: str = ","
     """What stands between several labels in a cell of text."""
 
+    target: bool = False
+    """What the model is to say: no input, although it may be a text."""
+    blank: bool = False
+    """A text may be empty."""
+    fixed: bool = False
+    """Another role counts the characters of this text, so that it is never mended."""
+
     @property
     def is_input(self) -> bool:
         """Whether the model sees it: labels and groups are not inputs."""
-        return self.kind in ("text", "features")
+        return self.kind in ("text", "words", "json", "features") and not self.target

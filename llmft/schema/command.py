@@ -17,6 +17,8 @@ class Command:
     """The keys that its help explains: those that are written most."""
     examples: tuple[str, ...] = ()
     """Commands to start from, for its help."""
+    trains: bool = False
+    """Whether it makes a model out of training rows."""
 
     @property
     def of_a_run(self) -> bool:
@@ -27,6 +29,7 @@ class Command:
 COMMANDS = {
     "finetune": Command(
         "train a model on data, score it, and leave a run folder",
+        trains=True,
         about="Checks the whole configuration, then all of the data, and trains only then. Validation rows pick the "
         "best checkpoint, test rows give the final score; where there are no files for them, shares of train are put "
         "aside. A file of your own is taken with dataset=csv, json or parquet.",
@@ -60,6 +63,7 @@ COMMANDS = {
         keys=(
             "dataset",
             "ensemble",
+            "generation",
             "hardware",
             "name",
             "run.dir",
@@ -79,6 +83,7 @@ COMMANDS = {
         "answer new rows with a finished run: a file, standard input, or a text",
         keys=(
             "predict",
+            "generation",
             "dataset.columns",
             "dataset.encoding",
             "hardware",

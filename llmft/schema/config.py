@@ -10,6 +10,7 @@ from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.ensemble import EnsembleConfig
 from llmft.schema.export import ExportConfig
+from llmft.schema.generation import GenerationConfig
 from llmft.schema.metric import METRICS
 from llmft.schema.model import ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
@@ -98,6 +99,7 @@ class Config(Section):
     hardware: HardwareConfig = HardwareConfig()
     tracking: TrackingConfig = TrackingConfig()
     sweep: SweepConfig = SweepConfig()
+    generation: GenerationConfig = GenerationConfig()
     export: ExportConfig = ExportConfig()
     predict: PredictConfig = PredictConfig()
     search: SearchConfig | None = None
@@ -113,4 +115,9 @@ class Config(Section):
     @property
     def headline(self) -> str:
         """The metric that people read first: the one that picks, or the task's own where that is the loss."""
-        return self.task.metric if self.metric_for_best == "loss" else self.metric_for_best
+        return self.task.headline if self.metric_for_best == "loss" else self.metric_for_best
+
+    @property
+    def trains(self) -> bool:
+        """Whether the command makes a model out of training rows."""
+        return COMMANDS[self.command].trains

@@ -22,6 +22,23 @@ METRICS_OF: dict[str, dict[str, bool]] = {
         "f1_samples": True,
         "hamming_loss": False,
     },
+    "token_classification": {"loss": False, "precision": True, "recall": True, "f1": True, "accuracy": True},
+    "relation_extraction": _LABELS | {"accuracy": True, "matthews": True, "semeval_f1": True},
+    "question_answering": {"loss": False, "exact_match": True, "f1": True},
+    "translation": {"loss": False, "perplexity": False, "bleu": True, "chrf": True},
+    "summarization": {"loss": False, "perplexity": False, "rouge1": True, "rouge2": True, "rougeL": True},
+    "causal_lm": {"loss": False, "perplexity": False, "bits_per_byte": False},
+    "masked_lm": {"loss": False, "perplexity": False, "accuracy": True, "next_sentence_accuracy": True},
+    "span_corruption": {"loss": False, "perplexity": False},
+    "instruction": {
+        "loss": False,
+        "perplexity": False,
+        "exact_match": True,
+        "rouge1": True,
+        "rouge2": True,
+        "rougeL": True,
+    },
+    "preference": {"loss": False, "accuracy": True, "margin": True},
     "regression": {
         "loss": False,
         "mse": False,
@@ -32,6 +49,6 @@ METRICS_OF: dict[str, dict[str, bool]] = {
         "spearman": True,
     },
 }
-"""By the problem that they are of."""
+"""By the task or the problem that they are of."""
 
 METRICS: dict[str, bool] = {name: more for metrics in METRICS_OF.values() for name, more in metrics.items()}

@@ -8,8 +8,8 @@ import numpy
 from datasets import Dataset
 
 from llmft.data.table import listed
-from llmft.schema import task as schema
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import tabular as schema
 from llmft.tasks import dates
 from llmft.tasks.cells import constant, counts_rows, is_missing, numbers_of, written
 from llmft.tasks.scaling import Scaling, learn, scaled

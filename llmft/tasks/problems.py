@@ -81,6 +81,30 @@ class TargetTask(Task[S]):
     def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
         return state.target.decode(_logits(outputs))
 
+    def answers(self, state: S) -> str:
+        return state.target.answers()
+
+    def badness(self, answer: Answer, reference: Any) -> float:
+        """How far off a number is, or how sure a wrong label or one that is left out."""
+        said, scores = answer["answer"], answer.get("scores", {})
+        if reference is None:
+            return 0.0
+        if isinstance(said, float):
+            return abs(said - reference)
+        if isinstance(said, list):
+            wrong, missed = set(said) - set(reference), set(reference) - set(said)
+            unsure = (*(scores.get(name, 0.0) for name in wrong), *(1 - scores.get(name, 0.0) for name in missed))
+            return max(unsure, default=0.0)
+        return super().badness(answer, reference)
+
+    def how_bad(self, badness: float) -> str:
+        return self.written(badness) if self.options.problem == "regression" else f"{100 * badness:.1f}%"
+
+    def written(self, answer: Any) -> str:
+        if isinstance(answer, float):
+            return f"{answer:,.4g}"
+        return (", ".join(answer) or "–") if isinstance(answer, list) else str(answer)
+
     def metrics(self, answers: list[Answer], references: Dataset, state: S) -> dict[str, Any]:
         return state.target.metrics(answers, references["label"][:])
 

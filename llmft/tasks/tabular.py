@@ -9,10 +9,10 @@ from typing import Any, Self
 import torch
 from datasets import Dataset
 
-from llmft.schema import task as schema
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.schema.tasks import tabular as schema
 from llmft.tasks import problems
 from llmft.tasks.columns import TableColumns, learn_columns
 from llmft.tasks.facts import read_facts, write_facts

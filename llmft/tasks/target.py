@@ -64,6 +64,14 @@ class Target(ABC):
         """
         return self
 
+    def answers(self) -> str:
+        """What is said of a row, in a few words."""
+        names = list(map(str, self.needed().get("id2label", {}).values()))
+        if not names:
+            return "a number"
+        how_many = "any of " if self.problem == "multi_label" else ""
+        return f"{how_many}{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+
     def thresholds_by_label(self) -> dict[str, float]:
         """The score from which on a label is given, where that is decided label by label. Default: none."""
         return {}

@@ -82,10 +82,29 @@ class Task(ABC, Generic[S]):
         loss: torch.Tensor = model(**batch).loss
         return loss
 
+    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+        """What the loss of a batch is a mean over: its rows, or, of a language model, the tokens that have a label.
+
+        Batches of one step, and of an evaluation, weigh as much as they hold of it.
+        """
+        return len(next(iter(batch.values())))
+
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
         """The outputs of a batch, one a feature, and the mean loss where there are labels. Default: a forward pass."""
         output = model(**batch)
         return output.logits.float().cpu().numpy(), None if output.loss is None else output.loss.item()
+
+    @property
+    def generates(self) -> bool:
+        """Whether `predict` writes texts, which takes many times as long as `loss`.
+
+        Where the loss picks the best checkpoint, training's evaluations then compute nothing else.
+        """
+        return False
+
+    def asked(self, state: S) -> S:
+        """The state for rows of `llmft predict`, where their answers are others than those that `eval` scores."""
+        return state
 
     @property
     def tunes(self) -> bool:
@@ -119,6 +138,28 @@ class Task(ABC, Generic[S]):
     @abstractmethod
     def shown(self, row: dict[str, Any]) -> str:
         """The input of a row, as reports and predictions show it."""
+
+    def reference(self, row: dict[str, Any]) -> Any:
+        """The right answer of a row as predictions keep it, of the form that `answer` has; None where there is none."""
+        return row.get("label")
+
+    def answers(self, state: S) -> str:
+        """What is said of a row, in a few words: `2 labels: bad, good`, `a text`."""
+        return ""
+
+    def badness(self, answer: Answer, reference: Any) -> float:
+        """How wrong an answer is, for the report to show the worst; 0 for a right one."""
+        if answer["answer"] == reference or reference is None:
+            return 0.0
+        return max(float(answer.get("scores", {}).get(str(answer["answer"]), 0.0)), 1e-9)
+
+    def how_bad(self, badness: float) -> str:
+        """A `badness` as the report shows it. Default: how sure the wrong answer was; nothing where that is unknown."""
+        return f"{100 * badness:.1f}%" if badness > 1e-9 else ""
+
+    def written(self, answer: Any) -> str:
+        """An answer, or a right one, as a report shows it."""
+        return str(answer)
 
     @abstractmethod
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:

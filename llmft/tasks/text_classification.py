@@ -12,10 +12,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
 from llmft.models import tokenizer as tokenizers
-from llmft.schema import task as schema
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import text_classification as schema
 from llmft.tasks import problems
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.problems import TargetTask

@@ -1,6 +1,7 @@
 """A split with its features, and its scores."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from datasets import Dataset
 from llmft.data.stream import Stream
 from llmft.runs.folder import Run
 from llmft.tasks.task import Answer, Task
+from llmft.training import processes
 from llmft.training.features import FeatureSet
-from llmft.training.prediction import Prediction, predict
+from llmft.training.prediction import Prediction, batches, float32, predict
 
 KEPT = 100  # scores of a row that predictions/SPLIT.jsonl holds
 
@@ -42,6 +44,18 @@ def evaluate(
     return loss | task.metrics(prediction.answers, split.rows, state), prediction
 
 
+def loss_of(task: Task[Any], state: Any, model: torch.nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
+    """The loss of a split alone, without answers; see `Task.generates`."""
+    device = next(model.parameters()).device
+    with float32(model):
+        own = [
+            (task.loss(model, batch, state).item(), task.counted(batch))
+            for _, batch in batches(task, state, split.features, batch_size, device)
+        ]
+    found = list(chain.from_iterable(processes.gather(own)))
+    return {"loss": sum(loss * count for loss, count in found) / sum(count for _, count in found)}
+
+
 def _highest(scores: dict[str, float]) -> dict[str, float]:
     """The KEPT highest scores, in their order: of 1,000 labels a file of all would be 30 kB a row."""
     if len(scores) <= KEPT:
@@ -64,7 +78,7 @@ def keep(task: Task[Any], name: str, rows: Dataset, answers: list[Answer], run: 
     run.write_predictions(
         name,
         (
-            {"id": row["id"], "input": task.shown(row), "answer": answer["answer"], "label": row.get("label")}
+            {"id": row["id"], "input": task.shown(row), "answer": answer["answer"], "label": task.reference(row)}
             | {key: _highest(value) if key == "scores" else value for key, value in answer.items() if key != "answer"}
             for row, answer in zip(rows, answers, strict=True)
         ),

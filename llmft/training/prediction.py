@@ -24,7 +24,7 @@ class Prediction:
     outputs: list[Any]
     """What the model put out, one a feature: what the answers were decoded from."""
     loss: float | None
-    """Mean over features, where there are labels."""
+    """Mean over what `Task.counted` counts, where there are labels."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
     device = next(model.parameters()).device
     with float32(model):
         own = [
-            (numbers, *task.predict(model, batch))
+            (numbers, *task.predict(model, batch), task.counted(batch))
             for numbers, batch in batches(task, state, features, batch_size, device)
         ]
         if is_sharded(model) and len(own) < math.ceil(len(features) / batch_size / processes.count()):
@@ -64,12 +64,12 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
             task.predict(model, next(batches(task, state, features, batch_size, device, first=True))[1])
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
-    for numbers, found, loss in chain.from_iterable(processes.gather(own)):
+    for numbers, found, loss, count in chain.from_iterable(processes.gather(own)):
         for number, output in zip(numbers, found, strict=True):
             outputs[number] = output
         if loss is not None:
-            total += loss * len(numbers)
-            weighed += len(numbers)
+            total += loss * count
+            weighed += count
     return Prediction(task.decode(outputs, features.rows, state), outputs, total / weighed if weighed else None)
 
 

@@ -22,7 +22,7 @@ from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.clock import Clock
-from llmft.training.evaluation import Split, evaluate
+from llmft.training.evaluation import Split, evaluate, loss_of
 from llmft.training.feature_stream import FeatureStream
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.optimizers import optimizer
@@ -109,15 +109,16 @@ class Trainer(transformers.Trainer):
     def get_batch_samples(self, *inputs: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:
         """The batches of a step."""
         batches, items = super().get_batch_samples(*inputs, **options)
-        self.rows_of_batch = mean(map(_rows, batches)) if batches else 1
+        own = mean(map(self.task.counted, batches)) if batches else 1
+        self.counted_of_batch = mean(processes.gather(own))
         return batches, items
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """The task's loss of a batch by its share of the rows of a step, whose last batch can be a shorter one.
+        """The task's loss of a batch by its share of what the losses of a step are means over; see `Task.counted`.
 
         The Trainer divides it by the number of batches of the step.
         """
-        return self.task.loss(model, inputs, self.task_state) * (_rows(inputs) / self.rows_of_batch)
+        return self.task.loss(model, inputs, self.task_state) * (self.task.counted(inputs) / self.counted_of_batch)
 
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
@@ -136,7 +137,10 @@ class Trainer(transformers.Trainer):
         """Score the validation split, log its numbers as `eval_NAME`, and tell the callbacks."""
         start, split, size = time.perf_counter(), self.splits["validation"], self.config.trainer.eval_batch_size
         with enough_memory(lambda: advice_for_scoring(self.config)):
-            scores, _prediction = evaluate(self.task, self.task_state, self.model, split, size)
+            if self.task.generates and self.config.metric_for_best == "loss":
+                scores = loss_of(self.task, self.task_state, self.model, split, size)
+            else:
+                scores = evaluate(self.task, self.task_state, self.model, split, size)[0]
         numbers = {f"eval_{name}": value for name, value in scores.items() if isinstance(value, int | float)}
         self.clock.evaluating += time.perf_counter() - start
         self.log(dict(numbers))
@@ -225,7 +229,3 @@ class Trainer(transformers.Trainer):
             checkpoints.rotate(self.folder, self.config.trainer.keep, step, self.state.best_global_step)
         processes.gather(None)  # none stops before it is committed: the launcher would not wait long for the first
         self.clock.saving += time.perf_counter() - start
-
-
-def _rows(batch: dict[str, Any]) -> int:
-    return len(next(iter(batch.values())))

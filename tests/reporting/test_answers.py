@@ -3,6 +3,13 @@
 from typing import Any
 
 from llmft.reporting.answers import mistakes, per_label, pictures
+from llmft.schema.target import ProblemType
+from llmft.schema.tasks.text_classification import TextClassification as Options
+from llmft.tasks.text_classification import TextClassification
+
+
+def task(problem: ProblemType = "single_label") -> TextClassification:
+    return TextClassification(Options(problem=problem))
 
 
 def row(answer: Any, label: Any, **scores: float) -> dict[str, Any]:
@@ -11,19 +18,19 @@ def row(answer: Any, label: Any, **scores: float) -> dict[str, Any]:
 
 def test_the_surest_mistakes_come_first() -> None:
     rows = [row("a", "a", a=1.0, b=0.0), row("a", "b", a=0.6, b=0.4), row("b", "a", a=0.1, b=0.9)]
-    assert [(found["answer"], found["how"]) for found in mistakes(rows)] == [("b", "90.0%"), ("a", "60.0%")]
+    assert [(found["answer"], found["how"]) for found in mistakes(rows, task())] == [("b", "90.0%"), ("a", "60.0%")]
 
 
 def test_of_several_labels_the_surest_that_is_wrong_counts() -> None:
     """Said a by mistake with 0.7; missed b, which had 0.1, so was sure of `no` with 0.9; right in any order."""
     rows = [row(["a"], [], a=0.7, b=0.2), row([], ["b"], a=0.2, b=0.1), row(["a", "b"], ["b", "a"], a=0.8, b=0.9)]
-    found = [(found["answer"], found["label"], found["how"]) for found in mistakes(rows)]
+    found = [(found["answer"], found["label"], found["how"]) for found in mistakes(rows, task("multi_label"))]
     assert found == [("–", "b", "90.0%"), ("a", "–", "70.0%")]
 
 
 def test_the_largest_errors_come_first() -> None:
     rows = [row(1.0, 1.5), row(4.0, 1.0), row(2.0, 2.0)]
-    assert [(found["answer"], found["label"], found["how"]) for found in mistakes(rows)] == [
+    assert [(found["answer"], found["label"], found["how"]) for found in mistakes(rows, task("regression"))] == [
         ("4", "1", "3"),
         ("1", "1.5", "0.5"),
     ]

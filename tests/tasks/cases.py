@@ -1,6 +1,8 @@
 """One row a task, or a problem of it: what the tests of every task need to know of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from llmft.schema.metric import METRICS
 
 
 @dataclass(frozen=True)
@@ -9,9 +11,11 @@ class Case:
 
     recipe: str
     """A recipe of the task; `smoke=true` makes it small."""
-    losses: list[float]
+    command: str = "finetune"
+    """What the recipe is for."""
+    losses: list[float] = field(default_factory=list)
     """Training loss of ten fixed steps of the tiny model with seed 0, in float32."""
-    chance: float
+    chance: float = 0.0
     """What guessing gets of `metric` on the synthetic test rows."""
     metric: str = "accuracy"
     good: float = 0.9
@@ -20,6 +24,13 @@ class Case:
     """In how many steps."""
     words: tuple[str, ...] = ()
     """What else is typed."""
+    asked: bool = False
+    """Whether `predict` answers something else than `eval` scores: a language model goes on with a text."""
+
+    @property
+    def better(self) -> bool:
+        """Whether more of `metric` is better."""
+        return METRICS[self.metric]
 
 
 CASES = {

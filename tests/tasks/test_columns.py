@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from llmft.commands.label import with_label
 from llmft.config.load import load
 from llmft.schema.problem import UserError
-from llmft.schema.task import Tabular as Options
+from llmft.schema.tasks.tabular import Tabular as Options
 from llmft.tasks.columns import TableColumns, learn_columns
 from llmft.tasks.single_label import SingleLabel
 from llmft.tasks.tabular import TableState

@@ -17,6 +17,7 @@ from llmft.models.trained import load_trained
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.task import task_types
+from llmft.tasks.problems import TargetTask
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split, evaluate
 from llmft.training.features import encode
@@ -28,12 +29,21 @@ Run = Callable[..., tuple[int, str, str]]
 
 def prepared(name: str, *words: str) -> tuple[Config, Task[Any], Data, Any, Any]:
     """The tiny model of a task, with synthetic rows."""
-    config = compose("finetune", [f"+recipe={CASES[name].recipe}", "smoke=true", *CASES[name].words, *words])
+    config = compose(CASES[name].command, [f"+recipe={CASES[name].recipe}", "smoke=true", *CASES[name].words, *words])
     task = tasks.build(config.task)
     data = load(config.dataset, task)
     state = task.fit(data["train"], config.model)
     transformers.set_seed(0)
     return config, task, data, state, build(config.model, task.head, task.needed(state))
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two answers are the same but for the last digits of their numbers."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == pytest.approx(other, abs=1e-5) if isinstance(one, float) else one == other)
 
 
 def test_every_task_has_a_case() -> None:
@@ -58,7 +68,9 @@ def test_features_keep_their_rows_and_need_no_label(name: str) -> None:
     rows = data["train"]
     features = encode(task, state, rows)
     assert sorted(set(features.rows)) == list(range(len(rows)))
-    unlabelled = rows.remove_columns("label")
+    targets = [role for role, spec in task.columns.items() if not spec.is_input and role in rows.column_names]
+    unlabelled = rows.remove_columns(targets)
+    state = task.asked(state)
     batch = task.collator(state)(encode(task, state, unlabelled).__getitems__(list(range(4))))
     with float32(model):
         outputs, loss = task.predict(model, batch)
@@ -84,12 +96,9 @@ def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
     split = Split(data["test"], encode(task, state, data["test"]))
     together, alone = (evaluate(task, state, model, split, size)[1] for size in (16, 1))
     for one, other in zip(together.answers, alone.answers, strict=True):
-        if "scores" not in one:
-            assert one["answer"] == pytest.approx(other["answer"], abs=1e-5)
-            continue
-        assert one["answer"] == other["answer"]
-        assert list(one["scores"].values()) == pytest.approx(list(other["scores"].values()), abs=2e-6)
-        assert isinstance(one["answer"], list) or sum(one["scores"].values()) == pytest.approx(1)
+        assert alike(one, other)
+        if isinstance(task, TargetTask) and isinstance(one["answer"], str):
+            assert sum(one["scores"].values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -119,10 +128,11 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
         "optimizer.lr=0.003",
         "run.dir=run",
     ]
-    code, _, err = llmft("finetune", f"+recipe={case.recipe}", "smoke=true", *case.words, *words)
+    code, _, err = llmft(case.command, f"+recipe={case.recipe}", "smoke=true", *case.words, *words)
     assert code == 0, err
     metrics = json.loads((here / "run/metrics.json").read_text())
-    assert metrics["test"][case.metric] >= case.good > case.chance
+    score = metrics["test"][case.metric]
+    assert (score >= case.good > case.chance) if case.better else (score <= case.good < case.chance)
 
     # `eval` gives the numbers that training gave, and the saved model is the one that gave them.
     assert llmft("eval", "run", "run.dir=again")[0] == 0
@@ -131,6 +141,9 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
     for split in ("validation", "test"):
         first, second = (here / f"{folder}/predictions/{split}.jsonl" for folder in ("run", "again"))
         assert first.read_text() == second.read_text()
+
+    if case.asked:
+        return
 
     # `predict` gives the answers again, for the test rows as a file.
     task = prepared(name)[1]
@@ -149,7 +162,10 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_can_be_loaded_by_transformers_alone(name: str, llmft: Run, here: Path) -> None:
-    assert llmft("finetune", f"+recipe={CASES[name].recipe}", "smoke=true", *CASES[name].words, "run.dir=run")[0] == 0
+    assert (
+        llmft(CASES[name].command, f"+recipe={CASES[name].recipe}", "smoke=true", *CASES[name].words, "run.dir=run")[0]
+        == 0
+    )
     config, task, data, _, _ = prepared(name)
     model, state = load_trained(here / "run", task, "cpu")
     plain = getattr(transformers, task.head).from_pretrained(here / "run/model")

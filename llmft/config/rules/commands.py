@@ -73,7 +73,7 @@ def _a_search_has_scores_to_go_by(config: Config, origin: Origin) -> list[Proble
     if search is None:
         return []
     problems = []
-    if config.command != "finetune":
+    if not config.trains:
         problems.append(Problem("search", "is for llmft finetune", origin("search"), "Leave it out."))
     if not dataset.validation and not dataset.split.validation and dataset.format != "synthetic":
         what = "trials are compared by validation rows, and there are none"
@@ -105,7 +105,16 @@ def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _export_has_one_pass(config: Config, origin: Origin) -> list[Problem]:
+    if config.command != "export" or config.task.exports:
+        return []
+    what = f"{config.task.name} answers by more than one pass of a model that gives a row of numbers a row"
+    hint = f"RUN/model is a folder that transformers loads: {config.run.source}/model"
+    return [Problem("task", what, origin("task.name"), hint)]
+
+
 RULES = (
+    _export_has_one_pass,
     _folders_stay_inside,
     _predict_is_asked_one_thing,
     _export_can_be_written,

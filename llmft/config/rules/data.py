@@ -10,7 +10,7 @@ from llmft.schema.problem import Problem
 def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
     problems = []
-    if dataset.format != "synthetic" and not dataset.train and (config.command == "finetune"):
+    if dataset.format != "synthetic" and not dataset.train and config.trains:
         problems.append(
             Problem(
                 "dataset.train",
@@ -115,7 +115,7 @@ def _folds_can_be_made(config: Config, origin: Origin) -> list[Problem]:
     if dataset.fold is not None and dataset.fold >= dataset.folds:
         what = f"there is no fold {dataset.fold}; they are 0 to {dataset.folds - 1}"
         problems.append(Problem("dataset.fold", what, origin("dataset.fold")))
-    if dataset.fold is None and config.command != "finetune":
+    if dataset.fold is None and not config.trains:
         what = f"{config.command} works on the rows of one fold"
         problems.append(Problem("dataset.fold", what, origin("dataset.folds"), "Say which: dataset.fold=0."))
     if dataset.test:

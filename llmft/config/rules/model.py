@@ -52,7 +52,7 @@ def _adapter_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
 def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
     """Weights that are worth keeping; a smoke run and what goes on with it do without."""
     name, model, problems = config.adapter.name, config.model, []
-    if name == "none" or config.command != "finetune":
+    if name == "none" or not config.trains:
         return []
     for key in ("freeze", "unfreeze"):
         if getattr(model, key):

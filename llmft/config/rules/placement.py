@@ -9,7 +9,7 @@ from llmft.schema.problem import Problem
 def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
     """Of a run that is begun: `eval` works in one process, whatever trained it."""
     hardware, strategy, key = config.hardware, config.hardware.strategy, "hardware.strategy"
-    if config.command != "finetune":
+    if not config.trains:
         return []
     problems = []
     if hardware.processes % hardware.nodes:

@@ -1,0 +1,34 @@
+"""How a model writes texts: our section `generation` in the words of transformers, kept with the model."""
+
+from typing import Any
+
+import transformers
+
+from llmft.models.adapters import within
+from llmft.models.exported import Exported
+from llmft.schema.generation import GenerationConfig
+
+
+def set_generation(model: Any, wanted: GenerationConfig) -> None:
+    """Let `model.generate` write as `wanted` says; a model that does not write is left as it is.
+
+    The special tokens stay those of the model. Where nothing is drawn, what only drawing reads is left out.
+    """
+    writer = within(model)
+    if isinstance(writer, Exported) or not writer.can_generate():
+        return
+    sampling = {"temperature": wanted.temperature, "top_k": wanted.top_k or 0, "top_p": wanted.top_p or 1.0}
+    special = {
+        key: getattr(writer.generation_config, key, None)
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
+    }
+    writer.generation_config = transformers.GenerationConfig(
+        **special,
+        max_new_tokens=wanted.max_new_tokens,
+        num_beams=wanted.beams,
+        **({"length_penalty": wanted.length_penalty} if wanted.beams > 1 else {}),
+        do_sample=wanted.sample,
+        **(sampling if wanted.sample else {}),
+        repetition_penalty=wanted.repetition_penalty,
+        no_repeat_ngram_size=wanted.no_repeat or 0,
+    )

@@ -1,0 +1,46 @@
+"""The section `task` of tables."""
+
+from collections import Counter
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from llmft.schema.target import TargetConfig
+from llmft.schema.task import TINY_TRANSFORMER, TaskConfig
+
+
+class Tabular(TargetConfig, TaskConfig):
+    """A label, several labels or a number for a row of a table."""
+
+    best: ClassVar[dict[str, str]] = TargetConfig.best | {"regression": "r2"}
+    tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"linear": {}, "ft_transformer": TINY_TRANSFORMER}
+    of_data: ClassVar[tuple[str, ...]] = ("labels", "class_weights", "numbers", "categories", "dates", "ignore")
+
+    name: Literal["tabular"] = "tabular"
+    """A label, several labels or a number for a row of a table."""
+
+    numbers: list[str] = Field(default_factory=list)
+    """Columns where any value that is no number is an error. Others count as numbers if all their values are."""
+
+    categories: list[str] = Field(default_factory=list)
+    """Columns that are categories although their values look like numbers, such as postal codes."""
+
+    dates: list[str] = Field(default_factory=list)
+    """Columns where any value that is no date is an error. Others count as dates if all their values are."""
+
+    ignore: list[str] = Field(default_factory=list)
+    """Columns to leave out. Left out without asking: those of one value, and those that number the rows."""
+
+    scaling: Literal["standard", "quantile"] = "standard"
+    """Numbers by mean and deviation, or by quantiles to the normal distribution, which tames long tails."""
+
+    min_count: int = Field(default=2, ge=1)
+    """A category in fewer training rows than this counts as unseen."""
+
+    @model_validator(mode="after")
+    def _one_kind_a_column(self) -> Self:
+        chosen = Counter([*self.numbers, *self.categories, *self.dates, *self.ignore])
+        if twice := [name for name, count in chosen.items() if count > 1]:
+            raise ValueError(f"names {', '.join(map(repr, twice))} twice among numbers, categories, dates and ignore")
+        return self
