@@ -1,4 +1,4 @@
-"""The JSON of SQuAD (Rajpurkar et al. 2016, 2018): articles, their paragraphs, and questions on each; a row a question."""
+"""The JSON of SQuAD (Rajpurkar et al. 2016, 2018): articles, their paragraphs, questions on each. A row a question."""
 
 import json
 from collections.abc import Iterator

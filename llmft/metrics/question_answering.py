@@ -16,9 +16,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _LETTER = re.compile("[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 # SQuAD leaves ASCII punctuation out; this is what Chinese and Japanese have in its place.
 _WIDE = "".join(map(chr, [*range(0x3001, 0x3004), *range(0x3008, 0x3012), *range(0x3014, 0x3020), 0x30FB]))
-_WIDE += "".join(
-    map(chr, [*range(0xFF01, 0xFF10), *range(0xFF1A, 0xFF21), *range(0xFF3B, 0xFF41), *range(0xFF5B, 0xFF66)])
-)
+_WIDE += "".join(chr(code) for code in range(0xFF01, 0xFF66) if not chr(code).isalnum())
 _PUNCTUATION = str.maketrans("", "", string.punctuation + _WIDE)
 
 
@@ -56,7 +54,7 @@ class SpanAnswers(LocalMetric):
     """`exact_match` and `f1` in shares of 1, each the mean over rows of the best over the right answers of a row.
 
     By the evaluation script of SQuAD 2.0, which gives what that of 1.1 gives wherever each right answer has a word that
-    is no article. Where some rows have a right answer and others have none, also `has_answer_` and `no_answer_` of both.
+    is no article. Where some rows have a right answer and others have none, both also as `has_answer_` and `no_answer_`.
     """
 
     about = "Exact match and F1 of answers that are parts of a text, as SQuAD has them."

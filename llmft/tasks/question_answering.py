@@ -235,15 +235,14 @@ class QuestionAnswering(Task[QuestionState]):
 
 
 def best_threshold(doubts: Sequence[float], gains: Sequence[float]) -> float:
-    """Up to which doubt answers are given, so that the sum of their gains is the largest; of several, the one nearest to 0.
+    """Up to which doubt answers are given, so that the sum of their gains is the largest; nearest to 0 among several.
 
     Args:
         doubts: of each row, log p(none) - log p(answer).
         gains: what its answer scores, less what no answer would.
     """
-    finite = numpy.clip(
-        numpy.asarray(doubts, dtype=float), -1e6, 1e6
-    )  # a context without a token is endlessly doubtful
+    # A context without a token is endlessly doubtful.
+    finite = numpy.clip(numpy.asarray(doubts, dtype=float), -1e6, 1e6)
     order = numpy.argsort(finite, kind="stable")
     sorted_doubts = finite[order]
     sums = numpy.concatenate([[0.0], numpy.cumsum(numpy.asarray(gains, dtype=float)[order])])

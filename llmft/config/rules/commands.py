@@ -47,10 +47,8 @@ def _predict_is_asked_one_thing(config: Config, origin: Origin) -> list[Problem]
         key = "predict.text_pair"
         problems.append(Problem(key, "is the second of two texts", origin(key), "Give predict.text too."))
     if predict.input_format in ("parquet", "squad") and predict.input in (None, "-"):
-        key = "predict.input_format"
-        problems.append(
-            Problem(key, f"{predict.input_format} is read from a file", origin(key), "Write predict.input=FILE.")
-        )
+        key, what = "predict.input_format", f"{predict.input_format} is read from a file"
+        problems.append(Problem(key, what, origin(key), "Write predict.input=FILE."))
     if taken := [name for name in predict.keep if name in ("answer", "scores", "error")]:
         what = f"{taken[0]} is a key of the answer itself"
         problems.append(Problem("predict.keep", what, origin("predict.keep"), "Rename the column."))
