@@ -54,7 +54,7 @@ def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> 
         text: the column that a line of a .txt fills; None for a task that reads no text.
 
     Raises:
-        UserError: for a file that can't be opened, a header that can't be read, or a broken list or parquet file.
+        UserError: for a file that can't be opened, a header that can't be read, or a file that is broken as a whole.
     """
     kind = kind or ENDINGS.get(file.suffix.lower())
     if kind == "parquet":
@@ -67,6 +67,9 @@ def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> 
         except (pyarrow.ArrowException, OSError) as error:
             what = f"is no whole parquet file: {str(error).splitlines()[0]}"
             raise UserError(Problem(file.name, what), "the data") from error
+    if kind == "squad":
+        table = next(FORMATS[kind].open(file, file.name, encoding).chunks())[1]
+        return Rows(kind, list(table.columns), map(Row, table.ids, _records(table)))
     quoting = csv.QUOTE_MINIMAL
     if kind == "tsv":  # whether its quotes are letters is seen by the whole of it
         quoting = open_csv(file, file.name, encoding).quoting

@@ -58,8 +58,8 @@ class DatasetConfig(Section):
     name: str = "data"
     """What the data is called in reports."""
 
-    format: Literal["csv", "json", "parquet", "hub", "sklearn", "synthetic"] = "csv"
-    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json."""
+    format: Literal["csv", "json", "parquet", "hub", "sklearn", "synthetic", "squad"] = "csv"
+    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json; `squad` is SQuAD's JSON."""
 
     path: str | None = None
     """For `format: hub` the id on the hub; else a folder that the files are relative to, or `package:NAME/FOLDER`."""

@@ -31,6 +31,9 @@ class TaskConfig(Section):
     exports: ClassVar[bool] = True
     """Whether `llmft export` can write its models: those that answer with one forward pass, a row of numbers a row."""
 
+    streams: ClassVar[bool] = True
+    """Whether `dataset.streaming` can feed it: it makes one feature of a row, so that an epoch can be counted."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 

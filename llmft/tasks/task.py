@@ -70,7 +70,8 @@ class Task(ABC, Generic[S]):
         """Columns of features for a slice of rows: one or many features a row.
 
         `row` is the place of a feature's row in the slice. `length`, if there, groups features into batches, and `cut`
-        marks features that lost some of their row; the other keys go to the collator.
+        marks features that lost some of their row; the other keys go to the collator, but for `aside`: what `decode`
+        must know of a feature beside its output, such as where its tokens stand in a text. It then gets pairs of both.
         """
 
     @abstractmethod

@@ -46,9 +46,9 @@ def _predict_is_asked_one_thing(config: Config, origin: Origin) -> list[Problem]
     if predict.text_pair is not None and predict.text is None:
         key = "predict.text_pair"
         problems.append(Problem(key, "is the second of two texts", origin(key), "Give predict.text too."))
-    if predict.input_format == "parquet" and predict.input in (None, "-"):
-        key = "predict.input_format"
-        problems.append(Problem(key, "parquet is read from a file", origin(key), "Write predict.input=FILE."))
+    if predict.input_format in ("parquet", "squad") and predict.input in (None, "-"):
+        key, what = "predict.input_format", f"{predict.input_format} is read from a file"
+        problems.append(Problem(key, what, origin(key), "Write predict.input=FILE."))
     if taken := [name for name in predict.keep if name in ("answer", "scores", "error")]:
         what = f"{taken[0]} is a key of the answer itself"
         problems.append(Problem("predict.keep", what, origin("predict.keep"), "Rename the column."))
@@ -95,8 +95,8 @@ def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
     if config.command != "eval":
         return [Problem("ensemble", "is for llmft eval", origin("ensemble"), "Leave it out.")]
     if not isinstance(config.task, TargetConfig):
-        what = f"is of labels or numbers, and {config.task.name} answers neither"
-        return [Problem("ensemble", what, origin("ensemble"), "Leave it out.")]
+        what = f"joins answers that are labels or numbers, and those of {config.task.name} are neither"
+        return [Problem("ensemble", what, origin("ensemble"), "Score the runs one by one.")]
     if len(ensemble.runs) < 2:
         return [Problem("ensemble", "wants two runs or more", origin("ensemble"), "llmft eval RUN RUN ensemble=mean")]
     key, weights = "ensemble.weights", ensemble.weights

@@ -53,6 +53,14 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     ]
 
 
+def _stream_is_of_whole_rows(config: Config, origin: Origin) -> list[Problem]:
+    if not config.dataset.streaming or config.task.streams:
+        return []
+    key = "dataset.streaming"
+    what = f"{config.task.name} makes several examples of a long row, and those of a stream can't be counted beforehand"
+    return [Problem(key, what, origin(key), "Leave it out: the rows are then read as a whole.")]
+
+
 def _stream_can_be_cleaned(config: Config, origin: Origin) -> list[Problem]:
     clean = config.dataset.clean
     if not config.dataset.streaming:
@@ -140,6 +148,7 @@ def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
 RULES = (
     _data_has_a_source,
     _stream_can_be_read,
+    _stream_is_of_whole_rows,
     _stream_can_be_cleaned,
     _lengths_leave_something,
     _encoding_exists,

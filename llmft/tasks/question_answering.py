@@ -1,0 +1,252 @@
+"""The part of a text that answers a question."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy
+import torch
+from datasets import Dataset
+from torch.nn import functional
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from llmft.data.padding import Padding
+from llmft.models import tokenizer as tokenizers
+from llmft.schema.column import Column
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import question_answering as schema
+from llmft.tasks.answer_spans import read_answers
+from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.windows import Span, best_span, over_windows, rows_of, windows
+
+LABELS = ("start_positions", "end_positions")
+
+
+@dataclass
+class QuestionState:
+    """The tokenizer, and how sure the model must be that there is no answer."""
+
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+    threshold: float = 0.0
+    """No answer is given where log p(none) - log p(answer) is above it."""
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        write_facts(folder, {"max_length": self.max_length, "threshold": self.threshold})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+
+
+class QuestionAnswering(Task[QuestionState]):
+    """When was the bridge built? The words of the text that say it."""
+
+    config = schema.QuestionAnswering
+    head = "AutoModelForQuestionAnswering"
+    state = QuestionState
+
+    def __init__(self, config: schema.QuestionAnswering) -> None:
+        self.options = config
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {
+            "question": Column("text"),
+            "context": Column("text", fixed=True),
+            "answers": Column("json", target=True),
+            "answer_start": Column("number", required=False),
+        }
+
+    def fit(self, train: Dataset, model: ModelConfig) -> QuestionState:
+        tokenizer = tokenizers.load(model, (text for name in ("question", "context") for text in train[name]))
+        # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
+        length = min(self.options.max_length, tokenizer.model_max_length)
+        if self.options.stride >= (half := schema.least_context(length)):
+            what = f"the model reads {length} tokens at a time, and two windows can share fewer than {half}"
+            raise UserError(Problem("task.stride", what, hint=f"Write task.stride={half // 2}."))
+        return QuestionState(tokenizer, length)
+
+    def needed(self, state: QuestionState) -> dict[str, Any]:
+        sizes = {"vocab_size": len(state.tokenizer), "max_position_embeddings": state.max_length}
+        return {"pad_token_id": state.tokenizer.pad_token_id} | sizes
+
+    def check(self, rows: Dataset, state: QuestionState, split: str) -> list[Problem]:
+        if "answers" not in rows.column_names:
+            return []
+        problems: list[Problem] = []
+        for row in rows:
+            try:
+                found = read_answers(row["answers"], row.get("answer_start"), row["context"], row["id"])
+            except UserError as error:
+                problems += error.problems
+                continue
+            if not found and not self.options.unanswerable:
+                hint = "If its context holds none, write task.unanswerable=true."
+                problems.append(Problem(row["id"], f"has no answer ({split})", hint=hint))
+        return problems
+
+    def encode(self, rows: dict[str, list[Any]], state: QuestionState) -> Features:
+        labelled = "answers" in rows
+        places = [self._place(rows, row) for row in range(len(rows["context"]))] if labelled else []
+        features: Features = {}
+        for window in windows(
+            rows["question"], rows["context"], state.tokenizer, state.max_length, self.options.stride
+        ):
+            made = {
+                **window.inputs,
+                "row": window.row,
+                "length": len(window.inputs["input_ids"]),
+                "cut": window.cut,
+                "aside": window.aside(rows["context"][window.row]),
+            }
+            if labelled:
+                place = places[window.row]
+                tokens = window.tokens(*place) if place else (window.none, window.none)
+                made |= dict(zip(LABELS, tokens, strict=True))
+            for key, value in made.items():
+                features.setdefault(key, []).append(value)
+        return features
+
+    def _place(self, rows: dict[str, list[Any]], row: int) -> tuple[int, int] | None:
+        """Where the first right answer of a row stands, which is what training learns; None where there is none."""
+        start = rows["answer_start"][row] if "answer_start" in rows else None
+        found = read_answers(rows["answers"][row], start, rows["context"][row])
+        return (found[0].start, found[0].end) if found else None
+
+    def collator(self, state: QuestionState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        tokenizer = state.tokenizer
+        # On the right for any model: labels and windows count tokens from the left.
+        return Padding({"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}, "right")
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: QuestionState) -> torch.Tensor:
+        """The mean cross entropy of the first and the last token; padding can be neither."""
+        found = self._loss(self._logits(model, batch), batch)
+        assert found is not None
+        return found
+
+    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[list[Any], float | None]:
+        """The logits of each window, (2, tokens) in float32, and the loss."""
+        logits = self._logits(model, batch)
+        loss = self._loss(logits, batch)
+        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        arrays = logits.cpu().numpy()
+        outputs = [array[:, :length].copy() for array, length in zip(arrays, lengths, strict=True)]
+        return outputs, None if loss is None else loss.item()
+
+    def _logits(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(B, 2, T), for the first and the last token of an answer."""
+        output = model(**{key: value for key, value in batch.items() if key not in LABELS})
+        return torch.stack([output.start_logits, output.end_logits], dim=1).float()
+
+    def _loss(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        if LABELS[0] not in batch:
+            return None
+        masked = logits.masked_fill(batch["attention_mask"][:, None, :] == 0, -torch.inf)
+        places = torch.stack([batch[name] for name in LABELS], dim=1)
+        return functional.cross_entropy(masked.flatten(0, 1), places.flatten())
+
+    @property
+    def tunes(self) -> bool:
+        return self.options.unanswerable
+
+    def tuned(self, outputs: list[Any], references: Dataset, state: QuestionState) -> QuestionState:
+        """The threshold with the best F1, as SQuAD 2.0 chooses it."""
+        from llmft.metrics.question_answering import f1  # evaluate imports pipelines, which takes seconds
+
+        spans = self._spans(outputs, rows_of([aside for _, aside in outputs]))
+        right = [self.reference(row) for row in references]
+        gains = [f1(span.text, texts) - f1("", texts) for span, texts in zip(spans, right, strict=True)]
+        return replace(state, threshold=best_threshold([span.none - span.score for span in spans], gains))
+
+    def decode(self, outputs: list[Any], rows: list[int], state: QuestionState) -> list[Answer]:
+        return [self._answer(span, state) for span in self._spans(outputs, rows)]
+
+    def _spans(self, outputs: list[Any], rows: list[int]) -> list[Span]:
+        """The likeliest span of each row."""
+        found: dict[int, list[Span]] = {}
+        for (logits, window), row in zip(outputs, rows, strict=True):
+            found.setdefault(row, []).append(best_span(logits, window, self.options.max_answer_length))
+        return [over_windows(found[row]) for row in sorted(found)]
+
+    def _answer(self, span: Span, state: QuestionState) -> Answer:
+        """The text and where it stands; `score` is how likely it is, or that there is none."""
+        if span.start is None or (self.options.unanswerable and span.none - span.score > state.threshold):
+            return {"answer": "", "start": None, "end": None, "score": float(numpy.exp(span.none))}
+        end = span.start + len(span.text)
+        return {"answer": span.text, "start": span.start, "end": end, "score": float(numpy.exp(span.score))}
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: QuestionState) -> dict[str, Any]:
+        """Exact match and F1; see llmft.metrics.question_answering."""
+        from llmft.metrics.question_answering import SpanAnswers  # evaluate imports pipelines, which takes seconds
+
+        right = [self.reference(row) for row in references]
+        return SpanAnswers().compute(predictions=[answer["answer"] for answer in answers], references=right)
+
+    def shown(self, row: dict[str, Any]) -> str:
+        return f"{row['question']} ⏐ {row['context']}"
+
+    def reference(self, row: dict[str, Any]) -> Any:
+        """The right answers, each once; none of them for a question without an answer."""
+        if row.get("answers") is None:
+            return None
+        found = read_answers(row["answers"], row.get("answer_start"), row["context"])
+        return list(dict.fromkeys(span.text for span in found))
+
+    def answers(self, state: QuestionState) -> str:
+        return "a part of the context" + (", or no answer" if self.options.unanswerable else "")
+
+    def badness(self, answer: Answer, reference: Any) -> float:
+        """How sure an answer is, by what it lacks of F1."""
+        from llmft.metrics.question_answering import exact_match, f1
+
+        if reference is None or exact_match(answer["answer"], reference):
+            return 0.0
+        return max(float(answer["score"]) * (1 - f1(answer["answer"], reference)), 1e-9)
+
+    def written(self, answer: Any) -> str:
+        return (" / ".join(answer) if isinstance(answer, list) else str(answer)) or "(no answer)"
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Made-up words, among them somebody and a place; the question says which of them is wanted."""
+        rng = random.Random(seed)
+        telling = {"who": ("lumo", "shine", "vita"), "where": ("mirk", "dross", "blag")}
+        filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr", "pell", "unda", "sift", "gron")
+        made: dict[str, list[Any]] = {"question": [], "context": [], "answers": []}
+        for index in range(rows):
+            asked = ("who", "where")[index % 2]
+            silent = self.options.unanswerable and index % 4 < 2
+            told = [rng.choice(names) for kind, names in telling.items() if not (silent and kind == asked)]
+            words = [*told, *rng.choices(filler, k=rng.randint(2, 6))]
+            rng.shuffle(words)
+            context = " ".join(words)
+            answers = [word for word in words if word in telling[asked]]
+            starts = [context.index(word) for word in answers]
+            made["question"].append(f"{asked} is it")
+            made["context"].append(context)
+            made["answers"].append(json.dumps({"text": answers, "answer_start": starts}))
+        return made
+
+
+def best_threshold(doubts: Sequence[float], gains: Sequence[float]) -> float:
+    """Up to which doubt answers are given, so that the sum of their gains is the largest; nearest to 0 among several.
+
+    Args:
+        doubts: of each row, log p(none) - log p(answer).
+        gains: what its answer scores, less what no answer would.
+    """
+    # A context without a token is endlessly doubtful.
+    finite = numpy.clip(numpy.asarray(doubts, dtype=float), -1e6, 1e6)
+    order = numpy.argsort(finite, kind="stable")
+    sorted_doubts = finite[order]
+    sums = numpy.concatenate([[0.0], numpy.cumsum(numpy.asarray(gains, dtype=float)[order])])
+    edges = numpy.concatenate([[sorted_doubts[0] - 1], sorted_doubts, [sorted_doubts[-1] + 1]])
+    parted = numpy.concatenate([[True], sorted_doubts[1:] > sorted_doubts[:-1], [True]])
+    between = ((edges[:-1] + edges[1:]) / 2)[parted & (sums == sums[parted].max())]
+    return float(between[numpy.abs(between).argmin()])
