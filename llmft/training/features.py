@@ -1,5 +1,6 @@
 """From the rows of a split to its features: encoded once, kept as one Arrow table, read a whole batch at a time."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,8 @@ class FeatureSet:
     """The length of each feature, where lengths differ."""
     cut: int
     """Features that lost some of their row."""
+    beside: pyarrow.ChunkedArray | None = None
+    """What `Task.decode` gets with the output of each feature, where the task keeps something for it."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -40,11 +43,19 @@ class FeatureSet:
         """The same features, each with one value more for the collator."""
         return replace(self, table=self.table.append_column(name, values))
 
+    def told(self, outputs: list[Any], numbers: Iterable[int]) -> list[Any]:
+        """What `Task.decode` gets of some features: their outputs, or pairs of them and what was kept beside."""
+        if self.beside is None:
+            return outputs
+        return [(output, self.beside[number].as_py()) for output, number in zip(outputs, numbers, strict=True)]
+
     def save(self, file: Path) -> None:
         """Write everything into an Arrow file."""
         table = self.table.append_column("row", pyarrow.array(self.rows, pyarrow.int64()))
         if self.lengths is not None:
             table = table.append_column("length", pyarrow.array(self.lengths, pyarrow.int64()))
+        if self.beside is not None:
+            table = table.append_column("beside", self.beside)
         write_table(table.replace_schema_metadata({"cut": str(self.cut)}), file)
 
     @classmethod
@@ -54,8 +65,9 @@ class FeatureSet:
         cut = int(table.schema.metadata[b"cut"])
         rows = table["row"].to_pylist()
         lengths = table["length"].to_pylist() if "length" in table.column_names else None
-        kept = [name for name in table.column_names if name not in ("row", "length")]
-        return cls(table.select(kept), rows, lengths, cut)
+        beside = table["beside"] if "beside" in table.column_names else None
+        kept = [name for name in table.column_names if name not in ("row", "length", "beside")]
+        return cls(table.select(kept), rows, lengths, cut, beside)
 
 
 def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
@@ -68,4 +80,7 @@ def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
         cut += sum(features.pop("cut", []))
         tables.append(pyarrow.table(features))
     table = pyarrow.concat_tables(tables).combine_chunks()
-    return FeatureSet(table, owners, lengths or None, cut)
+    beside = table["beside"] if "beside" in table.column_names else None
+    if beside is not None:
+        table = table.drop_columns(["beside"])
+    return FeatureSet(table, owners, lengths or None, cut, beside)

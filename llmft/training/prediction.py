@@ -70,7 +70,8 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
         if loss is not None:
             total += loss * count
             weighed += count
-    return Prediction(task.decode(outputs, features.rows, state), outputs, total / weighed if weighed else None)
+    answers = task.decode(features.told(outputs, range(len(features))), features.rows, state)
+    return Prediction(answers, outputs, total / weighed if weighed else None)
 
 
 def batches(
