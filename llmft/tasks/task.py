@@ -70,8 +70,8 @@ class Task(ABC, Generic[S]):
         """Columns of features for a slice of rows: one or many features a row.
 
         `row` is the place of a feature's row in the slice. `length`, if there, groups features into batches, and `cut`
-        marks features that lost some of their row. `beside` is a text of each feature that `decode` needs, such as
-        where its words are; the other keys go to the collator.
+        marks features that lost some of their row; the other keys go to the collator, but for `aside`: what `decode`
+        must know of a feature beside its output, such as where its tokens stand in a text. It then gets pairs of both.
         """
 
     @abstractmethod
@@ -130,10 +130,7 @@ class Task(ABC, Generic[S]):
 
     @abstractmethod
     def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
-        """Answers, one a row in the order of rows; `rows[i]` is the row of `outputs[i]`.
-
-        Where `encode` gives `beside`, an output comes as a pair with it.
-        """
+        """Answers, one a row in the order of rows; `rows[i]` is the row of `outputs[i]`."""
 
     @abstractmethod
     def metrics(self, answers: list[Answer], references: Dataset, state: S) -> dict[str, Any]:

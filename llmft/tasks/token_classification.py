@@ -39,8 +39,8 @@ class EntityState:
     stride: int
     of_tokens: bool
     """Whether the training rows were lists of words, not texts."""
-    spans: tuple[int, int]
-    """Spans of the training rows that began or ended inside a word, and all entities."""
+    widened: int
+    """Spans of the training rows that began or ended inside a word, and were taken to cover whole ones."""
 
     @property
     def tags(self) -> list[str]:
@@ -49,14 +49,13 @@ class EntityState:
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        kept = ("labels", "max_length", "stride", "of_tokens", "spans")
+        kept = ("labels", "max_length", "stride", "of_tokens", "widened")
         write_facts(folder, {key: getattr(self, key) for key in kept})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        facts = read_facts(folder)
-        return cls(tokenizer=tokenizer, **facts | {"spans": tuple(facts["spans"])})
+        return cls(tokenizer=tokenizer, **read_facts(folder))
 
 
 class TokenClassification(Task[EntityState]):
@@ -90,9 +89,9 @@ class TokenClassification(Task[EntityState]):
         # A word behind a space is another token to RoBERTa than one at the beginning of a text; here all have one.
         tokenizer = tokenizers.load(model, texts, add_prefix_space=True)
         length = min(self.options.max_length, tokenizer.model_max_length)
-        counts = sum(sentence.widened for sentence in found), sum(len(sentence.entities) for sentence in found)
+        widened = sum(sentence.widened for sentence in found)
         of_tokens = "text" not in train.column_names or "tags" in train.column_names
-        return EntityState(labels, tokenizer, length, min(self.options.stride, length // 2), of_tokens, counts)
+        return EntityState(labels, tokenizer, length, min(self.options.stride, length // 2), of_tokens, widened)
 
     def needed(self, state: EntityState) -> dict[str, Any]:
         return {
@@ -111,10 +110,8 @@ class TokenClassification(Task[EntityState]):
         return problems or unknown_labels(rows["id"][:], [one.labels for one in found], state.labels, split)
 
     def notes(self, state: EntityState) -> list[str]:
-        widened, entities = state.spans
-        if not widened:
-            return []
-        return [f"train: {widened} of {entities} spans begin or end inside a word, and are taken to cover whole words"]
+        count = state.widened
+        return [f"train: {count} spans begin or end inside a word, and are taken to cover whole ones"] if count else []
 
     def answers(self, state: EntityState) -> str:
         return f"{len(state.labels)} labels: {few(state.labels)}"
@@ -139,7 +136,7 @@ class TokenClassification(Task[EntityState]):
         features: Features = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
         features["row"] = owners
         features["length"] = [len(ids) for ids in encoded["input_ids"]]
-        features["beside"] = [
+        features["aside"] = [
             json.dumps({"text": sentences[row].text, "words": sentences[row].words, "places": found})
             for row, found in zip(owners, places, strict=True)
         ]
@@ -187,16 +184,16 @@ class TokenClassification(Task[EntityState]):
     def decode(self, outputs: list[Any], rows: list[int], state: EntityState) -> list[Answer]:
         """The likeliest tag of each word, O where it has no token; an I that follows nothing of its label is a B."""
         windows: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
-        for (logits, beside), row in zip(outputs, rows, strict=True):
-            windows.setdefault(row, []).append((softmax(logits), json.loads(beside)))
+        for (logits, aside), row in zip(outputs, rows, strict=True):
+            windows.setdefault(row, []).append((softmax(logits), json.loads(aside)))
         return [self._answer(windows[row], state) for row in sorted(windows)]
 
     def _answer(self, windows: list[tuple[Any, dict[str, Any]]], state: EntityState) -> Answer:
         """What the windows of a row say: each of its words stands in one of them."""
         kept = windows[0][1]
         tags, scores = [OUTSIDE] * len(kept["words"]), [0.0] * len(kept["words"])
-        for shares, beside in windows:
-            for word, place in beside["places"]:
+        for shares, aside in windows:
+            for word, place in aside["places"]:
                 likeliest = int(shares[place].argmax())
                 tags[word], scores[word] = state.tags[likeliest], float(shares[place][likeliest])
         sentence = Sentence(kept["text"], kept["words"], to_bio(tags))

@@ -1,6 +1,6 @@
 """From the rows of a split to its features: encoded once, kept as one Arrow table, read a whole batch at a time."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,8 +26,8 @@ class FeatureSet:
     """The length of each feature, where lengths differ."""
     cut: int
     """Features that lost some of their row."""
-    beside: pyarrow.ChunkedArray | None = None
-    """What `Task.decode` gets with the output of each feature, where the task keeps something for it."""
+    asides: pyarrow.Array | None = None
+    """What the task keeps of each feature to decode its output."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,19 +43,19 @@ class FeatureSet:
         """The same features, each with one value more for the collator."""
         return replace(self, table=self.table.append_column(name, values))
 
-    def told(self, outputs: list[Any], numbers: Iterable[int]) -> list[Any]:
-        """What `Task.decode` gets of some features: their outputs, or pairs of them and what was kept beside."""
-        if self.beside is None:
+    def with_asides(self, outputs: list[Any], numbers: Sequence[int]) -> list[Any]:
+        """The outputs of some features as `Task.decode` takes them: in pairs with what was kept aside, if anything."""
+        if self.asides is None:
             return outputs
-        return [(output, self.beside[number].as_py()) for output, number in zip(outputs, numbers, strict=True)]
+        return [(output, self.asides[number].as_py()) for output, number in zip(outputs, numbers, strict=True)]
 
     def save(self, file: Path) -> None:
         """Write everything into an Arrow file."""
         table = self.table.append_column("row", pyarrow.array(self.rows, pyarrow.int64()))
         if self.lengths is not None:
             table = table.append_column("length", pyarrow.array(self.lengths, pyarrow.int64()))
-        if self.beside is not None:
-            table = table.append_column("beside", self.beside)
+        if self.asides is not None:
+            table = table.append_column("aside", self.asides)
         write_table(table.replace_schema_metadata({"cut": str(self.cut)}), file)
 
     @classmethod
@@ -65,9 +65,9 @@ class FeatureSet:
         cut = int(table.schema.metadata[b"cut"])
         rows = table["row"].to_pylist()
         lengths = table["length"].to_pylist() if "length" in table.column_names else None
-        beside = table["beside"] if "beside" in table.column_names else None
-        kept = [name for name in table.column_names if name not in ("row", "length", "beside")]
-        return cls(table.select(kept), rows, lengths, cut, beside)
+        asides = table["aside"].combine_chunks() if "aside" in table.column_names else None
+        kept = [name for name in table.column_names if name not in ("row", "length", "aside")]
+        return cls(table.select(kept), rows, lengths, cut, asides)
 
 
 def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
@@ -80,7 +80,8 @@ def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
         cut += sum(features.pop("cut", []))
         tables.append(pyarrow.table(features))
     table = pyarrow.concat_tables(tables).combine_chunks()
-    beside = table["beside"] if "beside" in table.column_names else None
-    if beside is not None:
-        table = table.drop_columns(["beside"])
-    return FeatureSet(table, owners, lengths or None, cut, beside)
+    asides = None
+    if "aside" in table.column_names:
+        asides = table["aside"].combine_chunks()
+        table = table.drop_columns("aside")
+    return FeatureSet(table, owners, lengths or None, cut, asides)

@@ -55,6 +55,6 @@ def _outputs(task: Task[Any], state: Any, model: torch.nn.Module, split: Split) 
     batch = task.collator(state)(split.features.__getitems__(list(numbers)))
     with float32(model):
         outputs, _ = task.predict(model, {key: value.to(device) for key, value in batch.items()})
-    told = split.features.told(list(outputs), numbers)
-    answers = task.decode(told, [split.features.rows[number] for number in numbers], state)
+    decoded = split.features.with_asides(list(outputs), numbers)
+    answers = task.decode(decoded, [split.features.rows[number] for number in numbers], state)
     return numpy.concatenate([numpy.ravel(output) for output in outputs]), answers

@@ -22,7 +22,7 @@ class Prediction:
     answers: list[Answer]
     """One a row."""
     outputs: list[Any]
-    """What the model put out, one a feature: what the answers were decoded from."""
+    """What the model put out, one a feature, with what was kept aside: what the answers were decoded from."""
     loss: float | None
     """Mean over what `Task.counted` counts, where there are labels."""
 
@@ -70,8 +70,8 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
         if loss is not None:
             total += loss * count
             weighed += count
-    answers = task.decode(features.told(outputs, range(len(features))), features.rows, state)
-    return Prediction(answers, outputs, total / weighed if weighed else None)
+    outputs = features.with_asides(outputs, range(len(outputs)))
+    return Prediction(task.decode(outputs, features.rows, state), outputs, total / weighed if weighed else None)
 
 
 def batches(
