@@ -95,6 +95,6 @@ class ConllFile:
         if len(columns) == 1:
             what = f"has one column, {columns[0]!r}; a word and its tag are two"
             return Problem(place, what, hint="Part them by a tab or spaces, and sentences by an empty line.")
-        if not columns[0].strip():
+        if not columns[0]:
             return Problem(place, "has a tag and no word")
         return None if TAG.fullmatch(columns[-1]) else Problem(place, f"{columns[-1]!r} is no tag", hint=HINT)
