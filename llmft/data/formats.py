@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmft.data.conll import ConllFile
 from llmft.data.parquet import ParquetFile
 from llmft.data.source import Source
 from llmft.data.squad import SquadFile
@@ -23,6 +24,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "csv": Format((".csv", ".tsv", ".tab"), open_csv),
     "json": Format((".jsonl", ".json", ".ndjson"), open_json),
+    "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), ConllFile),
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
     "squad": Format((".json",), SquadFile),
 }

@@ -76,7 +76,7 @@ def assign(
                 if name in taken.values()
             ]
             problems += [
-                _missing(f"dataset.columns.{role}", name, split, found, list(table.columns)) for name in missing
+                _missing(f"dataset.columns.{role}", [name], split, found, list(table.columns)) for name in missing
             ]
             if not missing:
                 parts = (_of_one_type(table.columns[name], kinds[name]) for name in names)
@@ -88,8 +88,9 @@ def assign(
                 columns[role] = _typed(table.columns[name], table.ids, name, spec, kinds[name])
             except UserError as error:
                 problems += error.problems
-        elif spec.required or role in dataset.columns:
-            problems.append(_missing(f"dataset.columns.{role}", name, split, found, list(table.columns)))
+        elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
+            names = [name, taken[spec.unless]] if spec.unless else [name]
+            problems.append(_missing(f"dataset.columns.{role}", names, split, found, list(table.columns)))
     if problems:
         raise UserError(problems, "the data")
     return Table(columns, table.ids)
@@ -102,10 +103,11 @@ def _of_one_type(values: list[Any], kinds: Kinds) -> list[Any]:
     return [None if isinstance(value, str) else value for value in values]
 
 
-def _missing(key: str, name: str, split: str, found: str, names: list[str]) -> Problem:
-    nearest = get_close_matches(name, names, 1)
+def _missing(key: str, wanted: list[str], split: str, found: str, names: list[str]) -> Problem:
+    """None of the columns `wanted` is there, of which the first would play the role."""
+    nearest = get_close_matches(wanted[0], names, 1)
     hint = f"Did you mean {key}={nearest[0]}?" if nearest else f"Write {key}=COLUMN."
-    return Problem(key, f"{split} has no column {name!r}; it has {found}", hint=hint)
+    return Problem(key, f"{split} has no column {' or '.join(map(repr, wanted))}; it has {found}", hint=hint)
 
 
 def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Kinds) -> list[Any]:

@@ -15,13 +15,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from llmft.data.conll import sentences
 from llmft.data.formats import FORMATS
 from llmft.data.parquet import ParquetFile
 from llmft.data.text_files import check_header, json_object, misfit, no_object, open_csv, separator, unreadable
 from llmft.schema.problem import Problem, UserError
 
 ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
-    ending: kind for kind in ("json", "parquet") for ending in FORMATS[kind].suffixes
+    ending: kind for kind in ("json", "parquet", "conll") for ending in FORMATS[kind].suffixes
 }
 UNDECODABLE = "\udcff"  # half a pair, which no decoder gives by itself
 LONGEST = 1000  # lines of one quoted row: a quote that is never closed would swallow all that follows
@@ -90,7 +91,7 @@ def open_stream(
 
     Args:
         name: what row ids call it.
-        kind: csv, tsv, json or txt. Unset: seen by the first line.
+        kind: csv, tsv, json, conll or txt. Unset: seen by the first line.
         text: the column that a line of text fills. A first line that names it is the header of a csv.
 
     Raises:
@@ -102,6 +103,8 @@ def open_stream(
     kind = kind or _kind(first, text)
     if kind == "json":
         return Rows(kind, None, _json(lines, name, encoding))
+    if kind == "conll":
+        return Rows(kind, ["tokens"], _conll(lines, name, encoding))
     if kind == "txt":
         if text is None:
             what = "this run reads tables, and txt has no columns"
@@ -135,6 +138,14 @@ def _texts(lines: Iterable[str], name: str, encoding: str, text: str) -> Iterato
     for number, line in enumerate(lines, 1):
         fault = _fault(line, encoding)
         yield Row(f"{name}:{number}", {} if fault else {text: line.rstrip("\n")}, fault)
+
+
+def _conll(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
+    """The words of each sentence, whether there are tags or not."""
+    for words in sentences(enumerate(lines, 1)):
+        tokens = [word.columns[0] for word in words]
+        fault = _fault("".join(tokens), encoding)
+        yield Row(f"{name}:{words[0].line}", {} if fault else {"tokens": tokens}, fault)
 
 
 def _json(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import cached_file
@@ -44,14 +45,18 @@ def tokenizer_files(model: ModelConfig) -> list[Path] | None:
         return None
 
 
-def load(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """`model.tokenizer`, else the one at `model.path`, else a WordPiece tokenizer trained on `texts`."""
+def load(model: ModelConfig, texts: Iterable[str], **options: Any) -> PreTrainedTokenizerFast:
+    """`model.tokenizer`, else the one at `model.path`, else a WordPiece tokenizer trained on `texts`.
+
+    Args:
+        options: of a tokenizer that is loaded, such as `add_prefix_space`; those without the option leave it out.
+    """
     if (named := _source(model)) is None:
         return train(texts, model.vocab_size)
     key, source = named
     with explained(source, key):
         tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=model.revision, trust_remote_code=model.trust_remote_code
+            source, revision=model.revision, trust_remote_code=model.trust_remote_code, **options
         )
     if not tokenizer.is_fast:
         raise UserError(Problem(key, f"the tokenizer of {source} has no fast version, which llmft needs"))

@@ -22,6 +22,8 @@ class Column:
     """A text may be empty."""
     fixed: bool = False
     """Another role counts the characters of this text, so that it is never mended."""
+    unless: str = ""
+    """Required as well, unless this other role is there."""
 
     @property
     def is_input(self) -> bool:

@@ -58,8 +58,9 @@ class DatasetConfig(Section):
     name: str = "data"
     """What the data is called in reports."""
 
-    format: Literal["csv", "json", "parquet", "hub", "sklearn", "synthetic", "squad"] = "csv"
-    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json; `squad` is SQuAD's JSON."""
+    format: Literal["csv", "json", "parquet", "conll", "squad", "hub", "sklearn", "synthetic"] = "csv"
+    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json, `conll` columns of words and tags, `squad`
+    SQuAD's JSON."""
 
     path: str | None = None
     """For `format: hub` the id on the hub; else a folder that the files are relative to, or `package:NAME/FOLDER`."""
@@ -94,7 +95,8 @@ class DatasetConfig(Section):
     """Only the run that holds out this part, from 0 on. Unset: a run for each of `folds`."""
 
     streaming: bool = False
-    """Read the rows of `train` while training, not before: memory does not grow with them. For csv, jsonl, parquet."""
+    """Read the rows of `train` while training, not before: memory does not grow with them. For csv, jsonl, parquet,
+    conll."""
 
     max_rows: int | None = Field(default=None, ge=1)
     """At most this many rows of each split, chosen at random by `split.seed`."""

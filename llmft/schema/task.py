@@ -37,6 +37,9 @@ class TaskConfig(Section):
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 
+    answered: ClassVar[tuple[str, ...]] = ("answer", "scores", "error")
+    """What stands in an answer of `llmft predict`, so that no column may be kept under its name."""
+
     @property
     def metric(self) -> str:
         """The metric that picks the best checkpoint unless `trainer.metric_for_best` says otherwise."""

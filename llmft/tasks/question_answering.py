@@ -20,9 +20,9 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import question_answering as schema
 from llmft.tasks.answer_spans import read_answers
+from llmft.tasks.contexts import Span, best_span, over_windows, rows_of, windows
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.task import Answer, Features, Task
-from llmft.tasks.windows import Span, best_span, over_windows, rows_of, windows
 
 LABELS = ("start_positions", "end_positions")
 

@@ -1,138 +1,37 @@
-"""A question with a context that may be longer than a model can read: windows that overlap, and spans within them."""
+"""A long text in windows that share some tokens: where each of its words is answered."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-import numpy
-from numpy.lib.stride_tricks import sliding_window_view
-from transformers import PreTrainedTokenizerFast
-
-from llmft.schema.tasks.question_answering import least_context
+Place = tuple[int, int]
+"""A word, and the place of its first token in the window."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """A part of a context as a model reads it, behind the question."""
+def first_pieces(windows: Sequence[Sequence[int | None]], shared: int) -> list[list[Place]]:
+    """The words that each window of a text answers: every word that has tokens, once.
 
-    row: int
-    number: int
-    """Of the windows of its row, from 0."""
-    inputs: dict[str, list[int]]
-    """`input_ids`, and `token_type_ids` where the tokenizer has them."""
-    none: int
-    """The token that stands for no answer in this window, the first of all in most models."""
-    first: int
-    """The first token of the context."""
-    offsets: numpy.ndarray
-    """(2, n) int32: where each token of the context starts and ends in the whole context, in characters."""
-    cut: bool
-    """Whether the question lost some of its words."""
-
-    def tokens(self, start: int, end: int) -> tuple[int, int]:
-        """The first and last token of characters `start` to `end`; twice `none` where not all of them are in here."""
-        starts, ends = self.offsets
-        if not len(starts) or start < starts[0] or end > ends[-1]:
-            return self.none, self.none
-        begin = int(numpy.searchsorted(ends, start, side="right"))  # the first that ends after it
-        last = int(numpy.searchsorted(starts, end, side="left")) - 1  # the last that starts before its end
-        return (self.first + begin, self.first + last) if begin <= last else (self.none, self.none)
-
-    def aside(self, context: str) -> dict[str, Any]:
-        """What `best_span` needs of it."""
-        at, end = (int(self.offsets[0, 0]), int(self.offsets[1, -1])) if self.offsets.size else (0, 0)
-        found = {"number": self.number, "none": self.none, "first": self.first, "at": at, "text": context[at:end]}
-        return found | {"offsets": (self.offsets - at).tobytes()}
-
-
-def windows(
-    questions: list[str], contexts: list[str], tokenizer: PreTrainedTokenizerFast, length: int, stride: int
-) -> Iterator[Window]:
-    """The windows of each row in turn.
+    A word that stands in two windows is answered by the one that shows more around it. There is no end to what is
+    around a word at the beginning or the end of the whole text.
 
     Args:
-        length: tokens of a window, with the question and special tokens.
-        stride: tokens of the context that two windows share.
+        windows: for each token of each window its word, None for special tokens.
+        shared: tokens that a window shares with the one before it.
     """
-    most = length - least_context(length) - tokenizer.num_special_tokens_to_add(pair=True)
-    fitting = _fitting(questions, tokenizer, most)
-    # The tokenizer of MiniLM pads all rows to 128 unless told otherwise.
-    encoded = tokenizer(
-        fitting,
-        contexts,
-        truncation="only_second",
-        max_length=length,
-        stride=stride,
-        return_overflowing_tokens=True,
-        padding=False,
-    )
-    row, number = -1, 0
-    for encoding, of in zip(encoded.encodings, encoded["overflow_to_sample_mapping"], strict=True):
-        row, number = of, number + 1 if of == row else 0
-        inputs = {"input_ids": encoding.ids}
-        if "token_type_ids" in encoded:
-            inputs["token_type_ids"] = encoding.type_ids
-        of_context = [place for place, part in enumerate(encoding.sequence_ids) if part == 1]
-        first = of_context[0] if of_context else 0
-        spans = encoding.offsets[first : first + len(of_context)]
-        offsets = numpy.array(spans, dtype=numpy.int32).reshape(-1, 2).T
-        none = encoding.ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in encoding.ids else 0
-        yield Window(row, number, inputs, none, first, offsets, cut=fitting[row] != questions[row])
-
-
-def _fitting(questions: list[str], tokenizer: PreTrainedTokenizerFast, most: int) -> list[str]:
-    """The questions, each without what is beyond `most` tokens."""
-    encoded = tokenizer(questions, add_special_tokens=False, padding=False, truncation=False).encodings
-    found = []
-    for question, encoding in zip(questions, encoded, strict=True):
-        while len(encoding.ids) > most:  # again where a word that was cut in the middle has more pieces than before
-            question = question[: encoding.offsets[most][0]].rstrip()
-            (encoding,) = tokenizer([question], add_special_tokens=False, padding=False, truncation=False).encodings
-        found.append(question)
+    best: dict[int, tuple[float, int, int]] = {}  # word -> what is around it, the window, the place
+    before: list[int] = []  # the words of the tokens of the window before
+    for number, window in enumerate(windows):
+        tokens = [(place, word) for place, word in enumerate(window) if word is not None]
+        # A window may begin in the middle of a word, whose first token is not in it.
+        last = before[len(before) - shared - 1] if number else None
+        for i, (place, word) in enumerate(tokens):
+            if word != last:
+                left = i if number else float("inf")
+                right = len(tokens) - 1 - i if number < len(windows) - 1 else float("inf")
+                around = min(left, right)
+                if word not in best or around > best[word][0]:
+                    best[word] = (around, number, place)
+            last = word
+        before = [word for _, word in tokens]
+    found: list[list[Place]] = [[] for _ in windows]
+    for word, (_, number, place) in sorted(best.items()):
+        found[number].append((word, place))
     return found
-
-
-class Span(NamedTuple):
-    """The likeliest part of a window, or of several."""
-
-    score: float
-    """log p of its first and last token, each among all tokens of its window; -inf for a window without a context."""
-    text: str
-    start: int | None
-    """Its first character in the whole context; None where there is no such part."""
-    none: float
-    """log p that there is no answer."""
-
-
-def best_span(logits: numpy.ndarray, window: dict[str, Any], longest: int) -> Span:
-    """The likeliest part of a window that starts before it ends and has at most `longest` tokens.
-
-    Args:
-        logits: (2, tokens), for the first and the last token of an answer.
-        window: as `Window.aside` made it.
-    """
-    highest = logits.max(axis=1, keepdims=True)
-    scores = logits - highest - numpy.log(numpy.exp(logits - highest).sum(axis=1, keepdims=True))
-    none = float(scores[:, window["none"]].sum())
-    starts, ends = numpy.frombuffer(window["offsets"], dtype=numpy.int32).reshape(2, -1)
-    if not len(starts):
-        return Span(-numpy.inf, "", None, none)
-    first, last = scores[:, window["first"] : window["first"] + len(starts)]
-    padded = numpy.concatenate([last, numpy.full(longest - 1, -numpy.inf, dtype=last.dtype)])
-    pairs = first[:, None] + sliding_window_view(padded, longest)  # (start, end - start)
-    begin, more = divmod(int(pairs.argmax()), longest)
-    start, end = int(starts[begin]), int(ends[begin + more])
-    text = window["text"][start:end]
-    start += len(text) - len(text.lstrip())  # some tokenizers count the space before a word as its own
-    return Span(float(pairs[begin, more]), text.strip(), window["at"] + start, none)
-
-
-def rows_of(asides: list[dict[str, Any]]) -> list[int]:
-    """The row of each window, of rows whose windows follow each other."""
-    return [count - 1 for count in accumulate(int(aside["number"] == 0) for aside in asides)]
-
-
-def over_windows(spans: list[Span]) -> Span:
-    """The likeliest span of a row; no answer is as likely as in the window that says so the least."""
-    return max(spans, key=lambda span: span.score)._replace(none=min(span.none for span in spans))

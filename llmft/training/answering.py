@@ -75,7 +75,12 @@ class Answering:
         """The inputs that the task asks for; labels are not looked at."""
         table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
         inputs = {role: spec for role, spec in self.task.columns.items() if spec.is_input}
-        named = {role: column for role, column in self.dataset.columns.items() if role in inputs}
+        # Of roles that another one can stand for, those whose columns this input has.
+        named = {
+            role: column
+            for role, column in self.dataset.columns.items()
+            if role in inputs and (inputs[role].required or column in rows[0].values)
+        }
         assigned = assign(table, self.dataset.model_copy(update={"columns": named}), inputs, name)
         return clean.mend(assigned, inputs, self.dataset.clean)[0]
 

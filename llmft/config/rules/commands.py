@@ -49,7 +49,7 @@ def _predict_is_asked_one_thing(config: Config, origin: Origin) -> list[Problem]
     if predict.input_format in ("parquet", "squad") and predict.input in (None, "-"):
         key, what = "predict.input_format", f"{predict.input_format} is read from a file"
         problems.append(Problem(key, what, origin(key), "Write predict.input=FILE."))
-    if taken := [name for name in predict.keep if name in ("answer", "scores", "error")]:
+    if taken := [name for name in predict.keep if name in config.task.answered]:
         what = f"{taken[0]} is a key of the answer itself"
         problems.append(Problem("predict.keep", what, origin("predict.keep"), "Rename the column."))
     return problems

@@ -1,0 +1,153 @@
+"""Rows of tokens with tags, or of a text with spans, as one thing: a text, where its words are, and their tags."""
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from datasets import Dataset
+
+from llmft.data.bio import OUTSIDE, Span, spans, to_bio
+from llmft.data.table import listed
+from llmft.schema.problem import Problem
+from llmft.tasks.words import split
+
+HINT = "Tags are O, or B-, I-, E- or S- and a label, such as B-person; spans are {start, end, label}."
+
+Entity = dict[str, Any]
+"""`text`, `label`, `start` and `end`: the characters `start` to `end` - 1 of the sentence's text."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words in a text."""
+
+    text: str
+    """That of the row, or its tokens with a space between them."""
+    words: list[tuple[int, int]]
+    """The characters of each: from the first, to the one after the last."""
+    tags: list[str] | None
+    """BIO, one a word; None where the row has neither tags nor spans."""
+    widened: int = 0
+    """Spans that began or ended inside a word, and cover whole ones here."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """The words as texts."""
+        return [self.text[start:end] for start, end in self.words]
+
+    def entity(self, span: Span) -> Entity:
+        """What stands at some of the words."""
+        first, after, kind = span
+        start, end = self.words[first][0], self.words[after - 1][1]
+        return {"text": self.text[start:end], "label": kind, "start": start, "end": end}
+
+    @property
+    def labels(self) -> list[str]:
+        """What its entities are, each once."""
+        return sorted({label for _, _, label in spans(self.tags or [])})
+
+    @property
+    def entities(self) -> list[Entity]:
+        """What the tags say."""
+        return [self.entity(span) for span in spans(self.tags or [])]
+
+
+def is_labelled(rows: Dataset) -> bool:
+    """Whether it is said what is to be answered."""
+    return not {"tags", "spans"}.isdisjoint(rows.column_names)
+
+
+def read(rows: Dataset, split: str) -> tuple[list[Sentence], list[Problem]]:
+    """The sentences of rows that say what is to be answered, and a problem for each that is wrong or does not."""
+    found: list[Sentence] = []
+    problems: list[Problem] = []
+    for row in rows:
+        try:
+            sentence = sentence_of(row)
+        except ValueError as error:
+            problems.append(Problem(row["id"], f"{error} ({split})", hint=HINT))
+            continue
+        found.append(sentence)
+        if sentence.tags is None:
+            problems.append(Problem(row["id"], f"has neither tags for its tokens nor spans for its text ({split})"))
+    return found, listed(problems)
+
+
+def sentence_of(row: dict[str, Any], of_tokens: bool = True) -> Sentence:
+    """The words of a row, and their tags where it has any.
+
+    A row may have both tokens and a text: tags are of its tokens, spans of its text.
+
+    Args:
+        of_tokens: which to take where there are neither tags nor spans.
+
+    Raises:
+        ValueError: with what is wrong with its tags or spans.
+    """
+    tokens, tags, text, spans = (row.get(role) for role in ("tokens", "tags", "text", "spans"))
+    if tokens is not None and (text is None or tags is not None or (spans is None and of_tokens)):
+        return _of_tokens(tokens, tags)
+    assert text is not None
+    return _of_text(text, spans)
+
+
+def _of_tokens(tokens: list[str], tags: list[str] | None) -> Sentence:
+    words = []
+    place = 0
+    for token in tokens:
+        words.append((place, place + len(token)))
+        place += len(token) + 1
+    if tags is not None and len(tags) != len(tokens):
+        raise ValueError(f"{len(tokens)} tokens and {len(tags)} tags")
+    return Sentence(" ".join(tokens), words, None if tags is None else to_bio(tags))
+
+
+def _of_text(text: str, spans: str | None) -> Sentence:
+    words = split(text)
+    if spans is None:
+        return Sentence(text, words, None)
+    marked = sorted((_span(entry, text) for entry in _list(spans)), key=lambda span: span[:2])
+    for (start, end, kind), (begin, stop, other) in pairwise(marked):
+        if begin < end:
+            raise ValueError(f"the spans {start} to {end} ({kind}) and {begin} to {stop} ({other}) overlap")
+    tags = [OUTSIDE] * len(words)
+    widened = 0
+    for start, end, kind in marked:
+        covered = [place for place, (first, after) in enumerate(words) if first < end and after > start]
+        if not covered:
+            raise ValueError(f"the span {start} to {end} ({kind}) holds no word")
+        if tags[covered[0]] != OUTSIDE:
+            word = text[slice(*words[covered[0]])]
+            raise ValueError(f"the span {start} to {end} ({kind}) shares the word {word!r} with the one before it")
+        for place in covered:
+            tags[place] = f"I-{kind}"
+        tags[covered[0]] = f"B-{kind}"
+        widened += (words[covered[0]][0], words[covered[-1]][1]) != (start, end)
+    return Sentence(text, words, tags, widened)
+
+
+def _list(spans: str) -> list[Any]:
+    found = json.loads(spans)
+    if not isinstance(found, list):
+        raise ValueError("spans are no list of {start, end, label}")
+    return found
+
+
+def _span(entry: Any, text: str) -> Span:
+    """The start, end and kind of a span.
+
+    Raises:
+        ValueError: for one that says no such things, or is not of this text.
+    """
+    whole = isinstance(entry, dict) and {"start", "end", "label"} <= entry.keys()
+    if not whole or not isinstance(entry["label"], str) or not entry["label"].strip():
+        raise ValueError(f"the span {json.dumps(entry, ensure_ascii=False)} is no {{start, end, label}}")
+    start, end, kind = entry["start"], entry["end"], entry["label"].strip()
+    if any(isinstance(place, bool) or not isinstance(place, int) for place in (start, end)):
+        raise ValueError(f"the span {start!r} to {end!r} ({kind}) does not begin and end at whole numbers")
+    if start < 0 or end > len(text):
+        raise ValueError(f"the span {start} to {end} ({kind}) lies outside the text of {len(text)} characters")
+    if start >= end:
+        raise ValueError(f"the span {start} to {end} ({kind}) has no characters")
+    return start, end, kind

@@ -1,0 +1,261 @@
+"""Entities in a text: which of its words name something, and what."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from datasets import Dataset
+from torch.nn import functional
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from llmft.data.bio import OUTSIDE, spans, to_bio
+from llmft.data.checks import few, unknown_labels
+from llmft.data.padding import Padding
+from llmft.models import tokenizer as tokenizers
+from llmft.models.labelled import IGNORED, count_labels
+from llmft.schema.column import Column
+from llmft.schema.extra import lacking
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import token_classification as schema
+from llmft.tasks.decisions import softmax
+from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.sentences import Entity, Sentence, is_labelled, read, sentence_of
+from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.windows import first_pieces
+
+
+@dataclass
+class EntityState:
+    """The labels of entities, and the tokenizer."""
+
+    labels: list[str]
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+    stride: int
+    of_tokens: bool
+    """Whether the training rows were lists of words, not texts."""
+    widened: int
+    """Spans of the training rows that began or ended inside a word, and were taken to cover whole ones."""
+
+    @property
+    def tags(self) -> list[str]:
+        """What the model says of a word, in the order of its outputs."""
+        return [OUTSIDE, *(f"{place}-{label}" for label in self.labels for place in "BI")]
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        kept = ("labels", "max_length", "stride", "of_tokens", "widened")
+        write_facts(folder, {key: getattr(self, key) for key in kept})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return cls(tokenizer=tokenizer, **read_facts(folder))
+
+
+class TokenClassification(Task[EntityState]):
+    """Who and what is named in a text?"""
+
+    config = schema.TokenClassification
+    head = "AutoModelForTokenClassification"
+    state = EntityState
+    options: schema.TokenClassification
+
+    def __init__(self, config: schema.TokenClassification) -> None:
+        self.options = config
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {
+            "tokens": Column("words", required=False, unless="text"),
+            "tags": Column("words", required=False, unless="spans", target=True, blank=True),
+            "text": Column("text", required=False, fixed=True),
+            "spans": Column("json", required=False, target=True, blank=True),
+        }
+
+    def fit(self, train: Dataset, model: ModelConfig) -> EntityState:
+        _check_package()
+        found, problems = read(train, "train")
+        labels = self.options.labels or sorted({label for sentence in found for label in sentence.labels})
+        if not labels:
+            nothing = Problem("dataset.columns.tags", "train has no entity: all its words are O")
+            raise UserError(problems or nothing, "the data")
+        texts = (sentence.text for sentence in found)
+        # A word behind a space is another token to RoBERTa than one at the beginning of a text; here all have one.
+        tokenizer = tokenizers.load(model, texts, add_prefix_space=True)
+        length = min(self.options.max_length, tokenizer.model_max_length)
+        widened = sum(sentence.widened for sentence in found)
+        of_tokens = "text" not in train.column_names or "tags" in train.column_names
+        return EntityState(labels, tokenizer, length, min(self.options.stride, length // 2), of_tokens, widened)
+
+    def needed(self, state: EntityState) -> dict[str, Any]:
+        return {
+            "num_labels": len(state.tags),
+            "id2label": dict(enumerate(state.tags)),
+            "label2id": {tag: place for place, tag in enumerate(state.tags)},
+            "pad_token_id": state.tokenizer.pad_token_id,
+            "vocab_size": len(state.tokenizer),
+            "max_position_embeddings": state.max_length,
+        }
+
+    def check(self, rows: Dataset, state: EntityState, split: str) -> list[Problem]:
+        if not is_labelled(rows):
+            return []
+        found, problems = read(rows, split)
+        return problems or unknown_labels(rows["id"][:], [one.labels for one in found], state.labels, split)
+
+    def notes(self, state: EntityState) -> list[str]:
+        count = state.widened
+        return [f"train: {count} spans begin or end inside a word, and are taken to cover whole ones"] if count else []
+
+    def answers(self, state: EntityState) -> str:
+        return f"{len(state.labels)} labels: {few(state.labels)}"
+
+    def encode(self, rows: dict[str, list[Any]], state: EntityState) -> Features:
+        records = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
+        sentences = [sentence_of(row, state.of_tokens) for row in records]
+        encoded = state.tokenizer(
+            [sentence.tokens for sentence in sentences],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=state.max_length,
+            stride=state.stride,
+            return_overflowing_tokens=True,
+            padding=False,
+        )
+        owners: list[int] = encoded["overflow_to_sample_mapping"]
+        windows: list[list[list[int | None]]] = [[] for _ in sentences]
+        for row, window in zip(owners, encoded.encodings, strict=True):
+            windows[row].append(window.word_ids)
+        places = [found for ids in windows for found in first_pieces(ids, state.stride)]
+        features: Features = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
+        features["row"] = owners
+        features["length"] = [len(ids) for ids in encoded["input_ids"]]
+        features["aside"] = [
+            json.dumps({"text": sentences[row].text, "words": sentences[row].words, "places": found})
+            for row, found in zip(owners, places, strict=True)
+        ]
+        if "tags" in rows or "spans" in rows:
+            number = {tag: place for place, tag in enumerate(state.tags)}
+            features["labels"] = []
+            for row, found, ids in zip(owners, places, encoded["input_ids"], strict=True):
+                labels = [IGNORED] * len(ids)
+                for word, place in found:
+                    labels[place] = number[(sentences[row].tags or [])[word]]
+                features["labels"].append(labels)
+        return features
+
+    def collator(self, state: EntityState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        tokenizer = state.tokenizer
+        padding = {
+            "input_ids": tokenizer.pad_token_id,
+            "token_type_ids": tokenizer.pad_token_type_id,
+            "labels": IGNORED,
+        }
+        return Padding(padding, tokenizer.padding_side)
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: EntityState) -> torch.Tensor:
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        return self._loss(model(**inputs).logits, batch)
+
+    def _loss(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The mean over words of the cross entropy; 0 for a batch without any."""
+        total = functional.cross_entropy(
+            logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return total / self.counted(batch)
+
+    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+        """The words of the batch, at least 1: of a sentence of invisible signs no tokenizer leaves any."""
+        return max(count_labels(batch, shift=False), 1) if "labels" in batch else len(batch["input_ids"])
+
+    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
+        """Of each feature its logits (tokens, tags), without padding; the mean loss where there are labels."""
+        logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits.float()
+        loss = self._loss(logits, batch).item() if "labels" in batch else None
+        mask = batch["attention_mask"].bool()
+        return [row[kept].cpu().numpy() for row, kept in zip(logits, mask, strict=True)], loss
+
+    def decode(self, outputs: list[Any], rows: list[int], state: EntityState) -> list[Answer]:
+        """The likeliest tag of each word, O where it has no token; an I that follows nothing of its label is a B."""
+        windows: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
+        for (logits, aside), row in zip(outputs, rows, strict=True):
+            windows.setdefault(row, []).append((softmax(logits), json.loads(aside)))
+        return [self._answer(windows[row], state) for row in sorted(windows)]
+
+    def _answer(self, windows: list[tuple[Any, dict[str, Any]]], state: EntityState) -> Answer:
+        """What the windows of a row say: each of its words stands in one of them."""
+        kept = windows[0][1]
+        tags, scores = [OUTSIDE] * len(kept["words"]), [0.0] * len(kept["words"])
+        for shares, aside in windows:
+            for word, place in aside["places"]:
+                likeliest = int(shares[place].argmax())
+                tags[word], scores[word] = state.tags[likeliest], float(shares[place][likeliest])
+        sentence = Sentence(kept["text"], kept["words"], to_bio(tags))
+        entities = [
+            sentence.entity(span) | {"score": sum(scores[span[0] : span[1]]) / (span[1] - span[0])}
+            for span in spans(sentence.tags or [])
+        ]
+        return {"answer": entities, "tokens": sentence.tokens, "tags": sentence.tags}
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: EntityState) -> dict[str, Any]:
+        """Precision, recall and F1 of entities, accuracy of tags; see llmft.metrics.entities."""
+        _check_package()
+        from llmft.metrics.entities import Entities  # evaluate imports pipelines, which takes seconds
+
+        return Entities().compute(
+            predictions=[answer["tags"] for answer in answers],
+            references=[sentence_of(row).tags for row in references],
+        )
+
+    def shown(self, row: dict[str, Any]) -> str:
+        return sentence_of(row).text
+
+    def reference(self, row: dict[str, Any]) -> list[Entity]:
+        return sentence_of(row).entities
+
+    def badness(self, answer: Answer, reference: Any) -> float:
+        """How many entities are said wrongly or missed."""
+        said = {_key(entity) for entity in answer["answer"]}
+        return float(len(said ^ {_key(entity) for entity in reference or []}))
+
+    def how_bad(self, badness: float) -> str:
+        return f"{badness:.0f} wrong or missed"
+
+    def written(self, answer: list[Entity]) -> str:
+        return "; ".join(f"{entity['text']} ({entity['label']})" for entity in answer) or "–"
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Sentences of made-up words; names of one, two or three words begin with a title or lie at a place."""
+        rng = random.Random(seed)
+        filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr", "pell", "unda", "sift", "gron")
+        titles, names = ("mira", "lord", "saint"), ("abel", "corv", "iden", "juno")
+        places = ("harbor", "ridge", "fen")
+        tokens: list[list[str]] = []
+        tags: list[list[str]] = []
+        for index in range(rows):
+            parts = [([word], ["O"]) for word in rng.choices(filler, k=rng.randint(3, 9))]
+            if index % 3 != 1:
+                person = [rng.choice(titles), *rng.choices(names, k=rng.randint(0, 2))]
+                parts.append((person, ["B-person", *["I-person"] * (len(person) - 1)]))
+            if index % 3 != 2:
+                parts.append(([rng.choice(places)], ["B-place"]))
+            rng.shuffle(parts)
+            tokens.append([word for words, _ in parts for word in words])
+            tags.append([tag for _, found in parts for tag in found])
+        return {"tokens": tokens, "tags": tags}
+
+
+def _key(entity: Entity) -> tuple[int, int, str]:
+    return entity["start"], entity["end"], entity["label"]
+
+
+def _check_package() -> None:
+    """Raise UserError where seqeval is not installed; `predict` does without."""
+    if problems := lacking("task", "token_classification", "seqeval", "text"):
+        raise UserError(problems)

@@ -1,0 +1,269 @@
+"""Words, windows, rows of both kinds, and what is said of rows that are wrong."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+
+from llmft import tasks
+from llmft.config.load import load as compose
+from llmft.data.load import load
+from llmft.tasks.sentences import sentence_of
+from llmft.tasks.windows import first_pieces
+from llmft.tasks.words import split
+from llmft.training.features import encode
+
+Run = Callable[..., tuple[int, str, str]]
+Write = Callable[[str, str | bytes], Path]
+
+WORDS = [
+    ("Barack Obama visited 北京.", "Barack|Obama|visited|北|京|."),
+    ("U.S.-led isn't 3,5%", "U|.|S|.|-|led|isn|'|t|3|,|5|%"),
+    ("東京タワーへ行く。", "東|京|タ|ワ|ー|へ|行|く|。"),
+    ("e\u0301te\u0301 café", "e\u0301te\u0301|café"),
+    ("👩‍👩‍👧 ok👍🏽!", "👩‍👩‍👧|ok|👍🏽|!"),
+    ("한국어 텍스트", "한국어|텍스트"),
+    ("می‌خواهم بروم؟", "می‌خواهم|بروم|؟"),
+    ("हिन्दी भाषा।", "हिन्दी|भाषा|।"),
+    ("สวัสดี", "ส|วั|ส|ดี"),
+    ("@a_b #Top10", "@|a|_|b|#|Top10"),
+    (" \t\n", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), WORDS)
+def test_words_of_any_script(text: str, words: str) -> None:
+    assert "|".join(text[start:end] for start, end in split(text)) == words
+
+
+N = None
+WINDOWS = [
+    # one window: each word at its first token; word 2 has none
+    ([[N, 0, 0, 1, 3, N]], 2, [[(0, 1), (1, 3), (3, 4)]]),
+    # of two shared tokens, the earlier word is seen best in the first window, the later one in the second
+    ([[N, 0, 1, 2, 3, N], [N, 2, 3, 4, N]], 2, [[(0, 1), (1, 2), (2, 3)], [(3, 2), (4, 3)]]),
+    # a word that begins before a window is not answered there; nor is one that fills it
+    ([[N, 0, 1, 1, N], [N, 1, 1, 1, N], [N, 1, 2, N]], 1, [[(0, 1), (1, 2)], [], [(2, 2)]]),
+    # nothing is shared
+    ([[N, 0, 1, N], [N, 1, 2, N]], 0, [[(0, 1), (1, 2)], [(2, 2)]]),
+    # no special tokens, and none at all
+    ([[0, 1], [1, 2]], 1, [[(0, 0), (1, 1)], [(2, 1)]]),
+    ([[N, N]], 2, [[]]),
+]
+
+
+@pytest.mark.parametrize(("windows", "shared", "found"), WINDOWS)
+def test_a_word_is_answered_where_most_is_around_it(windows: list, shared: int, found: list) -> None:
+    assert first_pieces(windows, shared) == found
+
+
+def test_a_span_becomes_tags() -> None:
+    spans = [{"start": 8, "end": 10, "label": "地点"}, {"start": 0, "end": 7, "label": "per", "id": 3}]
+    found = sentence_of({"text": "Ann Lee北京!", "spans": json.dumps([spans[1], spans[0] | {"start": 7, "end": 9}])})
+    assert found.tokens == ["Ann", "Lee", "北", "京", "!"]
+    assert found.tags == ["B-per", "I-per", "B-地点", "I-地点", "O"]
+    assert found.entities == [
+        {"text": "Ann Lee", "label": "per", "start": 0, "end": 7},
+        {"text": "北京", "label": "地点", "start": 7, "end": 9},
+    ]
+    assert found.widened == 0
+
+
+def test_a_span_inside_a_word_covers_it() -> None:
+    found = sentence_of({"text": "in New Yorkers", "spans": '[{"start": 3, "end": 11, "label": "loc"}]'})
+    assert found.entities == [{"text": "New Yorkers", "label": "loc", "start": 3, "end": 14}]
+    assert found.widened == 1
+
+
+def test_tokens_have_a_text_too() -> None:
+    found = sentence_of({"tokens": ["Ann", "Lee", "", "ran"], "tags": ["I-per", "E-per", "O", "O"]})
+    assert found.text == "Ann Lee  ran"
+    assert found.entities == [{"text": "Ann Lee", "label": "per", "start": 0, "end": 7}]
+
+
+def test_tags_are_of_tokens_and_spans_of_a_text() -> None:
+    both = {"tokens": ["a-b"], "text": "a-b", "tags": ["O"], "spans": "[]"}
+    assert sentence_of(both).tokens == ["a-b"]
+    assert sentence_of(both | {"tags": None}).tokens == ["a", "-", "b"]
+    unlabelled = {"tokens": ["a-b"], "text": "a-b"}
+    assert [len(sentence_of(unlabelled, of_tokens).tokens) for of_tokens in (True, False)] == [1, 3]
+
+
+def line(**row: Any) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def span(start: Any, end: Any, label: Any = "per") -> dict[str, Any]:
+    return {"start": start, "end": end, "label": label}
+
+
+TOKENS = line(tokens=["Ann", "ran"], tags=["B-per", "O"])
+TEXT = line(text="Ann ran", spans=[span(0, 3)])
+FAULTS = [
+    (TOKENS + line(tokens=["Bob", "sat"], tags=["B-per"]), "2 tokens and 1 tags (train)"),
+    (TOKENS + line(tokens=["Bob"], tags=["X-per"]), "'X-per' is no tag (train)"),
+    (TOKENS + line(tokens=["Bob"], tags=["B"]), "'B' is no tag (train)"),
+    (TOKENS + line(tokens=["Bob"], tags=["foo"]), "'foo' is no tag (train)"),
+    (TOKENS + line(tokens=["Bob"], tags=None), "has neither tags for its tokens nor spans for its text (train)"),
+    (TOKENS + line(tokens=["Bob"], tags=[1]), "tags is [1], not a list of texts"),
+    (TOKENS + line(tokens=[], tags=[]), "has an empty text (train)"),
+    (TEXT + line(text="Bob", spans=[span(0, 4)]), "the span 0 to 4 (per) lies outside the text of 3 characters (train)"),
+    (TEXT + line(text="Bob", spans=[span(-1, 2)]), "the span -1 to 2 (per) lies outside the text of 3 characters (train)"),
+    (TEXT + line(text="Bob", spans=[span(2, 2)]), "the span 2 to 2 (per) has no characters (train)"),
+    (TEXT + line(text="Bob", spans=[span(2, 1)]), "the span 2 to 1 (per) has no characters (train)"),
+    (TEXT + line(text="Bob  sat", spans=[span(3, 5)]), "the span 3 to 5 (per) holds no word (train)"),
+    (TEXT + line(text="Bob sat", spans=[span(2, 7), span(0, 3, "org")]), "the spans 0 to 3 (org) and 2 to 7 (per) overlap (train)"),
+    (TEXT + line(text="Bobby", spans=[span(0, 3), span(3, 5)]), "the span 3 to 5 (per) shares the word 'Bobby' with the one before it (train)"),
+    (TEXT + line(text="Bob", spans=[span(0, "3")]), "the span 0 to '3' (per) does not begin and end at whole numbers (train)"),
+    (TEXT + line(text="Bob", spans=[span(0, True)]), "the span 0 to True (per) does not begin and end at whole numbers (train)"),
+    (TEXT + line(text="Bob", spans=[{"start": 0, "end": 3}]), 'the span {"start": 0, "end": 3} is no {start, end, label} (train)'),
+    (TEXT + line(text="Bob", spans=[span(0, 3, " ")]), 'the span {"start": 0, "end": 3, "label": " "} is no {start, end, label} (train)'),
+    (TEXT + line(text="Bob", spans=span(0, 3)), "spans are no list of {start, end, label} (train)"),
+    (TEXT + line(text="Bob", spans=None), "has neither tags for its tokens nor spans for its text (train)"),
+]  # fmt: skip
+COMMAND = ("finetune", "+recipe=bert_ner", "smoke=true", "dataset=json", "dataset.train=a.jsonl")
+NO_SHARES = ("dataset.split.validation=0", "dataset.split.test=0")
+
+
+@pytest.mark.parametrize(("text", "what"), FAULTS)
+@pytest.mark.parametrize("read", ["whole", "streamed"])
+def test_a_wrong_row_is_named(text: str, what: str, read: str, llmft: Run, write: Write) -> None:
+    write("a.jsonl", text)
+    code, _, err = llmft(*COMMAND, *NO_SHARES, f"dataset.streaming={read == 'streamed'}")
+    assert code == 2, err
+    assert re.search(rf"a\.jsonl:2 +{re.escape(what)}", err), err
+
+
+COLUMNS = [
+    (line(words=["Ann"], ner=["B-per"]), "train has no column 'tokens' or 'text'; it has words, ner"),
+    (line(tokens=["Ann"], ner=["B-per"]), "train has no column 'tags' or 'spans'; it has tokens, ner"),
+    (line(tokens=["Ann"], spans=[span(0, 3)]), "has neither tags for its tokens"),
+    (line(tokens=["Ann"], tags=["O"]), "train has no entity: all its words are O"),
+]
+
+
+@pytest.mark.parametrize(("text", "what"), COLUMNS)
+def test_columns_that_do_not_do(text: str, what: str, llmft: Run, write: Write) -> None:
+    write("a.jsonl", text)
+    code, _, err = llmft(*COMMAND, *NO_SHARES)
+    assert code == 2
+    assert what in err
+
+
+def test_a_label_that_training_did_not_know(llmft: Run, write: Write, here: Path) -> None:
+    write("a.conll", "Ann\tB-per\n\nBob\tS-per\n")
+    write("b.conll", "# another\nran\tO\n\nUlm\tB-loc\n")
+    words = (
+        "finetune",
+        "+recipe=bert_ner",
+        "smoke=true",
+        "dataset=conll",
+        "dataset.train=a.conll",
+        "dataset.test=b.conll",
+    )
+    code, _, err = llmft(*words, "dataset.split.validation=0")
+    assert code == 2
+    assert "b.conll:4  label 'loc' of test is not among those of training: per" in err
+    code, out, err = llmft(*words, "dataset.split.validation=0", "task.labels=[per,loc]", "run.dir=run")
+    assert code == 0, err
+    assert "2 labels: per, loc" in out
+    assert json.loads((here / "run/model/config.json").read_text())["id2label"]["3"] == "B-loc"
+
+
+def test_windows_that_do_not_move_on(llmft: Run) -> None:
+    code, _, err = llmft("finetune", "+recipe=bert_ner", "task.max_length=32", "task.stride=20", "--cfg", "job")
+    assert code == 2
+    assert "stride=20 is more than half of max_length=32" in err
+
+
+def prepared(*words: str) -> tuple[Any, Any, Any]:
+    config = compose("finetune", ["+recipe=bert_ner", "smoke=true", *words])
+    task = tasks.build(config.task)
+    data = load(config.dataset, task)
+    return task, task.fit(data["train"], config.model), data
+
+
+def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
+    write("a.jsonl", line(text="Ann 北京", spans=[span(4, 6, "loc")]) + line(text="\u200b", spans=[]))
+    task, state, data = prepared("dataset=json", "dataset.train=a.jsonl", *NO_SHARES, "model.vocab_size=40")
+    assert state.tags == ["O", "B-loc", "I-loc"]
+    features = encode(task, state, data["train"])
+    first, second = features.__getitems__([0, 1])
+    pieces = state.tokenizer.convert_ids_to_tokens(first["input_ids"])
+    labelled = [(piece, label) for piece, label in zip(pieces, first["labels"], strict=True) if label != -100]
+    assert labelled[0][0].startswith("a")
+    assert labelled[1:] == [("北", 1), ("京", 2)]
+    # Of a word without pieces there is nothing to learn, and its answer is O.
+    assert set(second["labels"]) == {-100}
+    batch = task.collator(state)([second])
+    assert task.counted(batch) == 1
+    logits = [numpy.zeros((len(second["input_ids"]), 3), dtype=numpy.float32)]
+    (answer,) = task.decode(features.with_asides(logits, [1]), [0], state)
+    assert answer == {"answer": [], "tokens": ["\u200b"], "tags": ["O"]}
+
+
+class Sure(torch.nn.Module):
+    """Says of each token the tag of its word, by a table."""
+
+    def __init__(self, tags: dict[int, int], count: int) -> None:
+        super().__init__()
+        self.tags, self.count = tags, count
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        said = torch.tensor([[self.tags.get(token, 0) for token in row] for row in input_ids.tolist()])
+        return type("Output", (), {"logits": 3.0 * torch.nn.functional.one_hot(said, self.count).float()})
+
+
+def test_a_long_sentence_is_answered_as_a_whole(write: Write) -> None:
+    words = [f"w{i}" for i in range(30)]
+    tags = ["B-even" if i % 2 == 0 else "I-even" if i % 3 == 0 else "O" for i in range(30)]
+    write("a.conll", "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\nw1\tO\n")
+    long = ("task.max_length=9", "task.stride=3", "model.vocab_size=500")
+    task, state, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES, *long)
+    features = encode(task, state, data["train"])
+    assert features.rows.count(0) > 5
+    assert max(features.lengths) == 9
+    batch = task.collator(state)(features.__getitems__(list(range(len(features)))))
+    assert int((batch["labels"] != -100).sum()) == 31, "each word counts once"
+
+    told = {}
+    for word, tag in zip(words, tags, strict=True):
+        pieces = state.tokenizer([[word]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
+        assert len(pieces) == 1, "the tokenizer knows the words as a whole"
+        told[pieces[0]] = state.tags.index(tag)
+    outputs, loss = task.predict(Sure(told, 3), batch)
+    share = float(torch.tensor([3.0, 0, 0]).softmax(0)[0])
+    assert loss == pytest.approx(-numpy.log(share), abs=1e-6)
+    answers = task.decode(features.with_asides(outputs, range(len(features))), features.rows, state)
+    assert [answer["tags"] for answer in answers] == [tags, ["O"]]
+    assert answers[0]["tokens"] == words
+    assert {round(entity["score"], 4) for entity in answers[0]["answer"]} == {round(share, 4)}
+    assert answers[0]["answer"][1] == {
+        "text": "w2 w3",
+        "label": "even",
+        "start": 6,
+        "end": 11,
+        "score": pytest.approx(share),
+    }
+
+
+def test_what_a_report_shows() -> None:
+    task = tasks.build(compose("finetune", ["+recipe=bert_ner"]).task)
+    ann, ulm = ({"text": name, "label": kind, "start": 0, "end": 3} for name, kind in (("Ann", "per"), ("Ulm", "loc")))
+    assert task.written([ann, ulm]) == "Ann (per); Ulm (loc)"
+    assert task.written([]) == "–"
+    assert task.badness({"answer": [ann | {"score": 0.7}]}, [ann]) == 0
+    badness = task.badness({"answer": [ann | {"score": 0.7}]}, [ann | {"end": 4}, ulm])
+    assert task.how_bad(badness) == "3 wrong or missed"
+
+
+def test_seqeval_is_missing(llmft: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmft.schema.extra.find_spec", lambda _: None)
+    code, _, err = llmft("finetune", "+recipe=bert_ner", "smoke=true")
+    assert code == 2
+    assert "pip install 'llmft[text]'" in err
