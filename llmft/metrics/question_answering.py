@@ -54,7 +54,8 @@ class SpanAnswers(LocalMetric):
     """`exact_match` and `f1` in shares of 1, each the mean over rows of the best over the right answers of a row.
 
     By the evaluation script of SQuAD 2.0, which gives what that of 1.1 gives wherever each right answer has a word that
-    is no article. Where some rows have a right answer and others have none, both also as `has_answer_` and `no_answer_`.
+    is no article. Where some rows have a right answer and others have none, both also as `has_answer_` and
+    `no_answer_`.
     """
 
     about = "Exact match and F1 of answers that are parts of a text, as SQuAD has them."

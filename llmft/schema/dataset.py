@@ -59,8 +59,8 @@ class DatasetConfig(Section):
     """What the data is called in reports."""
 
     format: Literal["csv", "json", "parquet", "conll", "squad", "hub", "sklearn", "synthetic"] = "csv"
-    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json, `conll` columns of words and tags, `squad`
-    SQuAD's JSON."""
+    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json, `conll` columns of words and tags,
+    `squad` SQuAD's JSON."""
 
     path: str | None = None
     """For `format: hub` the id on the hub; else a folder that the files are relative to, or `package:NAME/FOLDER`."""

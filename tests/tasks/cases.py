@@ -95,6 +95,7 @@ CASES = {
         metric="exact_match",
         steps=320,
         words=("task.unanswerable=true", "model.config.initializer_range=0.2"),
+    ),
     # Calling every word a place finds half of the entities, and one word in twelve is a place.
     "token_classification": Case(
         recipe="bert_ner",
