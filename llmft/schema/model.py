@@ -22,8 +22,8 @@ class ModelConfig(Section):
     """What the model is called in folders, reports and the model card."""
 
     path: str | None = None
-    """A folder, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed Python package; or a `.gguf`
-    file in one of them, whose weights are unpacked to float32."""
+    """A folder, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed Python package; or a
+    `.gguf` file in one of them, whose weights are unpacked to float32."""
 
     architecture: str | None = None
     """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours for tables (`linear`, `mlp`,
@@ -56,7 +56,7 @@ class ModelConfig(Section):
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 
     tokenizer: str | None = None
-    """A folder, hub id or `.gguf` file with a tokenizer. Unset: the one at `path`, or one trained on the training texts."""
+    """A folder, hub id or `.gguf` file with a tokenizer. Unset: that of `path`, or one trained on the training texts."""
 
     vocab_size: int = Field(default=8000, ge=16)
     """Entries of a tokenizer that is trained here."""
