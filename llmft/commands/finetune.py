@@ -28,6 +28,7 @@ from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
 from llmft.training.optimizers import groups
+from llmft.training.packing import check_packing
 from llmft.training.prediction import predict
 from llmft.training.processes import gather
 from llmft.training.steps import steps_of_epoch, steps_of_run
@@ -85,6 +86,8 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
         check_parts(model)
     if config.trainer.gradient_checkpointing:
         checkpoint_layers(model)
+    if config.trainer.packing:
+        check_packing(adapters.trainee(adapted), config.model.name)
     return adapted
 
 

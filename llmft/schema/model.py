@@ -56,7 +56,7 @@ class ModelConfig(Section):
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 
     tokenizer: str | None = None
-    """A folder, hub id or `.gguf` file with a tokenizer. Unset: that of `path`, or one trained on the training texts."""
+    """A folder, hub id or `.gguf` file with a tokenizer. Unset: that of `path`, or one trained on the training rows."""
 
     vocab_size: int = Field(default=8000, ge=16)
     """Entries of a tokenizer that is trained here."""

@@ -31,6 +31,9 @@ class TaskConfig(Section):
     exports: ClassVar[bool] = True
     """Whether `llmft export` can write its models: those that answer with one forward pass, a row of numbers a row."""
 
+    packs: ClassVar[bool] = False
+    """Whether its loss is a mean over tokens, each with a label of its own: `trainer.packing` may move them."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 
