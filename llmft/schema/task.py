@@ -34,6 +34,9 @@ class TaskConfig(Section):
     packs: ClassVar[bool] = False
     """Whether its loss is a mean over tokens, each with a label of its own: `trainer.packing` may move them."""
 
+    refers: ClassVar[bool] = False
+    """Whether its loss compares with the first weights, by `Task.first_answers`."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 

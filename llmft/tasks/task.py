@@ -82,6 +82,13 @@ class Task(ABC, Generic[S]):
         loss: torch.Tensor = model(**batch).loss
         return loss
 
+    def first_answers(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
+        """One number a feature that the first weights give, for a loss that compares with them: `TaskConfig.refers`.
+
+        It is computed once before training. The features of train and validation then have it as `reference`.
+        """
+        raise NotImplementedError
+
     def counted(self, batch: dict[str, torch.Tensor]) -> int:
         """What the loss of a batch is a mean over: its rows, or, of a language model, the tokens that have a label.
 

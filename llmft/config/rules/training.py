@@ -100,6 +100,14 @@ def _rows_can_be_packed(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _rows_are_there_before_training(config: Config, origin: Origin) -> list[Problem]:
+    key = "dataset.streaming"
+    if config.dataset.streaming and config.task.refers and config.trains:
+        what = f"{config.task.name} asks the first weights about all rows before training"
+        return [Problem(key, what, origin(key), "Write dataset.streaming=false.")]
+    return []
+
+
 RULES = (
     _best_checkpoint_can_be_kept,
     _momentum_to_look_along,
@@ -109,4 +117,5 @@ RULES = (
     _all_rows_are_one_step,
     _a_stream_has_steps_of_its_own,
     _rows_can_be_packed,
+    _rows_are_there_before_training,
 )
