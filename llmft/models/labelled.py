@@ -35,8 +35,8 @@ def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.T
         hook.remove()
 
 
-def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch.Tensor:
-    """The mean cross entropy of the tokens that have a label.
+def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch.Tensor:
+    """The cross entropy of each token that has a label, in the order of rows and then of places.
 
     Args:
         batch: what the model takes, and `labels` (B, T), IGNORED where nothing is to be said.
@@ -49,7 +49,12 @@ def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     if _own(model).config.is_encoder_decoder:
         inputs["decoder_input_ids"] = _own(model).prepare_decoder_input_ids_from_labels(batch["labels"])
-    return functional.cross_entropy(labelled_logits(model, inputs, wanted).float(), labels[wanted])
+    return functional.cross_entropy(labelled_logits(model, inputs, wanted).float(), labels[wanted], reduction="none")
+
+
+def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch.Tensor:
+    """The mean of `token_losses`."""
+    return token_losses(model, batch, shift).mean()
 
 
 def _own(model: Any) -> Any:
