@@ -143,6 +143,15 @@ def question(messages: list[Message]) -> list[Message]:
     return messages[:-1] if messages[-1]["role"] == "assistant" else messages
 
 
+def of_row(row: dict[str, Any]) -> list[Message]:
+    """The messages of one row, up to its last answer.
+
+    Raises:
+        UserError, Unfit: where it holds none.
+    """
+    return answered(conversation(row, form_of([key for key, value in row.items() if value is not None], "the row")))
+
+
 def _parsed(message: Any, place: str) -> Message:
     if not isinstance(message, dict):
         raise Unfit(f"{place} is {_short(message)}, not a role and a content")

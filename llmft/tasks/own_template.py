@@ -1,6 +1,6 @@
 """A chat template of ours for tokenizers that have none; it is kept with them as any other is."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerFast
 
@@ -41,3 +41,8 @@ def give_template(tokenizer: PreTrainedTokenizerFast, wanted: Name | None, model
     tokenizer.add_tokens(list(tokens), special_tokens=True)
     tokenizer.eos_token = tokens[-1]
     tokenizer.chat_template = TEMPLATES[wanted]
+
+
+def own_template(tokenizer: PreTrainedTokenizerFast) -> Name | None:
+    """The name of the template that `give_template` gave."""
+    return next((name for name in get_args(Name) if TEMPLATES[name] == tokenizer.chat_template), None)

@@ -56,4 +56,4 @@ def _outputs(task: Task[Any], state: Any, model: torch.nn.Module, split: Split) 
     with float32(model):
         outputs, _ = task.predict(model, {key: value.to(device) for key, value in batch.items()})
     answers = task.decode(list(outputs), [split.features.rows[number] for number in numbers], state)
-    return numpy.concatenate([numpy.ravel(output) for output in outputs]), answers
+    return task.numbers(list(outputs)), answers

@@ -119,7 +119,7 @@ def test_only_the_last_answer_counts() -> None:
     features = task.encode(row, state)
     for side, word in (("chosen", "lumo"), ("rejected", "mirk")):
         trained = [label for label in features[f"{side}_labels"][0] if label != IGNORED]
-        assert state.tokenizer.decode(trained) == f"{word}{state.tokenizer.eos_token}"
+        assert state.tokenizer.decode(trained) == f"{word} {state.tokenizer.eos_token}"
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
