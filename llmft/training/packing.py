@@ -26,7 +26,7 @@ class Packing:
         self.collate = collate
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors (S, W) of each key of the padded batch but its attention mask, and `position_ids` (S, W).
+        """Tensors (S, W) of each key (B, T) of the padded batch but its attention mask, and `position_ids` (S, W).
 
         S sequences hold all B rows, each none longer than W, the longest row. The first token of a row has no label:
         it would be what the row before it says next. What is left over at the end counts as a row of its own.
@@ -39,6 +39,9 @@ class Packing:
         rest = [width - sum(lengths[row] for row in rows) for rows in sequences]
         packed = {}
         for key, values in batch.items():
+            if values.shape != mask.shape:  # nothing of single tokens, such as a prompt that stands beside its row
+                packed[key] = values
+                continue
             fill = IGNORED if key == "labels" else 0
             parts = [row[kept] for row, kept in zip(values, mask, strict=True)]
             if key == "labels":

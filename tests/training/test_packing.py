@@ -1,5 +1,8 @@
 """Packed batches train as padded ones do, on every family that keeps the rows of a sequence apart; others are refused."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +132,33 @@ def test_a_packed_batch_by_hand() -> None:
 def test_rows_are_fitted_longest_first() -> None:
     assert fitted([4, 4, 5, 2, 5], 10) == [[2, 4], [0, 1, 3]]
     assert fitted([3], 3) == [[0]]
+
+
+def test_a_packed_run_logs_the_losses_of_a_padded_one(llmft: Callable[..., Any], here: Path) -> None:
+    words = (
+        "finetune",
+        "+recipe=llm_instruct",
+        "smoke=true",
+        "trainer.group_by_length=false",
+        "hardware.precision=fp32",
+    )
+    logged = []
+    for name, packing in (("padded", "false"), ("packed", "true")):
+        code, _, err = llmft(*words, f"trainer.packing={packing}", f"run.dir={name}")
+        assert code == 0, err
+        events = [json.loads(line) for line in (here / name / "events.jsonl").read_text().splitlines()]
+        logged.append([event[key] for event in events for key in ("loss", "eval_loss", "grad_norm") if key in event])
+    assert len(logged[0]) > 8
+    assert logged[1] == pytest.approx(logged[0], abs=1e-4)
+
+
+def test_a_run_is_refused_before_it_begins(llmft: Callable[..., Any], here: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("llmft.training.packing.mixes", lambda _: "lets rows see each other")
+    words = ("finetune", "+recipe=llm_instruct", "smoke=true", "trainer.packing=true", "run.dir=run")
+    code, _, err = llmft(*words)
+    assert code == 2
+    assert "trainer.packing  tiny-llama (LlamaForCausalLM) lets rows see each other. Write trainer.packing=false" in err
+    code, _, err = llmft(*words, "adapter=prefix")
+    assert code == 2
+    assert "adapter=prefix stands before a whole sequence" in err
+    assert not (here / "run").exists()
