@@ -28,8 +28,10 @@ from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
 from llmft.training.optimizers import groups
+from llmft.training.packing import check_packing
 from llmft.training.prediction import predict
 from llmft.training.processes import gather
+from llmft.training.reference import with_reference
 from llmft.training.steps import steps_of_epoch, steps_of_run
 from llmft.training.trackers import check_trackers
 from llmft.training.tracking import tracked
@@ -85,6 +87,8 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
         check_parts(model)
     if config.trainer.gradient_checkpointing:
         checkpoint_layers(model)
+    if config.trainer.packing:
+        check_packing(adapters.trainee(adapted), config.model.name)
     return adapted
 
 
@@ -147,6 +151,7 @@ def scores(
     learner = adapters.trainee(model)
     with frozen(config, task, state, learner, splits, hardware, prepared.entry) as ready:
         encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
+        ready = with_reference(config, task, state, learner, ready, hardware)
         metrics = {"train": train(config, task, state, learner, ready, hardware, run, callbacks) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
         if config.adapter.name != "none":

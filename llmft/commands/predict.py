@@ -60,7 +60,7 @@ def piped(wanted: PredictConfig) -> bool:
 
 def check_input(wanted: PredictConfig, task: Task[Any]) -> None:
     """Raise UserError for an input that is not there, or a text for a task that reads none."""
-    if wanted.text is not None and "text" not in task.columns:
+    if wanted.text is not None and task.typed not in task.columns:
         name, hint = task.config.model_fields["name"].default, "Write predict.row={COLUMN: VALUE, ...}."
         raise UserError(Problem("predict.text", f"{name} reads rows with columns, not a text", hint=hint))
     if wanted.input not in (None, "-") and not Path(str(wanted.input)).is_file():
@@ -77,12 +77,13 @@ def asked(config: Config, task: Task[Any]) -> Rows:
         UserError: for a file, or a header, that can't be read.
     """
     wanted, columns = config.predict, config.dataset.columns
-    names = {role: str(columns.get(role, role)) for role in ("text", "text_pair") if role in task.columns}
+    roles = {"text": task.typed, "text_pair": "text_pair"}
+    names = {key: str(columns.get(role, role)) for key, role in roles.items() if role in task.columns}
     if wanted.row is not None:
         return Rows("row", list(wanted.row), [Row("row", wanted.row)])
     if wanted.text is not None:
         given = {"text": wanted.text, "text_pair": wanted.text_pair}
-        values = {name: given[role] for role, name in names.items() if given[role] is not None}
+        values = {name: given[key] for key, name in names.items() if given[key] is not None}
         return Rows("text", list(values), [Row("text", values)])
     kind, encoding, text = wanted.input_format, config.dataset.encoding, names.get("text")
     if not piped(wanted):

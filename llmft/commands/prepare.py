@@ -72,6 +72,7 @@ def _fresh(config: Config, task: Task[Any]) -> Prepared:
     state = task.fit(data["train"], config.model)
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
+    data.notes += task.notes_of_features(splits["train"].features.table, "train")
     if data.stream is not None:
         splits["train"] = replace(splits["train"], stream=data.stream)
     return Prepared(task, state, data, splits)

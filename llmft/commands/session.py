@@ -34,7 +34,7 @@ def check_inputs(task: Task[Any], state: Any, model: torch.nn.Module, name: str,
     batch = task.collator(state)([next(iter(splits.values())).features[0]])
     forward = adapters.within(model).forward
     taken = model.takes if isinstance(model, Exported) else inspect.signature(forward).parameters
-    if strange := [key for key in batch if key not in taken]:
+    if strange := [key for key in batch if key not in taken and key not in task.own_keys]:
         what = f"{name} ({type(model).__name__}) does not take {', '.join(strange)}"
         raise UserError(Problem("model", what, hint=f"Choose a model for {task.config.model_fields['name'].default}."))
 

@@ -91,6 +91,10 @@ def assign(
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
             names = [name, taken[spec.unless]] if spec.unless else [name]
             problems.append(_missing(f"dataset.columns.{role}", names, split, found, list(table.columns)))
+    if not problems and not any(roles[role].is_input for role in columns):
+        wanted = ", ".join(taken[role] for role, spec in roles.items() if spec.is_input)
+        what = f"{split} has none of the columns that could be read: {wanted}; it has {found}"
+        problems.append(Problem("dataset.columns", what, hint="Write dataset.columns.ROLE=COLUMN."))
     if problems:
         raise UserError(problems, "the data")
     return Table(columns, table.ids)

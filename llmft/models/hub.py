@@ -1,5 +1,6 @@
 """Errors of the hub and of model folders, said so that one knows what to do."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,14 @@ def explained(path: str, key: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, struct.error) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = ""
         if "trust_remote_code" in str(error):
             what = f"{path} comes with Python code of its own"
             hint = "If you have read it, set model.trust_remote_code=true."
+        elif Path(path).is_file():
+            what = f"{path} cannot be read: {first}"
         elif Path(path).is_dir():
             what = f"{path} is no whole {key.rpartition('.')[2].replace('path', 'model')}: {first}"
         else:

@@ -1,20 +1,32 @@
-"""Only the logits that a label needs: of a prompt, of padding and of words that are not masked, none is computed."""
+"""Only the logits that a label needs: of a prompt, of padding and of words that are not masked, none is computed.
 
+The places are picked just before the output embeddings, which of a small model are the largest part of the work, so
+that whatever else the head does (BERT's transformation, T5's scaling) stays the model's own. Of the places, so many
+at a time are turned into logits as CHUNK says, and in the backward pass once more: with a vocabulary of 150,000 the
+logits of one batch would take more memory than all weights of a small model.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from llmft.models.adapters import within
 
 IGNORED = -100  # the label of a token that is not trained on, as torch and transformers have it
+CHUNK = 2**24  # logits that are there at once: 64 MB of float32
+
+Layer = Callable[[torch.Tensor], torch.Tensor]
+_plain: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
 def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
-    """The logits of some places.
-
-    The places are picked just before the output embeddings, which of a small model are the largest part of the work,
-    so that whatever else the head does (BERT's transformation, T5's scaling) stays the model's own.
+    """The logits of some places, all at once.
 
     Args:
         inputs: what the model takes, without labels.
@@ -23,33 +35,43 @@ def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.T
     Returns:
         (places, vocabulary), in the order of rows and then of places.
     """
-
-    def pick(_: torch.nn.Module, hidden: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (hidden[0][wanted], *hidden[1:])
-
-    hook = _own(model).get_output_embeddings().register_forward_pre_hook(pick)
-    try:
-        logits: torch.Tensor = model(**inputs).logits
-        return logits
-    finally:
-        hook.remove()
+    return _run(model, inputs, lambda layer, hidden: layer(hidden[wanted]))
 
 
-def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch.Tensor:
-    """The mean cross entropy of the tokens that have a label.
+def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch.Tensor:
+    """The cross entropy of each token that has a label.
 
     Args:
         batch: what the model takes, and `labels` (B, T), IGNORED where nothing is to be said.
         shift: whether a place says the next token, as in a causal language model, or its own.
+
+    Returns:
+        (places,) in float32, in the order of rows and then of places.
     """
     labels = batch["labels"]
     if shift:
         labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     wanted = labels != IGNORED
+    targets = labels[wanted]
     inputs = {key: value for key, value in batch.items() if key != "labels"}
-    if _own(model).config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = _own(model).prepare_decoder_input_ids_from_labels(batch["labels"])
-    return functional.cross_entropy(labelled_logits(model, inputs, wanted).float(), labels[wanted])
+    own = _own(model)
+    if own.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = own.prepare_decoder_input_ids_from_labels(batch["labels"])
+    size = max(1, CHUNK // own.config.get_text_config().vocab_size)
+    if _is_plain(model, inputs) and len(targets) > size:
+        return _run(model, inputs, lambda layer, hidden: _in_chunks(layer, hidden[wanted], targets, size)).squeeze(1)
+    return _losses(labelled_logits(model, inputs, wanted), targets)
+
+
+def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch.Tensor:
+    """The mean of `token_losses`."""
+    return token_losses(model, batch, shift).mean()
+
+
+def count_labels(batch: dict[str, torch.Tensor], shift: bool) -> int:
+    """How many tokens of a batch `token_loss` is a mean over."""
+    labels = batch["labels"][:, 1:] if shift else batch["labels"]
+    return int((labels != IGNORED).sum())
 
 
 def _own(model: Any) -> Any:
@@ -57,7 +79,56 @@ def _own(model: Any) -> Any:
     return within(getattr(model, "module", model))
 
 
-def count_labels(batch: dict[str, torch.Tensor], shift: bool) -> int:
-    """How many tokens of a batch `token_loss` is a mean over."""
-    labels = batch["labels"][:, 1:] if shift else batch["labels"]
-    return int((labels != IGNORED).sum())
+def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def _in_chunks(layer: Layer, hidden: torch.Tensor, targets: torch.Tensor, size: int) -> torch.Tensor:
+    """The losses (places, 1) of hidden vectors (places, H), the logits of `size` of them at a time."""
+
+    def losses(some: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return _losses(layer(some), wanted)
+
+    if torch.is_grad_enabled():
+        # Nothing is drawn at random here, and putting the random state back would cost more than the rest.
+        losses = partial(checkpoint, losses, use_reentrant=False, preserve_rng_state=False)
+    parts = zip(hidden.split(size), targets.split(size), strict=True)
+    return torch.cat([losses(*part) for part in parts]).unsqueeze(1)
+
+
+def _run(model: Any, inputs: dict[str, torch.Tensor], last: Callable[[Layer, torch.Tensor], torch.Tensor]) -> Any:
+    """What a model gives for logits, with `last` in the place of its output embeddings, which it is handed.
+
+    It runs inside the model's forward, where autocast is on and the weights of a model in parts are whole.
+    """
+    own = _own(model)
+    embeddings = own.get_output_embeddings()
+    layer, replaced = embeddings.forward, vars(embeddings).get("forward")
+    embeddings.forward = partial(last, layer)
+    # Without a cache of keys and values, which training has no use for, and which hides packed sequences.
+    uncached = {"use_cache": False} if "use_cache" in inspect.signature(type(own).forward).parameters else {}
+    try:
+        return model(**inputs, **uncached).logits
+    finally:
+        del embeddings.forward
+        if replaced:
+            embeddings.forward = replaced
+
+
+def _is_plain(model: Any, inputs: dict[str, torch.Tensor]) -> bool:
+    """Whether the output embeddings give the logits themselves; Gemma 2 bends them afterwards, Cohere scales them.
+
+    Tried once, with one row and one place; all processes of a run do it together, with their first batch.
+    """
+    own = _own(model)
+    if own not in _plain:
+        seen: list[torch.Tensor] = []
+
+        def one(layer: Layer, hidden: torch.Tensor) -> torch.Tensor:
+            seen.append(layer(hidden.flatten(0, -2)[:1]))
+            return seen[0]
+
+        with torch.no_grad(), torch.random.fork_rng():
+            logits = _run(model, {key: value[:1] for key, value in inputs.items()}, one)
+        _plain[own] = torch.equal(logits.float(), seen[0].float())
+    return _plain[own]

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.utils import cached_file
 
-from llmft.data.files import resolve
-from llmft.models.build import located
 from llmft.models.hub import explained
+from llmft.models.located import Place, located
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -25,23 +23,23 @@ SPECIAL = {
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
 
 
-def _source(model: ModelConfig) -> tuple[str, str] | None:
-    """The configuration key that names the tokenizer, and its folder or hub id; None for one that is trained here."""
+def _source(model: ModelConfig) -> tuple[str, Place] | None:
+    """The configuration key that names the tokenizer, and its place; None for one that is trained here."""
     if model.tokenizer:
-        folder = resolve(model.tokenizer, "model.tokenizer")
-        return "model.tokenizer", str(folder) if folder.is_dir() else model.tokenizer
-    return ("model.path", located(model)) if model.path else None
+        return "model.tokenizer", located(model.tokenizer, "model.tokenizer")
+    return ("model.path", located(model.path, "model.path")) if model.path else None
 
 
 def tokenizer_files(model: ModelConfig) -> list[Path] | None:
     """The files that a tokenizer is made of: none for one that is trained here, None where they can't be told."""
     if (named := _source(model)) is None:
         return []
-    if Path(named[1]).is_dir():
-        return sorted(f for f in Path(named[1]).iterdir() if f.is_file() and f.suffix not in WEIGHTS)
+    place = named[1]
+    if place.is_folder and not place.gguf:
+        return sorted(f for f in Path(place.name).iterdir() if f.is_file() and f.suffix not in WEIGHTS)
     try:
-        return [Path(str(cached_file(named[1], "tokenizer.json", revision=model.revision)))]
-    except OSError:  # there is none, or no network; loading it says which
+        return [place.file("tokenizer.json", named[0], model.revision)]
+    except UserError:  # there is none, or no network; loading it says which
         return None
 
 
@@ -53,13 +51,17 @@ def load(model: ModelConfig, texts: Iterable[str], **options: Any) -> PreTrained
     """
     if (named := _source(model)) is None:
         return train(texts, model.vocab_size)
-    key, source = named
-    with explained(source, key):
+    key, place = named
+    with explained(str(place), key):
         tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=model.revision, trust_remote_code=model.trust_remote_code, **options
+            place.name,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            **place.options,
+            **options,
         )
     if not tokenizer.is_fast:
-        raise UserError(Problem(key, f"the tokenizer of {source} has no fast version, which llmft needs"))
+        raise UserError(Problem(key, f"the tokenizer of {place} has no fast version, which llmft needs"))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer

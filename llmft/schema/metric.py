@@ -38,7 +38,7 @@ METRICS_OF: dict[str, dict[str, bool]] = {
         "rouge2": True,
         "rougeL": True,
     },
-    "preference": {"loss": False, "accuracy": True, "margin": True},
+    "preference": {"accuracy": True, "margin": True},
     "regression": {
         "loss": False,
         "mse": False,

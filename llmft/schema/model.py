@@ -22,7 +22,8 @@ class ModelConfig(Section):
     """What the model is called in folders, reports and the model card."""
 
     path: str | None = None
-    """A folder, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed Python package."""
+    """A folder, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed Python package; or a
+    `.gguf` file in one of them, whose weights are unpacked to float32."""
 
     architecture: str | None = None
     """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours for tables (`linear`, `mlp`,
@@ -55,7 +56,7 @@ class ModelConfig(Section):
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 
     tokenizer: str | None = None
-    """A folder or hub id with a tokenizer. Unset: the one at `path`, or one trained on the training texts."""
+    """A folder, hub id or `.gguf` file with a tokenizer. Unset: that of `path`, or one trained on the training rows."""
 
     vocab_size: int = Field(default=8000, ge=16)
     """Entries of a tokenizer that is trained here."""
@@ -64,7 +65,7 @@ class ModelConfig(Section):
     """Branch, tag or commit on the hub."""
 
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    """What `model.safetensors` must hash to; a difference stops the run."""
+    """What `model.safetensors`, or the `.gguf` file, must hash to; a difference stops the run."""
 
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for code that you have read."""

@@ -34,6 +34,12 @@ class TaskConfig(Section):
     streams: ClassVar[bool] = True
     """Whether `dataset.streaming` can feed it: it makes one feature of a row, so that an epoch can be counted."""
 
+    packs: ClassVar[bool] = False
+    """Whether its loss is a mean over tokens, each with a label of its own: `trainer.packing` may move them."""
+
+    refers: ClassVar[bool] = False
+    """Whether its loss compares with the first weights, by `Task.first_answers`."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 

@@ -33,6 +33,10 @@ class TrainerConfig(Section):
     group_by_length: bool = True
     """Put rows of like length into one batch, so that little padding is computed."""
 
+    packing: bool = False
+    """Put the short rows of a batch one after the other into few sequences, where none sees another: the same loss with
+    little padding. For decoders; a model that mixes such rows up is refused."""
+
     eval_every: Every = "epoch"
     """Score the validation split every so many steps, or every `epoch`."""
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+import numpy
+import pyarrow
 import torch
 from datasets import Dataset
 
@@ -40,6 +42,10 @@ class Task(ABC, Generic[S]):
     head: ClassVar[str]
     """The Auto class of transformers that puts the head on the model."""
     state: type[S]
+    typed: ClassVar[str] = "text"
+    """The role that `predict.text` and a line of a .txt file fill."""
+    own_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of a batch that the task reads itself, and no model takes."""
 
     @property
     @abstractmethod
@@ -65,6 +71,14 @@ class Task(ABC, Generic[S]):
         """What was learnt that the user should know, a line each."""
         return []
 
+    def notes_of_features(self, features: pyarrow.Table, split: str) -> list[str]:
+        """What the features of training tell the user, a line each.
+
+        Raises:
+            UserError: where there is nothing to learn from them.
+        """
+        return []
+
     @abstractmethod
     def encode(self, rows: dict[str, list[Any]], state: S) -> Features:
         """Columns of features for a slice of rows: one or many features a row.
@@ -83,6 +97,13 @@ class Task(ABC, Generic[S]):
         loss: torch.Tensor = model(**batch).loss
         return loss
 
+    def first_answers(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
+        """One number a feature that the first weights give, for a loss that compares with them: `TaskConfig.refers`.
+
+        It is computed once before training. The features of train and validation then have it as `reference`.
+        """
+        raise NotImplementedError
+
     def counted(self, batch: dict[str, torch.Tensor]) -> int:
         """What the loss of a batch is a mean over: its rows, or, of a language model, the tokens that have a label.
 
@@ -90,10 +111,18 @@ class Task(ABC, Generic[S]):
         """
         return len(next(iter(batch.values())))
 
+    def of_loss(self, loss: float) -> dict[str, float]:
+        """The scores that a mean loss is, such as `perplexity` of a language model. Default: itself."""
+        return {"loss": loss}
+
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
         """The outputs of a batch, one a feature, and the mean loss where there are labels. Default: a forward pass."""
         output = model(**batch)
         return output.logits.float().cpu().numpy(), None if output.loss is None else output.loss.item()
+
+    def numbers(self, outputs: list[Any]) -> numpy.ndarray:
+        """Outputs as one array of numbers, by which two models that should be the same are compared."""
+        return numpy.concatenate([numpy.ravel(output) for output in outputs])
 
     @property
     def generates(self) -> bool:

@@ -61,7 +61,7 @@ class FrozenEncoder:
         self.numbers = keys.pop(NUMBER, None)
         return inputs, keys
 
-    def _forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **keys: Any) -> Any:
+    def _forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **keys: Any) -> Any:
         if self.given is not None:
             return self.given
         if self.numbers is None:
@@ -72,6 +72,7 @@ class FrozenEncoder:
         hidden = vectors.new_zeros(1).expand(*input_ids.shape, vectors.shape[-1])  # (B, T, H)
         if self.pooled:
             return self.output(last_hidden_state=hidden, pooler_output=vectors)
+        assert attention_mask is not None  # packed rows go through `plain`
         places = attention_mask.argmax(dim=1) + self.ranks[self.numbers]
         rows = torch.arange(len(places), device=places.device)
         return self.output(last_hidden_state=hidden.clone().index_put((rows, places), vectors))

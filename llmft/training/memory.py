@@ -13,6 +13,7 @@ from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.features import FeatureSet
 from llmft.training.hardware import Hardware
+from llmft.training.packing import collator
 
 
 def ran_out(error: BaseException) -> bool:
@@ -69,7 +70,7 @@ def rows_that_fit(
     size = config.trainer.rows
     lengths = features.lengths
     order = sorted(range(len(features)), key=lambda i: -lengths[i]) if lengths else list(range(len(features)))
-    collate = task.collator(state)
+    collate = collator(config, task, state)
     rows = size
     while True:
         longest = collate(features.__getitems__(order[:rows]))

@@ -57,4 +57,4 @@ def _outputs(task: Task[Any], state: Any, model: torch.nn.Module, split: Split) 
         outputs, _ = task.predict(model, {key: value.to(device) for key, value in batch.items()})
     decoded = split.features.with_asides(list(outputs), numbers)
     answers = task.decode(decoded, [split.features.rows[number] for number in numbers], state)
-    return numpy.concatenate([numpy.ravel(output) for output in outputs]), answers
+    return task.numbers(list(outputs)), answers

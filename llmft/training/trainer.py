@@ -26,6 +26,7 @@ from llmft.training.evaluation import Split, evaluate, loss_of
 from llmft.training.feature_stream import FeatureStream
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.optimizers import optimizer
+from llmft.training.packing import collator
 from llmft.training.placement import save_optimizer, use_fsdp
 from llmft.training.progress import lost
 from llmft.training.sampler import EpochOrder, EpochSampler
@@ -56,7 +57,7 @@ class Trainer(transformers.Trainer):
         self.config, self.task, self.task_state, self.splits, self.folder = config, task, state, splits, folder
         self.clock, self.signals, self.watchdog = clock, signals, watchdog
         super().__init__(
-            data_collator=task.collator(state),
+            data_collator=collator(config, task, state),
             train_dataset=self._train_features(),
             eval_dataset=splits["validation"].features if "validation" in splits else None,
             **kwargs,

@@ -40,6 +40,10 @@ CASES = [
     ("trainer.batch_size=2.5", "trainer.batch_size  2.5 is not a whole number or 'all' (command line)"),
     ("hardware.device=tpu", "'tpu' is not one of 'auto', 'cpu' or 'cuda' (command line)"),
     ("trainer.eval_every=often", "'often' is not 'epoch' or a whole number (command line)"),
+    (
+        "trainer.packing=true",
+        "trainer.packing  the loss of text_classification is not one of single tokens (command line). Leave it out",
+    ),
     ("trainer.eval_every=0", "trainer.eval_every  0 is not at least 1 (command line)"),
     ("dataset.name=false", "False is not a text (command line). Put it into quotes"),
     ("seed=-1", "seed  -1 is not at least 0 (command line)"),

@@ -103,4 +103,9 @@ CASES = {
         chance=0.15,
         metric="f1",
     ),
+    "preference": Case(
+        recipe="llm_dpo",
+        losses=[0.6931, 0.6861, 0.6663, 0.6745, 0.6749, 0.665, 0.6664, 0.6516, 0.6421, 0.6624],
+        chance=0.5,
+    ),
 }

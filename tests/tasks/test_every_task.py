@@ -21,7 +21,9 @@ from llmft.tasks.problems import TargetTask
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split, evaluate
 from llmft.training.features import encode
+from llmft.training.hardware import Hardware
 from llmft.training.prediction import float32
+from llmft.training.reference import with_reference
 from tests.tasks.cases import CASES
 
 Run = Callable[..., tuple[int, str, str]]
@@ -103,8 +105,10 @@ def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_ten_steps_give_the_pinned_losses(name: str) -> None:
-    _, task, data, state, model = prepared(name, "dataset.max_rows=80")
-    features = encode(task, state, data["train"])
+    config, task, data, state, model = prepared(name, "dataset.max_rows=80")
+    splits = {"train": Split(data["train"], encode(task, state, data["train"]))}
+    hardware = Hardware("cpu", "fp32", "")
+    features = with_reference(config, task, state, model, splits, hardware)["train"].features
     collate = task.collator(state)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []

@@ -87,6 +87,27 @@ def _a_stream_has_steps_of_its_own(config: Config, origin: Origin) -> list[Probl
     return []
 
 
+def _rows_can_be_packed(config: Config, origin: Origin) -> list[Problem]:
+    key = "trainer.packing"
+    if not config.trainer.packing or not config.trains:
+        return []
+    if not config.task.packs:
+        what = f"the loss of {config.task.name} is not one of single tokens"
+        return [Problem(key, what, origin(key), "Leave it out; trainer.group_by_length=true saves padding too.")]
+    if config.adapter.name == "prefix":
+        what = "adapter=prefix stands before a whole sequence, and the rows of one would share it"
+        return [Problem(key, what, origin(key), "Leave out one of the two.")]
+    return []
+
+
+def _rows_are_there_before_training(config: Config, origin: Origin) -> list[Problem]:
+    key = "dataset.streaming"
+    if config.dataset.streaming and config.task.refers and config.trains:
+        what = f"{config.task.name} asks the first weights about all rows before training"
+        return [Problem(key, what, origin(key), "Write dataset.streaming=false.")]
+    return []
+
+
 RULES = (
     _best_checkpoint_can_be_kept,
     _momentum_to_look_along,
@@ -95,4 +116,6 @@ RULES = (
     _plateau_has_scores,
     _all_rows_are_one_step,
     _a_stream_has_steps_of_its_own,
+    _rows_can_be_packed,
+    _rows_are_there_before_training,
 )

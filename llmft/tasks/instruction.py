@@ -1,0 +1,259 @@
+"""Answers to instructions, and turns of a chat, by the model's own chat template."""
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy
+import pyarrow
+import torch
+from datasets import Dataset
+from pyarrow import compute
+
+from llmft.data.padding import Padding
+from llmft.data.table import MANY, listed
+from llmft.models.generation import written_after
+from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
+from llmft.schema.column import Column
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import instruction as schema
+from llmft.tasks import conversations
+from llmft.tasks.chat_state import ChatState
+from llmft.tasks.chat_template import Tokens
+from llmft.tasks.conversations import Form, Message, Unfit, form_of
+from llmft.tasks.task import Answer, Features, Task
+
+PROMPT = "prompt_"
+"""Begins the keys of a batch that are of what is asked alone, for `generate`."""
+
+
+class Instruction(Task[ChatState]):
+    """What should the assistant say?"""
+
+    config = schema.Instruction
+    head = "AutoModelForCausalLM"
+    state = ChatState
+    typed = "prompt"
+    own_keys = (f"{PROMPT}ids", f"{PROMPT}mask")
+    options: schema.Instruction
+
+    def __init__(self, config: schema.Instruction) -> None:
+        self.options = config
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return conversations.COLUMNS
+
+    @property
+    def generates(self) -> bool:
+        return self.options.generate
+
+    def fit(self, train: Dataset, model: ModelConfig) -> ChatState:
+        form = form_of(train.column_names, "train")
+        return ChatState.fit(form, self._texts(train, form), self.options.template, self.options.max_length, model)
+
+    def _texts(self, rows: Dataset, form: Form) -> Iterator[str]:
+        """All that is said in the rows that can be read; `check` tells of the others."""
+        for row in rows:
+            try:
+                yield from (message["content"] for message in conversations.conversation(row, form))
+            except Unfit:
+                continue
+
+    def needed(self, state: ChatState) -> dict[str, Any]:
+        return {
+            "vocab_size": len(state.tokenizer),
+            "max_position_embeddings": state.max_length,
+            "pad_token_id": state.tokenizer.pad_token_id,
+            "eos_token_id": state.template.end,
+        }
+
+    def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
+        try:
+            form = form_of(rows.column_names, split, answered=not state.asking)
+        except UserError as error:
+            return error.problems
+        problems: list[Problem] = []
+        for row in rows:
+            if row[form.asked] is None:
+                continue  # the columns alone are looked at
+            try:
+                messages = conversations.conversation(row, form)
+                if state.asking:
+                    state.template.prompt(conversations.question(messages))
+                else:
+                    state.template.answers(conversations.answered(messages))
+            except Unfit as error:
+                problems.append(Problem(row["id"], str(error)))
+                if len(problems) == MANY:
+                    break
+        return listed(problems)
+
+    def notes(self, state: ChatState) -> list[str]:
+        return state.notes()
+
+    def notes_of_features(self, features: pyarrow.Table, split: str) -> list[str]:
+        """How many tokens are trained.
+
+        Raises:
+            UserError: where it is none.
+        """
+        labels = compute.list_flatten(features["labels"])
+        trained = compute.sum(compute.not_equal(labels, IGNORED)).as_py() or 0
+        if not trained:
+            what = f"leaves nothing to train on: none of the {len(labels):,} tokens of {split} is an answer's"
+            raise UserError(Problem("task.train_on", what), "the data")
+        return [f"{split}: {trained:,} of {len(labels):,} tokens are trained, {trained / len(labels):.1%}"]
+
+    def encode(self, rows: dict[str, list[Any]], state: ChatState) -> Features:
+        form = form_of(list(rows), "rows", answered=not state.asking)
+        count = len(rows["id"])
+        talks = [
+            conversations.conversation({key: values[row] for key, values in rows.items()}, form) for row in range(count)
+        ]
+        if state.asking:
+            found = [state.template.ask(talk, state.max_length) for talk in talks]
+        else:
+            found = [self._encoded(talk, state) for talk in talks]
+        features: Features = {
+            "input_ids": [tokens.ids for tokens in found],
+            "row": list(range(count)),
+            "length": [len(tokens.ids) for tokens in found],
+            "cut": [tokens.cut for tokens in found],
+        }
+        if not state.asking:
+            features["labels"] = [tokens.labels for tokens in found]
+            if self.options.generate:
+                features[f"{PROMPT}ids"] = [
+                    state.template.ask(conversations.answered(talk), state.max_length).ids for talk in talks
+                ]
+        return features
+
+    def _encoded(self, messages: list[Message], state: ChatState) -> Tokens:
+        return state.template.encode(conversations.answered(messages), self.options.train_on, state.max_length)
+
+    def collator(self, state: ChatState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        pad = state.tokenizer.pad_token_id
+        whole, asked = Padding({"input_ids": pad, "labels": IGNORED}), Padding({"input_ids": pad}, "left")
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            if "labels" not in features[0]:
+                return asked(features)
+            prompts = [{"input_ids": feature.pop(f"{PROMPT}ids")} for feature in features if f"{PROMPT}ids" in feature]
+            batch = whole(features)
+            if prompts:
+                before = asked(prompts)
+                batch |= {f"{PROMPT}ids": before["input_ids"], f"{PROMPT}mask": before["attention_mask"]}
+            return batch
+
+        return collate
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: ChatState) -> torch.Tensor:
+        return token_loss(model, _without_prompts(batch), shift=True)
+
+    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+        return count_labels(batch, shift=True) if "labels" in batch else len(batch["input_ids"])
+
+    def of_loss(self, loss: float) -> dict[str, float]:
+        return {"loss": loss, "perplexity": math.exp(loss)}
+
+    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
+        """Of each row the loss of its answers and their tokens, and the tokens that the model writes, if it does."""
+        outputs: list[dict[str, Any]] = [{} for _ in batch["input_ids"]]
+        loss = None
+        if "labels" in batch:
+            losses = token_losses(model, _without_prompts(batch), shift=True)
+            loss = losses.mean().item()
+            counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).tolist()
+            for output, own in zip(outputs, losses.split(counts), strict=True):
+                output |= {"loss": own.mean().item(), "tokens": len(own)}
+        asked = ("input_ids", "attention_mask") if "labels" not in batch else self.own_keys
+        if asked[0] in batch:
+            for output, ids in zip(outputs, written_after(model, *(batch[key] for key in asked)), strict=True):
+                output["written"] = ids
+        return outputs, loss
+
+    def numbers(self, outputs: list[Any]) -> numpy.ndarray:
+        return numpy.asarray([output["loss"] for output in outputs])
+
+    def asked(self, state: ChatState) -> ChatState:
+        return replace(state, asking=True)
+
+    def decode(self, outputs: list[Any], rows: list[int], state: ChatState) -> list[Answer]:
+        return [
+            {"answer": self._text(output["written"], state) if "written" in output else None}
+            | {key: output[key] for key in ("loss", "tokens") if key in output}
+            for output in outputs
+        ]
+
+    def _text(self, ids: list[int], state: ChatState) -> str:
+        """What was written before the end of the turn."""
+        end = ids.index(state.template.end) if state.template.end in ids else len(ids)
+        return str(state.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: ChatState) -> dict[str, Any]:
+        if not self.options.generate:
+            return {}
+        from llmft.metrics.written import Written  # evaluate imports pipelines, which takes seconds
+
+        found: dict[str, Any] = Written(self.options.answer_pattern).compute(
+            predictions=[answer["answer"] for answer in answers],
+            references=[self.reference(row) for row in references],
+        )
+        return found
+
+    def shown(self, row: dict[str, Any]) -> str:
+        messages = conversations.question(conversations.of_row(row))
+        if len(messages) == 1:
+            return messages[0]["content"]
+        return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+    def reference(self, row: dict[str, Any]) -> Any:
+        return conversations.of_row(row)[-1]["content"]
+
+    def answers(self, state: ChatState) -> str:
+        return f"answers of an assistant, in at most {state.max_length:,} tokens with what is asked"
+
+    def badness(self, answer: Answer, reference: Any) -> float:
+        """The loss of a right answer that was not written; of one that was, nothing."""
+        from llmft.metrics.written import normal
+
+        said, pattern = answer["answer"], self.options.answer_pattern
+        right = said is not None and normal(said, pattern) == normal(reference, pattern)
+        return 0.0 if right else float(answer["loss"])
+
+    def how_bad(self, badness: float) -> str:
+        return f"loss of the right answer {badness:.3f}"
+
+    def written(self, answer: Any) -> str:
+        return "–" if answer is None else str(answer)
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """A made-up word has a made-up answer; in a chat a second question follows."""
+        rng = random.Random(seed)
+        facts = {"lumo": "dax", "vita": "wug", "mirk": "blicket", "dross": "fep", "tavo": "zib", "renn": "toma"}
+        asked = [rng.choices(list(facts), k=2) for _ in range(rows)]
+        filler = ("say", "tell", "give", "name")
+        if self.options.template != "chatml":
+            prompts = [f"{rng.choice(filler)} {one}" for one, _ in asked]
+            return {"prompt": prompts, "response": [facts[one] for one, _ in asked]}
+        talks = [
+            [
+                turn
+                for word in pair
+                for turn in (
+                    {"role": "user", "content": f"{rng.choice(filler)} {word}"},
+                    {"role": "assistant", "content": facts[word]},
+                )
+            ]
+            for pair in asked
+        ]
+        return {"messages": [json.dumps(talk) for talk in talks]}
+
+
+def _without_prompts(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in batch.items() if not key.startswith(PROMPT)}

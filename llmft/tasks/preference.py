@@ -1,0 +1,242 @@
+"""Of two answers the better one: direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from datasets import Dataset
+from torch.nn import functional
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from llmft.data.padding import Padding
+from llmft.data.table import MANY, listed
+from llmft.models import tokenizer as tokenizers
+from llmft.models.labelled import IGNORED, token_losses
+from llmft.schema.column import Column
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import preference as schema
+from llmft.tasks import pairs
+from llmft.tasks.chat_template import ChatTemplate
+from llmft.tasks.conversations import Message, Unfit
+from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.own_template import give_template
+from llmft.tasks.pairs import pair
+from llmft.tasks.task import Answer, Features, Task
+
+SIDES = ("chosen", "rejected")
+
+
+@dataclass
+class PreferenceState:
+    """The tokenizer with its chat template."""
+
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The tokenizer's chat template."""
+        return ChatTemplate(self.tokenizer)
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        write_facts(folder, {"max_length": self.max_length})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+
+
+class Preference(Task[PreferenceState]):
+    """Which of two answers does the model find more likely, and is it the one that people chose?"""
+
+    config = schema.Preference
+    head = "AutoModelForCausalLM"
+    state = PreferenceState
+    options: schema.Preference
+
+    def __init__(self, config: schema.Preference) -> None:
+        self.options = config
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return pairs.COLUMNS
+
+    def fit(self, train: Dataset, model: ModelConfig) -> PreferenceState:
+        tokenizer = tokenizers.load(model, self._texts(train))
+        texts = str(train[0].get("prompt") or "").startswith('"')
+        give_template(tokenizer, self.options.template or ("plain" if texts else None), model)
+        # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
+        state = PreferenceState(tokenizer, min(self.options.max_length, tokenizer.model_max_length))
+        try:
+            state.template  # noqa: B018
+        except Unfit as error:
+            hint = "Choose a model with another template."
+            raise UserError(Problem("model.tokenizer", str(error), hint=hint), "the data") from error
+        return state
+
+    def _texts(self, rows: Dataset) -> Iterator[str]:
+        """All that is said in the rows that can be read; `check` tells of the others."""
+        for row in rows:
+            try:
+                chosen, rejected = pair(row)
+            except Unfit:
+                continue
+            yield from (message["content"] for message in (*chosen, rejected[-1]))
+
+    def needed(self, state: PreferenceState) -> dict[str, Any]:
+        return {
+            "vocab_size": len(state.tokenizer),
+            "max_position_embeddings": state.max_length,
+            "pad_token_id": state.tokenizer.pad_token_id,
+            "eos_token_id": state.template.end,
+        }
+
+    def check(self, rows: Dataset, state: PreferenceState, split: str) -> list[Problem]:
+        problems: list[Problem] = []
+        for row in rows:
+            if row["chosen"] is None:
+                continue  # the columns alone are looked at
+            try:
+                for messages in pair(row):
+                    state.template.answers(messages)
+            except Unfit as error:
+                problems.append(Problem(row["id"], str(error)))
+                if len(problems) == MANY:
+                    break
+        return listed(problems)
+
+    def encode(self, rows: dict[str, list[Any]], state: PreferenceState) -> Features:
+        features: Features = {"row": list(range(len(rows["chosen"]))), "length": [], "cut": []}
+        features |= {f"{side}_{what}": [] for side in SIDES for what in ("ids", "labels")}
+        for values in zip(*rows.values(), strict=True):
+            both = [self._encoded(messages, state) for messages in pair(dict(zip(rows, values, strict=True)))]
+            for side, (ids, labels, _) in zip(SIDES, both, strict=True):
+                features[f"{side}_ids"].append(ids)
+                features[f"{side}_labels"].append(labels)
+            features["length"].append(sum(len(ids) for ids, _, _ in both))
+            features["cut"].append(any(cut for _, _, cut in both))
+        return features
+
+    def _encoded(self, messages: list[Message], state: PreferenceState) -> tuple[list[int], list[int], bool]:
+        """The tokens of a conversation, labels for those of its last answer alone, and whether it was cut."""
+        found = state.template.encode(messages, "answers", state.max_length)
+        last = max(place for place, label in enumerate(found.labels) if label != IGNORED)
+        first = next((place + 1 for place in range(last, -1, -1) if found.labels[place] == IGNORED), 0)
+        return found.ids, [IGNORED] * first + found.labels[first:], found.cut
+
+    def collator(self, state: PreferenceState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        padding = Padding({"input_ids": state.tokenizer.pad_token_id, "labels": IGNORED})
+
+        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            """All chosen answers (B), then all rejected ones (B), and `reference` (B,), once it is known."""
+            batch = padding(
+                [
+                    {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
+                    for side in SIDES
+                    for feature in features
+                ]
+            )
+            if "reference" in features[0]:
+                batch["reference"] = torch.tensor([feature["reference"] for feature in features])
+            return batch
+
+        return collate
+
+    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+        return len(batch["input_ids"]) // 2
+
+    def first_answers(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
+        """By how much each chosen answer is the more likely one."""
+        return _margins(_likelihoods(model, batch)).tolist()
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: PreferenceState) -> torch.Tensor:
+        return self._loss(_margins(_likelihoods(model, batch)), batch["reference"])
+
+    def _loss(self, margins: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """-log sigmoid(beta (margin - that of the first weights)), equation 7 of the paper.
+
+        With `label_smoothing` e, 1 - e times that and e times that of the reversed pair: the conservative loss of
+        Mitchell (2023), https://ericmitchell.ai/cdpo.pdf.
+        """
+        gained, wrong = self.options.beta * (margins - reference), self.options.label_smoothing
+        return -((1 - wrong) * functional.logsigmoid(gained) + wrong * functional.logsigmoid(-gained)).mean()
+
+    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
+        """The log-likelihoods of both answers of each row, means over their tokens: the longer one has no handicap.
+
+        The first weights are known while training alone, and only then is there a loss.
+        """
+        found = _likelihoods(model, batch)
+        loss = self._loss(_margins(found), batch["reference"]).item() if "reference" in batch else None
+        return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
+
+    def decode(self, outputs: list[Any], rows: list[int], state: PreferenceState) -> list[Answer]:
+        return [
+            {"answer": SIDES[chosen < rejected], "margin": chosen - rejected}
+            for chosen, rejected in ((float(chosen), float(rejected)) for chosen, rejected in outputs)
+        ]
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: PreferenceState) -> dict[str, Any]:
+        margins = [answer["margin"] for answer in answers]
+        right = sum(answer["answer"] == "chosen" for answer in answers)
+        return {"accuracy": right / len(answers), "margin": sum(margins) / len(margins)}
+
+    def shown(self, row: dict[str, Any]) -> str:
+        chosen, rejected = pair(row)
+        asked = "\n".join(message["content"] for message in chosen[:-1])
+        return f"{asked} ⏐ {chosen[-1]['content']} ⏐ {rejected[-1]['content']}"
+
+    def reference(self, row: dict[str, Any]) -> Any:
+        return "chosen"
+
+    def answers(self, state: PreferenceState) -> str:
+        return "which of two answers is the more likely one"
+
+    def badness(self, answer: Answer, reference: Any) -> float:
+        return 0.0 if answer["answer"] == reference else max(-answer["margin"], 1e-9)
+
+    def how_bad(self, badness: float) -> str:
+        return f"the other answer is more likely by {badness:.2f} nats a token"
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Made-up questions; the chosen answer holds a word that is kind, the rejected one a word that is not."""
+        rng = random.Random(seed)
+        filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr")
+        words = {"chosen": ("lumo", "shine", "vita"), "rejected": ("mirk", "dross", "blag")}
+        made: dict[str, list[Any]] = {"prompt": [], "chosen": [], "rejected": []}
+        for _ in range(rows):
+            made["prompt"].append(_told("user", rng.choices(filler, k=rng.randint(2, 5))))
+            for side in SIDES:
+                said = [*rng.choices(filler, k=rng.randint(1, 3)), rng.choice(words[side])]
+                rng.shuffle(said)
+                made[side].append(_told("assistant", said))
+        return made
+
+
+def _told(role: str, words: list[str]) -> str:
+    return json.dumps([{"role": role, "content": " ".join(words)}])
+
+
+def _likelihoods(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The log-likelihood of each answer given its prompt, the sum over its tokens: (2, B), the chosen ones first."""
+    inputs = {key: value for key, value in batch.items() if key != "reference"}
+    losses = token_losses(model, inputs, shift=True)
+    tokens = _tokens(batch)
+    rows = torch.arange(len(tokens), device=losses.device).repeat_interleave(tokens)
+    return -losses.new_zeros(len(tokens)).index_add(0, rows, losses).view(2, -1)
+
+
+def _tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The tokens of each answer (2B,)."""
+    return (batch["labels"][:, 1:] != IGNORED).sum(dim=1)
+
+
+def _margins(likelihoods: torch.Tensor) -> torch.Tensor:
+    return likelihoods[0] - likelihoods[1]

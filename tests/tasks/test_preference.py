@@ -1,0 +1,169 @@
+"""Preference tuning: rows of pairs and their mistakes, the loss by hand, and what the first weights are asked."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llmft import tasks
+from llmft.config.load import load as compose
+from llmft.data.load import load
+from llmft.models.build import build
+from llmft.models.labelled import IGNORED
+from llmft.tasks.conversations import Unfit
+from llmft.tasks.pairs import pair
+from llmft.training.features import encode
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+Q, GOOD, BAD = "你好? 🙂", "Bonjour, ça va?", "Non."
+ALIKE: dict[str, dict[str, Any]] = {
+    "texts": {"prompt": Q, "chosen": GOOD, "rejected": BAD},
+    "messages": {"prompt": [user(Q)], "chosen": [said(GOOD)], "rejected": [said(BAD)]},
+    "ShareGPT's keys": {
+        "prompt": [{"from": "human", "value": Q}],
+        "chosen": [{"from": "gpt", "value": GOOD}],
+        "rejected": [{"from": "gpt", "value": BAD}],
+    },
+    "whole conversations": {"chosen": [user(Q), said(GOOD)], "rejected": [user(Q), said(BAD)]},
+    "a prompt and whole conversations": {"prompt": Q, "chosen": [user(Q), said(GOOD)], "rejected": [user(Q), said(BAD)]},
+    "a text and a message": {"prompt": Q, "chosen": GOOD, "rejected": [said(BAD)]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ALIKE)
+def test_rows_of_all_forms_are_the_same_pair(form: str) -> None:
+    row = {key: json.dumps(value) for key, value in ALIKE[form].items()}
+    assert pair(row) == ([user(Q), said(GOOD)], [user(Q), said(BAD)])
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "the same answer twice": ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are the same answer"),
+    "other prompts": (
+        {"chosen": [user("q"), said("a")], "rejected": [user("r"), said("b")]},
+        "chosen and rejected answer different prompts",
+    ),
+    "a prompt that is not theirs": (
+        {"prompt": "r", "chosen": [user("q"), said("a")], "rejected": [user("q"), said("b")]},
+        "chosen is a conversation that does not begin with the prompt",
+    ),
+    "no prompt": ({"chosen": "a", "rejected": "b"}, "chosen is an answer, and the row has no prompt"),
+    "no answer": ({"prompt": "q", "chosen": [], "rejected": "b"}, "chosen is neither a text nor a list of messages"),
+    "an empty answer": ({"prompt": "q", "chosen": [said(" ")], "rejected": "b"}, "the content of message 2 is empty"),
+    "a question at the end": (
+        {"chosen": [user("q"), said("a"), user("r")], "rejected": [user("q"), said("b")]},
+        "chosen does not end with an answer",
+    ),
+    "a number": ({"prompt": "q", "chosen": 3, "rejected": "b"}, "chosen is neither a text nor a list of messages"),
+    "a prompt that is a number": ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt is neither a text nor a list"),
+    "an unknown role": ({"chosen": [{"role": "judge", "content": "q"}], "rejected": "b"}, 'message 1 is of "judge"'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_row_that_is_no_pair_is_explained(name: str) -> None:
+    row, why = WRONG[name]
+    with pytest.raises(Unfit) as error:
+        pair({key: json.dumps(value) for key, value in row.items()})
+    assert why in str(error.value)
+
+
+def test_bad_rows_are_told_by_file_and_line(llmft: Run, write: Callable[[str, str], Path]) -> None:
+    rows = [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no"} for i in range(20)]
+    rows[3]["rejected"], rows[5]["chosen"] = "yes", " "
+    write("pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    words = ("+recipe=llm_dpo", "smoke=true", "dataset=json", "dataset.train=pairs.jsonl")
+    code, _, err = llmft("finetune", *words, "dataset.drop_empty=true", "run.dir=run")
+    assert code == 2
+    assert "pairs.jsonl:4  chosen and rejected are the same answer" in err
+    rows[3]["rejected"] = "no"
+    write("pairs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = llmft("finetune", *words, "run.dir=run")
+    assert code == 2
+    assert "pairs.jsonl:6" in err
+    assert "empty" in err
+
+
+def test_streamed_rows_are_refused(llmft: Run) -> None:
+    code, _, err = llmft("finetune", "+recipe=llm_dpo", "dataset.streaming=true")
+    assert code == 2
+    assert "dataset.streaming  preference asks the first weights about all rows before training" in err
+
+
+def prepared(*words: str) -> tuple[Any, Any, Any, Any]:
+    config = compose("finetune", ["+recipe=llm_dpo", "smoke=true", *words])
+    task = tasks.build(config.task)
+    rows = load(config.dataset, task)["train"]
+    state = task.fit(rows, config.model)
+    torch.manual_seed(0)
+    return task, state, build(config.model, task.head, task.needed(state)).eval(), rows
+
+
+def test_only_the_last_answer_counts() -> None:
+    task, state, _, _ = prepared()
+    talk = [user("tavo"), said("renn"), user("ilpa")]
+    row = {side: [json.dumps([*talk, said(word)])] for side, word in (("chosen", "lumo"), ("rejected", "mirk"))}
+    features = task.encode(row, state)
+    for side, word in (("chosen", "lumo"), ("rejected", "mirk")):
+        trained = [label for label in features[f"{side}_labels"][0] if label != IGNORED]
+        assert state.tokenizer.decode(trained) == f"{word} {state.tokenizer.eos_token}"
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+def test_the_loss_is_the_one_of_the_paper(smoothing: float) -> None:
+    task, state, model, rows = prepared(f"task.label_smoothing={smoothing}", "task.beta=0.5")
+    features = encode(task, state, rows).__getitems__([0, 1, 2])
+    reference = [1.5, -2.0, 0.0]
+    batch = task.collator(state)([row | {"reference": r} for row, r in zip(features, reference, strict=True)])
+    losses = []
+    for row, given in zip(features, reference, strict=True):
+        sums = []
+        for side in ("chosen", "rejected"):
+            ids, labels = row[f"{side}_ids"], row[f"{side}_labels"]
+            found = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(dim=1)
+            sums.append(sum(found[t - 1, ids[t]].item() for t in range(1, len(ids)) if labels[t] != IGNORED))
+        gained = 0.5 * (sums[0] - sums[1] - given)
+        right, wrong = (math.log1p(math.exp(-sign * gained)) for sign in (1, -1))
+        losses.append((1 - smoothing) * right + smoothing * wrong)
+    with torch.no_grad():
+        assert task.loss(model, batch, state).item() == pytest.approx(sum(losses) / 3, abs=1e-5)
+
+
+def test_an_answer_is_judged_by_the_mean_of_its_tokens() -> None:
+    task, state, model, rows = prepared()
+    batch = task.collator(state)(encode(task, state, rows).__getitems__([0, 1]))
+    with torch.no_grad():
+        outputs, loss = task.predict(model, batch)
+        whole = task.first_answers(model, batch)
+    assert loss is None
+    counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).view(2, 2).T.numpy()
+    assert ((outputs * counts)[:, 0] - (outputs * counts)[:, 1]).tolist() == pytest.approx(whole, abs=1e-4)
+    answers = task.decode([[-1.0, -2.0], [-2.0, -1.0]], [0, 1], state)
+    assert answers == [{"answer": "chosen", "margin": 1.0}, {"answer": "rejected", "margin": -1.0}]
+    assert task.metrics([*answers, answers[0]], rows, state) == {"accuracy": 2 / 3, "margin": pytest.approx(1 / 3)}
+    assert task.badness(answers[0], "chosen") == 0
+    assert task.badness(answers[1], "chosen") == 1
+
+
+def test_the_first_loss_is_that_of_no_change(llmft: Run, here: Path) -> None:
+    code, _, err = llmft("finetune", "+recipe=llm_dpo", "smoke=true", "run.dir=run")
+    assert code == 0, err
+    events = [json.loads(line) for line in (here / "run/events.jsonl").read_text().splitlines()]
+    losses = [event["loss"] for event in events if "loss" in event]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
+    assert losses[-1] < losses[0]
+    assert all("eval_margin" in event for event in events if "eval_loss" in event)
+    assert set(json.loads((here / "run/metrics.json").read_text())["test"]) == {"accuracy", "margin"}
