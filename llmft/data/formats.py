@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmft.data.parquet import ParquetFile
+from llmft.data.semeval import SemevalFile
 from llmft.data.source import Source
 from llmft.data.text_files import open_csv, open_json
 
@@ -23,4 +24,5 @@ FORMATS: dict[str, Format] = {
     "csv": Format((".csv", ".tsv", ".tab"), open_csv),
     "json": Format((".jsonl", ".json", ".ndjson"), open_json),
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
+    "semeval": Format((".txt",), SemevalFile),
 }

@@ -58,8 +58,8 @@ class DatasetConfig(Section):
     name: str = "data"
     """What the data is called in reports."""
 
-    format: Literal["csv", "json", "parquet", "hub", "sklearn", "synthetic"] = "csv"
-    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json."""
+    format: Literal["csv", "json", "parquet", "hub", "sklearn", "semeval", "synthetic"] = "csv"
+    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json, `semeval` the files of its task 8."""
 
     path: str | None = None
     """For `format: hub` the id on the hub; else a folder that the files are relative to, or `package:NAME/FOLDER`."""
