@@ -41,7 +41,7 @@ def check_roles(clean: CleanConfig, roles: dict[str, Column]) -> None:
         return
     asked = [f"dataset.clean.{key}" for key in OF_TEXTS if getattr(clean, key)]
     if asked:
-        what = "is for texts, and the rows of this task have none"
+        what = "is for texts that may be mended, and the rows of this task have none"
         raise UserError([Problem(key, what, hint="For tables there are duplicates and leaks.") for key in asked])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llmft.data.conll import ConllFile
 from llmft.data.parquet import ParquetFile
+from llmft.data.semeval import SemevalFile
 from llmft.data.source import Source
 from llmft.data.squad import SquadFile
 from llmft.data.text_files import open_csv, open_json
@@ -27,4 +28,5 @@ FORMATS: dict[str, Format] = {
     "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), ConllFile),
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
     "squad": Format((".json",), SquadFile),
+    "semeval": Format((".txt",), SemevalFile),
 }

@@ -4,6 +4,7 @@ import inspect
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -28,14 +29,22 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
     Args:
         head: the Auto class that puts the task's head on, such as `AutoModelForSequenceClassification`.
         needed: what the task's data ask of the model's configuration, such as `num_labels`. Of `vocab_size` and
-            `max_position_embeddings`, random weights get at least so many, and pretrained ones must have them.
+            `max_position_embeddings`, random weights get at least so many, and pretrained ones must have them; but
+            `added_tokens` of the `vocab_size` are new to those, and get embeddings here.
 
     Raises:
         UserError: if the weights are missing or not the expected ones, or a size is unknown to the architecture.
     """
     register()
     auto = getattr(transformers, head)
-    built = _pretrained(model, auto, needed) if model.init == "pretrained" else _random(model, auto, needed)
+    needed = dict(needed)
+    added = needed.pop("added_tokens", 0)
+    if model.init == "pretrained":
+        built = _pretrained(model, auto, needed | ({"vocab_size": needed["vocab_size"] - added} if added else {}))
+    else:
+        built = _random(model, auto, needed)
+    if added:
+        _add_tokens(built, needed["vocab_size"])
     if model.init not in ("pretrained", "random"):
         initialise(built, model.init)
     if model.freeze:
@@ -79,6 +88,18 @@ def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTra
         what = f"asks for other sizes than the weights have: {', '.join(misfits[:3])}"
         raise UserError(Problem("model.config", what, hint="Write model.init=random, or leave the sizes out."))
     return built
+
+
+def _add_tokens(built: PreTrainedModel, size: int) -> None:
+    """Give the model embeddings for `size` tokens; new ones are drawn like those that it has, dimension by dimension.
+
+    By the architecture's own rule they would be shorter than words are, and by transformers' `mean_resizing` all alike.
+    """
+    if size <= (room := built.get_input_embeddings().num_embeddings):
+        return
+    built.resize_token_embeddings(size, mean_resizing=False)
+    rows = built.get_input_embeddings().weight.data
+    rows[room:] = torch.randn_like(rows[room:]) * rows[:room].std(dim=0) + rows[:room].mean(dim=0)
 
 
 def import_architecture(model: ModelConfig, head: str) -> None:

@@ -58,9 +58,8 @@ class DatasetConfig(Section):
     name: str = "data"
     """What the data is called in reports."""
 
-    format: Literal["csv", "json", "parquet", "conll", "squad", "hub", "sklearn", "synthetic"] = "csv"
-    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json, `conll` columns of words and tags,
-    `squad` SQuAD's JSON."""
+    format: Literal["csv", "json", "parquet", "conll", "squad", "semeval", "hub", "sklearn", "synthetic"] = "csv"
+    """How to read it: `csv` takes .csv and .tsv, `json` .jsonl and .json; docs/data.md has the others."""
 
     path: str | None = None
     """For `format: hub` the id on the hub; else a folder that the files are relative to, or `package:NAME/FOLDER`."""

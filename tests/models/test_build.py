@@ -170,3 +170,30 @@ def test_a_tokenizer_of_its_own_can_be_named(bert: Path, here: Path) -> None:
     found = load_tokenizer(of(path=str(bert), tokenizer=str(other)), [])
     assert found.get_vocab() != load_tokenizer(of(path=str(bert)), []).get_vocab()
     assert "quite" in found.get_vocab()
+
+
+def test_added_tokens_get_embeddings_of_their_own(bert: Path, here: Path) -> None:
+    room = BertModel.from_pretrained(bert).config.vocab_size
+    needed = NEEDED | {"vocab_size": room + 3, "added_tokens": 3}
+    torch.manual_seed(1)
+    model = build(of(path=str(bert)), HEAD, needed)
+    rows = model.get_input_embeddings().weight
+    assert (rows.shape, model.config.vocab_size) == ((room + 3, 32), room + 3)
+    assert torch.equal(rows[:room], BertModel.from_pretrained(bert).get_input_embeddings().weight)
+    assert torch.cdist(rows[room:], rows[room:]).fill_diagonal_(1).min() > 0.05
+    torch.manual_seed(1)
+    again = build(of(path=str(bert)), HEAD, needed)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
+
+    # They are there once, whoever trains on.
+    model.save_pretrained(here / "more")
+    more = build(of(path=str(here / "more")), HEAD, needed)
+    assert torch.equal(more.get_input_embeddings().weight, rows)
+
+
+def test_added_tokens_excuse_no_others(bert: Path) -> None:
+    room = BertModel.from_pretrained(bert).config.vocab_size
+    with pytest.raises(UserError, match=f"needs vocab_size={room + 1}, and the model has {room}"):
+        build(of(path=str(bert)), HEAD, NEEDED | {"vocab_size": room + 4, "added_tokens": 3})
+    random = build(of(path=str(bert), init="random"), HEAD, NEEDED | {"vocab_size": room + 4, "added_tokens": 3})
+    assert random.get_input_embeddings().num_embeddings == room + 4

@@ -108,4 +108,13 @@ CASES = {
         losses=[0.6931, 0.6861, 0.6663, 0.6745, 0.6749, 0.665, 0.6664, 0.6516, 0.6421, 0.6624],
         chance=0.5,
     ),
+    # BERT's 0.02 is for a width of 768: see above.
+    "relation_extraction": Case(
+        recipe="bert_relation",
+        losses=[0.4563, 0.9087, 0.9979, 0.8349, 0.8719, 0.7405, 0.9135, 0.8803, 0.888, 0.4849],
+        chance=0.5,
+        metric="semeval_f1",
+        steps=320,
+        words=("model.config.initializer_range=0.2",),
+    ),
 }

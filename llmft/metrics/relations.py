@@ -1,0 +1,48 @@
+"""The official score of SemEval-2010 Task 8."""
+
+import re
+from typing import Any, ClassVar
+
+import datasets
+import numpy
+
+from llmft.metrics.local import LocalMetric
+
+DIRECTED = re.compile(r"(.+)\((?:e1,e2|e2,e1)\)")
+OTHER = "Other"
+
+
+def are_directed(labels: list[str]) -> bool:
+    """Whether labels are those of SemEval: `Relation(e1,e2)`, `Relation(e2,e1)`, and `Other` for none."""
+    relations = [label for label in labels if label != OTHER]
+    return bool(relations) and all(DIRECTED.fullmatch(label) for label in relations)
+
+
+class DirectedRelations(LocalMetric):
+    """`semeval_f1`: the macro average of F1 over the relations, directions taken into account, without `Other`.
+
+    Of a relation, what is right has the right direction too; its precision is by all that was said to be of it, and its
+    recall by all that is of it, in either direction. The average is over the relations that occur in the references
+    or predictions. Hendrickx et al. 2010, SemEval-2010 Task 8, section 4: "(9+1)-way evaluation taking directionality
+    into account".
+    """
+
+    about = "The official score of SemEval-2010 Task 8."
+    columns: ClassVar = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+
+    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
+        """The score; 0 where all is `Other`."""
+        said, real = (numpy.array(list(map(relation, labels))) for labels in (predictions, references))
+        right = numpy.array(predictions) == numpy.array(references)
+        scores = []
+        for name in sorted({*said, *real} - {OTHER}):
+            hits = float((right & (real == name)).sum())
+            # 2 P R / (P + R), with P = hits / said and R = hits / real
+            scores.append(2 * hits / float((said == name).sum() + (real == name).sum()))
+        return {"semeval_f1": float(numpy.mean(scores)) if scores else 0.0}
+
+
+def relation(label: str) -> str:
+    """A label without its direction."""
+    found = DIRECTED.fullmatch(label)
+    return found[1] if found else label

@@ -1,0 +1,207 @@
+"""How two marked entities of a text are related: what caused what, what is a part of what."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from datasets import Dataset
+from tokenizers import AddedToken, Encoding
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from llmft.data.padding import Padding
+from llmft.data.source import CHUNK
+from llmft.data.table import listed
+from llmft.metrics.relations import DirectedRelations, are_directed
+from llmft.models import tokenizer as tokenizers
+from llmft.schema.column import Column
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem
+from llmft.schema.tasks import relation_extraction as schema
+from llmft.tasks import marked, problems
+from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.marked import Marked, Unfit
+from llmft.tasks.problems import TargetTask
+from llmft.tasks.target import Target
+from llmft.tasks.task import Answer, Features
+
+# Before and after each entity, as in Baldini Soares et al. 2019, "Matching the Blanks", section 3.
+MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
+
+
+@dataclass
+class RelationState:
+    """The relations, and the tokenizer, which has the markers."""
+
+    target: Target
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        write_facts(folder, {"target": problems.to_facts(self.target), "max_length": self.max_length})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        facts = read_facts(folder)
+        return cls(problems.from_facts(facts), tokenizer, **facts)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as the model reads it."""
+
+    ids: list[int]
+    types: list[int]
+    cut: bool
+
+
+class RelationExtraction(TargetTask[RelationState]):
+    """What has e1 to do with e2?"""
+
+    config = schema.RelationExtraction
+    head = "AutoModelForSequenceClassification"
+    state = RelationState
+    options: schema.RelationExtraction
+
+    def __init__(self, config: schema.RelationExtraction) -> None:
+        self.options = config
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        span = Column("json", required=False, blank=True)
+        return {
+            "text": Column("text", fixed=True),
+            "head": span,
+            "tail": span,
+            "label": problems.column(self.options),
+        }
+
+    def fit(self, train: Dataset, model: ModelConfig) -> RelationState:
+        texts = list(map(marked.plain, train["text"]))
+        tokenizer = tokenizers.load(model, texts)
+        tokenizers.check_language(tokenizer, texts)
+        tokenizer.add_tokens([AddedToken(marker, special=True) for marker in MARKERS], special_tokens=True)
+        length = min(self.options.max_length, tokenizer.model_max_length)
+        return RelationState(problems.fit(train, self.options), tokenizer, length)
+
+    def needed(self, state: RelationState) -> dict[str, Any]:
+        tokenizer = state.tokenizer
+        sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
+        added = {"pad_token_id": tokenizer.pad_token_id, "added_tokens": len(MARKERS)}
+        return state.target.needed() | added | sizes
+
+    def check(self, rows: Dataset, state: RelationState, split: str) -> list[Problem]:
+        slices = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+        problems = [
+            Problem(place, f"{found} ({split})", hint=found.hint)
+            for part in slices
+            for place, found in zip(part["id"], _encoded(part, state), strict=True)
+            if isinstance(found, Unfit)
+        ]
+        return listed(problems) + state.target.check(rows, split)
+
+    def encode(self, rows: dict[str, list[Any]], state: RelationState) -> Features:
+        tokens = []
+        for found in _encoded(rows, state):
+            assert isinstance(found, Tokens), found  # `check` has refused all others
+            tokens.append(found)
+        features: Features = {
+            "input_ids": [found.ids for found in tokens],
+            "row": list(range(len(tokens))),
+            "length": [len(found.ids) for found in tokens],
+            "cut": [found.cut for found in tokens],
+        }
+        if "token_type_ids" in state.tokenizer.model_input_names:
+            features["token_type_ids"] = [found.types for found in tokens]
+        if "label" in rows:
+            features["labels"] = state.target.encode(rows["label"])
+        return features
+
+    def collator(self, state: RelationState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        tokenizer = state.tokenizer
+        padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        return Padding(padding, tokenizer.padding_side)
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: RelationState) -> dict[str, Any]:
+        found = super().metrics(answers, references, state)
+        if not are_directed(list(state.target.needed()["label2id"])):
+            return found
+        said = [answer["answer"] for answer in answers]
+        return found | DirectedRelations().compute(predictions=said, references=references["label"][:])
+
+    def shown(self, row: dict[str, Any]) -> str:
+        return str(_marked(row))
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Made-up sentences of a maker and a thing; which of the two is e1 decides, and either may come first."""
+        rng = random.Random(seed)
+        makers, things = ("smith", "baker", "weaver"), ("blade", "bread", "cloth")
+        filler = ("tavo", "renn", "ilpa", "osk", "dume")
+        texts, labels = [], []
+        for index in range(rows):
+            maker, thing = rng.choice(makers), rng.choice(things)
+            first = index % 2 == 0
+            e1, e2 = (maker, thing) if first else (thing, maker)
+            parts = [f"<e1>{e1}</e1>", f"<e2>{e2}</e2>"]
+            rng.shuffle(parts)
+            words = rng.choices(filler, k=3)
+            texts.append(f"{words[0]} {parts[0]} {words[1]} {parts[1]} {words[2]}")
+            labels.append("made(e1,e2)" if first else "made(e2,e1)")
+        return {"text": texts, "label": labels}
+
+
+def _marked(row: dict[str, Any]) -> Marked:
+    return marked.read(row["text"], row.get("head"), row.get("tail"))
+
+
+def _encoded(rows: dict[str, list[Any]], state: RelationState) -> list[Tokens | Unfit]:
+    """The tokens of each row with the markers among them, or why there are none."""
+    texts = list(map(marked.plain, rows["text"]))
+    # `[SEP]` and `[E1]` in a text are letters.
+    encodings = state.tokenizer(texts, padding=False, truncation=False, split_special_tokens=True).encodings
+    found: list[Tokens | Unfit] = []
+    for place, encoding in enumerate(encodings):
+        try:
+            sentence = _marked({name: column[place] for name, column in rows.items()})
+            found.append(_with_markers(encoding, sentence, state))
+        except Unfit as error:
+            found.append(error)
+    return found
+
+
+def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) -> Tokens:
+    """The tokens of a text with markers around its entities, cut to `max_length` so that both entities stay.
+
+    Raises:
+        Unfit: if they can't stay.
+    """
+    ids, offsets, types = encoding.ids, encoding.offsets, encoding.type_ids
+    own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
+    spans = []
+    for name, (start, end) in zip(marked.ENTITIES, (sentence.head, sentence.tail), strict=True):
+        # A token may begin with the space before its word.
+        inside = [place for place in own if offsets[place][0] < end and offsets[place][1] > start]
+        if not inside:
+            raise Unfit(f"has an {name} that the tokenizer leaves out")
+        spans.append((inside[0], inside[-1] + 1))
+    first, last = own[0], own[-1] + 1
+    begin, stop = min(spans)[0], max(end for _, end in spans)
+    room = state.max_length - len(MARKERS) - (len(ids) - len(own))
+    if stop - begin > room:
+        least = state.max_length + stop - begin - room
+        raise Unfit(f"has entities too far apart for task.max_length={state.max_length}: they need {least}")
+    low = max(first, min(begin - (room - (stop - begin)) // 2, last - room))
+    high = min(last, low + room)
+    kept = [*range(first), *range(low, high), *range(last, len(ids))]
+    read, kinds = [ids[place] for place in kept], [types[place] for place in kept]
+    # What closes stands before what opens at the same place; from the end on, so that the other places stay.
+    opening = [(start - low + first, 1, MARKERS[2 * i]) for i, (start, _) in enumerate(spans)]
+    closing = [(end - low + first, 0, MARKERS[2 * i + 1]) for i, (_, end) in enumerate(spans)]
+    for place, _, marker in sorted(opening + closing, reverse=True):
+        read.insert(place, state.tokenizer.convert_tokens_to_ids(marker))
+        kinds.insert(place, types[first])
+    return Tokens(read, kinds, cut=len(kept) < len(ids))
