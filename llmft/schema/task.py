@@ -31,6 +31,9 @@ class TaskConfig(Section):
     exports: ClassVar[bool] = True
     """Whether `llmft export` can write its models: those that answer with one forward pass, a row of numbers a row."""
 
+    prefixes: ClassVar[bool] = True
+    """Whether `adapter=prefix` goes with it: with a head that reads the sentence, not with one that writes it."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 

@@ -15,6 +15,7 @@ class Instruction(TaskConfig):
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"gpt2": TINY_TRANSFORMER}
     of_data: ClassVar[tuple[str, ...]] = ("answer_pattern",)
     exports: ClassVar[bool] = False
+    prefixes: ClassVar[bool] = False
     files: ClassVar[str] = "dataset=json dataset.test=YOUR.jsonl"
 
     name: Literal["instruction"] = "instruction"
