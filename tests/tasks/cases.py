@@ -117,4 +117,13 @@ CASES = {
         steps=320,
         words=("model.config.initializer_range=0.2",),
     ),
+    # Six answers of one token each, and an end of turn that is sure: exp(ln 6 / 2).
+    "instruction": Case(
+        recipe="llm_chat",
+        losses=[],
+        chance=2.45,
+        metric="perplexity",
+        good=1.1,
+        asked=True,
+    ),
 }
