@@ -23,22 +23,26 @@ from llmft.schema.problem import Problem, UserError
 AT_LEAST = {"vocab_size", "max_position_embeddings"}
 
 
-def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedModel:
+def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "task.max_length") -> PreTrainedModel:
     """A model ready to train, in float32; what `model.freeze` names stays as it is.
 
     Args:
         head: the Auto class that puts the task's head on, such as `AutoModelForSequenceClassification`.
         needed: what the task's data ask of the model's configuration, such as `num_labels`. Of `vocab_size` and
             `max_position_embeddings`, random weights get at least so many, and pretrained ones must have them.
+        length: the key that decides how many positions are needed.
 
     Raises:
         UserError: if the weights are missing or not the expected ones, or a size is unknown to the architecture.
     """
     register()
     auto = getattr(transformers, head)
-    built = _pretrained(model, auto, needed) if model.init == "pretrained" else _random(model, auto, needed)
-    if model.init not in ("pretrained", "random"):
-        initialise(built, model.init)
+    if model.first_weights == "pretrained":
+        built = _pretrained(model, auto, needed, length)
+    else:
+        built = _random(model, auto, needed)
+    if model.first_weights not in ("pretrained", "random"):
+        initialise(built, model.first_weights)
     if model.freeze:
         freeze(built, model.freeze)
     if model.unfreeze:
@@ -55,7 +59,7 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrained
         raise UserError(Problem("model.config", f"makes no {model.architecture or model.path}: {why}")) from error
 
 
-def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrainedModel:
+def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any], length: str) -> PreTrainedModel:
     path = located(model)
     _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
@@ -64,7 +68,7 @@ def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTra
             path, revision=model.revision, trust_remote_code=model.trust_remote_code, **fixed
         )
         _check_sizes(config, model)
-        _check_room(config, needed)
+        _check_room(config, needed, length)
         for key, value in (model.config | _dropouts(config, model)).items():
             setattr(config, key, value)
         built, report = auto.from_pretrained(
@@ -88,7 +92,7 @@ def import_architecture(model: ModelConfig, head: str) -> None:
     """Import the code of a model and build nothing, so that processes forked from this one have it at once."""
     register()
     try:
-        if model.init == "pretrained":
+        if model.first_weights == "pretrained":
             config = AutoConfig.from_pretrained(
                 located(model), revision=model.revision, trust_remote_code=model.trust_remote_code
             )
@@ -100,9 +104,11 @@ def import_architecture(model: ModelConfig, head: str) -> None:
 
 
 def located(model: ModelConfig) -> str:
-    """The folder or hub id of a model."""
+    """The folder or hub id of a model; of the folder of a run, the model that it left."""
     assert model.path is not None
     folder = resolve(model.path, "model.path")
+    if (folder / "model" / "config.json").is_file() and not (folder / "config.json").is_file():
+        folder /= "model"
     return str(folder) if folder.is_dir() else model.path
 
 
@@ -159,12 +165,12 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
     return type(config).from_dict(sizes)
 
 
-def _check_room(config: PreTrainedConfig, needed: dict[str, Any]) -> None:
+def _check_room(config: PreTrainedConfig, needed: dict[str, Any], length: str) -> None:
     """Raise UserError if the data need more than the pretrained weights have."""
     for key in sorted(AT_LEAST & needed.keys()):
         room = getattr(config, key, None)
         if isinstance(room, int) and needed[key] > room:
-            fix = "task.max_length" if key == "max_position_embeddings" else "model.tokenizer"
+            fix = length if key == "max_position_embeddings" else "model.tokenizer"
             raise UserError(Problem(fix, f"needs {key}={needed[key]}, and the model has {room}"))
 
 

@@ -11,7 +11,13 @@ IGNORED = -100  # the label of a token that is not trained on, as torch and tran
 
 
 def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
-    """The logits of some places.
+    """The logits of some places, (places, vocabulary); see `labelled_output`."""
+    logits: torch.Tensor = labelled_output(model, inputs, wanted).logits
+    return logits
+
+
+def labelled_output(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> Any:
+    """What the model puts out, with the logits of some places alone.
 
     The places are picked just before the output embeddings, which of a small model are the largest part of the work,
     so that whatever else the head does (BERT's transformation, T5's scaling) stays the model's own.
@@ -21,7 +27,7 @@ def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.T
         wanted: (B, T), true for each place whose logits are wanted.
 
     Returns:
-        (places, vocabulary), in the order of rows and then of places.
+        transformers' output; its logits over the vocabulary are (places, vocabulary), in the order of rows and places.
     """
 
     def pick(_: torch.nn.Module, hidden: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -29,8 +35,7 @@ def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.T
 
     hook = _own(model).get_output_embeddings().register_forward_pre_hook(pick)
     try:
-        logits: torch.Tensor = model(**inputs).logits
-        return logits
+        return model(**inputs)
     finally:
         hook.remove()
 
@@ -46,10 +51,36 @@ def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch
     if shift:
         labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     wanted = labels != IGNORED
+    return functional.cross_entropy(labelled_logits(model, _inputs(model, batch), wanted).float(), labels[wanted])
+
+
+def row_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What the labels of each row cost, where a place says its own label.
+
+    Returns:
+        (B, 3), float64: the sum of their cross entropies in nats, how many they are, and how many were the likeliest.
+    """
+    labels = batch["labels"]
+    wanted = labels != IGNORED
+    logits = labelled_logits(model, _inputs(model, batch), wanted).float()
+    return sums_by_row(logits, labels, wanted)
+
+
+def sums_by_row(logits: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """`row_scores` of logits that are there: (places, vocabulary) of the places (B, T) that are `wanted`."""
+    nats = functional.cross_entropy(logits, labels[wanted], reduction="none")
+    right = logits.argmax(-1) == labels[wanted]
+    each = torch.stack([nats.double(), torch.ones_like(nats).double(), right.double()], dim=1)
+    rows = wanted.nonzero()[:, 0]
+    return torch.zeros(len(labels), 3, dtype=torch.float64, device=labels.device).index_add(0, rows, each)
+
+
+def _inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What the model takes but for labels, which a decoder reads in their place."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     if _own(model).config.is_encoder_decoder:
         inputs["decoder_input_ids"] = _own(model).prepare_decoder_input_ids_from_labels(batch["labels"])
-    return functional.cross_entropy(labelled_logits(model, inputs, wanted).float(), labels[wanted])
+    return inputs
 
 
 def _own(model: Any) -> Any:

@@ -40,6 +40,8 @@ class Task(ABC, Generic[S]):
     head: ClassVar[str]
     """The Auto class of transformers that puts the head on the model."""
     state: type[S]
+    corpus: ClassVar[bool] = False
+    """Whether it learns from raw text, which may be more than memory holds: see tasks/language_model.py."""
 
     @property
     @abstractmethod
