@@ -1,4 +1,4 @@
-"""`llmft finetune`: train a model on data, score it, and leave a run folder."""
+"""`llmft finetune` and `llmft pretrain`: train a model on data, score it, and leave a run folder."""
 
 import time
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     """
     set_seed(config.seed)
     needed = prepared.task.needed(prepared.state)
-    model = build(config.model, prepared.task.head, needed)
+    model = build(config.model, prepared.task.head, needed, f"task.{config.task.length}")
     set_generation(model, config.generation)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
     groups(config.optimizer, model)  # optimizer.layer_decay wants layers

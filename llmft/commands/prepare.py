@@ -8,6 +8,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from datasets import Dataset
@@ -22,7 +23,10 @@ from llmft.data.load import Data, load, source_digests
 from llmft.models.tokenizer import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config
+from llmft.tasks.language_model import LanguageModel
 from llmft.tasks.task import Task
+from llmft.training import blocks
+from llmft.training.blocks import Blocks
 from llmft.training.evaluation import Split
 from llmft.training.features import FeatureSet, encode
 
@@ -55,16 +59,42 @@ def prepare(config: Config) -> Prepared:
     task = tasks.build(config.task)
     entry = _entry(config, task)
     if entry is None:
-        return _fresh(config, task)
+        return _in_passing(config, task)
     if entry.found() and (kept := _kept(task, entry, "from the cache")):
         return kept
     why = entry.why_missing()
+    if isinstance(task, LanguageModel):  # which may be too much to write twice
+        if entry.publish(lambda folder: _save(_corpus(config, task, folder), folder)):
+            return _kept(task, entry, f"now, and kept for later runs ({why})") or _in_passing(config, task)
+        return _in_passing(config, task)
     prepared = _fresh(config, task)
     if _digests_of(entry) != prepared.data.digests:  # a file changed in between
         return prepared
     if entry.publish(lambda folder: _save(prepared, folder)):
         return _kept(task, entry, f"now, and kept for later runs ({why})") or prepared
     return prepared
+
+
+def _in_passing(config: Config, task: Task[Any]) -> Prepared:
+    """Data that are not kept. Files of a corpus go once they are mapped into memory, which holds what it needs."""
+    if not isinstance(task, LanguageModel):
+        return _fresh(config, task)
+    with TemporaryDirectory(prefix="llmft-") as folder:
+        return _corpus(config, task, Path(folder))
+
+
+def _corpus(config: Config, task: LanguageModel, folder: Path) -> Prepared:
+    """Raw text: the tokens of `train` in a file of `folder`, those of other splits as features."""
+    data = load(config.dataset, task)
+    state = task.fit(data["train"], config.model)
+    check_labels(task, state, data)
+    joined = blocks.join(task, state, data["train"], folder)
+    data.notes.append(f"train: {len(joined.tokens):,} tokens, {len(joined):,} blocks of {joined.stride:,}")
+    splits = {
+        name: Split(rows, joined if name == "train" else encode(task, state, rows))
+        for name, rows in data.splits.items()
+    }
+    return Prepared(task, state, data, splits)
 
 
 def _fresh(config: Config, task: Task[Any]) -> Prepared:
@@ -81,7 +111,8 @@ def _fresh(config: Config, task: Task[Any]) -> Prepared:
 def _save(prepared: Prepared, folder: Path) -> None:
     for name, split in prepared.splits.items():
         write_table(split.rows.data.table, folder / f"{name}.rows.arrow")
-        split.features.save(folder / f"{name}.features.arrow")
+        if isinstance(split.features, FeatureSet):  # blocks lie there already
+            split.features.save(folder / f"{name}.features.arrow")
     (folder / "state").mkdir()
     prepared.state.save(folder / "state")
     facts = {"splits": list(prepared.splits), "notes": prepared.data.notes, "digests": prepared.data.digests}
@@ -93,12 +124,18 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
     try:
         facts = json.loads((entry.folder / "data.json").read_text(encoding="utf-8"))
         rows = {name: Dataset(read_table(entry.folder / f"{name}.rows.arrow")) for name in facts["splits"]}
-        features = {name: FeatureSet.load(entry.folder / f"{name}.features.arrow") for name in facts["splits"]}
         state = task.state.load(entry.folder / "state")
+        features = {name: _features(task, state, entry.folder, name) for name in facts["splits"]}
     except OSError:
         return None
     splits = {name: Split(rows[name], features[name]) for name in rows}
     return Prepared(task, state, Data(rows, facts["notes"], facts["digests"]), splits, origin, entry)
+
+
+def _features(task: Task[Any], state: Any, folder: Path, name: str) -> FeatureSet | Blocks:
+    if name == "train" and isinstance(task, LanguageModel):
+        return blocks.load(task, state, folder)
+    return FeatureSet.load(folder / f"{name}.features.arrow")
 
 
 def _entry(config: Config, task: Task[Any]) -> Entry | None:
@@ -135,7 +172,12 @@ def _digests_of(entry: Entry) -> dict[str, str]:
 def _code(task: type) -> str:
     """The digest of the code that makes, writes and reads rows and features, and of the task's whole package."""
     ours = Path(tasks.__file__).parent.parent
-    files = [*(ours / "data").glob("*.py"), *(ours / "tasks").glob("*.py"), ours / "training/features.py"]
+    files = [
+        *(ours / "data").glob("*.py"),
+        *(ours / "tasks").glob("*.py"),
+        ours / "training/features.py",
+        ours / "training/blocks.py",
+    ]
     files += [ours / "models/tokenizer.py", Path(__file__)]
     own = Path(inspect.getfile(task))
     top = sys.modules[task.__module__.partition(".")[0]]

@@ -28,6 +28,16 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (shipped("configs") / group).glob("*.yaml"))
 
 
-def recipes() -> list[str]:
-    """All recipes by name: ours, and those in ./recipes."""
-    return sorted({file.stem for folder in (Path("recipes"), shipped("recipes")) for file in folder.glob("*.yaml")})
+def recipes(command: str | None = None) -> list[str]:
+    """All recipes by name: ours, and those in ./recipes.
+
+    Args:
+        command: only those for this command, and those that leave it to the recipe that they start from.
+    """
+    files = [file for folder in (Path("recipes"), shipped("recipes")) for file in folder.glob("*.yaml")]
+    return sorted({file.stem for file in files if command is None or _command_of(file) in (None, command)})
+
+
+def _command_of(file: Path) -> str | None:
+    said = re.search(rb"^command: *(\w+)", file.read_bytes(), re.MULTILINE)
+    return said[1].decode() if said else None

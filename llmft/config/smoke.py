@@ -37,6 +37,7 @@ def smoke(config: Config, given: frozenset[str]) -> Config:
     else:
         tree["dataset"]["max_rows"] = OWN_ROWS
     tree["trainer"] |= STEPS
+    tree["task"] |= {key: value for key, value in config.task.small.items() if f"task.{key}" not in given}
     for key in given:
         section, *path, last = key.split(".") if "." in key else ("", key)
         if section in ("model", "dataset", "trainer"):

@@ -4,6 +4,7 @@ A recipe comes from anybody, so it is data: what could make Hydra or OmegaConf r
 refused here, before anything is composed. The forms are listed in tests/config/test_recipes_are_data.py.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,21 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
 
 
 def of_the_path(model: dict[str, Any]) -> dict[str, Any]:
-    """What was known of another path, its digest, architecture and name, does not hold for the path of `model`."""
+    """What was known of another model, such as its digest, name and sizes, does not hold for the path of `model`."""
     name = re.sub(r"[^\w.-]+", "-", str(model["path"]).rstrip("/").rpartition("/")[2]) or "custom"
-    return {"sha256": None, "architecture": None, "name": name, **model}
+    mine = {"sha256": None, "architecture": _architecture(Path(str(model["path"]))), "name": name}
+    return {**mine, "init": None, "config": None, **model}
+
+
+def _architecture(folder: Path) -> str | None:
+    """The architecture of a model in a folder, or in the folder of a run, as its config.json says it."""
+    for file in (folder / "config.json", folder / "model" / "config.json"):
+        try:
+            kind = json.loads(file.read_text(encoding="utf-8"))["model_type"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return kind if isinstance(kind, str) else None
+    return None
 
 
 class RecipeSource(ConfigSource):

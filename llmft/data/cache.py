@@ -95,6 +95,9 @@ class Entry:
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
             return False
+        except BaseException:  # what `write` found wrong
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         make_room(keep=self.folder)
         return self.folder.is_dir()
 

@@ -24,7 +24,7 @@ RUN = {
     "config.yaml": "what ran, as a recipe",
     "metrics.json": "scores and times",
     "predictions/": "every answer, a line a row",
-    "model/": "weights, tokenizer, task.json; of finetune",
+    "model/": "weights, tokenizer, task.json; of finetune and pretrain",
     "report.html": "the same to look at; README.md is the model card",
 }
 
@@ -50,6 +50,7 @@ examples
   llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2      six runs and a table
   llmft finetune +recipe=tabular_mlp dataset.folds=5                            cross-validation
   llmft finetune +recipe=tabular_mlp search=tpe 'optimizer.lr=log(1e-5,1e-1)'   a search
+  llmft pretrain +recipe=gpt_clm            a language model from nothing, on raw text
   llmft eval outputs/bert_textcls/RUN
   llmft eval RUN RUN RUN ensemble=mean      several runs answer together
   llmft predict outputs/bert_textcls/RUN predict.text='Lovely. It broke.'
@@ -71,7 +72,7 @@ def page(name: str) -> str:
         if command.used:
             parts.append(("KEYS", _keys(command.used)))
         if not command.of_a_run:
-            parts.append(("RECIPES", filled(", ".join(recipes()))))
+            parts.append(("RECIPES", filled(", ".join(recipes(name)))))
         parts.append(("FLAGS", _pairs(_flags(name))))
     if command.examples:
         parts.append(("EXAMPLES", "\n".join(f"  {example}" for example in command.examples)))

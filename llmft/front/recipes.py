@@ -24,7 +24,7 @@ def run(words: list[str]) -> None:
         case []:
             for name in recipes():
                 print(_told(name))
-            print("\nllmft recipes show NAME    llmft recipes copy NAME    llmft finetune +recipe=NAME")
+            print("\nllmft recipes show NAME    llmft recipes copy NAME    llmft COMMAND +recipe=NAME")
         case ["show", name]:
             print(_file(name).read_text(encoding="utf-8-sig"), end="")
         case ["copy", name]:
@@ -54,7 +54,12 @@ def copy(name: str, to: str) -> None:
     except OSError as error:
         raise UserError(Problem(str(file), str(error.strerror), "command line"), "this command") from error
     print(f"{file} is yours to change; run it with")
-    print(f"  llmft finetune {f'+recipe={file.stem}' if file.parent == OWN else file}")
+    print(f"  llmft {command_of(name)} {f'+recipe={file.stem}' if file.parent == OWN else file}")
+
+
+def command_of(name: str) -> str:
+    """The command that a recipe is for."""
+    return str(_said(name, lambda tree: tree.get("command")) or "finetune")
 
 
 def _file(name: str) -> Path:
@@ -79,7 +84,8 @@ def _told(name: str) -> str:
     promise = ""
     if isinstance(expect, dict):
         promise = "{metric} {at_least} on {data}, in {minutes} min on {hardware}; ".format(**{**NOTHING, **expect})
-    facts = f"{promise}model {model}{_size(str(model))}" if model else promise.removesuffix("; ")
+    command = "" if command_of(name) == "finetune" else f"llmft {command_of(name)}; "
+    facts = f"{command}{promise}model {model}{_size(str(model))}" if model else (command + promise).removesuffix("; ")
     return "\n".join([name, *(filled(line, 4) for line in (what, facts) if line)])
 
 

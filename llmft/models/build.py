@@ -23,7 +23,7 @@ from llmft.schema.problem import Problem, UserError
 AT_LEAST = {"vocab_size", "max_position_embeddings"}
 
 
-def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedModel:
+def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "task.max_length") -> PreTrainedModel:
     """A model ready to train, in float32; what `model.freeze` names stays as it is.
 
     Args:
@@ -31,6 +31,7 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
         needed: what the task's data ask of the model's configuration, such as `num_labels`. Of `vocab_size` and
             `max_position_embeddings`, random weights get at least so many, and pretrained ones must have them; but
             `added_tokens` of the `vocab_size` are new to those, and get embeddings here.
+        length: the key that decides how many positions are needed.
 
     Raises:
         UserError: if the weights are missing or not the expected ones, or a size is unknown to the architecture.
@@ -39,14 +40,15 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
     auto = getattr(transformers, head)
     needed = dict(needed)
     added = needed.pop("added_tokens", 0)
-    if model.init == "pretrained":
-        built = _pretrained(model, auto, needed | ({"vocab_size": needed["vocab_size"] - added} if added else {}))
+    if model.first_weights == "pretrained":
+        known = {"vocab_size": needed["vocab_size"] - added} if added else {}
+        built = _pretrained(model, auto, needed | known, length)
     else:
         built = _random(model, auto, needed)
     if added:
         _add_tokens(built, needed["vocab_size"])
-    if model.init not in ("pretrained", "random"):
-        initialise(built, model.init)
+    if model.first_weights not in ("pretrained", "random"):
+        initialise(built, model.first_weights)
     if model.freeze:
         freeze(built, model.freeze)
     if model.unfreeze:
@@ -63,14 +65,14 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrained
         raise UserError(Problem("model.config", f"makes no {model.architecture or model.path}: {why}")) from error
 
 
-def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrainedModel:
+def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any], length: str) -> PreTrainedModel:
     place = _place(model)
     _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
     with explained(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_options(model, place), **fixed)
         _check_sizes(config, model)
-        _check_room(config, needed)
+        _check_room(config, needed, length)
         for key, value in (model.config | _dropouts(config, model)).items():
             setattr(config, key, value)
         built, report = auto.from_pretrained(
@@ -106,7 +108,7 @@ def import_architecture(model: ModelConfig, head: str) -> None:
     """Import the code of a model and build nothing, so that processes forked from this one have it at once."""
     register()
     try:
-        if model.init == "pretrained":
+        if model.first_weights == "pretrained":
             place = _place(model)
             config = AutoConfig.from_pretrained(place.name, **_options(model, place))
         else:
@@ -178,12 +180,12 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
     return type(config).from_dict(sizes)
 
 
-def _check_room(config: PreTrainedConfig, needed: dict[str, Any]) -> None:
+def _check_room(config: PreTrainedConfig, needed: dict[str, Any], length: str) -> None:
     """Raise UserError if the data need more than the pretrained weights have."""
     for key in sorted(AT_LEAST & needed.keys()):
         room = getattr(config, key, None)
         if isinstance(room, int) and needed[key] > room:
-            fix = "task.max_length" if key == "max_position_embeddings" else "model.tokenizer"
+            fix = length if key == "max_position_embeddings" else "model.tokenizer"
             raise UserError(Problem(fix, f"needs {key}={needed[key]}, and the model has {room}"))
 
 

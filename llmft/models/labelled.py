@@ -26,14 +26,20 @@ _plain: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
 def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
-    """The logits of some places, all at once.
+    """The logits of some places, all at once: (places, vocabulary), in the order of rows and then of places."""
+    logits: torch.Tensor = labelled_output(model, inputs, wanted).logits
+    return logits
+
+
+def labelled_output(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> Any:
+    """What the model puts out, with the logits of some places alone.
 
     Args:
         inputs: what the model takes, without labels.
         wanted: (B, T), true for each place whose logits are wanted.
 
     Returns:
-        (places, vocabulary), in the order of rows and then of places.
+        transformers' output; its logits over the vocabulary are (places, vocabulary), in the order of rows and places.
     """
     return _run(model, inputs, lambda layer, hidden: layer(hidden[wanted]))
 
@@ -53,13 +59,12 @@ def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> tor
         labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
     wanted = labels != IGNORED
     targets = labels[wanted]
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    own = _own(model)
-    if own.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = own.prepare_decoder_input_ids_from_labels(batch["labels"])
+    inputs, own = _inputs(model, batch), _own(model)
     size = max(1, CHUNK // own.config.get_text_config().vocab_size)
     if _is_plain(model, inputs) and len(targets) > size:
-        return _run(model, inputs, lambda layer, hidden: _in_chunks(layer, hidden[wanted], targets, size)).squeeze(1)
+        found = _run(model, inputs, lambda layer, hidden: _in_chunks(layer, hidden[wanted], targets, size))
+        losses: torch.Tensor = found.logits.squeeze(1)
+        return losses
     return _losses(labelled_logits(model, inputs, wanted), targets)
 
 
@@ -72,6 +77,35 @@ def count_labels(batch: dict[str, torch.Tensor], shift: bool) -> int:
     """How many tokens of a batch `token_loss` is a mean over."""
     labels = batch["labels"][:, 1:] if shift else batch["labels"]
     return int((labels != IGNORED).sum())
+
+
+def row_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What the labels of each row cost, where a place says its own label.
+
+    Returns:
+        (B, 3), float64: the sum of their cross entropies in nats, how many they are, and how many were the likeliest.
+    """
+    labels = batch["labels"]
+    wanted = labels != IGNORED
+    logits = labelled_logits(model, _inputs(model, batch), wanted).float()
+    return sums_by_row(logits, labels, wanted)
+
+
+def sums_by_row(logits: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """`row_scores` of logits that are there: (places, vocabulary) of the places (B, T) that are `wanted`."""
+    nats = functional.cross_entropy(logits, labels[wanted], reduction="none")
+    right = logits.argmax(-1) == labels[wanted]
+    each = torch.stack([nats.double(), torch.ones_like(nats).double(), right.double()], dim=1)
+    rows = wanted.nonzero()[:, 0]
+    return torch.zeros(len(labels), 3, dtype=torch.float64, device=labels.device).index_add(0, rows, each)
+
+
+def _inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What the model takes but for labels, which a decoder reads in their place."""
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    if _own(model).config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = _own(model).prepare_decoder_input_ids_from_labels(batch["labels"])
+    return inputs
 
 
 def _own(model: Any) -> Any:
@@ -97,7 +131,7 @@ def _in_chunks(layer: Layer, hidden: torch.Tensor, targets: torch.Tensor, size: 
 
 
 def _run(model: Any, inputs: dict[str, torch.Tensor], last: Callable[[Layer, torch.Tensor], torch.Tensor]) -> Any:
-    """What a model gives for logits, with `last` in the place of its output embeddings, which it is handed.
+    """What a model puts out, with `last` in the place of its output embeddings, which it is handed.
 
     It runs inside the model's forward, where autocast is on and the weights of a model in parts are whole.
     """
@@ -108,7 +142,7 @@ def _run(model: Any, inputs: dict[str, torch.Tensor], last: Callable[[Layer, tor
     # Without a cache of keys and values, which training has no use for, and which hides packed sequences.
     uncached = {"use_cache": False} if "use_cache" in inspect.signature(type(own).forward).parameters else {}
     try:
-        return model(**inputs, **uncached).logits
+        return model(**inputs, **uncached)
     finally:
         del embeddings.forward
         if replaced:
@@ -129,6 +163,6 @@ def _is_plain(model: Any, inputs: dict[str, torch.Tensor]) -> bool:
             return seen[0]
 
         with torch.no_grad(), torch.random.fork_rng():
-            logits = _run(model, {key: value[:1] for key, value in inputs.items()}, one)
+            logits = _run(model, {key: value[:1] for key, value in inputs.items()}, one).logits
         _plain[own] = torch.equal(logits.float(), seen[0].float())
     return _plain[own]

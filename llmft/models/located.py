@@ -48,10 +48,14 @@ class Place:
 def located(path: str, key: str) -> Place:
     """Where `path`, the value of `key`, lies: `FOLDER`, `OWNER/NAME`, `package:NAME/FOLDER`, or a file in one of them.
 
+    Of the folder of a run it is the model that it left.
+
     Raises:
         UserError: for a GGUF file that is not there or none, and where the package that reads it is not installed.
     """
     found = resolve(path, key)
+    if (found / "model" / "config.json").is_file() and not (found / "config.json").is_file():
+        found /= "model"  # of a run, what it left
     if found.suffix.lower() != GGUF or found.is_dir():
         return Place(str(found) if found.is_dir() else path)
     if problems := lacking(key, "a .gguf file", "gguf", "gguf"):

@@ -34,7 +34,7 @@ def announce(
     lines = {
         "task": config.task.name,
         "model": f"{config.model.name} ({model.config.model_type}, {_short(millions)} M parameters{part}, "
-        f"{getattr(model, 'origin', 'trained') if config.command == 'eval' else config.model.init})",
+        f"{getattr(model, 'origin', 'trained') if config.command == 'eval' else config.model.first_weights})",
         "data": f"{config.dataset.name}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }

@@ -59,6 +59,34 @@ COMMANDS = {
             "llmft finetune +recipe=tabular_mlp search=tpe 'optimizer.lr=log(1e-5,1e-1)'",
         ),
     ),
+    "pretrain": Command(
+        "train a language model from nothing, on raw text",
+        trains=True,
+        about="From files of text to a tokenizer and a model: task=causal_lm, masked_lm or span_corruption, and any "
+        "architecture by its sizes. Documents are joined and cut into blocks of task.block tokens; scores are of each "
+        "document by itself. model.path=RUN goes on with what a run left, on new text too, and llmft finetune "
+        "model.path=RUN takes it up for a task.",
+        used=(
+            "dataset.train",
+            "dataset.test",
+            "model.architecture",
+            "model.config",
+            "model.path",
+            "optimizer.lr",
+            "trainer.max_steps",
+            "trainer.batch_size",
+            "seed",
+            "name",
+            "run.dir",
+            "resume",
+            "smoke",
+        ),
+        examples=(
+            "llmft pretrain +recipe=gpt_clm",
+            "llmft pretrain +recipe=bert_mlm task.whole_word=true trainer.max_steps=5000",
+            "llmft pretrain +recipe=gpt_clm model.path=outputs/gpt_clm/RUN optimizer.lr=1e-4",
+        ),
+    ),
     "eval": Command(
         "score a finished run, on its own data or on other data",
         keys=(

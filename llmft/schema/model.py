@@ -22,24 +22,28 @@ class ModelConfig(Section):
     """What the model is called in folders, reports and the model card."""
 
     path: str | None = None
-    """A folder, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed Python package; or a
-    `.gguf` file in one of them, whose weights are unpacked to float32."""
+    """A folder, that of a run among them, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed
+    Python package; or a `.gguf` file in one of them, whose weights are unpacked to float32."""
 
     architecture: str | None = None
     """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours for tables (`linear`, `mlp`,
     `ft_transformer`)."""
 
-    init: Literal[
-        "pretrained",
-        "random",
-        "xavier_uniform",
-        "xavier_normal",
-        "kaiming_uniform",
-        "kaiming_normal",
-        "orthogonal",
-    ] = "pretrained"
+    init: (
+        Literal[
+            "pretrained",
+            "random",
+            "xavier_uniform",
+            "xavier_normal",
+            "kaiming_uniform",
+            "kaiming_normal",
+            "orthogonal",
+        ]
+        | None
+    ) = None
     """Where the first weights come from. All but `pretrained` keep the architecture and the tokenizer of `path`, with
-    random weights by the architecture's own rule, or (`xavier_uniform` ...) linear layers by the one that is named."""
+    random weights by the architecture's own rule, or (`xavier_uniform` ...) linear layers by the one that is named.
+    Unset: `pretrained` with a path, `random` without."""
 
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Every dropout of the architecture, whatever it calls them. Unset: its own, or what `model.config` says."""
@@ -52,7 +56,7 @@ class ModelConfig(Section):
     """Gradual unfreezing: the first epoch trains what stands on top of the layers, each later one so many layers more,
     from the top; the embeddings come last. What `freeze` names stays frozen."""
 
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: Annotated[dict[str, Any], BeforeValidator(lambda value: value or {})] = Field(default_factory=dict)
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 
     tokenizer: str | None = None
@@ -69,3 +73,8 @@ class ModelConfig(Section):
 
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for code that you have read."""
+
+    @property
+    def first_weights(self) -> str:
+        """`init`, or what it means where it is unset."""
+        return self.init or ("pretrained" if self.path else "random")

@@ -25,6 +25,12 @@ class TaskConfig(Section):
     of_data: ClassVar[tuple[str, ...]] = ("labels", "class_weights")
     """Keys that speak of the user's own rows: `smoke=true` forgets them together with the rows."""
 
+    small: ClassVar[dict[str, Any]] = {}
+    """Keys that `smoke=true` changes, such as lengths that its few rows would not fill."""
+
+    length: ClassVar[str] = "max_length"
+    """The key that says how long inputs are."""
+
     pretrains: ClassVar[bool] = False
     """Whether it learns from raw text, so that `llmft pretrain` takes it."""
 

@@ -49,6 +49,8 @@ class Task(ABC, Generic[S]):
     """The role that `predict.text` and a line of a .txt file fill."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of a batch that the task reads itself, and no model takes."""
+    corpus: ClassVar[bool] = False
+    """Whether it learns from raw text, which may be more than memory holds: see tasks/language_model.py."""
 
     @property
     @abstractmethod

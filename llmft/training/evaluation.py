@@ -11,7 +11,6 @@ from llmft.data.stream import Stream
 from llmft.runs.folder import Run
 from llmft.tasks.task import Answer, Task
 from llmft.training import processes
-from llmft.training.features import FeatureSet
 from llmft.training.prediction import Prediction, batches, float32, predict
 
 KEPT = 100  # scores of a row that predictions/SPLIT.jsonl holds
@@ -22,7 +21,8 @@ class Split:
     """The rows of a split and their features; of a streamed one, those of a sample."""
 
     rows: Dataset
-    features: FeatureSet
+    features: Any
+    """A FeatureSet; of raw text that is trained on, Blocks."""
     stream: Stream | None = None
     """All rows, where they are streamed."""
 

@@ -1,17 +1,20 @@
 """From the rows of a split to its features: encoded once, kept as one Arrow table, read a whole batch at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy
 import pyarrow
+import pyarrow.compute
 from datasets import Dataset
 
 from llmft.data.arrow import read_table, write_table
 from llmft.tasks.task import Task
 
 CHUNK = 1000  # rows that are encoded at a time: the tokenizer is fast from a few hundred on, and memory stays small
+BYTES = 4_000_000  # or fewer rows, where they are long texts
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class FeatureSet:
     """Features that lost some of their row."""
     asides: pyarrow.Array | None = None
     """What the task keeps of each feature to decode its output."""
+
+    @property
+    def mean_length(self) -> float | None:
+        """The mean of the lengths."""
+        return sum(self.lengths) / len(self) if self.lengths else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,8 +81,8 @@ class FeatureSet:
 def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
     """Encode all rows of a split."""
     tables, owners, lengths, cut = [], [], [], 0
-    for start in range(0, len(rows), CHUNK):
-        features = task.encode(rows[start : start + CHUNK], state)
+    for start, portion in portions(rows):
+        features = task.encode(portion, state)
         owners += [start + row for row in features.pop("row")]
         lengths += features.pop("length", [])
         cut += sum(features.pop("cut", []))
@@ -85,3 +93,22 @@ def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
         asides = table["aside"].combine_chunks()
         table = table.drop_columns("aside")
     return FeatureSet(table, owners, lengths or None, cut, asides)
+
+
+def portions(rows: Dataset) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+    """All rows in their order, at most CHUNK and about BYTES at a time, each portion with the number of its first row."""
+    start = 0
+    while start < len(rows):
+        table = rows.data.table.slice(start, CHUNK)
+        sizes = numpy.add.reduce([_sizes(column) for column in table.columns])
+        count = max(1, int(numpy.searchsorted(numpy.cumsum(sizes), BYTES, side="right")))
+        yield start, rows[start : start + min(count, CHUNK)]
+        start += min(count, CHUNK)
+
+
+def _sizes(column: pyarrow.ChunkedArray) -> numpy.ndarray:
+    """The bytes of each text of a column; nothing for other kinds."""
+    kind = column.type
+    if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+        return numpy.zeros(len(column), dtype=numpy.int64)
+    return pyarrow.compute.binary_length(column).fill_null(0).to_numpy().astype(numpy.int64)

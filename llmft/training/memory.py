@@ -50,8 +50,8 @@ def advice_for_scoring(config: Config) -> str:
 
 
 def _advice(config: Config, when: str, rows: int, ways: list[str]) -> str:
-    if length := getattr(config.task, "max_length", None):
-        ways.insert(1, f"task.max_length={length // 2}")
+    if length := getattr(config.task, key := config.task.length, None):
+        ways.insert(1, f"task.{key}={length // 2}")
     return f"out of memory {when}, in batches of {rows} rows. Less is needed with {', or '.join(ways)}"
 
 

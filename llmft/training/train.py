@@ -100,8 +100,8 @@ def train(
         "loss": mean(processes.gather(clock.loss)) / step,
         "samples_per_second": seen / seconds,
     }
-    if features.lengths is not None:
-        facts["tokens_per_second"] = seen * sum(features.lengths) / len(features) / seconds
+    if features.mean_length is not None:
+        facts["tokens_per_second"] = seen * features.mean_length / seconds
     return facts
 
 

@@ -21,6 +21,7 @@ from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
 from llmft.training import processes
+from llmft.training.blocks import Blocks
 from llmft.training.clock import Clock
 from llmft.training.evaluation import Split, evaluate, loss_of
 from llmft.training.feature_stream import FeatureStream
@@ -70,11 +71,13 @@ class Trainer(transformers.Trainer):
             self.is_fsdp_enabled = True
         if processes.count() > 1:  # transformers seeds all alike, and their dropouts would be the same
             transformers.set_seed(config.seed + processes.number())
-        if isinstance(self.train_dataset, FeatureStream):
+        if isinstance(self.train_dataset, FeatureStream | Blocks):
             self.add_callback(EpochOrder(self.train_dataset))
 
     def _train_features(self) -> Any:
         train, trainer = self.splits["train"], self.config.trainer
+        if isinstance(train.features, Blocks):
+            return train.features.of(self.config.seed)
         if train.stream is None:
             return train.features
         batch, grouped = trainer.rows * processes.count(), trainer.group_by_length

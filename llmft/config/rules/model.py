@@ -7,7 +7,7 @@ from llmft.schema.problem import Problem
 
 def _model_has_a_source(config: Config, origin: Origin) -> list[Problem]:
     model = config.model
-    if model.path or (model.init != "pretrained" and model.architecture):
+    if model.path or (model.first_weights != "pretrained" and model.architecture):
         return []
     if model.architecture:
         return [
@@ -62,7 +62,7 @@ def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
         what = f"a prefix goes before models that classify, and {config.task.name} writes"
         problems.append(Problem("adapter.name", what, origin("adapter.name"), "Write adapter=lora."))
     tried = config.smoke or config.resume or config.dataset.format == "synthetic"
-    if model.init != "pretrained" and not tried:
+    if model.first_weights != "pretrained" and not tried:
         what = f"adapter={name} would leave the random weights random"
         hint = "Give pretrained ones by model.path, or write adapter=none."
         problems.append(Problem("model.init", what, origin("model.init"), hint))

@@ -1,0 +1,23 @@
+"""The section `task` of masked language models."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from llmft.schema.language_model import LanguageModelConfig
+
+
+class MaskedLm(LanguageModelConfig):
+    """The tokens of a text that are hidden, as BERT learns them."""
+
+    name: Literal["masked_lm"] = "masked_lm"
+    """The tokens of a text that are hidden, as BERT learns them."""
+
+    mask_share: float = Field(default=0.15, gt=0, lt=1)
+    """Share of the tokens that are to be found. Of these 80% are hidden, 10% are another token, 10% stay as they are."""
+
+    whole_word: bool = False
+    """Hide all pieces of a word, or none. For WordPiece tokenizers."""
+
+    next_sentence: bool = False
+    """Also tell whether the second half of a block follows the first, or was taken from elsewhere, as BERT did."""

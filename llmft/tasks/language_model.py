@@ -1,0 +1,251 @@
+"""What tasks on raw text have in common: texts become tokens, tokens become examples, and examples have a loss."""
+
+import math
+import random
+import zlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from llmft.models import tokenizer as tokenizers
+from llmft.models.labelled import count_labels, row_scores, token_loss
+from llmft.schema.column import Column
+from llmft.schema.language_model import LanguageModelConfig
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem
+from llmft.tasks.examples import Examples
+from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.task import Answer, Features, Task
+
+SHOWN = 300  # characters of a document that predictions and reports show
+Key = tuple[int, ...] | int
+"""What the random numbers of an example depend on, and nothing else."""
+Example = dict[str, Any]
+
+
+@dataclass
+class LanguageState:
+    """The tokenizer, and how many tokens the model reads at a time."""
+
+    tokenizer: PreTrainedTokenizerFast
+    block: int
+    asked: bool = False
+    """Whether a text is to be gone on with, or filled, as `llmft predict` wants it."""
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        write_facts(folder, {"block": self.block})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+
+    @cached_property
+    def end(self) -> int:
+        """The token after a document."""
+        found = (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id)
+        return next(token for token in found if token is not None)
+
+    @cached_property
+    def start(self) -> int:
+        """The token before a document: the end of another, unless the tokenizer has one of its own."""
+        return self.end if self.tokenizer.bos_token_id is None else int(self.tokenizer.bos_token_id)
+
+    @cached_property
+    def ordinary(self) -> numpy.ndarray:
+        """By token, whether it stands for text; special ones don't."""
+        ordinary = numpy.ones(len(self.tokenizer), dtype=bool)
+        ordinary[self.tokenizer.all_special_ids] = False
+        return ordinary
+
+
+class LanguageModel(Task[LanguageState]):
+    """A task on raw text. Training reads blocks of all documents joined; scores are of each document by itself."""
+
+    corpus = True
+    state = LanguageState
+    options: Any
+    context: ClassVar[int] = 0
+    """Tokens before those of an example that it reads too, and does not have to say."""
+    paired = False
+    """Whether an example may take tokens of another one."""
+    counts: tuple[str, ...] = ("tokens",)
+    """What `scored` counts."""
+
+    def __init__(self, config: LanguageModelConfig) -> None:
+        self.options = config
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {"text": Column("text"), "document": Column("label", required=False)}
+
+    def fit(self, train: Dataset, model: ModelConfig) -> LanguageState:
+        tokenizer = tokenizers.load(model, train["text"])
+        tokenizer.model_max_length = self.options.block  # what the model learns to read, for a task that takes it up
+        return LanguageState(tokenizer, self.options.block)
+
+    def needed(self, state: LanguageState) -> dict[str, Any]:
+        special = {"pad_token_id": state.tokenizer.pad_token_id, "bos_token_id": state.start, "eos_token_id": state.end}
+        return {"vocab_size": len(state.tokenizer), "max_position_embeddings": state.block, **special}
+
+    def check(self, rows: Dataset, state: LanguageState, split: str) -> list[Problem]:
+        texts = enumerate(rows["text"]) if state.asked else ()
+        return [
+            Problem(rows[row]["id"], why)
+            for row, text in texts
+            if text is not None and (why := self.refused(text, state))
+        ]
+
+    def refused(self, text: str, state: LanguageState) -> str:
+        """Why a text can't be answered, or nothing."""
+        return ""
+
+    @abstractmethod
+    def stride(self, state: LanguageState) -> int:
+        """Tokens of the corpus that an example is made of."""
+
+    @abstractmethod
+    def example(self, tokens: numpy.ndarray, key: Key, state: LanguageState, other: numpy.ndarray | None) -> Example:
+        """What the collator gets of `context` and `stride` tokens, or fewer.
+
+        Args:
+            key: what random numbers must depend on, and on nothing else.
+            other: tokens from elsewhere, where the task is `paired` and there are any.
+        """
+
+    def tokens(self, texts: list[str], state: LanguageState) -> list[list[int]]:
+        """The tokens of texts. What looks like a special token is text like all other."""
+        how: dict[str, Any] = dict.fromkeys(("add_special_tokens", "padding", "truncation", "verbose"), False)
+        how |= dict.fromkeys(("return_attention_mask", "return_token_type_ids"), False)
+        found: list[list[int]] = state.tokenizer(texts, split_special_tokens=True, **how)["input_ids"]
+        return found
+
+    def encode(self, rows: dict[str, list[Any]], state: LanguageState) -> Features:
+        if state.asked:
+            prompts = [self.prompt(text, state) for text in rows["text"]]
+            lengths = list(map(len, prompts))
+            return {"input_ids": prompts, "row": list(range(len(prompts))), "length": lengths}
+        windows = list(self.windows(rows, state))
+        examples = []
+        for number, (_, window) in enumerate(windows):
+            key = zlib.crc32(window.tobytes())  # the same text is masked the same, wherever it stands
+            other = windows[(number + 1 + key % len(windows)) % len(windows)][1] if self.paired else None
+            examples.append(self.example(window, key, state, other))
+        features: Features = {name: [_plain(example[name]) for example in examples] for name in examples[0]}
+        return features | {"row": [row for row, _ in windows], "length": list(map(len, features["input_ids"]))}
+
+    def windows(self, rows: dict[str, list[Any]], state: LanguageState) -> Iterator[tuple[int, numpy.ndarray]]:
+        """Rows and their tokens, `stride` at a time and `context` of those before: each token is said once.
+
+        With a context, a document has its start before it, and its end is a token of it, too.
+        """
+        documents = rows.get("document") or [None] * len(rows["text"])
+        joins = [False, *(a is not None and a == b for a, b in zip(documents, documents[1:], strict=False)), False]
+        before = state.start
+        for row, tokens in enumerate(self.tokens(rows["text"], state)):
+            if self.context:
+                tokens = [before if joins[row] else state.start, *tokens, *([] if joins[row + 1] else [state.end])]
+                before = tokens[-1]
+            whole, stride = numpy.asarray(tokens, dtype=numpy.int64), self.stride(state)
+            for first in range(0, max(len(whole) - self.context, 1), stride):
+                yield row, whole[first : first + stride + self.context]
+
+    def collator(self, state: LanguageState) -> Callable[[list[Example]], dict[str, torch.Tensor]]:
+        left = state.asked and self.head == "AutoModelForCausalLM"
+        return Examples(state.tokenizer.pad_token_id, "left" if left else "right")
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: LanguageState) -> torch.Tensor:
+        return token_loss(model, batch, shift=False)
+
+    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+        return count_labels(batch, shift=False) if "labels" in batch else len(batch["input_ids"])
+
+    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
+        if "labels" not in batch:
+            return self.answer(model, batch), None
+        scores = self.scored(model, batch).cpu().numpy()
+        nats, tokens = scores[:, 0].sum(), scores[:, 1].sum()
+        return scores, float(nats / tokens) if tokens else None
+
+    def scored(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(B, 1 + len(counts)), float64: nats of an example, and what else is counted, the tokens first."""
+        return row_scores(model, batch)[:, : 1 + len(self.counts)]
+
+    def asked(self, state: LanguageState) -> LanguageState:
+        return replace(state, asked=True)
+
+    @abstractmethod
+    def prompt(self, text: str, state: LanguageState) -> list[int]:
+        """The tokens of a text that `llmft predict` is given."""
+
+    @abstractmethod
+    def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
+        """What the model puts out for each prompt of a batch."""
+
+    @abstractmethod
+    def said(self, output: Any, state: LanguageState) -> Answer:
+        """The answer that an output of `answer` is."""
+
+    def decode(self, outputs: list[Any], rows: list[int], state: LanguageState) -> list[Answer]:
+        if state.asked:
+            return [self.said(output, state) for output in outputs]
+        sums = numpy.zeros((max(rows) + 1, 1 + len(self.counts)))
+        numpy.add.at(sums, rows, numpy.asarray(outputs))
+        return [
+            {"answer": nats / counts[0] if counts[0] else None}
+            | {name: int(count) for name, count in zip(self.counts, counts, strict=True)}
+            for nats, *counts in sums.tolist()
+        ]
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: LanguageState) -> dict[str, Any]:
+        """Of all documents together: the loss of their tokens, as a perplexity too, and how many tokens that is."""
+        tokens = sum(answer["tokens"] for answer in answers)
+        loss = self.nats(answers) / max(tokens, 1)
+        return {"perplexity": math.exp(min(loss, 700.0)), "tokens": tokens}
+
+    @staticmethod
+    def nats(answers: list[Answer]) -> float:
+        """What the tokens of all documents cost together."""
+        return sum(answer["answer"] * answer["tokens"] for answer in answers if answer["tokens"])
+
+    def shown(self, row: dict[str, Any]) -> str:
+        text = str(row["text"])
+        return text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
+
+    def reference(self, row: dict[str, Any]) -> Any:
+        return None
+
+    def badness(self, answer: Answer, reference: Any) -> float:
+        """The loss: the report shows the documents that are hardest."""
+        return answer["answer"] or 0.0
+
+    def how_bad(self, badness: float) -> str:
+        return ""
+
+    def written(self, answer: Any) -> str:
+        return f"loss {answer:.4f}" if isinstance(answer, float) else "–"
+
+    def answers(self, state: LanguageState) -> str:
+        return f"{len(state.tokenizer):,} tokens, {state.block:,} at a time"
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Documents of one of eight topics, each a few words of its own in an order that never changes."""
+        rng = random.Random(seed)
+        topics = [[f"{first}{vowel}n" for vowel in "aeiou"] for first in "bdklmrst"]
+        texts = []
+        for _ in range(rows):
+            words, begin = rng.choice(topics), rng.randrange(5)
+            texts.append(" ".join(words[(begin + place) % 5] for place in range(rng.randint(10, 30))))
+        return {"text": texts}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, numpy.ndarray) else value

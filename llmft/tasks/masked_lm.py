@@ -1,0 +1,166 @@
+"""A masked language model: which tokens are hidden, and does the second half follow the first?"""
+
+from functools import cached_property
+from typing import Any
+
+import numpy
+import torch
+from datasets import Dataset
+from torch.nn import functional
+
+from llmft.models.labelled import IGNORED, labelled_output, sums_by_row
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import masked_lm as schema
+from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
+from llmft.tasks.task import Answer
+
+HIDDEN, ANOTHER = 0.8, 0.1  # of the tokens to be found; the rest stays as it is (Devlin et al. 2019, section 3.1)
+BEST = 5  # fillings that `llmft predict` names
+
+
+class MaskedState(LanguageState):
+    """Also knows which tokens go on with a word."""
+
+    @cached_property
+    def inside(self) -> numpy.ndarray:
+        """By token, whether it goes on with the word of the token before it, as WordPiece marks it."""
+        names = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        return numpy.array([name.startswith("##") for name in names])
+
+    @cached_property
+    def texts(self) -> numpy.ndarray:
+        """The tokens that stand for text."""
+        return numpy.flatnonzero(self.ordinary)
+
+
+class MaskedLm(LanguageModel):
+    """What stands behind [MASK]?"""
+
+    config = schema.MaskedLm
+    state = MaskedState
+
+    @property
+    def head(self) -> str:  # type: ignore[override]
+        return "AutoModelForPreTraining" if self.options.next_sentence else "AutoModelForMaskedLM"
+
+    @property
+    def paired(self) -> bool:  # type: ignore[override]
+        return bool(self.options.next_sentence)
+
+    @property
+    def counts(self) -> tuple[str, ...]:  # type: ignore[override]
+        more = ("pairs", "right_pairs") if self.options.next_sentence else ()
+        return ("tokens", "right", *more)
+
+    def fit(self, train: Dataset, model: ModelConfig) -> MaskedState:
+        state = super().fit(train, model)
+        tokenizer = state.tokenizer
+        lacking = [name for name in ("mask", "cls", "sep") if getattr(tokenizer, f"{name}_token") is None]
+        if lacking:
+            what = f"the tokenizer has no {lacking[0]} token, which a masked language model reads"
+            raise UserError(Problem("model.tokenizer", what, hint="Choose the tokenizer of a BERT, or a new one."))
+        found = MaskedState(tokenizer, state.block)
+        if self.options.whole_word and not found.inside.any():
+            what = "words are known by the pieces of WordPiece, and this tokenizer has none"
+            raise UserError(Problem("task.whole_word", what, hint="Leave it out."))
+        return found
+
+    def stride(self, state: LanguageState) -> int:
+        return state.block - (3 if self.options.next_sentence else 2)
+
+    def example(self, tokens: numpy.ndarray, key: Key, state: MaskedState, other: numpy.ndarray | None) -> Example:  # type: ignore[override]
+        """Hide some tokens of `[CLS] tokens [SEP]`, or of `[CLS] first half [SEP] second half [SEP]`."""
+        draw = numpy.random.default_rng(key)
+        cls, sep = [state.tokenizer.cls_token_id], [state.tokenizer.sep_token_id]
+        if not self.options.next_sentence:
+            return self._hidden(numpy.concatenate([cls, tokens, sep]), draw, state)
+        tokens = _longest(tokens, state.end)
+        cut = int(draw.integers(len(tokens) + 1))
+        first, second, strange = tokens[:cut], tokens[cut:], other is not None and draw.random() < 0.5
+        if strange:
+            second = _longest(other, state.end)[: len(second)]
+        kinds = numpy.repeat([0, 1], [len(first) + 2, len(second) + 1])
+        found = self._hidden(numpy.concatenate([cls, first, sep, second, sep]), draw, state)
+        return found | {"token_type_ids": kinds, "next_sentence_label": int(strange)}
+
+    def _hidden(self, tokens: numpy.ndarray, draw: numpy.random.Generator, state: MaskedState) -> Example:
+        """The tokens with some of them changed, and labels where they are to be found."""
+        places = numpy.flatnonzero(state.ordinary[tokens])
+        # What is hidden together: a word, or a token.
+        words = numpy.cumsum(~state.inside[tokens[places]]) if self.options.whole_word else numpy.arange(len(places))
+        rank = draw.permutation(words.max(initial=0) + 1)[words]
+        least = numpy.sort(rank)[: max(1, round(self.options.mask_share * len(places)))]
+        chosen = places[rank <= least[-1]] if len(least) else places
+        labels = numpy.full(len(tokens), IGNORED)
+        labels[chosen] = tokens[chosen]
+        how = draw.random(len(chosen))
+        changed = tokens.copy()
+        changed[chosen[how < HIDDEN]] = state.tokenizer.mask_token_id
+        others = chosen[(how >= HIDDEN) & (how < HIDDEN + ANOTHER)]
+        changed[others] = draw.choice(state.texts, len(others))
+        return {"input_ids": changed, "labels": labels}
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: LanguageState) -> torch.Tensor:
+        """With pairs, the mean loss of the tokens plus that of the pairs."""
+        if not self.options.next_sentence:
+            return super().loss(model, batch, state)
+        labels, output = self._pair(model, batch)
+        tokens = functional.cross_entropy(output.prediction_logits.float(), labels[labels != IGNORED])
+        return tokens + functional.cross_entropy(output.seq_relationship_logits.float(), batch["next_sentence_label"])
+
+    def scored(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        if not self.options.next_sentence:
+            return super().scored(model, batch)
+        labels, output = self._pair(model, batch)
+        tokens = sums_by_row(output.prediction_logits.float(), labels, labels != IGNORED)
+        right = output.seq_relationship_logits.argmax(-1) == batch["next_sentence_label"]
+        return torch.cat([tokens, torch.ones_like(tokens[:, :1]), right[:, None].double()], dim=1)
+
+    def _pair(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
+        inputs = {key: value for key, value in batch.items() if key not in ("labels", "next_sentence_label")}
+        return batch["labels"], labelled_output(model, inputs, batch["labels"] != IGNORED)
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: LanguageState) -> dict[str, Any]:
+        """Also the share of hidden tokens that are found, and of pairs that are told."""
+
+        def share(part: str, whole: str) -> float:
+            return sum(answer[part] for answer in answers) / max(sum(answer[whole] for answer in answers), 1)
+
+        pairs = {"next_sentence_accuracy": share("right_pairs", "pairs")} if self.options.next_sentence else {}
+        return super().metrics(answers, references, state) | {"accuracy": share("right", "tokens"), **pairs}
+
+    def refused(self, text: str, state: LanguageState) -> str:
+        mask, length = state.tokenizer.mask_token, len(self.prompt(text, state))
+        if state.tokenizer.mask_token_id not in self.prompt(text, state):
+            return f"has no {mask}, where a word is to be found"
+        return f"has {length:,} tokens, and the model reads {state.block:,}" if length > state.block else ""
+
+    def prompt(self, text: str, state: LanguageState) -> list[int]:
+        found: list[int] = state.tokenizer(text, padding=False, truncation=False, verbose=False)["input_ids"]
+        return found
+
+    def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
+        """Of each prompt its tokens, and a score for each token of the vocabulary at each place: the likeliest alone."""
+        output = model(**batch)
+        logits = output.prediction_logits if self.options.next_sentence else output.logits
+        best = logits.float().softmax(-1).topk(min(BEST, logits.shape[-1]))
+        found = (batch["input_ids"], best.indices, best.values)
+        return list(zip(*(part.cpu().numpy() for part in found), strict=True))
+
+    def said(self, output: Any, state: LanguageState) -> Answer:
+        """The text with the likeliest words put in, and for each place the words that come into question."""
+        tokens, best, scores = output
+        tokens, tokenizer = tokens.copy(), state.tokenizer
+        places = numpy.flatnonzero(tokens == tokenizer.mask_token_id)
+        fills = [
+            {tokenizer.decode([token]).strip(): round(float(score), 6) for token, score in zip(*line, strict=True)}
+            for line in zip(best[places], scores[places], strict=True)
+        ]
+        tokens[places] = best[places, 0]
+        return {"answer": tokenizer.decode(tokens, skip_special_tokens=True), "scores": fills}
+
+
+def _longest(tokens: numpy.ndarray, end: int) -> numpy.ndarray:
+    """The longest run that lies in one document."""
+    return max(numpy.split(tokens, numpy.flatnonzero(tokens == end)), key=len)

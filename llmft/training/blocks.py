@@ -1,0 +1,110 @@
+"""The training text of a language model: all tokens in one file, read block by block, cut elsewhere in each epoch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy
+from datasets import Dataset
+
+from llmft.schema.problem import Problem, UserError
+from llmft.tasks.language_model import Example, LanguageModel, LanguageState
+from llmft.training.features import portions
+
+FILE = "train.tokens"
+
+
+@dataclass
+class Blocks:
+    """The blocks of an epoch, in the place of a FeatureSet. What a block is depends on (seed, epoch, number) alone."""
+
+    tokens: numpy.ndarray
+    """All of them, mapped into memory."""
+    task: LanguageModel
+    state: LanguageState
+    seed: int = 0
+    epoch: int = 0
+    lengths = None
+    """A block is as long as any other."""
+    cut = 0
+
+    def __post_init__(self) -> None:
+        self.stride = self.task.stride(self.state)
+        self.set_epoch(self.epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose an epoch, counting from 0: the first block of each begins somewhere else."""
+        self.epoch = epoch
+        self.offset = int(numpy.random.default_rng((self.seed, epoch)).integers(self.stride))
+
+    def of(self, seed: int) -> Self:
+        """The blocks of a run."""
+        return replace(self, seed=seed)
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of the text in a block."""
+        return float(self.stride)
+
+    def __len__(self) -> int:
+        return len(self.tokens) // self.stride
+
+    def __getitem__(self, number: int) -> Example:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: list[int]) -> list[Example]:
+        """Blocks by number, as the task makes examples of them."""
+        return [self._example(number) for number in numbers]
+
+    def _example(self, number: int) -> Example:
+        key, other = (self.seed, self.epoch, number), None
+        if self.task.paired:
+            other = self._block(int(numpy.random.default_rng((*key, 1)).integers(len(self))))
+        return self.task.example(self._block(number), key, self.state, other)
+
+    def _block(self, number: int) -> numpy.ndarray:
+        """The tokens of a block; the last one goes on at the beginning of the file, which is a document's."""
+        first = self.offset + number * self.stride
+        length = self.stride + self.task.context
+        if first + length <= len(self.tokens):
+            return self.tokens[first : first + length].astype(numpy.int64)
+        return self.tokens[numpy.arange(first, first + length) % len(self.tokens)].astype(numpy.int64)
+
+
+def join(task: LanguageModel, state: LanguageState, rows: Dataset, folder: Path) -> Blocks:
+    """Write the tokens of all documents into `folder`, an end after each, part by part, and map them into memory.
+
+    Raises:
+        UserError: if they don't fill a block.
+    """
+    kind = numpy.uint16 if len(state.tokenizer) <= 2**16 else numpy.uint32
+    with (folder / FILE).open("wb") as stream:
+        for tokens in _pieces(task, state, rows):
+            numpy.asarray(tokens, dtype=kind).tofile(stream)
+    count, stride = (folder / FILE).stat().st_size // kind().itemsize, task.stride(state)
+    if count < stride:
+        what = f"has {count:,} tokens, and a block of task.block={state.block} takes {stride:,}"
+        raise UserError(Problem("dataset.train", what, hint="Give more text, or a smaller task.block."), "the data")
+    return load(task, state, folder)
+
+
+def load(task: LanguageModel, state: LanguageState, folder: Path) -> Blocks:
+    """Map what `join` wrote into memory."""
+    kind = numpy.uint16 if len(state.tokenizer) <= 2**16 else numpy.uint32
+    return Blocks(numpy.memmap(folder / FILE, dtype=kind, mode="r"), task, state)
+
+
+def _pieces(task: LanguageModel, state: LanguageState, rows: Dataset) -> Iterator[list[int]]:
+    """The tokens of each row, and an end where no row goes on with the document."""
+    last: Any = None
+    before: list[int] = [] if state.start == state.end else [state.start]
+    for number, (_, portion) in enumerate(portions(rows)):
+        documents = portion.get("document") or [None] * len(portion["text"])
+        for row, (tokens, document) in enumerate(zip(task.tokens(portion["text"], state), documents, strict=True)):
+            begins = document is None or document != last
+            if begins and (number or row):
+                yield [state.end]
+            yield [*before, *tokens] if begins else tokens
+            last = document
+    yield [state.end]
