@@ -31,6 +31,9 @@ class TaskConfig(Section):
     exports: ClassVar[bool] = True
     """Whether `llmft export` can write its models: those that answer with one forward pass, a row of numbers a row."""
 
+    generates: ClassVar[bool] = False
+    """Whether it writes texts token by token: the processes of a run then make unequal numbers of passes."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 

@@ -89,6 +89,10 @@ class Task(ABC, Generic[S]):
         """
         return len(next(iter(batch.values())))
 
+    def of_loss(self, loss: float) -> dict[str, float]:
+        """The scores that a mean loss is, such as `perplexity` of a language model. Default: itself."""
+        return {"loss": loss}
+
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
         """The outputs of a batch, one a feature, and the mean loss where there are labels. Default: a forward pass."""
         output = model(**batch)

@@ -40,7 +40,7 @@ def evaluate(
 ) -> tuple[dict[str, Any], Prediction]:
     """The metrics of a split, `loss` among them, and the answers that they are of."""
     prediction = predict(task, state, model, split.features, batch_size)
-    loss = {} if prediction.loss is None else {"loss": prediction.loss}
+    loss = {} if prediction.loss is None else task.of_loss(prediction.loss)
     return loss | task.metrics(prediction.answers, split.rows, state), prediction
 
 
@@ -53,7 +53,7 @@ def loss_of(task: Task[Any], state: Any, model: torch.nn.Module, split: Split, b
             for _, batch in batches(task, state, split.features, batch_size, device)
         ]
     found = list(chain.from_iterable(processes.gather(own)))
-    return {"loss": sum(loss * count for loss, count in found) / sum(count for _, count in found)}
+    return task.of_loss(sum(loss * count for loss, count in found) / sum(count for _, count in found))
 
 
 def _highest(scores: dict[str, float]) -> dict[str, float]:
