@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmft.data.aligned_files import AlignedFiles
 from llmft.data.parquet import ParquetFile
+from llmft.data.po_files import PoFile
 from llmft.data.source import Source
 from llmft.data.text_files import open_csv, open_json
+from llmft.schema.dataset import DatasetConfig
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,16 @@ class Format:
 
     suffixes: tuple[str, ...]
     """In a folder, the files of these endings are taken."""
-    open: Callable[[Path, str, str], Source]
-    """File, its name in row ids, and `dataset.encoding` -> its rows. Raises UserError."""
+    open: Callable[[Path, str, DatasetConfig], Source] | None = None
+    """File, its name in row ids, and how it is to be read -> its rows. Raises UserError."""
+    join: Callable[[list[Path], list[str], DatasetConfig], Source] | None = None
+    """The same for all files of a split together, where they are read side by side."""
 
 
 FORMATS: dict[str, Format] = {
-    "csv": Format((".csv", ".tsv", ".tab"), open_csv),
-    "json": Format((".jsonl", ".json", ".ndjson"), open_json),
+    "csv": Format((".csv", ".tsv", ".tab"), lambda file, name, how: open_csv(file, name, how.encoding, how.header)),
+    "json": Format((".jsonl", ".json", ".ndjson"), lambda file, name, how: open_json(file, name, how.encoding)),
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
+    "po": Format((".po",), lambda file, name, how: PoFile(file, name, how.encoding)),
+    "parallel": Format((), join=lambda files, names, how: AlignedFiles(files, names, how.encoding)),
 }

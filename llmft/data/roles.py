@@ -92,7 +92,7 @@ def assign(
             problems.append(_missing(f"dataset.columns.{role}", name, split, found, list(table.columns)))
     if problems:
         raise UserError(problems, "the data")
-    return Table(columns, table.ids)
+    return Table(columns, table.ids, table.left_out)
 
 
 def _of_one_type(values: list[Any], kinds: Kinds) -> list[Any]:

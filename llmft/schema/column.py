@@ -9,9 +9,10 @@ class Column:
     """A role that a column can play."""
 
     kind: Literal["text", "texts", "words", "json", "label", "labels", "number", "features", "group"]
-    """`text` is read as text whatever it looks like; `texts` is a list of texts, or one alone; `words` is a list of texts, or a text that is split at spaces;
-    `json` is any value, which the task gets as JSON; `label` is a class, `labels` are several, `number` is one;
-    `features` are all columns without a role; rows of one `group` stay in one split."""
+    """`text` is read as text whatever it looks like; `texts` is a list of texts, or one alone; `words` is a list of
+    texts, or a text that is split at spaces; `json` is any value, which the task gets as JSON; `label` is a class,
+    `labels` are several, `number` is one; `features` are all columns without a role; rows of one `group` stay in one
+    split."""
     required: bool = True
     separator: str = ","
     """What stands between several labels in a cell of text."""

@@ -54,5 +54,5 @@ class Summarization(TextToText[TextToTextState]):
             words = [*rng.choices(filler, k=rng.randint(4, 9)), *(rng.choice(telling[name]) for name in (what, where))]
             rng.shuffle(words)
             texts.append(" ".join(words))
-            targets.append([f"{what} in the {where}"])
+            targets.append([f"{where} {what}"])
         return {"text": texts, "summary": targets}

@@ -14,8 +14,8 @@ from llmft.tasks.text_to_text import TextToText, TextToTextState
 
 WORDS = {
     "who": (("the cat", "felo"), ("my aunt", "tia mea"), ("a boy", "puer"), ("the king", "rego")),
-    "does": (("sees", "vida"), ("finds", "trova"), ("takes", "prena")),
-    "what": (("red", "rua"), ("old", "sena"), ("small", "eta")),
+    "does": (("sees", "vida"), ("finds", "trova"), ("takes", "prena"), ("wants", "vola")),
+    "what": (("red", "rua"), ("old", "sena"), ("small", "eta"), ("heavy", "grava")),
     "thing": (("bread", "pano"), ("wood", "ligna"), ("water", "aqua"), ("gold", "oro")),
 }
 
@@ -39,7 +39,7 @@ class Translation(TextToText[TranslationState]):
         self.options: schema.Translation = config
 
     def learnt(self, train: Dataset, **found: Any) -> TranslationState:
-        chosen = self.options.bleu_tokenize
+        chosen: str = self.options.bleu_tokenize
         if chosen == "auto":
             chosen = tokenizer_of([texts[0] for texts in train[:SAMPLE][self.target]])
         return TranslationState(**found, bleu_tokenize=chosen)
@@ -60,7 +60,7 @@ class Translation(TextToText[TranslationState]):
         return f"chrF {100 * (1 - badness):.1f}"
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Sentences whose words have another order in the other language: the verb last, the adjective after its noun."""
+        """Sentences whose words come in another order: the verb last, and the adjective after its noun."""
         rng = random.Random(seed)
         texts: list[str] = []
         targets: list[list[str]] = []
