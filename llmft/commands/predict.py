@@ -36,7 +36,7 @@ def run(config: Config) -> None:
     check_input(wanted, task)
     source = Path(str(config.run.source))
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
-    set_generation(model, config.generation)
+    set_generation(model, config.generation, config.seed)
     answering = Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size)
     rows = asked(config, task)
     if rows.columns is not None:

@@ -4,6 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from llmft.data import repeats
 from llmft.data.repeats import text_roles
@@ -55,12 +56,19 @@ def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Ta
     if mending is None:
         return table, Counter()
     columns, changed = dict(table.columns), 0
-    for role in text_roles(roles):
+    for role in (*text_roles(roles), *(role for role, spec in roles.items() if spec.kind == "texts")):
         if role in columns:
             before = columns[role]
-            columns[role] = [text if text is None else mending(text) for text in before]
+            columns[role] = [_mended(value, mending) for value in before]
             changed += sum(old != new for old, new in zip(before, columns[role], strict=True))
     return Table(columns, table.ids), Counter({"texts were mended": changed} if changed else {})
+
+
+def _mended(value: Any, mending: Callable[[str], str]) -> Any:
+    """A text, or each of a list of texts."""
+    if isinstance(value, list):
+        return list(map(mending, value))
+    return value if value is None else mending(value)
 
 
 def _mending(clean: CleanConfig) -> Callable[[str], str] | None:

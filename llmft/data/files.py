@@ -55,7 +55,9 @@ def expand(names: str | list[str], folder: Path, suffixes: tuple[str, ...], key:
             problems.append(Problem(key, f"{path}: {error.strerror}"))
             continue
         if not files:
-            what = f"no {' or '.join(suffixes)} file in {path}" if path.is_dir() else f"no such file: {path}"
+            what = (
+                f"no {' or '.join(suffixes)} file in {path}" if path.is_dir() and suffixes else f"no such file: {path}"
+            )
             problems.append(Problem(key, what))
         found += files
     if problems:

@@ -71,6 +71,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         tables, digests, stream = _read(config, task)
     notes: list[str] = []
     for name, table in tables.items():
+        notes += clean.notes_of(name, table.left_out)
         tables[name], mended = clean.mend(table, task.columns, config.clean)
         notes += clean.notes_of(name, mended)
     known: set[str] = set()

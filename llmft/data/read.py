@@ -1,6 +1,7 @@
 """From what the section `dataset` names to a Table a split, or to its files, chunk by chunk."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,15 @@ def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
     if dataset.format not in FORMATS:
         return []
     folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
-    return expand(source, folder, FORMATS[dataset.format].suffixes, f"dataset.{split}")
+    key = f"dataset.{split}"
+    files = expand(source, folder, FORMATS[dataset.format].suffixes, key)
+    if FORMATS[dataset.format].join and len(files) != 2:
+        what = (
+            f"names {len(files)} {'file' if len(files) == 1 else 'files'}, and dataset=parallel reads two, side by side"
+        )
+        hint = f"Write the file of the sources, then that of the targets: {key}=[{split}.en,{split}.zh]."
+        raise UserError(Problem(key, what, hint=hint), "the data")
+    return files
 
 
 def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, Mark, Table]]:
@@ -50,15 +59,24 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
         UserError: after the last chunk, with what can't be read in any of the files.
     """
     problems: list[Problem] = []
-    for file in files:
+    for source in _sources(dataset, files):
         try:
-            opened = FORMATS[dataset.format].open(file, _name(file, files), dataset.encoding)
+            opened = source()
             for mark, table in opened.chunks():
                 yield opened, mark, table
         except UserError as error:
             problems += error.problems
     if problems:
         raise UserError(problems, "the data")
+
+
+def _sources(dataset: DatasetConfig, files: list[Path]) -> list[Callable[[], Source]]:
+    """What opens the files: each by itself, or, of a format that reads them side by side, all at once."""
+    form, names = FORMATS[dataset.format], [_name(file, files) for file in files]
+    if form.join is not None:
+        return [partial(form.join, files, names, dataset)]
+    assert form.open is not None
+    return [partial(form.open, file, name, dataset) for file, name in zip(files, names, strict=True)]
 
 
 def _name(file: Path, files: list[Path]) -> str:

@@ -1,6 +1,6 @@
 """The tokenizer of a model, or one trained on the training texts for a model that has none."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ SPECIAL = {
 }
 
 
-SAMPLE = 1000  # texts that tell whether a tokenizer knows their language
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
 
 
@@ -66,17 +65,6 @@ def load(model: ModelConfig, texts: Iterable[str], **options: Any) -> PreTrained
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
-
-
-def check_language(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> None:
-    """Raise UserError where the tokenizer knows less than half of the texts: its model would learn nothing."""
-    unknown = tokenizer.unk_token_id
-    ids = [i for row in tokenizer(texts[:SAMPLE], add_special_tokens=False)["input_ids"] for i in row]
-    share = ids.count(unknown) / max(len(ids), 1)
-    if unknown is not None and share > 0.5:
-        what = f"{share:.0%} of the words of train are unknown to it"
-        hint = "Choose a model of their language, such as model=bert_base_chinese."
-        raise UserError(Problem("model.tokenizer", what, hint=hint), "the data")
 
 
 def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

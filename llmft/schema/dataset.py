@@ -58,7 +58,9 @@ class DatasetConfig(Section):
     name: str = "data"
     """What the data is called in reports."""
 
-    format: Literal["csv", "json", "parquet", "conll", "squad", "semeval", "hub", "sklearn", "synthetic"] = "csv"
+    format: Literal[
+        "csv", "json", "parquet", "conll", "squad", "semeval", "po", "parallel", "hub", "sklearn", "synthetic"
+    ] = "csv"
     """How to read it: `csv` takes .csv and .tsv, `json` .jsonl and .json; docs/data.md has the others."""
 
     path: str | None = None
@@ -81,6 +83,9 @@ class DatasetConfig(Section):
 
     encoding: str = "utf-8"
     """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
+
+    header: list[str] = Field(default_factory=list)
+    """For `format: csv`: the names of the columns, for files whose first line is no header but a row."""
 
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
     """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. No split parts a `group`."""

@@ -49,6 +49,9 @@ class TaskConfig(Section):
     prefixes: ClassVar[bool] = True
     """Whether `adapter=prefix` goes with it: with a head that reads the sentence, not with one that writes it."""
 
+    generates: ClassVar[bool] = False
+    """Whether it writes texts token by token: the processes of a run then make unequal numbers of passes."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 

@@ -22,6 +22,7 @@ from llmft.schema.problem import Problem
 from llmft.schema.tasks import relation_extraction as schema
 from llmft.tasks import marked, problems
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.marked import Marked, Unfit
 from llmft.tasks.problems import TargetTask
 from llmft.tasks.target import Target
@@ -83,7 +84,7 @@ class RelationExtraction(TargetTask[RelationState]):
     def fit(self, train: Dataset, model: ModelConfig) -> RelationState:
         texts = list(map(marked.plain, train["text"]))
         tokenizer = tokenizers.load(model, texts)
-        tokenizers.check_language(tokenizer, texts)
+        check_language(texts[:SAMPLE], tokenizer)
         tokenizer.add_tokens([AddedToken(marker, special=True) for marker in MARKERS], special_tokens=True)
         length = min(self.options.max_length, tokenizer.model_max_length)
         return RelationState(problems.fit(train, self.options), tokenizer, length)

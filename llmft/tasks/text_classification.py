@@ -18,6 +18,7 @@ from llmft.schema.problem import Problem
 from llmft.schema.tasks import text_classification as schema
 from llmft.tasks import problems
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.problems import TargetTask
 from llmft.tasks.target import Target
 from llmft.tasks.task import Features
@@ -70,7 +71,7 @@ class TextClassification(TargetTask[TextState]):
         tokenizer = tokenizers.load(model, texts)
         # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
         length = min(self.options.max_length, tokenizer.model_max_length)
-        tokenizers.check_language(tokenizer, train["text"])
+        check_language(train[:SAMPLE]["text"], tokenizer)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 
     def needed(self, state: TextState) -> dict[str, Any]:
