@@ -7,7 +7,9 @@ from pathlib import Path
 from llmft.data.aligned_files import AlignedFiles
 from llmft.data.conll import ConllFile
 from llmft.data.parquet import ParquetFile
+from llmft.data.plain_text import PlainText
 from llmft.data.po_files import PoFile
+from llmft.data.python_files import PythonFile
 from llmft.data.semeval import SemevalFile
 from llmft.data.source import Source
 from llmft.data.squad import SquadFile
@@ -38,4 +40,9 @@ FORMATS: dict[str, Format] = {
     "semeval": Format((".txt",), lambda file, name, how: SemevalFile(file, name, how.encoding)),
     "po": Format((".po",), lambda file, name, how: PoFile(file, name, how.encoding)),
     "parallel": Format((), join=lambda files, names, how: AlignedFiles(files, names, how.encoding)),
+    "text": Format(
+        (".txt", ".md", ".rst", ".text", ".txt.gz", ".md.gz"),
+        lambda file, name, how: PlainText(file, name, how.encoding, how.unit),
+    ),
+    "pydocs": Format((".py",), lambda file, name, _: PythonFile(file, name)),
 }

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 from llmft.data.conll import sentences
 from llmft.data.formats import FORMATS
 from llmft.data.parquet import ParquetFile
+from llmft.data.squad import SquadFile
 from llmft.data.text_files import check_header, json_object, misfit, no_object, open_csv, separator, unreadable
 from llmft.schema.problem import Problem, UserError
 
@@ -69,7 +70,7 @@ def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> 
             what = f"is no whole parquet file: {str(error).splitlines()[0]}"
             raise UserError(Problem(file.name, what), "the data") from error
     if kind == "squad":
-        table = next(FORMATS[kind].open(file, file.name, encoding).chunks())[1]
+        table = next(SquadFile(file, file.name, encoding).chunks())[1]
         return Rows(kind, list(table.columns), map(Row, table.ids, _records(table)))
     quoting = csv.QUOTE_MINIMAL
     if kind == "tsv":  # whether its quotes are letters is seen by the whole of it
