@@ -281,7 +281,7 @@ def test_runs_are_no_ensemble(trained: str, llmft: Run) -> None:
     shutil.copytree(trained, "other")
     code, _, err = llmft("eval", trained, "other", "ensemble=mean")
     assert code == 2
-    assert "ensemble  joins answers that are labels or numbers, and those of question_answering are neither" in err
+    assert "ensemble  is of labels or numbers, and question_answering answers neither" in err
 
 
 def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:
