@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -296,6 +297,56 @@ def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:
     with pytest.raises(UserError, match=r"can share fewer than 32\. Write task\.stride=16\."):
         QuestionAnswering(Options()).fit(data["train"], model)
     assert QuestionAnswering(Options(stride=16)).fit(data["train"], model).max_length == 64
+
+
+def test_the_commands_of_the_page_work(trained: str, llmft: Run, write: Write, here: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/questions.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    rows = [("Who?", f"Ada met Bo {number}.", ("Ada", "")[number % 2]) for number in range(40)]
+    write("train-v2.0.json", squad(rows))
+    write("train-v1.1.json", squad(rows[::2]))
+    write("dev-v1.1.json", squad([("Who?", "Cy was here.", "Cy")]))
+    write("faq.csv", "question,context,answer\n" + "".join(f"{q},{c},Ada\n" for q, c, _ in rows))
+    commands = [shlex.split(line) for line in block.splitlines()]
+    for words in commands:
+        more = ["smoke=true", "trainer.max_steps=1"] if words[1] == "finetune" else []
+        code, _, err = llmft(*(trained if word == "RUN" else word for word in words[1:]), *more)
+        assert code == 0, f"{shlex.join(words)}\n{err}"
+    assert len(commands) == 6
+    assert [row["id"] for row in lines(here / "answers.jsonl")] == ["q0"]
+
+
+def test_squad_trains_evaluates_and_predicts(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
+    folder = shared("squad_v1.1")
+    files = (f"dataset.train={folder}/train-v1.1-subset.json", f"dataset.test={folder}/dev-v1.1-subset.json")
+    more = ("dataset.max_rows=40", "trainer.max_steps=2", "run.dir=run")
+    code, out, err = llmft(*TINY, "dataset=squad", *files, *more)
+    assert code == 0, err
+    assert "train 40, validation 40, test 40" in out
+    code, _, err = llmft("eval", "run", "run.dir=again")
+    assert code == 0, err
+    scores = [json.loads((here / f"{name}/metrics.json").read_text())["test"] for name in ("run", "again")]
+    assert scores[0] == scores[1]
+    scored = {row["id"].partition(":")[2]: row["answer"] for row in lines(here / "run/predictions/test.jsonl")}
+    tree = json.loads((folder / "dev-v1.1-subset.json").read_text(encoding="utf-8"))
+    for paragraph in (paragraphs := [p for article in tree["data"] for p in article["paragraphs"]]):
+        paragraph["qas"] = [question for question in paragraph["qas"] if question["id"] in scored]
+    (here / "some.json").write_text(json.dumps({"data": [{"paragraphs": [p for p in paragraphs if p["qas"]]}]}))
+    code, out, err = llmft("predict", "run", "predict.input=some.json", "predict.input_format=squad")
+    assert code == 0, err
+    assert {row["id"]: row["answer"] for row in map(json.loads, out.splitlines())} == scored
+
+
+def test_near_duplicates_are_seen_by_the_context_too(llmft: Run, write: Write) -> None:
+    """Many ask the same of different contexts."""
+    rows = [
+        ("Who wrote the letter?", f"{'xyz'[i % 3] * 40} {i} Ada {'abcdefgh'[i % 8] * 40}", "Ada") for i in range(40)
+    ]
+    write("a.json", squad([*rows, (rows[0][0], rows[0][1] + ".", "Ada")]))
+    clean = ("dataset.clean.near_duplicates=0.9", "dataset.clean.normalize=NFKC", "trainer.max_steps=1")
+    code, out, err = llmft(*TINY, "dataset=squad", "dataset.train=a.json", *clean)
+    assert code == 0, err
+    assert "train: 1 near duplicates were left out" in out
 
 
 def test_how_bad_an_answer_is() -> None:
