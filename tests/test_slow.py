@@ -66,8 +66,9 @@ def test_minilm_on_wnut17(llmft: Run, shared: Callable[[str], Path], here: Path)
     [
         "bert_textcls",
         "bert_sts",
-        "bert_lora",
         "bert_ner",
+        "bert_qa",
+        "bert_lora",
         "tabular_linear",
         "tabular_mlp",
         "tabular_ft",

@@ -58,7 +58,7 @@ def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Ta
         return table, Counter()
     columns, changed = dict(table.columns), 0
     for role in (*text_roles(roles), *(role for role, spec in roles.items() if spec.kind == "texts")):
-        if role in columns:
+        if role in columns and not roles[role].fixed:
             before = columns[role]
             columns[role] = [_mended(value, mending) for value in before]
             changed += sum(old != new for old, new in zip(before, columns[role], strict=True))

@@ -7,8 +7,8 @@ from llmft.schema.column import Column
 
 
 def text_roles(roles: dict[str, Column]) -> list[str]:
-    """The roles that are texts which may be mended."""
-    return [role for role, spec in roles.items() if spec.kind == "text" and not spec.fixed]
+    """The roles that are texts."""
+    return [role for role, spec in roles.items() if spec.kind == "text"]
 
 
 def without_leaks(train: Table, others: list[Table], roles: dict[str, Column]) -> tuple[Table, list[str]]:

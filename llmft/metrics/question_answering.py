@@ -4,7 +4,6 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from statistics import mean
 from typing import Any, ClassVar
 
 import datasets
@@ -54,8 +53,8 @@ class SpanAnswers(LocalMetric):
     """`exact_match` and `f1` in shares of 1, each the mean over rows of the best over the right answers of a row.
 
     By the evaluation script of SQuAD 2.0, which gives what that of 1.1 gives wherever each right answer has a word that
-    is no article. Where some rows have a right answer and others have none, both also as `has_answer_` and
-    `no_answer_`.
+    is no article. Where some rows have a right answer and others none, `has_answer_` and `no_answer_` scores tell them
+    apart.
     """
 
     about = "Exact match and F1 of answers that are parts of a text, as SQuAD has them."
@@ -70,11 +69,15 @@ class SpanAnswers(LocalMetric):
         rows = list(zip(predictions, right, strict=True))
         exact = [exact_match(*row) for row in rows]
         share = [f1(*row) for row in rows]
-        found = {"exact_match": mean(exact), "f1": mean(share)}
+        found = {"exact_match": _mean(exact), "f1": _mean(share)}
         kinds = {"has_answer": [bool(texts) for texts in right], "no_answer": [not texts for texts in right]}
         if all(map(any, kinds.values())):
             for kind, chosen in kinds.items():
                 for name, values in (("exact_match", exact), ("f1", share)):
                     own = [value for value, of_kind in zip(values, chosen, strict=True) if of_kind]
-                    found[f"{kind}_{name}"] = mean(own)
+                    found[f"{kind}_{name}"] = _mean(own)
         return found
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

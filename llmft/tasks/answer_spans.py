@@ -52,9 +52,10 @@ def _pairs(value: Any, start: float | None, place: str) -> list[tuple[Any, Any]]
         return [(value["text"], value.get("answer_start", start))]
     if isinstance(value, dict) and isinstance(texts := value.get("text"), list):
         starts = value.get("answer_start", [None] * len(texts))
-        if not isinstance(starts, list) or len(starts) != len(texts):
-            count = len(starts) if isinstance(starts, list) else 1
-            raise _error(place, f"answers has {len(texts)} of `text` and {count} of `answer_start`")
+        if not isinstance(starts, list):
+            raise _error(place, f"`text` of answers is a list, and `answer_start` is {starts!r}")
+        if len(starts) != len(texts):
+            raise _error(place, f"answers has {len(texts)} of `text` and {len(starts)} of `answer_start`")
         return list(zip(texts, starts, strict=True))
     if isinstance(value, list):
         return [

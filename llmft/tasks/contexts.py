@@ -1,5 +1,6 @@
 """A question with a context that may be longer than a model can read: windows that overlap, and spans within them."""
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -75,10 +76,25 @@ def windows(
             inputs["token_type_ids"] = encoding.type_ids
         of_context = [place for place, part in enumerate(encoding.sequence_ids) if part == 1]
         first = of_context[0] if of_context else 0
-        spans = encoding.offsets[first : first + len(of_context)]
+        spans = _with_marks(encoding.offsets[first : first + len(of_context)], contexts[row])
         offsets = numpy.array(spans, dtype=numpy.int32).reshape(-1, 2).T
         none = encoding.ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in encoding.ids else 0
         yield Window(row, number, inputs, none, first, offsets, cut=fitting[row] != questions[row])
+
+
+def _with_marks(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int]]:
+    """The spans of tokens, each with the marks behind it that belong to no token.
+
+    BERT drops them, as it does accents, and a word of Hindi would lose its last vowel.
+    """
+    if text.isascii():
+        return spans
+    found = []
+    for (start, end), limit in zip(spans, [*(start for start, _ in spans[1:]), len(text)], strict=False):
+        while end < limit and unicodedata.category(text[end]).startswith("M"):
+            end += 1
+        found.append((start, end))
+    return found
 
 
 def _fitting(questions: list[str], tokenizer: PreTrainedTokenizerFast, most: int) -> list[str]:

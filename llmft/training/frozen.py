@@ -98,9 +98,11 @@ class FrozenEncoder:
             read["pooler_output"] = pooled = pooled.detach().requires_grad_()
         self.given = self.output(**read)
         try:
-            logits = self.model(**inputs).logits
+            logits = self.model(**inputs).get("logits")
         finally:
             self.given = None
+        if logits is None:  # such as that for the first and the last word of an answer, which reads every token
+            raise Unkept
         # Weights of all sizes, so that the gradients of two labels do not cancel out.
         total = (logits.float() * torch.linspace(1, 2, logits.numel(), device=logits.device).view_as(logits)).sum()
         gradients = torch.autograd.grad(total, list(read.values()), allow_unused=True)

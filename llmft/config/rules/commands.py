@@ -96,13 +96,10 @@ def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
     if config.command != "eval":
         return [Problem("ensemble", "is for llmft eval", origin("ensemble"), "Leave it out.")]
     if not isinstance(config.task, TargetConfig):
-        what = f"joins answers that are labels or numbers, and those of {config.task.name} are neither"
-        return [Problem("ensemble", what, origin("ensemble"), "Score the runs one by one.")]
+        what = f"is of labels or numbers, and {config.task.name} answers neither"
+        return [Problem("ensemble", what, origin("ensemble"), "Leave it out.")]
     if len(ensemble.runs) < 2:
         return [Problem("ensemble", "wants two runs or more", origin("ensemble"), "llmft eval RUN RUN ensemble=mean")]
-    if config.task.generates:
-        what = f"of {config.task.name} there are no scores to average: a run answers with a text"
-        return [Problem("ensemble", what, origin("ensemble"), "Evaluate the runs one by one.")]
     key, weights = "ensemble.weights", ensemble.weights
     if weights is not None and len(weights) != len(ensemble.runs):
         return [Problem(key, f"{len(weights)} weights for {len(ensemble.runs)} runs", origin(key))]
