@@ -1,8 +1,7 @@
 """The tokenizer of a model, or one trained on the training texts for a model that has none."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import cached_file
@@ -22,6 +21,7 @@ SPECIAL = {
 }
 
 
+SAMPLE = 1000  # texts that tell whether a tokenizer knows their language
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
 
 
@@ -45,24 +45,31 @@ def tokenizer_files(model: ModelConfig) -> list[Path] | None:
         return None
 
 
-def load(model: ModelConfig, texts: Iterable[str], **options: Any) -> PreTrainedTokenizerFast:
-    """`model.tokenizer`, else the one at `model.path`, else a WordPiece tokenizer trained on `texts`.
-
-    Args:
-        options: of a tokenizer that is loaded, such as `add_prefix_space`; those without the option leave it out.
-    """
+def load(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """`model.tokenizer`, else the one at `model.path`, else a WordPiece tokenizer trained on `texts`."""
     if (named := _source(model)) is None:
         return train(texts, model.vocab_size)
     key, source = named
     with explained(source, key):
         tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=model.revision, trust_remote_code=model.trust_remote_code, **options
+            source, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
     if not tokenizer.is_fast:
         raise UserError(Problem(key, f"the tokenizer of {source} has no fast version, which llmft needs"))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
+
+
+def check_language(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> None:
+    """Raise UserError where the tokenizer knows less than half of the texts: its model would learn nothing."""
+    unknown = tokenizer.unk_token_id
+    ids = [i for row in tokenizer(texts[:SAMPLE], add_special_tokens=False)["input_ids"] for i in row]
+    share = ids.count(unknown) / max(len(ids), 1)
+    if unknown is not None and share > 0.5:
+        what = f"{share:.0%} of the words of train are unknown to it"
+        hint = "Choose a model of their language, such as model=bert_base_chinese."
+        raise UserError(Problem("model.tokenizer", what, hint=hint), "the data")
 
 
 def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
