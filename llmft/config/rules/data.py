@@ -49,7 +49,7 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     if dataset.format in ("hub", "sklearn", "po", "parallel"):
         what = f"dataset={dataset.format} is read as a whole"
         fetch = "`hf download --repo-type dataset`, then dataset=parquet" if dataset.format == "hub" else "dataset=csv"
-        hint = f"Streamed are csv, jsonl, parquet and conll files: {fetch}."
+        hint = f"Streamed are csv, jsonl and parquet files: {fetch}."
         return [Problem("dataset.streaming", what, origin("dataset.streaming"), hint)]
     return [
         Problem(

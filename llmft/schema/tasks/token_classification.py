@@ -1,5 +1,6 @@
 """The section `task` of token classification."""
 
+from collections import Counter
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -31,6 +32,12 @@ class TokenClassification(TaskConfig):
     @property
     def metric(self) -> str:
         return "f1"
+
+    @model_validator(mode="after")
+    def _labels_are_told_apart(self) -> Self:
+        if self.labels and (twice := [label for label, count in Counter(self.labels).items() if count > 1]):
+            raise ValueError(f"labels has {', '.join(map(repr, twice))} twice")
+        return self
 
     @model_validator(mode="after")
     def _windows_move_on(self) -> Self:
