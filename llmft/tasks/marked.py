@@ -70,7 +70,8 @@ def read(text: str, head: str | None = None, tail: str | None = None) -> Marked:
 
 def _value(cell: str | None) -> Any:
     """What a cell of JSON holds; None for an empty one."""
-    return (None if cell is None else json.loads(cell)) or None
+    value = None if cell is None else json.loads(cell)
+    return None if value == "" else value
 
 
 def _checked(name: str, span: Any, text: str) -> Span:

@@ -66,7 +66,10 @@ class Task(ABC, Generic[S]):
 
     @abstractmethod
     def needed(self, state: S) -> dict[str, Any]:
-        """What the model's configuration must be for this state, such as the number of labels."""
+        """What the model's configuration must be for this state, such as the number of labels.
+
+        `added_tokens` says how many of the tokenizer's tokens the task has added: pretrained weights get rows for them.
+        """
 
     @abstractmethod
     def check(self, rows: Dataset, state: S, split: str) -> list[Problem]:

@@ -51,6 +51,8 @@ BAD = [
     ("a b", "[0, 1.0]", "[2, 3]", "has the head [0, 1.0], which is not [start, end]"),
     ("a b", "[true, 1]", "[2, 3]", "has the head [true, 1], which is not [start, end]"),
     ("a b", '"0 1"', "[2, 3]", 'has the head "0 1", which is not [start, end]'),
+    ("a b", "[]", "[2, 3]", "has the head [], which is not [start, end]"),
+    ("a b", "0", "[2, 3]", "has the head 0, which is not [start, end]"),
     ("a b", "7", "[2, 3]", "has the head 7, which is not [start, end]"),
     ("a b", "[0, 0]", "[2, 3]", "has nothing in e1"),
     ("a b", "[0, 1]", "[1, 2]", "has nothing in e2"),

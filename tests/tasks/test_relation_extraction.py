@@ -1,6 +1,9 @@
 """Relation extraction: the markers in the tokens, what is cut, what is refused, and the way from files to answers."""
 
 import json
+import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from llmft.config.load import load as compose
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import relation_extraction as schema
+from llmft.tasks.marked import read
 from llmft.tasks.relation_extraction import RelationExtraction, RelationState
 
 Run = Callable[..., tuple[int, str, str]]
@@ -118,8 +122,8 @@ def test_the_official_score_is_of_labels_with_directions(state: RelationState) -
     answers = [{"answer": "A(e1,e2)", "scores": {"A(e1,e2)": 0.9, "A(e2,e1)": 0.1}}] * 2
     assert task_of().metrics(answers, rows, state)["semeval_f1"] == pytest.approx(0.5)
     plain = task_of().fit(rows_of({"text": TEXTS[0], "label": "a"}, {"text": TEXTS[1], "label": "b"}), ModelConfig())
-    answers = [{"answer": "a", "scores": {"a": 0.9, "b": 0.1}}]
-    assert "semeval_f1" not in task_of().metrics(answers, rows_of({"label": "a"}), plain)
+    answers = [{"answer": "a", "scores": {"a": 0.9, "b": 0.1}}] * 2
+    assert "semeval_f1" not in task_of().metrics(answers, rows_of({"label": "a"}, {"label": "b"}), plain)
 
 
 SMALL = ("+recipe=bert_relation", "smoke=true", "trainer.max_steps=2", "dataset.max_overlap=1")
@@ -188,6 +192,22 @@ def test_a_marked_text_is_answered(llmft: Run, write: Write, here: Path) -> None
     assert (code, json.loads(out)["error"][:11]) == (1, "has no <e1>")
 
 
+def test_markers_of_pretrained_weights_are_the_same_after_a_stop(llmft: Run, here: Path) -> None:
+    """Beside an adapter a checkpoint does not hold them: they must be drawn again as they were."""
+    words = ("finetune", *SMALL, "model=minilm", "adapter=lora", "trainer.eval_every=1", "trainer.save_every=1")
+    assert llmft(*words, "run.dir=whole")[0] == 0
+    assert llmft(*words, "run.dir=parts")[0] == 0
+    for name in ("model", "checkpoints/checkpoint-2", "adapter"):
+        shutil.rmtree(here / "parts" / name)
+    manifest = here / "parts/manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"status": "stopped"}))
+    code, out, err = llmft(*words, "run.dir=parts", "resume=true")
+    assert code == 0, err
+    assert "resumes   after step 1" in out
+    whole, parts = ((here / name / "model/model.safetensors").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+
+
 FAULTS = {
     "all at once": (
         "text,label\n<e1>a</e1> <e2>b</e2>,x\n<e1>a</e1> b,y\n<e1>a <e2>b</e2></e1>,x\n",
@@ -227,6 +247,39 @@ def test_other_problems_are_refused(llmft: Run) -> None:
         compose("finetune", ["+recipe=bert_relation", "task.problem=regression"])
     config = compose("finetune", ["+recipe=bert_relation"])
     assert (config.task.metric, "semeval_f1" in config.task.metrics) == ("f1", True)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/relations.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_page_work(llmft: Run, write: Write, here: Path) -> None:
+    ways = ("e1,e2", "e2,e1")
+    rows = [(f"The <e1>fire {i}</e1> met <e2>straw</e2>.", f"Cause-Effect({ways[i % 2]})") for i in range(40)]
+    write("marked.csv", "text,label\n" + "".join(f'{text},"{label}"\n' for text, label in rows))
+    spans = (
+        {"sentence": f"fire {i} straw", "head": [0, 4], "tail": [8, 13], "relation": "ab"[i % 2]} for i in range(10, 50)
+    )
+    write("spans.jsonl", "".join(json.dumps(row) + "\n" for row in spans))
+    examples = [f'{i}\t"{text}"\n{label}\nComment:\n\n' for i, (text, label) in enumerate(rows)]
+    write("TRAIN_FILE.TXT", "".join(examples[:30]))
+    write("TEST_FILE_FULL.TXT", "".join(examples[30:]))
+    lines = re.findall("^    (llmft .*)$", PAGE, re.MULTILINE)
+    assert len(lines) == 5
+    for line in lines:
+        words = shlex.split(line)[1:]
+        if words[0] == "predict":
+            words[1] = str(next((here / "outputs/bert_relation").iterdir()))
+        else:
+            words += ["smoke=true", "trainer.max_steps=1"]
+        code, out, err = llmft(*words)
+        assert code == 0, f"{line}\n{err}"
+        assert out
+
+
+def test_the_row_of_the_page_is_one() -> None:
+    row = json.loads(re.findall(r'^    (\{"sentence".*)$', PAGE, re.MULTILINE)[0])
+    found = read(row["sentence"], json.dumps(row["head"]), json.dumps(row["tail"]))
+    assert str(found) == "The [fire]₁ was caused by [lightning]₂."
 
 
 @pytest.mark.parametrize("format", ["safetensors", pytest.param("onnx", marks=pytest.mark.slow)])
