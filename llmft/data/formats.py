@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from llmft.data.aligned_files import AlignedFiles
 from llmft.data.parquet import ParquetFile
+from llmft.data.plain_text import PlainText
 from llmft.data.po_files import PoFile
+from llmft.data.python_files import PythonFile
 from llmft.data.source import Source
 from llmft.data.text_files import open_csv, open_json
 
@@ -30,4 +32,6 @@ FORMATS: dict[str, Format] = {
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
     "po": Format((".po",), PoFile),
     "parallel": Format((), AlignedFiles, aligned=True),
+    "text": Format((".txt", ".md", ".rst", ".text", ".txt.gz", ".md.gz"), PlainText, keys=("unit",)),
+    "pydocs": Format((".py",), lambda file, name, _: PythonFile(file, name)),
 }
