@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from llmft.data.aligned_files import AlignedFiles
 from llmft.data.conll import ConllFile
@@ -14,7 +13,6 @@ from llmft.data.semeval import SemevalFile
 from llmft.data.source import Source
 from llmft.data.squad import SquadFile
 from llmft.data.text_files import open_csv, open_json
-from llmft.schema.dataset import DatasetConfig
 
 
 @dataclass(frozen=True)
@@ -23,26 +21,23 @@ class Format:
 
     suffixes: tuple[str, ...]
     """In a folder, the files of these endings are taken."""
-    open: Callable[[Path, str, DatasetConfig], Source] | None = None
-    """File, its name in row ids, and how it is to be read -> its rows. Raises UserError."""
-    join: Callable[[list[Path], list[str], DatasetConfig], Source] | None = None
-    """The same for all files of a split together, where they are read side by side."""
+    open: Callable[..., Source]
+    """File, its name in row ids, `dataset.encoding`, and what `keys` say -> its rows. Raises UserError."""
+    keys: tuple[str, ...] = ()
+    """Further keys of the section that it is opened by."""
+    aligned: bool = False
+    """Whether all files of a split are opened together, as lists of files and names, and read side by side."""
 
 
 FORMATS: dict[str, Format] = {
-    "csv": Format((".csv", ".tsv", ".tab"), lambda file, name, how: open_csv(file, name, how.encoding, how.header)),
-    "json": Format((".jsonl", ".json", ".ndjson"), lambda file, name, how: open_json(file, name, how.encoding)),
+    "csv": Format((".csv", ".tsv", ".tab"), open_csv, keys=("header",)),
+    "json": Format((".jsonl", ".json", ".ndjson"), open_json),
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
-    "conll": Format(
-        (".conll", ".bio", ".iob", ".iob2", ".bioes"), lambda file, name, how: ConllFile(file, name, how.encoding)
-    ),
-    "squad": Format((".json",), lambda file, name, how: SquadFile(file, name, how.encoding)),
-    "semeval": Format((".txt",), lambda file, name, how: SemevalFile(file, name, how.encoding)),
-    "po": Format((".po",), lambda file, name, how: PoFile(file, name, how.encoding)),
-    "parallel": Format((), join=lambda files, names, how: AlignedFiles(files, names, how.encoding)),
-    "text": Format(
-        (".txt", ".md", ".rst", ".text", ".txt.gz", ".md.gz"),
-        lambda file, name, how: PlainText(file, name, how.encoding, how.unit),
-    ),
+    "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), ConllFile),
+    "squad": Format((".json",), SquadFile),
+    "semeval": Format((".txt",), SemevalFile),
+    "po": Format((".po",), PoFile),
+    "parallel": Format((), AlignedFiles, aligned=True),
+    "text": Format((".txt", ".md", ".rst", ".text", ".txt.gz", ".md.gz"), PlainText, keys=("unit",)),
     "pydocs": Format((".py",), lambda file, name, _: PythonFile(file, name)),
 }

@@ -1,8 +1,7 @@
 """From what the section `dataset` names to a Table a split, or to its files, chunk by chunk."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +42,12 @@ def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
     if dataset.format not in FORMATS:
         return []
     folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
-    own = dataset.format == "pydocs" and not dataset.path
     key = f"dataset.{split}"
+    own = dataset.format == "pydocs" and not dataset.path
     files = expand(source, HOME if own else folder, FORMATS[dataset.format].suffixes, key)
-    if FORMATS[dataset.format].join and len(files) != 2:
-        what = (
-            f"names {len(files)} {'file' if len(files) == 1 else 'files'}, and dataset=parallel reads two, side by side"
-        )
+    if FORMATS[dataset.format].aligned and len(files) != 2:
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        what = f"names {count}, and dataset=parallel reads two, side by side"
         hint = f"Write the file of the sources, then that of the targets: {key}=[{split}.en,{split}.zh]."
         raise UserError(Problem(key, what, hint=hint), "the data")
     return of_the_library(files) if own else files
@@ -62,24 +60,18 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
         UserError: after the last chunk, with what can't be read in any of the files.
     """
     problems: list[Problem] = []
-    for source in _sources(dataset, files):
+    found = FORMATS[dataset.format]
+    more = [getattr(dataset, key) for key in found.keys]
+    names = _names(files)
+    for file, name in [(files, names)] if found.aligned else zip(files, names, strict=True):
         try:
-            opened = source()
+            opened = found.open(file, name, dataset.encoding, *more)
             for mark, table in opened.chunks():
                 yield opened, mark, table
         except UserError as error:
             problems += error.problems
     if problems:
         raise UserError(problems, "the data")
-
-
-def _sources(dataset: DatasetConfig, files: list[Path]) -> list[Callable[[], Source]]:
-    """What opens the files: each by itself, or, of a format that reads them side by side, all at once."""
-    form, names = FORMATS[dataset.format], _names(files)
-    if form.join is not None:
-        return [partial(form.join, files, names, dataset)]
-    assert form.open is not None
-    return [partial(form.open, file, name, dataset) for file, name in zip(files, names, strict=True)]
 
 
 def _names(files: list[Path]) -> list[str]:

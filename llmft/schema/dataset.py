@@ -77,8 +77,9 @@ class DatasetConfig(Section):
         "sklearn",
         "synthetic",
     ] = "csv"
-    """How to read it: `csv` takes .csv and .tsv, `json` .jsonl and .json, `text` .txt and .md, `pydocs` the docstrings
-    and comments of .py files; docs/data.md has the others."""
+    """How to read it. `csv` takes .csv and .tsv, `json` .jsonl and .json, `text` .txt and .md, `pydocs` the docstrings
+    and comments of .py files, `po` gettext's translations, `conll`, `squad` and `semeval` the files of these names;
+    `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`."""
 
     unit: Literal["file", "paragraph", "line"] = "file"
     """For `format: text`: what is a document."""

@@ -21,7 +21,7 @@ class TextToTextConfig(TaskConfig):
     max_length: int = Field(default=128, ge=4, le=131072)
     """Longer inputs are cut to this many tokens; the share that is cut is printed."""
 
-    max_target_length: int = Field(default=128, ge=4, le=131072)
+    max_output_length: int = Field(default=128, ge=4, le=131072)
     """Longer right answers are cut to this many tokens in training; how long an answer may be that the model writes
     says `generation.max_new_tokens`."""
 

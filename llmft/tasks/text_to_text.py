@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from llmft.data.padding import Padding
 from llmft.models import tokenizer as tokenizers
 from llmft.models.labelled import IGNORED, count_labels, token_loss
+from llmft.models.special import Special
 from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
@@ -24,6 +25,8 @@ from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language, unknown
 from llmft.tasks.task import Answer, Features, Task
 
+# T5's without those of its gaps: a decoder begins with padding.
+SPECIAL = Special({"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}, single="$A </s>")
 MANY_LANGUAGES = "Choose a model of both languages, or model.init=random with a tokenizer that is trained here."
 
 
@@ -33,7 +36,7 @@ class TextToTextState:
 
     tokenizer: PreTrainedTokenizerFast
     max_length: int
-    max_target_length: int
+    max_output_length: int
     start: int | None
     """What a decoder of random weights begins with; a model that has a configuration knows it."""
     remarks: list[str]
@@ -78,8 +81,7 @@ class TextToText(Task[S]):
     def fit(self, train: Dataset, model: ModelConfig) -> S:
         if problems := lacking("task", self.options.name, self.scores_by, "text"):
             raise UserError(problems)
-        tokenizer = tokenizers.load(model, self._texts(train))
-        tokenizer.eos_token = tokenizer.eos_token or tokenizer.sep_token
+        tokenizer = tokenizers.load(model, self._texts(train), SPECIAL)
         if tokenizer.eos_token is None:
             what = "has no token that ends a text, so that a model would never stop writing"
             raise UserError(Problem("model.tokenizer", what, hint="Choose the tokenizer of an encoder-decoder."))
@@ -88,7 +90,7 @@ class TextToText(Task[S]):
             train,
             tokenizer=tokenizer,
             max_length=min(self.options.max_length, tokenizer.model_max_length),
-            max_target_length=min(self.options.max_target_length, tokenizer.model_max_length),
+            max_output_length=min(self.options.max_output_length, tokenizer.model_max_length),
             start=tokenizer.pad_token_id if model.path is None else None,
             remarks=self._remarks(train[:SAMPLE], tokenizer),
         )
@@ -121,7 +123,7 @@ class TextToText(Task[S]):
     def needed(self, state: S) -> dict[str, Any]:
         sizes = {
             "vocab_size": len(state.tokenizer),
-            "max_position_embeddings": max(state.max_length, state.max_target_length),
+            "max_position_embeddings": max(state.max_length, state.max_output_length),
         }
         if state.start is None:
             return sizes
@@ -144,7 +146,7 @@ class TextToText(Task[S]):
         features["cut"] = [bool(encoding.overflowing) for encoding in read.encodings]
         if self.target in rows:
             right = [texts[0] for texts in rows[self.target]]
-            length = state.max_target_length
+            length = state.max_output_length
             written = state.tokenizer(text_target=right, truncation=True, max_length=length, padding=False)
             features["labels"] = ended(written["input_ids"], length, state.tokenizer)
         return features
@@ -182,7 +184,7 @@ class TextToText(Task[S]):
         return texts[0] if texts and len(texts) == 1 else texts
 
     def answers(self, state: S) -> str:
-        return f"{self.source} to {self.target}, at most {state.max_length} and {state.max_target_length} tokens"
+        return f"{self.source} to {self.target}, at most {state.max_length} and {state.max_output_length} tokens"
 
     @abstractmethod
     def likeness(self, answer: str, right: list[str]) -> float:

@@ -32,7 +32,8 @@ class Translation(TextToText[TranslationState]):
 
     config = schema.Translation
     state = TranslationState
-    source, target = "source", "target"
+    source = typed = "source"
+    target = "target"
     scores_by = "sacrebleu"
 
     def __init__(self, config: schema.Translation) -> None:
