@@ -13,7 +13,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (("+recipe=llm_instruct",), "⟦toma <|endoftext|>⟧"),
+        (("+recipe=llm_instruct",), "⟦toma<|endoftext|>⟧"),
         (("+recipe=bert_textcls",), "[SEP]\n⟦good⟧\n"),
         (("+recipe=tabular_mlp",), "⟦"),
     ],
