@@ -46,7 +46,6 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
         repetition_penalty=wanted.repetition_penalty,
         no_repeat_ngram_size=wanted.no_repeat or 0,
     )
-
     vars(writer).pop("generate", None)
     if wanted.sample:
         plain = writer.generate
@@ -60,9 +59,9 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
 
 
 def _check_room(writer: Any, wanted: GenerationConfig) -> None:
-    """Raise UserError for more tokens than a decoder has positions for; T5 counts distances and has room for any."""
+    """Raise UserError for more tokens than the model has positions for; T5 counts distances and has room for any."""
     room = getattr(writer.config, "max_position_embeddings", None)
-    if writer.config.is_encoder_decoder and isinstance(room, int) and wanted.max_new_tokens >= room:
+    if isinstance(room, int) and wanted.max_new_tokens >= room:
         what = f"{wanted.max_new_tokens} tokens and the first one are more than the {room} positions of the model"
         raise UserError(Problem("generation.max_new_tokens", what, hint=f"Write at most {room - 1}."))
 

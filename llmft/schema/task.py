@@ -49,14 +49,16 @@ class TaskConfig(Section):
     prefixes: ClassVar[bool] = True
     """Whether `adapter=prefix` goes with it: with a head that reads the sentence, not with one that writes it."""
 
-    generates: ClassVar[bool] = False
-    """Whether it writes texts token by token: the processes of a run then make unequal numbers of passes."""
-
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 
     answered: ClassVar[tuple[str, ...]] = ("answer", "scores", "error")
     """What stands in an answer of `llmft predict`, so that no column may be kept under its name."""
+
+    @property
+    def generates(self) -> bool:
+        """Whether it writes texts token by token: the processes of a run then make unequal numbers of passes."""
+        return False
 
     @property
     def metric(self) -> str:

@@ -16,7 +16,6 @@ class TextToTextConfig(TaskConfig):
         ("t5", "mt5", "umt5"), TINY_TRANSFORMER | {"d_kv": 16, "d_ff": 64, "dropout_rate": 0.0}
     )
     exports: ClassVar[bool] = False
-    generates: ClassVar[bool] = True
 
     max_length: int = Field(default=128, ge=4, le=131072)
     """Longer inputs are cut to this many tokens; the share that is cut is printed."""
@@ -31,3 +30,7 @@ class TextToTextConfig(TaskConfig):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the probability that goes to all tokens alike, in training alone: losses of validation and test are
     without it."""
+
+    @property
+    def generates(self) -> bool:
+        return True
