@@ -67,7 +67,7 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+        return sorted(file for file in path.iterdir() if file.name.lower().endswith(suffixes))
     return sorted(file for file in _glob(path) if file.is_file())
 
 

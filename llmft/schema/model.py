@@ -5,11 +5,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from llmft.schema.section import Section
+from llmft.schema.tokenizer import TokenizerConfig
 
 
 def _as_list(value: Any) -> Any:
     """`encoder` is written without brackets, and null means none."""
     return [value] if isinstance(value, str) else value or []
+
+
+def _by_path(value: Any) -> Any:
+    """A text is the path of a tokenizer, and null means that nothing is said of one."""
+    return {"path": value} if isinstance(value, str) else value or {}
 
 
 Patterns = Annotated[list[str], BeforeValidator(_as_list)]
@@ -29,15 +35,18 @@ class ModelConfig(Section):
     """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours for tables (`linear`, `mlp`,
     `ft_transformer`)."""
 
-    init: Literal[
-        "pretrained",
-        "random",
-        "xavier_uniform",
-        "xavier_normal",
-        "kaiming_uniform",
-        "kaiming_normal",
-        "orthogonal",
-    ] | None = None
+    init: (
+        Literal[
+            "pretrained",
+            "random",
+            "xavier_uniform",
+            "xavier_normal",
+            "kaiming_uniform",
+            "kaiming_normal",
+            "orthogonal",
+        ]
+        | None
+    ) = None
     """Where the first weights come from. All but `pretrained` keep the architecture and the tokenizer of `path`, with
     random weights by the architecture's own rule, or (`xavier_uniform` ...) linear layers by the one that is named.
     Unset: `pretrained` with a path, `random` without."""
@@ -56,11 +65,9 @@ class ModelConfig(Section):
     config: Annotated[dict[str, Any], BeforeValidator(lambda value: value or {})] = Field(default_factory=dict)
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 
-    tokenizer: str | None = None
-    """A folder or hub id with a tokenizer. Unset: the one at `path`, or one trained on the training texts."""
-
-    vocab_size: int = Field(default=8000, ge=16)
-    """Entries of a tokenizer that is trained here."""
+    tokenizer: Annotated[TokenizerConfig, BeforeValidator(_by_path, json_schema_input_type=str | TokenizerConfig)] = (
+        TokenizerConfig()
+    )
 
     revision: str | None = None
     """Branch, tag or commit on the hub."""

@@ -8,6 +8,7 @@ import numpy
 from datasets import Dataset
 
 from llmft.models.adapters import within
+from llmft.models.special import T5
 from llmft.schema.model import ModelConfig
 from llmft.schema.tasks import span_corruption as schema
 from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
@@ -30,6 +31,7 @@ class SpanCorruption(LanguageModel):
     """What stood between the words?"""
 
     config = schema.SpanCorruption
+    special = T5
     head = "AutoModelForSeq2SeqLM"
     state = SpanState
 
@@ -62,7 +64,10 @@ class SpanCorruption(LanguageModel):
         """
         end = [state.end]
         if len(tokens) < 2:
-            return {"input_ids": numpy.concatenate([state.sentinels[:1], end]), "labels": numpy.array([*state.sentinels[:1], *tokens, *end])}
+            return {
+                "input_ids": numpy.concatenate([state.sentinels[:1], end]),
+                "labels": numpy.array([*state.sentinels[:1], *tokens, *end]),
+            }
         draw = numpy.random.default_rng(key)
         count, runs = self._cut(len(tokens))
         lengths = numpy.stack([_parts(len(tokens) - count, runs, draw), _parts(count, runs, draw)], axis=1).ravel()

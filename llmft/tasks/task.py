@@ -39,9 +39,9 @@ class Task(ABC, Generic[S]):
     """The section of the configuration, for tasks of other packages."""
     head: ClassVar[str]
     """The Auto class of transformers that puts the head on the model."""
-    state: type[S]
     corpus: ClassVar[bool] = False
-    """Whether it learns from raw text, which may be more than memory holds: see tasks/language_model.py."""
+    """Whether its rows are raw text, read a part at a time by data/corpus.py, with the columns that it names."""
+    state: type[S]
 
     @property
     @abstractmethod
