@@ -4,8 +4,7 @@ from pathlib import Path
 
 from llmft import tasks
 from llmft.commands import ensemble
-from llmft.commands.session import check_inputs, check_labels, quiet
-from llmft.data.load import load
+from llmft.commands.session import check_inputs, check_labels, quiet, read
 from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting import console
@@ -33,7 +32,7 @@ def run(config: Config) -> Run:
     task = tasks.build(config.task)
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
-    data = load(config.dataset, task, splits=("validation", "test"))
+    data = read(config.dataset, task, ("validation", "test"))
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
     check_inputs(task, state, model, config.model.name, splits)

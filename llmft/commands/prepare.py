@@ -18,6 +18,7 @@ from llmft.commands.session import check_labels
 from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
 from llmft.data.clean import libraries
+from llmft.data.corpus import load_corpus
 from llmft.data.files import digest
 from llmft.data.load import Data, load, source_digests
 from llmft.models.tokenizer import tokenizer_files
@@ -85,7 +86,7 @@ def _in_passing(config: Config, task: Task[Any]) -> Prepared:
 
 def _corpus(config: Config, task: LanguageModel, folder: Path) -> Prepared:
     """Raw text: the tokens of `train` in a file of `folder`, those of other splits as features."""
-    data = load(config.dataset, task)
+    data = load_corpus(config.dataset, task, folder)
     state = task.fit(data["train"], config.model)
     check_labels(task, state, data)
     joined = blocks.join(task, state, data["train"], folder)
@@ -110,8 +111,9 @@ def _fresh(config: Config, task: Task[Any]) -> Prepared:
 
 def _save(prepared: Prepared, folder: Path) -> None:
     for name, split in prepared.splits.items():
-        write_table(split.rows.data.table, folder / f"{name}.rows.arrow")
-        if isinstance(split.features, FeatureSet):  # blocks lie there already
+        if not prepared.task.corpus:  # whose rows lie there already, and the tokens of its `train`
+            write_table(split.rows.data.table, folder / f"{name}.rows.arrow")
+        if isinstance(split.features, FeatureSet):
             split.features.save(folder / f"{name}.features.arrow")
     (folder / "state").mkdir()
     prepared.state.save(folder / "state")

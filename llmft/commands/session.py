@@ -3,15 +3,19 @@
 import inspect
 import logging
 import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
 import torch
 import transformers
 
-from llmft.data.load import Data
+from llmft.data.corpus import load_corpus
+from llmft.data.load import Data, load
 from llmft.models import adapters
 from llmft.models.exported import Exported
+from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
@@ -27,6 +31,18 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     # transformers has given it a new name, which peft and older versions of transformers do not know.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+
+
+def read(dataset: DatasetConfig, task: Task[Any], splits: tuple[str, ...]) -> Data:
+    """The rows of some splits, checked; files of a corpus go once they are mapped into memory.
+
+    Raises:
+        UserError: with every problem of the data.
+    """
+    if not task.corpus:
+        return load(dataset, task, splits)
+    with TemporaryDirectory(prefix="llmft-") as folder:
+        return load_corpus(dataset, task, Path(folder), splits)
 
 
 def check_inputs(task: Task[Any], state: Any, model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:

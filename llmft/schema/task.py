@@ -57,7 +57,11 @@ class TaskConfig(Section):
 
     @property
     def generates(self) -> bool:
-        """Whether it writes texts token by token: the processes of a run then make unequal numbers of passes."""
+        """Whether it writes texts token by token, which takes many times as long as a loss.
+
+        Where the loss picks the best checkpoint, evaluations of training compute that alone. The processes of a run
+        make unequal numbers of passes.
+        """
         return False
 
     @property

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 
 from llmft.models.adapters import within
+from llmft.models.special import GPT
 from llmft.schema.tasks import causal_lm as schema
 from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
 from llmft.tasks.task import Answer
@@ -17,6 +18,7 @@ class CausalLm(LanguageModel):
     """How likely is a text, and how does it go on?"""
 
     config = schema.CausalLm
+    special = GPT
     head = "AutoModelForCausalLM"
     context = 1
 
@@ -44,7 +46,7 @@ class CausalLm(LanguageModel):
         return [state.start] if not tokens else tokens[-state.block :]
 
     def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
-        """The tokens after each prompt. Where the model's positions end, it goes on from the half that it wrote last."""
+        """The tokens after each prompt. Where the model's positions end, it goes on from the last half of them."""
         writer = within(model)
         left = writer.generation_config.max_new_tokens
         room = getattr(writer.config, "max_position_embeddings", None) or math.inf

@@ -49,10 +49,6 @@ class Instruction(Task[ChatState]):
     def columns(self) -> dict[str, Column]:
         return conversations.COLUMNS
 
-    @property
-    def generates(self) -> bool:
-        return self.options.generate
-
     def fit(self, train: Dataset, model: ModelConfig) -> ChatState:
         if self.options.generate and (problems := lacking("task.generate", "ROUGE", "rouge_score", "text")):
             raise UserError(problems)

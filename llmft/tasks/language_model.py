@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,8 +16,10 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from llmft.data.corpus import COLUMNS
 from llmft.models import tokenizer as tokenizers
 from llmft.models.labelled import count_labels, row_scores, token_loss
+from llmft.models.special import Special
 from llmft.schema.column import Column
 from llmft.schema.language_model import LanguageModelConfig
 from llmft.schema.model import ModelConfig
@@ -73,6 +76,8 @@ class LanguageModel(Task[LanguageState]):
     corpus = True
     state = LanguageState
     options: Any
+    special: ClassVar[Special]
+    """The special tokens of a tokenizer that is trained for it."""
     context: ClassVar[int] = 0
     """Tokens before those of an example that it reads too, and does not have to say."""
     paired = False
@@ -85,10 +90,10 @@ class LanguageModel(Task[LanguageState]):
 
     @property
     def columns(self) -> dict[str, Column]:
-        return {"text": Column("text"), "document": Column("label", required=False)}
+        return COLUMNS
 
     def fit(self, train: Dataset, model: ModelConfig) -> LanguageState:
-        tokenizer = tokenizers.load(model, train["text"])
+        tokenizer = tokenizers.load(model, train["text"], self.special)
         tokenizer.model_max_length = self.options.block  # what the model learns to read, for a task that takes it up
         return LanguageState(tokenizer, self.options.block)
 
@@ -148,7 +153,7 @@ class LanguageModel(Task[LanguageState]):
         With a context, a document has its start before it, and its end is a token of it, too.
         """
         documents = rows.get("document") or [None] * len(rows["text"])
-        joins = [False, *(a is not None and a == b for a, b in zip(documents, documents[1:], strict=False)), False]
+        joins = [False, *(a is not None and a == b for a, b in pairwise(documents)), False]
         before = state.start
         for row, tokens in enumerate(self.tokens(rows["text"], state)):
             if self.context:

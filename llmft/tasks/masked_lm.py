@@ -9,6 +9,7 @@ from datasets import Dataset
 from torch.nn import functional
 
 from llmft.models.labelled import IGNORED, labelled_output, sums_by_row
+from llmft.models.special import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import masked_lm as schema
@@ -38,6 +39,7 @@ class MaskedLm(LanguageModel):
     """What stands behind [MASK]?"""
 
     config = schema.MaskedLm
+    special = BERT
     state = MaskedState
 
     @property
@@ -77,12 +79,12 @@ class MaskedLm(LanguageModel):
             return self._hidden(numpy.concatenate([cls, tokens, sep]), draw, state)
         tokens = _longest(tokens, state.end)
         cut = int(draw.integers(len(tokens) + 1))
-        first, second, strange = tokens[:cut], tokens[cut:], other is not None and draw.random() < 0.5
-        if strange:
+        first, second, strange = tokens[:cut], tokens[cut:], draw.random() < 0.5
+        if strange and other is not None:
             second = _longest(other, state.end)[: len(second)]
         kinds = numpy.repeat([0, 1], [len(first) + 2, len(second) + 1])
         found = self._hidden(numpy.concatenate([cls, first, sep, second, sep]), draw, state)
-        return found | {"token_type_ids": kinds, "next_sentence_label": int(strange)}
+        return found | {"token_type_ids": kinds, "next_sentence_label": int(strange and other is not None)}
 
     def _hidden(self, tokens: numpy.ndarray, draw: numpy.random.Generator, state: MaskedState) -> Example:
         """The tokens with some of them changed, and labels where they are to be found."""
@@ -141,7 +143,7 @@ class MaskedLm(LanguageModel):
         return found
 
     def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
-        """Of each prompt its tokens, and a score for each token of the vocabulary at each place: the likeliest alone."""
+        """Of each prompt its tokens, and of each place the likeliest tokens with their scores."""
         output = model(**batch)
         logits = output.prediction_logits if self.options.next_sentence else output.logits
         best = logits.float().softmax(-1).topk(min(BEST, logits.shape[-1]))

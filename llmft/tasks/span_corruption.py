@@ -8,6 +8,7 @@ import numpy
 from datasets import Dataset
 
 from llmft.models.adapters import within
+from llmft.models.special import T5
 from llmft.schema.model import ModelConfig
 from llmft.schema.tasks import span_corruption as schema
 from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
@@ -30,6 +31,7 @@ class SpanCorruption(LanguageModel):
     """What stood between the words?"""
 
     config = schema.SpanCorruption
+    special = T5
     head = "AutoModelForSeq2SeqLM"
     state = SpanState
 

@@ -132,14 +132,6 @@ class Task(ABC, Generic[S]):
         """Outputs as one array of numbers, by which two models that should be the same are compared."""
         return numpy.concatenate([numpy.ravel(output) for output in outputs])
 
-    @property
-    def generates(self) -> bool:
-        """Whether `predict` writes texts, which takes many times as long as `loss`.
-
-        Where the loss picks the best checkpoint, training's evaluations then compute nothing else.
-        """
-        return False
-
     def asked(self, state: S) -> S:
         """The state for rows of `llmft predict`, where their answers are others than those that `eval` scores."""
         return state

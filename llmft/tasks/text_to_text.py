@@ -70,10 +70,6 @@ class TextToText(Task[S]):
     def columns(self) -> dict[str, Column]:
         return {self.source: Column("text"), self.target: Column("texts", target=True)}
 
-    @property
-    def generates(self) -> bool:
-        return True
-
     @abstractmethod
     def learnt(self, train: Dataset, **found: Any) -> S:
         """The state of what was `found` of the tokenizer, and what else the task learns of the training rows."""

@@ -45,7 +45,7 @@ def evaluate(
 
 
 def loss_of(task: Task[Any], state: Any, model: torch.nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
-    """The loss of a split alone, without answers; see `Task.generates`."""
+    """The loss of a split alone, without answers; see `TaskConfig.generates`."""
     device = next(model.parameters()).device
     with float32(model):
         own = [

@@ -96,7 +96,7 @@ def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
 
 
 def portions(rows: Dataset) -> Iterator[tuple[int, dict[str, list[Any]]]]:
-    """All rows in their order, at most CHUNK and about BYTES at a time, each portion with the number of its first row."""
+    """All rows in their order, at most CHUNK and about BYTES at a time, with the number of the first of them."""
     start = 0
     while start < len(rows):
         table = rows.data.table.slice(start, CHUNK)

@@ -32,7 +32,7 @@ def in_numbers(config: Config, features: FeatureSet) -> Config:
     if trainer.batch_size != "all":
         return config
     own = math.ceil(len(features) / config.hardware.processes)
-    batches = math.ceil(own * max(features.lengths or [features.mean_length or 1]) / AT_ONCE)
+    batches = math.ceil(own * max(features.lengths or [int(features.mean_length or 1)]) / AT_ONCE)
     batch = math.ceil(own / min(batches, own))  # of like sizes: none takes much more memory than needed
     whole = trainer.model_copy(update={"batch_size": batch, "accumulation": math.ceil(own / batch)})
     return config.model_copy(update={"trainer": whole})

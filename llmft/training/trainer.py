@@ -141,7 +141,7 @@ class Trainer(transformers.Trainer):
         """Score the validation split, log its numbers as `eval_NAME`, and tell the callbacks."""
         start, split, size = time.perf_counter(), self.splits["validation"], self.config.trainer.eval_batch_size
         with enough_memory(lambda: advice_for_scoring(self.config)):
-            if self.task.generates and self.config.metric_for_best == "loss":
+            if self.config.task.generates and self.config.metric_for_best == "loss":
                 scores = loss_of(self.task, self.task_state, self.model, split, size)
             else:
                 scores = evaluate(self.task, self.task_state, self.model, split, size)[0]

@@ -13,6 +13,7 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.load import Data, load
 from llmft.models.build import build
+from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
@@ -66,7 +67,8 @@ def test_a_task_says_what_it_must(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_features_keep_their_rows_and_need_no_label(name: str) -> None:
-    _, task, data, state, model = prepared(name)
+    config, task, data, state, model = prepared(name)
+    set_generation(model, config.generation)
     rows = data["train"]
     features = encode(task, state, rows)
     assert sorted(set(features.rows)) == list(range(len(rows)))
