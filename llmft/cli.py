@@ -55,12 +55,15 @@ def _work(command: str, words: list[str]) -> None:
         _show(jobs if isinstance(jobs, list) else [jobs.first])
         return
     gc.enable()
-    if not isinstance(jobs, list):
+    first = (jobs[0] if isinstance(jobs, list) else jobs.first).config
+    if first.show:
+        import_module("llmft.commands.show").run(first)
+    elif not isinstance(jobs, list):
         import_module("llmft.commands.search").run(jobs, shlex.join(["llmft", command, *words]))
     elif jobs[0].values:
         import_module("llmft.commands.sweep").run(jobs, shlex.join(["llmft", command, "-m", *words]))
     else:
-        import_module(f"llmft.commands.{command}").run(jobs[0].config)
+        import_module(f"llmft.commands.{command}").run(first)
 
 
 def _jobs(command: str, words: list[str], multirun: bool) -> "list[Job] | Space":

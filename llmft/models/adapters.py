@@ -72,7 +72,8 @@ def described(model: torch.nn.Module, config: AdapterConfig) -> str:
         ends = sorted({name.rpartition(".")[2] for name in model.base_model.targeted_module_names})  # type: ignore[union-attr]
         size = "" if config.name == "ia3" else f"of rank {config.r} "
         what = f"{size}in {len(model.base_model.targeted_module_names)} layers ({', '.join(ends)})"  # type: ignore
-    return f"{config.name} {what}; with the head, {train / everything:.2%} of the weights train"
+    head = "with the head, " if _heads(within(model)) else ""
+    return f"{config.name} {what}; {head}{train / everything:.2%} of the weights train"
 
 
 def save_adapter(model: torch.nn.Module, folder: Path) -> None:
@@ -128,10 +129,14 @@ def _is_prefix(model: torch.nn.Module) -> bool:
 
 
 def _heads(model: PreTrainedModel) -> list[str]:
-    """The parts of a model with weights outside its base model, such as `classifier`; of lists, their members."""
-    found = []
+    """The parts of a model with weights outside its base model, such as `classifier`; of lists, their members.
+
+    Not that of a language model, which was pretrained with the rest, and is often the embeddings once more.
+    """
+    found, words = [], model.get_output_embeddings()
     for name, part in model.named_children():
-        if name != model.base_model_prefix and any(True for _ in part.parameters()):
+        of_words = any(layer is words for layer in part.modules())
+        if name != model.base_model_prefix and any(True for _ in part.parameters()) and not of_words:
             found += [f"{name}.{number}" for number in range(len(part))] if isinstance(part, ModuleList) else [name]
     return found
 

@@ -49,7 +49,7 @@ def written_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[lis
     writer = within(model)
     room = getattr(writer.config, "max_position_embeddings", None)
     if isinstance(room, int):
-        first = max(0, ids.shape[1] - max(1, room - writer.generation_config.max_new_tokens))
+        first = max(0, ids.shape[1] - max(1, room - (writer.generation_config.max_new_tokens or 0)))
         ids, mask = ids[:, first:], mask[:, first:]
     found: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
     return found

@@ -48,6 +48,7 @@ COMMANDS = {
             "run.dir",
             "resume",
             "smoke",
+            "show",
         ),
         examples=(
             "llmft finetune +recipe=bert_textcls",

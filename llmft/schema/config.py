@@ -88,6 +88,9 @@ class Config(Section):
     smoke: bool = False
     """A tiny random model of the same architecture, synthetic rows, a few steps: does the recipe run at all?"""
 
+    show: int | None = Field(default=None, ge=1)
+    """Print so many training rows as the model sees them, with what is trained marked, and do nothing else."""
+
     run: RunConfig = RunConfig()
     task: Annotated[SerializeAsAny[TaskConfig], BeforeValidator(_by_name)]
     model: ModelConfig

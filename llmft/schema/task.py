@@ -37,6 +37,9 @@ class TaskConfig(Section):
     refers: ClassVar[bool] = False
     """Whether its loss compares with the first weights, by `Task.first_answers`."""
 
+    prefixes: ClassVar[bool] = True
+    """Whether `adapter=prefix` goes with it: with a head that reads the sentence, not with one that writes it."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 

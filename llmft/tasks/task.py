@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -10,6 +12,7 @@ import pyarrow
 import torch
 from datasets import Dataset
 
+from llmft.models.labelled import IGNORED
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -167,6 +170,22 @@ class Task(ABC, Generic[S]):
     @abstractmethod
     def shown(self, row: dict[str, Any]) -> str:
         """The input of a row, as reports and predictions show it."""
+
+    def pieces(self, feature: dict[str, Any], row: dict[str, Any], state: S) -> list[tuple[str, bool]]:
+        """A training feature in pieces as the model sees it, each with whether it is trained.
+
+        Default: its tokens, of which those are trained that have a label of their own; the texts of an encoder and a
+        decoder; or, where there are no tokens, the row.
+        """
+        tokenizer, ids, labels = getattr(state, "tokenizer", None), feature.get("input_ids"), feature.get("labels", [])
+        if tokenizer is None or ids is None:
+            return [(self.shown(row), False)]
+        if "Seq2Seq" in self.head:
+            return [(tokenizer.decode(ids), False), ("\n", False), (tokenizer.decode(labels), True)]
+        by_token = isinstance(labels, list) and len(labels) == len(ids) and isinstance(labels[0], int)
+        trained = [label != IGNORED for label in labels] if by_token else [False] * len(ids)
+        runs = groupby(zip(ids, trained, strict=True), key=itemgetter(1))
+        return [(tokenizer.decode([token for token, _ in run]), own) for own, run in runs]
 
     def reference(self, row: dict[str, Any]) -> Any:
         """The right answer of a row as predictions keep it, of the form that `answer` has; None where there is none."""

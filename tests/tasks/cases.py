@@ -83,4 +83,13 @@ CASES = {
         losses=[0.6931, 0.6861, 0.6663, 0.6745, 0.6749, 0.665, 0.6664, 0.6516, 0.6421, 0.6624],
         chance=0.5,
     ),
+    # Six answers of one token each, and an end of turn that is sure: exp(ln 6 / 2).
+    "instruction": Case(
+        recipe="llm_chat",
+        losses=[],
+        chance=2.45,
+        metric="perplexity",
+        good=1.1,
+        asked=True,
+    ),
 }

@@ -58,6 +58,9 @@ def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
         if getattr(model, key):
             what = f"adapter={name} leaves all weights as they are but its own and those of the head"
             problems.append(Problem(f"model.{key}", what, origin(f"model.{key}"), "Leave out one of the two."))
+    if name == "prefix" and not config.task.prefixes:
+        what = f"a prefix goes before models that classify, and {config.task.name} writes"
+        problems.append(Problem("adapter.name", what, origin("adapter.name"), "Write adapter=lora."))
     tried = config.smoke or config.resume or config.dataset.format == "synthetic"
     if model.init != "pretrained" and not tried:
         what = f"adapter={name} would leave the random weights random"

@@ -16,6 +16,7 @@ class Instruction(TaskConfig):
     of_data: ClassVar[tuple[str, ...]] = ("answer_pattern",)
     exports: ClassVar[bool] = False
     packs: ClassVar[bool] = True
+    prefixes: ClassVar[bool] = False
     files: ClassVar[str] = "dataset=json dataset.test=YOUR.jsonl"
 
     name: Literal["instruction"] = "instruction"
