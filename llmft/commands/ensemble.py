@@ -73,7 +73,7 @@ class Member:
         self.config, self.size = Run(source).config(), config.trainer.eval_batch_size
         self.task = tasks.build(self.config.task)
         self.model, self.state = load_trained(source, self.task, device, config.model.trust_remote_code)
-        set_generation(self.model, config.generation)
+        set_generation(self.model, config.generation, config.seed)
         self.labels = sorted(self.task.needed(self.state).get("id2label", {}).values())
         self.answers: dict[str, list[dict[str, Any]]] = {}
         self.scores: dict[str, dict[str, float]] = {}

@@ -32,7 +32,7 @@ def run(config: Config) -> Run:
     hardware = detect(config.hardware)
     task = tasks.build(config.task)
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
-    set_generation(model, config.generation)
+    set_generation(model, config.generation, config.seed)
     data = load(config.dataset, task, splits=("validation", "test"))
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}

@@ -79,7 +79,7 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     set_seed(config.seed)
     needed = prepared.task.needed(prepared.state)
     model = build(config.model, prepared.task.head, needed)
-    set_generation(model, config.generation)
+    set_generation(model, config.generation, config.seed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
     groups(config.optimizer, model)  # optimizer.layer_decay wants layers
     adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))

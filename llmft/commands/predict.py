@@ -36,7 +36,7 @@ def run(config: Config) -> None:
     check_input(wanted, task)
     source = Path(str(config.run.source))
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
-    set_generation(model, config.generation)
+    set_generation(model, config.generation, config.seed)
     answering = Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size)
     rows = asked(config, task)
     if rows.columns is not None:
@@ -60,7 +60,7 @@ def piped(wanted: PredictConfig) -> bool:
 
 def check_input(wanted: PredictConfig, task: Task[Any]) -> None:
     """Raise UserError for an input that is not there, or a text for a task that reads none."""
-    if wanted.text is not None and task.typed not in task.columns:
+    if wanted.text is not None and text_role(task) is None:
         name, hint = task.config.model_fields["name"].default, "Write predict.row={COLUMN: VALUE, ...}."
         raise UserError(Problem("predict.text", f"{name} reads rows with columns, not a text", hint=hint))
     if wanted.input not in (None, "-") and not Path(str(wanted.input)).is_file():
@@ -70,6 +70,12 @@ def check_input(wanted: PredictConfig, task: Task[Any]) -> None:
         raise UserError(Problem("predict.input", "must be given", hint=hint))
 
 
+def text_role(task: Task[Any]) -> str | None:
+    """The role that a text by itself fills: the task's own, or else the only text that it reads."""
+    read = [role for role, spec in task.columns.items() if spec.kind == "text" and spec.is_input and spec.required]
+    return task.typed if task.typed in task.columns else read[0] if len(read) == 1 else None
+
+
 def asked(config: Config, task: Task[Any]) -> Rows:
     """The rows to answer.
 
@@ -77,8 +83,8 @@ def asked(config: Config, task: Task[Any]) -> Rows:
         UserError: for a file, or a header, that can't be read.
     """
     wanted, columns = config.predict, config.dataset.columns
-    roles = {"text": task.typed, "text_pair": "text_pair"}
-    names = {key: str(columns.get(role, role)) for key, role in roles.items() if role in task.columns}
+    roles = {"text": text_role(task), "text_pair": "text_pair" if "text_pair" in task.columns else None}
+    names = {key: str(columns.get(role, role)) for key, role in roles.items() if role is not None}
     if wanted.row is not None:
         return Rows("row", list(wanted.row), [Row("row", wanted.row)])
     if wanted.text is not None:

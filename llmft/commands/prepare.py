@@ -29,7 +29,7 @@ from llmft.training.features import FeatureSet, encode
 FILE = "file "  # before the path of a data file, in the facts of an entry
 
 # Of the section `model`, what `task.fit` may look at. Other keys, such as sizes, can vary and share an entry.
-OF_THE_TOKENIZER = {"path", "tokenizer", "revision", "vocab_size", "trust_remote_code"}
+OF_THE_TOKENIZER = {"path", "tokenizer", "revision", "trust_remote_code"}
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _code(task: type) -> str:
     """The digest of the code that makes, writes and reads rows and features, and of the task's whole package."""
     ours = Path(tasks.__file__).parent.parent
     files = [*(ours / "data").glob("*.py"), *(ours / "tasks").glob("*.py"), ours / "training/features.py"]
-    files += [ours / "models/tokenizer.py", Path(__file__)]
+    files += [ours / "models/tokenizer.py", ours / "models/vocabulary.py", Path(__file__)]
     own = Path(inspect.getfile(task))
     top = sys.modules[task.__module__.partition(".")[0]]
     if ours not in own.parents:

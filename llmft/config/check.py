@@ -153,6 +153,8 @@ ELSEWHERE = {
     "early_stopping_patience": "trainer.patience",
     "model_name_or_path": "model.path",
     "base_model": "model.path",
+    "vocab_size": "model.tokenizer.size",
+    "tokenizer_name": "model.tokenizer.path",
     "max_seq_length": "task.max_length",
     "output_dir": "run.dir",
     "train_file": "dataset.train",

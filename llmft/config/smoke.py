@@ -28,7 +28,7 @@ def smoke(config: Config, given: frozenset[str]) -> Config:
             "architecture": config.model.architecture,
             "init": "random",
             "config": dict(sizes),
-            "vocab_size": 512,
+            "tokenizer": {**tree["model"]["tokenizer"], "path": None, "size": 512},
         }
     if not given & {"dataset.path", "dataset.train", "dataset.validation", "dataset.test"}:
         tree["dataset"] = {"name": "synthetic", "format": "synthetic", "max_overlap": 1.0, "max_rows": ROWS}

@@ -18,6 +18,23 @@ def write_table(table: pyarrow.Table, file: Path) -> None:
         writer.write_table(table)
 
 
+class TableWriter:
+    """A table that is written a part at a time, for `read_table` to map into memory."""
+
+    def __init__(self, file: Path, schema: pyarrow.Schema) -> None:
+        self.sink = pyarrow.OSFile(str(file), "wb")
+        self.writer = pyarrow.ipc.new_file(self.sink, schema)
+
+    def write(self, table: pyarrow.Table) -> None:
+        """Write some more rows."""
+        self.writer.write_table(table)
+
+    def close(self) -> None:
+        """Write what makes the file whole."""
+        self.writer.close()
+        self.sink.close()
+
+
 def read_table(file: Path) -> pyarrow.Table:
     """Map a table into memory: its pages are read from the disk as they are needed, and shared between processes."""
     return pyarrow.ipc.open_file(pyarrow.memory_map(str(file))).read_all()

@@ -55,13 +55,18 @@ def left_out(split: str, empty: int) -> list[str]:
 def missing_labels(table: Table, roles: dict[str, Column], split: str) -> list[Problem]:
     """A problem for each row without a label."""
     wanted = {role: spec for role, spec in roles.items() if not spec.is_input and spec.required}
-    rows = [
-        row
+    return [
+        Problem(table.ids[row], f"has no {role} ({split})")
         for role, spec in wanted.items()
         for row, value in enumerate(table.columns[role])
-        if value is None or (spec.kind == "text" and not spec.blank and _is_blank(value))
+        if value is None or (not spec.blank and _says_nothing(value, spec))
     ]
-    return [Problem(table.ids[row], f"has no label ({split})") for row in rows]
+
+
+def _says_nothing(value: Any, spec: Column) -> bool:
+    if spec.kind == "texts":
+        return not value or any(map(_is_blank, value))
+    return spec.kind == "text" and _is_blank(value)
 
 
 def unknown_labels(table_ids: list[str], labels: list[Any], known: list[str], split: str) -> list[Problem]:

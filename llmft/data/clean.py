@@ -4,8 +4,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from llmft.data import repeats
+from llmft.data.quality import flaw
 from llmft.data.repeats import text_roles
 from llmft.data.table import Table
 from llmft.schema.column import Column
@@ -13,7 +15,7 @@ from llmft.schema.dataset import CleanConfig, DatasetConfig
 from llmft.schema.extra import lacking
 from llmft.schema.problem import Problem, UserError
 
-OF_TEXTS = ("unicode", "normalize", "min_characters", "max_characters", "near_duplicates")
+OF_TEXTS = ("unicode", "normalize", "min_characters", "max_characters", "quality", "near_duplicates")
 
 
 def libraries(config: DatasetConfig) -> list[str]:
@@ -55,12 +57,19 @@ def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Ta
     if mending is None:
         return table, Counter()
     columns, changed = dict(table.columns), 0
-    for role in text_roles(roles):
+    for role in (*text_roles(roles), *(role for role, spec in roles.items() if spec.kind == "texts")):
         if role in columns:
             before = columns[role]
-            columns[role] = [text if text is None else mending(text) for text in before]
+            columns[role] = [_mended(value, mending) for value in before]
             changed += sum(old != new for old, new in zip(before, columns[role], strict=True))
     return Table(columns, table.ids), Counter({"texts were mended": changed} if changed else {})
+
+
+def _mended(value: Any, mending: Callable[[str], str]) -> Any:
+    """A text, or each of a list of texts."""
+    if isinstance(value, list):
+        return list(map(mending, value))
+    return value if value is None else mending(value)
 
 
 def _mending(clean: CleanConfig) -> Callable[[str], str] | None:
@@ -81,20 +90,28 @@ def _mending(clean: CleanConfig) -> Callable[[str], str] | None:
     return partial(unicodedata.normalize, clean.normalize) if clean.normalize else None
 
 
-def in_length(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
-    """The rows whose texts are as long as they may be, and how many are not."""
+def fault(texts: list[str], clean: CleanConfig) -> str:
+    """Why a row is left out whatever the others are, as notes say it; nothing for one that stays."""
+    lengths = [len(text) for text in texts]
+    if clean.min_characters is not None and min(lengths) < clean.min_characters:
+        return f"rows with a text shorter than {clean.min_characters} characters were left out"
+    if clean.max_characters is not None and max(lengths) > clean.max_characters:
+        return f"rows with a text longer than {clean.max_characters} characters were left out"
+    if clean.quality and (found := next(filter(None, map(flaw, texts)), "")):
+        return f"rows with {found} were left out"
+    return ""
+
+
+def without_faults(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
+    """The rows that can stay whatever the others are, and how many can't, by the reason."""
     counts: Counter[str] = Counter()
-    low, high = clean.min_characters, clean.max_characters
-    if low is None and high is None:
+    if clean.min_characters is None and clean.max_characters is None and not clean.quality:
         return table, counts
     columns = [table.columns[role] for role in text_roles(roles) if role in table.columns]
     kept = []
     for row, texts in enumerate(zip(*columns, strict=True)):
-        lengths = [len(text or "") for text in texts]
-        if low is not None and min(lengths) < low:
-            counts[f"rows with a text shorter than {low} characters were left out"] += 1
-        elif high is not None and max(lengths) > high:
-            counts[f"rows with a text longer than {high} characters were left out"] += 1
+        if why := fault([text or "" for text in texts], clean):
+            counts[why] += 1
         else:
             kept.append(row)
     return table.take(kept), counts
@@ -115,7 +132,7 @@ def left_for_training(
     if "train" not in tables:
         return tables, []
     others = [table for name, table in tables.items() if name != "train"] if clean.leaks else []
-    train, counts = in_length(tables["train"], roles, clean)
+    train, counts = without_faults(tables["train"], roles, clean)
     notes = notes_of("train", counts)
     if clean.leaks:
         train, lines = repeats.without_leaks(train, others, roles)

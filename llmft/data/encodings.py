@@ -1,10 +1,13 @@
 """From the bytes of a text file to its text; and, where they are not what they were said to be, what they may be."""
 
 import codecs
+import gzip
+import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO, cast
 
 from llmft.schema.problem import Problem, UserError
 
@@ -19,27 +22,36 @@ SAMPLE = 1 << 20  # bytes that are looked at to guess an encoding
 
 
 @contextmanager
-def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[TextIO]:
-    """A text file, from a `position` on that its `tell` gave; `\\n` at line ends.
+def opened(file: Path, name: str, encoding: str, position: int = 0, newline: str | None = None) -> Iterator[TextIO]:
+    """A text file, also one that gzip has packed, from a `position` on that its `tell` gave.
+
+    Args:
+        newline: as of Python's `open`. Unset: `\\n` at line ends, whatever they are; empty: line ends as they are.
 
     Raises:
         UserError: naming the line that is not in `encoding`, and the encoding that it may be in.
     """
-    with file.open("rb") as stream:
+    with _bytes(file) as stream:
         if stream.read(4) == b"PAR1":
             raise UserError(Problem(name, "is a parquet file", hint="Write dataset=parquet."), "the data")
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     try:
-        with file.open(encoding=codec) as text:
+        with io.TextIOWrapper(_bytes(file), codec, newline=newline) as text:
             text.seek(position)
             yield text
     except UnicodeError as error:
         raise UserError(_undecodable(file, name, encoding), "the data") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(Problem(name, f"is no whole gzip file: {error}"), "the data") from error
+
+
+def _bytes(file: Path) -> BinaryIO:
+    return cast("BinaryIO", gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
 
 
 def nul(file: Path, place: str) -> Problem:
     """What is wrong with a text that holds a NUL character."""
-    with file.open("rb") as stream:
+    with _bytes(file) as stream:
         guess = _marked(stream.read(4)) or "utf-16"
     return Problem(place, "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}.")
 
@@ -47,20 +59,23 @@ def nul(file: Path, place: str) -> Problem:
 def _undecodable(file: Path, name: str, encoding: str) -> Problem:
     """The first line that is not in `encoding`."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    with file.open("rb") as stream:
+    with _bytes(file) as stream:
         start = stream.read(4)
         stream.seek(0)
-        number, line = 0, b""
+        number, line, which = 0, b"", ""
         for number, line in enumerate(stream, 1):  # noqa: B007
             try:
                 decoder.decode(line)
+            except UnicodeDecodeError as error:
+                which = f" (byte {error.start + 1} of the line is 0x{error.object[error.start]:02X})"
+                break
             except UnicodeError:
                 break
         guess = _guess(line + stream.read(SAMPLE), start)
     hint = (
         f"It looks like {guess}: set dataset.encoding={guess}." if guess else "Set dataset.encoding to the file's own."
     )
-    return Problem(f"{name}:{number}", f"is not {encoding}", hint=hint)
+    return Problem(f"{name}:{number}", f"is not {encoding}{which}", hint=hint)
 
 
 def _marked(start: bytes) -> str:

@@ -55,7 +55,9 @@ def expand(names: str | list[str], folder: Path, suffixes: tuple[str, ...], key:
             problems.append(Problem(key, f"{path}: {error.strerror}"))
             continue
         if not files:
-            what = f"no {' or '.join(suffixes)} file in {path}" if path.is_dir() else f"no such file: {path}"
+            what = (
+                f"no {' or '.join(suffixes)} file in {path}" if path.is_dir() and suffixes else f"no such file: {path}"
+            )
             problems.append(Problem(key, what))
         found += files
     if problems:
@@ -67,7 +69,7 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+        return sorted(file for file in path.iterdir() if file.name.lower().endswith(suffixes))
     return sorted(file for file in _glob(path) if file.is_file())
 
 

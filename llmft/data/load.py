@@ -65,12 +65,10 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     """
     clean.libraries(config)
     clean.check_roles(config.clean, task.columns)
-    if config.format == "synthetic":
-        tables, digests, stream = *_synthetic(config, task), None
-    else:
-        tables, digests, stream = _read(config, task)
+    tables, digests, stream = _read(config, task)
     notes: list[str] = []
     for name, table in tables.items():
+        notes += clean.notes_of(name, table.left_out)
         tables[name], mended = clean.mend(table, task.columns, config.clean)
         notes += clean.notes_of(name, mended)
     known: set[str] = set()
@@ -138,6 +136,8 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
     owners: dict[str, tuple[str, Path]] = {}
     problems: list[Problem] = []
     digests: dict[str, str] = {}
+    if config.format == "synthetic":
+        return synthetic(config, task), digests, stream
     for name in SPLITS:
         source = getattr(config, name)
         if not source:
@@ -153,11 +153,8 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
         except UserError as error:
             problems += error.problems
             continue
-        for file in files:
-            digests[str(file)] = digest(file)
-            owner, other = owners.setdefault(digests[str(file)], (name, file))
-            if owner != name:
-                problems.append(Problem(f"dataset.{name}", f"{file} holds the same bytes as {other} of {owner}"))
+        digests |= {str(file): digest(file) for file in files}
+        problems += same_bytes(name, files, digests, owners)
     empty = [name for name, table in tables.items() if not len(table)]
     if stream is not None and not len(stream):
         empty.append("train")
@@ -167,16 +164,32 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
     return tables, digests, stream
 
 
-def _synthetic(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str]]:
+def same_bytes(
+    split: str, files: list[Path], digests: dict[str, str], owners: dict[str, tuple[str, Path]]
+) -> list[Problem]:
+    """A problem for each file that another split has, too.
+
+    Args:
+        owners: the split and the file that each digest was first seen in; grows by these files.
+    """
+    problems = []
+    for file in files:
+        owner, other = owners.setdefault(digests[str(file)], (split, file))
+        if owner != split:
+            problems.append(Problem(f"dataset.{split}", f"{file} holds the same bytes as {other} of {owner}"))
+    return problems
+
+
+def synthetic(config: DatasetConfig, task: HasRows) -> dict[str, Table]:
+    """Made-up rows of each split."""
     rows = {"train": config.max_rows or 256, "validation": 16, "test": 16}
-    tables = {
+    return {
         name: Table(
             task.synthetic(count, seed=config.split.seed + index),
             [f"synthetic-{name}:{i}" for i in range(1, count + 1)],
         )
         for index, (name, count) in enumerate(rows.items())
     }
-    return tables, {}
 
 
 def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column]) -> dict[str, Table]:

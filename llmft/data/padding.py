@@ -1,4 +1,4 @@
-"""From features of unequal length to one tensor a key, no wider than the longest of the batch."""
+"""From features of unequal length to one tensor a key, no wider than its longest of the batch."""
 
 from typing import Any
 
@@ -14,17 +14,18 @@ class Padding:
         self.side = side
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (B, longest) for sequence keys and (B,) for numbers, and `attention_mask` (B, longest)."""
+        """Tensors of shape (B, longest of the key) for sequence keys and (B,) for numbers, and `attention_mask`, which
+        is as wide as `input_ids`."""
         batch: dict[str, torch.Tensor] = {}
-        lengths = [len(feature["input_ids"]) for feature in features]
-        width = max(lengths)
         for key in features[0]:
             rows = [feature[key] for feature in features]
             if key in self.values:
-                pad = [self.values[key]]
+                pad, width = [self.values[key]], max(map(len, rows))
                 batch[key] = torch.tensor([self._padded(row, pad * (width - len(row))) for row in rows])
             else:
                 batch[key] = torch.tensor(rows)
+        lengths = [len(feature["input_ids"]) for feature in features]
+        width = max(lengths)
         batch["attention_mask"] = torch.tensor([self._padded([1] * n, [0] * (width - n)) for n in lengths])
         return batch
 

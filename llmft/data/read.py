@@ -1,11 +1,13 @@
 """From what the section `dataset` names to a Table a split, or to its files, chunk by chunk."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llmft.data.files import expand, resolve
 from llmft.data.formats import FORMATS
+from llmft.data.python_files import HOME, of_the_library
 from llmft.data.source import Mark, Source
 from llmft.data.table import Table
 from llmft.schema.dataset import DatasetConfig, Files
@@ -40,7 +42,15 @@ def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
     if dataset.format not in FORMATS:
         return []
     folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
-    return expand(source, folder, FORMATS[dataset.format].suffixes, f"dataset.{split}")
+    key = f"dataset.{split}"
+    own = dataset.format == "pydocs" and not dataset.path
+    files = expand(source, HOME if own else folder, FORMATS[dataset.format].suffixes, key)
+    if FORMATS[dataset.format].aligned and len(files) != 2:
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        what = f"names {count}, and dataset=parallel reads two, side by side"
+        hint = f"Write the file of the sources, then that of the targets: {key}=[{split}.en,{split}.zh]."
+        raise UserError(Problem(key, what, hint=hint), "the data")
+    return of_the_library(files) if own else files
 
 
 def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, Mark, Table]]:
@@ -50,9 +60,12 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
         UserError: after the last chunk, with what can't be read in any of the files.
     """
     problems: list[Problem] = []
-    for file in files:
+    found = FORMATS[dataset.format]
+    more = [getattr(dataset, key) for key in found.keys]
+    names = _names(files)
+    for file, name in [(files, names)] if found.aligned else zip(files, names, strict=True):
         try:
-            opened = FORMATS[dataset.format].open(file, _name(file, files), dataset.encoding)
+            opened = found.open(file, name, dataset.encoding, *more)
             for mark, table in opened.chunks():
                 yield opened, mark, table
         except UserError as error:
@@ -61,13 +74,21 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
         raise UserError(problems, "the data")
 
 
-def _name(file: Path, files: list[Path]) -> str:
-    """The file as row ids name it: its last name, with as many folders as tell it from the others."""
-    for depth in range(1, len(file.parts) + 1):
-        name = file.parts[-depth:]
-        if sum(other.parts[-depth:] == name for other in files) == 1:
-            return "/".join(name)
-    return str(file)
+def _names(files: list[Path]) -> list[str]:
+    """The files as row ids name them: the last name of each, with as many folders as tell it from the others."""
+    found = [""] * len(files)
+    left, depth = list(range(len(files))), 1
+    while left:
+        ends = Counter(files[number].parts[-depth:] for number in left)
+        again = []
+        for number in left:
+            parts = files[number].parts
+            if ends[parts[-depth:]] == 1 or depth >= len(parts):
+                found[number] = "/".join(parts[-depth:])
+            else:
+                again.append(number)
+        left, depth = again, depth + 1
+    return found
 
 
 def _read_sklearn(dataset: str, split: str) -> Table:

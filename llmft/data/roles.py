@@ -96,7 +96,7 @@ def assign(
         problems.append(Problem("dataset.columns", what, hint="Write dataset.columns.ROLE=COLUMN."))
     if problems:
         raise UserError(problems, "the data")
-    return Table(columns, table.ids)
+    return Table(columns, table.ids, table.left_out)
 
 
 def _of_one_type(values: list[Any], kinds: Kinds) -> list[Any]:
@@ -117,6 +117,8 @@ def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Ki
     read: Callable[[Any], Any]
     if spec.kind == "text":
         read, what = _text, "not a text"
+    elif spec.kind == "texts":
+        read, what = _texts, "neither a text nor a list of texts"
     elif spec.kind == "words":
         read, what = _words, "not a list of texts"
     elif spec.kind == "json":
@@ -140,6 +142,14 @@ def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Ki
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> list[str] | None:
+    """A list of texts; one alone is a list of itself."""
+    if isinstance(value, str):
+        return [value]
+    whole = isinstance(value, list) and all(isinstance(text, str) for text in value)
+    return value if whole else None
 
 
 def _words(value: Any) -> list[str] | None:

@@ -110,7 +110,7 @@ class Stream:
                 problems += error.problems
                 continue
             empty += len(whole) - len(table)
-            table, left_out = clean.in_length(table, self.roles, self.config.clean)
+            table, left_out = clean.without_faults(table, self.roles, self.config.clean)
             counts += mended + left_out
             if not problems and len(table):
                 left.append(replace(chunk, rows=len(table)))
@@ -143,7 +143,7 @@ class Stream:
     def _rows(self, chunk: Chunk) -> Table:
         table = clean.mend(self._read(chunk), self.roles, self.config.clean)[0]
         table = checks.without_empty(table, self.roles, "train", drop=True)[0]
-        return clean.in_length(table, self.roles, self.config.clean)[0]
+        return clean.without_faults(table, self.roles, self.config.clean)[0]
 
     def _read(self, chunk: Chunk) -> Table:
         file = chunk.source.file

@@ -1,5 +1,6 @@
 """Rows as they were read: columns of values, and for each row the place it came from."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ class Table:
     columns: dict[str, list[Any]] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
     """`FILE:LINE` for text files, as an editor counts; `FILE:ROW`, from 1, where there are no lines."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """What of the file is no row, such as empty lines, and how many there were of each kind."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -27,6 +30,7 @@ class Table:
             mine = self.columns.setdefault(name, [None] * len(self))
             mine += other.columns.get(name, [None] * len(other))
         self.ids += other.ids
+        self.left_out += other.left_out
 
     def take(self, rows: Sequence[int]) -> "Table":
         """Some of the rows, by number."""

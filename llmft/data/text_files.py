@@ -35,7 +35,7 @@ class CsvFile:
     def reader(self, stream: TextIO, line: int) -> Any:
         """A csv reader of the rows from `line` on, where `stream` stands."""
         csv.field_size_limit(sys.maxsize)
-        lines = _lines(stream, self.name, line)
+        lines = lines_of(stream, self.name, line)
         return csv.reader(lines, delimiter=self.delimiter, quoting=self.quoting, strict=True)  # type: ignore[arg-type]
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
@@ -86,25 +86,35 @@ def separator(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def open_csv(file: Path, name: str, encoding: str) -> CsvFile:
+def open_csv(file: Path, name: str, encoding: str, header: Sequence[str] = ()) -> CsvFile:
     """A .csv or .tsv file by its header.
 
-    The separator of a .csv is the one of `,`, `;` and tab that its header has most of. A .tsv is read with quotes if
-    that is possible for the whole file, else without, as both kinds are about.
+    The separator is the one of `,`, `;` and tab that the first line has most of. What is separated by tabs is read
+    with quotes if that is possible for the whole file, else without, as both kinds are about.
+
+    Args:
+        header: the names of the columns, for a file whose first line is a row already.
 
     Raises:
         UserError: for a header that names a column twice.
     """
+    delimiter = "\t"
     if file.suffix.lower() not in (".tsv", ".tab"):
         with opened(file, name, encoding) as stream:
-            first = stream.readline()
-        return _with_header(CsvFile(file, name, encoding, separator(first), csv.QUOTE_MINIMAL))
-    quoted, plain = (CsvFile(file, name, encoding, "\t", quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE))
+            delimiter = separator(stream.readline())
+    quoted, plain = (
+        CsvFile(file, name, encoding, delimiter, quoting, tuple(header))
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)
+    )
+    if delimiter != "\t":
+        return _with_header(quoted)
     # Two quotes that have nothing to do with each other can swallow the lines between them.
     return _with_header(quoted if (rows := _count(quoted)) >= 0 and rows >= _count(plain) else plain)
 
 
 def _with_header(source: CsvFile) -> CsvFile:
+    if source.header:
+        return source
     with opened(source.file, source.name, source.encoding) as stream:
         reader = source.reader(stream, 1)
         try:
@@ -151,7 +161,7 @@ class JsonLines:
         rows: list[tuple[int, Any]] = []
         problems: list[Problem] = []
         with opened(self.file, self.name, self.encoding, mark.position) as stream:
-            for number, line in enumerate(_lines(stream, self.name, mark.line), mark.line):
+            for number, line in enumerate(lines_of(stream, self.name, mark.line), mark.line):
                 if not line.strip():
                     continue
                 row = json_object(line, f"{self.name}:{number}")
@@ -182,7 +192,7 @@ class JsonList:
         """See `Source`. A row is named by its number."""
         with opened(self.file, self.name, self.encoding) as stream:
             try:
-                rows = list(enumerate(json.loads("".join(_lines(stream, self.name, 1))), 1))
+                rows = list(enumerate(json.loads("".join(lines_of(stream, self.name, 1))), 1))
             except json.JSONDecodeError as error:
                 raise UserError(
                     Problem(f"{self.name}:{error.lineno}", f"is no JSON: {error.msg}"), "the data"
@@ -195,7 +205,7 @@ class JsonList:
 def open_json(file: Path, name: str, encoding: str) -> JsonLines | JsonList:
     """A file of JSON by its first letter."""
     with opened(file, name, encoding) as stream:
-        first = next((line.lstrip() for line in _lines(stream, name, 1) if line.strip()), "")
+        first = next((line.lstrip() for line in lines_of(stream, name, 1) if line.strip()), "")
     return (JsonList if first.startswith("[") else JsonLines)(file, name, encoding)
 
 
@@ -220,7 +230,7 @@ def _objects(rows: list[tuple[int, Any]], name: str) -> Table:
     return Table({key: [row.get(key) for _, row in rows] for key in keys}, [f"{name}:{number}" for number, _ in rows])
 
 
-def _lines(stream: TextIO, name: str, first: int) -> Iterator[str]:
+def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
     """The lines from where a stream stands, which is line `first`. Unlike the stream's own, they let it `tell`."""
     for number, line in enumerate(iter(stream.readline, ""), first):
         if "\0" in line:

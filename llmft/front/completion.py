@@ -49,6 +49,7 @@ FILES = {
     "dataset.path",
     "model.path",
     "model.tokenizer",
+    "model.tokenizer.path",
     "predict.input",
     "predict.output",
     "run.dir",

@@ -18,6 +18,9 @@ from llmft.models.located import Place, located
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 
+# What the Auto classes want that not every architecture is.
+KINDS = {"AutoModelForSeq2SeqLM": "an encoder-decoder, such as t5, mt5, bart, mbart or marian"}
+
 # Sizes that the data need at least; all others they need exactly.
 AT_LEAST = {"vocab_size", "max_position_embeddings"}
 
@@ -47,8 +50,10 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any]) -> PreTrainedMo
 
 
 def _random(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrainedModel:
+    config = _architecture(model, needed)
+    _check_kind(config, auto, model)
     try:
-        return auto.from_config(_architecture(model, needed)).float()
+        return auto.from_config(config).float()
     except (ValueError, TypeError, StrictDataclassError) as error:
         why = str(error).strip().splitlines()[-1].strip()
         raise UserError(Problem("model.config", f"makes no {model.architecture or model.path}: {why}")) from error
@@ -58,8 +63,16 @@ def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTra
     place = _place(model)
     _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
+<<<<<<< HEAD
     with explained(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_options(model, place), **fixed)
+=======
+    with explained(path, "model.path"):
+        config = AutoConfig.from_pretrained(
+            path, revision=model.revision, trust_remote_code=model.trust_remote_code, **fixed
+        )
+        _check_kind(config, auto, model)
+>>>>>>> instruct
         _check_sizes(config, model)
         _check_room(config, needed)
         for key, value in (model.config | _dropouts(config, model)).items():
@@ -155,6 +168,17 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
             sizes[key] = max(sizes.get(key, default), needed[key] + extra)
     sizes |= {key: value for key, value in needed.items() if key not in AT_LEAST}
     return type(config).from_dict(sizes)
+
+
+def _check_kind(config: PreTrainedConfig, auto: Any, model: ModelConfig) -> None:
+    """Raise UserError for an architecture without the head that the task needs, such as a GPT for translation."""
+    if type(config) in auto._model_mapping or model.trust_remote_code:
+        return
+    key = "model.path" if model.path else "model.architecture"
+    kind = KINDS.get(auto.__name__)
+    hint = f"It takes {kind}." if kind else ""
+    what = f"the task can't be learnt by {config.model_type}, of which transformers has no {auto.__name__}"
+    raise UserError(Problem(key, what, hint=hint))
 
 
 def _check_room(config: PreTrainedConfig, needed: dict[str, Any]) -> None:

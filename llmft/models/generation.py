@@ -1,23 +1,34 @@
 """How a model writes texts: our section `generation` in the words of transformers, kept with the model."""
 
+from hashlib import sha256
 from typing import Any
 
 import torch
 import transformers
+from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from llmft.models.adapters import within
 from llmft.models.exported import Exported
 from llmft.schema.generation import GenerationConfig
+from llmft.schema.problem import Problem, UserError
 
 
-def set_generation(model: Any, wanted: GenerationConfig) -> None:
+def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
     """Let `model.generate` write as `wanted` says; a model that does not write is left as it is.
 
     The special tokens stay those of the model. Where nothing is drawn, what only drawing reads is left out.
+
+    Args:
+        seed: of what is drawn; see `Drawing`. `generate` then takes `input_ids` by name.
+
+    Raises:
+        UserError: for more tokens than a decoder has positions for.
     """
     writer = within(model)
     if isinstance(writer, Exported) or not writer.can_generate():
         return
+    _check_room(writer, wanted)
     sampling = {"temperature": wanted.temperature, "top_k": wanted.top_k or 0, "top_p": wanted.top_p or 1.0}
     special = {
         key: getattr(writer.generation_config, key, None)
@@ -35,6 +46,58 @@ def set_generation(model: Any, wanted: GenerationConfig) -> None:
         repetition_penalty=wanted.repetition_penalty,
         no_repeat_ngram_size=wanted.no_repeat or 0,
     )
+    vars(writer).pop("generate", None)
+    if wanted.sample:
+        plain = writer.generate
+
+        def generate(**inputs: Any) -> Any:
+            chosen = LogitsProcessorList(_narrowing(wanted))
+            chosen.append(Drawing(inputs["input_ids"], inputs.get("attention_mask"), seed))
+            return plain(**inputs, do_sample=False, logits_processor=chosen)
+
+        writer.generate = generate
+
+
+def _check_room(writer: Any, wanted: GenerationConfig) -> None:
+    """Raise UserError for more tokens than the model has positions for; T5 counts distances and has room for any."""
+    room = getattr(writer.config, "max_position_embeddings", None)
+    if isinstance(room, int) and wanted.max_new_tokens >= room:
+        what = f"{wanted.max_new_tokens} tokens and the first one are more than the {room} positions of the model"
+        raise UserError(Problem("generation.max_new_tokens", what, hint=f"Write at most {room - 1}."))
+
+
+def _narrowing(wanted: GenerationConfig) -> list[LogitsProcessor]:
+    """What transformers itself puts before a draw."""
+    found: list[LogitsProcessor] = []
+    if wanted.temperature != 1:
+        found.append(TemperatureLogitsWarper(wanted.temperature))
+    if wanted.top_k:
+        found.append(TopKLogitsWarper(wanted.top_k))
+    if wanted.top_p is not None and wanted.top_p < 1:
+        found.append(TopPLogitsWarper(wanted.top_p))
+    return found
+
+
+class Drawing(LogitsProcessor):
+    """Noise after which the likeliest token is one that was drawn by its probability (Gumbel's; Maddison et al. 2014).
+
+    The noise of a row goes by the seed, the tokens of its input and the step alone, so that a row gets the same text
+    in whatever batch it stands. torch's own draws would go on from row to row.
+    """
+
+    def __init__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, seed: int) -> None:
+        """`input_ids` and `attention_mask` (B, T): what the texts are written for."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rows = [ids[seen.bool()].tolist() for ids, seen in zip(input_ids, mask, strict=True)]
+        seeds = [int(sha256(f"{seed} {ids}".encode()).hexdigest()[:15], 16) for ids in rows]
+        self.generators = [torch.Generator().manual_seed(number) for number in seeds]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        """`scores` (B, vocabulary), with the noise."""
+        size = scores.shape[1]
+        uniform = torch.stack([torch.rand(size, generator=generator) for generator in self.generators])
+        gumbel = -torch.log(-torch.log(uniform.clamp(min=1e-20).double()))
+        return scores + gumbel.to(scores)
 
 
 def written_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

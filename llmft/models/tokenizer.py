@@ -6,27 +6,32 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.models.hub import explained
+<<<<<<< HEAD
 from llmft.models.located import Place, located
+=======
+from llmft.models.special import BERT, Special
+from llmft.models.vocabulary import train
+>>>>>>> instruct
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-
-SPECIAL = {
-    "unk_token": "[UNK]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
-
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
 
 
+<<<<<<< HEAD
 def _source(model: ModelConfig) -> tuple[str, Place] | None:
     """The configuration key that names the tokenizer, and its place; None for one that is trained here."""
     if model.tokenizer:
         return "model.tokenizer", located(model.tokenizer, "model.tokenizer")
     return ("model.path", located(model.path, "model.path")) if model.path else None
+=======
+def _source(model: ModelConfig) -> tuple[str, str] | None:
+    """The configuration key that names the tokenizer, and its folder or hub id; None for one that is trained here."""
+    if path := model.tokenizer.path:
+        folder = resolve(path, "model.tokenizer")
+        return "model.tokenizer", str(folder) if folder.is_dir() else path
+    return ("model.path", located(model)) if model.path else None
+>>>>>>> instruct
 
 
 def tokenizer_files(model: ModelConfig) -> list[Path] | None:
@@ -42,12 +47,23 @@ def tokenizer_files(model: ModelConfig) -> list[Path] | None:
         return None
 
 
-def load(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """`model.tokenizer`, else the one at `model.path`, else a WordPiece tokenizer trained on `texts`."""
+def load(model: ModelConfig, texts: Iterable[str], special: Special = BERT) -> PreTrainedTokenizerFast:
+    """The tokenizer at `model.tokenizer.path`, else the one at `model.path`, else one trained on `texts`.
+
+    Args:
+        texts: gone through once, and only for one that is trained.
+        special: the special tokens of one that is trained.
+    """
     if (named := _source(model)) is None:
+<<<<<<< HEAD
         return train(texts, model.vocab_size)
     key, place = named
     with explained(str(place), key):
+=======
+        return train(texts, model.tokenizer, special)
+    key, source = named
+    with explained(source, key):
+>>>>>>> instruct
         tokenizer = AutoTokenizer.from_pretrained(
             place.name, revision=model.revision, trust_remote_code=model.trust_remote_code, **place.options
         )
@@ -56,37 +72,3 @@ def load(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
-
-
-def train(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer with BERT's normalisation, its special tokens and its pairs.
-
-    Characters are kept as they are but for case and accents; Chinese ones are single words, as in BERT.
-    """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-
-    texts = list(texts)
-    normalizer, words = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    # The trainer numbers the pieces inside words in the order of a hash table, which differs from run to run, and
-    # breaks ties by number. Named beforehand, in order, they have the same numbers every time.
-    inside = {
-        f"##{character}"
-        for text in texts
-        for word, _ in words.pre_tokenize_str(normalizer.normalize_str(text))
-        for character in word[1:]
-    }
-    learning = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
-    learning.normalizer, learning.pre_tokenizer = normalizer, words
-    named = [*SPECIAL.values(), *sorted(inside)]
-    learning.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=named, show_progress=False)
-    )
-    tokenizer = Tokenizer(models.WordPiece(learning.get_vocab(), unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, words
-    cls, sep = SPECIAL["cls_token"], SPECIAL["sep_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B {sep}",
-        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)

@@ -8,10 +8,11 @@ from typing import Literal
 class Column:
     """A role that a column can play."""
 
-    kind: Literal["text", "words", "json", "label", "labels", "number", "features", "group"]
-    """`text` is read as text whatever it looks like; `words` is a list of texts, or a text that is split at spaces;
-    `json` is any value, which the task gets as JSON; `label` is a class, `labels` are several, `number` is one;
-    `features` are all columns without a role; rows of one `group` stay in one split."""
+    kind: Literal["text", "texts", "words", "json", "label", "labels", "number", "features", "group"]
+    """`text` is read as text whatever it looks like; `texts` is a list of texts, or one alone; `words` is a list of
+    texts, or a text that is split at spaces; `json` is any value, which the task gets as JSON; `label` is a class,
+    `labels` are several, `number` is one; `features` are all columns without a role; rows of one `group` stay in one
+    split."""
     required: bool = True
     separator: str = ","
     """What stands between several labels in a cell of text."""
@@ -26,4 +27,4 @@ class Column:
     @property
     def is_input(self) -> bool:
         """Whether the model sees it: labels and groups are not inputs."""
-        return self.kind in ("text", "words", "json", "features") and not self.target
+        return self.kind in ("text", "texts", "words", "json", "features") and not self.target

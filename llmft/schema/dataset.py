@@ -44,6 +44,10 @@ class CleanConfig(Section):
     """Rows with the same input, whatever its case and spaces. `keep` all, only the `first`, or, `agreeing`, the first
     where all have the same label and else none."""
 
+    quality: bool = False
+    """Leave out texts that look like no language, whichever: too few letters, endless words or runs of one character,
+    lines or passages that repeat themselves."""
+
     near_duplicates: float | None = Field(default=None, ge=0.5, le=0.95)
     """Leave out rows whose text is like that of an earlier row: the share of their runs of five characters that both
     have is at least this, such as 0.8. By datasketch."""
@@ -58,8 +62,13 @@ class DatasetConfig(Section):
     name: str = "data"
     """What the data is called in reports."""
 
-    format: Literal["csv", "json", "parquet", "hub", "sklearn", "synthetic"] = "csv"
-    """How to read it. `csv` takes .csv and .tsv, `json` takes .jsonl and .json."""
+    format: Literal["csv", "json", "parquet", "text", "pydocs", "po", "parallel", "hub", "sklearn", "synthetic"] = "csv"
+    """How to read it. `csv` takes .csv and .tsv, `json` .jsonl and .json, `text` .txt and .md, `pydocs` the docstrings
+    and comments of .py files, `po` gettext's translations; `parallel` reads two files line by line:
+    `dataset.train=[train.en,train.zh]`."""
+
+    unit: Literal["file", "paragraph", "line"] = "file"
+    """For `format: text`: what is a document."""
 
     path: str | None = None
     """For `format: hub` the id on the hub; else a folder that the files are relative to, or `package:NAME/FOLDER`."""
@@ -82,6 +91,9 @@ class DatasetConfig(Section):
     encoding: str = "utf-8"
     """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
 
+    header: list[str] = Field(default_factory=list)
+    """For `format: csv`: the names of the columns, for files whose first line is no header but a row."""
+
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
     """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. No split parts a `group`."""
 
@@ -97,7 +109,8 @@ class DatasetConfig(Section):
     """Read the rows of `train` while training, not before: memory does not grow with them. For csv, jsonl, parquet."""
 
     max_rows: int | None = Field(default=None, ge=1)
-    """At most this many rows of each split, chosen at random by `split.seed`."""
+    """At most this many rows of each split, chosen at random by `split.seed`; of raw text the first so many, to read
+    no further."""
 
     drop_empty: bool = False
     """Leave rows with an empty input out instead of stopping at them."""

@@ -5,11 +5,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from llmft.schema.section import Section
+from llmft.schema.tokenizer import TokenizerConfig
 
 
 def _as_list(value: Any) -> Any:
     """`encoder` is written without brackets, and null means none."""
     return [value] if isinstance(value, str) else value or []
+
+
+def _by_path(value: Any) -> Any:
+    """A text is the path of a tokenizer, and null means that nothing is said of one."""
+    return {"path": value} if isinstance(value, str) else value or {}
 
 
 Patterns = Annotated[list[str], BeforeValidator(_as_list)]
@@ -55,11 +61,17 @@ class ModelConfig(Section):
     config: dict[str, Any] = Field(default_factory=dict)
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 
+<<<<<<< HEAD
     tokenizer: str | None = None
     """A folder, hub id or `.gguf` file with a tokenizer. Unset: that of `path`, or one trained on the training rows."""
 
     vocab_size: int = Field(default=8000, ge=16)
     """Entries of a tokenizer that is trained here."""
+=======
+    tokenizer: Annotated[TokenizerConfig, BeforeValidator(_by_path, json_schema_input_type=str | TokenizerConfig)] = (
+        TokenizerConfig()
+    )
+>>>>>>> instruct
 
     revision: str | None = None
     """Branch, tag or commit on the hub."""

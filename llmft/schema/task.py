@@ -44,6 +44,11 @@ class TaskConfig(Section):
     """How rows of one's own are named, most often."""
 
     @property
+    def generates(self) -> bool:
+        """Whether it writes texts token by token: the processes of a run then make unequal numbers of passes."""
+        return False
+
+    @property
     def metric(self) -> str:
         """The metric that picks the best checkpoint unless `trainer.metric_for_best` says otherwise."""
         return "loss"

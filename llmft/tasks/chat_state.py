@@ -9,6 +9,7 @@ from typing import Self
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.models import tokenizer as tokenizers
+from llmft.models.special import GPT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat_template import ChatTemplate
@@ -39,7 +40,7 @@ class ChatState:
         Raises:
             UserError: for a tokenizer whose template answers can't be learnt from.
         """
-        tokenizer = tokenizers.load(model, texts)
+        tokenizer = tokenizers.load(model, texts, GPT)
         give_template(tokenizer, wanted or ("plain" if form.answer else None), model)
         # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
         state = cls(tokenizer, min(max_length, tokenizer.model_max_length), form.about)

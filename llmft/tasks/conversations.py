@@ -159,7 +159,7 @@ def _parsed(message: Any, place: str) -> Message:
     if missing := [key for key in keys if key not in message]:
         raise Unfit(f"{place} has no {missing[0]!r}; it has {', '.join(map(repr, message)) or 'nothing'}")
     role, content = (message[key] for key in keys)
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise Unfit(f"{place} is of {_short(role)}, which is no role; they are {', '.join(ROLES)}")
     if message.get("tool_calls"):
         raise Unfit(f"{place} calls tools in a key of its own, which is not read")

@@ -18,6 +18,7 @@ from llmft.data.table import MANY, listed
 from llmft.models.generation import written_after
 from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
 from llmft.schema.column import Column
+from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import instruction as schema
@@ -53,6 +54,8 @@ class Instruction(Task[ChatState]):
         return self.options.generate
 
     def fit(self, train: Dataset, model: ModelConfig) -> ChatState:
+        if self.options.generate and (problems := lacking("task.generate", "ROUGE", "rouge_score", "text")):
+            raise UserError(problems)
         form = form_of(train.column_names, "train")
         return ChatState.fit(form, self._texts(train, form), self.options.template, self.options.max_length, model)
 
@@ -198,13 +201,12 @@ class Instruction(Task[ChatState]):
     def metrics(self, answers: list[Answer], references: Dataset, state: ChatState) -> dict[str, Any]:
         if not self.options.generate:
             return {}
-        from llmft.metrics.written import Written  # evaluate imports pipelines, which takes seconds
+        from llmft.metrics.rouge import Rouge  # evaluate imports pipelines, which takes seconds
+        from llmft.metrics.written import Written
 
-        found: dict[str, Any] = Written(self.options.answer_pattern).compute(
-            predictions=[answer["answer"] for answer in answers],
-            references=[self.reference(row) for row in references],
-        )
-        return found
+        said, right = [answer["answer"] for answer in answers], [self.reference(row) for row in references]
+        found: dict[str, Any] = Written(self.options.answer_pattern).compute(predictions=said, references=right)
+        return found | Rouge().compute(predictions=said, references=[[text] for text in right])
 
     def shown(self, row: dict[str, Any]) -> str:
         messages = conversations.question(conversations.of_row(row))

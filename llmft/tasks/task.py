@@ -44,6 +44,8 @@ class Task(ABC, Generic[S]):
     """The section of the configuration, for tasks of other packages."""
     head: ClassVar[str]
     """The Auto class of transformers that puts the head on the model."""
+    corpus: ClassVar[bool] = False
+    """Whether its rows are raw text, read a part at a time by data/corpus.py, with the columns that it names."""
     state: type[S]
     typed: ClassVar[str] = "text"
     """The role that `predict.text` and a line of a .txt file fill."""

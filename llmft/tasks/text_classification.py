@@ -14,15 +14,16 @@ from llmft.data.padding import Padding
 from llmft.models import tokenizer as tokenizers
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem
 from llmft.schema.tasks import text_classification as schema
 from llmft.tasks import problems
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.problems import TargetTask
 from llmft.tasks.target import Target
 from llmft.tasks.task import Features
 
-SAMPLE = 1000  # rows that tell whether a tokenizer knows the language
+CHINESE = "Choose a model of their language, such as model=bert_base_chinese."
 
 
 @dataclass
@@ -72,7 +73,7 @@ class TextClassification(TargetTask[TextState]):
         tokenizer = tokenizers.load(model, texts)
         # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
         length = min(self.options.max_length, tokenizer.model_max_length)
-        self._check_language(train, tokenizer)
+        check_language(train[:SAMPLE]["text"], tokenizer, CHINESE)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 
     def needed(self, state: TextState) -> dict[str, Any]:
@@ -86,16 +87,6 @@ class TextClassification(TargetTask[TextState]):
             what = f"{split} {'has' if pair else 'lacks'} the second text that training {'had not' if pair else 'had'}"
             return [Problem("dataset.columns.text_pair", what)]
         return state.target.check(rows, split)
-
-    def _check_language(self, rows: Dataset, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Raise UserError where the tokenizer knows less than half of the text: its model would learn nothing."""
-        unknown = tokenizer.unk_token_id
-        ids = [i for row in tokenizer(rows[:SAMPLE]["text"], add_special_tokens=False)["input_ids"] for i in row]
-        share = ids.count(unknown) / max(len(ids), 1)
-        if unknown is not None and share > 0.5:
-            what = f"{share:.0%} of the words of train are unknown to it"
-            hint = "Choose a model of their language, such as model=bert_base_chinese."
-            raise UserError(Problem("model.tokenizer", what, hint=hint), "the data")
 
     def encode(self, rows: dict[str, list[Any]], state: TextState) -> Features:
         pairs = rows["text_pair"] if state.pair else None

@@ -52,7 +52,7 @@ CHANGES = {
     "the file": ([], True, "changed: a.csv"),
     "the length": (["task.max_length=7"], False, "changed: task.max_length"),
     "the shares": (["dataset.split.test=0.3"], False, "changed: dataset.split.test"),
-    "the tokenizer's size": (["model.vocab_size=300"], False, "changed: model.vocab_size"),
+    "the tokenizer's size": (["model.tokenizer.size=300"], False, "changed: model.tokenizer.size"),
 }
 
 

@@ -102,12 +102,24 @@ BROKEN_CSV = [
     ("text,label,text\na,1,b\n", "a.csv:1  two columns are called 'text'"),
     (
         "text,label\n很好,1\n".encode("gb18030"),
-        "a.csv:2  is not utf-8. It looks like gb18030: set dataset.encoding=gb18030",
+        "a.csv:2  is not utf-8 (byte 1 of the line is 0xBA). It looks like gb18030: set dataset.encoding=gb18030",
     ),
-    ("text,label\nhi,1\n".encode("utf-16"), "is not utf-8. It looks like utf-16: set dataset.encoding=utf-16"),
-    ("text,label\nhi,1\n".encode("utf-32"), "is not utf-8. It looks like utf-32: set dataset.encoding=utf-32"),
-    (b"\0\0\xfe\xff" + "text\nhi\n".encode("utf-32-be"), "is not utf-8. It looks like utf-32"),
-    ("text,label\ncaf\xe9,1\n".encode("latin-1"), "a.csv:2  is not utf-8. It looks like cp1252"),
+    (
+        "text,label\nhi,1\n".encode("utf-16"),
+        "is not utf-8 (byte 1 of the line is 0xFF). It looks like utf-16: set dataset.encoding=utf-16",
+    ),
+    (
+        "text,label\nhi,1\n".encode("utf-32"),
+        "is not utf-8 (byte 1 of the line is 0xFF). It looks like utf-32: set dataset.encoding=utf-32",
+    ),
+    (
+        b"\0\0\xfe\xff" + "text\nhi\n".encode("utf-32-be"),
+        "is not utf-8 (byte 3 of the line is 0xFE). It looks like utf-32",
+    ),
+    (
+        "text,label\ncaf\xe9,1\n".encode("latin-1"),
+        "a.csv:2  is not utf-8 (byte 4 of the line is 0xE9). It looks like cp1252",
+    ),
     (b"text,label\na\0b,1\n", "a.csv:2  holds NUL characters. Is it utf-16? Set dataset.encoding=utf-16."),
     (b"PAR1....", "is a parquet file. Write dataset=parquet."),
 ]
@@ -146,7 +158,7 @@ def test_a_line_far_down_is_named_in_another_encoding(write: Write) -> None:
     text = ("text,label\n" + "plain,1\n" * 50_000).encode() + "很好,1\n".encode("gb18030") + b"plain,1\n" * 500_000
     with pytest.raises(UserError) as error:
         read_csv(write("a.csv", text), "a.csv", "utf-8")
-    assert "a.csv:50002  is not utf-8. It looks like gb18030" in str(error.value)
+    assert "a.csv:50002  is not utf-8 (byte 1 of the line is 0xBA). It looks like gb18030" in str(error.value)
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "latin-1", "shift_jis"])

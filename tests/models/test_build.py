@@ -11,9 +11,10 @@ from transformers import BertConfig, BertModel
 
 from llmft.models.build import build
 from llmft.models.tokenizer import load as load_tokenizer
-from llmft.models.tokenizer import train as train_tokenizer
+from llmft.models.vocabulary import train as train_tokenizer
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
+from llmft.schema.tokenizer import TokenizerConfig
 
 HEAD = "AutoModelForSequenceClassification"
 NEEDED = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
@@ -29,7 +30,7 @@ def bert(here: Path) -> Path:
     """A folder with a pretrained body and its tokenizer."""
     torch.manual_seed(0)
     folder = here / "bert"
-    tokenizer = train_tokenizer(["some words to learn from"] * 3, 60)
+    tokenizer = train_tokenizer(["some words to learn from"] * 3, TokenizerConfig(size=60))
     BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **TINY)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -145,19 +146,6 @@ def test_a_model_of_a_package_is_checked_by_its_digest() -> None:
         build(model.model_copy(update={"sha256": "1" * 64}), HEAD, NEEDED)
 
 
-def test_a_trained_tokenizer_is_the_same_every_time() -> None:
-    """tokenizers numbers pieces by a hash table with random keys: trained plainly, two of these ten differ."""
-    texts = [f"running runner {word} 你好世界" for word in ("sunny", "funny", "money", "honey", "many", "tiny")]
-    found = {json.dumps(train_tokenizer(texts, 40).get_vocab(), sort_keys=True) for _ in range(10)}
-    assert len(found) == 1
-
-
-def test_a_trained_tokenizer_parts_chinese_into_characters() -> None:
-    tokenizer = train_tokenizer(["味道很好，下次还来", "Ünïcode RUNNING"], 100)
-    assert tokenizer.tokenize("很好 running") == ["很", "好", "running"]
-    assert tokenizer.convert_ids_to_tokens(tokenizer("很", "好").input_ids) == ["[CLS]", "很", "[SEP]", "好", "[SEP]"]
-
-
 def test_a_tokenizer_without_a_fast_version_is_refused(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.PreTrainedTokenizerFast.is_fast", property(lambda self: False))
     with pytest.raises(UserError, match="has no fast version"):
@@ -166,7 +154,7 @@ def test_a_tokenizer_without_a_fast_version_is_refused(bert: Path, monkeypatch: 
 
 def test_a_tokenizer_of_its_own_can_be_named(bert: Path, here: Path) -> None:
     other = here / "other"
-    train_tokenizer(["quite other words"], 80).save_pretrained(other)
+    train_tokenizer(["quite other words"], TokenizerConfig(size=80)).save_pretrained(other)
     found = load_tokenizer(of(path=str(bert), tokenizer=str(other)), [])
     assert found.get_vocab() != load_tokenizer(of(path=str(bert)), []).get_vocab()
     assert "quite" in found.get_vocab()

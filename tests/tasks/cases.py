@@ -86,10 +86,14 @@ CASES = {
     # Six answers of one token each, and an end of turn that is sure: exp(ln 6 / 2).
     "instruction": Case(
         recipe="llm_chat",
-        losses=[],
+        losses=[5.7737, 5.6176, 5.5346, 5.4432, 5.3862, 5.2802, 5.2354, 5.1856, 5.1331, 5.0636],
+        words=("task.generate=false",),
         chance=2.45,
         metric="perplexity",
         good=1.1,
         asked=True,
     ),
+    # The best single sentence as the answer to all rows scores as much as `chance`.
+    "translation": Case(recipe="t5_translation", losses=[], chance=15.0, metric="bleu", good=90.0),
+    "summarization": Case(recipe="t5_summary", losses=[], chance=0.55, metric="rougeL", good=0.95),
 }

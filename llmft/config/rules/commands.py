@@ -99,6 +99,9 @@ def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
         return [Problem("ensemble", what, origin("ensemble"), "Leave it out.")]
     if len(ensemble.runs) < 2:
         return [Problem("ensemble", "wants two runs or more", origin("ensemble"), "llmft eval RUN RUN ensemble=mean")]
+    if config.task.generates:
+        what = f"of {config.task.name} there are no scores to average: a run answers with a text"
+        return [Problem("ensemble", what, origin("ensemble"), "Evaluate the runs one by one.")]
     key, weights = "ensemble.weights", ensemble.weights
     if weights is not None and len(weights) != len(ensemble.runs):
         return [Problem(key, f"{len(weights)} weights for {len(ensemble.runs)} runs", origin(key))]

@@ -32,11 +32,21 @@ def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
     return problems
 
 
+def _headers_are_of_csv(config: Config, origin: Origin) -> list[Problem]:
+    dataset, key = config.dataset, "dataset.header"
+    if dataset.header and dataset.format != "csv":
+        what = f"names the columns of csv files, and dataset.format is {dataset.format}"
+        return [Problem(key, what, origin(key), "Leave it out; dataset.columns says which column plays which role.")]
+    if len(set(dataset.header)) < len(dataset.header):
+        return [Problem(key, "names a column twice", origin(key))]
+    return []
+
+
 def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
     if not dataset.streaming or dataset.format == "synthetic":
         return []
-    if dataset.format in ("hub", "sklearn"):
+    if dataset.format in ("hub", "sklearn", "po", "parallel"):
         what = f"dataset={dataset.format} is read as a whole"
         fetch = "`hf download --repo-type dataset`, then dataset=parquet" if dataset.format == "hub" else "dataset=csv"
         hint = f"Streamed are csv, jsonl and parquet files: {fetch}."
@@ -139,6 +149,7 @@ def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
 
 RULES = (
     _data_has_a_source,
+    _headers_are_of_csv,
     _stream_can_be_read,
     _stream_can_be_cleaned,
     _lengths_leave_something,

@@ -23,6 +23,9 @@ def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
     if hardware.processes == 1:
         hint = "Write hardware.processes=2 or more."
         problems.append(Problem(key, f"{strategy} spreads over processes, and there is one", origin(key), hint))
+    if config.task.generates:
+        what = f"with {strategy} all processes must make equal numbers of passes, and a longer text takes more of them"
+        problems.append(Problem(key, what, origin(key), "Write hardware.strategy=ddp."))
     if config.adapter.name != "none" or config.model.freeze:
         what = f"{strategy} spreads what trains, and with " + ("model.freeze" if config.model.freeze else "an adapter")
         problems.append(Problem(key, f"{what} that is little", origin(key), "Leave it out."))

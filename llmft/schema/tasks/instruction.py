@@ -53,5 +53,9 @@ class Instruction(TaskConfig):
         return pattern
 
     @property
+    def generates(self) -> bool:
+        return self.generate
+
+    @property
     def headline(self) -> str:
         return "exact_match" if self.generate else "perplexity"

@@ -1,0 +1,223 @@
+"""Raw text for a language model: read a part at a time, cleaned, shared out, and kept on the disk, not in memory."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow
+from datasets import Dataset
+from tqdm import tqdm
+
+from llmft.data import checks, clean
+from llmft.data.arrow import TableWriter, read_table, to_arrow
+from llmft.data.digests import digest_of
+from llmft.data.files import digest
+from llmft.data.formats import FORMATS
+from llmft.data.load import SPLITS, Data, HasRows, same_bytes, synthetic
+from llmft.data.plain_text import BATCH
+from llmft.data.read import chunks, files_of, read_split
+from llmft.data.roles import assign
+from llmft.data.sieve import Sieve
+from llmft.data.source import CHUNK
+from llmft.data.table import Table
+from llmft.schema.column import Column
+from llmft.schema.dataset import DatasetConfig
+from llmft.schema.problem import Problem, UserError
+
+COLUMNS = {"text": Column("text"), "document": Column("label", required=False)}
+"""The roles of a task that learns from raw text. Rows of one `document` that follow each other are parts of a text."""
+
+SCHEMA = pyarrow.schema([(name, pyarrow.string()) for name in ("id", "text", "document")])
+READ = ("validation", "test", "train")  # train last: what the others hold may have to be left out of it
+
+
+class Kept:
+    """The rows of a split as they go to the disk."""
+
+    def __init__(self, file: Path, most: int | None) -> None:
+        self.writer = TableWriter(file, SCHEMA)
+        self.most = most  # documents that are wanted
+        self.rows, self.documents, self.document = 0, 0, ""
+        self._clear()
+
+    def _clear(self) -> None:
+        self.held, self.characters = Table({"text": [], "document": []}), 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no further document is wanted."""
+        return self.most is not None and self.documents >= self.most
+
+    def add(self, text: str, id: str, document: str) -> None:
+        """Keep a row, unless it begins a document too many."""
+        if document != self.document:
+            if self.full:
+                return
+            self.document = document
+            self.documents += 1
+        self.held.columns["text"].append(text)
+        self.held.columns["document"].append(document)
+        self.held.ids.append(id)
+        self.rows += 1
+        self.characters += len(text)
+        if len(self.held) == CHUNK or self.characters >= BATCH:
+            self._write()
+
+    def _write(self) -> None:
+        self.writer.write(to_arrow(self.held, SCHEMA))
+        self._clear()
+
+    def close(self) -> None:
+        """Write the last rows."""
+        if len(self.held):
+            self._write()
+        self.writer.close()
+
+
+def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tuple[str, ...] = SPLITS) -> Data:
+    """The splits of a corpus, each a Dataset over a file `SPLIT.rows.arrow` in `folder`.
+
+    A row has a `text` of at most a megabyte, and the `document` that it is of. Memory holds a few megabytes of text, 8
+    bytes for each document that duplicates are looked for among, and the index of near duplicates.
+
+    Args:
+        splits: the ones wanted, as of `load`.
+
+    Raises:
+        UserError: with what can't be read, by file and line, or what left a split without text.
+    """
+    clean.libraries(config)
+    files, digests = _files(config)
+    made_up = synthetic(config, task) if config.format == "synthetic" else {}
+    named = [name for name in READ if name in files or name in made_up]
+    shares = {name: getattr(config.split, name) for name in SPLITS[1:] if name not in named}
+    shares = {name: share for name, share in shares.items() if share and "train" in named}
+    kept = {name: Kept(folder / f"{name}.rows.arrow", config.max_rows) for name in SPLITS if name in {*named, *shares}}
+    notes: list[str] = []
+    inputs: dict[str, set[int]] = {name: set() for name in named}  # of train, those that others hold too
+    with Sieve(config.clean) as sieve:
+        for name in named:
+            target, last, counts = name, "", Counter[str]()
+            targets = [name, *shares] if name == "train" else [name]
+            for row in _rows(config, task, name, made_up.get(name), files.get(name, []), counts):
+                further, last = row.document == last, row.document
+                if not further:
+                    if all(kept[split].full for split in targets):
+                        break
+                    target = _share(row.digest, shares, config.split.seed) if name == "train" else name
+                if name != "train":
+                    sieve.tell(row.text, row.id, row.digest)
+                    inputs[name].add(row.digest)
+                elif not sieve.stays(row.text, row.id, row.digest, further):
+                    continue
+                elif any(row.digest in inputs[other] for other in named[:-1]):
+                    inputs[name].add(row.digest)
+                kept[target].add(row.text, row.id, row.document)
+            notes += clean.notes_of(name, counts)
+        notes += sieve.notes()
+    for split in kept.values():
+        split.close()
+    if problems := _empty(config, kept, shares, notes):
+        raise UserError(problems, "the data")
+    sizes = {name: kept[name].rows for name in inputs}
+    found, problems = checks.overlaps(
+        {name: list(map(str, keys)) for name, keys in inputs.items()}, sizes, config.max_overlap
+    )
+    if problems:
+        raise UserError(problems, "the data")
+    wanted = {name: Dataset(read_table(folder / f"{name}.rows.arrow")) for name in kept if name in splits}
+    return Data(wanted, notes + found, digests)
+
+
+class Row(NamedTuple):
+    """A document, or a part of one."""
+
+    text: str
+    id: str
+    document: str
+    digest: int
+    """Of the text without case and extra space."""
+
+
+def _rows(
+    config: DatasetConfig, task: HasRows, split: str, made_up: Table | None, files: list[Path], counts: Counter[str]
+) -> Iterator[Row]:
+    """The rows of a split that hold text, mended; `counts` grows by what was done to them."""
+    if made_up is not None:
+        tables: Iterable[Table] = [made_up]
+    elif config.format in FORMATS:
+        tables = (table for _, _, table in chunks(config, files))
+    else:
+        tables = [read_split(config, split, getattr(config, split))[0]]
+    columns: set[str] = set()
+    for part in tqdm(tables, f"reading {split}", unit=" chunks", disable=None, leave=False):
+        table = Table({name: [] for name in columns})
+        table.extend(part)
+        columns |= table.columns.keys()
+        table, mended = clean.mend(assign(table, config, task.columns, split), task.columns, config.clean)
+        whole, _ = checks.without_empty(table, task.columns, split, drop=True)
+        counts += mended
+        if empty := len(table) - len(whole):
+            counts["rows without text were left out"] += empty
+        keys = checks.input_keys(whole, task.columns)
+        documents = whole.columns.get("document", [None] * len(whole))
+        for id, text, document, key in zip(whole.ids, whole.columns["text"], documents, keys, strict=True):
+            yield Row(text, id, document or id, digest_of(key))
+
+
+def _files(config: DatasetConfig) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """The files of each split that is named, and their sha256.
+
+    Raises:
+        UserError: naming what means no file, and files that two splits hold.
+    """
+    files: dict[str, list[Path]] = {}
+    digests: dict[str, str] = {}
+    owners: dict[str, tuple[str, Path]] = {}
+    problems: list[Problem] = []
+    for name in SPLITS:
+        if config.format == "synthetic" or not (source := getattr(config, name)):
+            continue
+        try:
+            files[name] = files_of(config, name, source)
+        except UserError as error:
+            problems += error.problems
+            continue
+        digests |= {str(file): digest(file) for file in files[name]}
+        problems += same_bytes(name, files[name], digests, owners)
+    if problems:
+        raise UserError(problems, "the data")
+    return files, digests
+
+
+def _share(digest: int, shares: dict[str, float], seed: int) -> str:
+    """The split of a document by its text and the seed alone, so that nothing need be remembered of the others."""
+    drawn = blake2b(digest.to_bytes(8), digest_size=8, key=str(seed).encode()).digest()
+    place = int.from_bytes(drawn) / 2**64
+    for name, share in shares.items():
+        if place < share:
+            return name
+        place -= share
+    return "train"
+
+
+def _empty(config: DatasetConfig, kept: dict[str, Kept], shares: dict[str, float], notes: list[str]) -> list[Problem]:
+    """A problem for each split that is left without text, with what took it."""
+    found = sum(split.documents for split in kept.values())
+    problems = []
+    for name, split in kept.items():
+        if split.documents or (name in shares and not found):
+            continue
+        if name in shares or (name == "train" and found and shares):
+            key = f"dataset.split.{name}" if name in shares else "dataset.split"
+            what = f"leaves {name} without text: there are {found} documents"
+            hint = "Name files for validation and test, or set dataset.split.validation and dataset.split.test to 0."
+            if config.format == "text" and config.unit == "file":
+                hint = f"A file is a document: write dataset.unit=paragraph for smaller ones. {hint}"
+            problems.append(Problem(key, what, hint=hint))
+        else:
+            why = [note.removeprefix(f"{name}: ") for note in notes if note.startswith(f"{name}: ")]
+            problems.append(Problem(f"dataset.{name}", "holds no text" + (f": {'; '.join(why)}" if why else "")))
+    return problems

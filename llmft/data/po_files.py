@@ -1,0 +1,57 @@
+"""Translations of programs: gettext's .po, by polib."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmft.data.encodings import opened
+from llmft.data.source import START, Mark
+from llmft.data.table import Table
+from llmft.data.text_files import lines_of
+from llmft.schema.extra import lacking
+from llmft.schema.problem import Problem, UserError
+
+
+@dataclass(frozen=True)
+class PoFile:
+    """A .po file. It is one chunk: a message as `source`, its translation as `target`, of several forms the first."""
+
+    file: Path
+    name: str
+    encoding: str
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. What is not translated, or no longer or not yet right, is left out and counted."""
+        if problems := lacking("dataset.format", "po", "polib", "text"):
+            raise UserError(problems, "the data")
+        import polib
+
+        with opened(self.file, self.name, self.encoding) as stream:
+            text = "".join(lines_of(stream, self.name, 1))
+        try:
+            # After an empty line polib can't take the text for the name of a file.
+            entries = polib.pofile("\n" + text)
+        except OSError as error:
+            raise UserError(_broken(str(error), self.name), "the data") from error
+        table = Table({"source": [], "target": []})
+        for entry in entries:
+            if entry.obsolete:
+                table.left_out["obsolete messages were left out"] += 1
+            elif entry.fuzzy:
+                table.left_out["fuzzy messages were left out"] += 1
+            elif not (said := entry.msgstr or entry.msgstr_plural.get(0, "")):
+                table.left_out["messages without a translation were left out"] += 1
+            else:
+                table.columns["source"].append(entry.msgid)
+                table.columns["target"].append(said)
+                table.ids.append(f"{self.name}:{max(entry.linenum - 1, 1)}")
+        yield START, table
+
+
+def _broken(why: str, name: str) -> Problem:
+    """What polib says of a file that it can't read, with the place in our form."""
+    line = re.search(r"\(line (\d+)\)", why)
+    reason = why.rpartition(": ")[2].strip() if ": " in why else "is no gettext file"
+    place = f"{name}:{int(line[1]) - 1}" if line else name
+    return Problem(place, f"is no gettext file: {reason}" if reason != "is no gettext file" else reason)

@@ -1,0 +1,111 @@
+"""What is left of raw text that is cleaned as it is read: each text by itself, and beside all that came before it."""
+
+import tempfile
+from array import array
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from llmft.data.clean import fault
+from llmft.data.digests import Digests
+from llmft.data.near import Near
+from llmft.schema.dataset import CleanConfig
+
+
+class Spool:
+    """Texts that wait on the disk until they are asked for by number, in 8 bytes of memory each."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.ends = array("Q", [0])
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, number: int) -> str:
+        self.file.seek(self.ends[number])
+        return self.file.read(self.ends[number + 1] - self.ends[number]).decode("utf-8", "surrogatepass")
+
+    def add(self, text: str) -> None:
+        """Keep a text, by the next number."""
+        self.file.seek(self.ends[-1])
+        self.file.write(text.encode("utf-8", "surrogatepass"))
+        self.ends.append(self.file.tell())
+
+
+class Sieve:
+    """Says of each text of `train`, in turn, whether it stays; the texts of other splits are told to it first."""
+
+    def __init__(self, clean: CleanConfig) -> None:
+        self.clean = clean
+        # A document of several rows is long, however short the last of them.
+        self.further = clean.model_copy(update={"min_characters": None})
+        self.counts: Counter[str] = Counter()
+        """How many were left out, by the reason."""
+        self.examples: dict[str, str] = {}
+        """For near duplicates, a pair of ids."""
+        self.others, self.seen = Digests(), Digests()
+        self.texts, self.ids = Spool(), Spool()
+        self.first = 0  # number of the first text of train
+        self.near = Near(clean.near_duplicates, self.texts.__getitem__) if clean.near_duplicates else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.texts.file.close()
+        self.ids.file.close()
+
+    def tell(self, text: str, id: str, digest: int) -> None:
+        """A text of another split."""
+        if self.clean.leaks:
+            self.others.add(digest)
+            if self.near:
+                self._remember(text, id, self.near.hashed(text))
+                self.first = len(self.texts)
+
+    def stays(self, text: str, id: str, digest: int, further: bool) -> bool:
+        """Whether a text of train stays.
+
+        Args:
+            digest: of the text without case and extra space.
+            further: whether it is not the first row of its document.
+        """
+        why = fault([text], self.further if further else self.clean) or self._repeated(digest) or self._near(text, id)
+        if why:
+            self.counts[why] += 1
+        return not why
+
+    def notes(self) -> list[str]:
+        """A line on each reason."""
+        found = []
+        for why, count in self.counts.items():
+            found.append(f"train: {count} {why}")
+            found += [f"train: such as {self.examples[why]}"] if why in self.examples else []
+        return found
+
+    def _repeated(self, digest: int) -> str:
+        if digest in self.others:
+            return "rows that are also in other splits were left out"
+        if self.clean.duplicates != "keep" and not self.seen.add(digest):
+            return "exact duplicates were left out"
+        return ""
+
+    def _near(self, text: str, id: str) -> str:
+        if not self.near:
+            return ""
+        hashed = self.near.hashed(text)
+        if (twin := self.near.twin(text, hashed)) is None:
+            self._remember(text, id, hashed)
+            return ""
+        what = "rows that are nearly in other splits" if twin < self.first else "near duplicates"
+        self.examples.setdefault(f"{what} were left out", f"{id}, which is like {self.ids[twin]}")
+        return f"{what} were left out"
+
+    def _remember(self, text: str, id: str, hashed: object) -> None:
+        assert self.near
+        self.near.add(len(self.texts), hashed)
+        self.texts.add(text)
+        self.ids.add(id)

@@ -1,0 +1,36 @@
+"""What the sections of all tasks have that answer a text with a text."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from llmft.schema.task import TINY_TRANSFORMER, TaskConfig
+
+
+class TextToTextConfig(TaskConfig):
+    """A text for a text, by an encoder that reads and a decoder that writes."""
+
+    tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
+    # T5 has sizes that it does not work out of the others, and the dropout blurs what eight steps may show.
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = dict.fromkeys(
+        ("t5", "mt5", "umt5"), TINY_TRANSFORMER | {"d_kv": 16, "d_ff": 64, "dropout_rate": 0.0}
+    )
+    exports: ClassVar[bool] = False
+
+    max_length: int = Field(default=128, ge=4, le=131072)
+    """Longer inputs are cut to this many tokens; the share that is cut is printed."""
+
+    max_output_length: int = Field(default=128, ge=4, le=131072)
+    """Longer right answers are cut to this many tokens in training; how long an answer may be that the model writes
+    says `generation.max_new_tokens`."""
+
+    prefix: str = ""
+    """What stands before every input, with its space: T5 was taught to heed `"translate English to German: "`."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the probability that goes to all tokens alike, in training alone: losses of validation and test are
+    without it."""
+
+    @property
+    def generates(self) -> bool:
+        return True

@@ -1,0 +1,58 @@
+"""A short text for a long one."""
+
+import random
+from typing import Any
+
+from datasets import Dataset
+
+from llmft.metrics.rouge import Rouge, rouge_l_of
+from llmft.schema.tasks import summarization as schema
+from llmft.tasks.task import Answer
+from llmft.tasks.text_to_text import TextToText, TextToTextState
+
+
+class Summarization(TextToText[TextToTextState]):
+    """What does this paper find, in a sentence?"""
+
+    config = schema.Summarization
+    state = TextToTextState
+    source, target = "text", "summary"
+    scores_by = "rouge_score"
+
+    def __init__(self, config: schema.Summarization) -> None:
+        self.options: schema.Summarization = config
+
+    def learnt(self, train: Dataset, **found: Any) -> TextToTextState:
+        return TextToTextState(**found)
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: TextToTextState) -> dict[str, Any]:
+        said = [answer["answer"] for answer in answers]
+        return dict(Rouge().compute(predictions=said, references=references[self.target][:]))
+
+    def likeness(self, answer: str, right: list[str]) -> float:
+        return rouge_l_of(answer, right)
+
+    def how_bad(self, badness: float) -> str:
+        return f"ROUGE-L {1 - badness:.2f}"
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Reports of made-up words: one word of each of two kinds tells what is to be said, the others are filler."""
+        rng = random.Random(seed)
+        telling = {
+            "rain": ("mirk", "dross"),
+            "wind": ("lumo", "shine"),
+            "snow": ("vita", "blag"),
+            "north": ("karr", "pell"),
+            "south": ("unda", "sift"),
+            "east": ("gron", "hask"),
+        }
+        filler = ("tavo", "renn", "ilpa", "osk", "dume")
+        texts: list[str] = []
+        targets: list[list[str]] = []
+        for _ in range(rows):
+            what, where = rng.choice(("rain", "wind", "snow")), rng.choice(("north", "south", "east"))
+            words = [*rng.choices(filler, k=rng.randint(4, 9)), *(rng.choice(telling[name]) for name in (what, where))]
+            rng.shuffle(words)
+            texts.append(" ".join(words))
+            targets.append([f"{where} {what}"])
+        return {"text": texts, "summary": targets}

@@ -1,0 +1,204 @@
+"""What the tasks have in common that answer a text with a text: an encoder reads, a decoder writes."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from datasets import Dataset
+from torch.nn.functional import cross_entropy
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from llmft.data.padding import Padding
+from llmft.models import tokenizer as tokenizers
+from llmft.models.labelled import IGNORED, count_labels, token_loss
+from llmft.models.special import Special
+from llmft.schema.column import Column
+from llmft.schema.extra import lacking
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.text_to_text import TextToTextConfig
+from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.language import SAMPLE, check_language, unknown
+from llmft.tasks.task import Answer, Features, Task
+
+# T5's without those of its gaps: a decoder begins with padding.
+SPECIAL = Special({"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}, single="$A </s>")
+MANY_LANGUAGES = "Choose a model of both languages, or model.init=random with a tokenizer that is trained here."
+
+
+@dataclass
+class TextToTextState:
+    """The tokenizer, and what goes with it."""
+
+    tokenizer: PreTrainedTokenizerFast
+    max_length: int
+    max_output_length: int
+    start: int | None
+    """What a decoder of random weights begins with; a model that has a configuration knows it."""
+    remarks: list[str]
+    """What the user should know of the tokenizer, a line each."""
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        write_facts(folder, {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tokenizer"})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+
+
+S = TypeVar("S", bound=TextToTextState)
+
+
+class TextToText(Task[S]):
+    """A text for a text."""
+
+    head = "AutoModelForSeq2SeqLM"
+    source: ClassVar[str]
+    """The role of what is read."""
+    target: ClassVar[str]
+    """The role of what is written: right texts, of which training takes the first."""
+    scores_by: ClassVar[str]
+    """The package that the scores come from."""
+    options: TextToTextConfig
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {self.source: Column("text"), self.target: Column("texts", target=True)}
+
+    @property
+    def generates(self) -> bool:
+        return True
+
+    @abstractmethod
+    def learnt(self, train: Dataset, **found: Any) -> S:
+        """The state of what was `found` of the tokenizer, and what else the task learns of the training rows."""
+
+    def fit(self, train: Dataset, model: ModelConfig) -> S:
+        if problems := lacking("task", self.options.name, self.scores_by, "text"):
+            raise UserError(problems)
+        tokenizer = tokenizers.load(model, self._texts(train), SPECIAL)
+        if tokenizer.eos_token is None:
+            what = "has no token that ends a text, so that a model would never stop writing"
+            raise UserError(Problem("model.tokenizer", what, hint="Choose the tokenizer of an encoder-decoder."))
+        # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
+        return self.learnt(
+            train,
+            tokenizer=tokenizer,
+            max_length=min(self.options.max_length, tokenizer.model_max_length),
+            max_output_length=min(self.options.max_output_length, tokenizer.model_max_length),
+            start=tokenizer.pad_token_id if model.path is None else None,
+            remarks=self._remarks(train[:SAMPLE], tokenizer),
+        )
+
+    def _texts(self, rows: Dataset) -> Iterator[str]:
+        """All that is read or written."""
+        yield from rows[self.source]
+        for texts in rows[self.target]:
+            yield from texts
+
+    def _remarks(self, rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast) -> list[str]:
+        """What is lost between a text and its tokens.
+
+        Raises:
+            UserError: where that is most of it.
+        """
+        targets = [texts[0] for texts in rows[self.target]]
+        found = []
+        for role, texts in ((self.source, rows[self.source]), (self.target, targets)):
+            check_language(texts, tokenizer, MANY_LANGUAGES)
+            if (share := unknown(texts, tokenizer)) >= 0.001:
+                found.append(f"train: {share:.1%} of the tokens of {role} are unknown to the tokenizer")
+        again = tokenizer.batch_decode(tokenizer(targets, padding=False)["input_ids"], skip_special_tokens=True)
+        changed = sum(one.split() != other.split() for one, other in zip(targets, again, strict=True)) / len(targets)
+        if changed >= 0.01:
+            what = "come back from the tokenizer otherwise, in case or spaces: they can't be written as they are"
+            found.append(f"train: {changed:.0%} of {self.target} {what}")
+        return found
+
+    def needed(self, state: S) -> dict[str, Any]:
+        sizes = {
+            "vocab_size": len(state.tokenizer),
+            "max_position_embeddings": max(state.max_length, state.max_output_length),
+        }
+        if state.start is None:
+            return sizes
+        special = {"pad_token_id": state.tokenizer.pad_token_id, "eos_token_id": state.tokenizer.eos_token_id}
+        return sizes | special | {"decoder_start_token_id": state.start}
+
+    def check(self, rows: Dataset, state: S, split: str) -> list[Problem]:
+        return []
+
+    def notes(self, state: S) -> list[str]:
+        return state.remarks
+
+    def encode(self, rows: dict[str, list[Any]], state: S) -> Features:
+        texts = [self.options.prefix + text for text in rows[self.source]]
+        # Some tokenizers pad all rows to the longest length they know unless told otherwise.
+        read = state.tokenizer(texts, truncation=True, max_length=state.max_length, padding=False)
+        features: Features = {"input_ids": ended(read["input_ids"], state.max_length, state.tokenizer)}
+        features["row"] = list(range(len(texts)))
+        features["length"] = list(map(len, features["input_ids"]))
+        features["cut"] = [bool(encoding.overflowing) for encoding in read.encodings]
+        if self.target in rows:
+            right = [texts[0] for texts in rows[self.target]]
+            length = state.max_output_length
+            written = state.tokenizer(text_target=right, truncation=True, max_length=length, padding=False)
+            features["labels"] = ended(written["input_ids"], length, state.tokenizer)
+        return features
+
+    def collator(self, state: S) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        return Padding({"input_ids": state.tokenizer.pad_token_id, "labels": IGNORED})
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: S) -> torch.Tensor:
+        smoothing = self.options.label_smoothing
+        if not (smoothing and model.training):
+            return token_loss(model, batch, shift=False)
+        logits = model(**batch).logits.float().flatten(0, 1)
+        return cross_entropy(logits, batch["labels"].flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+
+    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+        return count_labels(batch, shift=False) if "labels" in batch else len(batch["input_ids"])
+
+    def of_loss(self, loss: float) -> dict[str, float]:
+        return {"loss": loss, "perplexity": math.exp(loss)}
+
+    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
+        loss = token_loss(model, batch, shift=False).item() if "labels" in batch else None
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        return model.generate(**inputs).tolist(), loss  # type: ignore[operator]
+
+    def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
+        texts = state.tokenizer.batch_decode(outputs, skip_special_tokens=True)
+        return [{"answer": text.strip()} for text in texts]
+
+    def shown(self, row: dict[str, Any]) -> str:
+        return str(row[self.source])
+
+    def reference(self, row: dict[str, Any]) -> Any:
+        texts = row.get(self.target)
+        return texts[0] if texts and len(texts) == 1 else texts
+
+    def answers(self, state: S) -> str:
+        return f"{self.source} to {self.target}, at most {state.max_length} and {state.max_output_length} tokens"
+
+    @abstractmethod
+    def likeness(self, answer: str, right: list[str]) -> float:
+        """How good one answer is, 0 to 1."""
+
+    def badness(self, answer: Answer, reference: Any) -> float:
+        right = [reference] if isinstance(reference, str) else reference
+        return 0.0 if not right or answer["answer"] in right else 1 - self.likeness(answer["answer"], right)
+
+    def written(self, answer: Any) -> str:
+        return " ⏐ ".join(answer) if isinstance(answer, list) else str(answer)
+
+
+def ended(rows: list[list[int]], length: int, tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
+    """Tokens that end with the one that ends a text, at most `length`, whether the tokenizer puts it there or not."""
+    end = tokenizer.eos_token_id
+    return [ids if ids[-1:] == [end] else [*ids[: length - 1], end] for ids in rows]

@@ -1,0 +1,71 @@
+"""A text in another language."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+
+from llmft.metrics.translation import TranslationScores, chrf_of, tokenizer_of
+from llmft.schema.tasks import translation as schema
+from llmft.tasks.language import SAMPLE
+from llmft.tasks.task import Answer
+from llmft.tasks.text_to_text import TextToText, TextToTextState
+
+WORDS = {
+    "who": (("the cat", "felo"), ("my aunt", "tia mea"), ("a boy", "puer"), ("the king", "rego")),
+    "does": (("sees", "vida"), ("finds", "trova"), ("takes", "prena"), ("wants", "vola")),
+    "what": (("red", "rua"), ("old", "sena"), ("small", "eta"), ("heavy", "grava")),
+    "thing": (("bread", "pano"), ("wood", "ligna"), ("water", "aqua"), ("gold", "oro")),
+}
+
+
+@dataclass
+class TranslationState(TextToTextState):
+    """The tokenizer, and how BLEU takes texts apart."""
+
+    bleu_tokenize: str
+
+
+class Translation(TextToText[TranslationState]):
+    """What is this sentence in Chinese?"""
+
+    config = schema.Translation
+    state = TranslationState
+    source, target = "source", "target"
+    scores_by = "sacrebleu"
+
+    def __init__(self, config: schema.Translation) -> None:
+        self.options: schema.Translation = config
+
+    def learnt(self, train: Dataset, **found: Any) -> TranslationState:
+        chosen: str = self.options.bleu_tokenize
+        if chosen == "auto":
+            chosen = tokenizer_of([texts[0] for texts in train[:SAMPLE][self.target]])
+        return TranslationState(**found, bleu_tokenize=chosen)
+
+    def notes(self, state: TranslationState) -> list[str]:
+        how = "by the script of target" if self.options.bleu_tokenize == "auto" else "as task.bleu_tokenize says"
+        return [*super().notes(state), f"BLEU is counted with sacreBLEU's tokenizer {state.bleu_tokenize}, {how}"]
+
+    def metrics(self, answers: list[Answer], references: Dataset, state: TranslationState) -> dict[str, Any]:
+        said = [answer["answer"] for answer in answers]
+        scores = TranslationScores(state.bleu_tokenize)
+        return dict(scores.compute(predictions=said, references=references[self.target][:]))
+
+    def likeness(self, answer: str, right: list[str]) -> float:
+        return chrf_of(answer, right) / 100
+
+    def how_bad(self, badness: float) -> str:
+        return f"chrF {100 * (1 - badness):.1f}"
+
+    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Sentences whose words come in another order: the verb last, and the adjective after its noun."""
+        rng = random.Random(seed)
+        texts: list[str] = []
+        targets: list[list[str]] = []
+        for _ in range(rows):
+            who, does, what, thing = (rng.choice(pairs) for pairs in WORDS.values())
+            texts.append(" ".join(pair[0] for pair in (who, does, what, thing)))
+            targets.append([" ".join(pair[1] for pair in (who, thing, what, does))])
+        return {"source": texts, "target": targets}
