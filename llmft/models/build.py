@@ -63,16 +63,9 @@ def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTra
     place = _place(model)
     _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
-<<<<<<< HEAD
     with explained(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_options(model, place), **fixed)
-=======
-    with explained(path, "model.path"):
-        config = AutoConfig.from_pretrained(
-            path, revision=model.revision, trust_remote_code=model.trust_remote_code, **fixed
-        )
         _check_kind(config, auto, model)
->>>>>>> instruct
         _check_sizes(config, model)
         _check_room(config, needed)
         for key, value in (model.config | _dropouts(config, model)).items():

@@ -6,32 +6,20 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.models.hub import explained
-<<<<<<< HEAD
 from llmft.models.located import Place, located
-=======
 from llmft.models.special import BERT, Special
 from llmft.models.vocabulary import train
->>>>>>> instruct
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
 
 
-<<<<<<< HEAD
 def _source(model: ModelConfig) -> tuple[str, Place] | None:
     """The configuration key that names the tokenizer, and its place; None for one that is trained here."""
-    if model.tokenizer:
-        return "model.tokenizer", located(model.tokenizer, "model.tokenizer")
-    return ("model.path", located(model.path, "model.path")) if model.path else None
-=======
-def _source(model: ModelConfig) -> tuple[str, str] | None:
-    """The configuration key that names the tokenizer, and its folder or hub id; None for one that is trained here."""
     if path := model.tokenizer.path:
-        folder = resolve(path, "model.tokenizer")
-        return "model.tokenizer", str(folder) if folder.is_dir() else path
-    return ("model.path", located(model)) if model.path else None
->>>>>>> instruct
+        return "model.tokenizer", located(path, "model.tokenizer")
+    return ("model.path", located(model.path, "model.path")) if model.path else None
 
 
 def tokenizer_files(model: ModelConfig) -> list[Path] | None:
@@ -55,15 +43,9 @@ def load(model: ModelConfig, texts: Iterable[str], special: Special = BERT) -> P
         special: the special tokens of one that is trained.
     """
     if (named := _source(model)) is None:
-<<<<<<< HEAD
-        return train(texts, model.vocab_size)
+        return train(texts, model.tokenizer, special)
     key, place = named
     with explained(str(place), key):
-=======
-        return train(texts, model.tokenizer, special)
-    key, source = named
-    with explained(source, key):
->>>>>>> instruct
         tokenizer = AutoTokenizer.from_pretrained(
             place.name, revision=model.revision, trust_remote_code=model.trust_remote_code, **place.options
         )

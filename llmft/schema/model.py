@@ -61,17 +61,9 @@ class ModelConfig(Section):
     config: dict[str, Any] = Field(default_factory=dict)
     """Sizes and options of the architecture by its own names, such as `hidden_size`."""
 
-<<<<<<< HEAD
-    tokenizer: str | None = None
-    """A folder, hub id or `.gguf` file with a tokenizer. Unset: that of `path`, or one trained on the training rows."""
-
-    vocab_size: int = Field(default=8000, ge=16)
-    """Entries of a tokenizer that is trained here."""
-=======
     tokenizer: Annotated[TokenizerConfig, BeforeValidator(_by_path, json_schema_input_type=str | TokenizerConfig)] = (
         TokenizerConfig()
     )
->>>>>>> instruct
 
     revision: str | None = None
     """Branch, tag or commit on the hub."""
