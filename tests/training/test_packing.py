@@ -158,7 +158,4 @@ def test_a_run_is_refused_before_it_begins(llmft: Callable[..., Any], here: Path
     code, _, err = llmft(*words)
     assert code == 2
     assert "trainer.packing  tiny-llama (LlamaForCausalLM) lets rows see each other. Write trainer.packing=false" in err
-    code, _, err = llmft(*words, "adapter=prefix")
-    assert code == 2
-    assert "adapter=prefix stands before a whole sequence" in err
     assert not (here / "run").exists()

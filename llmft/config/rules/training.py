@@ -89,14 +89,9 @@ def _a_stream_has_steps_of_its_own(config: Config, origin: Origin) -> list[Probl
 
 def _rows_can_be_packed(config: Config, origin: Origin) -> list[Problem]:
     key = "trainer.packing"
-    if not config.trainer.packing or not config.trains:
-        return []
-    if not config.task.packs:
+    if config.trainer.packing and not config.task.packs and config.trains:
         what = f"the loss of {config.task.name} is not one of single tokens"
         return [Problem(key, what, origin(key), "Leave it out; trainer.group_by_length=true saves padding too.")]
-    if config.adapter.name == "prefix":
-        what = "adapter=prefix stands before a whole sequence, and the rows of one would share it"
-        return [Problem(key, what, origin(key), "Leave out one of the two.")]
     return []
 
 

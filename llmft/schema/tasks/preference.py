@@ -14,6 +14,7 @@ class Preference(TaskConfig):
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"gpt2": TINY_TRANSFORMER}
     of_data: ClassVar[tuple[str, ...]] = ()
     exports: ClassVar[bool] = False
+    prefixes: ClassVar[bool] = False
     refers: ClassVar[bool] = True
     files: ClassVar[str] = "dataset=json dataset.test=YOUR.jsonl"
 
