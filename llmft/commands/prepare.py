@@ -10,11 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-
 from llmft import tasks
 from llmft.commands.session import check_labels
-from llmft.data.arrow import read_table, write_table
+from llmft.data.arrow import read_dataset, write_table
 from llmft.data.cache import Entry
 from llmft.data.clean import libraries
 from llmft.data.files import digest
@@ -91,7 +89,7 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
     """What lies in the cache; None if another process has just made room there."""
     try:
         facts = json.loads((entry.folder / "data.json").read_text(encoding="utf-8"))
-        rows = {name: Dataset(read_table(entry.folder / f"{name}.rows.arrow")) for name in facts["splits"]}
+        rows = {name: read_dataset(entry.folder / f"{name}.rows.arrow") for name in facts["splits"]}
         features = {name: FeatureSet.load(entry.folder / f"{name}.features.arrow") for name in facts["splits"]}
         state = task.state.load(entry.folder / "state")
     except OSError:
