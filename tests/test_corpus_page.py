@@ -28,10 +28,9 @@ def test_every_command_of_the_page_works(
         write(file, "A text.\n\nAnother.\n")
     write("pages.jsonl", '{"body": "A text."}\n')
     given = [word for word in words[1:] if not word.startswith("dataset")]
-    code, out, err = llmft(words[0], *words[1:], "--cfg", "job")
-    assert code == 0, err
-    code, out, err = llmft(words[0], *given, "smoke=true", "trainer.max_steps=1")
-    assert code == 0, err
+    for more in ([*words[1:], "--cfg", "job"], [*given, "smoke=true", "trainer.max_steps=1"]):
+        code, _, err = llmft(words[0], *more)
+        assert code == 0, err
 
 
 def test_the_limits_of_the_page_are_those_of_the_rules() -> None:
