@@ -12,7 +12,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from llmft.data import checks, clean
-from llmft.data.arrow import TableWriter, read_table, to_arrow
+from llmft.data.arrow import TableWriter, read_dataset, to_arrow
 from llmft.data.digests import digest_of
 from llmft.data.files import digest
 from llmft.data.formats import FORMATS
@@ -123,13 +123,12 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
         split.close()
     if problems := _empty(config, kept, shares, notes):
         raise UserError(problems, "the data")
-    sizes = {name: kept[name].rows for name in inputs}
-    found, problems = checks.overlaps(
-        {name: list(map(str, keys)) for name, keys in inputs.items()}, sizes, config.max_overlap
-    )
+    sizes = {name: kept[name].rows for name in SPLITS if name in inputs}
+    keys = {name: list(map(str, inputs[name])) for name in sizes}
+    found, problems = checks.overlaps(keys, sizes, config.max_overlap)
     if problems:
         raise UserError(problems, "the data")
-    wanted = {name: Dataset(read_table(folder / f"{name}.rows.arrow")) for name in kept if name in splits}
+    wanted = {name: read_dataset(folder / f"{name}.rows.arrow") for name in kept if name in splits}
     return Data(wanted, notes + found, digests)
 
 

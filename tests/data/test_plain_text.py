@@ -68,7 +68,7 @@ def test_the_rows_of_a_file_are_the_file(
         patch.setattr(plain_text, "PIECE", piece)
         table = rows(file, unit)
     assert "".join(table.columns["text"]).encode() == file.read_bytes()
-    assert all(len(part) <= piece for part in table.columns["text"])
+    assert all(len(part.rstrip()) <= piece and len(part) <= 3 * piece for part in table.columns["text"])
 
 
 def test_a_packed_file_is_read_like_another(write: Write, here: Path) -> None:
