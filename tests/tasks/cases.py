@@ -84,7 +84,7 @@ CASES = {
         losses=[0.4563, 0.9087, 0.9979, 0.8349, 0.8719, 0.7405, 0.9135, 0.8803, 0.888, 0.4849],
         chance=0.5,
         metric="semeval_f1",
-        steps=240,
+        steps=320,
         words=("model.config.initializer_range=0.2",),
     ),
 }
