@@ -125,8 +125,11 @@ def _read_hub(dataset: DatasetConfig, split: str, source: Files) -> Table:
         columns = {}
         for column, feature in rows.features.items():
             values = rows[column][:]
+            inner = getattr(feature, "feature", None)
             if isinstance(feature, datasets.ClassLabel):
                 values = [feature.int2str(value) if value is not None and value >= 0 else None for value in values]
+            elif isinstance(inner, datasets.ClassLabel):  # such as a tag for each word
+                values = [value if value is None else [inner.int2str(number) for number in value] for value in values]
             columns[column] = list(values)
         table.extend(_numbered(columns, name))
     return table

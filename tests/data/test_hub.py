@@ -5,6 +5,8 @@ from typing import Any
 import datasets
 import pytest
 
+from llmft import tasks
+from llmft.config.load import load as compose
 from llmft.data.load import load
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
@@ -33,6 +35,20 @@ def test_classes_come_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data["train"]["label"][:] == ["差", "好", "好", "差"]
     assert data["test"]["id"][:] == ["test:1", "test:2", "test:3", "test:4"]
     assert asked == [("someone/reviews", "zh", "train", "abc"), ("someone/reviews", "zh", "test", "abc")]
+
+
+def test_so_do_those_of_each_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(*_: Any, split: str, **__: Any) -> datasets.Dataset:
+        tags = datasets.ClassLabel(names=["O", "B-地点"])
+        features = datasets.Features(
+            {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(tags)}
+        )
+        return datasets.Dataset.from_dict({"tokens": [[split, "北京"]], "ner_tags": [[0, 1]]}, features=features)
+
+    monkeypatch.setattr(datasets, "load_dataset", fake)
+    task = tasks.build(compose("finetune", ["+recipe=bert_ner"]).task)
+    data = load(of(columns={"tags": "ner_tags"}), task)
+    assert data["train"]["tags"][:] == [["O", "B-地点"]]
 
 
 def test_a_row_without_a_class_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
