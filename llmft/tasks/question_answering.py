@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
+from llmft.data.table import listed
 from llmft.models import tokenizer as tokenizers
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -90,7 +91,7 @@ class QuestionAnswering(Task[QuestionState]):
             if not found and not self.options.unanswerable:
                 hint = "If its context holds none, write task.unanswerable=true."
                 problems.append(Problem(row["id"], f"has no answer ({split})", hint=hint))
-        return problems
+        return listed(problems)
 
     def encode(self, rows: dict[str, list[Any]], state: QuestionState) -> Features:
         labelled = "answers" in rows

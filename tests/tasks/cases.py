@@ -134,7 +134,7 @@ CASES = {
         losses=[2.9297, 2.3693, 2.4167, 2.3165, 2.2945, 2.224, 2.193, 2.2616, 2.1861, 2.0312],
         chance=0.5,
         metric="exact_match",
-        steps=240,
+        steps=160,
         words=("model.config.initializer_range=0.2",),
     ),
     # Half of the contexts hold no answer, so that silence gets a half.
@@ -143,7 +143,7 @@ CASES = {
         losses=[2.6059, 2.5512, 2.232, 1.9845, 1.8452, 1.7798, 1.9812, 1.6277, 1.8082, 1.5518],
         chance=0.5,
         metric="exact_match",
-        steps=320,
+        steps=200,
         words=("task.unanswerable=true", "model.config.initializer_range=0.2"),
     ),
     # Calling every word a place finds half of the entities, and one word in twelve is a place.

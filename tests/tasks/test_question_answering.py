@@ -248,6 +248,13 @@ def test_bad_data_is_said_by_its_place(name: str, llmft: Run, write: Write, here
     assert not (here / "run").exists()
 
 
+def test_of_many_bad_rows_a_few_are_shown(llmft: Run, write: Write) -> None:
+    write("a.jsonl", "".join(FLAT.replace("Ada", f"Ada{number}") % '"Cy"' for number in range(40)))
+    code, _, err = llmft(*TINY, "dataset=json", "dataset.train=a.jsonl", "dataset.split={validation: 0, test: 0}")
+    assert (code, err.count("is not in the context")) == (2, 5)
+    assert "a.jsonl    and 35 more like these" in err
+
+
 def test_a_csv_with_answers_as_texts_is_read(llmft: Run, write: Write, here: Path) -> None:
     rows = [
         f'"Who, {i}?","Ada met Bo in {1800 + i}, and Bo met Ada.",{("Ada", "Bo")[i % 2]},{(0, 8)[i % 2]}'
