@@ -49,7 +49,17 @@ def test_minilm_on_stsb(llmft: Run, shared: Callable[[str], Path], here: Path) -
 
 @pytest.mark.parametrize(
     "recipe",
-    ["bert_textcls", "bert_sts", "bert_lora", "tabular_linear", "tabular_mlp", "tabular_ft", "tabular_regression"],
+    [
+        "bert_textcls",
+        "bert_sts",
+        "bert_lora",
+        "t5_translation",
+        "t5_summary",
+        "tabular_linear",
+        "tabular_mlp",
+        "tabular_ft",
+        "tabular_regression",
+    ],
 )
 def test_a_recipe_keeps_its_promise(recipe: str, llmft: Run, here: Path) -> None:
     from llmft.config.load import load
