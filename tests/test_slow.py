@@ -70,6 +70,8 @@ def test_minilm_on_wnut17(llmft: Run, shared: Callable[[str], Path], here: Path)
         "bert_qa",
         "bert_relation",
         "bert_lora",
+        "t5_translation",
+        "t5_summary",
         "tabular_linear",
         "tabular_mlp",
         "tabular_ft",

@@ -20,8 +20,8 @@ def test_every_command_of_the_page_works(llmft: Run, write: Callable[[str, str],
     assert len(commands) == 8
     for words in commands:
         assert words[0] == "llmft"
-        if words[1] != "finetune":
-            words = [str(next(here.glob("outputs/t5_translation/*"))) if "/RUN" in word else word for word in words]
+        run = next((str(file.parent.parent) for file in here.glob("outputs/t5_translation/*/model/task.json")), "")
+        words = [run if word.endswith("/RUN") else word for word in words]
         tiny = ["smoke=true", "trainer.max_steps=1"] if words[1] == "finetune" else []
         code, out, err = llmft(*words[1:], *tiny)
         assert code == 0, f"{shlex.join(words)}\n{err}"

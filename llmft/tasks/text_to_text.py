@@ -161,7 +161,7 @@ class TextToText(Task[S]):
         return count_labels(batch, shift=False) if "labels" in batch else len(batch["input_ids"])
 
     def of_loss(self, loss: float) -> dict[str, float]:
-        return {"loss": loss, "perplexity": math.exp(loss)}
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
         loss = token_loss(model, batch, shift=False).item() if "labels" in batch else None

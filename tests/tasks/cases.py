@@ -178,7 +178,7 @@ CASES = {
         asked=True,
     ),
     # The best single sentence as the answer to all rows scores as much as `chance`.
-    # WordPiece takes whole words here, where Unigram has its bytes to learn as well.
+    # WordPiece takes whole words here, where byte-level BPE has its bytes to learn as well.
     "translation": Case(
         recipe="t5_translation",
         losses=[5.514, 5.3586, 5.1135, 5.1683, 4.7854, 4.5707, 4.6742, 4.3978, 4.3766, 4.2542],

@@ -146,12 +146,13 @@ def test_a_saved_decoder_alone_is_refused(llmft: Run, here: Path) -> None:
     assert "model.path  the task can't be learnt by gpt2" in err
 
 
-def test_a_tokenizer_that_does_not_know_the_language(here: Path) -> None:
-    _, state, _ = fitted(rows={"source": ["abc"] * 9, "target": [["cba"]] * 9})
-    assert state.remarks == []
-    _, lower, _ = fitted("model.tokenizer.kind=wordpiece")
-    assert lower.remarks == [
-        "train: 100% of target come back from the tokenizer otherwise, in case or spaces: they can't be written as they are"
+def test_what_a_tokenizer_cannot_write_is_said(here: Path) -> None:
+    letters = {"source": ["abc"] * 9, "target": [["cba"]] * 9}
+    _, state, _ = fitted("model.tokenizer.kind=wordpiece", rows=letters)
+    assert state.remarks == fitted()[1].remarks == []
+    changed = fitted("model.tokenizer.kind=wordpiece")[1].remarks
+    assert [remark.partition(", in case")[0] for remark in changed] == [
+        "train: 100% of target come back from the tokenizer otherwise"
     ]
     state.tokenizer.save_pretrained(here / "letters")
     chinese = {"source": ["abc"] * 9, "target": [["你好世界"]] * 9}
