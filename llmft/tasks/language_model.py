@@ -242,13 +242,13 @@ class LanguageModel(Task[LanguageState]):
         return f"{len(state.tokenizer):,} tokens, {state.block:,} at a time"
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Documents of one of eight topics, each a few words of its own in an order that never changes."""
+        """Documents of one of four topics, each four words of its own in an order that never changes."""
         rng = random.Random(seed)
-        topics = [[f"{first}{vowel}n" for vowel in "aeiou"] for first in "bdklmrst"]
+        topics = [[f"{first}{vowel}n" for vowel in "aeio"] for first in "bdkl"]
         texts = []
         for _ in range(rows):
-            words, begin = rng.choice(topics), rng.randrange(5)
-            texts.append(" ".join(words[(begin + place) % 5] for place in range(rng.randint(10, 30))))
+            words, begin = rng.choice(topics), rng.randrange(4)
+            texts.append(" ".join(words[(begin + place) % 4] for place in range(rng.randint(20, 60))))
         return {"text": texts}
 
 

@@ -218,7 +218,7 @@ REFUSED = {
     "predict.input=cut.json": "is no JSON: ",
     "predict.text=a predict.output=new.csv": "new.csv is there already; nothing is written over",
     "predict.text=a predict.output=no/a.csv": "there is no folder no",
-    "dataset=csv dataset.test=new.csv": "was decided by training; predict takes predict, dataset.columns",
+    "dataset=csv dataset.test=new.csv": "was decided by training; predict takes predict, generation, dataset.columns",
     "run.dir=x predict.text=a": "was decided by training; predict takes",
     "hardware.processes=2 predict.text=a": "predict works in one process",
 }

@@ -7,7 +7,7 @@ from llmft.schema.config import Config
 from llmft.schema.export import PRECISIONS
 from llmft.schema.predict import PredictConfig
 from llmft.schema.problem import Problem
-from llmft.schema.task import task_types
+from llmft.schema.target import TargetConfig
 
 
 def _folders_stay_inside(config: Config, origin: Origin) -> list[Problem]:
@@ -94,6 +94,9 @@ def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
         return []
     if config.command != "eval":
         return [Problem("ensemble", "is for llmft eval", origin("ensemble"), "Leave it out.")]
+    if not isinstance(config.task, TargetConfig):
+        what = f"is of labels or numbers, and {config.task.name} answers neither"
+        return [Problem("ensemble", what, origin("ensemble"), "Leave it out.")]
     if len(ensemble.runs) < 2:
         return [Problem("ensemble", "wants two runs or more", origin("ensemble"), "llmft eval RUN RUN ensemble=mean")]
     key, weights = "ensemble.weights", ensemble.weights
@@ -109,24 +112,15 @@ def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
 def _export_has_one_pass(config: Config, origin: Origin) -> list[Problem]:
     if config.command != "export" or config.task.exports:
         return []
-    what = f"{config.task.name} answers by more than one pass of a model that gives a row of numbers a row"
-    hint = f"RUN/model is a folder that transformers loads: {config.run.source}/model"
+    what = f"{config.task.name} needs more of a model than one row of numbers a row, which is what is exported"
+    hint = f"What transformers loads is in {config.run.source}/model."
     return [Problem("task", what, origin("task.name"), hint)]
 
 
-def _pretraining_is_on_raw_text(config: Config, origin: Origin) -> list[Problem]:
-    if config.command != "pretrain" or config.task.pretrains:
-        return []
-    names = ", ".join(name for name, task in task_types().items() if task.pretrains)
-    hint = f"Write llmft finetune; llmft pretrain is for {names}."
-    return [Problem("task", f"{config.task.name} learns from rows that say what is right", origin("task.name"), hint)]
-
-
 RULES = (
-    _pretraining_is_on_raw_text,
-    _export_has_one_pass,
     _folders_stay_inside,
     _predict_is_asked_one_thing,
+    _export_has_one_pass,
     _export_can_be_written,
     _a_search_has_scores_to_go_by,
     _an_ensemble_is_of_runs,
