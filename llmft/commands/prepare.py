@@ -11,11 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from datasets import Dataset
-
 from llmft import tasks
 from llmft.commands.session import check_labels
-from llmft.data.arrow import read_table, write_table
+from llmft.data.arrow import read_dataset, write_table
 from llmft.data.cache import Entry
 from llmft.data.clean import libraries
 from llmft.data.corpus import load_corpus
@@ -124,7 +122,7 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
     """What lies in the cache; None if another process has just made room there."""
     try:
         facts = json.loads((entry.folder / "data.json").read_text(encoding="utf-8"))
-        rows = {name: Dataset(read_table(entry.folder / f"{name}.rows.arrow")) for name in facts["splits"]}
+        rows = {name: read_dataset(entry.folder / f"{name}.rows.arrow") for name in facts["splits"]}
         state = task.state.load(entry.folder / "state")
         features = {name: _features(task, state, entry.folder, name) for name in facts["splits"]}
     except OSError:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow
+import pyarrow.compute
 from datasets import Dataset
 from tqdm import tqdm
 
 from llmft.data import checks, clean
-from llmft.data.arrow import TableWriter, read_table, to_arrow
+from llmft.data.arrow import TableWriter, read_dataset, to_arrow
 from llmft.data.digests import digest_of
 from llmft.data.files import digest
 from llmft.data.formats import FORMATS
@@ -30,6 +31,7 @@ COLUMNS = {"text": Column("text"), "document": Column("label", required=False)}
 """The roles of a task that learns from raw text. Rows of one `document` that follow each other are parts of a text."""
 
 SCHEMA = pyarrow.schema([(name, pyarrow.string()) for name in ("id", "text", "document")])
+LEARNT = 200_000_000  # bytes of text: the words that a tokenizer is trained on are held in memory
 READ = ("validation", "test", "train")  # train last: what the others hold may have to be left out of it
 
 
@@ -121,14 +123,20 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
         split.close()
     if problems := _empty(config, kept, shares, notes):
         raise UserError(problems, "the data")
-    sizes = {name: kept[name].rows for name in inputs}
-    found, problems = checks.overlaps(
-        {name: list(map(str, keys)) for name, keys in inputs.items()}, sizes, config.max_overlap
-    )
+    sizes = {name: kept[name].rows for name in SPLITS if name in inputs}
+    keys = {name: list(map(str, inputs[name])) for name in sizes}
+    found, problems = checks.overlaps(keys, sizes, config.max_overlap)
     if problems:
         raise UserError(problems, "the data")
-    wanted = {name: Dataset(read_table(folder / f"{name}.rows.arrow")) for name in kept if name in splits}
+    wanted = {name: read_dataset(folder / f"{name}.rows.arrow") for name in kept if name in splits}
     return Data(wanted, notes + found, digests)
+
+
+def to_learn_from(rows: Dataset) -> Iterator[str]:
+    """The texts that a tokenizer is trained on: all, or of more than LEARNT bytes so many, evenly spread."""
+    texts = rows.data.column("text")
+    step = -(-int(pyarrow.compute.sum(pyarrow.compute.binary_length(texts)).as_py()) // LEARNT)
+    return (text.as_py() for number, text in enumerate(texts) if number % step == 0)
 
 
 class Row(NamedTuple):
@@ -204,20 +212,19 @@ def _share(digest: int, shares: dict[str, float], seed: int) -> str:
 
 
 def _empty(config: DatasetConfig, kept: dict[str, Kept], shares: dict[str, float], notes: list[str]) -> list[Problem]:
-    """A problem for each split that is left without text, with what took it."""
+    """What is wrong with splits that are left without text, and what took it."""
     found = sum(split.documents for split in kept.values())
+    empty = [name for name, split in kept.items() if not split.documents]
+    lost = [name for name in empty if shares and found and (name in shares or name == "train")]
     problems = []
-    for name, split in kept.items():
-        if split.documents or (name in shares and not found):
-            continue
-        if name in shares or (name == "train" and found and shares):
-            key = f"dataset.split.{name}" if name in shares else "dataset.split"
-            what = f"leaves {name} without text: there are {found} documents"
-            hint = "Name files for validation and test, or set dataset.split.validation and dataset.split.test to 0."
-            if config.format == "text" and config.unit == "file":
-                hint = f"A file is a document: write dataset.unit=paragraph for smaller ones. {hint}"
-            problems.append(Problem(key, what, hint=hint))
-        else:
+    for name in empty:
+        if name not in shares and name not in lost:
             why = [note.removeprefix(f"{name}: ") for note in notes if note.startswith(f"{name}: ")]
             problems.append(Problem(f"dataset.{name}", "holds no text" + (f": {'; '.join(why)}" if why else "")))
+    if lost:
+        have = "there is 1 document" if found == 1 else f"there are {found} documents"
+        hint = "Name files for validation and test, or write dataset.split.validation=0 and dataset.split.test=0."
+        if config.format == "text" and config.unit == "file":
+            hint = f"Each file is one: write dataset.unit=paragraph for smaller ones. {hint}"
+        problems.append(Problem("dataset.split", f"leaves {' and '.join(lost)} without text: {have}", hint=hint))
     return problems

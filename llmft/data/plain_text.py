@@ -35,8 +35,8 @@ class Documents:
         self.document, self.line = f"{self.name}:{line}", line
 
     def add(self, text: str, line: int) -> None:
-        """Some more of the document, from this line."""
-        if self.held + len(text) > PIECE:
+        """Some more of the document, from this line. No row is made of blanks alone: they go to the one before."""
+        if self.held + len(text) > PIECE and (text.strip() or self.held > 2 * PIECE):
             self.close()
             self.line = line
         self.piece.append(text)

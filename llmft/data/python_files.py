@@ -1,7 +1,6 @@
 """What people wrote into Python files: docstrings and comments, read as text; no code is imported or run."""
 
 import ast
-import inspect
 import io
 import re
 import sysconfig
@@ -59,7 +58,7 @@ def _docstrings(code: str) -> Iterator[tuple[int, str]]:
         tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, DEFINITIONS) and (text := ast.get_docstring(node)):
-            yield node.body[0].lineno, inspect.cleandoc(text)
+            yield node.body[0].lineno, text
 
 
 def _comments(code: str) -> Iterator[tuple[int, str]]:

@@ -167,9 +167,10 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
                 Problem("model.architecture", f"no architecture called {model.architecture}", hint=hint)
             ) from error
     _check_sizes(config, model)
+    _check_vocabulary(model, needed)
     # Without a path only what is given: DeBERTa works other sizes out of `hidden_size`, if they are not given too.
     sizes = (config.to_dict() if model.path else {}) | _canonical(config, model.config) | _dropouts(config, model)
-    if model.path is None and "vocab_size" in needed:
+    if model.path is None and "vocab_size" in needed and "vocab_size" not in model.config:
         sizes["vocab_size"] = needed["vocab_size"]  # the tokenizer was trained here
     for key in AT_LEAST & needed.keys():
         name = config.attribute_map.get(key, key)
@@ -187,7 +188,19 @@ def _check_room(config: PreTrainedConfig, needed: dict[str, Any], length: str) -
         room = getattr(config, key, None)
         if isinstance(room, int) and needed[key] > room:
             fix = length if key == "max_position_embeddings" else "model.tokenizer"
-            raise UserError(Problem(fix, f"needs {key}={needed[key]}, and the model has {room}"))
+            hint = "Leave it out: model.path has its own." if fix == "model.tokenizer" else ""
+            raise UserError(Problem(fix, f"needs {key}={needed[key]}, and the model has {room}", hint=hint))
+
+
+def _check_vocabulary(model: ModelConfig, needed: dict[str, Any]) -> None:
+    """Raise UserError for random weights that are to have fewer embeddings than the tokenizer has entries."""
+    room, entries = model.config.get("vocab_size"), needed.get("vocab_size", 0)
+    if isinstance(room, int) and room < entries:
+        what = f"{room} is less than the {entries} entries of the tokenizer"
+        hint = "Leave it out, and the model gets as many as the tokenizer has."
+        if not (model.path or model.tokenizer.path):
+            hint = f"Leave it out, or write model.tokenizer.size={room}."
+        raise UserError(Problem("model.config.vocab_size", what, hint=hint))
 
 
 def _dropouts(config: PreTrainedConfig, model: ModelConfig) -> dict[str, Any]:

@@ -49,7 +49,10 @@ def test_a_model_is_trained_goes_on_and_is_taken_up(llmft: Run, write: Write, he
 
 
 MISTAKES = {
-    "a task with labels": (["task=text_classification"], "llmft pretrain is for causal_lm, masked_lm, span_corruption."),
+    "a task with labels": (
+        ["task=text_classification"],
+        "llmft pretrain is for causal_lm, masked_lm, span_corruption.",
+    ),
     "a recipe of finetune": (["+recipe=tabular_mlp"], "this recipe is for `llmft finetune`"),
     "too little text": (
         [*TEXT, "dataset.train=short.txt", *SIZES],

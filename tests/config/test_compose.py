@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -196,3 +197,26 @@ def cpu_seconds(*words: str) -> float:
     _, status, used = os.wait4(process.pid, 0)
     assert status == 0
     return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("words", "tokenizer"),
+    [
+        ([], {"kind": "bpe", "size": 300}),
+        (["model.tokenizer=some/folder"], {"path": "some/folder"}),
+        (["model.tokenizer.path=some/folder"], {"path": "some/folder", "kind": "bpe", "size": 300}),
+        (["model.tokenizer=null"], {}),
+        (["model.tokenizer.size=400"], {"kind": "bpe", "size": 400}),
+        (
+            ["model.tokenizer={kind: characters, special: ['[A]', 'é']}"],
+            {"kind": "characters", "size": 300, "special": ["[A]", "é"]},
+        ),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_is_a_table_or_its_path(
+    words: list[str], tokenizer: dict[str, Any], write: Callable[[str, str], Path]
+) -> None:
+    recipe = "# @package _global_\ndefaults:\n  - bert_textcls\nmodel:\n  tokenizer: {kind: bpe, size: 300}\n"
+    write("recipes/own.yaml", recipe)
+    found = load("finetune", ["+recipe=own", *words]).model.tokenizer
+    assert found.model_dump(exclude_unset=True) == tokenizer

@@ -48,6 +48,12 @@ CASES = [
     ("name=a/b", "'a/b' is not a name"),
     ("dataset=csv", "dataset.train  must be given"),
     ("dataset=hub", "dataset.path  must be given"),
+    ("model.vocab_size=9", "model.vocab_size  no such key (command line). Did you mean model.tokenizer.size?"),
+    ("model.tokenizer.kind=words", "'words' is not one of 'wordpiece', 'bpe', 'unigram' or 'characters'"),
+    ("model.tokenizer.size=3", "model.tokenizer.size  3 is not at least 16 (command line)"),
+    ("dataset.unit=line", "dataset.unit  is for dataset=text; a row of dataset=csv is a document (command line)"),
+    ("dataset=text dataset.train=a.txt dataset.streaming=true", "raw text is never held in memory as it is"),
+    ("dataset=pydocs dataset.folds=3", "dataset.folds  folds are taken from rows in memory (command line)"),
     (
         "dataset=csv dataset.train=a.csv dataset.validation=b.csv dataset.streaming=true",
         "dataset.test  must be given: no share can be taken of rows that are streamed (default). "

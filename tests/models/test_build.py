@@ -85,6 +85,12 @@ def test_random_weights_of_an_architecture_by_common_names(architecture: str) ->
     assert model(input_ids=ids, attention_mask=ids).logits.shape == (2, 3)
 
 
+def test_more_embeddings_than_tokens_are_taken_as_asked() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 64}
+    model = build(of(architecture="bert", init="random", config=sizes), HEAD, NEEDED | {"vocab_size": 50})
+    assert model.config.vocab_size == 64
+
+
 def test_options_of_the_architecture_reach_a_pretrained_model(bert: Path) -> None:
     model = build(of(path=str(bert), config={"hidden_dropout_prob": 0.5}), HEAD, NEEDED)
     assert model.bert.embeddings.dropout.p == 0.5
@@ -112,7 +118,10 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a pickle": ({"path": "pickle"}, {}, "pickle is no whole model"),
     "weights cut short": ({"path": "cut"}, {}, "cut is no whole model"),
     "texts longer than its positions": ({"path": "bert"}, {"max_position_embeddings": 33}, "task.max_length  needs max_position_embeddings=33, and the model has 32"),
-    "more tokens than its embeddings": ({"path": "bert"}, {"vocab_size": 99999}, "model.tokenizer  needs vocab_size=99999"),
+    "more tokens than its embeddings": ({"path": "bert"}, {"vocab_size": 99999}, "model.tokenizer  needs vocab_size=99999, and the model has"),
+    "fewer embeddings than a tokenizer that is trained": ({"architecture": "bert", "init": "random", "config": {"vocab_size": 50}}, {"vocab_size": 60}, "model.config.vocab_size  50 is less than the 60 entries of the tokenizer. Leave it out, or write model.tokenizer.size=50."),
+    "fewer than one that is named": ({"architecture": "bert", "init": "random", "config": {"vocab_size": 50}, "tokenizer": "bert"}, {"vocab_size": 60}, "50 is less than the 60 entries of the tokenizer. Leave it out, and the model gets"),
+    "fewer for random weights in place of others": ({"path": "bert", "init": "random", "config": {"vocab_size": 50}}, {"vocab_size": 60}, "50 is less than the 60 entries of the tokenizer"),
 }  # fmt: skip
 
 

@@ -53,6 +53,29 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     ]
 
 
+def _corpus_is_read_in_parts(config: Config, origin: Origin) -> list[Problem]:
+    """Raw text goes to the disk as it is read, document by document; its splits are shares of documents."""
+    dataset = config.dataset
+    what = {
+        "streaming": (dataset.streaming, "raw text is never held in memory as it is", "Leave it out."),
+        "folds": (dataset.folds, "folds are taken from rows in memory", "Write dataset.split.seed for other shares."),
+    }
+    wrong = config.task.pretrains or dataset.format in ("text", "pydocs")
+    return [
+        Problem(f"dataset.{key}", why, origin(f"dataset.{key}"), hint)
+        for key, (asked, why, hint) in what.items()
+        if asked and wrong
+    ]
+
+
+def _unit_is_of_text(config: Config, origin: Origin) -> list[Problem]:
+    key, dataset = "dataset.unit", config.dataset
+    if dataset.format == "text" or not origin.typed(key):
+        return []
+    what = f"is for dataset=text; a row of dataset={dataset.format} is a document"
+    return [Problem(key, what, origin(key), "Leave it out.")]
+
+
 def _stream_can_be_cleaned(config: Config, origin: Origin) -> list[Problem]:
     clean = config.dataset.clean
     if not config.dataset.streaming:
@@ -140,6 +163,8 @@ def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
 RULES = (
     _data_has_a_source,
     _stream_can_be_read,
+    _corpus_is_read_in_parts,
+    _unit_is_of_text,
     _stream_can_be_cleaned,
     _lengths_leave_something,
     _encoding_exists,
