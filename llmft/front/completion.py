@@ -99,7 +99,7 @@ def _words(command: str, before: list[str], last: str) -> Iterator[str]:
     if wanted.of_a_run and not before and not equals:
         yield from _runs(last)
     elif equals:
-        yield from (f"{key}={value}" for value in _values(key, last.removeprefix(f"{key}=")))
+        yield from (f"{key}={value}" for value in _values(command, key, last.removeprefix(f"{key}=")))
     elif last.startswith("-"):
         yield from ["--help", "--cfg"] if wanted.of_a_run else ["--help", "--cfg", "-m", "--multirun"]
     elif before[-1:] in (["--cfg"], ["-c"]):
@@ -127,9 +127,9 @@ def _keys(command: str, last: str) -> Iterator[str]:
         yield f"{key}=" if step < 0 else key[: step + 1]
 
 
-def _values(key: str, value: str) -> Iterable[str]:
+def _values(command: str, key: str, value: str) -> Iterable[str]:
     if key == "+recipe":
-        return recipes()
+        return recipes(command)
     if key in FILES:
         return _paths(value)
     if key.endswith(("metric", "metric_for_best")):

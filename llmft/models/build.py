@@ -25,6 +25,21 @@ KINDS = {"AutoModelForSeq2SeqLM": "an encoder-decoder, such as t5, mt5, bart, mb
 # Sizes that the data need at least; all others they need exactly.
 AT_LEAST = {"vocab_size", "max_position_embeddings"}
 
+# RoBERTa and its kin count positions from pad_token_id + 1 on.
+SHIFTED = {
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+}
+SHIFTED |= {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+
 
 def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "task.max_length") -> PreTrainedModel:
     """A model ready to train, in float32; what `model.freeze` names stays as it is.
@@ -179,10 +194,11 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
     if model.path is None and "vocab_size" in needed and "vocab_size" not in model.config:
         sizes["vocab_size"] = needed["vocab_size"]  # the tokenizer was trained here
     for key in AT_LEAST & needed.keys():
+        name = config.attribute_map.get(key, key)
         if isinstance(default := getattr(config, key, None), int):
-            # RoBERTa counts positions from pad_token_id + 1 on.
-            extra = (needed.get("pad_token_id") or 0) + 1 if key == "max_position_embeddings" else 0
-            sizes[key] = max(sizes.get(key, default), needed[key] + extra)
+            shifted = key == "max_position_embeddings" and config.model_type in SHIFTED
+            extra = (needed.get("pad_token_id") or 0) + 1 if shifted else 0
+            sizes[name] = max(sizes.get(name, default), needed[key] + extra)
     sizes |= {key: value for key, value in needed.items() if key not in AT_LEAST}
     return type(config).from_dict(sizes)
 

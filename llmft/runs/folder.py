@@ -27,7 +27,7 @@ MAY_DIFFER |= {"tracking.to", "tracking.project"}  # who is told of it
 
 
 def as_recipe(config: Config) -> str:
-    """The checked configuration as a recipe: `llmft finetune RUN/config.yaml` does the run again."""
+    """The checked configuration as a recipe: `llmft COMMAND RUN/config.yaml` does the run again."""
     tree = config.model_dump(mode="json")
     tree["run"]["dir"] = None  # the folder that this file lies in
     tree["resume"] = tree["smoke"] = False  # it has been made small already

@@ -242,13 +242,12 @@ class LanguageModel(Task[LanguageState]):
         return f"{len(state.tokenizer):,} tokens, {state.block:,} at a time"
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Documents of one of eight topics, each a few words of its own in an order that never changes."""
+        """Documents of one of sixteen topics, each two words that take turns."""
         rng = random.Random(seed)
-        topics = [[f"{first}{vowel}n" for vowel in "aeiou"] for first in "bdklmrst"]
         texts = []
         for _ in range(rows):
-            words, begin = rng.choice(topics), rng.randrange(5)
-            texts.append(" ".join(words[(begin + place) % 5] for place in range(rng.randint(10, 30))))
+            topic, begin = rng.choice("bdfghjklmnprstvz"), rng.randrange(2)
+            texts.append(" ".join(f"{topic}{'ao'[(begin + place) % 2]}n" for place in range(rng.randint(20, 60))))
         return {"text": texts}
 
 

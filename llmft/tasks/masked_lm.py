@@ -1,6 +1,7 @@
 """A masked language model: which tokens are hidden, and does the second half follow the first?"""
 
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy
@@ -165,4 +166,5 @@ class MaskedLm(LanguageModel):
 
 def _longest(tokens: numpy.ndarray, end: int) -> numpy.ndarray:
     """The longest run that lies in one document."""
-    return max(numpy.split(tokens, numpy.flatnonzero(tokens == end)), key=len)
+    ends = [-1, *numpy.flatnonzero(tokens == end), len(tokens)]
+    return max((tokens[before + 1 : after] for before, after in pairwise(ends)), key=len)

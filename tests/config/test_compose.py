@@ -12,6 +12,7 @@ import yaml
 
 from llmft.config.folders import recipes, shipped
 from llmft.config.load import load
+from llmft.front.recipes import command_of
 from llmft.schema.problem import UserError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -20,7 +21,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize("recipe", recipes())
 @pytest.mark.parametrize("smoke", ["false", "true"])
 def test_every_recipe_composes(recipe: str, smoke: str) -> None:
-    config = load("finetune", [f"+recipe={recipe}", f"smoke={smoke}"])
+    config = load(command_of(recipe), [f"+recipe={recipe}", f"smoke={smoke}"])
     assert config.name == recipe
 
 
@@ -43,8 +44,8 @@ def test_every_option_composes(group: str, here: Path) -> None:
 @pytest.mark.parametrize("recipe", recipes())
 def test_every_recipe_says_how_to_call_it_and_what_it_promises(recipe: str) -> None:
     text = (shipped("recipes") / f"{recipe}.yaml").read_text()
-    assert f"#   llmft finetune +recipe={recipe}" in text
-    assert load("finetune", [f"+recipe={recipe}"]).expect is not None
+    assert f"#   llmft {command_of(recipe)} +recipe={recipe}" in text
+    assert load(command_of(recipe), [f"+recipe={recipe}"]).expect is not None
 
 
 def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_groups() -> None:
@@ -121,6 +122,20 @@ def test_a_path_of_my_own_brings_nothing_of_the_old_one(write: Callable[[str, st
         assert (model.name, model.sha256, model.architecture) == ("my-bert", None, None)
     again = load("finetune", ["+recipe=mine", "model.path=b", "model.name=other", "model.architecture=bert"]).model
     assert (again.path, again.name, again.architecture) == ("b", "other", "bert")
+
+
+def test_a_path_brings_its_own_sizes_and_a_run_says_its_architecture(write: Callable[[str, str], Path]) -> None:
+    write("run/model/config.json", '{"model_type": "gpt2"}')
+    write("recipes/mine.yaml", "# @package _global_\ndefaults: [gpt_clm, _self_]\nmodel: {path: run}\n")
+    for words in (["+recipe=gpt_clm", "model.path=run"], ["+recipe=mine"]):
+        model = load("pretrain", words).model
+        assert (model.architecture, model.config, model.init, model.first_weights) == ("gpt2", {}, None, "pretrained")
+    assert load("pretrain", ["+recipe=gpt_clm", "model.path=run", "model.config.n_layer=2"]).model.config == {
+        "n_layer": 2
+    }
+    assert load("pretrain", ["+recipe=gpt_clm", "model.path=run", "model.init=random"]).model.first_weights == "random"
+    small = load("pretrain", ["+recipe=mine", "smoke=true"])
+    assert (small.model.path, small.model.architecture, small.task.block) == (None, "gpt2", 32)
 
 
 def test_smoke_forgets_what_is_said_of_my_own_rows() -> None:

@@ -8,7 +8,6 @@ from llmft.schema.export import PRECISIONS
 from llmft.schema.predict import PredictConfig
 from llmft.schema.problem import Problem
 from llmft.schema.target import TargetConfig
-from llmft.schema.task import task_types
 
 
 def _folders_stay_inside(config: Config, origin: Origin) -> list[Problem]:
@@ -118,16 +117,7 @@ def _export_has_one_pass(config: Config, origin: Origin) -> list[Problem]:
     return [Problem("task", what, origin("task.name"), hint)]
 
 
-def _pretraining_is_on_raw_text(config: Config, origin: Origin) -> list[Problem]:
-    if config.command != "pretrain" or config.task.pretrains:
-        return []
-    names = ", ".join(name for name, task in task_types().items() if task.pretrains)
-    hint = f"Write llmft finetune; llmft pretrain is for {names}."
-    return [Problem("task", f"{config.task.name} learns from rows that say what is right", origin("task.name"), hint)]
-
-
 RULES = (
-    _pretraining_is_on_raw_text,
     _folders_stay_inside,
     _predict_is_asked_one_thing,
     _export_has_one_pass,

@@ -14,7 +14,7 @@ class MaskedLm(LanguageModelConfig):
     """The tokens of a text that are hidden, as BERT learns them."""
 
     mask_share: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the tokens that are to be found: 80% of these are hidden, 10% are another token, 10% stay as they are."""
+    """Share of the tokens that are to be found: 80% of them are hidden, 10% are another token, 10% stay as they are."""
 
     whole_word: bool = False
     """Hide all pieces of a word, or none. For WordPiece tokenizers."""

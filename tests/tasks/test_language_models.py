@@ -1,0 +1,227 @@
+"""What is read, hidden and said of raw text, token by token."""
+
+import math
+from typing import Any
+
+import numpy
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+
+from llmft.models.build import build
+from llmft.models.generation import set_generation
+from llmft.models.labelled import IGNORED
+from llmft.models.special import GPT, T5
+from llmft.models.vocabulary import train
+from llmft.schema.generation import GenerationConfig
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import UserError
+from llmft.schema.tasks import causal_lm, masked_lm, span_corruption
+from llmft.schema.tokenizer import TokenizerConfig
+from llmft.tasks.causal_lm import CausalLm
+from llmft.tasks.language_model import LanguageState
+from llmft.tasks.masked_lm import MaskedLm, MaskedState
+from llmft.tasks.span_corruption import SpanCorruption, SpanState
+from llmft.training.prediction import float32
+
+TEXTS = ["the red house stands by the river", "没有人知道", "naïve café 🙂 [MASK] <|endoftext|>"]
+CHARACTERS = train(TEXTS, TokenizerConfig(kind="characters"), GPT)
+WORDPIECE = train(TEXTS * 3, TokenizerConfig(size=120))
+UNIGRAM = train(TEXTS, TokenizerConfig(kind="unigram", size=400), T5)
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+def tiny(task: Any, state: Any, architecture: str) -> Any:
+    transformers.set_seed(0)
+    return build(ModelConfig(architecture=architecture, config=TINY), task.head, task.needed(state), "task.block")
+
+
+@pytest.mark.parametrize("block", [8, 9, 64])
+def test_a_document_is_said_token_by_token_from_its_start_to_its_end(block: int) -> None:
+    """Also one that comes in parts."""
+    task, state = CausalLm(causal_lm.CausalLm(block=block)), LanguageState(CHARACTERS, block)
+    features = task.encode({"text": [TEXTS[0], TEXTS[1], TEXTS[2]], "document": ["a", "b", "b"]}, state)
+    said: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    read: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for row, labels, tokens in zip(features["row"], features["labels"], features["input_ids"], strict=True):
+        assert len(labels) == len(tokens) <= block
+        said[row] += labels
+        read[row] += tokens
+    first, second, third = (CHARACTERS.convert_tokens_to_ids(list(text)) for text in TEXTS)
+    assert said == {0: [*first, state.end], 1: second, 2: [*third, state.end]}
+    assert read == {0: [state.end, *first], 1: [state.end, *second[:-1]], 2: [second[-1], *third]}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "bert", "llama"])
+def test_a_causal_model_does_not_see_what_it_is_to_say(architecture: str) -> None:
+    """BERT looks both ways unless it is told."""
+    task, state = CausalLm(causal_lm.CausalLm(block=8)), LanguageState(CHARACTERS, 8)
+    model = tiny(task, state, architecture).eval()
+    one, other = torch.tensor([[3, 4, 5, 6]]), torch.tensor([[3, 4, 5, 9]])
+    assert torch.equal(model(input_ids=one).logits[0, :3], model(input_ids=other).logits[0, :3])
+
+
+def test_scores_by_hand() -> None:
+    """A model that finds all tokens alike: ln V nats each; bits per byte count UTF-8, not characters."""
+    task, state = CausalLm(causal_lm.CausalLm(block=8)), LanguageState(CHARACTERS, 8)
+    model = tiny(task, state, "gpt2").eval()
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    features = task.encode({"text": TEXTS}, state)
+    examples = [{key: features[key][i] for key in ("input_ids", "labels")} for i in range(len(features["row"]))]
+    outputs, loss = predict(task, model, state, examples)
+    answers = task.decode(list(outputs), features["row"], state)
+    nats = math.log(len(CHARACTERS))
+    assert [answer["tokens"] for answer in answers] == [len(text) + 1 for text in TEXTS]
+    assert [answer["answer"] for answer in answers] == pytest.approx([nats] * 3, rel=1e-6)
+    assert loss == pytest.approx(nats, rel=1e-6)
+    found = task.metrics(answers, Dataset.from_dict({"text": TEXTS}), state)
+    tokens, size = sum(map(len, TEXTS)) + 3, sum(len(text.encode()) for text in TEXTS)
+    assert found["tokens"] == tokens
+    assert found["perplexity"] == pytest.approx(len(CHARACTERS), rel=1e-6)
+    assert found["bits_per_byte"] == pytest.approx(tokens * nats / math.log(2) / size, rel=1e-6)
+
+
+def test_a_text_goes_on_beyond_the_positions_of_the_model() -> None:
+    task, state = CausalLm(causal_lm.CausalLm(block=8)), LanguageState(CHARACTERS, 8, asked=True)
+    model = tiny(task, state, "gpt2").eval()
+    model.config.max_position_embeddings = 8
+    set_generation(model, GenerationConfig(max_new_tokens=30))
+    model.generation_config.eos_token_id = None
+    for text in ("t", "the red house", ""):
+        features = task.encode({"text": [text]}, state)
+        (output,), loss = predict(task, model, state, [{"input_ids": features["input_ids"][0]}])
+        assert (len(output), loss) == (30, None)
+        assert len(features["input_ids"][0]) == min(max(len(text), 1), 8)
+
+
+def test_what_looks_like_a_special_token_is_text() -> None:
+    for tokenizer in (CHARACTERS, WORDPIECE):
+        task = CausalLm(causal_lm.CausalLm())
+        tokens = task.tokens(["[MASK] <|endoftext|>"], LanguageState(tokenizer, 8))[0]
+        assert not {*tokens} & {tokenizer.mask_token_id, tokenizer.eos_token_id}
+
+
+def predict(task: Any, model: Any, state: Any, examples: list[Any]) -> tuple[Any, float | None]:
+    with float32(model):
+        return task.predict(model, task.collator(state)(examples))
+
+
+def hidden(share: float, whole_word: bool = False, count: int = 200) -> tuple[numpy.ndarray, numpy.ndarray, list[Any]]:
+    task = MaskedLm(masked_lm.MaskedLm(block=64, mask_share=share, whole_word=whole_word))
+    state = MaskedState(WORDPIECE, 64)
+    text = numpy.asarray(task.tokens(["redhouse standsby theriver 没有人知道 " * 2], state)[0])
+    return text, state.inside, [task.example(text, (0, 0, number), state, None) for number in range(count)]
+
+
+def test_hidden_tokens_are_as_many_as_asked_for_and_changed_as_bert_does() -> None:
+    text, _, examples = hidden(0.3)
+    kinds = {"mask": 0, "same": 0, "other": 0}
+    for example in examples:
+        framed = numpy.array([WORDPIECE.cls_token_id, *text, WORDPIECE.sep_token_id])
+        found = numpy.flatnonzero(example["labels"] != IGNORED)
+        assert len(found) == round(0.3 * len(text))
+        assert 0 not in found and len(framed) - 1 not in found
+        assert (example["labels"][found] == framed[found]).all()
+        untouched = numpy.setdiff1d(numpy.arange(len(framed)), found)
+        assert (example["input_ids"][untouched] == framed[untouched]).all()
+        for token, right in zip(example["input_ids"][found], framed[found], strict=True):
+            kinds["mask" if token == WORDPIECE.mask_token_id else "same" if token == right else "other"] += 1
+    whole = sum(kinds.values())
+    # Another token is the same by chance once in 100.
+    assert [kinds[kind] / whole for kind in ("mask", "same", "other")] == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
+
+
+def test_whole_words_are_hidden_wholly() -> None:
+    text, inside, examples = hidden(0.2, whole_word=True)
+    assert inside[text].any()
+    words = numpy.cumsum(~inside[text])
+    for example in examples:
+        found = numpy.flatnonzero(example["labels"] != IGNORED) - 1
+        assert {*numpy.flatnonzero(numpy.isin(words, words[found]))} == {*found}
+        assert len(found) >= round(0.2 * (text != WORDPIECE.unk_token_id).sum())
+
+
+def test_half_of_the_second_halves_come_from_elsewhere() -> None:
+    task = MaskedLm(masked_lm.MaskedLm(block=23, next_sentence=True, mask_share=0.01))
+    state = MaskedState(WORDPIECE, 23)
+    end = state.end
+    here, there = numpy.array([10, 11, end, *range(20, 30), end, 12]), numpy.array([end, *range(40, 60)])
+    labels = []
+    for number in range(300):
+        example = task.example(here, (0, 0, number), state, there)
+        tokens = numpy.where(example["labels"] == IGNORED, example["input_ids"], example["labels"])
+        first, second = tokens[example["token_type_ids"] == 0], tokens[example["token_type_ids"] == 1]
+        assert (first[0], first[-1], second[-1]) == (WORDPIECE.cls_token_id, end, end)
+        assert set(first[1:-1]) <= set(range(20, 30)), "the longest run of one document"
+        follows = list(second[:-1]) == list(range(20 + len(first) - 2, 30))
+        if len(second) > 1:
+            assert example["next_sentence_label"] == int(not follows)
+        labels.append(example["next_sentence_label"])
+    assert sum(labels) / len(labels) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(("block", "density", "length"), [(16, 0.15, 3), (64, 0.15, 3), (64, 0.5, 1), (9, 0.9, 20)])
+def test_runs_are_cut_out_and_can_be_put_back(block: int, density: float, length: float) -> None:
+    task = SpanCorruption(span_corruption.SpanCorruption(block=block, density=density, mean_length=length))
+    state = SpanState(UNIGRAM, block)
+    stride = task.stride(state)
+    tokens = numpy.arange(200, 200 + stride)
+    for number in range(50):
+        example = task.example(tokens, (0, 0, number), state, None)
+        read, said = example["input_ids"].tolist(), example["labels"].tolist()
+        assert block - 1 <= len(read) <= block
+        assert (read.pop(), said.pop()) == (state.end, state.end)
+        marks = [token for token in read if token in state.sentinels]
+        assert marks == state.sentinels[: len(marks)].tolist() == [token for token in said if token in marks]
+        assert sum(token not in marks for token in said) == max(1, min(round(stride * density), stride - 1))
+        for mark, after in zip(marks, [*marks[1:], None], strict=True):
+            run = said[said.index(mark) + 1 : None if after is None else said.index(after)]
+            place = read.index(mark)
+            assert run
+            read[place : place + 1] = run
+        assert read == tokens.tolist()
+
+
+def test_gaps_are_filled_with_what_the_decoder_wrote() -> None:
+    task = SpanCorruption(span_corruption.SpanCorruption())
+    state = SpanState(UNIGRAM, 32, asked=True)
+    prompt = numpy.array(task.prompt("the <extra_id_0> house <extra_id_1> river", state))
+    written = numpy.array(task.prompt("<extra_id_0> red <extra_id_1> by the", state))
+    assert task.said((prompt, written), state) == {"answer": "the red house by the river"}
+    assert task.refused("the house", state) == "has no <extra_id_0>, where words are to be found"
+
+
+def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
+    task, state = MaskedLm(masked_lm.MaskedLm()), MaskedState(WORDPIECE, 32, asked=True)
+    model = tiny(task, state, "bert").eval()
+    tokens = task.prompt("the [MASK] house", state)
+    (output,), _ = predict(task, model, state, [{"input_ids": tokens}])
+    answer = task.said(output, state)
+    (scores,) = answer["scores"]
+    best = model(input_ids=torch.tensor([tokens])).logits[0, tokens.index(WORDPIECE.mask_token_id)].softmax(-1)
+    assert list(scores.values()) == pytest.approx(best.topk(5).values.tolist(), abs=1e-6)
+    assert task.refused("the house", state) == "has no [MASK], where a word is to be found"
+    assert "has 43 tokens, and the model reads 32" in task.refused("[MASK] " + "by " * 40, state)
+
+
+@pytest.mark.parametrize(
+    ("task", "architecture", "said"),
+    [
+        (CausalLm(causal_lm.CausalLm()), "t5", "makes no t5"),
+        (MaskedLm(masked_lm.MaskedLm()), "gpt2", "makes no gpt2"),
+        (SpanCorruption(span_corruption.SpanCorruption()), "bert", "makes no bert"),
+    ],
+)
+def test_an_architecture_without_the_head_is_refused(task: Any, architecture: str, said: str) -> None:
+    tokenizer = {"AutoModelForSeq2SeqLM": UNIGRAM, "AutoModelForMaskedLM": WORDPIECE}.get(task.head, CHARACTERS)
+    with pytest.raises(UserError, match=said):
+        tiny(task, task.state(tokenizer, 16), architecture)
+
+
+def test_whole_words_want_wordpiece() -> None:
+    rows = Dataset.from_dict({"text": TEXTS})
+    model = ModelConfig(architecture="bert", tokenizer={"kind": "characters"})
+    with pytest.raises(UserError, match="words are known by the pieces of WordPiece"):
+        MaskedLm(masked_lm.MaskedLm(whole_word=True)).fit(rows, model)

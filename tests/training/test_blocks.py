@@ -1,0 +1,95 @@
+"""All tokens of a corpus in one file, and blocks that meet each of them once an epoch."""
+
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+
+import numpy
+import pytest
+from datasets import Dataset
+
+from llmft.models.special import GPT
+from llmft.models.vocabulary import train
+from llmft.schema.problem import UserError
+from llmft.schema.tasks import causal_lm, masked_lm
+from llmft.schema.tokenizer import TokenizerConfig
+from llmft.tasks.causal_lm import CausalLm
+from llmft.tasks.language_model import LanguageState
+from llmft.tasks.masked_lm import MaskedLm
+from llmft.training import blocks, features
+
+LETTERS = train(["abcdefghij 一二🙂"], TokenizerConfig(kind="characters"), GPT)
+END = LETTERS.eos_token_id
+TASK, STATE = CausalLm(causal_lm.CausalLm(block=8)), LanguageState(LETTERS, 8)
+
+
+def rows(*texts: str, documents: list[str] | None = None) -> Dataset:
+    names = documents or [str(number) for number in range(len(texts))]
+    return Dataset.from_dict({"id": names, "text": list(texts), "document": names})
+
+
+def ids(text: str) -> list[int]:
+    return [int(token) for token in LETTERS.convert_tokens_to_ids(list(text))]
+
+
+@pytest.mark.parametrize("size", [1, 10, 4_000_000])
+def test_documents_are_joined_with_an_end_after_each(size: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the rows are portioned; nothing stands between the parts of one document."""
+    monkeypatch.setattr(features, "BYTES", size)
+    corpus = rows("abc", "def一", "gh🙂", "ij", documents=["a", "b", "b", "c"])
+    found = blocks.join(TASK, STATE, corpus, here)
+    assert found.tokens.tolist() == [*ids("abc"), END, *ids("def一gh🙂"), END, *ids("ij"), END]
+    assert found.tokens.dtype == numpy.uint16
+    assert blocks.load(TASK, STATE, here).tokens.tolist() == found.tokens.tolist()
+
+
+@pytest.mark.parametrize("count", [16, 17, 23, 24, 100])
+def test_an_epoch_says_each_token_at_most_once_and_misses_less_than_a_block(count: int, here: Path) -> None:
+    """Tokens are numbered, so that each can be told; a label is the token after that which is read."""
+    found = blocks.Blocks(numpy.arange(count, dtype=numpy.uint16), TASK, STATE)
+    for epoch in range(4):
+        found.set_epoch(epoch)
+        examples = found.__getitems__(list(range(len(found))))
+        said = Counter(int(token) for example in examples for token in example["labels"])
+        assert len(found) == count // 8
+        assert sum(said.values()) == len(said) == 8 * (count // 8)
+        for example in examples:
+            assert ((example["input_ids"] + 1) % count).tolist() == example["labels"].tolist()
+
+
+def test_blocks_depend_on_seed_and_epoch_alone() -> None:
+    tokens = numpy.arange(1000, dtype=numpy.uint16) % 10
+    task = MaskedLm(masked_lm.MaskedLm(block=16))
+    bert = train(["a b c d e f g h i j"], TokenizerConfig(size=100))
+    state = MaskedLm.state(bert, 16)
+
+    def epoch(seed: int, number: int) -> list[list[int]]:
+        found = blocks.Blocks(tokens, task, state).of(seed)
+        found.set_epoch(number)
+        order = list(range(len(found)))
+        return [example["input_ids"].tolist() for example in found.__getitems__(order[::-1])[::-1]]
+
+    assert epoch(3, 1) == epoch(3, 1)
+    assert epoch(3, 1) != epoch(3, 2)
+    assert epoch(3, 1) != epoch(4, 1)
+
+
+def test_less_text_than_a_block_is_said(here: Path) -> None:
+    with pytest.raises(UserError, match=r"has 4 tokens, and a block of task.block=8 takes 8"):
+        blocks.join(TASK, STATE, rows("abc"), here)
+
+
+def test_memory_does_not_grow_with_the_corpus(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "BYTES", 10_000)
+
+    def peak(count: int) -> int:
+        corpus = rows(*["abcdefghij" * 100] * count)
+        tracemalloc.start()
+        blocks.join(TASK, STATE, corpus, here)
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)  # what is made once
+    assert peak(400) < 1.5 * peak(50)
