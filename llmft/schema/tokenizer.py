@@ -11,8 +11,8 @@ class TokenizerConfig(Section):
     """The tokenizer of a model."""
 
     path: str | None = None
-    """A folder or hub id with a tokenizer; `model.tokenizer=FOLDER` says the same. Unset: the one at `model.path`, or
-    one trained on the training texts, as the keys below say."""
+    """A folder, hub id or `.gguf` file with a tokenizer; `model.tokenizer=FOLDER` says the same. Unset: that of
+    `model.path`, or one trained on the training texts, as the keys below say."""
 
     kind: Literal["wordpiece", "bpe", "unigram", "characters"] = "wordpiece"
     """How texts are parted: `wordpiece` as BERT, `bpe` over bytes as GPT, `unigram` as T5, or each of the `characters`.
