@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from llmft.schema.column import Column
-from llmft.tasks.conversations import Message, Unfit, parse
+from llmft.tasks.conversations import Form, Message, Unfit, parse
 
 COLUMNS = {
     "prompt": Column("json", required=False),
@@ -12,6 +12,13 @@ COLUMNS = {
     "rejected": Column("json"),
 }
 """The roles of a task that compares answers: each a text, or a list of messages."""
+
+
+def form_of(row: dict[str, Any]) -> Form:
+    """How the rows of a set hold pairs, told from the first of them."""
+    if (row.get("prompt") or "").startswith('"'):
+        return Form("a prompt with two answers", "prompt", "chosen")
+    return Form("pairs of conversations", "chosen")
 
 
 def pair(row: dict[str, Any]) -> tuple[list[Message], list[Message]]:

@@ -3,62 +3,34 @@
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from datasets import Dataset
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
 from llmft.data.table import MANY, listed
-from llmft.models import tokenizer as tokenizers
 from llmft.models.labelled import IGNORED, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem
 from llmft.schema.tasks import preference as schema
 from llmft.tasks import pairs
-from llmft.tasks.chat_template import ChatTemplate
+from llmft.tasks.chat_state import ChatState
 from llmft.tasks.conversations import Message, Unfit
-from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.own_template import give_template
 from llmft.tasks.pairs import pair
 from llmft.tasks.task import Answer, Features, Task
 
 SIDES = ("chosen", "rejected")
 
 
-@dataclass
-class PreferenceState:
-    """The tokenizer with its chat template."""
-
-    tokenizer: PreTrainedTokenizerFast
-    max_length: int
-
-    @cached_property
-    def template(self) -> ChatTemplate:
-        """The tokenizer's chat template."""
-        return ChatTemplate(self.tokenizer)
-
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {"max_length": self.max_length})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
-
-
-class Preference(Task[PreferenceState]):
+class Preference(Task[ChatState]):
     """Which of two answers does the model find more likely, and is it the one that people chose?"""
 
     config = schema.Preference
     head = "AutoModelForCausalLM"
-    state = PreferenceState
+    state = ChatState
     options: schema.Preference
 
     def __init__(self, config: schema.Preference) -> None:
@@ -68,18 +40,9 @@ class Preference(Task[PreferenceState]):
     def columns(self) -> dict[str, Column]:
         return pairs.COLUMNS
 
-    def fit(self, train: Dataset, model: ModelConfig) -> PreferenceState:
-        tokenizer = tokenizers.load(model, self._texts(train))
-        texts = str(train[0].get("prompt") or "").startswith('"')
-        give_template(tokenizer, self.options.template or ("plain" if texts else None), model)
-        # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
-        state = PreferenceState(tokenizer, min(self.options.max_length, tokenizer.model_max_length))
-        try:
-            state.template  # noqa: B018
-        except Unfit as error:
-            hint = "Choose a model with another template."
-            raise UserError(Problem("model.tokenizer", str(error), hint=hint), "the data") from error
-        return state
+    def fit(self, train: Dataset, model: ModelConfig) -> ChatState:
+        form = pairs.form_of(train[0])
+        return ChatState.fit(form, self._texts(train), self.options.template, self.options.max_length, model)
 
     def _texts(self, rows: Dataset) -> Iterator[str]:
         """All that is said in the rows that can be read; `check` tells of the others."""
@@ -90,7 +53,7 @@ class Preference(Task[PreferenceState]):
                 continue
             yield from (message["content"] for message in (*chosen, rejected[-1]))
 
-    def needed(self, state: PreferenceState) -> dict[str, Any]:
+    def needed(self, state: ChatState) -> dict[str, Any]:
         return {
             "vocab_size": len(state.tokenizer),
             "max_position_embeddings": state.max_length,
@@ -98,7 +61,7 @@ class Preference(Task[PreferenceState]):
             "eos_token_id": state.template.end,
         }
 
-    def check(self, rows: Dataset, state: PreferenceState, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
         problems: list[Problem] = []
         for row in rows:
             if row["chosen"] is None:
@@ -112,7 +75,10 @@ class Preference(Task[PreferenceState]):
                     break
         return listed(problems)
 
-    def encode(self, rows: dict[str, list[Any]], state: PreferenceState) -> Features:
+    def notes(self, state: ChatState) -> list[str]:
+        return state.notes()
+
+    def encode(self, rows: dict[str, list[Any]], state: ChatState) -> Features:
         features: Features = {"row": list(range(len(rows["chosen"]))), "length": [], "cut": []}
         features |= {f"{side}_{what}": [] for side in SIDES for what in ("ids", "labels")}
         for values in zip(*rows.values(), strict=True):
@@ -124,14 +90,14 @@ class Preference(Task[PreferenceState]):
             features["cut"].append(any(cut for _, _, cut in both))
         return features
 
-    def _encoded(self, messages: list[Message], state: PreferenceState) -> tuple[list[int], list[int], bool]:
+    def _encoded(self, messages: list[Message], state: ChatState) -> tuple[list[int], list[int], bool]:
         """The tokens of a conversation, labels for those of its last answer alone, and whether it was cut."""
         found = state.template.encode(messages, "answers", state.max_length)
         last = max(place for place, label in enumerate(found.labels) if label != IGNORED)
         first = next((place + 1 for place in range(last, -1, -1) if found.labels[place] == IGNORED), 0)
         return found.ids, [IGNORED] * first + found.labels[first:], found.cut
 
-    def collator(self, state: PreferenceState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+    def collator(self, state: ChatState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         padding = Padding({"input_ids": state.tokenizer.pad_token_id, "labels": IGNORED})
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -156,7 +122,7 @@ class Preference(Task[PreferenceState]):
         """By how much each chosen answer is the more likely one."""
         return _margins(_likelihoods(model, batch)).tolist()
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: PreferenceState) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: ChatState) -> torch.Tensor:
         return self._loss(_margins(_likelihoods(model, batch)), batch["reference"])
 
     def _loss(self, margins: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -177,13 +143,13 @@ class Preference(Task[PreferenceState]):
         loss = self._loss(_margins(found), batch["reference"]).item() if "reference" in batch else None
         return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
 
-    def decode(self, outputs: list[Any], rows: list[int], state: PreferenceState) -> list[Answer]:
+    def decode(self, outputs: list[Any], rows: list[int], state: ChatState) -> list[Answer]:
         return [
             {"answer": SIDES[chosen < rejected], "margin": chosen - rejected}
             for chosen, rejected in ((float(chosen), float(rejected)) for chosen, rejected in outputs)
         ]
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: PreferenceState) -> dict[str, Any]:
+    def metrics(self, answers: list[Answer], references: Dataset, state: ChatState) -> dict[str, Any]:
         margins = [answer["margin"] for answer in answers]
         right = sum(answer["answer"] == "chosen" for answer in answers)
         return {"accuracy": right / len(answers), "margin": sum(margins) / len(margins)}
@@ -196,7 +162,7 @@ class Preference(Task[PreferenceState]):
     def reference(self, row: dict[str, Any]) -> Any:
         return "chosen"
 
-    def answers(self, state: PreferenceState) -> str:
+    def answers(self, state: ChatState) -> str:
         return "which of two answers is the more likely one"
 
     def badness(self, answer: Answer, reference: Any) -> float:
