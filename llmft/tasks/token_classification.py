@@ -25,10 +25,10 @@ from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import token_classification as schema
 from llmft.tasks.decisions import softmax
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.first_pieces import first_pieces
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.sentences import Entity, Sentence, is_labelled, read, sentence_of
 from llmft.tasks.task import Answer, Features, Task
-from llmft.tasks.windows import first_pieces
 
 
 @dataclass

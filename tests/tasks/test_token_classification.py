@@ -13,9 +13,9 @@ import torch
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.load import load
+from llmft.tasks.first_pieces import first_pieces
 from llmft.tasks.sentences import sentence_of
 from llmft.tasks.token_classification import EntityState
-from llmft.tasks.windows import first_pieces
 from llmft.tasks.words import split
 from llmft.training.features import encode
 
