@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from llmft.schema.task import TaskConfig
 from llmft.schema.text_to_text import TextToTextConfig
 
 
-class Summarization(TextToTextConfig):
+class Summarization(TextToTextConfig, TaskConfig):
     """A short text for a long one."""
 
     name: Literal["summarization"] = "summarization"

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
+from llmft.schema.task import TaskConfig
 from llmft.schema.text_to_text import TextToTextConfig
 
 
-class Translation(TextToTextConfig):
+class Translation(TextToTextConfig, TaskConfig):
     """A text in another language."""
 
     name: Literal["translation"] = "translation"
