@@ -7,6 +7,8 @@ from statistics import mean
 
 import pytest
 
+from llmft.schema.metric import METRICS
+
 pytestmark = pytest.mark.slow
 Run = Callable[..., tuple[int, str, str]]
 SPLITS = ("train", "validation", "test")
@@ -61,9 +63,48 @@ def test_minilm_on_wnut17(llmft: Run, shared: Callable[[str], Path], here: Path)
     assert mean(found) >= 0.42
 
 
+def test_gpt_char_on_tiny_shakespeare(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
+    """nanoGPT's setting for a CPU; about a minute on two cores. Measured: 1.8812; a loop by hand: 1.908."""
+    text = (shared("tinyshakespeare") / "input.txt").read_bytes().decode()
+    cut = len(text) * 9 // 10
+    for name, part in (("train", text[:cut]), ("test", text[cut:])):
+        (here / f"{name}.txt").write_bytes(part.encode())
+    files = ("dataset.train=train.txt", "dataset.test=test.txt", "dataset.unit=file", "dataset.split.validation=0")
+    assert llmft("pretrain", "+recipe=gpt_char", "dataset=text", *files, "run.dir=run")[0] == 0
+    found = json.loads((here / "run/metrics.json").read_text())["test"]
+    assert found["tokens"] == len(text) - cut + 1
+    assert found["loss"] <= 1.91
+
+
+def test_pretraining_helps_on_sst2(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
+    """A small BERT that has read the sentences, beside one from random weights with the same tokenizer; three seeds."""
+    data = shared("sst2")
+    names = (("train", "train.csv"), ("validation", "dev.csv"), ("test", "test.csv"))
+    files = [f"dataset.{split}={data / name}" for split, name in names]
+    words = ("+recipe=bert_mlm", "dataset=csv", f"dataset.train={data / 'train.csv'}", "trainer.max_steps=4000")
+    assert llmft("pretrain", *words, "run.dir=encoder")[0] == 0
+    found: dict[str, list[float]] = {"pretrained": [], "random": []}
+    for init, scores in found.items():
+        for seed in range(3):
+            run = f"{init}-{seed}"
+            words = ("+recipe=bert_textcls", "model.path=encoder", f"model.init={init}", "dataset=csv", *files)
+            assert (
+                llmft("finetune", *words, "optimizer.lr=3e-4", "trainer.epochs=4", f"seed={seed}", f"run.dir={run}")[0]
+                == 0
+            )
+            scores.append(json.loads((here / f"{run}/metrics.json").read_text())["test"]["accuracy"])
+    assert min(found["pretrained"]) > max(found["random"])
+
+
 @pytest.mark.parametrize(
     "recipe",
     [
+        "gpt_clm",
+        "gpt_char",
+        "gpt_text",
+        "bert_mlm",
+        "bert_mlm_nsp",
+        "t5_span",
         "bert_textcls",
         "bert_sts",
         "bert_ner",
@@ -80,12 +121,14 @@ def test_minilm_on_wnut17(llmft: Run, shared: Callable[[str], Path], here: Path)
 )
 def test_a_recipe_keeps_its_promise(recipe: str, llmft: Run, here: Path) -> None:
     from llmft.config.load import load
+    from llmft.front.recipes import command_of
 
-    expect = load("finetune", [f"+recipe={recipe}"]).expect
+    command = command_of(recipe)
+    expect = load(command, [f"+recipe={recipe}"]).expect
     assert expect is not None
-    assert llmft("finetune", f"+recipe={recipe}", "run.dir=run")[0] == 0
-    metrics = json.loads((here / "run/metrics.json").read_text())
-    assert metrics["test"][expect.metric] >= expect.at_least
+    assert llmft(command, f"+recipe={recipe}", "run.dir=run")[0] == 0
+    found = json.loads((here / "run/metrics.json").read_text())["test"][expect.metric]
+    assert found >= expect.at_least if METRICS[expect.metric] else found <= expect.at_least
 
 
 def test_minilm_on_semeval(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:

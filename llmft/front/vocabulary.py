@@ -55,7 +55,7 @@ def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
             case _:
                 continue
         if below := _section(source, annotation):
-            tasks = [c for c in source.classes.values() if "TaskConfig" in [ast.unparse(base) for base in c.bases]]
+            tasks = [found for found in source.classes.values() if _is_task(source, found)]
             for found in tasks if below.name == "TaskConfig" else [below]:
                 yield from _keys(source, found, f"{prefix}{name}.")
             continue
@@ -65,6 +65,14 @@ def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
             case _:
                 text = ""
         yield Key(f"{prefix}{name}", text, _default(field.value), tuple(dict.fromkeys(_values(source, annotation))))
+
+
+def _is_task(source: _Source, section: ast.ClassDef) -> bool:
+    """Whether it is a TaskConfig, by way of others too."""
+    bases = [base.id for base in section.bases if isinstance(base, ast.Name)]
+    return "TaskConfig" in bases or any(
+        _is_task(source, source.classes[name]) for name in bases if name in source.classes
+    )
 
 
 def _is_field(annotation: ast.expr) -> bool:

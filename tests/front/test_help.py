@@ -46,4 +46,4 @@ def test_the_examples_of_finetune_compose(write: Callable[[str, str], object]) -
 
 def test_a_command_that_is_none(llmft: Run) -> None:
     assert llmft("predikt") == (2, "", "error: no command called predikt. Did you mean predict?\n")
-    assert "They are finetune, eval," in llmft("xyzzy")[2]
+    assert "They are finetune, pretrain, eval," in llmft("xyzzy")[2]
