@@ -57,7 +57,12 @@ def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Ta
     if mending is None:
         return table, Counter()
     columns, changed = dict(table.columns), 0
-    for role in (*text_roles(roles), *(role for role, spec in roles.items() if spec.kind == "texts")):
+    texts = (*text_roles(roles), *(role for role, spec in roles.items() if spec.kind == "texts"))
+    if columns and not columns.keys() & {*texts}:
+        asked = [f"dataset.clean.{key}" for key in ("unicode", "normalize") if getattr(clean, key)]
+        what = f"mends texts, and these rows have theirs inside {', '.join(columns)}"
+        raise UserError([Problem(key, what, hint="Leave it out.") for key in asked], "the data")
+    for role in texts:
         if role in columns:
             before = columns[role]
             columns[role] = [_mended(value, mending) for value in before]

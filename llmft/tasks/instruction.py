@@ -68,12 +68,11 @@ class Instruction(Task[ChatState]):
                 continue
 
     def needed(self, state: ChatState) -> dict[str, Any]:
-        return {
-            "vocab_size": len(state.tokenizer),
-            "max_position_embeddings": state.max_length,
-            "pad_token_id": state.tokenizer.pad_token_id,
-            "eos_token_id": state.template.end,
-        }
+        tokenizer = state.tokenizer
+        special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": state.template.end}
+        if tokenizer.bos_token_id is not None:
+            special["bos_token_id"] = tokenizer.bos_token_id
+        return special | {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
 
     def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
         try:

@@ -111,6 +111,11 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
         ([{"prompt": "a", "response": "b"} | talk("a", "b")], (), "dataset.columns  train has messages and prompt"),
         ([{"prompt": "a", "response": "b"}, talk("a", "b")], (), "rows.jsonl:2        has an empty text (train)"),
         ([{"question": "a", "answer": "b"}], (), "dataset.columns  train has none of the columns"),
+        (
+            [talk("a", "b")],
+            ("dataset.clean.normalize=NFC",),
+            "dataset.clean.normalize  mends texts, and these rows have",
+        ),
         ([{"prompt": "a", "response": ""}], (), "rows.jsonl:1  response is empty"),
         ([{"prompt": "", "response": "b"}], (), "rows.jsonl:1        has an empty text (train)"),
     ],
