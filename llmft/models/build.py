@@ -76,9 +76,9 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "
 
 
 def _random(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrainedModel:
-    config = _architecture(model, needed)
-    _check_kind(config, auto, model)
     try:
+        config = _architecture(model, needed)
+        _check_kind(config, auto, model)
         return auto.from_config(config).float()
     except (ValueError, TypeError, StrictDataclassError) as error:
         why = str(error).strip().splitlines()[-1].strip()

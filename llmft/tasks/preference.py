@@ -159,6 +159,13 @@ class Preference(Task[ChatState]):
         asked = "\n".join(message["content"] for message in chosen[:-1])
         return f"{asked} ⏐ {chosen[-1]['content']} ⏐ {rejected[-1]['content']}"
 
+    def pieces(self, feature: dict[str, Any], row: dict[str, Any], state: ChatState) -> list[tuple[str, bool]]:
+        found: list[tuple[str, bool]] = []
+        for side in SIDES:
+            tokens = {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
+            found += [(f"{side}: ", False), *super().pieces(tokens, row, state), ("\n", False)]
+        return found[:-1]
+
     def reference(self, row: dict[str, Any]) -> Any:
         return "chosen"
 

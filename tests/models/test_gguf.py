@@ -1,6 +1,7 @@
 """A GGUF file as `model.path`: its sizes, its tokenizer, its weights, and files that are none."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,39 @@ def test_a_gguf_file_holds_a_whole_model(llama: Path, here: Path) -> None:
     assert torch.equal(again(ids).logits, built(ids).logits)
     assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
     assert AutoTokenizer.from_pretrained(here / "saved").chat_template == TEMPLATE
+
+
+def test_a_run_from_a_gguf_file_leaves_a_model_like_any_other(llama: Path, llmft: Any, here: Path) -> None:
+    letters = "abcdefgh"
+    rows = [{"prompt": f"{one}{two} a", "response": two} for one in letters for two in letters]
+    (here / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = (
+        "+recipe=llm_instruct",
+        "model=smollm2_gguf",
+        f"model.path={llama}",
+        "adapter=lora",
+        "dataset=json",
+        "dataset.train=rows.jsonl",
+    )
+    few = (
+        "trainer.max_steps=4",
+        "trainer.epochs=1",
+        "task.generate=false",
+        "task.max_length=32",
+        "trainer.packing=true",
+        "generation.max_new_tokens=8",
+    )
+    code, _, err = llmft("finetune", *words, *few, "run.dir=run")
+    assert code == 0, err
+    config = json.loads((here / "run/model/config.json").read_text())
+    assert "quantization_config" not in config
+    model = AutoModelForCausalLM.from_pretrained(here / "run/model")
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert AutoTokenizer.from_pretrained(here / "run/model").chat_template == TEMPLATE
+    code, _, err = llmft("eval", "run", "run.dir=again")
+    assert code == 0, err
+    scores = [json.loads((here / f"{name}/metrics.json").read_text())["test"] for name in ("run", "again")]
+    assert scores[0] == scores[1]
 
 
 def test_a_file_of_the_working_directory_is_not_taken_for_it(llama: Path, here: Path) -> None:

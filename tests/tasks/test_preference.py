@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,14 @@ def test_only_the_last_answer_counts() -> None:
     features = task.encode(row, state)
     for side, word in (("chosen", "lumo"), ("rejected", "mirk")):
         trained = [label for label in features[f"{side}_labels"][0] if label != IGNORED]
-        assert state.tokenizer.decode(trained) == f"{word} {state.tokenizer.eos_token}"
+        assert state.tokenizer.decode(trained) == f"{word}{state.tokenizer.eos_token}"
+
+
+def test_show_marks_both_answers(llmft: Run) -> None:
+    code, out, err = llmft("finetune", "+recipe=llm_dpo", "show=1")
+    assert code == 0, err
+    pattern = r"chosen: (?P<asked>.+)\n⟦.+<\|endoftext\|>⟧\nrejected: (?P=asked)\n⟦.+<\|endoftext\|>⟧"
+    assert re.search(pattern, out), out
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
