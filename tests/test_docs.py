@@ -44,7 +44,14 @@ def files(write: Write) -> None:
     topics = ("sport", "money", "sport,money", "")
     write("topics.csv", "text,label\n" + "".join(f'text {i},"{topics[i % 4]}"\n' for i in range(60)))
     write("houses.csv", "rooms,street,price\n" + "".join(f"{i % 7},{'ab'[i % 2]},{90.5 * i}\n" for i in range(60)))
+    for book in range(40):
+        write(f"books/{book}.txt", "\n\n".join(f"Paragraph {i} of book {book}, which is short." for i in range(20)))
     write("recipes/mine.yaml", blocks("yaml")[0])
+
+
+def run_of(here: Path, name: str) -> str:
+    """A run that has left a model, for `outputs/NAME/RUN`."""
+    return str(next(folder for folder in (here / "outputs" / name).iterdir() if (folder / "model").is_dir()))
 
 
 def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) -> None:
@@ -54,20 +61,16 @@ def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) 
         if words[0] == "make":
             assert words[1] in targets
         elif words[0] == "llmft":
-            if "outputs/tickets/RUN" in words:
-                run = next(folder for folder in (here / "outputs/tickets").iterdir() if (folder / "model").is_dir())
-                words = [str(run) if word == "outputs/tickets/RUN" else word for word in words]
-            tiny = (
-                ["smoke=true", "trainer.max_steps=1"]
-                if words[1] == "finetune" and not {"--cfg", "--help"} & {*words}
-                else []
-            )
+            words = [re.sub(r"outputs/(tickets|mine)/RUN", lambda name: run_of(here, name[1]), word) for word in words]
+            looks = {"--cfg", "--help", "show=3"} & {*words}
+            trains = words[1] in ("finetune", "pretrain") and not looks
+            tiny = ["smoke=true", "trainer.max_steps=1"] if trains else []
             code, out, err = llmft(*words[1:], *tiny)
             assert code == 0, f"{shlex.join(words)}\n{err}"
             assert out or words[1] == "predict"  # whose answers may go to a file
             ran += 1
         else:
-            assert words == ["pip", "install", ".[demo]"]
+            assert words == ["pip", "install", ".[demo,text]"]
     assert ran >= 10
 
 
