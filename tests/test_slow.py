@@ -64,7 +64,7 @@ def test_minilm_on_wnut17(llmft: Run, shared: Callable[[str], Path], here: Path)
 
 
 def test_gpt_char_on_tiny_shakespeare(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
-    """nanoGPT's setting for a CPU; about a minute on two cores. Measured: 1.8812; a loop by hand: 1.908."""
+    """nanoGPT's setting for a CPU; about a minute on two cores. Measured: 1.8812."""
     text = (shared("tinyshakespeare") / "input.txt").read_bytes().decode()
     cut = len(text) * 9 // 10
     for name, part in (("train", text[:cut]), ("test", text[cut:])):

@@ -13,7 +13,8 @@ from llmft.schema.problem import UserError
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
 CSV = ["dataset=csv", "dataset.train=a.csv"]
-RECIPES = sorted(file.stem for file in (Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
+SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
+RECIPES = sorted(file.stem for file in SHIPPED.glob("*.yaml") if "\ncommand: finetune\n" in file.read_text())
 
 
 def values(*words: str) -> list[dict[str, Any]]:
