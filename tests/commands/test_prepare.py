@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmft import tasks
 from llmft.commands import prepare as module
 from llmft.commands.prepare import prepare
 from llmft.config.load import load as compose
@@ -16,6 +17,7 @@ from tests.tasks.cases import CASES
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
+LINES = 60
 TABLE = "text,colour,label\n" + "".join(f"word{i} a b,{'red' if i % 3 else 'blue'},{i % 2}\n" for i in range(60))
 
 
@@ -28,12 +30,18 @@ def told(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in event.items() if key != "time"} for event in events]
 
 
-@pytest.mark.parametrize(("command", "recipe"), sorted({(case.command, case.recipe) for case in CASES.values()}))
-def test_a_run_from_the_cache_is_the_same_run(command: str, recipe: str, llmft: Run, write: Write, here: Path) -> None:
-    write("a.csv", TABLE)
+# A feature a row, a table, features with something aside, and blocks of raw text.
+@pytest.mark.parametrize("name", ["text_classification", "tabular", "question_answering", "causal_lm"])
+def test_a_run_from_the_cache_is_the_same_run(name: str, llmft: Run, write: Write, here: Path) -> None:
+    case = CASES[name]
+    columns = tasks.build(compose(case.command, [f"+recipe={case.recipe}"]).task).synthetic(LINES, seed=0)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    write("a.jsonl", "".join(json.dumps(row | row.pop("features", {})) + "\n" for row in rows))
+    data = ("dataset=json", "dataset.train=a.jsonl", "dataset.max_overlap=1")
     prepared = {}
     for name, more in (("first", []), ("second", []), ("without", ["dataset.cache=false"])):
-        code, out, err = llmft(command, *words(recipe), f"run.dir={name}", *more)
+        words = (f"+recipe={case.recipe}", "smoke=true", *data, f"run.dir={name}", *more)
+        code, out, err = llmft(case.command, *words)
         assert code == 0, err
         prepared[name] = [line for line in out.splitlines() if line.startswith("  prepared")]
     assert prepared == {
@@ -45,7 +53,7 @@ def test_a_run_from_the_cache_is_the_same_run(command: str, recipe: str, llmft: 
         assert told(here / name) == told(here / "first")
         for file in ("model/model.safetensors", "predictions/test.jsonl", "model/task.json"):
             assert (here / name / file).read_bytes() == (here / "first" / file).read_bytes()
-        assert json.loads((here / name / "manifest.json").read_text())["data"].keys() == {"a.csv"}
+        assert json.loads((here / name / "manifest.json").read_text())["data"].keys() == {"a.jsonl"}
 
 
 CHANGES = {

@@ -184,7 +184,7 @@ def test_nothing_is_written_for_a_mistake(llmft: Run, here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [["finetun"], ["train"]])
+@pytest.mark.parametrize("words", [["finetun"], ["fine-tune"]])
 def test_an_unknown_command_names_the_nearest(llmft: Run, words: list[str]) -> None:
     code, _, err = llmft(*words)
     assert code == 2

@@ -68,15 +68,28 @@ def test_a_disk_that_is_full_costs_nothing_but_the_entry(monkeypatch: pytest.Mon
     assert number == 7, "three files, the manifest and two folders; the next went through"
 
 
-def test_a_writer_that_dies_leaves_nothing_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_is_stopped_leaves_nothing() -> None:
     one = entry(a="1")
 
-    def die(folder: Path) -> None:
+    def stop(folder: Path) -> None:
         write()(folder)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
+        one.publish(stop)
+    assert list(one.folder.parent.iterdir()) == []
+
+
+def test_a_writer_that_dies_leaves_nothing_that_counts() -> None:
+    one = entry(a="1")
+
+    def die(folder: Path) -> None:
+        write()(folder)
+        os._exit(0)
+
+    if not (child := os.fork()):
         one.publish(die)
+    os.waitpid(child, 0)
     assert not one.found()
     (left,) = one.folder.parent.iterdir()
     assert left.name.startswith(".")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -70,7 +70,8 @@ def test_a_rule_is_its_formula(rule: str, architecture: str) -> None:
 
 
 def test_every_rule_can_be_named() -> None:
-    kinds = ModelConfig.model_fields["init"].annotation.__args__  # type: ignore[union-attr]
+    kinds, _ = get_args(ModelConfig.model_fields["init"].annotation)
+    kinds = get_args(kinds)
     assert set(FORMULAS) == set(RULES) == set(kinds) - {"pretrained", "random"}
 
 
