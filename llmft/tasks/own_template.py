@@ -34,7 +34,7 @@ def give_template(tokenizer: PreTrainedTokenizerFast, wanted: Name | None, model
     eos = tokenizer.eos_token or EOS
     tokens = CHATML if wanted == "chatml" else (eos,)
     new = [token for token in tokens if token not in tokenizer.get_vocab()]
-    if new and model.init == "pretrained":
+    if new and model.first_weights == "pretrained":
         what = f"{wanted} writes {' and '.join(new)}, which the tokenizer of {model.name} does not know"
         hint = "Write task.template=plain, or choose a chat model, such as model=smollm2."
         raise UserError(Problem("task.template", what, hint=hint), "the data")
