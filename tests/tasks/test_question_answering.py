@@ -300,7 +300,7 @@ def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:
     _, _, data, state, _ = prepared("question_answering")
     state.tokenizer.model_max_length = 64
     state.tokenizer.save_pretrained("tokenizer")
-    model = ModelConfig(architecture="bert", init="random", tokenizer="tokenizer")
+    model = ModelConfig(architecture="bert", init="random", tokenizer={"path": "tokenizer"})
     with pytest.raises(UserError, match=r"can share fewer than 32\. Write task\.stride=16\."):
         QuestionAnswering(Options()).fit(data["train"], model)
     assert QuestionAnswering(Options(stride=16)).fit(data["train"], model).max_length == 64
