@@ -140,3 +140,16 @@ def test_a_context_without_a_token_has_no_part() -> None:
     span = best_span(numpy.zeros((2, len(window.inputs["input_ids"]))), window.aside("\u200b"), 5)
     assert (span.score, span.text, span.start) == (-math.inf, "", None)
     assert window.tokens(0, 1) == (window.none, window.none)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_special_tokens_in_a_text_are_letters(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]()
+    mark = tokenizer.sep_token
+    for window in windows([f"who {mark}"], [f"Ada {mark} {tokenizer.cls_token} Rome"], tokenizer, 128, 8):
+        ids, plain = (
+            found.inputs["input_ids"] for found in (window, next(windows(["who"], ["Ada"], tokenizer, 128, 8)))
+        )
+        assert [ids.count(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id] == [
+            plain.count(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id
+        ]

@@ -239,6 +239,14 @@ def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
     assert answer == {"answer": [], "tokens": ["\u200b"], "tags": ["O"]}
 
 
+def test_special_tokens_in_a_text_are_letters(write: Write) -> None:
+    write("a.conll", "Ann\tB-per\n[SEP]\tO\n[CLS]\tO\n")
+    task, state, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES)
+    (ids,) = task.encode(data["train"][:], state)["input_ids"]
+    pieces = state.tokenizer.convert_ids_to_tokens(ids)
+    assert (pieces[0], pieces.count("[CLS]"), pieces.count("[SEP]"), pieces[-1]) == ("[CLS]", 1, 1, "[SEP]")
+
+
 class Sure(torch.nn.Module):
     """Says of each token the tag of its word, by a table."""
 
