@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from llmft.data.encodings import opened
+from llmft.data.encodings import lines_of, opened
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import Table
-from llmft.data.text_files import lines_of
 from llmft.schema.problem import Problem, UserError
 
 NAMES = ("source", "target")

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -58,16 +58,24 @@ def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Ta
         return table, Counter()
     columns, changed = dict(table.columns), 0
     texts = (*text_roles(roles), *(role for role, spec in roles.items() if spec.kind == "texts"))
-    if columns and not columns.keys() & {*texts}:
-        asked = [f"dataset.clean.{key}" for key in ("unicode", "normalize") if getattr(clean, key)]
-        what = f"mends texts, and these rows have theirs inside {', '.join(columns)}"
-        raise UserError([Problem(key, what, hint="Leave it out.") for key in asked], "the data")
+    _check_texts(columns, texts, clean, ("unicode", "normalize"))
     for role in texts:
         if role in columns and not roles[role].fixed:
             before = columns[role]
             columns[role] = [_mended(value, mending) for value in before]
             changed += sum(old != new for old, new in zip(before, columns[role], strict=True))
     return Table(columns, table.ids), Counter({"texts were mended": changed} if changed else {})
+
+
+def _check_texts(
+    columns: dict[str, list[Any]], texts: Iterable[str], clean: CleanConfig, keys: tuple[str, ...]
+) -> None:
+    """Raise UserError for what is asked of texts where these rows have none as a column of their own."""
+    if columns and not columns.keys() & {*texts}:
+        asked = [f"dataset.clean.{key}" for key in keys if getattr(clean, key)]
+        what = f"is for texts, and these rows have theirs inside {', '.join(columns)}"
+        if asked:
+            raise UserError([Problem(key, what, hint="Leave it out.") for key in asked], "the data")
 
 
 def _mended(value: Any, mending: Callable[[str], str]) -> Any:
@@ -112,6 +120,7 @@ def without_faults(table: Table, roles: dict[str, Column], clean: CleanConfig) -
     counts: Counter[str] = Counter()
     if clean.min_characters is None and clean.max_characters is None and not clean.quality:
         return table, counts
+    _check_texts(table.columns, text_roles(roles), clean, ("min_characters", "max_characters", "quality"))
     columns = [table.columns[role] for role in text_roles(roles) if role in table.columns]
     kept = []
     for row, texts in enumerate(zip(*columns, strict=True)):
@@ -146,6 +155,7 @@ def left_for_training(
         train, lines = repeats.without_duplicates(train, roles, agreeing=clean.duplicates == "agreeing")
         notes += lines
     if clean.near_duplicates is not None:
+        _check_texts(train.columns, text_roles(roles), clean, ("near_duplicates",))
         train, lines = repeats.without_near(train, others, roles, clean.near_duplicates)
         notes += lines
     return tables | {"train": train}, notes

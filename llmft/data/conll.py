@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llmft.data.bio import TAG
-from llmft.data.encodings import nul, opened
+from llmft.data.encodings import lines_of, opened
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
@@ -65,9 +65,7 @@ class ConllFile:
         table = Table({"tokens": [], "tags": []})
         problems: list[Problem] = []
         with opened(self.file, self.name, self.encoding, mark.position) as stream:
-            # Not the stream's own iterator, under which it can't tell where it is.
-            numbered = enumerate(iter(stream.readline, ""), mark.line)
-            for words in sentences((number, self._checked(line, number)) for number, line in numbered):
+            for words in sentences(enumerate(lines_of(stream, self.name, mark.line), mark.line)):
                 if found := [problem for word in words if (problem := self._fault(word))]:
                     problems += found
                 else:
@@ -84,11 +82,6 @@ class ConllFile:
             yield mark, table
         if problems:
             raise UserError(listed(problems), "the data")
-
-    def _checked(self, line: str, number: int) -> str:
-        if "\0" in line:
-            raise UserError(nul(self.file, f"{self.name}:{number}"), "the data")
-        return line.removeprefix("\ufeff") if number == 1 else line
 
     def _fault(self, word: Word) -> Problem | None:
         place, columns = f"{self.name}:{word.line}", word.columns

@@ -49,6 +49,14 @@ def _bytes(file: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
 
 
+def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
+    """The lines from where a stream stands, which is line `first`. Unlike the stream's own, they let it `tell`."""
+    for number, line in enumerate(iter(stream.readline, ""), first):
+        if "\0" in line:
+            raise UserError(nul(Path(stream.name), f"{name}:{number}"), "the data")
+        yield line.removeprefix("\ufeff") if number == 1 else line
+
+
 def nul(file: Path, place: str) -> Problem:
     """What is wrong with a text that holds a NUL character."""
     with _bytes(file) as stream:

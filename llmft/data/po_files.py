@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmft.data.encodings import opened
+from llmft.data.encodings import lines_of, opened
 from llmft.data.source import START, Mark
 from llmft.data.table import Table
-from llmft.data.text_files import lines_of
 from llmft.schema.extra import lacking
 from llmft.schema.problem import Problem, UserError
 

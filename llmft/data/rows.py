@@ -70,8 +70,9 @@ def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> 
             what = f"is no whole parquet file: {str(error).splitlines()[0]}"
             raise UserError(Problem(file.name, what), "the data") from error
     if kind == "squad":
-        table = next(SquadFile(file, file.name, encoding).chunks())[1]
-        return Rows(kind, list(table.columns), map(Row, table.ids, _records(table)))
+        table, missing, _ = SquadFile(file, file.name, encoding).read()
+        errors = (Row(problem.key, {}, problem.what) for problem in missing)
+        return Rows(kind, list(table.columns), chain(map(Row, table.ids, _records(table)), errors))
     quoting = csv.QUOTE_MINIMAL
     if kind == "tsv":  # whether its quotes are letters is seen by the whole of it
         quoting = open_csv(file, file.name, encoding).quoting

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from llmft.data.encodings import nul, opened
+from llmft.data.encodings import lines_of, opened
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
@@ -30,7 +31,7 @@ class SemevalFile:
         table = Table({"text": [], "label": []})
         problems: list[Problem] = []
         with opened(self.file, self.name, self.encoding, mark.position) as stream:
-            for line, example in self._examples(stream, mark.line):
+            for line, example in _examples(lines_of(stream, self.name, mark.line), mark.line):
                 if found := self._fault(example, line):
                     problems.append(found)
                 else:
@@ -46,19 +47,6 @@ class SemevalFile:
         if problems:
             raise UserError(listed(problems), "the data")
 
-    def _examples(self, stream: TextIO, number: int) -> Iterator[tuple[int, list[str]]]:
-        """The number of the first line of each example, and its lines; the empty one below it has been read, too."""
-        while line := stream.readline():
-            example: list[str] = []
-            while line.strip():
-                if "\0" in line:
-                    raise UserError(nul(self.file, f"{self.name}:{number + len(example)}"), "the data")
-                example.append(line)
-                line = stream.readline()
-            if example:
-                yield number, example
-            number += len(example) + 1
-
     def _fault(self, example: list[str], line: int) -> Problem | None:
         """What is wrong with the lines of an example, which begins in `line`."""
         if _sentence(example[0]) is None:
@@ -71,6 +59,19 @@ class SemevalFile:
                 what = "follows a relation and is no comment"
                 return Problem(f"{self.name}:{place}", what, hint="Leave an empty line before the next sentence.")
         return None
+
+
+def _examples(lines: Iterator[str], number: int) -> Iterator[tuple[int, list[str]]]:
+    """The number of the first line of each example, and its lines; the empty one below it has been read, too."""
+    example: list[str] = []
+    for line in chain(lines, [""]):
+        if line.strip():
+            example.append(line)
+            continue
+        if example:
+            yield number, example
+        number += len(example) + 1
+        example = []
 
 
 def _sentence(line: str) -> str | None:

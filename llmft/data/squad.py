@@ -24,6 +24,17 @@ class SquadFile:
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
         """See `Source`. A row is named by the question's `id`, which an editor finds; else by its number."""
+        table, missing, wrong = self.read()
+        yield START, table
+        if missing or wrong:
+            raise UserError(listed(missing + wrong), "the data")
+
+    def read(self) -> tuple[Table, list[Problem], list[Problem]]:
+        """The questions that are whole, what is missing of others, and what the ids and answers of these contradict.
+
+        Raises:
+            UserError: for a file that is no JSON, or no object.
+        """
         with opened(self.file, self.name, self.encoding) as stream:
             try:
                 tree = json.loads(stream.read())
@@ -36,9 +47,8 @@ class SquadFile:
             raise UserError(Problem(self.name, "is no object with the key 'data', as SQuAD's files are", hint=hint))
         walk = _Walk(self.name)
         rows = list(walk.questions(tree))
-        yield START, Table({key: [row[key] for row in rows] for key in COLUMNS}, walk.places)
-        if walk.problems:
-            raise UserError(listed(walk.problems), "the data")
+        table = Table({key: [row[key] for row in rows] for key in COLUMNS}, walk.places)
+        return table, walk.missing, walk.wrong
 
 
 @dataclass
@@ -46,7 +56,8 @@ class _Walk:
     """A way through the tree of a file, which notes what is missing and goes on."""
 
     name: str
-    problems: list[Problem] = field(default_factory=list)
+    missing: list[Problem] = field(default_factory=list)
+    wrong: list[Problem] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     """Of the questions, `FILE:ID`."""
     seen: set[str] = field(default_factory=set)
@@ -66,7 +77,7 @@ class _Walk:
                     own = question.get("id")
                     self.places.append(f"{self.name}:{number if own is None else own}")
                     if self.places[-1] in self.seen:
-                        self.problems.append(Problem(self.places[-1], "two questions have this id"))
+                        self.wrong.append(Problem(self.places[-1], "two questions have this id"))
                     self.seen.add(self.places[-1])
                     found = {"question": text, "context": context, "answers": answers}
                     yield {"id": own, "title": article.get("title"), **found}
@@ -82,7 +93,7 @@ class _Walk:
             if isinstance(item, dict):
                 yield place, item
             else:
-                self.problems.append(Problem(f"{self.name}:{place}", "is no object"))
+                self.missing.append(Problem(f"{self.name}:{place}", "is no object"))
 
     def _text(self, node: dict[str, Any], key: str, path: str) -> str | None:
         found = node.get(key)
@@ -97,9 +108,9 @@ class _Walk:
         if question.get("is_impossible") is not True:
             return answers
         if answers:
-            self.problems.append(Problem(f"{self.name}:{path}", "is_impossible is true, and it has answers"))
+            self.wrong.append(Problem(f"{self.name}:{path}", "is_impossible is true, and it has answers"))
         return []
 
     def _missing(self, path: str, kind: str, key: str) -> None:
         place = f"{self.name}:{path}" if path else self.name
-        self.problems.append(Problem(place, f"has no {kind} {key!r}"))
+        self.missing.append(Problem(place, f"has no {kind} {key!r}"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from llmft.data.encodings import nul, opened
+from llmft.data.encodings import lines_of, opened
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
@@ -228,11 +228,3 @@ def no_object(place: str) -> Problem:
 def _objects(rows: list[tuple[int, Any]], name: str) -> Table:
     keys = list(dict.fromkeys(key for _, row in rows for key in row))
     return Table({key: [row.get(key) for _, row in rows] for key in keys}, [f"{name}:{number}" for number, _ in rows])
-
-
-def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
-    """The lines from where a stream stands, which is line `first`. Unlike the stream's own, they let it `tell`."""
-    for number, line in enumerate(iter(stream.readline, ""), first):
-        if "\0" in line:
-            raise UserError(nul(Path(stream.name), f"{name}:{number}"), "the data")
-        yield line.removeprefix("\ufeff") if number == 1 else line

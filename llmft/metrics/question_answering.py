@@ -12,7 +12,9 @@ from llmft.metrics.local import LocalMetric
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 # Scripts without spaces between words: Han and kana. A letter counts as a word there, as CMRC 2018 has it.
-_LETTER = re.compile("[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+_LETTER = re.compile(
+    "[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
+)
 # SQuAD leaves ASCII punctuation out; this is what Chinese and Japanese have in its place.
 _WIDE = "".join(map(chr, [*range(0x3001, 0x3004), *range(0x3008, 0x3012), *range(0x3014, 0x3020), 0x30FB]))
 _WIDE += "".join(chr(code) for code in range(0xFF01, 0xFF66) if not chr(code).isalnum())

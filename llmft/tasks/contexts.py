@@ -67,6 +67,7 @@ def windows(
         stride=stride,
         return_overflowing_tokens=True,
         padding=False,
+        split_special_tokens=True,  # `[SEP]` in a text is letters
     )
     row, number = -1, 0
     for encoding, of in zip(encoded.encodings, encoded["overflow_to_sample_mapping"], strict=True):
@@ -99,12 +100,13 @@ def _with_marks(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int]
 
 def _fitting(questions: list[str], tokenizer: PreTrainedTokenizerFast, most: int) -> list[str]:
     """The questions, each without what is beyond `most` tokens."""
-    encoded = tokenizer(questions, add_special_tokens=False, padding=False, truncation=False).encodings
+    alone = {"add_special_tokens": False, "padding": False, "truncation": False, "split_special_tokens": True}
+    encoded = tokenizer(questions, **alone).encodings
     found = []
     for question, encoding in zip(questions, encoded, strict=True):
         while len(encoding.ids) > most:  # again where a word that was cut in the middle has more pieces than before
             question = question[: encoding.offsets[most][0]].rstrip()
-            (encoding,) = tokenizer([question], add_special_tokens=False, padding=False, truncation=False).encodings
+            (encoding,) = tokenizer([question], **alone).encodings
         found.append(question)
     return found
 

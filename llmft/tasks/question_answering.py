@@ -23,6 +23,7 @@ from llmft.schema.tasks import question_answering as schema
 from llmft.tasks.answer_spans import read_answers
 from llmft.tasks.contexts import Span, best_span, over_windows, rows_of, windows
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.task import Answer, Features, Task
 
 LABELS = ("start_positions", "end_positions")
@@ -67,6 +68,7 @@ class QuestionAnswering(Task[QuestionState]):
 
     def fit(self, train: Dataset, model: ModelConfig) -> QuestionState:
         tokenizer = tokenizers.load(model, (text for name in ("question", "context") for text in train[name]))
+        check_language(train[:SAMPLE]["context"], tokenizer)
         # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
         length = min(self.options.max_length, tokenizer.model_max_length)
         if self.options.stride >= (half := schema.least_context(length)):

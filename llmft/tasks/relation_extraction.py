@@ -138,20 +138,20 @@ class RelationExtraction(TargetTask[RelationState]):
         return str(_marked(row))
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Made-up sentences of a maker and a thing; which of the two is e1 decides, and either may come first."""
+        """Made-up sentences: e1 is a maker or a thing, and another such word, which is not marked, tells nothing."""
         rng = random.Random(seed)
         makers, things = ("smith", "baker", "weaver"), ("blade", "bread", "cloth")
         filler = ("tavo", "renn", "ilpa", "osk", "dume")
         texts, labels = [], []
         for index in range(rows):
-            maker, thing = rng.choice(makers), rng.choice(things)
-            first = index % 2 == 0
-            e1, e2 = (maker, thing) if first else (thing, maker)
-            parts = [f"<e1>{e1}</e1>", f"<e2>{e2}</e2>"]
+            made = index % 2 == 0
+            e1 = rng.choice(makers if made else things)
+            parts = [f"<e1>{e1}</e1>", f"<e2>{rng.choice(filler)}</e2>"]
             rng.shuffle(parts)
-            words = rng.choices(filler, k=3)
+            words = [rng.choice(makers + things), *rng.choices(filler, k=2)]
+            rng.shuffle(words)
             texts.append(f"{words[0]} {parts[0]} {words[1]} {parts[1]} {words[2]}")
-            labels.append("made(e1,e2)" if first else "made(e2,e1)")
+            labels.append("made(e1,e2)" if made else "made(e2,e1)")
         return {"text": texts, "label": labels}
 
 

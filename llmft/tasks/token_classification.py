@@ -133,6 +133,7 @@ class TokenClassification(Task[EntityState]):
             stride=state.stride,
             return_overflowing_tokens=True,
             padding=False,
+            split_special_tokens=True,  # `[SEP]` in a text is letters
         )
         owners: list[int] = encoded["overflow_to_sample_mapping"]
         windows: list[list[list[int | None]]] = [[] for _ in sentences]

@@ -141,7 +141,10 @@ def test_what_else_training_can_do(words: tuple[str, ...], llmft: Run, write: Wr
     [
         (("export", "RUN", "export.format=onnx"), "token_classification needs more of a model than"),
         (("eval", "RUN", "OTHER", "ensemble=mean"), "token_classification answers neither"),
-        (("finetune", "+recipe=bert_ner", "dataset.clean.unicode=true"), "the rows of this task have none"),
+        (("finetune", "+recipe=bert_ner", "dataset.clean.unicode=true"), "these rows have theirs inside tokens, tags"),
+        (("finetune", "+recipe=bert_ner", "dataset.clean.quality=true"), "these rows have theirs inside tokens, tags"),
+        (("finetune", "+recipe=bert_ner", "dataset.clean.min_characters=2"), "have theirs inside tokens, tags"),
+        (("finetune", "+recipe=bert_ner", "dataset.clean.near_duplicates=0.9"), "have theirs inside tokens, tags"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

@@ -64,7 +64,7 @@ BROKEN = {
     "sentences alone": ('1\t"A text."\n2\t"A text."\n3\t"A text."\n', "a.txt:1  has no relation in the line below it"),
     "no empty line": (GOOD.rstrip() + "\n" + GOOD, "a.txt:4  follows a relation and is no comment. Leave an empty line before the next sentence."),
     "NUL": (GOOD + '2\t"A\0"\nOther\n', "a.txt:5  holds NUL characters"),
-    "another encoding": (GOOD.encode() + '2\t"caf\xe9"\nOther\n'.encode("latin-1"), "a.txt:5  is not utf-8. It looks like cp1252"),
+    "another encoding": (GOOD.encode() + '2\t"caf\xe9"\nOther\n'.encode("latin-1"), "a.txt:5  is not utf-8 (byte 7 of the line is 0xE9). It looks like cp1252"),
 }  # fmt: skip
 
 

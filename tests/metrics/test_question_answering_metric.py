@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmft.metrics.question_answering import SpanAnswers, exact_match, f1, normalised
+from llmft.metrics.question_answering import SpanAnswers, exact_match, f1, normalised, words
 
 ROWS = [
     json.loads(line)
@@ -76,3 +76,7 @@ def test_the_right_answers_of_squad_are_right(shared: Callable[[str], Path]) -> 
     people = [(f1(texts[0], texts[1:]), exact_match(texts[0], texts[1:])) for texts in answers]
     assert all(share >= exact for share, exact in people)
     assert 0.8 < sum(share for share, _ in people) / 700 < 1
+
+
+def test_each_letter_of_chinese_is_a_word() -> None:
+    assert words("二〇〇八年 in 人々") == ["二", "〇", "〇", "八", "年", "in", "人", "々"]

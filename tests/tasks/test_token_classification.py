@@ -222,7 +222,7 @@ def prepared(*words: str) -> tuple[Any, Any, Any]:
 
 def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
     write("a.jsonl", line(text="Ann 北京", spans=[span(4, 6, "loc")]) + line(text="\u200b", spans=[]))
-    task, state, data = prepared("dataset=json", "dataset.train=a.jsonl", *NO_SHARES, "model.vocab_size=40")
+    task, state, data = prepared("dataset=json", "dataset.train=a.jsonl", *NO_SHARES, "model.tokenizer.size=40")
     assert state.tags == ["O", "B-loc", "I-loc"]
     features = encode(task, state, data["train"])
     first, second = features.__getitems__([0, 1])
@@ -237,6 +237,14 @@ def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
     logits = [numpy.zeros((len(second["input_ids"]), 3), dtype=numpy.float32)]
     (answer,) = task.decode(features.with_asides(logits, [1]), [0], state)
     assert answer == {"answer": [], "tokens": ["\u200b"], "tags": ["O"]}
+
+
+def test_special_tokens_in_a_text_are_letters(write: Write) -> None:
+    write("a.conll", "Ann\tB-per\n[SEP]\tO\n[CLS]\tO\n")
+    task, state, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES)
+    (ids,) = task.encode(data["train"][:], state)["input_ids"]
+    pieces = state.tokenizer.convert_ids_to_tokens(ids)
+    assert (pieces[0], pieces.count("[CLS]"), pieces.count("[SEP]"), pieces[-1]) == ("[CLS]", 1, 1, "[SEP]")
 
 
 class Sure(torch.nn.Module):
@@ -255,7 +263,7 @@ def test_a_long_sentence_is_answered_as_a_whole(write: Write) -> None:
     words = [f"w{i}" for i in range(30)]
     tags = ["B-even" if i % 2 == 0 else "I-even" if i % 3 == 0 else "O" for i in range(30)]
     write("a.conll", "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\nw1\tO\n")
-    long = ("task.max_length=9", "task.stride=3", "model.vocab_size=500")
+    long = ("task.max_length=9", "task.stride=3", "model.tokenizer.size=500")
     task, state, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES, *long)
     features = encode(task, state, data["train"])
     assert features.rows.count(0) > 5
