@@ -145,7 +145,7 @@ class Preference(Task[ChatState]):
 
     def decode(self, outputs: list[Any], rows: list[int], state: ChatState) -> list[Answer]:
         return [
-            {"answer": SIDES[chosen < rejected], "margin": chosen - rejected}
+            {"answer": "chosen" if chosen > rejected else "rejected", "margin": chosen - rejected}
             for chosen, rejected in ((float(chosen), float(rejected)) for chosen, rejected in outputs)
         ]
 
