@@ -77,8 +77,6 @@ class Instruction(Task[ChatState]):
             return error.problems
         problems: list[Problem] = []
         for row in rows:
-            if row[form.asked] is None:
-                continue  # the columns alone are looked at
             try:
                 messages = conversations.conversation(row, form)
                 if state.asking:

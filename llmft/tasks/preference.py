@@ -64,8 +64,6 @@ class Preference(Task[ChatState]):
     def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
         problems: list[Problem] = []
         for row in rows:
-            if row["chosen"] is None:
-                continue  # the columns alone are looked at
             try:
                 for messages in pair(row):
                     state.template.answers(messages)
