@@ -1,6 +1,7 @@
 """The front door: the command word, help, and exit codes. Knows no task, imports no torch."""
 
 import gc
+import os
 import shlex
 import sys
 from importlib import import_module
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(command: str, words: list[str]) -> int:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported: libraries draw no bars of their own
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
     from llmft.runs.ending import ending
 

@@ -29,11 +29,20 @@ def input_keys(table: Table, roles: dict[str, Column]) -> list[str]:
     return [json.dumps([_normal(v) for v in row], ensure_ascii=False, default=str) for row in zip(*inputs, strict=True)]
 
 
-def empty_inputs(table: Table, roles: dict[str, Column]) -> list[int]:
-    """Row numbers where a text that the task needs is empty."""
-    needed = [role for role, spec in roles.items() if spec.is_input and spec.kind in TEXTS and not spec.blank]
-    texts = [table.columns[role] for role in needed if role in table.columns]
-    return [row for row, values in enumerate(zip(*texts, strict=True)) if any(map(_is_blank, values))]
+def empty_inputs(table: Table, roles: dict[str, Column]) -> dict[int, str]:
+    """By row number, where a text that the task needs is empty: what is wrong.
+
+    Of a role that rows may do without, such as another form of the same, it is said that other rows have it.
+    """
+    found: dict[int, str] = {}
+    for role, spec in roles.items():
+        if not spec.is_input or spec.kind not in TEXTS or spec.blank or role not in table.columns:
+            continue
+        for row, value in enumerate(table.columns[role]):
+            if _is_blank(value):
+                lacking = value is None and not spec.required
+                found.setdefault(row, f"has no {role}, which other rows have" if lacking else "has an empty text")
+    return found
 
 
 def _is_blank(value: str | list[str] | None) -> bool:
@@ -42,8 +51,8 @@ def _is_blank(value: str | list[str] | None) -> bool:
 
 def without_empty(table: Table, roles: dict[str, Column], split: str, drop: bool) -> tuple[Table, list[Problem]]:
     """The rows whose texts are not empty, and, unless they may be dropped, a problem for each that is."""
-    gone = set(empty_inputs(table, roles))
-    problems = [] if drop else [Problem(table.ids[row], f"has an empty text ({split})") for row in sorted(gone)]
+    gone = empty_inputs(table, roles)
+    problems = [] if drop else [Problem(table.ids[row], f"{gone[row]} ({split})") for row in sorted(gone)]
     return table.take([row for row in range(len(table)) if row not in gone]) if gone else table, problems
 
 

@@ -80,7 +80,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     for name, table in tables.items():
         tables[name], problems = checks.without_empty(table, task.columns, name, config.drop_empty)
         if problems:
-            raise UserError([*listed(problems), checks.DROP_EMPTY], "the data")
+            raise UserError([*listed(problems), *([checks.DROP_EMPTY] if len(tables[name]) else [])], "the data")
         notes += checks.left_out(name, len(table) - len(tables[name]))
     tables, lines = clean.left_for_training(tables, task.columns, config.clean)
     notes += lines

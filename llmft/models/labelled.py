@@ -44,12 +44,13 @@ def labelled_output(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.T
     return _run(model, inputs, lambda layer, hidden: layer(hidden[wanted]))
 
 
-def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch.Tensor:
+def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool, smoothing: float = 0.0) -> torch.Tensor:
     """The cross entropy of each token that has a label.
 
     Args:
         batch: what the model takes, and `labels` (B, T), IGNORED where nothing is to be said.
         shift: whether a place says the next token, as in a causal language model, or its own.
+        smoothing: the share of a label that all tokens get alike (Szegedy et al. 2016).
 
     Returns:
         (places,) in float32, in the order of rows and then of places.
@@ -62,15 +63,15 @@ def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> tor
     inputs, own = _inputs(model, batch), _own(model)
     size = max(1, CHUNK // own.config.get_text_config().vocab_size)
     if _is_plain(model, inputs) and len(targets) > size:
-        found = _run(model, inputs, lambda layer, hidden: _in_chunks(layer, hidden[wanted], targets, size))
+        found = _run(model, inputs, lambda layer, hidden: _in_chunks(layer, hidden[wanted], targets, size, smoothing))
         losses: torch.Tensor = found.logits.squeeze(1)
         return losses
-    return _losses(labelled_logits(model, inputs, wanted), targets)
+    return _losses(labelled_logits(model, inputs, wanted), targets, smoothing)
 
 
-def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool) -> torch.Tensor:
+def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool, smoothing: float = 0.0) -> torch.Tensor:
     """The mean of `token_losses`."""
-    return token_losses(model, batch, shift).mean()
+    return token_losses(model, batch, shift, smoothing).mean()
 
 
 def count_labels(batch: dict[str, torch.Tensor], shift: bool) -> int:
@@ -103,9 +104,21 @@ def sums_by_row(logits: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor
 def _inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What the model takes but for labels, which a decoder reads in their place."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}
-    if _own(model).config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = _own(model).prepare_decoder_input_ids_from_labels(batch["labels"])
+    config = _own(model).config
+    if config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = _read_by_a_decoder(batch["labels"], config)
     return inputs
+
+
+def _read_by_a_decoder(labels: torch.Tensor, config: Any) -> torch.Tensor:
+    """Labels one place later, behind what `generate` begins with.
+
+    Not by the model's own `prepare_decoder_input_ids_from_labels`: M2M-100 has none, and mBART's begins with the last
+    label instead, so that a model from nothing would write otherwise than it has learnt.
+    """
+    start = config.bos_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
+    read = functional.pad(labels[:, :-1], (1, 0), value=start)
+    return read.masked_fill(read == IGNORED, config.pad_token_id)
 
 
 def _own(model: Any) -> Any:
@@ -113,15 +126,15 @@ def _own(model: Any) -> Any:
     return within(getattr(model, "module", model))
 
 
-def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(logits.float(), targets, reduction="none")
+def _losses(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    return functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
 
 
-def _in_chunks(layer: Layer, hidden: torch.Tensor, targets: torch.Tensor, size: int) -> torch.Tensor:
+def _in_chunks(layer: Layer, hidden: torch.Tensor, targets: torch.Tensor, size: int, smoothing: float) -> torch.Tensor:
     """The losses (places, 1) of hidden vectors (places, H), the logits of `size` of them at a time."""
 
     def losses(some: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        return _losses(layer(some), wanted)
+        return _losses(layer(some), wanted, smoothing)
 
     if torch.is_grad_enabled():
         # Nothing is drawn at random here, and putting the random state back would cost more than the rest.

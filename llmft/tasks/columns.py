@@ -64,10 +64,11 @@ class TableColumns:
 
     def check(self, rows: Dataset, split: str) -> list[Problem]:
         """A problem for each column that a split lacks, or for each cell that is not what its column holds."""
-        table = rows["features"][:]
-        lacking = [name for name in (*self.numbers, *self.categories, *self.dates) if name not in table[0]]
+        known = rows.features["features"]  # also of no rows
+        lacking = [name for name in (*self.numbers, *self.categories, *self.dates) if name not in known]
         if lacking:
             return [Problem(f"dataset.{split}", f"has no column {', '.join(map(repr, lacking))}, which training had")]
+        table = rows["features"][:]
         wrong: list[tuple[int, str, str]] = []
         for name in self.numbers:
             cells = [row[name] for row in table]

@@ -1,7 +1,6 @@
 """Answers to instructions, and turns of a chat, by the model's own chat template."""
 
 import json
-import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pyarrow import compute
 
 from llmft.data.padding import Padding
 from llmft.data.table import MANY, listed
+from llmft.metrics.perplexity import perplexity
 from llmft.models.generation import written_after
 from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
 from llmft.schema.column import Column
@@ -77,8 +77,6 @@ class Instruction(Task[ChatState]):
             return error.problems
         problems: list[Problem] = []
         for row in rows:
-            if row[form.asked] is None:
-                continue  # the columns alone are looked at
             try:
                 messages = conversations.conversation(row, form)
                 if state.asking:
@@ -141,10 +139,9 @@ class Instruction(Task[ChatState]):
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             if "labels" not in features[0]:
                 return asked(features)
-            prompts = [{"input_ids": feature.pop(f"{PROMPT}ids")} for feature in features if f"{PROMPT}ids" in feature]
-            batch = whole(features)
-            if prompts:
-                before = asked(prompts)
+            batch = whole([{key: feature[key] for key in ("input_ids", "labels")} for feature in features])
+            if f"{PROMPT}ids" in features[0]:
+                before = asked([{"input_ids": feature[f"{PROMPT}ids"]} for feature in features])
                 batch |= {f"{PROMPT}ids": before["input_ids"], f"{PROMPT}mask": before["attention_mask"]}
             return batch
 
@@ -157,7 +154,7 @@ class Instruction(Task[ChatState]):
         return count_labels(batch, shift=True) if "labels" in batch else len(batch["input_ids"])
 
     def of_loss(self, loss: float) -> dict[str, float]:
-        return {"loss": loss, "perplexity": math.exp(loss)}
+        return {"loss": loss, "perplexity": perplexity(loss)}
 
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
         """Of each row the loss of its answers and their tokens, and the tokens that the model writes, if it does."""

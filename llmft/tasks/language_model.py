@@ -1,6 +1,5 @@
 """What tasks on raw text have in common: texts become tokens, tokens become examples, and examples have a loss."""
 
-import math
 import random
 import zlib
 from abc import abstractmethod
@@ -17,6 +16,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.data.corpus import COLUMNS
+from llmft.metrics.perplexity import perplexity
 from llmft.models import tokenizer as tokenizers
 from llmft.models.labelled import count_labels, row_scores, token_loss
 from llmft.models.special import Special
@@ -214,7 +214,7 @@ class LanguageModel(Task[LanguageState]):
         """Of all documents together: the loss of their tokens, as a perplexity too, and how many tokens that is."""
         tokens = sum(answer["tokens"] for answer in answers)
         loss = self.nats(answers) / max(tokens, 1)
-        return {"perplexity": math.exp(min(loss, 700.0)), "tokens": tokens}
+        return {"perplexity": perplexity(loss), "tokens": tokens}
 
     @staticmethod
     def nats(answers: list[Answer]) -> float:

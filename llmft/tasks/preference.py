@@ -64,8 +64,6 @@ class Preference(Task[ChatState]):
     def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
         problems: list[Problem] = []
         for row in rows:
-            if row["chosen"] is None:
-                continue  # the columns alone are looked at
             try:
                 for messages in pair(row):
                     state.template.answers(messages)
@@ -145,7 +143,7 @@ class Preference(Task[ChatState]):
 
     def decode(self, outputs: list[Any], rows: list[int], state: ChatState) -> list[Answer]:
         return [
-            {"answer": SIDES[chosen < rejected], "margin": chosen - rejected}
+            {"answer": "chosen" if chosen > rejected else "rejected", "margin": chosen - rejected}
             for chosen, rejected in ((float(chosen), float(rejected)) for chosen, rejected in outputs)
         ]
 

@@ -1,21 +1,20 @@
 """What the tasks have in common that answer a text with a text: an encoder reads, a decoder writes."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from datasets import Dataset
-from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
+from llmft.metrics.perplexity import perplexity
 from llmft.models import tokenizer as tokenizers
 from llmft.models.labelled import IGNORED, count_labels, token_loss
-from llmft.models.special import Special
+from llmft.models.special import T5
 from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
@@ -26,7 +25,7 @@ from llmft.tasks.language import SAMPLE, check_language, unknown
 from llmft.tasks.task import Answer, Features, Task
 
 # T5's without those of its gaps: a decoder begins with padding.
-SPECIAL = Special({"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}, single="$A </s>")
+SPECIAL = replace(T5, more=())
 MANY_LANGUAGES = "Choose a model of both languages, or model.init=random with a tokenizer that is trained here."
 
 
@@ -134,8 +133,10 @@ class TextToText(Task[S]):
 
     def encode(self, rows: dict[str, list[Any]], state: S) -> Features:
         texts = [self.options.prefix + text for text in rows[self.source]]
-        # Some tokenizers pad all rows to the longest length they know unless told otherwise.
-        read = state.tokenizer(texts, truncation=True, max_length=state.max_length, padding=False)
+        # Some tokenizers pad all rows to the longest length they know unless told otherwise. What looks like a special
+        # token is text like all other: as one, it would not be written in an answer.
+        how: dict[str, Any] = {"truncation": True, "padding": False, "split_special_tokens": True}
+        read = state.tokenizer(texts, max_length=state.max_length, **how)
         features: Features = {"input_ids": ended(read["input_ids"], state.max_length, state.tokenizer)}
         features["row"] = list(range(len(texts)))
         features["length"] = list(map(len, features["input_ids"]))
@@ -143,7 +144,7 @@ class TextToText(Task[S]):
         if self.target in rows:
             right = [texts[0] for texts in rows[self.target]]
             length = state.max_output_length
-            written = state.tokenizer(text_target=right, truncation=True, max_length=length, padding=False)
+            written = state.tokenizer(text_target=right, max_length=length, **how)
             features["labels"] = ended(written["input_ids"], length, state.tokenizer)
         return features
 
@@ -151,17 +152,13 @@ class TextToText(Task[S]):
         return Padding({"input_ids": state.tokenizer.pad_token_id, "labels": IGNORED})
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: S) -> torch.Tensor:
-        smoothing = self.options.label_smoothing
-        if not (smoothing and model.training):
-            return token_loss(model, batch, shift=False)
-        logits = model(**batch).logits.float().flatten(0, 1)
-        return cross_entropy(logits, batch["labels"].flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+        return token_loss(model, batch, shift=False, smoothing=self.options.label_smoothing if model.training else 0.0)
 
     def counted(self, batch: dict[str, torch.Tensor]) -> int:
         return count_labels(batch, shift=False) if "labels" in batch else len(batch["input_ids"])
 
     def of_loss(self, loss: float) -> dict[str, float]:
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        return {"loss": loss, "perplexity": perplexity(loss)}
 
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
         loss = token_loss(model, batch, shift=False).item() if "labels" in batch else None

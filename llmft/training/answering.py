@@ -64,7 +64,7 @@ class Answering:
     def _together(self, rows: Sequence[Row]) -> list[Answer]:
         table = self._roles(rows, WHAT)
         if empty := empty_inputs(table, self.task.columns):
-            raise UserError(Problem(table.ids[empty[0]], "has an empty text"))
+            raise UserError([Problem(table.ids[row], what) for row, what in empty.items()])
         found = to_dataset(table)
         if problems := self.task.check(found, self.state, WHAT):
             raise UserError(problems)

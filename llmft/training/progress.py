@@ -32,7 +32,9 @@ class Progress(TrainerCallback):
         self.started, self.first = time.perf_counter(), state.global_step
         self.best = state.best_metric
         if sys.stderr.isatty():
-            self.bar = tqdm(total=state.max_steps, initial=self.first, unit="step", dynamic_ncols=True, leave=False)
+            self.bar = tqdm(
+                total=state.max_steps, initial=self.first, unit="step", dynamic_ncols=True, leave=False, disable=False
+            )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.bar is not None:

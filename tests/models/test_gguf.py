@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,11 @@ def test_the_package_that_reads_it_is_named(llama: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("llmft.schema.extra.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'llmft\[gguf\]'"):
         tokenizers.load(of(path=str(llama)), [])
+
+
+def test_reading_one_draws_no_bar_of_its_own() -> None:
+    """transformers draws one whatever its own switch says."""
+    program = "import llmft.cli; llmft.cli.main(['recipes']); from tqdm.auto import tqdm; list(tqdm(range(3)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert done.stderr == ""

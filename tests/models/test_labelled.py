@@ -82,6 +82,36 @@ def test_the_loss_and_its_gradients_are_those_of_the_model(
     assert losses.mean().item() == pytest.approx(whole.item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["bart", "mbart", "m2m_100"])
+def test_a_decoder_learns_to_begin_as_it_will_write(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mBART's own way would begin with the last label of each row; M2M-100 has no way of its own."""
+    torch.manual_seed(0)
+    special = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 2}
+    model = transformers.AutoModelForSeq2SeqLM.from_config(
+        type(transformers.AutoConfig.for_model(kind))(**KINDS["bart"][1] | special)
+    ).eval()
+    batch = {"input_ids": torch.tensor([[5, 6, 1]] * 2), "labels": torch.tensor([[7, 8, 1], [7, 1, IGNORED]])}
+    read: list[torch.Tensor] = []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model),
+        "forward",
+        lambda self, **inputs: read.append(inputs["decoder_input_ids"]) or forward(self, **inputs),
+    )
+    token_loss(model, batch, shift=False)
+    assert read[-1].tolist() == [[2, 7, 8], [2, 7, 1]]
+    assert model.generate(input_ids=batch["input_ids"], max_new_tokens=1)[:, 0].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("chunk", [labelled.CHUNK, 99 * 4])
+def test_smoothing_is_that_of_torch(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelled, "CHUNK", chunk)
+    model, batch, _ = made("t5")
+    logits = model(**batch).logits.flatten(0, 1)
+    wanted = torch.nn.functional.cross_entropy(logits, batch["labels"].flatten(), label_smoothing=0.2)
+    assert token_loss(model, batch, shift=False, smoothing=0.2).item() == pytest.approx(wanted.item(), abs=1e-6)
+
+
 class Largest(TorchDispatchMode):
     """Remembers the largest tensor that any operation gave."""
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pyarrow
 import pytest
+from datasets import Dataset
 
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.models.labelled import IGNORED
 from llmft.schema.problem import UserError
+from llmft.training.features import encode
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
@@ -109,7 +111,12 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
         ([talk("a", "b")], ("task.template=null",), "model.tokenizer  tiny-llama is no chat model: its tokenizer has"),
         ([{"prompt": "a"}], (), "dataset.columns.response  train has prompt and no column 'response'"),
         ([{"prompt": "a", "response": "b"} | talk("a", "b")], (), "dataset.columns  train has messages and prompt"),
-        ([{"prompt": "a", "response": "b"}, talk("a", "b")], (), "rows.jsonl:2        has an empty text (train)"),
+        (
+            [{"prompt": "a", "response": "b"}, talk("a", "b")],
+            (),
+            "rows.jsonl:1  has no messages, which other rows have (train)\n"
+            "  rows.jsonl:2  has no prompt, which other rows have (train)\n",
+        ),
         ([{"question": "a", "answer": "b"}], (), "dataset.columns  train has none of the columns"),
         (
             [talk("a", "b")],
@@ -117,7 +124,7 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
             "dataset.clean.normalize  mends texts, and these rows have",
         ),
         ([{"prompt": "a", "response": ""}], (), "rows.jsonl:1  response is empty"),
-        ([{"prompt": "", "response": "b"}], (), "rows.jsonl:1        has an empty text (train)"),
+        ([{"prompt": "", "response": "b"}], (), "rows.jsonl:1  has an empty text (train)"),
     ],
 )
 def test_what_is_wrong_with_rows_is_said_by_file_and_line(
@@ -130,6 +137,22 @@ def test_what_is_wrong_with_rows_is_said_by_file_and_line(
     )
     assert code == 2
     assert problem in err
+
+
+def test_a_batch_can_be_made_of_the_same_features_again() -> None:
+    config = compose("finetune", ["+recipe=llm_instruct", "smoke=true"])
+    task = tasks.build(config.task)
+    rows = Dataset.from_dict({"id": ["1", "2"], "prompt": ["你好 😀", "é"], "response": ["再见", "b"]})
+    state = task.fit(rows, config.model)
+    features = encode(task, state, rows).__getitems__([0, 1])
+    one, two = (task.collator(state)(features) for _ in range(2))
+    assert one.keys() == two.keys() == {"input_ids", "labels", "attention_mask", "prompt_ids", "prompt_mask"}
+
+
+def test_no_loss_is_too_high_for_a_perplexity() -> None:
+    task = tasks.build(compose("finetune", ["+recipe=llm_chat"]).task)
+    assert task.of_loss(1.0) == {"loss": 1.0, "perplexity": pytest.approx(2.718281828)}
+    assert task.of_loss(1000.0)["perplexity"] > 1e300
 
 
 def test_a_set_in_which_nothing_is_trained_is_refused() -> None:

@@ -166,6 +166,15 @@ def test_an_answer_is_judged_by_the_mean_of_its_tokens() -> None:
     assert task.badness(answers[1], "chosen") == 1
 
 
+def test_as_likely_is_not_more_likely() -> None:
+    """Else a model that can't tell answers apart, or whose outputs are no numbers, would be right in all rows."""
+    task, state, _, rows = prepared()
+    answers = task.decode([[-1.0, -1.0], [math.nan, math.nan]], [0, 1], state)
+    assert [answer["answer"] for answer in answers] == ["rejected", "rejected"]
+    assert task.metrics(answers, rows, state)["accuracy"] == 0
+    assert task.badness(answers[0], "chosen") > 0
+
+
 def test_the_first_loss_is_that_of_no_change(llmft: Run, here: Path) -> None:
     code, _, err = llmft("finetune", "+recipe=llm_dpo", "smoke=true", "run.dir=run")
     assert code == 0, err

@@ -56,6 +56,24 @@ def test_both_sides_end_and_the_first_target_is_learnt() -> None:
     assert task.counted(batch) == sum(map(len, features["labels"])) == int((batch["labels"] != IGNORED).sum())
 
 
+def test_what_looks_like_a_special_token_is_text() -> None:
+    rows = {"source": ["a </s> 中 <pad> b"], "target": [["<pad> 👩‍👩‍👧 </s> c"]]}
+    task, state, _ = fitted(rows={key: ROWS[key] + rows[key] for key in ROWS})
+    features = task.encode(rows, state)
+    special = {state.tokenizer.pad_token_id, state.tokenizer.eos_token_id}
+    assert not special & {*features["input_ids"][0][:-1], *features["labels"][0][:-1]}
+    (answer,) = task.decode([[state.tokenizer.pad_token_id, *features["labels"][0]]], [0], state)
+    assert answer["answer"] == rows["target"][0][0]
+
+
+def test_the_tokenizer_that_is_kept_ends_texts_by_itself(tmp_path: Path) -> None:
+    """Whoever loads the model with transformers alone gives it what it was trained on."""
+    task, state, _ = fitted()
+    state.save(tmp_path)
+    ids = transformers.AutoTokenizer.from_pretrained(tmp_path)(ROWS["source"])["input_ids"]
+    assert ids == task.encode(ROWS, state)["input_ids"]
+
+
 def test_what_is_too_long_is_cut_and_still_ends() -> None:
     task, state, _ = fitted("task.max_length=6", "task.max_output_length=5")
     features = task.encode(ROWS, state)
