@@ -16,7 +16,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from llmft.data.corpus import COLUMNS
+from llmft.data.corpus import COLUMNS, to_learn_from
 from llmft.models import tokenizer as tokenizers
 from llmft.models.labelled import count_labels, row_scores, token_loss
 from llmft.models.special import Special
@@ -93,7 +93,7 @@ class LanguageModel(Task[LanguageState]):
         return COLUMNS
 
     def fit(self, train: Dataset, model: ModelConfig) -> LanguageState:
-        tokenizer = tokenizers.load(model, train["text"], self.special)
+        tokenizer = tokenizers.load(model, to_learn_from(train), self.special)
         tokenizer.model_max_length = self.options.block  # what the model learns to read, for a task that takes it up
         return LanguageState(tokenizer, self.options.block)
 
