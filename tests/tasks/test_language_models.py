@@ -1,6 +1,7 @@
 """What is read, hidden and said of raw text, token by token."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -13,7 +14,7 @@ from llmft.data import corpus
 from llmft.models.build import build
 from llmft.models.generation import set_generation
 from llmft.models.labelled import IGNORED
-from llmft.models.special import GPT, T5
+from llmft.models.special import BERT, GPT, T5
 from llmft.models.vocabulary import train
 from llmft.schema.generation import GenerationConfig
 from llmft.schema.model import ModelConfig
@@ -250,3 +251,10 @@ def test_a_tokenizer_learns_from_a_part_of_a_large_corpus(monkeypatch: pytest.Mo
     monkeypatch.setattr(corpus, "LEARNT", 60)
     fitted = CausalLm(causal_lm.CausalLm(block=8)).fit(rows, ModelConfig(tokenizer=TokenizerConfig(kind="characters")))
     assert set(fitted.tokenizer.get_vocab()) - set(fitted.tokenizer.all_special_tokens) == set("abc")
+
+
+def test_a_tokenizer_of_another_language_is_refused(tmp_path: Path) -> None:
+    train(["the red house"], TokenizerConfig(), BERT).save_pretrained(tmp_path)
+    rows = Dataset.from_dict({"text": ["没有人知道它在哪里" * 400]})
+    with pytest.raises(UserError, match="100% of the words of train are unknown to it"):
+        MaskedLm(masked_lm.MaskedLm()).fit(rows, ModelConfig(tokenizer=TokenizerConfig(path=str(tmp_path))))
