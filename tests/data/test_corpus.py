@@ -252,7 +252,7 @@ def test_a_corpus_that_cannot_be_trained_on_is_refused(name: str, load: Load, wr
         "copy.txt": "".join(texts),
         "two.txt": "".join(texts[:2]),
         "part.txt": "".join([*texts[:5], "Another.\n"]),
-        "bad.txt": "".join(texts).encode() + b"\xff\n",
+        "bad.txt": "".join(texts).encode() + b"\xff\n" + "".join(texts).encode(),
         "a.csv": "body\nx\n",
     }.items():
         write(file, content)
