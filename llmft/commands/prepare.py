@@ -174,7 +174,7 @@ def _code(task: type) -> str:
     ours = Path(tasks.__file__).parent.parent
     files = [*(ours / "data").glob("*.py"), *(ours / "tasks").glob("*.py")]
     files += [ours / "training" / name for name in ("features.py", "blocks.py")]
-    files += [*(ours / "models" / name for name in ("tokenizer.py", "vocabulary.py")), Path(__file__)]
+    files += [*(ours / "models" / name for name in ("tokenizer.py", "vocabulary.py", "special.py")), Path(__file__)]
     own = Path(inspect.getfile(task))
     top = sys.modules[task.__module__.partition(".")[0]]
     if ours not in own.parents:

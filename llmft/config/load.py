@@ -15,6 +15,7 @@ from llmft.config.sources import read_yaml
 from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.renewed import renewed
 
 # What stays when other data are chosen: the columns, and how texts were mended for the model.
 KEPT = ("columns", "clean")
@@ -122,7 +123,7 @@ def read_run(run: Path) -> dict[str, Any]:
     tree = yaml.safe_load(read_yaml(file))
     if not isinstance(tree, dict):
         raise UserError(Problem(str(file), "is no configuration"))
-    return tree
+    return renewed(tree)
 
 
 def _given_below(prefix: str, composed: Composed) -> dict[str, Any]:

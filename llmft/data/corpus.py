@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from llmft.data.load import SPLITS, Data, HasRows, same_bytes, synthetic
 from llmft.data.plain_text import BATCH
 from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import assign
+from llmft.data.shares import Shares
 from llmft.data.sieve import Sieve
 from llmft.data.source import CHUNK
 from llmft.data.table import Table
@@ -82,7 +82,8 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     """The splits of a corpus, each a Dataset over a file `SPLIT.rows.arrow` in `folder`.
 
     A row has a `text` of at most a megabyte, and the `document` that it is of. Memory holds a few megabytes of text, 8
-    bytes for each document that duplicates are looked for among, and the index of near duplicates.
+    bytes for each document that duplicates are looked for among, about 20 for each that is shared out, and the index of
+    near duplicates.
 
     Args:
         splits: the ones wanted, as of `load`.
@@ -96,19 +97,22 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     named = [name for name in READ if name in files or name in made_up]
     shares = {name: getattr(config.split, name) for name in SPLITS[1:] if name not in named}
     shares = {name: share for name, share in shares.items() if share and "train" in named}
-    kept = {name: Kept(folder / f"{name}.rows.arrow", config.max_rows) for name in SPLITS if name in {*named, *shares}}
+    shared = Shares(shares, config.split.seed) if shares else None
+    kept = {name: Kept(folder / f"{name}.rows.arrow", config.max_rows) for name in named}
+    whole = folder / "shared.rows.arrow"
+    if shared:
+        kept["train"] = Kept(whole, shared.needed(config.max_rows))
     notes: list[str] = []
     inputs: dict[str, set[int]] = {name: set() for name in named}  # of train, those that others hold too
     with Sieve(config.clean) as sieve:
         for name in named:
-            target, last, counts = name, "", Counter[str]()
-            targets = [name, *shares] if name == "train" else [name]
+            last, first, counts = "", 0, Counter[str]()
             for row in _rows(config, task, name, made_up.get(name), files.get(name, []), counts):
                 further, last = row.document == last, row.document
                 if not further:
-                    if all(kept[split].full for split in targets):
+                    if kept[name].full:
                         break
-                    target = _share(row.digest, shares, config.split.seed) if name == "train" else name
+                    first = row.digest
                 if name != "train":
                     sieve.tell(row.text, row.id, row.digest)
                     inputs[name].add(row.digest)
@@ -116,19 +120,27 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
                     continue
                 elif any(row.digest in inputs[other] for other in named[:-1]):
                     inputs[name].add(row.digest)
-                kept[target].add(row.text, row.id, row.document)
+                kept[name].add(row.text, row.id, row.document)
+                if name == "train" and shared and len(shared.draws) < kept[name].documents:
+                    shared.add(first)
             notes += clean.notes_of(name, counts)
         notes += sieve.notes()
     for split in kept.values():
         split.close()
-    if problems := _empty(config, kept, shares, notes):
+    documents = {name: split.documents for name, split in kept.items()}
+    if shared:
+        parts = ["train", *shares]
+        places = [folder / f"{name}.rows.arrow" for name in parts]
+        documents |= zip(parts, shared.share_out(whole, places, config.max_rows), strict=True)
+    documents = {name: documents[name] for name in SPLITS if name in documents}
+    if problems := _empty(config, documents, shares, notes):
         raise UserError(problems, "the data")
     sizes = {name: kept[name].rows for name in SPLITS if name in inputs}
     keys = {name: list(map(str, inputs[name])) for name in sizes}
     found, problems = checks.overlaps(keys, sizes, config.max_overlap)
     if problems:
         raise UserError(problems, "the data")
-    wanted = {name: read_dataset(folder / f"{name}.rows.arrow") for name in kept if name in splits}
+    wanted = {name: read_dataset(folder / f"{name}.rows.arrow") for name in documents if name in splits}
     return Data(wanted, notes + found, digests)
 
 
@@ -200,21 +212,12 @@ def _files(config: DatasetConfig) -> tuple[dict[str, list[Path]], dict[str, str]
     return files, digests
 
 
-def _share(digest: int, shares: dict[str, float], seed: int) -> str:
-    """The split of a document by its text and the seed alone, so that nothing need be remembered of the others."""
-    drawn = blake2b(digest.to_bytes(8), digest_size=8, key=str(seed).encode()).digest()
-    place = int.from_bytes(drawn) / 2**64
-    for name, share in shares.items():
-        if place < share:
-            return name
-        place -= share
-    return "train"
-
-
-def _empty(config: DatasetConfig, kept: dict[str, Kept], shares: dict[str, float], notes: list[str]) -> list[Problem]:
+def _empty(
+    config: DatasetConfig, documents: dict[str, int], shares: dict[str, float], notes: list[str]
+) -> list[Problem]:
     """What is wrong with splits that are left without text, and what took it."""
-    found = sum(split.documents for split in kept.values())
-    empty = [name for name, split in kept.items() if not split.documents]
+    found = sum(documents.values())
+    empty = [name for name, count in documents.items() if not count]
     lost = [name for name in empty if shares and found and (name in shares or name == "train")]
     problems = []
     for name in empty:

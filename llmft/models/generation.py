@@ -59,9 +59,12 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
 
 
 def _check_room(writer: Any, wanted: GenerationConfig) -> None:
-    """Raise UserError for more tokens than the model has positions for; T5 counts distances and has room for any."""
+    """Raise UserError for more tokens than a decoder beside an encoder has positions for; T5 has room for any.
+
+    A decoder alone goes on from its last tokens; see `written_after`.
+    """
     room = getattr(writer.config, "max_position_embeddings", None)
-    if isinstance(room, int) and wanted.max_new_tokens >= room:
+    if writer.config.is_encoder_decoder and isinstance(room, int) and wanted.max_new_tokens >= room:
         what = f"{wanted.max_new_tokens} tokens and the first one are more than the {room} positions of the model"
         raise UserError(Problem("generation.max_new_tokens", what, hint=f"Write at most {room - 1}."))
 
@@ -101,18 +104,32 @@ class Drawing(LogitsProcessor):
 
 
 def written_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
-    """The tokens that a decoder writes after prompts.
+    """The tokens that a decoder writes after prompts; what follows the end of a text is to be cut off.
 
-    A model that has only so many positions sees of a prompt the last tokens that leave room for what it may write.
+    A model that has only so many positions sees the last tokens that leave room for what it may still write, or half as
+    many as it has positions, and goes on from the last ones again where these end.
 
     Args:
         ids: (B, T), padded on the left.
         mask: (B, T), 0 where it is padded.
     """
     writer = within(model)
-    room = getattr(writer.config, "max_position_embeddings", None)
-    if isinstance(room, int):
-        first = max(0, ids.shape[1] - max(1, room - (writer.generation_config.max_new_tokens or 0)))
-        ids, mask = ids[:, first:], mask[:, first:]
-    found: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
-    return found
+    left, room = writer.generation_config.max_new_tokens, getattr(writer.config, "max_position_embeddings", None)
+    if not isinstance(room, int) or ids.shape[1] + left <= room:
+        found: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
+        return found
+    # One by one: where a text is cut must not depend on the rows beside it.
+    return [_in_parts(model, row[seen.bool()][None], left, room) for row, seen in zip(ids, mask, strict=True)]
+
+
+def _in_parts(model: Any, prompt: torch.Tensor, left: int, room: int) -> list[int]:
+    """The `left` tokens, or up to an end, that a model of `room` positions writes after a prompt of (1, T)."""
+    tokens = prompt
+    while left:
+        kept = min(tokens.shape[1], max(room - left, room // 2))
+        seen, step = tokens[:, -kept:], min(left, room - kept)
+        more = model.generate(input_ids=seen, attention_mask=torch.ones_like(seen), max_new_tokens=step)[:, kept:]
+        tokens = torch.cat([tokens, more], dim=1)
+        left = left - step if more.shape[1] == step else 0  # it has ended
+    written: list[int] = tokens[0, prompt.shape[1] :].tolist()
+    return written

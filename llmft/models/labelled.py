@@ -70,8 +70,13 @@ def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool, smooth
 
 
 def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool, smoothing: float = 0.0) -> torch.Tensor:
-    """The mean of `token_losses`."""
-    return token_losses(model, batch, shift, smoothing).mean()
+    """The mean of `token_losses`; 0 where no token has a label."""
+    return mean_loss(token_losses(model, batch, shift, smoothing))
+
+
+def mean_loss(losses: torch.Tensor) -> torch.Tensor:
+    """The mean of losses, and 0 of none, where torch has no number; weights get a gradient of 0 then."""
+    return losses.mean() if len(losses) else losses.sum()
 
 
 def count_labels(batch: dict[str, torch.Tensor], shift: bool) -> int:

@@ -18,6 +18,7 @@ from llmft.schema.tokenizer import TokenizerConfig
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # tokens of a character that has none of its own
 BREAK = "\0"  # between the words that a trainer is given
+LONGEST_WORD = 1000  # of WordPiece; a longer one is unknown. BERT has 100, which a line of Thai or Japanese exceeds
 SPACE = "▁"  # what stands for a space inside the pieces of Unigram
 
 
@@ -76,7 +77,9 @@ def _wordpiece(texts: Iterable[str], config: TokenizerConfig, special: Special) 
         show_progress=False,
     )
     learning.train_from_iterator(_repeated(words), trainer)
-    tokenizer = Tokenizer(models.WordPiece(learning.get_vocab(), unk_token=unknown))
+    tokenizer = Tokenizer(
+        models.WordPiece(learning.get_vocab(), unk_token=unknown, max_input_chars_per_word=LONGEST_WORD)
+    )
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, parting
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer

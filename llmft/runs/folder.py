@@ -18,6 +18,7 @@ from llmft.data.files import digest
 from llmft.runs.lock import held
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, Pruned, Stopped, UserError
+from llmft.schema.renewed import renewed
 
 ROOT = Path("outputs")
 
@@ -36,6 +37,11 @@ def as_recipe(config: Config) -> str:
         del tree["export"]
     del tree["predict"]  # what a later command is asked
     return "# @package _global_\n" + yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)
+
+
+def _saved(folder: Path) -> dict[str, Any]:
+    """The configuration in a run's folder."""
+    return renewed(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
 
 def place(config: Config) -> Path:
@@ -118,7 +124,7 @@ class Run:
         folders = [Path(config.run.dir)] if config.run.dir else sorted((ROOT / config.name).glob("*"), reverse=True)
         for folder in folders:
             if (folder / "config.yaml").is_file():
-                saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+                saved = _saved(folder)
                 if saved.get("command") == config.command:  # evaluations lie beside the runs
                     break
         else:
@@ -194,7 +200,7 @@ class Run:
 
     def config(self) -> Config:
         """The checked configuration that the run was begun with."""
-        return Config.model_validate(yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8")))
+        return Config.model_validate(_saved(self.folder))
 
     def metrics(self) -> dict[str, Any]:
         """The scores of a run that is done."""

@@ -1,13 +1,14 @@
 """A causal language model: which token comes next?"""
 
 import math
+from itertools import takewhile
 from typing import Any
 
 import numpy
 import torch
 from datasets import Dataset
 
-from llmft.models.adapters import within
+from llmft.models.generation import written_after
 from llmft.models.special import GPT
 from llmft.schema.tasks import causal_lm as schema
 from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
@@ -46,26 +47,9 @@ class CausalLm(LanguageModel):
         return [state.start] if not tokens else tokens[-state.block :]
 
     def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
-        """The tokens after each prompt. Where the model's positions end, it goes on from the last half of them."""
-        writer = within(model)
-        left = writer.generation_config.max_new_tokens
-        room = getattr(writer.config, "max_position_embeddings", None) or math.inf
-        tokens, mask = batch["input_ids"], batch["attention_mask"]
-        begin = tokens.shape[1]
-        while left > 0:
-            kept = min(tokens.shape[1], room - 1 if tokens.shape[1] < room else max(room // 2, 1))
-            step = min(left, room - kept)
-            found = model.generate(
-                input_ids=tokens[:, -kept:], attention_mask=mask[:, -kept:], max_new_tokens=int(step)
-            )[:, kept:]
-            tokens = torch.cat([tokens, found], dim=1)
-            mask = torch.cat([mask, torch.ones_like(found)], dim=1)
-            left -= step
-            if found.shape[1] < step:  # all have ended
-                break
-        return list(tokens[:, begin:].cpu().numpy())
+        """The tokens after each prompt."""
+        return written_after(model, batch["input_ids"], batch["attention_mask"])
 
     def said(self, output: Any, state: LanguageState) -> Answer:
         """What follows the text, up to the end of the document."""
-        ends = numpy.flatnonzero(output == state.end)
-        return {"answer": state.tokenizer.decode(output[: ends[0]] if len(ends) else output)}
+        return {"answer": state.tokenizer.decode(list(takewhile(lambda token: token != state.end, output)))}

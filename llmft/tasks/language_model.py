@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from llmft.data.corpus import COLUMNS
+from llmft.data.corpus import COLUMNS, to_learn_from
 from llmft.metrics.perplexity import perplexity
 from llmft.models import tokenizer as tokenizers
 from llmft.models.labelled import count_labels, row_scores, token_loss
@@ -26,6 +26,7 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.tasks.examples import Examples
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.task import Answer, Features, Task
 
 SHOWN = 300  # characters of a document that predictions and reports show
@@ -93,7 +94,8 @@ class LanguageModel(Task[LanguageState]):
         return COLUMNS
 
     def fit(self, train: Dataset, model: ModelConfig) -> LanguageState:
-        tokenizer = tokenizers.load(model, train["text"], self.special)
+        tokenizer = tokenizers.load(model, to_learn_from(train), self.special)
+        check_language([text[:SHOWN] for text in train["text"][:SAMPLE]], tokenizer)
         tokenizer.model_max_length = self.options.block  # what the model learns to read, for a task that takes it up
         return LanguageState(tokenizer, self.options.block)
 
@@ -139,10 +141,11 @@ class LanguageModel(Task[LanguageState]):
             lengths = list(map(len, prompts))
             return {"input_ids": prompts, "row": list(range(len(prompts))), "length": lengths}
         windows = list(self.windows(rows, state))
-        examples = []
+        examples, others = [], len(windows) - 1
         for number, (_, window) in enumerate(windows):
             key = zlib.crc32(window.tobytes())  # the same text is masked the same, wherever it stands
-            other = windows[(number + 1 + key % len(windows)) % len(windows)][1] if self.paired else None
+            paired = self.paired and others
+            other = windows[(number + 1 + key % others) % len(windows)][1] if paired else None
             examples.append(self.example(window, key, state, other))
         features: Features = {name: [_plain(example[name]) for example in examples] for name in examples[0]}
         return features | {"row": [row for row, _ in windows], "length": list(map(len, features["input_ids"]))}

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch.nn import functional
 
-from llmft.models.labelled import IGNORED, labelled_output, sums_by_row
+from llmft.models.labelled import IGNORED, labelled_output, mean_loss, sums_by_row
 from llmft.models.special import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -109,8 +109,11 @@ class MaskedLm(LanguageModel):
         if not self.options.next_sentence:
             return super().loss(model, batch, state)
         labels, output = self._pair(model, batch)
-        tokens = functional.cross_entropy(output.prediction_logits.float(), labels[labels != IGNORED])
-        return tokens + functional.cross_entropy(output.seq_relationship_logits.float(), batch["next_sentence_label"])
+        wanted = labels[labels != IGNORED]
+        tokens = functional.cross_entropy(output.prediction_logits.float(), wanted, reduction="none")
+        return mean_loss(tokens) + functional.cross_entropy(
+            output.seq_relationship_logits.float(), batch["next_sentence_label"]
+        )
 
     def scored(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         if not self.options.next_sentence:

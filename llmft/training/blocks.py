@@ -59,8 +59,9 @@ class Blocks:
 
     def _example(self, number: int) -> Example:
         key, other = (self.seed, self.epoch, number), None
-        if self.task.paired:
-            other = self._block(int(numpy.random.default_rng((*key, 1)).integers(len(self))))
+        if self.task.paired and len(self) > 1:
+            further = 1 + int(numpy.random.default_rng((*key, 1)).integers(len(self) - 1))
+            other = self._block((number + further) % len(self))
         return self.task.example(self._block(number), key, self.state, other)
 
     def _block(self, number: int) -> numpy.ndarray:

@@ -114,7 +114,7 @@ class Trainer(transformers.Trainer):
         """The batches of a step."""
         batches, items = super().get_batch_samples(*inputs, **options)
         own = mean(map(self.task.counted, batches)) if batches else 1
-        self.counted_of_batch = mean(processes.gather(own))
+        self.counted_of_batch = mean(processes.gather(own)) or 1  # there may be nothing that has a loss
         return batches, items
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:

@@ -5,6 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+
+from llmft.config.load import load
+from llmft.runs.folder import Run as Opened
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -50,10 +54,25 @@ def test_an_evaluation_has_no_model_of_its_own(run: Path, llmft: Run, write: Wri
     assert "scored  is an evaluation: name the run that it is of" in err
 
 
+def test_a_run_from_when_keys_had_other_names_is_evaluated(run: Path, llmft: Run, write: Write) -> None:
+    """The size of its tokenizer stood beside it, and the tokenizer was a path."""
+    write("new.csv", "Class,Body\ngood,osk\nbad,renn\n")
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    tree["model"] |= {"vocab_size": 512, "tokenizer": None}
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    code, _, err = llmft("eval", "run", "dataset=csv", "dataset.test=new.csv", "run.dir=again")
+    assert code == 0, err
+    assert load("predict", ["run"]).model.tokenizer.size == Opened(run).config().model.tokenizer.size == 512
+    code, _, err = llmft("predict", "run", "predict.text=osk")
+    assert code == 0, err
+    tree["model"]["tokenizer"] = "somewhere"
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert load("predict", ["run"]).model.tokenizer.path == "somewhere"
+
+
 REFUSED = {
     "optimizer.lr=0.1": "was decided by training",
     "model=roberta": "was decided by training",
-    "seed=3": "was decided by training",
     "hardware.processes=2": "eval works in one process",
     "dataset.test=new.csv dataset=csv": "label 'ugly' of test is not among those of training: bad, good",
     "dataset.test=none.csv dataset=csv": "none.csv",

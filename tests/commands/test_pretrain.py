@@ -64,7 +64,7 @@ MISTAKES = {
     ),
     "a model without the head": (
         ["task=span_corruption", "model.tokenizer.kind=characters", *TEXT, "dataset.train=story.txt"],
-        "model.config  makes no gpt2: ",
+        "model.architecture  the task can't be learnt by gpt2, of which transformers has no AutoModelForSeq2SeqLM",
     ),
     "no mask token": (
         ["task=masked_lm", "model.tokenizer=tokenizer", *TEXT, "dataset.train=story.txt"],

@@ -51,14 +51,26 @@ def test_every_document_is_in_one_split(load: Load, write: Write) -> None:
     found = {name: list(rows["text"]) for name, rows in data.splits.items()}
     assert list(found) == ["train", "validation", "test"]
     assert sorted(text for rows in found.values() for text in rows) == sorted(texts)
-    assert 40 <= len(found["validation"]) <= 80
-    assert 90 <= len(found["test"]) <= 150
+    assert (len(found["validation"]), len(found["test"])) == (60, 120)
+    assert [text for text in texts if text in set(found["train"])] == found["train"]
     assert data["train"].column_names == ["id", "text", "document"]
     assert list(data.digests) == ["a.txt"]
     again = load(train="a.txt", split={"validation": 0.1, "test": 0.2})
     assert {name: list(rows["text"]) for name, rows in again.splits.items()} == found
     other = load(train="a.txt", split={"validation": 0.1, "test": 0.2, "seed": 1})
     assert list(other["test"]["text"]) != found["test"]
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(3, (1, 1, 1)), (4, (2, 1, 1)), (20, (16, 2, 2)), (36, (28, 4, 4)), (64, (52, 6, 6))]
+)
+def test_a_small_corpus_has_its_shares(count: int, sizes: tuple[int, ...], load: Load, write: Write) -> None:
+    for seed in range(5):
+        write("a.txt", "".join(paragraphs(count, seed)))
+        data = load(train="a.txt", split={"seed": seed})
+        assert tuple(len(data[name]) for name in ("train", "validation", "test")) == sizes
+    most = load(train="a.txt", split={"validation": 0.5, "test": 0.4})
+    assert min(len(rows) for rows in most.splits.values()) >= 1
 
 
 def test_equal_texts_are_not_parted_by_the_shares(load: Load, write: Write) -> None:
@@ -68,6 +80,7 @@ def test_equal_texts_are_not_parted_by_the_shares(load: Load, write: Write) -> N
     data = load(train=["a.txt", "b.txt"])
     for rows in data.splits.values():
         assert len(rows) == 2 * len({" ".join(text.casefold().split()) for text in rows["text"]})
+    assert [len(data[name]) for name in ("train", "validation", "test")] == [320, 40, 40]
 
 
 def test_parts_of_a_document_stay_together(load: Load, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +228,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         " without text: there is 1 document. "
         "Each file is one: write dataset.unit=paragraph for smaller ones. Name files for validation and test",
     ),
+    "two documents of three splits": (
+        {"train": "two.txt"},
+        "dataset.split  leaves validation and test without text: there are 2 documents",
+    ),
     "no file": ({"train": "none.txt"}, "dataset.train  no such file: none.txt"),
     "a file of two splits": ({"train": "a.txt", "test": "copy.txt"}, "copy.txt holds the same bytes as a.txt of train"),
     "a test that is in train": ({"train": "a.txt", "test": "part.txt"}, "dataset.test  5 of the 6 rows of test are also in train"),
@@ -233,8 +250,9 @@ def test_a_corpus_that_cannot_be_trained_on_is_refused(name: str, load: Load, wr
         "blank.txt": " \n\n\t\n",
         "a.txt": "".join(texts),
         "copy.txt": "".join(texts),
+        "two.txt": "".join(texts[:2]),
         "part.txt": "".join([*texts[:5], "Another.\n"]),
-        "bad.txt": "".join(texts).encode() + b"\xff\n",
+        "bad.txt": "".join(texts).encode() + b"\xff\n" + "".join(texts).encode(),
         "a.csv": "body\nx\n",
     }.items():
         write(file, content)
@@ -278,7 +296,7 @@ def peak(work: Callable[[], object]) -> int:
 
 
 def test_memory_does_not_grow_with_the_corpus(load: Load, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four times the text, the same memory but for 8 bytes a document."""
+    """Four times the text, the same memory but for 8 bytes a document, and 20 while they are shared out."""
     monkeypatch.setattr(digests, "RECENT", 100)
     for module in (plain_text, corpus):
         monkeypatch.setattr(module, "CHUNK", 50)
@@ -292,4 +310,4 @@ def test_memory_does_not_grow_with_the_corpus(load: Load, here: Path, monkeypatc
         file = here / f"{count}.txt"
         file.write_text("".join(lines(count)))
         peaks.append(peak(lambda file=file: load(train=str(file), clean={"duplicates": "first"})))  # type: ignore[misc]
-    assert peaks[2] < peaks[1] + 1200 * 8, "of the first one, modules are a part"
+    assert peaks[2] < peaks[1] + 1200 * 28, "of the first one, modules are a part"

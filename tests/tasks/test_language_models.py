@@ -1,6 +1,7 @@
 """What is read, hidden and said of raw text, token by token."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -9,10 +10,11 @@ import torch
 import transformers
 from datasets import Dataset
 
+from llmft.data import corpus
 from llmft.models.build import build
 from llmft.models.generation import set_generation
 from llmft.models.labelled import IGNORED
-from llmft.models.special import GPT, T5
+from llmft.models.special import BERT, GPT, T5
 from llmft.models.vocabulary import train
 from llmft.schema.generation import GenerationConfig
 from llmft.schema.model import ModelConfig
@@ -94,6 +96,10 @@ def test_a_text_goes_on_beyond_the_positions_of_the_model() -> None:
         (output,), loss = predict(task, model, state, [{"input_ids": features["input_ids"][0]}])
         assert (len(output), loss) == (30, None)
         assert len(features["input_ids"][0]) == min(max(len(text), 1), 8)
+        together, _ = predict(
+            task, model, state, [{"input_ids": tokens} for tokens in ([5] * 8, *features["input_ids"])]
+        )
+        assert together[1] == output, "whatever stands beside it"
 
 
 def test_what_looks_like_a_special_token_is_text() -> None:
@@ -209,9 +215,9 @@ def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
 @pytest.mark.parametrize(
     ("task", "architecture", "said"),
     [
-        (CausalLm(causal_lm.CausalLm()), "t5", "makes no t5"),
-        (MaskedLm(masked_lm.MaskedLm()), "gpt2", "makes no gpt2"),
-        (SpanCorruption(span_corruption.SpanCorruption()), "bert", "makes no bert"),
+        (CausalLm(causal_lm.CausalLm()), "t5", "learnt by t5, of which transformers has no Auto"),
+        (MaskedLm(masked_lm.MaskedLm()), "gpt2", "learnt by gpt2, of which transformers has no Auto"),
+        (SpanCorruption(span_corruption.SpanCorruption()), "bert", "learnt by bert, of which transformers has no Auto"),
     ],
 )
 def test_an_architecture_without_the_head_is_refused(task: Any, architecture: str, said: str) -> None:
@@ -225,3 +231,30 @@ def test_whole_words_want_wordpiece() -> None:
     model = ModelConfig(architecture="bert", tokenizer={"kind": "characters"})
     with pytest.raises(UserError, match="words are known by the pieces of WordPiece"):
         MaskedLm(masked_lm.MaskedLm(whole_word=True)).fit(rows, model)
+
+
+@pytest.mark.parametrize("next_sentence", [False, True])
+def test_a_block_of_unknown_characters_alone_costs_nothing(next_sentence: bool) -> None:
+    """All of its tokens are [UNK], of which none is to be found: there is no mean to take."""
+    task, state = MaskedLm(masked_lm.MaskedLm(block=16, next_sentence=next_sentence)), MaskedState(WORDPIECE, 16)
+    tokens = numpy.array(WORDPIECE("ʘ ʘ ʘ ʘ", add_special_tokens=False)["input_ids"])
+    assert set(tokens) == {WORDPIECE.unk_token_id}
+    batch = task.collator(state)([task.example(tokens, 1, state, None)])
+    assert task.counted(batch) == 0
+    loss = task.loss(tiny(task, state, "bert"), batch, state)
+    loss.backward()
+    assert math.isfinite(loss.item()) and (loss.item() > 0) == next_sentence
+
+
+def test_a_tokenizer_learns_from_a_part_of_a_large_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Dataset.from_dict({"text": ["abc", "xyz"] * 20})
+    monkeypatch.setattr(corpus, "LEARNT", 60)
+    fitted = CausalLm(causal_lm.CausalLm(block=8)).fit(rows, ModelConfig(tokenizer=TokenizerConfig(kind="characters")))
+    assert set(fitted.tokenizer.get_vocab()) - set(fitted.tokenizer.all_special_tokens) == set("abc")
+
+
+def test_a_tokenizer_of_another_language_is_refused(tmp_path: Path) -> None:
+    train(["the red house"], TokenizerConfig(), BERT).save_pretrained(tmp_path)
+    rows = Dataset.from_dict({"text": ["没有人知道它在哪里" * 400]})
+    with pytest.raises(UserError, match="100% of the words of train are unknown to it"):
+        MaskedLm(masked_lm.MaskedLm()).fit(rows, ModelConfig(tokenizer=TokenizerConfig(path=str(tmp_path))))

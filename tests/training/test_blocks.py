@@ -74,6 +74,30 @@ def test_blocks_depend_on_seed_and_epoch_alone() -> None:
     assert epoch(3, 1) != epoch(4, 1)
 
 
+def test_what_comes_from_elsewhere_is_no_part_of_its_own_block() -> None:
+    task = MaskedLm(masked_lm.MaskedLm(block=16, next_sentence=True, mask_share=0.01))
+    bert = train(["a b c d e f g h i j k l m n o p q r s t u v w x y z"], TokenizerConfig(size=100))
+    state, size = MaskedLm.state(bert, 16), 13
+    letters = bert.convert_tokens_to_ids([*"abcdefghijklmnopqrstuvwxyz"])
+
+    def labels(count: int) -> set[tuple[int, bool]]:
+        """Of each pair its label, and whether its second half is of other letters than those of its block."""
+        tokens = numpy.repeat(letters[:count], size).astype(numpy.uint16)  # a block is one letter again and again
+        found = set()
+        for epoch in range(20):
+            part = blocks.Blocks(tokens, task, state, epoch=epoch)
+            part.offset = 0
+            for number, example in enumerate(part.__getitems__(list(range(count)))):
+                kinds = example["token_type_ids"] == 1
+                second = set(example["input_ids"][kinds][:-1]) - {bert.mask_token_id}
+                if len(second) == 1 and (example["labels"][kinds] == -100).all():
+                    found.add((example["next_sentence_label"], second != {letters[number]}))
+        return found
+
+    assert labels(2) == labels(20) == {(0, False), (1, True)}
+    assert labels(1) == {(0, False)}, "where there is nothing else"
+
+
 def test_less_text_than_a_block_is_said(here: Path) -> None:
     with pytest.raises(UserError, match=r"has 4 tokens, and a block of task.block=8 takes 8"):
         blocks.join(TASK, STATE, rows("abc"), here)

@@ -171,3 +171,12 @@ def test_a_size_without_room_says_what_to_write(kind: str, special: Any, least: 
 
 def of(kind: str, size: int) -> TokenizerConfig:
     return TokenizerConfig.model_validate({"kind": kind, "size": max(size, 16)}).model_copy(update={"size": size})
+
+
+def test_a_line_without_spaces_is_no_unknown_word() -> None:
+    """As Thai and Japanese are written; BERT's own limit is 100 characters."""
+    line = "ありがとうございます" * 30
+    tokenizer = train([line], TokenizerConfig(size=100, lowercase=False), BERT)
+    ids = tokenizer(line, add_special_tokens=False)["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids) == line
