@@ -38,7 +38,7 @@ class Answering:
     def check_columns(self, columns: list[str]) -> None:
         """Raise UserError where columns are missing: no row of them could be answered."""
         empty = Row("the input", dict.fromkeys(columns))
-        rows = to_dataset(self._roles([empty], "the input"))
+        rows = to_dataset(self._roles([empty], "the input")).select([])
         if problems := self.task.check(rows, self.state, "the input"):
             raise UserError([replace(problem, key="predict.input") for problem in problems], "the data")
 
