@@ -16,7 +16,7 @@ STORY = "The fox went out, 狐狸出去了, and came back. " * 20
 
 def test_a_model_is_trained_goes_on_and_is_taken_up(llmft: Run, write: Write, here: Path) -> None:
     write("story.txt", STORY)
-    write("more.txt", STORY.upper() + STORY)
+    write("more.txt", STORY.title() + STORY)
     write("held.txt", "The fox came back.\n")
     data = [*TEXT, "dataset.train=story.txt", "dataset.test=held.txt"]
     code, out, err = llmft("pretrain", "+recipe=gpt_clm", *data, *SIZES, *SHORT, "run.dir=first")

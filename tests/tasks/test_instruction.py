@@ -121,7 +121,7 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
         (
             [talk("a", "b")],
             ("dataset.clean.normalize=NFC",),
-            "dataset.clean.normalize  mends texts, and these rows have",
+            "dataset.clean.normalize  is for texts, and these rows have",
         ),
         ([{"prompt": "a", "response": ""}], (), "rows.jsonl:1  response is empty"),
         ([{"prompt": "", "response": "b"}], (), "rows.jsonl:1  has an empty text (train)"),

@@ -254,7 +254,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "an empty answer": (
         "csv", "question,context,answers\nWho?,Ada met Bo.,\n",
         "a.csv:2  has no answer (train). If its context holds none, write task.unanswerable=true."),
-    "a missing answer": ("json", '{"question": "Who?", "context": "Ada", "answers": null}\n', "a.jsonl:1  has no label"),
+    "a missing answer": ("json", '{"question": "Who?", "context": "Ada", "answers": null}\n', "a.jsonl:1  has no answers"),
     "no answers": ("csv", "question,context,answer\nWho?,Ada,Ada\n", "Did you mean dataset.columns.answers=answer?"),
     "a broken file": ("squad", '{"data": [{"title": "x"}]}', "a.json:data[0]  has no list 'paragraphs'"),
 }  # fmt: skip
