@@ -55,7 +55,7 @@ MISTAKES = {
     ),
     "a recipe of finetune": (["+recipe=tabular_mlp"], "this recipe is for `llmft finetune`"),
     "too little text": (
-        [*TEXT, "dataset.train=short.txt", *SIZES],
+        ["+recipe=gpt_clm", *TEXT, "dataset.train=short.txt", *SIZES],
         "dataset.train  has 7 tokens, and a block of task.block=16 takes 16. Give more text, or a smaller task.block.",
     ),
     "a block longer than the positions": (
@@ -63,7 +63,7 @@ MISTAKES = {
         "task.block  needs max_position_embeddings=600, and the model has 512",
     ),
     "a model without the head": (
-        ["task=span_corruption", "model.tokenizer.kind=characters", *TEXT, "dataset.train=story.txt"],
+        ["task=span_corruption", "model=gpt", "model.tokenizer.kind=characters", *TEXT, "dataset.train=story.txt"],
         "model.architecture  the task can't be learnt by gpt2, of which transformers has no AutoModelForSeq2SeqLM",
     ),
     "no mask token": (
@@ -73,7 +73,7 @@ MISTAKES = {
     "streaming": (["dataset.streaming=true"], "raw text is read part by part anyway"),
     "folds": (["dataset.folds=3"], "dataset.folds  folds are of rows in memory (command line). Leave it out."),
     "a frozen encoder": (["model.freeze=encoder"], "model.freeze  each epoch cuts the text elsewhere"),
-    "a prefix": (["adapter=prefix"], "a prefix is not offered for causal_lm"),
+    "a prefix": (["task=causal_lm", "adapter=prefix"], "a prefix is not offered for causal_lm"),
 }
 
 
