@@ -14,9 +14,10 @@ class LocalMetric(evaluate.Metric):
     columns: ClassVar[dict[str, Any]]
 
     def __init__(self) -> None:
-        # evaluate makes a folder even to keep rows in memory; the home of a service may not be writable.
-        self._folder = tempfile.TemporaryDirectory(prefix="llmft-metric-")
-        super().__init__(keep_in_memory=True, cache_dir=self._folder.name)
+        # evaluate makes a folder even to keep rows in memory, and never writes into it: it may go at once, so that a
+        # process which is killed leaves nothing. The home of a service may not be writable.
+        with tempfile.TemporaryDirectory(prefix="llmft-metric-") as folder:
+            super().__init__(keep_in_memory=True, cache_dir=folder)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

@@ -19,12 +19,17 @@ def predictions(run: Run, split: str) -> list[dict[str, Any]]:
 
 
 def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
-    """The worst of the wrong answers, as the task tells and shows them."""
+    """The worst of the answers, as the task tells and shows them; `label` is None where nothing is right or wrong."""
     wrong = [(badness, row) for row in rows if (badness := task.badness(row, row["label"])) > 0]
     wrong.sort(key=lambda pair: -pair[0])
     return [
-        {"id": row["id"], "input": row["input"], "label": task.written(row["label"])}
-        | {"answer": task.written(row["answer"]), "how": task.how_bad(badness)}
+        {
+            "id": row["id"],
+            "input": row["input"],
+            "label": None if row["label"] is None else task.written(row["label"]),
+            "answer": task.written(row["answer"]),
+            "how": task.how_bad(badness),
+        }
         for badness, row in wrong[:MISTAKES]
     ]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -55,6 +55,14 @@ class ChatState:
     def template(self) -> ChatTemplate:
         """The tokenizer's chat template."""
         return ChatTemplate(self.tokenizer)
+
+    def needed(self) -> dict[str, Any]:
+        """What the configuration of a model says for this tokenizer and these lengths."""
+        tokenizer = self.tokenizer
+        special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": self.template.end}
+        if tokenizer.bos_token_id is not None:
+            special["bos_token_id"] = tokenizer.bos_token_id
+        return special | {"vocab_size": len(tokenizer), "max_position_embeddings": self.max_length}
 
     def notes(self) -> list[str]:
         """What was learnt that the user should know, a line each."""

@@ -1,9 +1,11 @@
 """From a row to messages: prompt and response, Alpaca's keys, ShareGPT's, or messages with roles."""
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from llmft.data.table import MANY, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
 
@@ -53,6 +55,19 @@ COLUMNS = {
 
 class Unfit(ValueError):
     """Why a row is no conversation, or one that can't be trained on."""
+
+
+def problems_of(rows: Iterable[dict[str, Any]], read: Callable[[dict[str, Any]], object]) -> list[Problem]:
+    """What is wrong with the first rows that can't be read."""
+    problems: list[Problem] = []
+    for row in rows:
+        try:
+            read(row)
+        except Unfit as error:
+            problems.append(Problem(row["id"], str(error)))
+            if len(problems) == MANY:
+                break
+    return listed(problems)
 
 
 def form_of(columns: list[str], split: str, answered: bool = True) -> Form:

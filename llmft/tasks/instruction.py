@@ -13,7 +13,6 @@ from datasets import Dataset
 from pyarrow import compute
 
 from llmft.data.padding import Padding
-from llmft.data.table import MANY, listed
 from llmft.metrics.perplexity import perplexity
 from llmft.models.generation import written_after
 from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
@@ -64,30 +63,22 @@ class Instruction(Task[ChatState]):
                 continue
 
     def needed(self, state: ChatState) -> dict[str, Any]:
-        tokenizer = state.tokenizer
-        special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": state.template.end}
-        if tokenizer.bos_token_id is not None:
-            special["bos_token_id"] = tokenizer.bos_token_id
-        return special | {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
+        return state.needed()
 
     def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
         try:
             form = form_of(rows.column_names, split, answered=not state.asking)
         except UserError as error:
             return error.problems
-        problems: list[Problem] = []
-        for row in rows:
-            try:
-                messages = conversations.conversation(row, form)
-                if state.asking:
-                    state.template.prompt(conversations.question(messages))
-                else:
-                    state.template.answers(conversations.answered(messages))
-            except Unfit as error:
-                problems.append(Problem(row["id"], str(error)))
-                if len(problems) == MANY:
-                    break
-        return listed(problems)
+
+        def read(row: dict[str, Any]) -> None:
+            messages = conversations.conversation(row, form)
+            if state.asking:
+                state.template.prompt(conversations.question(messages))
+            else:
+                state.template.answers(conversations.answered(messages))
+
+        return conversations.problems_of(rows, read)
 
     def notes(self, state: ChatState) -> list[str]:
         return state.notes()

@@ -10,13 +10,12 @@ from datasets import Dataset
 from torch.nn import functional
 
 from llmft.data.padding import Padding
-from llmft.data.table import MANY, listed
 from llmft.models.labelled import IGNORED, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.schema.tasks import preference as schema
-from llmft.tasks import pairs
+from llmft.tasks import conversations, pairs
 from llmft.tasks.chat_state import ChatState
 from llmft.tasks.conversations import Message, Unfit
 from llmft.tasks.pairs import pair
@@ -54,24 +53,14 @@ class Preference(Task[ChatState]):
             yield from (message["content"] for message in (*chosen, rejected[-1]))
 
     def needed(self, state: ChatState) -> dict[str, Any]:
-        return {
-            "vocab_size": len(state.tokenizer),
-            "max_position_embeddings": state.max_length,
-            "pad_token_id": state.tokenizer.pad_token_id,
-            "eos_token_id": state.template.end,
-        }
+        return state.needed()
 
     def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
-        problems: list[Problem] = []
-        for row in rows:
-            try:
-                for messages in pair(row):
-                    state.template.answers(messages)
-            except Unfit as error:
-                problems.append(Problem(row["id"], str(error)))
-                if len(problems) == MANY:
-                    break
-        return listed(problems)
+        def read(row: dict[str, Any]) -> None:
+            for messages in pair(row):
+                state.template.answers(messages)
+
+        return conversations.problems_of(rows, read)
 
     def notes(self, state: ChatState) -> list[str]:
         return state.notes()

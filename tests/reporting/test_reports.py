@@ -83,6 +83,7 @@ def test_the_card_is_markdown_that_says_how_to_use_the_model(run: Path) -> None:
     assert card.startswith("---\nlibrary_name: transformers\n")
     assert 'AutoModelForSequenceClassification.from_pretrained("run/model")`.' in card
     assert "llmft eval run dataset=csv dataset.test=YOUR.csv" in card
+    assert "llmft predict run predict.input=YOUR.csv predict.output=answers.jsonl" in card
     assert f"| {metrics['test']['accuracy']:.4f} |" in card
     tables = [line for line in card.splitlines() if line.startswith("|")]
     widths = {
@@ -92,6 +93,15 @@ def test_the_card_is_markdown_that_says_how_to_use_the_model(run: Path) -> None:
     labels = [line for line in tables if "né" in line]
     assert labels
     assert all(line.count("|") - line.count("\\|") == 6 for line in labels), "a | in a label would break the table"
+
+
+def test_texts_without_a_right_answer_are_the_hardest(llmft: Run, here: Path) -> None:
+    assert llmft("pretrain", "+recipe=gpt_clm", "smoke=true", "run.dir=run")[0] == 0
+    words = Page((here / "run/report.html").read_text(encoding="utf-8")).words
+    assert "Hardest on test" in words
+    assert "Worst mistakes" not in words
+    answers = [json.loads(line) for line in (here / "run/predictions/test.jsonl").read_text().splitlines()]
+    assert f"loss {max(answer['answer'] for answer in answers):.4f}" in words
 
 
 def test_the_card_of_our_own_model_names_what_to_import(llmft: Run, here: Path) -> None:
