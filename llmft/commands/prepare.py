@@ -88,7 +88,7 @@ def _corpus(config: Config, task: LanguageModel, folder: Path) -> Prepared:
     state = task.fit(data["train"], config.model)
     check_labels(task, state, data)
     joined = blocks.join(task, state, data["train"], folder)
-    data.notes.append(f"train: {len(joined.tokens):,} tokens, {len(joined):,} blocks of {joined.stride:,}")
+    data.notes.append(f"train: {joined.about()}")
     splits = {
         name: Split(rows, joined if name == "train" else encode(task, state, rows))
         for name, rows in data.splits.items()

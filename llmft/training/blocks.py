@@ -13,6 +13,7 @@ from llmft.tasks.language_model import Example, LanguageModel, LanguageState
 from llmft.training.features import portions
 
 FILE = "train.tokens"
+PART = 2**20  # tokens that are counted at a time
 
 
 @dataclass
@@ -46,6 +47,16 @@ class Blocks:
     def mean_length(self) -> float:
         """Tokens of the text in a block."""
         return float(self.stride)
+
+    def about(self) -> str:
+        """How much text there is, and how much of it the tokenizer does not know."""
+        told = f"{len(self.tokens):,} tokens, {len(self):,} blocks of {self.stride:,}"
+        unknown = self.state.tokenizer.unk_token_id
+        if unknown is None or unknown == self.state.end:  # GPT-2 has one token for all that is special
+            return told
+        starts = range(0, len(self.tokens), PART)
+        count = sum(int((self.tokens[start : start + PART] == unknown).sum()) for start in starts)
+        return f"{told}, {count / len(self.tokens):.2%} {self.state.tokenizer.unk_token}" if count else told
 
     def __len__(self) -> int:
         return len(self.tokens) // self.stride

@@ -117,6 +117,25 @@ def test_two_processes_give_what_one_gives(llmft: Run, here: Path) -> None:
     assert numbers(again["test"]) == pytest.approx(numbers(scores_two["test"]), abs=1e-6)
 
 
+def test_two_processes_give_what_one_gives_of_raw_text(llmft: Run, here: Path) -> None:
+    """Each has its own number of hidden tokens, and the loss is a mean over those of both."""
+    words = (
+        "pretrain",
+        "+recipe=bert_mlm",
+        "smoke=true",
+        "optimizer=sgd",
+        "optimizer.lr=0.1",
+        "hardware.precision=fp32",
+    )
+    words = (*words, "trainer.max_steps=5")  # the sixth batch is half a batch, which two processes fill up
+    for name, more in {"one": (), "two": ("hardware.processes=2", "trainer.batch_size=4")}.items():
+        assert llmft(*words, *more, f"run.dir={name}")[0] == 0
+    (_, steps_one, scores_one), (_, steps_two, scores_two) = outcome(here / "one"), outcome(here / "two")
+    assert len(steps_one) == len(steps_two)
+    for one, two in zip([*steps_one, *scores_one.values()], [*steps_two, *scores_two.values()], strict=True):
+        assert numbers(two) == pytest.approx(numbers(one), abs=1e-5)
+
+
 def test_stopped_and_resumed_it_is_the_same_bit_for_bit(llmft: Run, here: Path, at_step: Any) -> None:
     """In the second epoch, where the order of rows is a new one. The signal comes to one process, and both stop."""
     words = (*TWO, "dataset.max_rows=128", "trainer.max_steps=40", "model.config.hidden_dropout_prob=0.2")

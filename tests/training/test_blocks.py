@@ -43,6 +43,20 @@ def test_documents_are_joined_with_an_end_after_each(size: int, here: Path, monk
     assert blocks.load(TASK, STATE, here).tokens.tolist() == found.tokens.tolist()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("abcabcabc", "10 tokens, 1 blocks of 8"),
+        ("abc😀😀xyz", "9 tokens, 1 blocks of 8, 55.56% [UNK]"),
+    ],
+)
+def test_what_the_tokenizer_does_not_know_is_told(
+    text: str, told: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "PART", 4)
+    assert blocks.join(TASK, STATE, rows(text), here).about() == told
+
+
 @pytest.mark.parametrize("count", [16, 17, 23, 24, 100])
 def test_an_epoch_says_each_token_at_most_once_and_misses_less_than_a_block(count: int, here: Path) -> None:
     """Tokens are numbered, so that each can be told; a label is the token after that which is read."""
