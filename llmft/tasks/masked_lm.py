@@ -69,6 +69,10 @@ class MaskedLm(LanguageModel):
             raise UserError(Problem("task.whole_word", what, hint="Leave it out."))
         return found
 
+    def needed(self, state: LanguageState) -> dict[str, Any]:
+        own = {"cls_token_id": state.tokenizer.cls_token_id, "sep_token_id": state.tokenizer.sep_token_id}
+        return super().needed(state) | own
+
     def stride(self, state: LanguageState) -> int:
         return state.block - (3 if self.options.next_sentence else 2)
 
