@@ -88,8 +88,14 @@ class TextClassification(TargetTask[TextState]):
 
     def encode(self, rows: dict[str, list[Any]], state: TextState) -> Features:
         pairs = rows["text_pair"] if state.pair else None
-        # The tokenizer of MiniLM pads all rows to 128 unless told otherwise.
-        encoded = state.tokenizer(rows["text"], pairs, truncation=True, max_length=state.max_length, padding=False)
+        encoded = state.tokenizer(
+            rows["text"],
+            pairs,
+            truncation=True,
+            max_length=state.max_length,
+            padding=False,  # the tokenizer of MiniLM pads all rows to 128 unless told otherwise
+            split_special_tokens=True,  # `[SEP]` in a text is letters
+        )
         features: Features = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
         features["row"] = list(range(len(rows["text"])))
         features["length"] = [len(ids) for ids in encoded["input_ids"]]
