@@ -7,7 +7,6 @@ from statistics import mean
 
 import pytest
 
-from benchmarks import transfer
 from llmft.config.folders import shipped
 from llmft.schema.metric import METRICS
 
@@ -76,12 +75,6 @@ def test_gpt_char_on_tiny_shakespeare(llmft: Run, shared: Callable[[str], Path],
     found = json.loads((here / "run/metrics.json").read_text())["test"]
     assert found["tokens"] == len(text) - cut + 1
     assert found["loss"] <= 1.91
-
-
-def test_pretraining_helps_on_sst2(shared: Callable[[str], Path], here: Path) -> None:
-    """`python benchmarks/transfer.py`, half an hour on two cores: the worst of three seeds beats the best random one."""
-    found = transfer.measure(shared("sst2").parent, here)
-    assert min(found["pretrained"]) > max(found["random"])
 
 
 @pytest.mark.parametrize("recipe", sorted(file.stem for file in shipped("recipes").glob("*.yaml")))
