@@ -22,6 +22,8 @@ class Case:
     """What a tiny model must get of it."""
     steps: int = 160
     """In how many steps."""
+    lr: float = 0.003
+    """At which learning rate; a T5's, by adafactor, is relative to the weights."""
     words: tuple[str, ...] = ()
     """What else is typed."""
     asked: bool = False
@@ -114,6 +116,7 @@ CASES = {
     ),
     "span_corruption": Case(
         recipe="t5_span",
+        lr=0.02,
         command="pretrain",
         losses=[6.5178, 6.6071, 6.1535, 5.9293, 5.8241, 5.6488, 5.7085, 5.8641, 5.3049, 5.4972],
         chance=32,
@@ -182,6 +185,7 @@ CASES = {
     # WordPiece takes whole words here, where byte-level BPE has its bytes to learn as well.
     "translation": Case(
         recipe="t5_translation",
+        lr=0.02,
         losses=[5.514, 5.3586, 5.1135, 5.1683, 4.7854, 4.5707, 4.6742, 4.3978, 4.3766, 4.2542],
         chance=15.0,
         metric="bleu",
@@ -190,6 +194,7 @@ CASES = {
     ),
     "summarization": Case(
         recipe="t5_summary",
+        lr=0.02,
         losses=[5.7143, 5.1295, 4.9387, 4.7356, 4.1967, 4.0099, 3.9761, 3.8557, 3.7492, 3.4462],
         chance=0.55,
         metric="rougeL",

@@ -131,7 +131,7 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
         f"trainer.max_steps={case.steps}",
         "trainer.batch_size=16",
         "dataset.max_rows=256",
-        "optimizer.lr=0.003",
+        f"optimizer.lr={case.lr}",
         "run.dir=run",
     ]
     code, _, err = llmft(case.command, f"+recipe={case.recipe}", "smoke=true", *case.words, *words)
