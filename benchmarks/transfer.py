@@ -23,6 +23,16 @@ from statistics import mean, stdev
 
 RATES = (5e-4, 1e-3)
 SEEDS = (0, 1, 2)
+# Half the recipe's width and half its layers, to read more: 4,500 steps are 18 million tokens.
+SIZES = tuple(
+    f"model.config.{name}={size}"
+    for name, size in {
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 256,
+    }.items()
+)
 SPLITS = {"train": "train.csv", "validation": "dev.csv", "test": "test.csv"}
 
 
@@ -48,8 +58,9 @@ def pretrained(text: Path, run: Path) -> Path:
     """The run of an encoder that has read the folder `text`."""
     llmft(
         *("pretrain", "+recipe=bert_mlm", "dataset=text", f"dataset.train={text}", "dataset.unit=line"),
-        *("task.block=64", "model.tokenizer.size=8000", "scheduler.warmup_steps=300"),
-        *("trainer.max_steps=6000", "trainer.eval_every=2000", "trainer.save_every=2000", f"run.dir={run}"),
+        *("task.block=128", "model.tokenizer.size=8000", *SIZES, "optimizer.lr=3e-3", "scheduler.warmup_steps=300"),
+        *("dataset.split.validation=0.02", "dataset.split.test=0.02", "trainer.max_steps=4500"),
+        *("trainer.eval_every=1500", "trainer.save_every=1500", f"run.dir={run}"),
     )
     minutes = json.loads((run / "metrics.json").read_text())["train"]["seconds"] / 60
     print(f"pretrained in {minutes:.1f} minutes")

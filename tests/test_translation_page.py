@@ -12,12 +12,13 @@ PAGE = (Path(__file__).resolve().parents[1] / "docs/translation.md").read_text(e
 def test_every_command_of_the_page_works(llmft: Run, write: Callable[[str, str], Path], here: Path) -> None:
     write("train.en", "".join(f"Line {i}.\n" for i in range(60)))
     write("train.zh", "".join(f"第{i}行。\n" for i in range(60)))
+    write("cmn.txt", "".join(f"Line {i}.\t第{i}行。\tby me\n" for i in range(60)))
     write(
         "papers.jsonl", "".join(f'{{"text": "Paper {i} says much.", "abstract": ["Paper {i}."]}}\n' for i in range(60))
     )
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
-    assert len(commands) == 8
+    assert len(commands) == 9
     for words in commands:
         assert words[0] == "llmft"
         run = next((str(file.parent.parent) for file in here.glob("outputs/t5_translation/*/model/task.json")), "")
