@@ -81,7 +81,7 @@ def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
     model = build(config.model, prepared.task.head, needed, f"task.{config.task.length}")
     set_generation(model, config.generation, config.seed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
-    groups(config.optimizer, model)  # optimizer.layer_decay wants layers
+    groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers
     adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
     if config.hardware.strategy == "fsdp":
         check_parts(model)

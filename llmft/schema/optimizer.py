@@ -13,15 +13,15 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class OptimizerConfig(Section):
     """The update rule."""
 
-    name: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "lion"] = "adamw"
+    name: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "lion", "muon"] = "adamw"
     """The update rule."""
 
     lr: float = Field(default=5e-5, gt=0, le=100)
     """Peak learning rate."""
 
     weight_decay: float = Field(default=0.01, ge=0, le=10)
-    """Pull of the weights towards zero. adamw, adafactor, lion: decoupled, a step takes `lr * weight_decay * w` off a
-    weight. adam, sgd, rmsprop, adagrad: `weight_decay * w` is added to the gradient, as `l2` does."""
+    """Pull of the weights towards zero. adamw, adafactor, lion, muon: decoupled, a step takes `lr * weight_decay * w`
+    off a weight. adam, sgd, rmsprop, adagrad: `weight_decay * w` is added to the gradient, as `l2` does."""
 
     l1: float = Field(default=0.0, ge=0)
     """Strength of the penalty on the sum of all weights' absolute values, proximal: after each step a weight moves by
@@ -39,14 +39,14 @@ class OptimizerConfig(Section):
     embeddings have the lowest."""
 
     betas: tuple[Share, Share] = (0.9, 0.999)
-    """adam, adamw, lion: decay of the running means. adam and adamw: of the gradient and of its square. lion: in the
-    update, and of the mean that is kept."""
+    """adam, adamw, lion, muon: decay of the running means. adam, adamw, and muon where it is AdamW: of the gradient and
+    of its square. lion: in the update, and of the mean that is kept."""
 
     eps: float = Field(default=1e-8, gt=0)
-    """adam, adamw, rmsprop, adagrad: added to the denominator."""
+    """adam, adamw, muon, rmsprop, adagrad: added to the denominator."""
 
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """sgd, rmsprop: share of the last step that goes on."""
+    """sgd, rmsprop: share of the last step that goes on. muon: of the mean of gradients."""
 
     nesterov: bool = False
     """sgd: look ahead along the momentum."""
@@ -109,9 +109,9 @@ class SchedulerConfig(Section):
 # Which names read a key; what is not here is read by all.
 READ_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "optimizer": {
-        "betas": ("adam", "adamw", "lion"),
-        "eps": ("adam", "adamw", "rmsprop", "adagrad"),
-        "momentum": ("sgd", "rmsprop"),
+        "betas": ("adam", "adamw", "lion", "muon"),
+        "eps": ("adam", "adamw", "muon", "rmsprop", "adagrad"),
+        "momentum": ("sgd", "rmsprop", "muon"),
         "nesterov": ("sgd",),
         "alpha": ("rmsprop",),
         "beta2_decay": ("adafactor",),

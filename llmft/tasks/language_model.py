@@ -29,6 +29,7 @@ from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.task import Answer, Features, Task
 
+PART = 2**20  # tokens of a file that are counted at a time
 SHOWN = 300  # characters of a document that predictions and reports show
 Key = tuple[int, ...] | int
 """What the random numbers of an example depend on, and nothing else."""
@@ -114,6 +115,10 @@ class LanguageModel(Task[LanguageState]):
     def refused(self, text: str, state: LanguageState) -> str:
         """Why a text can't be answered, or nothing."""
         return ""
+
+    def trained_on(self, tokens: numpy.ndarray, state: LanguageState) -> LanguageState:
+        """The state by which examples of training are made; `tokens` are all of the training text."""
+        return state
 
     @abstractmethod
     def stride(self, state: LanguageState) -> int:
@@ -252,6 +257,14 @@ class LanguageModel(Task[LanguageState]):
             topic, begin = rng.choice("bdfghjklmnprstvz"), rng.randrange(2)
             texts.append(" ".join(f"{topic}{'ao'[(begin + place) % 2]}n" for place in range(rng.randint(20, 60))))
         return {"text": texts}
+
+
+def token_counts(tokens: numpy.ndarray, size: int) -> numpy.ndarray:
+    """(size,): how often each token stands in a file that is larger than memory."""
+    counts = numpy.zeros(size, dtype=numpy.int64)
+    for start in range(0, len(tokens), PART):
+        counts += numpy.bincount(tokens[start : start + PART], minlength=size)
+    return counts
 
 
 def _plain(value: Any) -> Any:

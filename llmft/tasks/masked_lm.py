@@ -1,5 +1,6 @@
 """A masked language model: which tokens are hidden, and does the second half follow the first?"""
 
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -14,15 +15,19 @@ from llmft.models.special import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import masked_lm as schema
-from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
+from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState, token_counts
 from llmft.tasks.task import Answer
 
 HIDDEN, ANOTHER = 0.8, 0.1  # of the tokens to be found; the rest stays as it is (Devlin et al. 2019, section 3.1)
 BEST = 5  # fillings that `llmft predict` names
 
 
+@dataclass
 class MaskedState(LanguageState):
-    """Also knows which tokens go on with a word."""
+    """Also knows which tokens go on with a word, and while it trains, which are rare."""
+
+    rarity: numpy.ndarray | None = field(default=None, compare=False)
+    """By token the weight with which it is drawn, at least 1; without it, all are drawn alike."""
 
     @cached_property
     def inside(self) -> numpy.ndarray:
@@ -69,6 +74,13 @@ class MaskedLm(LanguageModel):
             raise UserError(Problem("task.whole_word", what, hint="Leave it out."))
         return found
 
+    def trained_on(self, tokens: numpy.ndarray, state: MaskedState) -> MaskedState:  # type: ignore[override]
+        """With `mask_rare`, rare tokens are drawn more often. For scores all are alike: any two can be compared."""
+        if not self.options.mask_rare or state.rarity is not None:
+            return state
+        counts = token_counts(tokens, len(state.tokenizer)).clip(min=1)
+        return replace(state, rarity=(counts.max() / counts) ** self.options.mask_rare)
+
     def needed(self, state: LanguageState) -> dict[str, Any]:
         own = {"cls_token_id": state.tokenizer.cls_token_id, "sep_token_id": state.tokenizer.sep_token_id}
         return super().needed(state) | own
@@ -96,7 +108,7 @@ class MaskedLm(LanguageModel):
         places = numpy.flatnonzero(state.ordinary[tokens])
         # What is hidden together: a word, or a token.
         words = numpy.cumsum(~state.inside[tokens[places]]) if self.options.whole_word else numpy.arange(len(places))
-        rank = draw.permutation(words.max(initial=0) + 1)[words]
+        rank = self._ranked(words, tokens[places], draw, state)[words]
         least = numpy.sort(rank)[: max(1, round(self.options.mask_share * len(places)))]
         chosen = places[rank <= least[-1]] if len(least) else places
         labels = numpy.full(len(tokens), IGNORED)
@@ -107,6 +119,19 @@ class MaskedLm(LanguageModel):
         others = chosen[(how >= HIDDEN) & (how < HIDDEN + ANOTHER)]
         changed[others] = draw.choice(state.texts, len(others))
         return {"input_ids": changed, "labels": labels}
+
+    @staticmethod
+    def _ranked(
+        words: numpy.ndarray, tokens: numpy.ndarray, draw: numpy.random.Generator, state: MaskedState
+    ) -> numpy.ndarray:
+        """In which turn each word is drawn; a word is as rare as its rarest token."""
+        count = words.max(initial=0) + 1
+        if state.rarity is None:
+            return draw.permutation(count)
+        rarity = numpy.ones(count)
+        numpy.maximum.at(rarity, words, state.rarity[tokens])
+        # A draw by weights, without putting back: Efraimidis and Spirakis 2006.
+        return (draw.exponential(size=count) / rarity).argsort().argsort()
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: LanguageState) -> torch.Tensor:
         """With pairs, the mean loss of the tokens plus that of the pairs."""

@@ -9,11 +9,10 @@ import numpy
 from datasets import Dataset
 
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.language_model import Example, LanguageModel, LanguageState
+from llmft.tasks.language_model import Example, LanguageModel, LanguageState, token_counts
 from llmft.training.features import portions
 
 FILE = "train.tokens"
-PART = 2**20  # tokens that are counted at a time
 
 
 @dataclass
@@ -31,6 +30,7 @@ class Blocks:
     cut = 0
 
     def __post_init__(self) -> None:
+        self.state = self.task.trained_on(self.tokens, self.state)
         self.stride = self.task.stride(self.state)
         self.set_epoch(self.epoch)
 
@@ -54,8 +54,7 @@ class Blocks:
         unknown = self.state.tokenizer.unk_token_id
         if unknown is None or unknown == self.state.end:  # GPT-2 has one token for all that is special
             return told
-        starts = range(0, len(self.tokens), PART)
-        count = sum(int((self.tokens[start : start + PART] == unknown).sum()) for start in starts)
+        count = token_counts(self.tokens, len(self.state.tokenizer))[unknown]
         return f"{told}, {count / len(self.tokens):.2%} {self.state.tokenizer.unk_token}" if count else told
 
     def __len__(self) -> int:

@@ -6,16 +6,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmft.models.parts import depths
+from llmft.models.parts import depths, parts
 from llmft.schema.optimizer import OptimizerConfig
+from llmft.schema.problem import Problem, UserError
 from llmft.training.lion import Lion
+from llmft.training.muon import Muon
 
 
 def optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer, with L1 and L2 put in.
 
     Raises:
-        UserError: for `layer_decay` and a model without numbered layers.
+        UserError: for `layer_decay` or muon and a model without numbered layers.
     """
     cls, keys = rule(config)
     built = cls(groups(config, model), lr=config.lr, **keys)
@@ -43,19 +45,28 @@ def rule(config: OptimizerConfig) -> tuple[Callable[..., torch.optim.Optimizer],
         "adagrad": (torch.optim.Adagrad, {"eps": config.eps}),
         "adafactor": (torch.optim.Adafactor, {"beta2_decay": config.beta2_decay}),
         "lion": (Lion, {"betas": config.betas}),
+        "muon": (Muon, adam | {"momentum": config.momentum}),
     }
     return rules[config.name]
 
 
 def groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """The weights that train, by learning rate and whether they decay; the first group has the peak rate."""
+    """The weights that train, by learning rate, whether they decay, and for muon whether they are hidden matrices.
+
+    The first group has the peak rate.
+
+    Raises:
+        UserError: for `layer_decay` or muon and a model without numbered layers.
+    """
     plain = {id(parameter) for parameter in _left_alone(config, model)}
+    hidden = {id(parameter) for parameter in _hidden(model)} if config.name == "muon" else set()
     depth, top = depths(model) if config.layer_decay < 1 else ({}, 0)
-    found: dict[tuple[int, bool], list[nn.Parameter]] = {(0, True): [], (0, False): []}
+    found: dict[tuple[int, bool, bool], list[nn.Parameter]] = {(0, True, False): [], (0, False, False): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             below = top - depth.get(name, top)  # layers between this weight and the head, itself included
-            found.setdefault((below, id(parameter) not in plain), []).append(parameter)
+            kind = below, id(parameter) not in plain, id(parameter) in hidden
+            found.setdefault(kind, []).append(parameter)
     return [
         {
             "params": parameters,
@@ -63,9 +74,22 @@ def groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
             "weight_decay": config.weight_decay * decays,
             "l1": config.l1 * decays,
             "l2": config.l2 * decays,
+            **({"hidden": turned} if config.name == "muon" else {}),
         }
-        for (below, decays), parameters in sorted(found.items(), key=lambda item: (item[0][0], not item[0][1]))
+        for (below, decays, turned), parameters in sorted(
+            found.items(), key=lambda item: (item[0][0], not item[0][1], item[0][2])
+        )
     ]
+
+
+def _hidden(model: nn.Module) -> list[nn.Parameter]:
+    """The matrices of numbered layers. Rows of embeddings and of a head stand each for itself (Jordan et al. 2024)."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    layers = [part for part in parts(model) if part.layer is not None]
+    if not layers:
+        what = f"muon is for the matrices of numbered layers, and {type(model).__name__} has none"
+        raise UserError(Problem("optimizer.name", what, hint="Write optimizer=adamw."))
+    return [w for part in layers for w in part.parameters.values() if w.ndim == 2 and id(w) not in tables]
 
 
 def _left_alone(config: OptimizerConfig, model: nn.Module) -> Iterator[nn.Parameter]:

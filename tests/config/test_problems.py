@@ -83,11 +83,11 @@ CASES = [
     ("optimizer.betas=[2,3]", "optimizer.betas.0  2 is not below 1"),
     (
         "optimizer.momentum=0.5",
-        "optimizer.momentum  adamw does not read it (command line). sgd and rmsprop do.",
+        "optimizer.momentum  adamw does not read it (command line). sgd, rmsprop and muon do.",
     ),
     (
         "optimizer=sgd optimizer.betas=[0.9,0.99]",
-        "optimizer.betas  sgd does not read it (command line). adam and adamw",
+        "optimizer.betas  sgd does not read it (command line). adam, adamw, lion and muon do.",
     ),
     ("scheduler=plateau scheduler.warmup_steps=5", "scheduler.warmup_steps  plateau does not read it (command line)"),
     ("scheduler.gamma=0.5", "scheduler.gamma  linear does not read it (command line). step and exponential do."),
@@ -145,6 +145,10 @@ CASES = [
     (
         "hardware.strategy=fsdp hardware.processes=2 adapter=lora",
         "hardware.strategy  fsdp spreads what trains, and with an adapter that is little (command line). Leave it out.",
+    ),
+    (
+        "hardware.strategy=fsdp hardware.processes=2 optimizer.name=muon",
+        "optimizer.name  muon turns whole matrices, and fsdp keeps parts of them (command line). Write optimizer=adamw.",
     ),
     ("hardware.strategy=fsdp hardware.processes=2 model.freeze=encoder", "with model.freeze that is little"),
     (

@@ -65,6 +65,7 @@ LOADERS = {
     "restarts, lion, rates by layer, unfreezing": [
         *("scheduler=cosine_with_restarts", "optimizer=lion", "optimizer.layer_decay=0.5", "model.unfreeze=1"),
     ],
+    "muon": ["optimizer=muon", "optimizer.l1=0.001"],
 }
 
 

@@ -149,6 +149,36 @@ def test_whole_words_are_hidden_wholly() -> None:
         assert len(found) >= round(0.2 * (text != WORDPIECE.unk_token_id).sum())
 
 
+@pytest.mark.parametrize(("rare", "chance"), [(0, 1 / 5), (0.5, 4 / 8), (1, 16 / 20)])
+def test_rare_tokens_are_hidden_more_often(rare: float, chance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of five tokens is drawn; the last is 16 times as rare in the corpus as the others."""
+    monkeypatch.setattr("llmft.tasks.language_model.PART", 7)
+    text, count = numpy.array([20, 21, 22, 23, 24]), 2000
+    corpus = numpy.repeat(text, [16, 16, 16, 16, 1]).astype(numpy.uint16)
+    task = MaskedLm(masked_lm.MaskedLm(block=8, mask_share=0.2, mask_rare=rare))
+    state = MaskedState(WORDPIECE, 8)
+    trained = task.trained_on(corpus, state)
+    assert task.trained_on(corpus, trained) is trained, "a file is counted once"
+    labels = [task.example(text, (0, 0, number), trained, None)["labels"] for number in range(count)]
+    assert sum(found[5] != IGNORED for found in labels) / count == pytest.approx(chance, abs=0.04)
+    assert all((found != IGNORED).sum() == 1 for found in labels)
+    rows = {"text": ["redhouse standsby theriver " * 5]}
+    alike = MaskedLm(masked_lm.MaskedLm(block=8, mask_share=0.2))
+    assert task.encode(rows, state) == alike.encode(rows, state), "scores don't depend on it"
+
+
+def test_a_word_is_as_rare_as_its_rarest_piece() -> None:
+    task = MaskedLm(masked_lm.MaskedLm(block=64, mask_share=0.01, mask_rare=1, whole_word=True))
+    text = numpy.asarray(task.tokens(["redhouse standsby"], MaskedState(WORDPIECE, 64))[0])
+    inside = MaskedState(WORDPIECE, 64).inside[text]
+    words, rare = numpy.cumsum(~inside), numpy.flatnonzero(inside)[-1]
+    state = MaskedState(WORDPIECE, 64, rarity=numpy.ones(len(WORDPIECE)))
+    state.rarity[text[rare]] = 1e9  # type: ignore[index]
+    for number in range(20):
+        found = numpy.flatnonzero(task.example(text, (0, 0, number), state, None)["labels"] != IGNORED) - 1
+        assert {*found} == {*numpy.flatnonzero(words == words[rare])}
+
+
 def test_half_of_the_second_halves_come_from_elsewhere() -> None:
     task = MaskedLm(masked_lm.MaskedLm(block=23, next_sentence=True, mask_share=0.01))
     state = MaskedState(WORDPIECE, 23)

@@ -53,7 +53,7 @@ def test_documents_are_joined_with_an_end_after_each(size: int, here: Path, monk
 def test_what_the_tokenizer_does_not_know_is_told(
     text: str, told: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "PART", 4)
+    monkeypatch.setattr("llmft.tasks.language_model.PART", 4)
     assert blocks.join(TASK, STATE, rows(text), here).about() == told
 
 

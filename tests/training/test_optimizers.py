@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
 from llmft.models.mlp import MLPConfig, MLPForClassification
 from llmft.schema.optimizer import OptimizerConfig
 from llmft.schema.problem import UserError
+from llmft.training.muon import orthogonal
 from llmft.training.optimizers import groups, optimizer
 
 State = dict[str, torch.Tensor]
@@ -188,3 +189,78 @@ def test_rates_by_layer_want_layers() -> None:
     model = MLPForClassification(MLPConfig(num_numbers=2, category_sizes=[3]))
     with pytest.raises(UserError, match=r"optimizer.layer_decay  MLPForClassification has no numbered layers"):
         groups(OptimizerConfig(layer_decay=0.9), model)
+
+
+class Layered(nn.Module):
+    """A table, two layers and a head, all linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(5, 4)
+        self.layers = nn.ModuleList([nn.Linear(4, 6), nn.Linear(6, 4)])
+        self.head = nn.Linear(4, 2)
+
+    def forward(self) -> torch.Tensor:
+        x = self.table.weight
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return self.head(x).square().sum()
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 30), (30, 4)])
+def test_the_step_of_muon_is_nearly_orthogonal(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    turned = left.T @ orthogonal(matrix).float() @ right.T
+    assert values.max() / values.min() > 1.5
+    assert ((turned.diag() > 0.6) & (turned.diag() < 1.3)).all()
+    assert torch.allclose(turned, turned.diag().diag(), atol=0.05), "the same directions"
+    assert torch.allclose(orthogonal(1024 * matrix).float(), orthogonal(matrix).float(), atol=0.02), "whatever its size"
+
+
+def test_muon_turns_hidden_matrices_and_is_adamw_elsewhere() -> None:
+    keys = {"lr": LR, "weight_decay": DECAY, "betas": (0.8, 0.9)}
+    model, other = Layered(), Layered()
+    built = optimizer(OptimizerConfig(name="muon", momentum=0.5, **keys), model)
+    adamw = optimizer(OptimizerConfig(name="adamw", **keys), other)
+    means = [torch.zeros_like(layer.weight) for layer in model.layers]  # type: ignore[arg-type]
+    for _ in range(3):
+        built.zero_grad(), adamw.zero_grad()
+        model().backward()
+        for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+            its.data.copy_(mine)
+            its.grad = mine.grad.clone()  # type: ignore[union-attr]
+        expected = []
+        for layer, mean in zip(model.layers, means, strict=True):
+            weight, gradient = layer.weight.detach(), layer.weight.grad
+            mean.copy_(0.5 * mean + 0.5 * gradient)  # type: ignore[operator]
+            step = 0.2 * 6**0.5 * orthogonal(0.5 * mean + 0.5 * gradient).float()  # type: ignore[operator]
+            expected.append(weight - LR * (step + DECAY * weight))  # type: ignore[operator]
+        built.step(), adamw.step()
+        for layer, wanted in zip(model.layers, expected, strict=True):
+            assert torch.allclose(layer.weight, wanted, atol=1e-6)  # type: ignore[arg-type]
+            assert layer.weight.grad is not None, "l1 asks for it"
+        for (name, mine), its in zip(model.named_parameters(), other.parameters(), strict=True):
+            hidden = name.startswith("layers") and name.endswith("weight")
+            assert torch.equal(mine, its) != hidden, name
+
+
+@pytest.mark.parametrize(("architecture", "count"), [("bert", 12), ("gpt2", 8), ("t5", 32), ("modernbert", 8)])
+def test_muon_leaves_tables_and_heads_alone(architecture: str, count: int) -> None:
+    model = tiny(architecture)
+    found = groups(OptimizerConfig(name="muon", weight_decay=0.5), model)
+    hidden = {id(p) for group in found if group["hidden"] for p in group["params"]}
+    names = [name for name, p in model.named_parameters() if id(p) in hidden]
+    assert len(names) == count
+    assert not [name for name in names if "embed" in name or "classif" in name or "score" in name or "bias" in name]
+    assert sum(len(group["params"]) for group in found) == len(list(model.parameters()))
+
+
+def test_muon_wants_layers() -> None:
+    model = MLPForClassification(MLPConfig(num_numbers=2, category_sizes=[3]))
+    with pytest.raises(
+        UserError, match=r"optimizer.name  muon is .* MLPForClassification has none. Write optimizer=adamw"
+    ):
+        optimizer(OptimizerConfig(name="muon"), model)

@@ -32,6 +32,9 @@ def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
     if config.model.unfreeze:
         what = f"{strategy} shares out what trains before training, and with model.unfreeze that changes"
         problems.append(Problem(key, what, origin(key), "Leave out one of the two."))
+    if config.optimizer.name == "muon":
+        what = f"muon turns whole matrices, and {strategy} keeps parts of them"
+        problems.append(Problem("optimizer.name", what, origin("optimizer.name"), "Write optimizer=adamw."))
     if strategy == "deepspeed" and config.resume:
         what = "the checkpoints of deepspeed hold code, which llmft does not load"
         problems.append(Problem("resume", what, origin("resume"), "Write hardware.strategy=fsdp for runs that resume."))

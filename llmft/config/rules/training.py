@@ -52,7 +52,8 @@ def _keys_are_read(config: Config, origin: Origin) -> list[Problem]:
         for key, readers in keys.items():
             if name not in readers and origin.typed(f"{section}.{key}"):
                 what = f"{name} does not read it"
-                hint = f"{' and '.join(readers)} {'does' if len(readers) == 1 else 'do'}." if len(readers) < 4 else ""
+                *first, last = readers
+                hint = f"{', '.join(first)} and {last} do." if first else f"{last} does."
                 problems.append(Problem(f"{section}.{key}", what, origin(f"{section}.{key}"), hint))
     return problems
 

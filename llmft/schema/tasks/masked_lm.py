@@ -16,6 +16,10 @@ class MaskedLm(LanguageModelConfig):
     mask_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of the tokens that are to be found: 80% of them are hidden, 10% are another token, 10% stay as they are."""
 
+    mask_rare: float = Field(default=0.0, ge=0, le=1)
+    """Hide rare tokens more often, in training alone: a token is drawn with the weight `frequency ** -mask_rare`.
+    0: all alike."""
+
     whole_word: bool = False
     """Hide all pieces of a word, or none. For WordPiece tokenizers."""
 
