@@ -7,7 +7,7 @@ The table holds 25,000 reviews of IMDB, whose stars are not read. Its other rows
 Tomatoes, from where the sentences of SST-2 are, those of its test too. SST2 is a folder with `train.csv`, `dev.csv` and
 `test.csv`, columns `text` and `label`. The corpus is the reviews and the sentences of `train.csv`, without labels; it
 stays in FOLDER with all that llmft leaves. Both models have the same sizes and the same tokenizer. They are fine-tuned
-alike, each at the better of two learning rates by validation, and scored with three seeds.
+alike, each at the best of three learning rates by validation, and scored with three seeds.
 """
 
 import argparse

@@ -75,11 +75,17 @@ def _precision(config: HardwareConfig, device: str) -> tuple[str, str]:
     """The precision and why."""
     if config.precision != "auto":
         return config.precision, "as asked for"
+    native, reason = bfloat16(device)
+    return "bf16" if native else "fp32", reason
+
+
+def bfloat16(device: str) -> tuple[bool, str]:
+    """Whether the chip computes in bfloat16, and how one knows."""
     if device == "cuda":
         native = torch.cuda.get_device_capability() >= (8, 0)
-        return "bf16" if native else "fp32", f"this GPU has {'' if native else 'no '}bfloat16"
+        return native, f"this GPU has {'' if native else 'no '}bfloat16"
     capabilities = torch.cpu.get_capabilities()
     found = [name for name in ("amx_bf16", "avx512_bf16", "bf16") if capabilities.get(name)]
     if found:
-        return "bf16", f"this processor has {found[0]}"
-    return "fp32", "this processor has no bfloat16 of its own"
+        return True, f"this processor has {found[0]}"
+    return False, "this processor has no bfloat16 of its own"

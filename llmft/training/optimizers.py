@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from llmft.models.parts import depths, parts
 from llmft.schema.optimizer import OptimizerConfig
@@ -82,14 +83,14 @@ def groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def _hidden(model: nn.Module) -> list[nn.Parameter]:
-    """The matrices of numbered layers. Rows of embeddings and of a head stand each for itself (Jordan et al. 2024)."""
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+def _hidden(model: nn.Module) -> list[torch.Tensor]:
+    """The linear maps of numbered layers. Rows of embeddings and heads stand each for itself (Jordan et al. 2024)."""
     layers = [part for part in parts(model) if part.layer is not None]
     if not layers:
         what = f"muon is for the matrices of numbered layers, and {type(model).__name__} has none"
         raise UserError(Problem("optimizer.name", what, hint="Write optimizer=adamw."))
-    return [w for part in layers for w in part.parameters.values() if w.ndim == 2 and id(w) not in tables]
+    inside = (module for part in layers for outer in part.modules for module in outer.modules())
+    return [module.weight for module in inside if isinstance(module, nn.Linear | Conv1D)]
 
 
 def _left_alone(config: OptimizerConfig, model: nn.Module) -> Iterator[nn.Parameter]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import IA3Config, LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
 
@@ -208,10 +209,15 @@ class Layered(nn.Module):
         return self.head(x).square().sum()
 
 
+@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("shape", [(8, 8), (4, 30), (30, 4)])
-def test_the_step_of_muon_is_nearly_orthogonal(shape: tuple[int, int]) -> None:
+def test_the_step_of_muon_is_nearly_orthogonal(
+    shape: tuple[int, int], native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
     torch.manual_seed(0)
     matrix = torch.randn(shape)
+    assert orthogonal(matrix).dtype == (torch.bfloat16 if native else torch.float32)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     turned = left.T @ orthogonal(matrix).float() @ right.T
     assert values.max() / values.min() > 1.5
@@ -256,6 +262,28 @@ def test_muon_leaves_tables_and_heads_alone(architecture: str, count: int) -> No
     assert len(names) == count
     assert not [name for name in names if "embed" in name or "classif" in name or "score" in name or "bias" in name]
     assert sum(len(group["params"]) for group in found) == len(list(model.parameters()))
+
+
+def test_muon_turns_adapters_and_no_vectors() -> None:
+    bert, config = tiny("bert"), OptimizerConfig(name="muon")
+    lora = get_peft_model(bert, LoraConfig(target_modules=["query"]))
+    hidden = [group["params"] for group in groups(config, lora) if group["hidden"]]
+    assert [len(found) for found in hidden] == [4], "two matrices in each of two layers"
+    ia3 = get_peft_model(tiny("bert"), IA3Config(target_modules=["query"], feedforward_modules=[]))
+    assert not [group for group in groups(config, ia3) if group["hidden"]]
+
+
+def test_penalties_are_added_once_whatever_was_built_before() -> None:
+    """torch puts its hooks into the class that is built, for all that are built of it, and of those above it."""
+    torch.optim.AdamW(nn.Linear(1, 1).parameters())
+    for name in ("muon", "adamw"):
+        model = Layered()
+        built = optimizer(OptimizerConfig(name=name, lr=LR, weight_decay=0.0, l2=0.5), model)
+        model().backward()
+        before = model.head.weight.grad.clone()  # type: ignore[union-attr]
+        expected = before + 0.5 * model.head.weight.detach()
+        built.step()
+        assert torch.allclose(model.head.weight.grad, expected), name  # type: ignore[arg-type]
 
 
 def test_muon_wants_layers() -> None:
