@@ -75,7 +75,7 @@ def groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
             "weight_decay": config.weight_decay * decays,
             "l1": config.l1 * decays,
             "l2": config.l2 * decays,
-            **({"hidden": turned} if config.name == "muon" else {}),
+            "hidden": turned,
         }
         for (below, decays, turned), parameters in sorted(
             found.items(), key=lambda item: (item[0][0], not item[0][1], item[0][2])
