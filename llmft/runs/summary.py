@@ -103,9 +103,13 @@ def _spread(members: list[dict[str, Any]], split: str, metric: str) -> dict[str,
     return {"mean": mean(found), "sd": stdev(found) if len(found) > 1 else None, "count": len(found)} if found else None
 
 
-def _rank(group: dict[str, Any], split: str) -> tuple[bool, bool, float]:
-    """Sorts the best first, then what lacks a seed or a fold (perhaps the worst), and what has no score last."""
+def _rank(group: dict[str, Any], split: str) -> tuple[bool, bool, float, float]:
+    """Sorts the best first, of equal scores the one with the smaller loss.
+
+    After them come what lacks a seed or a fold (perhaps the worst), and last what has no score.
+    """
     if not group[split]:
-        return True, True, 0.0
+        return True, True, 0.0, 0.0
     score = group[split]["mean"]
-    return False, group[split]["count"] < len(group["folders"]), -score if METRICS[group["metric"]] else score
+    loss = group["scores"][split].get("loss", {"mean": 0.0})["mean"]
+    return False, group[split]["count"] < len(group["folders"]), -score if METRICS[group["metric"]] else score, loss

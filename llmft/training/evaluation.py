@@ -1,5 +1,6 @@
 """A split with its features, and its scores."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -54,6 +55,17 @@ def loss_of(task: Task[Any], state: Any, model: torch.nn.Module, split: Split, b
         ]
     found = list(chain.from_iterable(processes.gather(own)))
     return task.of_loss(sum(loss * count for loss, count in found) / sum(count for _, count in found))
+
+
+def ties_with_less_loss(scores: Mapping[str, float], best: Mapping[str, float], metric: str) -> bool:
+    """Whether an evaluation replaces the best one so far, whose `metric` it has reached exactly.
+
+    The smaller loss wins, and of equal losses, or where a task has none, the later step. Names begin with `eval_`.
+    """
+    metric = f"eval_{metric}"
+    if metric not in best or scores[metric] != best[metric]:
+        return False
+    return scores.get("eval_loss", 0.0) <= best.get("eval_loss", 0.0)
 
 
 def _highest(scores: dict[str, float]) -> dict[str, float]:

@@ -10,7 +10,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from llmft.reporting.duration import duration
 from llmft.runs.folder import Run
+from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure
+from llmft.training.evaluation import ties_with_less_loss
 
 
 def lost(name: str, value: float, step: int) -> str:
@@ -24,13 +26,14 @@ class Progress(TrainerCallback):
     def __init__(self, run: Run, metric: str) -> None:
         self.run = run
         self.metric = metric
-        self.best: float | None = None
+        self.best: dict[str, Any] = {}
         self.bar: tqdm | None = None
         self.started, self.first = 0.0, 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.started, self.first = time.perf_counter(), state.global_step
-        self.best = state.best_metric
+        step, metric = state.best_global_step, f"eval_{self.metric}"
+        self.best = next((logged for logged in state.log_history if logged["step"] == step and metric in logged), {})
         if sys.stderr.isatty():
             self.bar = tqdm(
                 total=state.max_steps, initial=self.first, unit="step", dynamic_ncols=True, leave=False, disable=False
@@ -60,7 +63,7 @@ class Progress(TrainerCallback):
         elif "eval_loss" in logs or f"eval_{self.metric}" in logs:
             scores = {key.removeprefix("eval_"): value for key, value in logs.items() if key.startswith("eval_")}
             facts |= {"split": "validation", **scores}
-            self._show_scores(state, scores)
+            self._show_scores(state, scores, logs)
         else:
             return
         self.run.event(facts)
@@ -81,19 +84,18 @@ class Progress(TrainerCallback):
             f"  {duration(left)} left"
         )
 
-    def _show_scores(self, state: TrainerState, scores: dict[str, Any]) -> None:
-        value = scores.get(self.metric)
+    def _show_scores(self, state: TrainerState, scores: dict[str, Any], logs: dict[str, Any]) -> None:
+        value, metric = scores.get(self.metric), f"eval_{self.metric}"
         shown = [
             f"{name} {scores[name]:.4f}"
             for name in dict.fromkeys(("loss", self.metric))
             if scores.get(name) is not None
         ]
         if value is not None:
-            from llmft.schema.metric import METRICS
-
-            better = self.best is None or (value > self.best if METRICS[self.metric] else value < self.best)
-            if better:
-                self.best = value
+            higher = METRICS[self.metric]
+            better = not self.best or (value > self.best[metric] if higher else value < self.best[metric])
+            if better or ties_with_less_loss(logs, self.best, self.metric):
+                self.best = logs
                 shown.append("(best so far)")
         self._print(f"epoch {state.epoch or math.nan:.2f}  validation: {'  '.join(shown)}")
 

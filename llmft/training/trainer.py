@@ -23,7 +23,7 @@ from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.blocks import Blocks
 from llmft.training.clock import Clock
-from llmft.training.evaluation import Split, evaluate, loss_of
+from llmft.training.evaluation import Split, evaluate, loss_of, ties_with_less_loss
 from llmft.training.feature_stream import FeatureStream
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.optimizers import optimizer
@@ -155,7 +155,12 @@ class Trainer(transformers.Trainer):
         return numbers
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        metric, step = f"eval_{self.config.metric_for_best}", self.state.best_global_step
+        earlier = next((logged for logged in self.state.log_history if logged["step"] == step and metric in logged), {})
         best: bool = super()._determine_best_metric(metrics, trial)
+        # On a small split many evaluations have the same accuracy; transformers keeps the first, with the largest loss.
+        if not best and ties_with_less_loss(metrics, earlier, self.config.metric_for_best):
+            self.state.best_global_step, best = self.state.global_step, True
         # What scored best must be there at the end, although no checkpoint may be due.
         self.control.should_save |= best
         return best

@@ -89,3 +89,10 @@ def test_what_is_written_is_what_is_told(sweep: Callable[..., Sweep], here: Path
     best = (here / "s/best.yaml").read_text()
     assert best.startswith("# @package _global_\n")
     assert load("finetune", ["s/best.yaml"]) == load("finetune", ["+recipe=bert_textcls"])
+
+
+def test_of_equal_scores_the_smaller_loss_is_the_best(sweep: Callable[..., Sweep]) -> None:
+    losses = {1: 0.5, 2: 0.2, 3: 0.4}
+    facts = summarise(sweep(*((lr(n), {"accuracy": 1.0, "loss": loss}, None) for n, loss in losses.items())))
+    assert [group["values"]["optimizer.lr"] for group in facts["ranking"]] == [2, 3, 1]
+    assert facts["best"] == "lr-2"

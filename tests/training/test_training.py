@@ -101,6 +101,51 @@ def test_the_best_is_saved_even_where_no_checkpoint_is_due(llmft: Run, here: Pat
     assert (here / f"run/checkpoints/checkpoint-{best}").is_dir()
 
 
+TIES = {  # (accuracy, loss) of steps 1 to 6, the steps that are the best so far
+    "the smaller loss, then the later step": ([(0.5, 0.7), (0.9, 0.6), (0.9, 0.4), (0.9, 0.5), (0.9, 0.4), (0.8, 0.3)], [1, 2, 3, 5]),
+    "a better score at a larger loss": ([(0.5, 0.7), (0.6, 0.9), (0.6, 0.95), (0.6, 0.9), (0.5, 0.1), (0.5, 0.1)], [1, 2, 4]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TIES)
+def test_of_equal_scores_the_smaller_loss_is_the_best(
+    case: str, llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted, best = TIES[case]
+    scores = iter({"accuracy": accuracy, "loss": loss} for accuracy, loss in scripted)
+    monkeypatch.setattr("llmft.training.trainer.evaluate", lambda *_: (next(scores), None))
+    words = (
+        "trainer.max_steps=6",
+        "trainer.eval_every=1",
+        "trainer.save_every=1",
+        "trainer.metric_for_best=accuracy",
+        "run.dir=run",
+    )
+    code, out, _ = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", *words)
+    assert code == 0
+    shown = [line for line in out.splitlines() if "validation: " in line]
+    assert [step for step, line in enumerate(shown, 1) if "(best so far)" in line] == best
+    state = json.loads((here / "run/checkpoints/checkpoint-6/trainer_state.json").read_text())
+    assert state["best_global_step"] == best[-1]
+    assert (here / f"run/checkpoints/checkpoint-{best[-1]}").is_dir()
+
+
+def test_an_equal_score_does_not_reset_patience(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter({"accuracy": 0.9, "loss": 1 / step} for step in range(1, 9))
+    monkeypatch.setattr("llmft.training.trainer.evaluate", lambda *_: (next(scores), None))
+    words = (
+        "trainer.max_steps=8",
+        "trainer.eval_every=1",
+        "trainer.save_every=1",
+        "trainer.metric_for_best=accuracy",
+        "trainer.patience=2",
+    )
+    assert llmft("finetune", "+recipe=tabular_mlp", "smoke=true", *words, "run.dir=run")[0] == 0
+    assert metrics(here / "run")["train"]["steps"] == 3
+    state = json.loads((here / "run/checkpoints/checkpoint-3/trainer_state.json").read_text())
+    assert state["best_global_step"] == 3
+
+
 def test_patience_stops_early(llmft: Run, here: Path) -> None:
     words = (
         "trainer.max_steps=60",
