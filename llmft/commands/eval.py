@@ -8,6 +8,7 @@ from llmft.commands.session import check_inputs, check_labels, quiet, read
 from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting import console
+from llmft.reporting.data_facts import data_facts
 from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run
@@ -37,12 +38,11 @@ def run(config: Config) -> Run:
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
     check_inputs(task, state, model, config.model.name, splits)
     run = Run.create(config)
-    with (
-        run.alone(),
-        run.recorded(
-            environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
-        ),
-    ):
+    facts = environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
+    facts["dataset"] = data_facts(task, splits, data.notes)
+    if thresholds := task.thresholds_by_label(state):
+        facts["thresholds"] = thresholds
+    with run.alone(), run.recorded(facts):
         console.announce(config, task, state, model, splits, data.notes, "", hardware, run)
         metrics = {
             name: score(task, state, model, name, split, config.trainer.eval_batch_size, run)

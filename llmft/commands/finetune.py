@@ -16,6 +16,7 @@ from llmft.models.checkpointed import checkpoint_layers
 from llmft.models.generation import set_generation
 from llmft.models.sharded import check_parts, whole_state
 from llmft.reporting import console
+from llmft.reporting.data_facts import data_facts
 from llmft.reporting.reports import write_reports
 from llmft.reporting.trains import trains
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
@@ -107,9 +108,10 @@ def work(
     facts["trains"] = trains(model, config.model.unfreeze)
     examples = prepared.splits["train"].examples
     facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": steps_of_run(config, examples)}
+    task, state = prepared.task, prepared.state
+    notes = [*notes, *prepared.data.notes, *task.notes(state)]
+    facts["dataset"] = data_facts(task, prepared.splits, notes)
     with run.recorded(facts):
-        notes = [*notes, *prepared.data.notes, *prepared.task.notes(prepared.state)]
-        task, state = prepared.task, prepared.state
         console.announce(config, task, state, model, prepared.splits, notes, prepared.origin, hardware, run)
         if hardware.nodes > 1:
             pass  # they are started where they are
@@ -174,5 +176,7 @@ def scores(
         run.write_json("metrics.json", metrics)
         if run.writes:
             run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
+            if thresholds := task.thresholds_by_label(state):
+                run.note(thresholds=thresholds)
             write_reports(config, task, run)
     return metrics

@@ -9,6 +9,7 @@ from llmft.runs.folder import Run
 from llmft.tasks.task import Task
 
 MISTAKES = 20  # the surest wrong answers, or the largest errors
+SAMPLES = 5  # right answers, so that a run without mistakes shows some of its work
 DOTS = 1000  # rows that a picture has dots for
 
 
@@ -19,19 +20,43 @@ def predictions(run: Run, split: str) -> list[dict[str, Any]]:
 
 
 def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
-    """The worst of the answers, as the task tells and shows them; `label` is None where nothing is right or wrong."""
-    wrong = [(badness, row) for row in rows if (badness := task.badness(row, row["label"])) > 0]
-    wrong.sort(key=lambda pair: -pair[0])
-    return [
-        {
-            "id": row["id"],
-            "input": row["input"],
-            "label": None if row["label"] is None else task.written(row["label"]),
-            "answer": task.written(row["answer"]),
-            "how": task.how_bad(badness),
-        }
-        for badness, row in wrong[:MISTAKES]
-    ]
+    """The worst of the answers, equal rows once; `label` is None where nothing is right or wrong."""
+    wrong: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for row in rows:
+        if (badness := task.badness(row, row["label"])) > 0:
+            wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((badness, row))
+    worst = sorted(wrong.values(), key=lambda same: -same[0][0])
+    return [_as_shown(*same[0], task, times=len(same)) for same in worst[:MISTAKES]]
+
+
+def samples(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
+    """The first SAMPLES right answers with inputs of their own; none where nothing is right or wrong."""
+    right: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if len(right) < SAMPLES and row["label"] is not None and task.badness(row, row["label"]) == 0:
+            right.setdefault(row["input"], row)
+    return [_as_shown(0.0, row, task) for row in right.values()]
+
+
+def _as_shown(badness: float, row: dict[str, Any], task: Task[Any], times: int = 1) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "parts": parts(row["input"], task.highlights(row["answer"])),
+        "label": None if row["label"] is None else task.written(row["label"]),
+        "answer": task.written(row["answer"]),
+        "how": task.how_bad(badness) if badness else "",
+        "times": times,
+    }
+
+
+def parts(text: str, places: list[tuple[int, int, str]]) -> list[tuple[str, str]]:
+    """A text cut at the places to mark, which do not overlap: (text, label), without a label in between."""
+    found, end = [], 0
+    for start, stop, label in sorted(places):
+        if start >= end:
+            found += [(text[end:start], ""), (text[start:stop], label)]
+            end = stop
+    return [part for part in [*found, (text[end:], "")] if part[0]]
 
 
 def per_label(found: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

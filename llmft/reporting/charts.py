@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from html import escape
 
 WIDTH, HEIGHT = 440, 220  # about the width of a card on a page and of a phone, so that text keeps its size
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
+RIGHT, TOP, BOTTOM = 12, 12, 34
+DIGIT = 7  # width of a digit of 12 px text: labels of the left axis take as much room as the longest needs
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,17 @@ def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
     )
     x0, x1 = min(x for x, _ in points), max(max(x for x, _ in points), min(x for x, _ in points) + 1e-9)
     y0, y1 = ys[0], ys[-1]
+    left = 14 + DIGIT * max(len(f"{value:g}") for value in ys)
 
     def at(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
+        across = left + (x - x0) / (x1 - x0) * (WIDTH - left - RIGHT)
         return round(across, 1), round(HEIGHT - BOTTOM - (y - y0) / ((y1 - y0) or 1) * (HEIGHT - TOP - BOTTOM), 1)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
     for value in ys:
         _, y = at(x0, value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value:g}</text>')
+        parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{value:g}</text>')
     for value in (value for value in xs if x0 <= value <= x1):
         x, _ = at(value, y0)
         parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>')

@@ -9,8 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from transformers import CONFIG_MAPPING
 
 from llmft.metrics.confusion import most_confused
-from llmft.reporting.answers import mistakes, per_label, pictures, predictions
+from llmft.reporting.answers import mistakes, per_label, pictures, predictions, samples
 from llmft.reporting.charts import Line, chart
+from llmft.reporting.data_facts import interval, majority
 from llmft.reporting.schedule import schedule
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
@@ -69,6 +70,8 @@ def gather(config: Config, task: Task[Any], run: Run) -> dict[str, Any]:
     main = scored[0] if scored else None
     answers = {name: predictions(run, name) for name in scored}
     headline = config.headline
+    score = metrics[main].get(headline) if main else None
+    rows = run.manifest.get("dataset")
     return {
         "config": config,
         "run": run,
@@ -76,11 +79,16 @@ def gather(config: Config, task: Task[Any], run: Run) -> dict[str, Any]:
         "splits": scored,
         "main": main,
         "headline": headline,
-        "score": metrics[main].get(headline) if main else None,
+        "score": score,
+        "counts": {name: len(answers[name]) for name in scored},
+        "interval": interval(answers[main], headline, score) if main else None,
+        "majority": majority(rows, answers[main], headline) if main and rows else None,
+        "thresholds": run.manifest.get("thresholds"),
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
         "curves": curves(run.events(), headline) + schedule(config, run),
         "mistakes": {name: mistakes(answers[name], task) for name in scored},
+        "samples": {name: samples(answers[name], task) for name in scored},
         "pictures": {name: pictures(answers[name], metrics[name]) for name in scored},
     }
 
@@ -94,6 +102,6 @@ def curves(events: Iterable[dict[str, Any]], metric: str) -> list[str]:
         losses.append(Line("validation loss", points, "b"))
     found = [chart(losses, "step", "loss by step")] if losses else []
     scores = [(e["step"], e[metric]) for e in validation if e.get(metric) is not None]
-    if scores and metric != "loss":
+    if len(scores) > 1 and metric != "loss":  # one evaluation is a number, and stands above
         found.append(chart([Line(f"validation {metric}", scores, "b")], "step", f"{metric} by step"))
     return found

@@ -207,6 +207,13 @@ class Task(ABC, Generic[S]):
         """An answer, or a right one, as a report shows it."""
         return str(answer)
 
+    def highlights(self, answer: Any) -> list[tuple[int, int, str]]:
+        """The places of `shown` that an answer names, for reports to mark them: start, end and label, in characters.
+
+        Default: none.
+        """
+        return []
+
     @abstractmethod
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up rows by role that a tiny model can learn."""

@@ -241,6 +241,9 @@ class TokenClassification(Task[EntityState]):
     def written(self, answer: list[Entity]) -> str:
         return "; ".join(f"{entity['text']} ({entity['label']})" for entity in answer) or "–"
 
+    def highlights(self, answer: list[Entity]) -> list[tuple[int, int, str]]:
+        return [(entity["start"], entity["end"], entity["label"]) for entity in answer]
+
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences of made-up words; names of one, two or three words begin with a title or lie at a place."""
         rng = random.Random(seed)

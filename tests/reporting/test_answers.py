@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from llmft.reporting.answers import mistakes, per_label, pictures
+import pytest
+
+from llmft.reporting.answers import mistakes, parts, per_label, pictures, samples
+from llmft.reporting.data_facts import balance, interval, majority
 from llmft.schema.target import ProblemType
 from llmft.schema.tasks.text_classification import TextClassification as Options
 from llmft.tasks.text_classification import TextClassification
@@ -54,3 +57,57 @@ def test_pictures_fit_the_problem() -> None:
     assert title == "Answers"
     assert picture.count('<circle class="a"') == 834  # every third
     assert picture.count("<polyline") == 1
+
+
+def test_equal_mistakes_are_one_and_counted() -> None:
+    rows = [row("a", "b", a=0.6, b=0.4)] * 3 + [row("b", "a", a=0.1, b=0.9)]
+    assert [(found["answer"], found["times"]) for found in mistakes(rows, task())] == [("b", 1), ("a", 3)]
+
+
+def test_right_answers_are_shown_too() -> None:
+    rows = [row("a", "a") | {"input": f"text {number // 2}"} for number in range(20)] + [row("a", "b", a=0.6)]
+    shown = samples(rows, task())
+    assert [found["parts"] for found in shown] == [[(f"text {number}", "")] for number in range(5)]
+
+
+def test_a_text_is_cut_at_what_an_answer_names() -> None:
+    assert parts("Ann in Köln.", [(7, 11, "place"), (0, 3, "person")]) == [
+        ("Ann", "person"),
+        (" in ", ""),
+        ("Köln", "place"),
+        (".", ""),
+    ]
+    assert parts("", []) == []
+
+
+# Worked out by hand from the formula of Wilson's interval: 0.5 of 100, and 28 of 28.
+@pytest.mark.parametrize(
+    ("count", "value", "low", "high"), [(100, 0.5, 0.4038, 0.5962), (28, 1.0, 0.8794, 1.0), (3, 0.0, 0.0, 0.5615)]
+)
+def test_the_interval_of_an_accuracy(count: int, value: float, low: float, high: float) -> None:
+    found = interval([row("a", "a")] * count, "accuracy", value)
+    assert found == pytest.approx((low, high), abs=5e-5)
+    assert interval([row("a", "a")] * count, "f1", value) is None
+
+
+def test_the_majority_baseline_is_the_most_frequent_label_of_train() -> None:
+    facts = {"splits": {"train": {"balance": {"a": 60, "b": 40}}, "test": {"balance": {"b": 3, "a": 1}}}}
+    rows = [row("a", "a"), row("b", "b"), row("b", "b"), row("b", "b")]
+    assert majority(facts, rows, "accuracy") == 0.25
+    assert majority(facts, rows, "f1") is None
+    assert majority({"splits": {}}, rows, "accuracy") is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "facts"),
+    [
+        (["a", "b", "a", None], {"balance": {"a": 2, "b": 1}, "labels": 2}),
+        ([["a", "b"], [], ["b"]], {"balance": {"b": 2, "a": 1}, "labels": 2}),
+        ([[{"label": "person"}, {"label": "place"}], [{"label": "place"}]], {"balance": {"place": 2, "person": 1}, "labels": 2}),
+        ([1.0, 3.0, None], {"numbers": {"least": 1.0, "mean": 2.0, "greatest": 3.0}}),
+        ([f"a text {number}" for number in range(30)], {}),
+        ([None, None], {}),
+    ],
+)  # fmt: skip
+def test_the_balance_of_answers(answers: list[Any], facts: dict[str, Any]) -> None:
+    assert balance(answers) == facts

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmft.reporting.charts import Line, chart, ticks
+from llmft.reporting.data_facts import interval
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -75,6 +76,19 @@ def test_the_report_shows_what_the_run_found(run: Path) -> None:
     places = [page.words.index(f"{answer['id']}") for answer in wrong[:20]]
     assert len(places) == len(wrong[:20])
     assert sum(tag == "polyline" for tag, _ in page.tags) >= 2
+    low, high = interval(answers, "accuracy", metrics["test"]["accuracy"]) or (0.0, 0.0)
+    assert f"{len(answers)} rows; 95% interval {low:.4f} to {high:.4f}" in page.words
+    for heading in ("The data", "Labels of train", "a.csv"):
+        assert heading in page.words
+    balance = json.loads((run / "manifest.json").read_text())["dataset"]["splits"]["train"]["balance"]
+    assert balance == {"<b>ja</b>": 43, "<b>né|in</b>": 21}
+
+
+def test_a_wide_table_scrolls_in_a_box_that_the_keyboard_reaches(run: Path) -> None:
+    page = Page((run / "report.html").read_text(encoding="utf-8"))
+    boxes = [attrs for _, attrs in page.tags if attrs.get("class", "") and "scroll" in str(attrs["class"])]
+    assert boxes
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
 
 
 def test_the_card_is_markdown_that_says_how_to_use_the_model(run: Path) -> None:
