@@ -47,8 +47,8 @@ class TrainerConfig(Section):
     """Checkpoints to keep besides the best one."""
 
     metric_for_best: str | None = None
-    """The validation metric that picks the best checkpoint. Unset: the task's own, such as accuracy. Of equal scores the
-    one with the smaller validation loss wins, then the later one."""
+    """The validation metric that picks the best checkpoint. Unset: the task's own, such as accuracy. Of equal scores
+    the one with the smaller validation loss wins, then the later one."""
 
     patience: int | None = Field(default=None, ge=1)
     """Stop after this many evaluations without a better score. An equal score is not better, even at a smaller loss."""
