@@ -156,7 +156,8 @@ class Trainer(transformers.Trainer):
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         metric, step = f"eval_{self.config.metric_for_best}", self.state.best_global_step
-        earlier = next((logged for logged in self.state.log_history if logged["step"] == step and metric in logged), {})
+        logs: list[dict[str, float]] = self.state.log_history
+        earlier = next((logged for logged in logs if logged["step"] == step and metric in logged), {})
         best: bool = super()._determine_best_metric(metrics, trial)
         # On a small split many evaluations have the same accuracy; transformers keeps the first, with the largest loss.
         if not best and ties_with_less_loss(metrics, earlier, self.config.metric_for_best):
