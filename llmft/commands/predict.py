@@ -87,9 +87,10 @@ def asked(config: Config, task: Task[Any]) -> Rows:
         return Rows("text", list(values), [Row("text", values)])
     kind, encoding, text = wanted.input_format, config.dataset.encoding, names.get("text")
     if not piped(wanted):
-        return open_file(Path(str(wanted.input)), kind, encoding, text)
+        return open_file(Path(str(wanted.input)), kind, encoding, text, config.dataset.separator)
     # Not sys.stdin: Python can't end while a thread waits in it.
-    rows = open_stream(open(sys.stdin.fileno(), "rb", closefd=False), "stdin", kind, encoding, text)  # noqa: SIM115
+    stream = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
+    rows = open_stream(stream, "stdin", kind, encoding, text, config.dataset.separator)
     print(f"reading standard input as {rows.kind}", file=sys.stderr)
     return rows
 

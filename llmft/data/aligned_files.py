@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from llmft.data.encodings import lines_of, opened
+from llmft.data.encodings import lines_of, opened, without_end
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import Table
 from llmft.schema.problem import Problem, UserError
@@ -50,7 +50,7 @@ class AlignedFiles:
                     table.left_out["empty lines were left out"] += 1
                     continue
                 for name, line in zip(NAMES, pair, strict=True):
-                    table.columns[name].append(line.rstrip("\n"))
+                    table.columns[name].append(without_end(line))
                 table.ids.append(f"{self.names[0]}:{number}")
                 if len(table) == CHUNK:
                     yield START, table

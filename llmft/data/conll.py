@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llmft.data.bio import TAG
-from llmft.data.encodings import lines_of, opened
+from llmft.data.encodings import lines_of, opened, without_end
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
@@ -41,7 +41,7 @@ def sentences(lines: Iterable[tuple[int, str]]) -> Iterator[list[Word]]:
 
 def _columns(line: str) -> list[str]:
     """The columns of a line: between tabs where it has any, else between spaces."""
-    text = line.rstrip(" \t\n")
+    text = without_end(line).rstrip(" \t")
     return text.split("\t") if "\t" in text else [column for column in _GAP.split(text) if column]
 
 

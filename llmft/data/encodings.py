@@ -22,11 +22,11 @@ SAMPLE = 1 << 20  # bytes that are looked at to guess an encoding
 
 
 @contextmanager
-def opened(file: Path, name: str, encoding: str, position: int = 0, newline: str | None = None) -> Iterator[TextIO]:
+def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[TextIO]:
     """A text file, also one that gzip has packed, from a `position` on that its `tell` gave.
 
-    Args:
-        newline: as of Python's `open`. Unset: `\\n` at line ends, whatever they are; empty: line ends as they are.
+    Its lines end at `\\n` alone, as wc, git and editors count them, and no character is changed: a row may count
+    characters of its text, and two files may be read side by side.
 
     Raises:
         UserError: naming the line that is not in `encoding`, and the encoding that it may be in.
@@ -36,7 +36,7 @@ def opened(file: Path, name: str, encoding: str, position: int = 0, newline: str
             raise UserError(Problem(name, "is a parquet file", hint="Write dataset=parquet."), "the data")
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     try:
-        with io.TextIOWrapper(_bytes(file), codec, newline=newline) as text:
+        with io.TextIOWrapper(_bytes(file), codec, newline="\n") as text:
             text.seek(position)
             yield text
     except UnicodeError as error:
@@ -50,11 +50,25 @@ def _bytes(file: Path) -> BinaryIO:
 
 
 def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
-    """The lines from where a stream stands, which is line `first`. Unlike the stream's own, they let it `tell`."""
+    """The lines from where a stream stands, which is line `first`. Unlike the stream's own, they let it `tell`.
+
+    Raises:
+        UserError: for a NUL character, and for a file whose lines end at `\\r` alone, as those of old Macs do.
+    """
     for number, line in enumerate(iter(stream.readline, ""), first):
         if "\0" in line:
             raise UserError(nul(Path(stream.name), f"{name}:{number}"), "the data")
-        yield line.removeprefix("\ufeff") if number == 1 else line
+        if number == 1:
+            line = line.removeprefix("\ufeff")
+            if "\r" in line.rstrip() and not line.endswith("\n"):
+                hint = r"Save it with other line ends, as `tr '\r' '\n' < OLD > NEW` does."
+                raise UserError(Problem(name, r"has no line that ends at \n or \r\n, only at \r", hint=hint), "the data")
+        yield line
+
+
+def without_end(line: str) -> str:
+    """A line without the `\\n` or `\\r\\n` that ends it."""
+    return line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
 
 
 def nul(file: Path, place: str) -> Problem:

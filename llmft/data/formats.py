@@ -30,7 +30,7 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "csv": Format((".csv", ".tsv", ".tab"), open_csv, keys=("header",)),
+    "csv": Format((".csv", ".tsv", ".tab"), open_csv, keys=("header", "separator")),
     "json": Format((".jsonl", ".json", ".ndjson"), open_json),
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
     "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), ConllFile),

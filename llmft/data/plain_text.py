@@ -77,7 +77,7 @@ class PlainText:
         documents = Documents(self.name)
         documents.begin(1)
         filled = blank = False
-        with opened(self.file, self.name, self.encoding, newline="") as stream:
+        with opened(self.file, self.name, self.encoding) as stream:
             for number, line in _lines(stream, self.file, self.name):
                 empty = not line.strip()
                 if not empty:
@@ -100,4 +100,4 @@ def _lines(stream: TextIO, file: Path, name: str) -> Iterator[tuple[int, str]]:
         if "\0" in line:
             raise UserError(nul(file, f"{name}:{number}"), "the data")
         yield number, line
-        number += line.endswith(("\n", "\r"))
+        number += line.endswith("\n")

@@ -30,7 +30,7 @@ class PoFile:
             text = "".join(lines_of(stream, self.name, 1))
         try:
             # After an empty line polib can't take the text for the name of a file.
-            entries = polib.pofile("\n" + text)
+            entries = polib.pofile(_Lines("\n" + text))
         except OSError as error:
             raise UserError(_broken(str(error), self.name), "the data") from error
         table = Table({"source": [], "target": []})
@@ -46,6 +46,13 @@ class PoFile:
                 table.columns["target"].append(said)
                 table.ids.append(f"{self.name}:{max(entry.linenum - 1, 1)}")
         yield START, table
+
+
+class _Lines(str):
+    """A text that parts at `\\n` alone; Python's own would part a message at a U+2028 or a `\\r` in it."""
+
+    def splitlines(self, keepends: bool = False) -> list[str]:
+        return self.split("\n")
 
 
 def _broken(why: str, name: str) -> Problem:

@@ -7,11 +7,10 @@ import codecs
 import csv
 import io
 import re
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,7 +18,19 @@ from llmft.data.conll import sentences
 from llmft.data.formats import FORMATS
 from llmft.data.parquet import ParquetFile
 from llmft.data.squad import SquadFile
-from llmft.data.text_files import check_header, json_object, misfit, no_object, open_csv, separator, unreadable
+from llmft.data.encodings import without_end
+from llmft.data.text_files import (
+    SEEN,
+    CsvReader,
+    check_header,
+    is_spaced,
+    json_object,
+    misfit,
+    no_object,
+    open_csv,
+    separator,
+    unreadable,
+)
 from llmft.schema.problem import Problem, UserError
 
 ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
@@ -49,11 +60,12 @@ class Rows:
     rows: Iterable[Row]
 
 
-def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> Rows:
+def open_file(file: Path, kind: str | None, encoding: str, text: str | None, delimiter: str | None = None) -> Rows:
     """The rows of a file, of the kind given, or that its ending or else its first line says.
 
     Args:
         text: the column that a line of a .txt fills; None for a task that reads no text.
+        delimiter: what parts the cells of a csv, where it holds any. Unset: guessed by its first lines.
 
     Raises:
         UserError: for a file that can't be opened, a header that can't be read, or a file that is broken as a whole.
@@ -73,11 +85,8 @@ def open_file(file: Path, kind: str | None, encoding: str, text: str | None) -> 
         table, missing, _ = SquadFile(file, file.name, encoding).read()
         errors = (Row(problem.key, {}, problem.what) for problem in missing)
         return Rows(kind, list(table.columns), chain(map(Row, table.ids, _records(table)), errors))
-    quoting = csv.QUOTE_MINIMAL
-    if kind == "tsv":  # whether its quotes are letters is seen by the whole of it
-        quoting = open_csv(file, file.name, encoding).quoting
     try:
-        return open_stream(file.open("rb"), file.name, kind, encoding, text, quoting)
+        return open_stream(file.open("rb"), file.name, kind, encoding, text, delimiter, file)
     except OSError as error:
         raise UserError(Problem("predict.input", f"{file}: {error.strerror}"), "the data") from error
 
@@ -87,7 +96,13 @@ def _records(table: Any) -> Iterator[dict[str, Any]]:
 
 
 def open_stream(
-    stream: BinaryIO, name: str, kind: str | None, encoding: str, text: str | None, quoting: int = csv.QUOTE_MINIMAL
+    stream: BinaryIO,
+    name: str,
+    kind: str | None,
+    encoding: str,
+    text: str | None,
+    delimiter: str | None = None,
+    file: Path | None = None,
 ) -> Rows:
     """The rows of bytes as they come.
 
@@ -95,14 +110,21 @@ def open_stream(
         name: what row ids call it.
         kind: csv, tsv, json, conll or txt. Unset: seen by the first line.
         text: the column that a line of text fills. A first line that names it is the header of a csv.
+        delimiter: see `open_file`.
+        file: where the bytes come from, if that can be read again: a pipe tells its separator by the first line.
 
     Raises:
         UserError: for a header that can't be read.
     """
     lines = _lines(stream, encoding)
-    first = next(lines, "")
-    lines = chain([first] if first else [], lines)
-    kind = kind or _kind(first, text)
+    head = list(islice(lines, SEEN if file else 1))
+    first = head[0] if head else ""
+    lines = chain(head if first else [], lines)
+    if kind == "tsv":
+        delimiter = "\t"
+    elif delimiter is None or delimiter not in first:
+        delimiter = separator(head)
+    kind = kind or _kind(first, text, delimiter)
     if kind == "json":
         return Rows(kind, None, _json(lines, name, encoding))
     if kind == "conll":
@@ -112,20 +134,23 @@ def open_stream(
             what = "this run reads tables, and txt has no columns"
             raise UserError(Problem("predict.input_format", what), "the data")
         return Rows(kind, [text], _texts(lines, name, encoding, text))
-    return _csv(lines, name, encoding, "\t" if kind == "tsv" else separator(first), quoting)
+    quoting = csv.QUOTE_MINIMAL
+    if file and delimiter == "\t":  # whether quotes are letters is seen by the whole of a file
+        quoting = open_csv(file, name, encoding, delimiter=delimiter).quoting
+    return _csv(lines, name, encoding, (delimiter, quoting, is_spaced(first, delimiter)))
 
 
-def _kind(first: str, text: str | None) -> str:
+def _kind(first: str, text: str | None, delimiter: str) -> str:
     if JSON.match(first):
         return "json"
-    cells = [cell.strip().strip('"') for cell in first.split(separator(first))]
+    cells = [cell.strip().strip('"') for cell in first.split(delimiter)]
     return "csv" if text is None or text in cells else "txt"
 
 
 def _lines(stream: BinaryIO, encoding: str) -> Iterator[str]:
     """The lines, with UNDECODABLE in place of what is not in `encoding`."""
     codecs.register_error("llmft.mark", lambda error: (UNDECODABLE, error.end))  # type: ignore[attr-defined]
-    for number, line in enumerate(io.TextIOWrapper(stream, encoding, errors="llmft.mark")):
+    for number, line in enumerate(io.TextIOWrapper(stream, encoding, errors="llmft.mark", newline="\n")):
         yield line.removeprefix("\ufeff") if number == 0 else line
 
 
@@ -139,7 +164,7 @@ def _fault(line: str, encoding: str) -> str:
 def _texts(lines: Iterable[str], name: str, encoding: str, text: str) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         fault = _fault(line, encoding)
-        yield Row(f"{name}:{number}", {} if fault else {text: line.rstrip("\n")}, fault)
+        yield Row(f"{name}:{number}", {} if fault else {text: without_end(line)}, fault)
 
 
 def _conll(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
@@ -216,10 +241,10 @@ class Lines:
         self.number -= len(self.held) - 1
 
 
-def _csv(lines: Iterable[str], name: str, encoding: str, delimiter: str, quoting: int) -> Rows:
-    csv.field_size_limit(sys.maxsize)
+def _csv(lines: Iterable[str], name: str, encoding: str, dialect: tuple[str, int, bool]) -> Rows:
+    """Rows of cells by a header; `dialect` is what `CsvReader` takes: separator, quoting, and whether it is spaced."""
     source = Lines(iter(lines))
-    reader = csv.reader(source, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    reader = CsvReader(source, *dialect)
     try:
         header = [cell.strip() for cell in next(reader, [])]
     except csv.Error as error:
@@ -245,6 +270,6 @@ def _csv(lines: Iterable[str], name: str, encoding: str, delimiter: str, quoting
             elif len(cells) == len(header):
                 yield Row(place, dict(zip(header, cells, strict=True)))
             elif cells:  # an empty line is no row
-                yield Row(place, {}, str(misfit(place, len(cells), len(header))))
+                yield Row(place, {}, str(misfit(place, cells, len(header))))
 
     return Rows("csv", header or None, rows())

@@ -5,16 +5,50 @@ pandas, which reads for the `datasets` library, accepts short rows, makes nothin
 
 import csv
 import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from llmft.data.encodings import lines_of, opened
+from llmft.data.encodings import lines_of, nul, opened
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
+
+SEPARATORS = ",;\t"
+SEEN = 1000  # lines that a separator is guessed by
+WITHIN = re.compile(r"\r(?!\r*\n?\Z)")  # a `\r` that does not belong to the end of its line
+HELD = "\udc0d"  # half a pair, which no decoder gives by itself
+
+
+class CsvReader:
+    """Python's csv.reader of lines that end at `\\n`. It takes a `\\r` outside of quotes for a letter, not for an end."""
+
+    def __init__(self, lines: Iterable[str], delimiter: str, quoting: int, spaced: bool, strict: bool = True) -> None:
+        """See `CsvFile` for the arguments; unless `strict`, quotes may stand anywhere."""
+        csv.field_size_limit(sys.maxsize)
+        # A map goes on after a StopIteration, as data/rows.py needs it; a generator would not.
+        held = map(_held, lines)
+        options: dict[str, Any] = {"quoting": quoting, "skipinitialspace": spaced, "strict": strict}
+        self.rows = csv.reader(held, delimiter=delimiter, **options)
+
+    @property
+    def line_num(self) -> int:
+        """How many lines were read."""
+        return self.rows.line_num
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        return [cell.replace(HELD, "\r") if HELD in cell else cell for cell in next(self.rows)]
+
+
+def _held(line: str) -> str:
+    return WITHIN.sub(HELD, line) if "\r" in line else line
 
 
 @dataclass(frozen=True)
@@ -28,15 +62,15 @@ class CsvFile:
     delimiter: str
     quoting: int
     """`csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotes are letters."""
+    spaced: bool = False
+    """Whether the space behind a separator belongs to it, as in `35, "Ulm, old town", yes`."""
     header: tuple[str, ...] = ()
     body: Mark = START
     """Where the first row begins."""
 
-    def reader(self, stream: TextIO, line: int) -> Any:
-        """A csv reader of the rows from `line` on, where `stream` stands."""
-        csv.field_size_limit(sys.maxsize)
-        lines = lines_of(stream, self.name, line)
-        return csv.reader(lines, delimiter=self.delimiter, quoting=self.quoting, strict=True)  # type: ignore[arg-type]
+    def reader(self, stream: TextIO, line: int) -> CsvReader:
+        """A reader of the rows from `line` on, where `stream` stands."""
+        return CsvReader(lines_of(stream, self.name, line), self.delimiter, self.quoting, self.spaced)
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
         """See `Source`. A row is named by the line where it starts."""
@@ -53,7 +87,7 @@ class CsvFile:
                         rows.append(row)
                         ids.append(f"{self.name}:{line}")
                     elif row:  # an empty line is no row
-                        problems.append(misfit(f"{self.name}:{line}", len(row), len(self.header)))
+                        problems.append(misfit(f"{self.name}:{line}", row, len(self.header)))
                     line = first.line + reader.line_num
                     if len(rows) == CHUNK:
                         yield mark, self._table(rows, ids)
@@ -71,39 +105,67 @@ class CsvFile:
         return Table({name: [row[i] for row in rows] for i, name in enumerate(self.header)}, ids)
 
 
-def misfit(place: str, fields: int, wanted: int) -> Problem:
-    """What is wrong with a row of so many fields under a header of `wanted`."""
-    less = "fewer" if fields < wanted else "more"
-    return Problem(
-        place,
-        f"{fields} fields, {less} than the {wanted} of the header",
-        hint="Put a text with a separator in it into double quotes." if less == "more" else "",
-    )
+def misfit(place: str, row: list[str], wanted: int) -> Problem:
+    """What is wrong with a row that has not as many fields as the header has, `wanted`."""
+    less, hint = "fewer" if len(row) < wanted else "more", ""
+    if less == "more" and any("\r" in cell for cell in row):
+        hint = r"It holds \r alone; lines end at \n or \r\n."
+    elif any(re.match(r'\s+"', cell) for cell in row):
+        hint = "A quote opens a text only right behind the separator: take the space before it away."
+    elif less == "more":
+        hint = "Put a text with a separator in it into double quotes, or write dataset.separator=."
+    elif len(row) == 1:
+        hint = "If the separator is another one, write dataset.separator=."
+    return Problem(place, f"{len(row)} fields, {less} than the {wanted} of the header", hint=hint)
 
 
-def separator(header: str) -> str:
-    """The one of `,`, `;` and tab that the first line of a .csv has most of."""
-    return max(",;\t", key=header.count)
+def separator(lines: Sequence[str], fields: int = 0) -> str:
+    """The one of `,`, `;` and tab by which most rows have as many fields as the first, and that is more than one.
+
+    Args:
+        lines: the first of a file.
+        fields: how many a row must have, where that is known.
+    """
+    kinds = [(one, csv.QUOTE_MINIMAL) for one in SEPARATORS] + [("\t", csv.QUOTE_NONE)]
+    found = {}
+    for delimiter, quoting in kinds:
+        counts = [len(row) for row in CsvReader(lines, delimiter, quoting, spaced=False, strict=False) if row]
+        wanted = fields or (counts[0] if counts else 0)
+        share = counts.count(wanted) / len(counts) if counts and (wanted > 1 or fields) else 0
+        # By one line alone several can agree: then the one that it has most of.
+        found[delimiter, quoting] = (share, lines[0].count(delimiter) if lines else 0)
+    return max(kinds, key=found.__getitem__)[0]
 
 
-def open_csv(file: Path, name: str, encoding: str, header: Sequence[str] = ()) -> CsvFile:
-    """A .csv or .tsv file by its header.
+def is_spaced(first: str, delimiter: str) -> bool:
+    """Whether a space stands behind every separator of a line, and so belongs to it."""
+    _, *others = first.split(delimiter)
+    return delimiter != "\t" and bool(others) and all(other.startswith(" ") for other in others)
 
-    The separator is the one of `,`, `;` and tab that the first line has most of. What is separated by tabs is read
-    with quotes if that is possible for the whole file, else without, as both kinds are about.
+
+def open_csv(
+    file: Path, name: str, encoding: str, header: Sequence[str] = (), delimiter: str | None = None
+) -> CsvFile:
+    """A .csv or .tsv file by its first lines.
+
+    What is separated by tabs is read with quotes if that is possible for the whole file, else without, as both kinds
+    are about.
 
     Args:
         header: the names of the columns, for a file whose first line is a row already.
+        delimiter: unset: see `separator`; a tab in files that end in .tsv or .tab.
 
     Raises:
         UserError: for a header that names a column twice.
     """
-    delimiter = "\t"
-    if file.suffix.lower() not in (".tsv", ".tab"):
-        with opened(file, name, encoding) as stream:
-            delimiter = separator(stream.readline())
+    with opened(file, name, encoding) as stream:
+        lines = list(islice(lines_of(stream, name, 1), SEEN))
+    if delimiter is None:
+        tabs = file.name.lower().removesuffix(".gz").endswith((".tsv", ".tab"))
+        delimiter = "\t" if tabs else separator(lines, len(header))
+    spaced = bool(lines) and is_spaced(lines[0], delimiter)
     quoted, plain = (
-        CsvFile(file, name, encoding, delimiter, quoting, tuple(header))
+        CsvFile(file, name, encoding, delimiter, quoting, spaced, tuple(header))
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)
     )
     if delimiter != "\t":
@@ -192,7 +254,11 @@ class JsonList:
         """See `Source`. A row is named by its number."""
         with opened(self.file, self.name, self.encoding) as stream:
             try:
-                rows = list(enumerate(json.loads("".join(lines_of(stream, self.name, 1))), 1))
+                text = stream.read().removeprefix("\ufeff")
+                if "\0" in text:
+                    line = text.count("\n", 0, text.index("\0")) + 1
+                    raise UserError(nul(self.file, f"{self.name}:{line}"), "the data")
+                rows = list(enumerate(json.loads(text), 1))
             except json.JSONDecodeError as error:
                 raise UserError(
                     Problem(f"{self.name}:{error.lineno}", f"is no JSON: {error.msg}"), "the data"
@@ -205,14 +271,14 @@ class JsonList:
 def open_json(file: Path, name: str, encoding: str) -> JsonLines | JsonList:
     """A file of JSON by its first letter."""
     with opened(file, name, encoding) as stream:
-        first = next((line.lstrip() for line in lines_of(stream, name, 1) if line.strip()), "")
+        first = next((found for line in iter(stream.readline, "") if (found := line.lstrip("\ufeff \t\r\n"))), "")
     return (JsonList if first.startswith("[") else JsonLines)(file, name, encoding)
 
 
 def json_object(line: str, place: str) -> dict[str, Any] | Problem:
     """The object that a line holds, or what is wrong with the line."""
     try:
-        row = json.loads(line.rstrip("\n"))
+        row = json.loads(line)
     except json.JSONDecodeError as error:
         return Problem(place, f"is no JSON: {error.msg} at column {error.colno}")
     except (RecursionError, ValueError) as error:  # lists in lists in lists, a number of 5,000 digits

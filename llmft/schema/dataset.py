@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from llmft.schema.section import Section
 
@@ -108,6 +108,10 @@ class DatasetConfig(Section):
     header: list[str] = Field(default_factory=list)
     """For `format: csv`: the names of the columns, for files whose first line is no header but a row."""
 
+    separator: str | None = None
+    """For `format: csv`: the character between the cells of a row, such as `;` or `|`, or the word `tab`. Unset: the
+    one of comma, semicolon and tab by which the first rows have equally many cells, as many as `header` names."""
+
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
     """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. No split parts a `group`."""
 
@@ -137,3 +141,11 @@ class DatasetConfig(Section):
 
     max_overlap: float = Field(default=0.01, ge=0, le=1)
     """Largest share of a split's inputs that may also stand in another split."""
+
+    @field_validator("separator")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        found = "\t" if value in ("tab", r"\t") else value
+        if found is not None and (len(found) != 1 or found in '"\r\n '):
+            raise ValueError("must be one character that is no quote, space or line end, such as ; or |, or the word tab")
+        return found

@@ -28,6 +28,7 @@ READS = [
     ("# id 7\n# text = Ann ran.\nAnn\tO\n-DOCSTART-\tO\nran\tO\n", [["Ann"], ["ran"]], [["O"], ["O"]], [3, 5]),
     ("#topic\tO\n# O\n#topic O\n", [["#topic", "#", "#topic"]], [["O", "O", "O"]], [1]),
     ("\ufeff北京\tB-地点\n\u3000\tO\né 👩‍👧\tO\n\t\n", [["北京", "\u3000", "é 👩‍👧"]], [["B-地点", "O", "O"]], [1]),
+    ("a\rb\tO\r\n\x0c\tO\r\n\r\nc\x85 O", [["a\rb", "\x0c"], ["c\x85"]], [["O", "O"], ["O"]], [1, 4]),
     ("a\u2028b\tO\nc\xa0d\tO\t\n", [["a\u2028b", "c\xa0d"]], [["O", "O"]], [1]),
 ]
 

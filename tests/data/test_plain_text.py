@@ -17,7 +17,7 @@ from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 
 Write = Callable[[str, str | bytes], Path]
-TEXT = "\nOne line.\r\nAnother.\n\n\nA paragraph\n  of two lines\n\nThe last 一"
+TEXT = "\nOne \r\u2028line.\r\nAnother.\n\n\nA paragraph\n  of two lines\n\nThe last 一"
 
 
 def rows(file: Path, unit: str, encoding: str = "utf-8") -> Table:
@@ -30,11 +30,11 @@ def rows(file: Path, unit: str, encoding: str = "utf-8") -> Table:
 UNITS = {
     "file": ([TEXT], ["a.txt:1"]),
     "paragraph": (
-        ["\nOne line.\r\nAnother.\n\n\n", "A paragraph\n  of two lines\n\n", "The last 一"],
+        ["\nOne \r\u2028line.\r\nAnother.\n\n\n", "A paragraph\n  of two lines\n\n", "The last 一"],
         ["a.txt:1", "a.txt:6", "a.txt:9"],
     ),
     "line": (
-        ["\nOne line.\r\n", "Another.\n\n\n", "A paragraph\n", "  of two lines\n\n", "The last 一"],
+        ["\nOne \r\u2028line.\r\n", "Another.\n\n\n", "A paragraph\n", "  of two lines\n\n", "The last 一"],
         ["a.txt:1", "a.txt:3", "a.txt:6", "a.txt:7", "a.txt:9"],
     ),
 }

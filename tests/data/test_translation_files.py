@@ -90,6 +90,12 @@ def test_messages_of_gettext(write: Write) -> None:
     assert sorted(notes) == sorted(f"train: 1 {what} were left out" for what in left_out)
 
 
+def test_a_message_of_gettext_may_hold_what_python_takes_for_a_line_end(write: Write) -> None:
+    write("de.po", 'msgid "a\u2028b\x0cc"\nmsgstr "x\ry"\n\nmsgid "d"\nmsgstr "z"\n')
+    rows, _ = read(format="po", train="de.po")
+    assert rows == [("de.po:1", "a\u2028b\x0cc", ["x\ry"]), ("de.po:4", "d", ["z"])]
+
+
 def test_targets_are_mended_as_sources_are(write: Write) -> None:
     write("a.jsonl", '{"source": "cafe\u0301", "target": ["e\u0301", "u\u0308"]}\n')
     rows, notes = read(format="json", train="a.jsonl", clean={"normalize": "NFC"})
