@@ -62,7 +62,9 @@ def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
             line = line.removeprefix("\ufeff")
             if "\r" in line.rstrip() and not line.endswith("\n"):
                 hint = r"Save it with other line ends, as `tr '\r' '\n' < OLD > NEW` does."
-                raise UserError(Problem(name, r"has no line that ends at \n or \r\n, only at \r", hint=hint), "the data")
+                raise UserError(
+                    Problem(name, r"has no line that ends at \n or \r\n, only at \r", hint=hint), "the data"
+                )
         yield line
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from llmft.data.conll import sentences
+from llmft.data.encodings import without_end
 from llmft.data.formats import FORMATS
 from llmft.data.parquet import ParquetFile
 from llmft.data.squad import SquadFile
-from llmft.data.encodings import without_end
 from llmft.data.text_files import (
     SEEN,
     CsvReader,

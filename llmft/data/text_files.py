@@ -25,7 +25,7 @@ HELD = "\udc0d"  # half a pair, which no decoder gives by itself
 
 
 class CsvReader:
-    """Python's csv.reader of lines that end at `\\n`. It takes a `\\r` outside of quotes for a letter, not for an end."""
+    """Python's csv.reader of lines that end at `\\n`; a `\\r` outside of quotes is a letter, and ends nothing."""
 
     def __init__(self, lines: Iterable[str], delimiter: str, quoting: int, spaced: bool, strict: bool = True) -> None:
         """See `CsvFile` for the arguments; unless `strict`, quotes may stand anywhere."""
@@ -143,9 +143,7 @@ def is_spaced(first: str, delimiter: str) -> bool:
     return delimiter != "\t" and bool(others) and all(other.startswith(" ") for other in others)
 
 
-def open_csv(
-    file: Path, name: str, encoding: str, header: Sequence[str] = (), delimiter: str | None = None
-) -> CsvFile:
+def open_csv(file: Path, name: str, encoding: str, header: Sequence[str] = (), delimiter: str | None = None) -> CsvFile:
     """A .csv or .tsv file by its first lines.
 
     What is separated by tabs is read with quotes if that is possible for the whole file, else without, as both kinds

@@ -147,5 +147,7 @@ class DatasetConfig(Section):
     def _one_character(cls, value: str | None) -> str | None:
         found = "\t" if value in ("tab", r"\t") else value
         if found is not None and (len(found) != 1 or found in '"\r\n '):
-            raise ValueError("must be one character that is no quote, space or line end, such as ; or |, or the word tab")
+            raise ValueError(
+                "must be one character that is no quote, space or line end, such as ; or |, or the word tab"
+            )
         return found

@@ -58,7 +58,9 @@ def test_a_carriage_return_is_a_letter_but_at_line_ends(
 ) -> None:
     assert read_csv(write(name, text), name, "utf-8").columns == columns
     asked = open_file(write(name, text), None, "utf-8", None)
-    assert [list(row.values.values()) for row in asked.rows] == [list(row) for row in zip(*columns.values())]
+    assert [list(row.values.values()) for row in asked.rows] == [
+        list(row) for row in zip(*columns.values(), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
@@ -94,7 +96,9 @@ def test_a_separator_can_be_named(write: Write) -> None:
     assert whole(open_csv(file, "a.csv", "utf-8", (), "|")).columns == {"a,b": ["1,2"], "c": ["3"]}
     assert whole(open_csv(write("a.tsv", "a;b\n1;2\n"), "a.tsv", "utf-8", (), ";")).columns == {"a": ["1"], "b": ["2"]}
     assert [row.values for row in open_file(file, None, "utf-8", None, "|").rows] == [{"a,b": "1,2", "c": "3"}]
-    assert [row.values for row in open_file(file, None, "utf-8", None, ";").rows] == [{"a": "1", "b|c": "2|3"}], "not in it"
+    assert [row.values for row in open_file(file, None, "utf-8", None, ";").rows] == [{"a": "1", "b|c": "2|3"}], (
+        "not in it"
+    )
     assert [DatasetConfig(separator=one).separator for one in ("tab", r"\t", "|", None)] == ["\t", "\t", "|", None]
     for wrong in ("", "::", '"', " "):
         with pytest.raises(ValueError, match="must be one character"):
@@ -107,7 +111,9 @@ def test_the_space_behind_every_separator_is_a_part_of_it(write: Write) -> None:
     columns = {"age": ["35", "7"], "town": ['Ulm, old "town"', "two"], "label": ["no", "yes"]}
     assert read_csv(file, "a.csv", "utf-8").columns == columns
     asked = open_file(file, None, "utf-8", None)
-    assert [list(row.values.values()) for row in asked.rows] == [list(row) for row in zip(*columns.values())]
+    assert [list(row.values.values()) for row in asked.rows] == [
+        list(row) for row in zip(*columns.values(), strict=True)
+    ]
     assert read_csv(write("b.csv", "a,b\nx, y\n"), "b.csv", "utf-8").columns == {"a": ["x"], "b": [" y"]}
 
 
@@ -165,7 +171,10 @@ BROKEN_CSV = [
     ("text,label\nok,1\nshort\nok,0\n", "a.csv:3  1 fields, fewer than the 2 of the header"),
     ("text,label\nok,1\na,b,c\n", "a.csv:3  3 fields, more than the 2 of the header"),
     ('text,label\n"two\nlines",1\nx\n', "a.csv:4  1 fields"),
-    ('age,town\n35, "Ulm, old"\n', "A quote opens a text only right behind the separator: take the space before it away"),
+    (
+        'age,town\n35, "Ulm, old"\n',
+        "A quote opens a text only right behind the separator: take the space before it away",
+    ),
     ("a,b\n1,2\r3,4\r5,6", r"a.csv:2  4 fields, more than the 2 of the header. It holds \r alone"),
     ("a,b\n1|2\n", "If the separator is another one, write dataset.separator=."),
     ('text,label\n"open,1\nb,0\n', "a.csv:2  a quote that opens here is never closed"),
