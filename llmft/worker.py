@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from llmft.commands.launch import CHANNEL
+from llmft.runs import checkpoints
 from llmft.runs.ending import of_the_disk
 from llmft.runs.folder import Run
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
@@ -40,8 +41,11 @@ def main() -> int:
             if channel or not first:
                 work(run)
             else:  # under torchrun nobody else holds the folder and keeps its manifest
-                with run.alone(), run.recorded(run.manifest | {"status": "running"}):
-                    work(run)
+                with run.alone():
+                    with run.recorded(run.manifest | {"status": "running"}):
+                        work(run)
+                    if not run.config().trainer.keep_finished:
+                        checkpoints.remove(run.folder)
     except (UserError, Failure, Stopped, BrokenPipeError) as error:
         return _report(channel, error)
     except Exception as error:

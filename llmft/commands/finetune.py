@@ -19,8 +19,10 @@ from llmft.reporting import console
 from llmft.reporting.data_facts import data_facts
 from llmft.reporting.reports import write_reports
 from llmft.reporting.trains import trains
+from llmft.runs import checkpoints
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
 from llmft.runs.folder import Run
+from llmft.runs.index import nearest_names
 from llmft.runs.signals import StopAtOnce
 from llmft.schema.config import Config
 from llmft.training.evaluation import score
@@ -54,7 +56,11 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
     run = Run.to_resume(config) if config.resume else None
     if run is None:
         Run.check(config)
+        if config.resume:
+            notes = [*notes, begins_anew(config)]
     elif run.manifest.get("status") == "done":
+        if not config.trainer.keep_finished:
+            checkpoints.remove(run.folder)
         print(f"{run.folder} is finished: its scores are in metrics.json, and report.html shows them")
         return run
     hardware = detect(config.hardware)
@@ -69,6 +75,14 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
     with run.alone():
         work(config, prepared, model, hardware, run, notes, callbacks)
     return run
+
+
+def begins_anew(config: Config) -> str:
+    """A note that `resume=true` has found no run: a name may be mistyped."""
+    if config.run.dir:
+        return f"resume=true: there is no run in {config.run.dir} yet, and this one begins from nothing"
+    what = f"resume=true: there is no earlier run called {config.name}, and this one begins from nothing"
+    return f"{what}. {nearest_names(config.name)}".removesuffix(". ")
 
 
 def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
@@ -123,6 +137,8 @@ def work(
         run.note(status="begun")
         console.start_on_nodes(hardware, run)
     else:
+        if not config.trainer.keep_finished:  # a run that was killed before its status is `done` goes on from them
+            checkpoints.remove(run.folder)
         console.conclude(config, run.metrics(), run)
 
 

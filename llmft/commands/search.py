@@ -19,7 +19,8 @@ from llmft.reporting import search as console
 from llmft.reporting.search_report import write_search_report
 from llmft.reporting.sweep import result
 from llmft.runs.children import Children
-from llmft.runs.folder import MAY_DIFFER, ROOT, flat
+from llmft.runs.folder import MAY_DIFFER, flat
+from llmft.runs.index import ROOT
 from llmft.runs.summary import write_summary
 from llmft.runs.sweep import Entry, Sweep, short_keys
 from llmft.schema.config import Config

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from llmft.config import sources, words
 from llmft.config.folders import shipped
 from llmft.config.secrets import HINT, secrets_in
+from llmft.runs.index import model_path
 from llmft.schema.problem import Problem, UserError
 
 # Parts of Hydra's own node that could act, empty unless somebody filled them: a second lock behind the one on files.
@@ -141,6 +142,7 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
         composed.pop("hydra")
         tree = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(tree, dict)
+        _name_runs(tree)
         problems += _without_effect(hydra, choices, values, tree)
         for key in secrets_in(tree):
             problems.append(
@@ -161,6 +163,16 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
         multirun=node["mode"] == RunMode.MULTIRUN,
         sweeper=node["sweeper"].get("params") or {} if isinstance(node["sweeper"], dict) else {},
     )
+
+
+def _name_runs(tree: dict[Any, Any]) -> None:
+    """Put the folders of runs in the place of their names: `model.path=tickets` is outputs/tickets/STAMP."""
+    if isinstance(model := tree.get("model"), dict):
+        for section in (model, model.get("tokenizer")):
+            if isinstance(section, dict) and isinstance(path := section.get("path"), str):
+                section["path"] = model_path(path)
+        if isinstance(tokenizer := model.get("tokenizer"), str):
+            model["tokenizer"] = model_path(tokenizer)
 
 
 def _own_values(hydra: ConfigLoaderImpl, command: str, group: str, choices: list[str]) -> list[str]:

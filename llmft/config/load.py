@@ -1,5 +1,6 @@
 """The configuration of a command: compose, check, and for `smoke=true` shrink. `eval` starts from a run's own."""
 
+import sys
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,10 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
             Problem("RUN", "name the folder of a run first", "command line", f"llmft {command} outputs/NAME/STAMP")
         )
     named = list(takewhile(lambda word: "=" not in word, arguments))
-    runs = members(named)
+    runs = members(named, sweeps=command == "eval")
+    for word, found in zip(named, runs, strict=False):
+        if len(named) == len(runs) and Path(word) != found:
+            print(f"{word} is {found}", file=sys.stderr)
     run, trees = runs[0], [read_run(run) for run in runs]
     tree = trees[0]
     composed = compose(command, arguments[len(named) :])
@@ -117,9 +121,6 @@ def read_run(run: Path) -> dict[str, Any]:
         UserError: where there is no run.
     """
     file = run / "config.yaml"
-    if not file.is_file():
-        what = "is no run: it has no config.yaml" if run.is_dir() else "no such folder"
-        raise UserError(Problem(str(run), what, "command line"))
     tree = yaml.safe_load(read_yaml(file))
     if not isinstance(tree, dict):
         raise UserError(Problem(str(file), "is no configuration"))

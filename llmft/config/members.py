@@ -4,22 +4,27 @@ import json
 from pathlib import Path
 from typing import Any
 
+from llmft.runs.index import ROOT, SUMMARY, find_run, is_run
 from llmft.schema.problem import Problem, UserError
 
 APART = ("name", "cache")  # of the section `dataset`, what does not decide which rows a run has seen
 
 
-def members(words: list[str]) -> list[Path]:
-    """The run folders that the words mean: each its own, or all finished runs of a sweep, of folds or of a search.
+def members(words: list[str], sweeps: bool) -> list[Path]:
+    """The run folders that the words mean, each as `find_run` finds it.
+
+    Args:
+        sweeps: whether the folder of a sweep, of folds or of a search means all its finished runs, and not the best.
 
     Raises:
-        UserError: for a sweep without a finished run, and for a run that is named twice.
+        UserError: for a word that means no run, a sweep without a finished one, and a run that is named twice.
     """
     found: list[Path] = []
-    for folder in map(Path, words):
-        summary = folder / "summary.json"
-        if (folder / "config.yaml").is_file() or not summary.is_file():
-            found.append(folder)
+    for word in words:
+        folder = Path(word) if Path(word).exists() else ROOT / word
+        summary = folder / SUMMARY
+        if not sweeps or is_run(folder) or not summary.is_file():
+            found.append(find_run(word))
             continue
         jobs = json.loads(summary.read_text(encoding="utf-8"))["jobs"]
         done = [folder / job["folder"] for job in jobs if job["status"] == "done"]

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from llmft.config.folders import shipped
+from llmft.runs.index import is_run, model_path, title
 from llmft.schema.plugins import plugins
 from llmft.schema.problem import Problem, UserError
 
@@ -109,8 +110,10 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
 
 def of_the_path(model: dict[str, Any]) -> dict[str, Any]:
     """What was known of another model, such as its digest, name and sizes, does not hold for the path of `model`."""
-    name = re.sub(r"[^\w.-]+", "-", str(model["path"]).rstrip("/").rpartition("/")[2]) or "custom"
-    mine = {"sha256": None, "architecture": _architecture(Path(str(model["path"]))), "name": name}
+    path = Path(model_path(str(model["path"])))
+    run = next((folder for folder in (path, path.parent) if path.is_dir() and is_run(folder)), None)
+    name = title(run) if run else re.sub(r"[^\w.-]+", "-", path.name) or "custom"
+    mine = {"sha256": None, "architecture": _architecture(path), "name": name}
     return {**mine, "init": None, "config": None, **model}
 
 

@@ -139,10 +139,11 @@ def _values(command: str, key: str, value: str) -> Iterable[str]:
 
 
 def _runs(last: str) -> Iterator[str]:
-    """Folders of finished runs, the newest first, and others to go into."""
+    """Folders of finished runs, the newest first, names of runs, and other folders to go into."""
     for folder in sorted(Path("outputs").glob("*/*"), reverse=True):
         if (folder / "model").is_dir():
             yield str(folder)
+    yield from sorted({folder.parent.parent.name for folder in Path("outputs").glob("*/*/model")})
     yield from (path for path in _paths(last) if path.endswith("/"))
 
 

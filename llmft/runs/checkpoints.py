@@ -43,3 +43,16 @@ def rotate(folder: Path, keep: int, step: int, best: int | None) -> None:
             # First the manifest: a checkpoint that is half gone does not count.
             (checkpoint / MANIFEST).unlink()
             shutil.rmtree(checkpoint)
+
+
+def remove(run: Path) -> None:
+    """Delete the checkpoints of a run that is done: RUN/model holds its best weights.
+
+    One that can't be deleted costs room and nothing else, so that it is a note.
+    """
+    folder = run / "checkpoints"
+    if folder.is_dir():
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            print(f"  note      the checkpoints of a finished run could not be removed: {error}", flush=True)

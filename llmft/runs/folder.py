@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
+from pydantic import ValidationError
 
 from llmft.data.files import digest
+from llmft.runs.index import ROOT, entries
 from llmft.runs.lock import held
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, Pruned, Stopped, UserError
 from llmft.schema.renewed import renewed
 
-ROOT = Path("outputs")
-
 # What a run may go on with otherwise than it began: nothing that changes its weights, its log or its scores.
-MAY_DIFFER = {"trainer.step_timeout", "trainer.keep", "trainer.eval_batch_size", "dataset.cache"}
+MAY_DIFFER = {"trainer.step_timeout", "trainer.keep", "trainer.keep_finished", "trainer.eval_batch_size", "dataset.cache"}
 MAY_DIFFER |= {"tracking.to", "tracking.project"}  # who is told of it
 
 
@@ -121,7 +121,7 @@ class Run:
         Raises:
             UserError: if it is not a run of this configuration, with every key that differs.
         """
-        folders = [Path(config.run.dir)] if config.run.dir else sorted((ROOT / config.name).glob("*"), reverse=True)
+        folders = [Path(config.run.dir)] if config.run.dir else [e.folder for e in entries(ROOT / config.name)]
         for folder in folders:
             if (folder / "config.yaml").is_file():
                 saved = _saved(folder)
@@ -132,6 +132,8 @@ class Run:
         run = cls(folder)
         if (folder / "manifest.json").is_file():
             run.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        with suppress(ValidationError):  # keys that are younger than the run have their defaults
+            saved = yaml.safe_load(as_recipe(Config.model_validate(saved)))
         before, now = flat(saved), flat(yaml.safe_load(as_recipe(config)))
         changed = [
             Problem(key, f"was {before.get(key)!r} in {run.folder} and is {now.get(key)!r} now")

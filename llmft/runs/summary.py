@@ -5,7 +5,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from llmft.runs.folder import Run, as_recipe
-from llmft.runs.sweep import SUMMARY, Entry, Sweep
+from llmft.runs.index import SUMMARY
+from llmft.runs.sweep import Entry, Sweep
 from llmft.schema.metric import METRICS
 
 FOLD = "dataset.fold"

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmft.runs.folder import ROOT, Run, as_recipe
+from llmft.runs.folder import Run, as_recipe
+from llmft.runs.index import ROOT, SUMMARY
 from llmft.runs.lock import held
 from llmft.schema.config import Config
 from llmft.schema.job import Job, told
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.sweep import SweepConfig
 
-SUMMARY = "summary.json"
 LOCK = ".lock"
 LONGEST = 100  # bytes of a job's folder name; file systems take 255
 

@@ -44,7 +44,10 @@ class TrainerConfig(Section):
     """Write a checkpoint every so many steps, or every `epoch`."""
 
     keep: int = Field(default=1, ge=1)
-    """Checkpoints to keep besides the best one."""
+    """Checkpoints to keep besides the best one, while training goes on."""
+
+    keep_finished: bool = False
+    """Keep the checkpoints of a run that is done too. Unset, they are removed: RUN/model holds the best weights."""
 
     metric_for_best: str | None = None
     """The validation metric that picks the best checkpoint. Unset: the task's own, such as accuracy. Of equal scores

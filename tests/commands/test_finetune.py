@@ -1,5 +1,6 @@
 """`llmft finetune` from words to a run folder."""
 
+import errno
 import hashlib
 import json
 import os
@@ -33,12 +34,40 @@ def lines(file: Path) -> list[Any]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
+def test_checkpoints_stay_until_the_run_is_done(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is written last: where it can't be, the run goes on from its checkpoints, and ends as it would have."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmft.commands.finetune.write_reports", full)
+        assert llmft("finetune", *SMOKE)[0] == 1
+    assert read(here / "run/manifest.json")["status"] == "failed"
+    assert list((here / "run/checkpoints").glob("*/committed.json"))
+    before = read(here / "run/metrics.json")
+    assert llmft("finetune", *SMOKE, "resume=true")[0] == 0
+    assert not (here / "run/checkpoints").exists()
+    after = read(here / "run/metrics.json")
+    assert {name: after[name] for name in ("validation", "test")} == {n: before[n] for n in ("validation", "test")}
+    (here / "run/checkpoints/checkpoint-9").mkdir(parents=True)  # the process was killed before they were gone
+    code, out, _ = llmft("finetune", *SMOKE, "resume=true")
+    assert (code, "is finished" in out, (here / "run/checkpoints").exists()) == (0, True, False)
+
+
+def test_a_name_that_no_run_has_is_said(llmft: Run, here: Path) -> None:
+    (here / "outputs/tickets").mkdir(parents=True)
+    words = ("+recipe=tabular_mlp", "smoke=true", "trainer.max_steps=1", "name=tikets", "resume=true")
+    code, out, err = llmft("finetune", *words)
+    assert (code, err) == (0, "")
+    assert "note      resume=true: there is no earlier run called tikets, and this one begins from nothing. Did you mean tickets?" in out
+
+
 def test_a_run_folder_is_whole(llmft: Run, here: Path) -> None:
     code, out, err = llmft("finetune", *SMOKE, "hardware.precision=fp32")
     assert (code, err) == (0, "")
     names = {str(file.relative_to(here / "run")) for file in (here / "run").rglob("*") if file.is_file()}
-    kept = {name for name in names if not name.startswith("checkpoints/")}
-    assert kept == {
+    assert names == {
         "config.yaml",
         "manifest.json",
         "metrics.json",

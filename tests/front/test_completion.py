@@ -33,7 +33,7 @@ CASES = [
     ("finetune --", ["--cfg", "--help", "--multirun"], []),
     ("finetune --cfg ", ["job"], ["+recipe="]),
     ("finetune nothing=", [], []),
-    ("eval ", ["outputs/a/2", "outputs/a/1", "data/"], ["outputs/a/3", "dataset=", "mine.csv"]),
+    ("eval ", ["outputs/a/2", "outputs/a/1", "data/", "a"], ["outputs/a/3", "dataset=", "mine.csv"]),
     ("eval outputs/a/1 ", ["dataset=", "dataset.", "hardware.", "run.", "name="], ["model=", "optimizer.", "predict.", "+recipe=", "-m"]),
     ("eval outputs/a/1 model.", ["model.trust_remote_code="], ["model.path="]),
     ("eval outputs/a/1 -", ["--cfg"], ["-m"]),

@@ -82,7 +82,7 @@ def test_portions_of_all_rows_are_of_like_sizes(
 def test_layers_train_from_their_epoch_on(llmft: Run, here: Path) -> None:
     """Of two layers, four steps an epoch: the weights of each checkpoint tell what has moved."""
     words = ("trainer.max_steps=16", "trainer.keep=9", "model.unfreeze=1", "optimizer.lr=0.01", "scheduler=constant")
-    code, out, _ = llmft(*SMOKE, *words, "run.dir=run")
+    code, out, _ = llmft(*SMOKE, *words, "run.dir=run", "trainer.keep_finished=true")
     assert code == 0
     assert "layers.1            204,064  trains from epoch 2 on" in out
     moved = []
@@ -99,7 +99,7 @@ def test_layers_train_from_their_epoch_on(llmft: Run, here: Path) -> None:
 def test_processes_do_not_wait_for_layers_that_do_not_train_yet(llmft: Run, here: Path) -> None:
     words = ("model.unfreeze=1", "optimizer.lr=0.01", "scheduler=constant", "trainer.max_steps=4", "trainer.keep=9")
     both = ("hardware.processes=2", "trainer.gradient_checkpointing=true")
-    assert llmft(*SMOKE, *words, *both, "run.dir=run")[0] == 0
+    assert llmft(*SMOKE, *words, *both, "run.dir=run", "trainer.keep_finished=true")[0] == 0
     before, after = (load_file(here / f"run/checkpoints/checkpoint-{step}/model.safetensors") for step in (2, 4))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name for name in before if "layer.1." in name} <= moved
@@ -108,7 +108,7 @@ def test_processes_do_not_wait_for_layers_that_do_not_train_yet(llmft: Run, here
 
 def test_frozen_parts_stay_and_the_report_says_so(llmft: Run, here: Path) -> None:
     words = ("model.freeze=[embeddings,layers.0]", "optimizer=rmsprop", "scheduler=wsd", "optimizer.lr=0.01")
-    code, out, _ = llmft(*SMOKE, *words, "run.dir=run")
+    code, out, _ = llmft(*SMOKE, *words, "run.dir=run", "trainer.keep_finished=true")
     assert code == 0
     assert "  trains    embeddings           19,360  frozen\n            layers.0            204,064  frozen\n" in out
     first, last = (load_file(here / f"run/checkpoints/checkpoint-{step}/model.safetensors") for step in (4, 8))

@@ -21,7 +21,7 @@ def read(file: Path) -> Any:
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "prefix"])
 def test_eval_gives_the_numbers_of_training(kind: str, llmft: Run, here: Path) -> None:
-    code, out, err = llmft(*SMOKE, f"adapter={kind}", "optimizer.lr=0.01")
+    code, out, err = llmft(*SMOKE, f"adapter={kind}", "optimizer.lr=0.01", "trainer.keep_finished=true")
     assert (code, err) == (0, "")
     assert f"  adapter   {kind} of " in out
     assert "with the head, 0." in out

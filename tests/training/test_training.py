@@ -80,7 +80,8 @@ def test_the_learning_rate_follows_its_schedule(name: str, llmft: Run, here: Pat
 def test_the_best_checkpoint_is_the_one_that_is_kept(llmft: Run, here: Path) -> None:
     """A learning rate that wrecks the model late: the result is that of the best evaluation, not of the last."""
     words = ("trainer.max_steps=40", "trainer.batch_size=16", "trainer.eval_every=4", "trainer.save_every=4", "optimizer.lr=0.01",
-             "dataset.max_rows=256", "scheduler=constant", "trainer.keep=2", "trainer.metric_for_best=loss")  # fmt: skip
+             "dataset.max_rows=256", "scheduler=constant", "trainer.keep=2", "trainer.metric_for_best=loss",
+             "trainer.keep_finished=true")  # fmt: skip
     assert llmft("finetune", *SMOKE, *words)[0] == 0
     losses = [event["loss"] for event in events(here / "run") if event["split"] == "validation"]
     assert len(losses) == 10
@@ -92,7 +93,7 @@ def test_the_best_checkpoint_is_the_one_that_is_kept(llmft: Run, here: Path) -> 
 
 def test_the_best_is_saved_even_where_no_checkpoint_is_due(llmft: Run, here: Path) -> None:
     words = ("trainer.max_steps=24", "trainer.eval_every=2", "trainer.save_every=8", "optimizer.lr=0.05", "scheduler=constant",
-             "trainer.metric_for_best=loss")  # fmt: skip
+             "trainer.metric_for_best=loss", "trainer.keep_finished=true")  # fmt: skip
     assert llmft("finetune", *SMOKE, *words)[0] == 0
     losses = [event["loss"] for event in events(here / "run") if event["split"] == "validation"]
     best = 2 * (losses.index(min(losses)) + 1)
