@@ -23,7 +23,13 @@ from llmft.schema.problem import Problem, Pruned, Stopped, UserError
 from llmft.schema.renewed import renewed
 
 # What a run may go on with otherwise than it began: nothing that changes its weights, its log or its scores.
-MAY_DIFFER = {"trainer.step_timeout", "trainer.keep", "trainer.keep_finished", "trainer.eval_batch_size", "dataset.cache"}
+MAY_DIFFER = {
+    "trainer.step_timeout",
+    "trainer.keep",
+    "trainer.keep_finished",
+    "trainer.eval_batch_size",
+    "dataset.cache",
+}
 MAY_DIFFER |= {"tracking.to", "tracking.project"}  # who is told of it
 
 

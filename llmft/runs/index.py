@@ -161,7 +161,9 @@ def _newest(folder: Path) -> Path:
     sweeps = sorted(file.parent.name for file in folder.glob(f"*/{SUMMARY}"))
     if not there and not sweeps:
         raise UserError(Problem(str(folder), "is no run: it has no config.yaml", "command line"))
-    what = f"has no finished training run; it has {_listed([*map(str, there), *(f'{name} (a sweep)' for name in sweeps)])}"
+    what = (
+        f"has no finished training run; it has {_listed([*map(str, there), *(f'{name} (a sweep)' for name in sweeps)])}"
+    )
     hint = f"{folder}/{sweeps[-1]} means the best run of the sweep." if sweeps else ""
     raise UserError(Problem(str(folder), what, "command line", hint))
 

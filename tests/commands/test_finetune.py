@@ -60,7 +60,10 @@ def test_a_name_that_no_run_has_is_said(llmft: Run, here: Path) -> None:
     words = ("+recipe=tabular_mlp", "smoke=true", "trainer.max_steps=1", "name=tikets", "resume=true")
     code, out, err = llmft("finetune", *words)
     assert (code, err) == (0, "")
-    assert "note      resume=true: there is no earlier run called tikets, and this one begins from nothing. Did you mean tickets?" in out
+    assert (
+        "note      resume=true: there is no earlier run called tikets, and this one begins from nothing. Did you mean tickets?"
+        in out
+    )
 
 
 def test_a_run_folder_is_whole(llmft: Run, here: Path) -> None:
