@@ -18,8 +18,8 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.renewed import renewed
 
-# What stays when other data are chosen: the columns, and how texts were mended for the model.
-KEPT = ("columns", "clean")
+# What stays when other data are chosen: the columns, those left out, and how texts were mended for the model.
+KEPT = ("columns", "clean", "ignore")
 SOURCES = ("path", "train", "validation", "test")  # keys of the section `dataset` that name rows
 
 
@@ -101,7 +101,8 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
         for part in KEPT:
             kept = before.get(part) if isinstance(before, dict) else None
             if kept and isinstance(tree[group], dict):
-                tree[group][part] = {**kept, **_given_below(f"{group}.{part}", composed)}
+                given = _given_below(f"{group}.{part}", composed)
+                tree[group][part] = {**kept, **given} if isinstance(kept, dict) else kept
     if isinstance(tree.get("model"), dict):
         tree["model"]["trust_remote_code"] = False  # asked for again by the person who evaluates
     if isinstance(tree.get("hardware"), dict):

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from llmft.data.strata import classes
@@ -49,9 +50,44 @@ def _is_blank(value: str | list[str] | None) -> bool:
     return not (value.strip() if isinstance(value, str) else value)
 
 
+def empty_targets(table: Table, roles: dict[str, Column]) -> dict[int, str]:
+    """By row number, where a text that the model is to write is empty: what is wrong.
+
+    Of a conversation that is a message without a text and without anything else, such as a call of a tool.
+    """
+    found: dict[int, str] = {}
+    for role, spec in roles.items():
+        if role not in table.columns or spec.blank:
+            continue
+        if spec.kind == "json":
+            empty = _no_message
+        elif spec.target and spec.kind in ("text", "texts"):
+            empty = partial(_says_nothing, spec=spec)
+        else:
+            continue
+        for row, value in enumerate(table.columns[role]):
+            if empty(value):
+                what = "a message without a text" if spec.kind == "json" and value != '""' else f"an empty {role}"
+                found.setdefault(row, f"has {what}" if value is not None else f"has no {role}")
+    return found
+
+
+def _no_message(cell: str | None) -> bool:
+    """Whether a cell of JSON is an empty text, or a list of messages one of which says nothing."""
+    value = None if cell is None else json.loads(cell)
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        return isinstance(value, str) and _is_blank(value)
+    for message in value:
+        text = message.get("content", message.get("value", "?"))
+        others = {key: part for key, part in message.items() if key not in ("role", "from", "content", "value")}
+        if (text is None or text == [] or (isinstance(text, str) and _is_blank(text))) and not any(others.values()):
+            return True
+    return False
+
+
 def without_empty(table: Table, roles: dict[str, Column], split: str, drop: bool) -> tuple[Table, list[Problem]]:
     """The rows whose texts are not empty, and, unless they may be dropped, a problem for each that is."""
-    gone = empty_inputs(table, roles)
+    gone = empty_targets(table, roles) | empty_inputs(table, roles)
     problems = [] if drop else [Problem(table.ids[row], f"{gone[row]} ({split})") for row in sorted(gone)]
     return table.take([row for row in range(len(table)) if row not in gone]) if gone else table, problems
 

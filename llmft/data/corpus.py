@@ -15,7 +15,7 @@ from llmft.data.arrow import TableWriter, read_dataset, to_arrow
 from llmft.data.digests import digest_of
 from llmft.data.files import digest
 from llmft.data.formats import FORMATS
-from llmft.data.load import SPLITS, Data, HasRows, same_bytes, synthetic
+from llmft.data.load import SPLITS, Data, HasRows, same_bytes, synthetic, unread_note
 from llmft.data.plain_text import BATCH
 from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import assign
@@ -106,8 +106,8 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     inputs: dict[str, set[int]] = {name: set() for name in named}  # of train, those that others hold too
     with Sieve(config.clean) as sieve:
         for name in named:
-            last, first, counts = "", 0, Counter[str]()
-            for row in _rows(config, task, name, made_up.get(name), files.get(name, []), counts):
+            last, first, counts, columns = "", 0, Counter[str](), dict[str, None]()
+            for row in _rows(config, task, name, made_up.get(name), files.get(name, []), counts, columns):
                 further, last = row.document == last, row.document
                 if not further:
                     if kept[name].full:
@@ -123,7 +123,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
                 kept[name].add(row.text, row.id, row.document)
                 if name == "train" and shared and len(shared.draws) < kept[name].documents:
                     shared.add(first)
-            notes += clean.notes_of(name, counts)
+            notes += clean.notes_of(name, counts) + unread_note(name, columns, config, task.columns)
         notes += sieve.notes()
     for split in kept.values():
         split.close()
@@ -162,20 +162,25 @@ class Row(NamedTuple):
 
 
 def _rows(
-    config: DatasetConfig, task: HasRows, split: str, made_up: Table | None, files: list[Path], counts: Counter[str]
+    config: DatasetConfig,
+    task: HasRows,
+    split: str,
+    made_up: Table | None,
+    files: list[Path],
+    counts: Counter[str],
+    columns: dict[str, None],
 ) -> Iterator[Row]:
-    """The rows of a split that hold text, mended; `counts` grows by what was done to them."""
+    """The rows of a split that hold text, mended; `counts` grows by what was done to them, `columns` by their names."""
     if made_up is not None:
         tables: Iterable[Table] = [made_up]
     elif config.format in FORMATS:
         tables = (table for _, _, table in chunks(config, files))
     else:
         tables = [read_split(config, split, getattr(config, split))[0]]
-    columns: set[str] = set()
     for part in tqdm(tables, f"reading {split}", unit=" chunks", disable=None, leave=False):
         table = Table({name: [] for name in columns})
         table.extend(part)
-        columns |= table.columns.keys()
+        columns |= dict.fromkeys(table.columns)
         table, mended = clean.mend(assign(table, config, task.columns, split), task.columns, config.clean)
         whole, _ = checks.without_empty(table, task.columns, split, drop=True)
         counts += mended

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from llmft.data.files import digest
 from llmft.data.folds import held_out
 from llmft.data.groups import GROUP, together, with_group
 from llmft.data.read import files_of, read_split
-from llmft.data.roles import assign
+from llmft.data.roles import assign, unread
 from llmft.data.split import split
 from llmft.data.strata import strata
 from llmft.data.stream import Stream
@@ -65,8 +66,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     """
     clean.libraries(config)
     clean.check_roles(config.clean, task.columns)
-    tables, digests, stream = _read(config, task)
-    notes: list[str] = []
+    tables, digests, stream, notes = _read(config, task)
     for name, table in tables.items():
         notes += clean.notes_of(name, table.left_out)
         tables[name], mended = clean.mend(table, task.columns, config.clean)
@@ -129,15 +129,16 @@ def source_digests(config: DatasetConfig) -> dict[str, str]:
     return {str(file): digest(file) for file in files}
 
 
-def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str], Stream | None]:
-    """The rows of each split with their roles, but those of a streamed one; digests of the files; the stream."""
+def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str], Stream | None, list[str]]:
+    """The rows of each split with their roles, but those of a streamed one; digests of the files; the stream; notes."""
     tables: dict[str, Table] = {}
     stream: Stream | None = None
     owners: dict[str, tuple[str, Path]] = {}
     problems: list[Problem] = []
     digests: dict[str, str] = {}
+    notes: list[str] = []
     if config.format == "synthetic":
-        return synthetic(config, task), digests, stream
+        return synthetic(config, task), digests, stream, notes
     for name in SPLITS:
         source = getattr(config, name)
         if not source:
@@ -146,10 +147,12 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
             if name == "train" and config.streaming:
                 stream = Stream(config, task.columns)
                 files = stream.files
+                notes += unread_note(name, stream.kinds, config, task.columns)
             else:
                 table, files = read_split(config, name, source)
                 own, roles = with_group(config, task.columns, table, name)
                 tables[name] = assign(table, own, roles, name) if len(table) else table
+                notes += unread_note(name, table.columns, own, roles)
         except UserError as error:
             problems += error.problems
             continue
@@ -161,7 +164,13 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
     problems += [Problem(f"dataset.{name}", "has 0 rows") for name in empty]
     if problems:
         raise UserError(problems, "the data")
-    return tables, digests, stream
+    return tables, digests, stream, notes
+
+
+def unread_note(split: str, columns: Iterable[str], config: DatasetConfig, roles: dict[str, Column]) -> list[str]:
+    """A note on columns that no one reads, in files whose columns their writer chose."""
+    names = unread(columns, config, roles) if config.format in ("csv", "json", "parquet", "hub") else []
+    return [f"{split}: columns that are not read: {checks.few(names)}"] if names else []
 
 
 def same_bytes(

@@ -3,7 +3,8 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -56,6 +57,8 @@ def assign(
     Raises:
         UserError: naming columns that are missing, with those that were found, and values of the wrong kind by row.
     """
+    kept = {name: values for name, values in table.columns.items() if name not in dataset.ignore}
+    table = Table(kept, table.ids, table.left_out)
     kinds = kinds or kinds_of(table)
     problems = [
         Problem(f"dataset.columns.{role}", "the task has no such role", hint=f"Its roles are {', '.join(roles)}.")
@@ -85,7 +88,7 @@ def assign(
                 problems.append(Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {found}"))
         elif (name := taken[role]) in table.columns:
             try:
-                columns[role] = _typed(table.columns[name], table.ids, name, spec, kinds[name])
+                columns[role] = _typed(table.columns[name], table.ids, name, spec, kinds[name], dataset.ignore)
             except UserError as error:
                 problems += error.problems
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
@@ -98,6 +101,16 @@ def assign(
     if problems:
         raise UserError(problems, "the data")
     return Table(columns, table.ids, table.left_out)
+
+
+def unread(columns: Iterable[str], dataset: DatasetConfig, roles: dict[str, Column]) -> list[str]:
+    """The columns that play no role, but for those that no one misses: what a row is called, and its split."""
+    named = dataset.columns.get("features")
+    if any(spec.kind == "features" for spec in roles.values()) and not named:
+        return []
+    taken = {str(dataset.columns.get(role, role)) for role, spec in roles.items() if spec.kind != "features"}
+    taken |= {*dataset.ignore, *([named] if isinstance(named, str) else named or ()), "id", "split"}
+    return [name for name in columns if name not in taken]
 
 
 def _of_one_type(values: list[Any], kinds: Kinds) -> list[Any]:
@@ -114,7 +127,9 @@ def _missing(key: str, wanted: list[str], split: str, found: str, names: list[st
     return Problem(key, f"{split} has no column {' or '.join(map(repr, wanted))}; it has {found}", hint=hint)
 
 
-def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Kinds) -> list[Any]:
+def _typed(
+    values: list[Any], ids: list[str], name: str, spec: Column, kinds: Kinds, ignore: Sequence[str] = ()
+) -> list[Any]:
     """Values of one role: texts are strings, classes become strings, numbers floats, and all are of one type."""
     read: Callable[[Any], Any]
     if spec.kind == "text":
@@ -124,7 +139,7 @@ def _typed(values: list[Any], ids: list[str], name: str, spec: Column, kinds: Ki
     elif spec.kind == "words":
         read, what = _words, "not a list of texts"
     elif spec.kind == "json":
-        read, what = _json, "not a value of JSON"
+        read, what = partial(_json, ignore=ignore), "not a value of JSON"
     elif spec.kind == "number":
         read, what = _number, "not a number"
     elif spec.kind == "labels":
@@ -162,10 +177,22 @@ def _words(value: Any) -> list[str] | None:
     return value if whole else None
 
 
-def _json(value: Any) -> str | None:
-    """Any value as JSON, in which a cell of text may hold a list or a table itself."""
+def _json(value: Any, ignore: Sequence[str] = ()) -> str | None:
+    """Any value as JSON, in which a cell of text may hold a list or a table itself.
+
+    Args:
+        ignore: keys that are left out of the tables in a list, such as those of messages.
+    """
     if value is None:
         return None
+    if ignore:
+        with suppress(ValueError):
+            value = json.loads(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+        if isinstance(value, list):
+            value = [
+                {key: part for key, part in one.items() if key not in ignore} if isinstance(one, dict) else one
+                for one in value
+            ]
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
             json.loads(value)

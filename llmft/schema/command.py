@@ -116,6 +116,7 @@ COMMANDS = {
             "generation",
             "dataset.columns",
             "dataset.encoding",
+            "dataset.ignore",
             "hardware",
             "seed",
             "trainer.eval_batch_size",

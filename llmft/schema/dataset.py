@@ -115,6 +115,9 @@ class DatasetConfig(Section):
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
     """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. No split parts a `group`."""
 
+    ignore: list[str] = Field(default_factory=list)
+    """Columns that are left out on purpose, and keys of the messages of a conversation, such as `[tools, name]`."""
+
     split: SplitConfig = SplitConfig()
 
     folds: int | None = Field(default=None, ge=2, le=100)
@@ -132,7 +135,7 @@ class DatasetConfig(Section):
     no further."""
 
     drop_empty: bool = False
-    """Leave rows with an empty input out instead of stopping at them."""
+    """Leave rows with an empty text, read or written, out instead of stopping at them; they are counted."""
 
     clean: CleanConfig = CleanConfig()
 

@@ -1,16 +1,24 @@
 """From messages to the tokens of the model's chat template, and which of them are the answers'."""
 
+import inspect
+import json
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from llmft.models.labelled import IGNORED
-from llmft.tasks.conversations import Message, Unfit, question
+from llmft.tasks.conversations import Conversation, Message, Unfit, ignore
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")  # what some templates mark answers by
+KNOWN = {"role", "content"}
+LINKS = {"tool_call_id", "id"}  # say which call a tool answers; most templates go by the order alone
+BESIDE = ("tools", "documents")
+# Parameters of `apply_chat_template` itself, which a row must not set; `add_generation_prompt` is one of them.
+RESERVED = {*inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters, "messages"} - {*BESIDE}
 PROBE = ("Cinnabar?", "Larkspur.", "Quillwort?", "Samphire.")  # questions and answers that no template writes by itself
 
 
@@ -37,7 +45,7 @@ class ChatTemplate:
         self.marks = bool(GENERATION.search(self.source))
         control = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self.control = re.compile("|".join(map(re.escape, control)) or "(?!)")
-        short, long = (self.text(_probe(count)) for count in (2, 4))
+        short, long = (self._text(_probe(count)) for count in (2, 4))
         self.end, self.end_text = self._end_of_turn(short)
         closed = short[: self._closing(short, short.rindex(PROBE[1]))]
         self.rewrites = not self.marks and not long.startswith(closed)
@@ -64,7 +72,7 @@ class ChatTemplate:
             notes.append(f"the chat template begins conversations without a system message with its own: {own!r}")
         if self.rewrites:
             what = "the chat template writes an answer otherwise once the conversation goes on"
-            notes.append(f"{what}: only the last answer of each is trained")
+            notes.append(f"{what}: only the last answer of each is trained, with the calls of tools that lead to it")
         if "strftime_now" in self.source:
             notes.append("the chat template writes today's date: on another day the same row has other tokens")
         return notes
@@ -73,47 +81,106 @@ class ChatTemplate:
         """The system prompt that the template adds where there is none."""
         user = _probe(1)
         try:
-            given = self.text([{"role": "system", "content": PROBE[2]}, *user])
+            given = self._text(Conversation([{"role": "system", "content": PROBE[2]}, *user.messages]))
         except Unfit:
             return ""  # it takes none
         before, between = given.partition(PROBE[0])[0].split(PROBE[2], 1)
-        head = self.text(user).partition(PROBE[0])[0]
+        head = self._text(user).partition(PROBE[0])[0]
         found = head.startswith(before) and head.endswith(between)
         return head[len(before) : len(head) - len(between)].strip() if found else ""
 
-    def prompt(self, messages: list[Message]) -> str:
-        """The text after which the model is to answer."""
-        return self.text(messages, add_generation_prompt=True)
+    def prompt(self, talk: Conversation) -> str:
+        """The text after which the model is to answer.
 
-    def text(self, messages: list[Message], **options: Any) -> str:
+        Raises:
+            Unfit: where the template refuses it, or does not write all that the conversation says.
+        """
+        self._check_written(talk)
+        return self._text(talk, add_generation_prompt=True)
+
+    def _text(self, talk: Conversation, **options: Any) -> str:
         """The text of a conversation, by the template.
 
         Raises:
             Unfit: where the template refuses it, with its own words, or does not write what a message says.
         """
-        for number, message in enumerate(messages, 1):
-            if held := self.control.search(message["content"]):
-                raise Unfit(f"message {number} holds {held[0]}, a control token of the model")
-        try:
-            text = str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
-        except Exception as error:  # a template is a program of others
-            raise Unfit(f"the chat template refuses it: {error}") from error
-        for number, message in enumerate(messages, 1):
+        text = self._rendered(talk, **options)
+        for number, message in enumerate(talk.messages, 1):
             if message["content"].strip() not in text:
                 raise Unfit(f"the chat template does not write message {number} ({message['role']}) as it is")
         return text
 
-    def answers(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
+    def _rendered(self, talk: Conversation, **options: Any) -> str:
+        options = talk.given | options
+        try:
+            return str(self.tokenizer.apply_chat_template(talk.messages, tokenize=False, **options))
+        except Exception as error:  # a template is a program of others
+            why = error
+        if any("tool_calls" in message for message in talk.messages):
+            # Templates such as DeepSeek's join the arguments of a call to the text, and want them as one.
+            messages = [_with_texts(message) for message in talk.messages]
+            with suppress(Exception):
+                return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        raise Unfit(f"the chat template refuses it: {why}") from why
+
+    def _check_written(self, talk: Conversation) -> None:
+        """Raise Unfit for a control token in a text, and for what the template leaves out without a word."""
+        if reserved := RESERVED & talk.given.keys():
+            raise Unfit(f"chat_template_kwargs has {min(reserved)}, which is no variable of a chat template")
+        for number, message in enumerate(talk.messages, 1):
+            self._check_control(message, f"message {number}")
+            for key in sorted(message.keys() - KNOWN - LINKS):
+                if not self._writes(talk, number, key):
+                    what = f"message {number} has {key!r}, which the chat template does not write"
+                    raise Unfit(f"{what}; {ignore(key)}")
+        self._check_control(talk.given, "the row")
+        for name, value in talk.given.items():
+            if name in BESIDE:
+                text, without = (self._rendered(replace(talk, given=one)) for one in (talk.given, {}))
+                named = [tool["function"]["name"] for tool in value] if name == "tools" else []
+                read = text != without and all(one in text for one in named)
+            else:
+                read = re.search(rf"\b{re.escape(name)}\b", self.source) is not None
+            if not read:
+                column = name if name in BESIDE else "chat_template_kwargs"
+                raise Unfit(f"has {name!r}, which the chat template does not write; {ignore(column)}")
+
+    def _check_control(self, value: Any, place: str) -> None:
+        """Raise Unfit for a control token in any text of a value: it would end the turn there."""
+        if isinstance(value, dict | list):
+            for part in value.values() if isinstance(value, dict) else value:
+                self._check_control(part, place)
+        elif isinstance(value, str) and (held := self.control.search(value)):
+            raise Unfit(f"{place} holds {held[0]}, a control token of the model")
+
+    def _writes(self, talk: Conversation, number: int, key: str) -> bool:
+        """Whether the text up to a message, counting from 1, shows what it says under `key`."""
+        message = talk.messages[number - 1]
+        bare = {name: value for name, value in message.items() if name != key}
+        calls = [call["function"]["name"] for one in talk.messages for call in one.get("tool_calls", [])]
+        if key == "name" and message["role"] == "tool" and message[key] in calls:
+            return True  # the call itself has it
+        text = self._rendered(talk.until(number))
+        try:
+            without = self._rendered(replace(talk, messages=[*talk.messages[: number - 1], bare]))
+        except Unfit:
+            return True
+        value = message[key]
+        parts = [call["function"]["name"] for call in value] if key == "tool_calls" else [value]
+        return text != without and all(part.strip() in text for part in parts if isinstance(part, str))
+
+    def answers(self, talk: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """The text of a conversation, and where the answers lie in it that are trained, each with its end of turn.
 
         They are what the template marks by `{% generation %}`. Where it marks nothing, an answer is what follows the
-        text that asks for it.
+        text that asks for it: a thought and the tools that it calls are part of it.
 
         Raises:
             Unfit: where they can't be told, or an answer is not closed by the end of turn.
         """
-        text = self.text(messages)
-        spans = self._marked(messages, text) if self.marks else self._after_prompts(messages, text)
+        self._check_written(talk)
+        text = self._text(talk)
+        spans = self._marked(talk, text) if self.marks else self._after_prompts(talk, text)
         if not spans:
             raise Unfit("the chat template marks no answer, so nothing would be trained")
         for start, end in spans:
@@ -122,29 +189,51 @@ class ChatTemplate:
                 raise Unfit(f"{what}: the model would not learn to stop")
         return text, spans
 
-    def _after_prompts(self, messages: list[Message], text: str) -> list[tuple[int, int]]:
-        """Each answer from the end of its prompt, which must be how the text begins, to its end of turn."""
-        places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    def _after_prompts(self, talk: Conversation, text: str) -> list[tuple[int, int]]:
+        """Each answer from the end of its prompt, which must be how the text begins, to its end of turn.
+
+        An answer that the template writes otherwise once the conversation goes on is not trained: the text that it
+        should follow does not stand there.
+        """
+        more = any(message.keys() - KNOWN for message in talk.messages)
+        places = [place for place, message in enumerate(talk.messages) if message["role"] == "assistant"]
         spans = []
-        for place in places[-1:] if self.rewrites else places:
-            before = self.prompt(messages[:place])
+        for place in places:
+            if place in talk.untrained:
+                continue
+            before = self._text(talk.until(place), add_generation_prompt=True)
+            if (self.rewrites or more) and place != places[-1]:
+                then = self._text(talk.until(place + 1))
+                if not text.startswith(then[: self._closing(then, len(before))]):
+                    continue
             if not text.startswith(before):
                 raise Unfit(f"the chat template writes what stands before message {place + 1} otherwise after it")
             end = self._closing(text, len(before))
-            if messages[place]["content"].strip() not in text[len(before) : end]:
+            if talk.messages[place]["content"].strip() not in text[len(before) : end]:
                 raise Unfit(f"the chat template does not write message {place + 1} (assistant) as it is")
             spans.append((len(before), end))
         return spans
 
-    def _marked(self, messages: list[Message], text: str) -> list[tuple[int, int]]:
+    def _marked(self, talk: Conversation, text: str) -> list[tuple[int, int]]:
         """What stands between `{% generation %}` and `{% endgeneration %}`, without the space at its end."""
-        special = self.tokenizer.special_tokens_map
+        special, given = self.tokenizer.special_tokens_map, dict(talk.given)
         _, found = render_jinja_template(
-            [messages], chat_template=self.source, return_assistant_tokens_mask=True, **special
+            [talk.messages],
+            tools=given.pop("tools", None),
+            documents=given.pop("documents", None),
+            chat_template=self.source,
+            return_assistant_tokens_mask=True,
+            **(special | given),
         )
-        return [(start, start + len(text[start:end].rstrip())) for start, end in found[0] if text[start:end].strip()]
+        spans = [(start, start + len(text[start:end].rstrip())) for start, end in found[0] if text[start:end].strip()]
+        if not talk.untrained:
+            return spans
+        places = [place for place, message in enumerate(talk.messages) if message["role"] == "assistant"]
+        if len(spans) != len(places):
+            raise Unfit(f"the chat template marks {len(spans)} answers of {len(places)}: none can be left out")
+        return [span for place, span in zip(places, spans, strict=True) if place not in talk.untrained]
 
-    def encode(self, messages: list[Message], train_on: Literal["answers", "all"], max_length: int) -> Tokens:
+    def encode(self, talk: Conversation, train_on: Literal["answers", "all"], max_length: int) -> Tokens:
         """The last `max_length` tokens of a conversation that ends with an answer.
 
         A token is an answer's if it holds one of its characters: a tokenizer may join the first of them to what
@@ -153,7 +242,7 @@ class ChatTemplate:
         Raises:
             Unfit: as `answers` does.
         """
-        text, spans = self.answers(messages)
+        text, spans = self.answers(talk)
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = found["input_ids"]
         labels = [
@@ -162,16 +251,25 @@ class ChatTemplate:
         ]
         return Tokens(ids[-max_length:], labels[-max_length:], len(ids) > max_length)
 
-    def ask(self, messages: list[Message], max_length: int) -> Tokens:
+    def ask(self, talk: Conversation, max_length: int) -> Tokens:
         """The last `max_length` tokens of what the model is to answer; none of them has a label.
 
         Raises:
-            Unfit: as `text` does.
+            Unfit: as `prompt` does.
         """
-        ids: list[int] = self.tokenizer(self.prompt(question(messages)), add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(self.prompt(talk.question()), add_special_tokens=False)["input_ids"]
         kept = ids[-max_length:]
         return Tokens(kept, [IGNORED] * len(kept), len(ids) > max_length)
 
 
-def _probe(count: int) -> list[Message]:
-    return [{"role": ("user", "assistant")[place % 2], "content": PROBE[place]} for place in range(count)]
+def _probe(count: int) -> Conversation:
+    return Conversation([{"role": ("user", "assistant")[place % 2], "content": PROBE[place]} for place in range(count)])
+
+
+def _with_texts(message: Message) -> Message:
+    """A message with the arguments of its calls as texts of JSON."""
+    calls = []
+    for call in message.get("tool_calls", []):
+        arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        calls.append(call | {"function": call["function"] | {"arguments": arguments}})
+    return message | {"tool_calls": calls} if calls else message

@@ -24,7 +24,7 @@ from llmft.schema.tasks import instruction as schema
 from llmft.tasks import conversations
 from llmft.tasks.chat_state import ChatState
 from llmft.tasks.chat_template import Tokens
-from llmft.tasks.conversations import Form, Message, Unfit, form_of
+from llmft.tasks.conversations import Conversation, Form, Unfit, form_of
 from llmft.tasks.task import Answer, Features, Task
 
 PROMPT = "prompt_"
@@ -58,7 +58,7 @@ class Instruction(Task[ChatState]):
         """All that is said in the rows that can be read; `check` tells of the others."""
         for row in rows:
             try:
-                yield from (message["content"] for message in conversations.conversation(row, form))
+                yield from map(conversations.said, conversations.conversation(row, form).messages)
             except Unfit:
                 continue
 
@@ -72,11 +72,13 @@ class Instruction(Task[ChatState]):
             return error.problems
 
         def read(row: dict[str, Any]) -> None:
-            messages = conversations.conversation(row, form)
+            talk = conversations.conversation(row, form, state.asking)
             if state.asking:
-                state.template.prompt(conversations.question(messages))
-            else:
-                state.template.answers(conversations.answered(messages))
+                state.template.prompt(talk.question())
+                return
+            if talk.untrained and self.options.train_on == "all":
+                raise Unfit("leaves an answer out of training, and task.train_on=all trains every token")
+            state.template.answers(talk.answered())
 
         return conversations.problems_of(rows, read)
 
@@ -100,7 +102,8 @@ class Instruction(Task[ChatState]):
         form = form_of(list(rows), "rows", answered=not state.asking)
         count = len(rows["id"])
         talks = [
-            conversations.conversation({key: values[row] for key, values in rows.items()}, form) for row in range(count)
+            conversations.conversation({key: values[row] for key, values in rows.items()}, form, state.asking)
+            for row in range(count)
         ]
         if state.asking:
             found = [state.template.ask(talk, state.max_length) for talk in talks]
@@ -115,13 +118,11 @@ class Instruction(Task[ChatState]):
         if not state.asking:
             features["labels"] = [tokens.labels for tokens in found]
             if self.options.generate:
-                features[f"{PROMPT}ids"] = [
-                    state.template.ask(conversations.answered(talk), state.max_length).ids for talk in talks
-                ]
+                features[f"{PROMPT}ids"] = [state.template.ask(talk.answered(), state.max_length).ids for talk in talks]
         return features
 
-    def _encoded(self, messages: list[Message], state: ChatState) -> Tokens:
-        return state.template.encode(conversations.answered(messages), self.options.train_on, state.max_length)
+    def _encoded(self, talk: Conversation, state: ChatState) -> Tokens:
+        return state.template.encode(talk.answered(), self.options.train_on, state.max_length)
 
     def collator(self, state: ChatState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         pad = state.tokenizer.pad_token_id
@@ -192,13 +193,13 @@ class Instruction(Task[ChatState]):
         return found | Rouge().compute(predictions=said, references=[[text] for text in right])
 
     def shown(self, row: dict[str, Any]) -> str:
-        messages = conversations.question(conversations.of_row(row))
+        messages = conversations.of_row(row).question().messages
         if len(messages) == 1:
-            return messages[0]["content"]
-        return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+            return conversations.said(messages[0])
+        return "\n".join(f"{message['role']}: {conversations.said(message)}" for message in messages)
 
     def reference(self, row: dict[str, Any]) -> Any:
-        return conversations.of_row(row)[-1]["content"]
+        return conversations.said(conversations.of_row(row).messages[-1])
 
     def answers(self, state: ChatState) -> str:
         return f"answers of an assistant, in at most {state.max_length:,} tokens with what is asked"

@@ -4,24 +4,30 @@ import json
 from typing import Any
 
 from llmft.schema.column import Column
-from llmft.tasks.conversations import Form, Message, Unfit, parse
+from llmft.tasks.conversations import BESIDE, Conversation, Form, Message, Unfit, ignore, parse, with_beside
 
 COLUMNS = {
     "prompt": Column("json", required=False),
+    "instruction": Column("json", required=False),
+    "conversations": Column("json", required=False),
+    "input": Column("text", required=False, blank=True),
+    **BESIDE,
     "chosen": Column("json"),
     "rejected": Column("json"),
 }
-"""The roles of a task that compares answers: each a text, or a list of messages."""
+"""The roles of a task that compares answers: each a text, or a list of messages. The prompt, where it has a column of
+its own, is in one of the first three; `input` stands below it, as Alpaca's does."""
+ASKED = ("prompt", "instruction", "conversations")
 
 
 def form_of(row: dict[str, Any]) -> Form:
     """How the rows of a set hold pairs, told from the first of them."""
-    if (row.get("prompt") or "").startswith('"'):
+    if any((row.get(name) or "").startswith('"') for name in ASKED):
         return Form("a prompt with two answers", "prompt", "chosen")
     return Form("pairs of conversations", "chosen")
 
 
-def pair(row: dict[str, Any]) -> tuple[list[Message], list[Message]]:
+def pair(row: dict[str, Any]) -> tuple[Conversation, Conversation]:
     """The conversations with the chosen and with the rejected answer, alike up to it.
 
     An answer is a text, a message, or a whole conversation that ends with it.
@@ -29,27 +35,47 @@ def pair(row: dict[str, Any]) -> tuple[list[Message], list[Message]]:
     Raises:
         Unfit: with the reason.
     """
-    asked = row.get("prompt")
-    prompt = _prompt(json.loads(asked)) if asked is not None else []
-    chosen, rejected = (_conversation(prompt, json.loads(row[side]), side) for side in ("chosen", "rejected"))
-    if chosen[:-1] != rejected[:-1]:
+    prompt = question(row)
+    found = tuple(_conversation(prompt, json.loads(row[side]), side) for side in ("chosen", "rejected"))
+    if found[0][:-1] != found[1][:-1]:
         raise Unfit("chosen and rejected answer different prompts")
-    if chosen == rejected:
+    if found[0] == found[1]:
         raise Unfit("chosen and rejected are the same answer")
+    chosen, rejected = (with_beside(messages, row) for messages in found)
+    if any(len(talk.messages) - 1 in talk.untrained for talk in (chosen, rejected)):
+        raise Unfit("an answer is to be left out of training, and both are compared")
     return chosen, rejected
 
 
-def _prompt(cell: Any) -> list[Any]:
+def question(row: dict[str, Any]) -> list[Any]:
+    """The messages before both answers, unread, where a column of their own holds them.
+
+    Raises:
+        Unfit: for two such columns.
+    """
+    named = [name for name in ASKED if row.get(name) is not None]
+    if len(named) > 1:
+        raise Unfit(f"has {' and '.join(named)}, which both ask; {ignore(named[1])}")
+    more = (row.get("input") or "").strip()
+    if not named:
+        if more:
+            raise Unfit("has an input, and no prompt that it belongs to")
+        return []
+    cell = json.loads(row[named[0]])
+    if more and not isinstance(cell, str):
+        raise Unfit(f"has an input, and its {named[0]} is no text that it could stand below")
     if isinstance(cell, str):
-        return [{"role": "user", "content": cell}]
+        return [{"role": "user", "content": f"{cell}\n\n{row['input']}" if more else cell}]
     if isinstance(cell, list):
         return cell
-    raise Unfit("prompt is neither a text nor a list of messages")
+    raise Unfit(f"{named[0]} is neither a text nor a list of messages")
 
 
 def _conversation(prompt: list[Any], cell: Any, side: str) -> list[Message]:
-    if not isinstance(cell, str | list) or not cell:
+    if not isinstance(cell, str | list | dict) or not cell:
         raise Unfit(f"{side} is neither a text nor a list of messages")
+    if isinstance(cell, dict):
+        cell = [cell]  # a message by itself
     answer = [{"role": "assistant", "content": cell}] if isinstance(cell, str) else cell
     alone = isinstance(answer[0], dict) and answer[0].get("role", answer[0].get("from")) in ("assistant", "gpt")
     if alone and not prompt:

@@ -2,11 +2,14 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import pyarrow
 import torch
 from datasets import Dataset
+from pyarrow import compute
 from torch.nn import functional
 
 from llmft.data.padding import Padding
@@ -17,11 +20,14 @@ from llmft.schema.problem import Problem
 from llmft.schema.tasks import preference as schema
 from llmft.tasks import conversations, pairs
 from llmft.tasks.chat_state import ChatState
-from llmft.tasks.conversations import Message, Unfit
+from llmft.tasks.conversations import Conversation, Unfit
 from llmft.tasks.pairs import pair
 from llmft.tasks.task import Answer, Features, Task
 
 SIDES = ("chosen", "rejected")
+LOST = "prompt_lost"
+"""The key of a feature that says how many tokens of the prompt were cut."""
+KEPT = 4  # a quarter of `max_length` stays for the end of the prompt
 
 
 class Preference(Task[ChatState]):
@@ -50,15 +56,15 @@ class Preference(Task[ChatState]):
                 chosen, rejected = pair(row)
             except Unfit:
                 continue
-            yield from (message["content"] for message in (*chosen, rejected[-1]))
+            yield from map(conversations.said, (*chosen.messages, rejected.messages[-1]))
 
     def needed(self, state: ChatState) -> dict[str, Any]:
         return state.needed()
 
     def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
         def read(row: dict[str, Any]) -> None:
-            for messages in pair(row):
-                state.template.answers(messages)
+            for talk in pair(row):
+                state.template.answers(talk)
 
         return conversations.problems_of(rows, read)
 
@@ -67,22 +73,41 @@ class Preference(Task[ChatState]):
 
     def encode(self, rows: dict[str, list[Any]], state: ChatState) -> Features:
         features: Features = {"row": list(range(len(rows["chosen"]))), "length": [], "cut": []}
-        features |= {f"{side}_{what}": [] for side in SIDES for what in ("ids", "labels")}
+        features |= {f"{side}_{what}": [] for side in SIDES for what in ("ids", "labels")} | {LOST: []}
         for values in zip(*rows.values(), strict=True):
-            both = [self._encoded(messages, state) for messages in pair(dict(zip(rows, values, strict=True)))]
-            for side, (ids, labels, _) in zip(SIDES, both, strict=True):
+            both, gone, cut = self._encoded(pair(dict(zip(rows, values, strict=True))), state)
+            for side, (ids, labels) in zip(SIDES, both, strict=True):
                 features[f"{side}_ids"].append(ids)
                 features[f"{side}_labels"].append(labels)
-            features["length"].append(sum(len(ids) for ids, _, _ in both))
-            features["cut"].append(any(cut for _, _, cut in both))
+            features["length"].append(sum(len(ids) for ids, _ in both))
+            features["cut"].append(cut)
+            features[LOST].append(gone)
         return features
 
-    def _encoded(self, messages: list[Message], state: ChatState) -> tuple[list[int], list[int], bool]:
-        """The tokens of a conversation, labels for those of its last answer alone, and whether it was cut."""
-        found = state.template.encode(messages, "answers", state.max_length)
-        last = max(place for place, label in enumerate(found.labels) if label != IGNORED)
-        first = next((place + 1 for place in range(last, -1, -1) if found.labels[place] == IGNORED), 0)
-        return found.ids, [IGNORED] * first + found.labels[first:], found.cut
+    def _encoded(
+        self, both: Iterable[Conversation], state: ChatState
+    ) -> tuple[list[tuple[list[int], list[int]]], int, bool]:
+        """Of each conversation its tokens, and labels for those of its last answer; what their prompt lost; if any did.
+
+        Both answers follow one and the same prompt, else their likelihoods would be of different questions: the tokens
+        that the longer conversation has no room for go from the beginning of both. A part of `max_length` stays for
+        the prompt; an answer that has no room beside it loses its end.
+        """
+        found, firsts = [], []
+        for talk in both:
+            tokens = state.template.encode(talk, "answers", sys.maxsize)
+            last = max(place for place, label in enumerate(tokens.labels) if label != IGNORED)
+            firsts.append(next((place + 1 for place in range(last, -1, -1) if tokens.labels[place] == IGNORED), 0))
+            found.append((tokens.ids, [IGNORED] * firsts[-1] + tokens.labels[firsts[-1] :]))
+        over = max(len(ids) for ids, _ in found) - state.max_length
+        gone = max(0, min(over, min(firsts) - state.max_length // KEPT))
+        kept = slice(gone, gone + state.max_length)
+        return [(ids[kept], labels[kept]) for ids, labels in found], gone, over > 0
+
+    def notes_of_features(self, features: pyarrow.Table, split: str) -> list[str]:
+        lost = compute.sum(compute.greater(features[LOST], 0)).as_py()
+        what = "pairs are longer than task.max_length: their prompt loses its beginning, the same for both answers"
+        return [f"{split}: {lost:,} of {len(features):,} {what}"] if lost else []
 
     def collator(self, state: ChatState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         padding = Padding({"input_ids": state.tokenizer.pad_token_id, "labels": IGNORED})
@@ -143,8 +168,8 @@ class Preference(Task[ChatState]):
 
     def shown(self, row: dict[str, Any]) -> str:
         chosen, rejected = pair(row)
-        asked = "\n".join(message["content"] for message in chosen[:-1])
-        return f"{asked} ⏐ {chosen[-1]['content']} ⏐ {rejected[-1]['content']}"
+        asked = "\n".join(map(conversations.said, chosen.messages[:-1]))
+        return " ⏐ ".join((asked, *(conversations.said(talk.messages[-1]) for talk in (chosen, rejected))))
 
     def pieces(self, feature: dict[str, Any], row: dict[str, Any], state: ChatState) -> list[tuple[str, bool]]:
         found: list[tuple[str, bool]] = []

@@ -62,7 +62,7 @@ class QuestionAnswering(Task[QuestionState]):
         return {
             "question": Column("text"),
             "context": Column("text", fixed=True),
-            "answers": Column("json", target=True),
+            "answers": Column("json", target=True, blank=True),
             "answer_start": Column("number", required=False),
         }
 

@@ -11,7 +11,7 @@ from llmft.models.labelled import IGNORED
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.tasks.chat_template import ChatTemplate
-from llmft.tasks.conversations import Message, Unfit, parse
+from llmft.tasks.conversations import Conversation, Unfit, parse
 from llmft.tasks.own_template import TEMPLATES, give_template, own_template
 
 TURN = "<s>{{ m.role }}\n{{ m.content }}<e>\n"
@@ -30,10 +30,10 @@ HABITS = {
     "{% generation %}{{ m.content }}<e>\n{% endgeneration %}{% else %}" + TURN + "{% endif %}{% endfor %}" + ASK,
     "the date": "<s>{{ strftime_now('%Y') }}<e>" + TURNS,
 }  # fmt: skip
-TALK = parse(json.dumps([
+TALK = Conversation(parse(json.dumps([
     {"role": "user", "content": "你好"}, {"role": "assistant", "content": "\n\nfine 😀 "},
     {"role": "user", "content": "ok?"}, {"role": "assistant", "content": "ok"},
-]))  # fmt: skip
+])))  # fmt: skip
 
 
 @cache
@@ -57,9 +57,9 @@ def made(template: str | None) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def trained(template: ChatTemplate, messages: list[Message], length: int = 1000) -> str:
+def trained(template: ChatTemplate, talk: Conversation, length: int = 1000) -> str:
     """The text of what is trained, `|` between its parts."""
-    tokens = template.encode(messages, "answers", length)
+    tokens = template.encode(talk, "answers", length)
     parts: list[list[int]] = [[]]
     for token, label in zip(tokens.ids, tokens.labels, strict=True):
         assert label in (token, IGNORED)
@@ -145,13 +145,13 @@ def test_a_row_that_the_template_does_not_take_says_why(template: str, why: str)
     roles = ("user", "assistant", "tool", "user", "assistant")
     talk = [{"role": role, "content": text} for role, text in zip(roles, ("a1", "one", "t1", "b1", "two"), strict=True)]
     with pytest.raises(Unfit) as error:
-        ChatTemplate(made(template)).answers(talk)
+        ChatTemplate(made(template)).answers(Conversation(talk))
     assert str(error.value).startswith(why)
 
 
 def test_a_message_can_not_end_its_turn() -> None:
     with pytest.raises(Unfit, match="message 1 holds <e>, a control token of the model"):
-        ChatTemplate(made(TURNS)).answers([{"role": "user", "content": "a<e>b"}, *TALK[1:]])
+        ChatTemplate(made(TURNS)).answers(Conversation([{"role": "user", "content": "a<e>b"}, *TALK.messages[1:]]))
 
 
 def test_what_the_template_adds_is_said() -> None:
@@ -188,3 +188,90 @@ def test_a_pretrained_model_without_a_template(name: str | None, problem: str) -
     with pytest.raises(UserError, match="model=smollm2") as error:
         give_template(made(None), name, ModelConfig(path="somewhere"))  # type: ignore[arg-type]
     assert problem in str(error.value)
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"town": "Ulm"}}}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CAPABLE = (
+    "{% if tools %}<s>system\n{{ tools | tojson }}<e>\n{% endif %}"
+    "{% for d in documents or [] %}<s>system\n{{ d.title }}<e>\n{% endfor %}"
+    "{% for m in messages %}<s>{{ m.role }}{{ ' ' + m.name if m.name else '' }}\n"
+    "{% if m.reasoning_content and not no_thinking %}<x>{{ m.reasoning_content }}<x>{% endif %}{{ m.content }}"
+    "{% for c in m.tool_calls or [] %}[{{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}<e>\n"
+    "{% endfor %}" + ASK
+)
+USED = parse(json.dumps([
+    {"role": "user", "content": "sun?", "name": "Ann"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "I ask."},
+    {"role": "tool", "content": "yes", "tool_call_id": "1", "name": "weather"},
+    {"role": "assistant", "content": "It is.", "reasoning_content": "So it is."},
+]))  # fmt: skip
+
+
+def test_what_a_row_says_beside_its_texts_is_written_and_the_answers_are_trained_with_it() -> None:
+    template = ChatTemplate(made(CAPABLE))
+    talk = Conversation(USED, {"tools": [TOOL], "documents": [{"title": "Sky"}]})
+    text, spans = template.answers(talk)
+    assert text == template.tokenizer.apply_chat_template(
+        USED, tools=[TOOL], documents=[{"title": "Sky"}], tokenize=False
+    )
+    assert [text[start:end] for start, end in spans] == [
+        '<x>I ask.<x>[weather {"town": "Ulm"}]<e>',
+        "<x>So it is.<x>It is.<e>",
+    ]
+    assert template.prompt(talk.question()) == text[: spans[1][0]]
+    assert template.tokenizer.decode(template.ask(talk, 1000).ids) == text[: spans[1][0]]
+    without, _ = template.answers(Conversation(USED[:1] + USED[3:], {"no_thinking": False}))
+    assert "So it is." in without
+
+
+@pytest.mark.parametrize(
+    ("template", "talk", "why"),
+    [
+        (TURNS, Conversation(TALK.messages, {"tools": [TOOL]}), "has 'tools', which the chat template does not write"),
+        (TURNS, Conversation(TALK.messages, {"documents": [{"title": "Sky"}]}), "has 'documents', which the chat"),
+        (TURNS, Conversation(TALK.messages, {"enable_thinking": False}), "dataset.ignore=[chat_template_kwargs]"),
+        (TURNS, Conversation(USED), "message 1 has 'name', which the chat template does not write; write dataset.ig"),
+        (TURNS, Conversation([TALK.messages[0], USED[3]]), "message 2 has 'reasoning_content', which the chat"),
+        (TURNS, Conversation([TALK.messages[0], USED[1]]), "message 2 has 'reasoning_content'"),
+        (TURNS, Conversation([TALK.messages[0], {**USED[1], "reasoning_content": ""}]), "message 2 has "),
+        (CAPABLE, Conversation([TALK.messages[0], {**USED[3], "mood": "gay"}]), "message 2 has 'mood', which"),
+        (CAPABLE, Conversation([TALK.messages[0], {**USED[3], "reasoning_content": "a<e>b"}]), "message 2 holds <e>"),
+        (CAPABLE, Conversation(USED, {"tools": [{**TOOL, "function": {"name": "<e>"}}]}), "the row holds <e>"),
+        (CAPABLE, Conversation(USED, {"chat_template": "{{ 1 }}"}), "chat_template_kwargs has chat_template, which"),
+    ],
+)
+def test_what_the_template_does_not_write_is_refused_by_name(template: str, talk: Conversation, why: str) -> None:
+    with pytest.raises(Unfit) as error:
+        ChatTemplate(made(template)).answers(talk)
+    assert why in str(error.value)
+    with pytest.raises(Unfit):
+        ChatTemplate(made(template)).prompt(talk)
+
+
+def test_a_thought_that_is_dropped_once_the_conversation_goes_on_is_trained_where_it_stands() -> None:
+    """As Qwen 3 does: of an answer whose thought no longer stands before it, nothing is trained."""
+    last = CAPABLE.replace("m.reasoning_content and", "m.reasoning_content and loop.last and")
+    thought = [
+        {**message, "reasoning_content": "hm"} if message["role"] == "assistant" else message
+        for message in TALK.messages
+    ]
+    template = ChatTemplate(made(last))
+    assert not template.rewrites
+    assert trained(template, Conversation(thought)) == "<x>hm<x>ok<e>"
+    assert trained(ChatTemplate(made(CAPABLE)), Conversation(thought)) == "<x>hm<x>\n\nfine 😀 <e>|<x>hm<x>ok<e>"
+
+
+@pytest.mark.parametrize("habit", ["turns", "answers are marked"])
+def test_an_answer_of_weight_0_is_read_and_not_trained(habit: str) -> None:
+    template = ChatTemplate(made(HABITS[habit]))
+    assert trained(template, Conversation(TALK.messages, untrained=frozenset({1}))) == "ok<e>"
+    assert template.encode(Conversation(TALK.messages, untrained=frozenset({1})), "answers", 1000).ids == (
+        template.encode(TALK, "answers", 1000).ids
+    )
+
+
+def test_arguments_are_given_as_a_text_to_a_template_that_joins_them() -> None:
+    joins = CAPABLE.replace("c.function.arguments | tojson", "'' + c.function.arguments")
+    text, _ = ChatTemplate(made(joins)).answers(Conversation(USED))
+    assert '[weather {"town": "Ulm"}]' in text

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llmft.schema.problem import UserError
-from llmft.tasks.conversations import COLUMNS, Unfit, answered, conversation, form_of, of_row, parse, question
+from llmft.tasks.conversations import COLUMNS, Conversation, Unfit, conversation, form_of, of_row, parse
 
 ASKED, SAID = {"role": "user", "content": "你好吗?"}, {"role": "assistant", "content": "很好 😀"}
 SYSTEM = {"role": "system", "content": "Be kind."}
@@ -30,9 +30,9 @@ SYSTEM = {"role": "system", "content": "Be kind."}
 )
 def test_a_row_becomes_messages_up_to_its_last_answer(row: dict[str, Any], messages: list[Any]) -> None:
     found = of_row({"id": "a:1", **row, "unused": None})
-    assert (found if isinstance(messages[0], dict) else [message["content"] for message in found]) == messages
-    assert question(found) == found[:-1]
-    assert question(found[:-1]) == found[:-1]
+    said = found.messages
+    assert (said if isinstance(messages[0], dict) else [message["content"] for message in said]) == messages
+    assert found.question().messages == found.question().question().messages == said[:-1]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_row_becomes_messages_up_to_its_last_answer(row: dict[str, Any], messa
         ([{"role": ["user"], "content": "a"}], 'message 1 is of ["user"], which is no role'),
         ([ASKED, {"role": "assistant", "content": " \n"}], "the content of message 2 is empty"),
         ([ASKED, {"role": "assistant", "content": None}], "the content of message 2 is null, not a text"),
-        ([ASKED, {**SAID, "tool_calls": [{"function": {}}]}], "message 2 calls tools"),
+        ([ASKED, {**SAID, "tool_calls": [{"function": {}}]}], 'message 2 calls {"function": {}}, which has no name'),
         ([SAID, ASKED], "messages begins with an answer; a user asks first"),
         ([SYSTEM], "messages begins with system; a user asks first"),
     ],
@@ -60,7 +60,7 @@ def test_what_is_no_conversation_says_why(cell: Any, why: str) -> None:
 
 def test_a_row_without_an_answer_has_nothing_to_train_on() -> None:
     with pytest.raises(Unfit, match="no message of the assistant"):
-        answered([ASKED])
+        Conversation([ASKED]).answered()
     with pytest.raises(Unfit, match="response is empty"):
         conversation({"prompt": "a", "response": " "}, form_of(["prompt", "response"], "train"))
 
@@ -90,3 +90,93 @@ def test_columns_are_of_one_form(columns: list[str], answered: bool, problem: st
 def test_answers_are_no_inputs() -> None:
     """Else two rows with one question and two answers would be different inputs, and leaks would not be seen."""
     assert [role for role, spec in COLUMNS.items() if not spec.is_input] == ["output", "response"]
+
+
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+CALLING = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+
+
+@pytest.mark.parametrize(
+    ("message", "read"),
+    [
+        ({**SAID, "weight": 1, "name": None, "images": []}, SAID),
+        ({**SAID, "weight": 0}, {**SAID, "train": False}),
+        ({**SAID, "train": True, "loss": False}, {**SAID, "train": False}),
+        ({**SAID, "reasoning_content": "hm"}, {**SAID, "reasoning_content": "hm"}),
+        ({**SAID, "content": [{"type": "text", "text": "很好"}, {"type": "text", "text": " 😀"}]}, SAID),
+        ({"role": "assistant", "tool_calls": [CALL]}, CALLING),
+        ({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a": 1}'}}, CALLING),
+        ({"from": "function_call", "value": '{"name": "f", "arguments": {"a": 1}}'}, CALLING),
+        ({"from": "gpt", "value": "", "tool_calls": [{**CALL, "id": "x"}]}, {**CALLING, "tool_calls": [{**CALL, "id": "x"}]}),
+    ],
+)  # fmt: skip
+def test_a_message_says_more_than_its_text(message: dict[str, Any], read: dict[str, Any]) -> None:
+    assert parse(json.dumps([ASKED, message])) == [ASKED, read]
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ({**SAID, "weight": 0.5}, "weight of message 2 is 0.5: an answer is trained, 1, or left out, 0"),
+        ({**ASKED, "train": True}, "train of message 2 is true, and only answers are trained; write dataset.ignore"),
+        ({**ASKED, "tool_calls": [CALL]}, "message 2 is of user, and calls tools"),
+        ({**SAID, "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}, "the arguments of a tool call of mess"),
+        ({**SAID, "content": [{"type": "image_url"}]}, 'the content of message 2 holds "image_url", and a text model'),
+    ],
+)  # fmt: skip
+def test_what_a_message_must_not_say(message: dict[str, Any], why: str) -> None:
+    with pytest.raises(Unfit) as error:
+        parse(json.dumps([ASKED, message]))
+    assert str(error.value).startswith(why)
+
+
+def read(row: dict[str, Any]) -> Conversation:
+    return of_row({key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items()})
+
+
+def test_what_stands_beside_the_messages_goes_to_the_template() -> None:
+    row = {"prompt": "Now?", "response": "Now.", "system": "Be kind.", "history": [["你好吗?", "很好 😀"]]}
+    assert read(row).messages == [
+        SYSTEM,
+        ASKED,
+        SAID,
+        {"role": "user", "content": "Now?"},
+        {"role": "assistant", "content": "Now."},
+    ]
+    tool = {"name": "f", "parameters": {"a": None, "b": {"default": None}}}
+    whole = {"type": "function", "function": {"name": "f", "parameters": {"b": {"default": None}}}}
+    for tools in ([tool], json.dumps(json.dumps([tool])), [{"type": "function", "function": tool}]):
+        found = read({"conversations": [ASKED, SAID], "tools": tools, "system": "Be kind."})
+        assert (found.given, found.messages) == ({"tools": [whole]}, [SYSTEM, ASKED, SAID])
+    row = {"messages": [ASKED, SAID], "tools": "[]", "images": [], "documents": [{"text": "a"}]}
+    assert read(row | {"chat_template_kwargs": {"enable_thinking": False, "xml": None}}).given == {
+        "enable_thinking": False, "documents": [{"text": "a"}],
+    }  # fmt: skip
+    weighed = [ASKED, {**SAID, "weight": 1}, ASKED, {**SAID, "weight": 0}, ASKED]
+    assert read({"messages": weighed}) == Conversation([ASKED, SAID])
+    weighed[1]["weight"] = 0
+    with pytest.raises(Unfit, match="has no answer to train on"):
+        read({"messages": weighed})
+
+
+@pytest.mark.parametrize(
+    ("beside", "why"),
+    [
+        ({"images": ["a.png"]}, "has images, which a text model can't read; write dataset.ignore=[images] to leave"),
+        ({"system": "Be kind."}, "has a column system, and a message of the system as well"),
+        ({"tools": ["f"]}, 'tools is ["f"], no list of functions'),
+        ({"tools": [{"type": "function"}]}, "tool 1 has no name"),
+        ({"chat_template_kwargs": ["a"]}, 'chat_template_kwargs is ["a"], no table'),
+    ],
+)
+def test_what_must_not_stand_beside_the_messages(beside: dict[str, Any], why: str) -> None:
+    with pytest.raises(Unfit) as error:
+        read({"messages": [SYSTEM, ASKED, SAID], **beside})
+    assert str(error.value).startswith(why)
+    with pytest.raises(Unfit, match="history is "):
+        read({"prompt": "a", "response": "b", "history": [["a"]]})
+
+
+def test_an_answer_that_is_not_looked_at_may_be_empty() -> None:
+    row = {"messages": json.dumps([ASKED, {**SAID, "content": ""}])}
+    assert conversation(row, form_of(["messages"], "rows", False), asked=True).messages == [ASKED]
