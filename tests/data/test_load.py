@@ -8,7 +8,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from llmft.data.checks import empty_targets, without_empty
 from llmft.data.load import load
+from llmft.data.table import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
@@ -138,6 +140,45 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "one row": ({}, {"train": csv(TWO[:1])}, "dataset.split.validation  leaves validation without rows: train has 1"),
     "numbers as labels": ({}, {"train": csv([(f"text {i}", f"{i}.5") for i in range(40)])}, "It has 40 labels. Are they numbers? Write task.problem=regression."),
 }  # fmt: skip
+
+
+ANSWERS = {
+    "text": Column("text", target=True),
+    "texts": Column("texts", target=True),
+    "tags": Column("json", target=True, blank=True),
+    "talk": Column("json"),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "problems"),
+    [
+        ({"text": ["a", " ", None]}, {1: "has an empty text", 2: "has no text"}),
+        ({"texts": [["a"], [], ["a", ""], None]}, {1: "has an empty texts", 2: "has an empty texts", 3: "has no texts"}),
+        ({"tags": ['""', "[]", None]}, {}),
+        ({"talk": ['"a"', '""', "[]", '{"a": ""}', '[{"role": "user", "content": "a"}]']}, {1: "has an empty talk"}),
+        (
+            {"talk": ['[{"role": "user", "content": ""}]', '[{"from": "gpt", "value": null}]', '[{"content": "", "tool_calls": [1]}]']},
+            dict.fromkeys((0, 1), "has a message without a text"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_to_be_written_must_not_be_empty(columns: dict[str, list[Any]], problems: dict[int, str]) -> None:
+    table = Table(columns, [f"a:{row}" for row, _ in enumerate(next(iter(columns.values())))])
+    assert empty_targets(table, ANSWERS) == problems
+    kept, told = without_empty(table, ANSWERS, "train", drop=True)
+    assert (len(kept), told) == (len(table) - len(problems), [])
+    _, told = without_empty(table, ANSWERS, "train", drop=False)
+    assert [problem.what for problem in told] == [f"{what} (train)" for what in problems.values()]
+
+
+def test_columns_that_are_not_read_are_named_and_can_be_ignored(write: Write) -> None:
+    write("a.jsonl", '{"text": "a", "label": "x", "source": 1, "id": "q", "split": "t", "score": 2}\n' * 3)
+    keys = {"format": "json", "train": "a.jsonl", "split": NO_SHARES}
+    assert "train: columns that are not read: source, score" in load(of(**keys), Texts()).notes
+    assert "train: columns that are not read: score" in load(of(**keys, ignore=["source"]), Texts()).notes
+    with pytest.raises(UserError, match="has no column 'label'"):
+        load(of(**keys, ignore=["label"]), Texts())
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -103,7 +103,7 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
     ("rows", "words", "problem"),
     [
         ([talk("a", "b"), talk("a")], (), "rows.jsonl:2  has no message of the assistant"),
-        ([talk("a", "b"), talk("a", " ")], (), "rows.jsonl:2  has a message without a text (train)"),
+        ([talk("a", "b"), talk("a", " ")], (), "rows.jsonl:2        has a message without a text (train)"),
         ([talk("a", "b"), {"messages": [{"role": "robot", "content": "a"}]}], (), "rows.jsonl:2  message 1 is of"),
         ([talk("a", "b"), {"messages": {"a": 1}}], (), 'rows.jsonl:2  messages is {"a": 1}, no list of messages'),
         ([talk("a", "b"), {"messages": talk("a", "b")["messages"][1:]}], (), "rows.jsonl:2  messages begins with an"),
@@ -128,7 +128,7 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
             (),
             "rows.jsonl:1  has 'tools', which the chat template does not write; write dataset.ignore=[tools]",
         ),
-        ([{"prompt": "a", "response": ""}], (), "rows.jsonl:1  has an empty response (train)"),
+        ([{"prompt": "a", "response": ""}], (), "rows.jsonl:1        has an empty response (train)"),
         ([{"prompt": "", "response": "b"}], (), "rows.jsonl:1  has an empty text (train)"),
     ],
 )

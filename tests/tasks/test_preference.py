@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import torch
 
@@ -121,6 +122,56 @@ def test_only_the_last_answer_counts() -> None:
     for side, word in (("chosen", "lumo"), ("rejected", "mirk")):
         trained = [label for label in features[f"{side}_labels"][0] if label != IGNORED]
         assert state.tokenizer.decode(trained) == f"{word}{state.tokenizer.eos_token}"
+
+
+def test_both_answers_follow_the_same_cut_prompt() -> None:
+    task, state, _, _ = prepared()
+    ids = state.tokenizer("tavo renn osk", add_special_tokens=False)["input_ids"]
+    state.max_length = 48
+    row = {
+        "prompt": ["tavo renn osk " * 40, "tavo", "tavo " * 40],
+        "chosen": ["lumo"] * 3,
+        "rejected": ["mirk " * 4, "mirk", "osk " * 60],
+    }
+    whole = task.encode({key: [json.dumps(cell) for cell in cells] for key, cells in row.items()}, state)
+    assert whole["cut"] == [True, False, True]
+    assert ids and len(whole["chosen_ids"][0]) < len(whole["rejected_ids"][0]) == 48
+    for pair_ in range(3):
+        prompts, trained = [], []
+        for side in ("chosen", "rejected"):
+            tokens, labels = whole[f"{side}_ids"][pair_], whole[f"{side}_labels"][pair_]
+            first = next(place for place, label in enumerate(labels) if label != IGNORED)
+            prompts.append(tokens[:first])
+            trained.append(state.tokenizer.decode(tokens[first:]))
+        assert prompts[0] == prompts[1]
+        assert trained[0] == f"lumo{state.tokenizer.eos_token}"
+        assert len(prompts[0]) >= 2
+        assert trained[1].endswith(state.tokenizer.eos_token) == (pair_ < 2)  # an answer that is too long loses its end
+    assert len(prompts[0]) == 48 // 4
+    assert state.tokenizer.decode(prompts[0]).endswith("tavo \n")
+    note = "train: 2 of 3 pairs are longer than task.max_length: their prompt loses its beginning, the same for both answers"
+    assert task.notes_of_features(pyarrow.table({"prompt_lost": whole["prompt_lost"]}), "train") == [note]
+
+
+def test_a_prompt_may_be_in_alpacas_columns_or_in_sharegpts() -> None:
+    answers = {"chosen": '"a"', "rejected": '"b"'}
+    for row, asked in (
+        ({"instruction": '"Add"', "input": "1, 2"}, "Add\n\n1, 2"),
+        ({"conversations": json.dumps([{"from": "human", "value": "Add"}])}, "Add"),
+    ):
+        chosen, rejected = pair(row | answers)
+        assert chosen.messages == [user(asked), said("a")]
+        assert rejected.messages == [user(asked), said("b")]
+    tools = json.dumps([{"name": "f"}])
+    for talk in pair({"prompt": '"q"', "system": "Be kind.", "tools": tools, **answers}):
+        assert talk.messages[0] == {"role": "system", "content": "Be kind."}
+        assert talk.given["tools"][0]["function"] == {"name": "f"}
+    with pytest.raises(
+        Unfit, match=r"has prompt and instruction, which both ask; write dataset.ignore=\[instruction\]"
+    ):
+        pair({"prompt": '"q"', "instruction": '"q"', **answers})
+    with pytest.raises(Unfit, match="has an input, and no prompt"):
+        pair({"input": "q", **answers})
 
 
 def test_show_marks_both_answers(llmft: Run) -> None:

@@ -22,7 +22,7 @@ class Preference(TaskConfig):
     """Of two answers the better one, by direct preference optimisation (DPO)."""
 
     max_length: int = Field(default=1024, ge=8, le=1048576)
-    """Longer conversations lose their beginning, so that the answer stays; the share that is cut is printed."""
+    """Longer pairs lose the beginning of their prompt, the same for both answers; the share that is cut is printed."""
 
     beta: float = Field(default=0.1, gt=0)
     """How dear it is to leave the first weights: with a small one the answers may become quite others."""
