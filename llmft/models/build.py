@@ -48,7 +48,8 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "
         head: the Auto class that puts the task's head on, such as `AutoModelForSequenceClassification`.
         needed: what the task's data ask of the model's configuration, such as `num_labels`. Of `vocab_size` and
             `max_position_embeddings`, random weights get at least so many, and pretrained ones must have them; but
-            `added_tokens` of the `vocab_size` are new to those, and get embeddings here.
+            `added_tokens` of the `vocab_size` are new to those, and get embeddings here. Without `pools_last`, a head
+            of random weights that would read the last column reads the first.
         length: the key that decides how many positions are needed.
 
     Raises:
@@ -58,11 +59,12 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "
     auto = getattr(transformers, head)
     needed = dict(needed)
     added = needed.pop("added_tokens", 0)
+    pools_last = needed.pop("pools_last", True)
     if model.first_weights == "pretrained":
         known = {"vocab_size": needed["vocab_size"] - added} if added else {}
         built = _pretrained(model, auto, needed | known, length)
     else:
-        built = _random(model, auto, needed)
+        built = _random(model, auto, needed, pools_last)
     if added:
         _add_tokens(built, needed["vocab_size"])
     if model.first_weights not in ("pretrained", "random"):
@@ -75,10 +77,14 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "
     return built
 
 
-def _random(model: ModelConfig, auto: Any, needed: dict[str, Any]) -> PreTrainedModel:
+def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: bool) -> PreTrainedModel:
     try:
         config = _architecture(model, needed)
         _check_kind(config, auto, model)
+        if not pools_last and getattr(config, "summary_type", None) == "last":
+            config.summary_type = "first"  # XLNet reads the last column, where only its own tokenizer puts <cls>
+        if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+            config.decoder_start_token_id = needed.get("pad_token_id")  # as T5 has it
         return auto.from_config(config).float()
     except (ValueError, TypeError, StrictDataclassError) as error:
         why = str(error).strip().splitlines()[-1].strip()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -57,3 +58,14 @@ def load(model: ModelConfig, texts: Iterable[str], special: Special = BERT) -> P
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
+
+
+def padding_side(tokenizer: PreTrainedTokenizerFast) -> Literal["left", "right"]:
+    """Where padding stands for a model that classifies texts, whatever side the tokenizer was saved with.
+
+    Heads read the first token, a mean over the mask, or the last token that is no padding; positions count from the
+    left, and the decoder of BART sees padding before a text in spite of the mask. So padding goes to the right, but for
+    XLNet, which puts `<cls>` last and reads what stands in the last column.
+    """
+    ids = tokenizer("a")["input_ids"]
+    return "left" if ids and ids[-1] == tokenizer.cls_token_id else "right"

@@ -91,7 +91,8 @@ class RelationExtraction(TargetTask[RelationState]):
 
     def needed(self, state: RelationState) -> dict[str, Any]:
         tokenizer = state.tokenizer
-        sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
+        sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
+        sizes["pools_last"] = tokenizers.padding_side(tokenizer) == "left"
         added = {"pad_token_id": tokenizer.pad_token_id, "added_tokens": len(MARKERS)}
         return state.target.needed() | added | sizes
 
@@ -125,7 +126,7 @@ class RelationExtraction(TargetTask[RelationState]):
     def collator(self, state: RelationState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         tokenizer = state.tokenizer
         padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        return Padding(padding, tokenizer.padding_side)
+        return Padding(padding, tokenizers.padding_side(tokenizer))
 
     def metrics(self, answers: list[Answer], references: Dataset, state: RelationState) -> dict[str, Any]:
         found = super().metrics(answers, references, state)

@@ -76,7 +76,8 @@ class TextClassification(TargetTask[TextState]):
 
     def needed(self, state: TextState) -> dict[str, Any]:
         tokenizer = state.tokenizer
-        sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
+        sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
+        sizes["pools_last"] = tokenizers.padding_side(tokenizer) == "left"
         return state.target.needed() | {"pad_token_id": tokenizer.pad_token_id} | sizes
 
     def check(self, rows: Dataset, state: TextState, split: str) -> list[Problem]:
@@ -107,7 +108,7 @@ class TextClassification(TargetTask[TextState]):
     def collator(self, state: TextState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         tokenizer = state.tokenizer
         padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        return Padding(padding, tokenizer.padding_side)
+        return Padding(padding, tokenizers.padding_side(tokenizer))
 
     def shown(self, row: dict[str, Any]) -> str:
         return " ⏐ ".join(row[key] for key in ("text", "text_pair") if row.get(key))

@@ -168,7 +168,7 @@ class TokenClassification(Task[EntityState]):
             "token_type_ids": tokenizer.pad_token_type_id,
             "labels": IGNORED,
         }
-        return Padding(padding, tokenizer.padding_side)
+        return Padding(padding)  # on the right, so that positions count from the first token
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: EntityState) -> torch.Tensor:
         inputs = {key: value for key, value in batch.items() if key != "labels"}

@@ -47,11 +47,10 @@ def evaluate(
 
 def loss_of(task: Task[Any], state: Any, model: torch.nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
     """The loss of a split alone, without answers; see `TaskConfig.generates`."""
-    device = next(model.parameters()).device
     with float32(model):
         own = [
             (task.loss(model, batch, state).item(), task.counted(batch))
-            for _, batch in batches(task, state, split.features, batch_size, device)
+            for _, batch in batches(task, state, split.features, batch_size, model)
         ]
     found = list(chain.from_iterable(processes.gather(own)))
     return task.of_loss(sum(loss * count for loss, count in found) / sum(count for _, count in found))

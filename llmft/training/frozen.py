@@ -233,7 +233,7 @@ def _computed(
     own: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
     unkept = False
     with float32(encoder.model), torch.inference_mode(False), torch.autocast(hardware.device, torch.bfloat16, bf16):
-        for numbers, batch in batches(task, state, features, batch_size, hardware.device):
+        for numbers, batch in batches(task, state, features, batch_size, encoder.model):
             try:
                 vectors, places, _ = encoder.read(batch)
             except Unkept:

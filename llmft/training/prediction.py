@@ -4,15 +4,37 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 import torch
 
+from llmft.models.adapters import within
 from llmft.models.sharded import is_sharded
 from llmft.tasks.task import Answer, Task
 from llmft.training import processes
 from llmft.training.features import FeatureSet
+
+# Models whose answers depend on padding in spite of the attention mask, by architecture or class: Fourier transforms
+# (fnet) and convolutions over neighbours (convbert, canine), tokens that are pooled or sampled (funnel, nystromformer,
+# mra, yoso, reformer), another kind of attention from a number of columns on (big_bird), a state that knows no mask
+# (rwkv). Decoders that were made for an encoder count positions from the first column, and prompts are padded there.
+# tests/training/test_padding.py tries every architecture that transformers has.
+PADDING_MATTERS = {"big_bird", "bigbird_pegasus", "canine", "convbert", "fnet", "funnel"}
+PADDING_MATTERS |= {"mra", "nystromformer", "reformer", "rwkv", "yoso"}
+PADDING_MATTERS |= {
+    "BartForCausalLM",
+    "BlenderbotForCausalLM",
+    "BlenderbotSmallForCausalLM",
+    "MBartForCausalLM",
+    "MarianForCausalLM",
+    "MvpForCausalLM",
+    "PLBartForCausalLM",
+    "PegasusForCausalLM",
+    "ProphetNetForCausalLM",
+    "TrOCRForCausalLM",
+    "XLNetLMHeadModel",
+}
 
 
 @dataclass(frozen=True)
@@ -53,15 +75,14 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
 
     Several processes share the batches, and each of them gets all answers.
     """
-    device = next(model.parameters()).device
     with float32(model):
         own = [
             (numbers, *task.predict(model, batch), task.counted(batch))
-            for numbers, batch in batches(task, state, features, batch_size, device)
+            for numbers, batch in batches(task, state, features, batch_size, model)
         ]
-        if is_sharded(model) and len(own) < math.ceil(len(features) / batch_size / processes.count()):
+        if is_sharded(model) and len(own) < math.ceil(len(_shared(features, batch_size, model)) / processes.count()):
             # One batch less than others have: its answers are left out, but all must gather the weights as often.
-            task.predict(model, next(batches(task, state, features, batch_size, device, first=True))[1])
+            task.predict(model, next(batches(task, state, features, batch_size, model, first=True))[1])
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
     for numbers, found, loss, count in chain.from_iterable(processes.gather(own)):
@@ -75,17 +96,31 @@ def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: Featu
 
 
 def batches(
-    task: Task[Any], state: Any, features: FeatureSet, size: int, device: torch.device | str, first: bool = False
+    task: Task[Any], state: Any, features: FeatureSet, size: int, model: torch.nn.Module, first: bool = False
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """This process's share of all batches: the numbers of their features, and the batch on `device`.
+    """This process's share of all batches: the numbers of their features, and the batch where `model` is.
 
     Features of like length share a batch; the longest come first. `first`: that of the first process.
     """
+    device = next(model.parameters()).device
     collate = task.collator(state)
-    order = list(range(len(features)))
-    if (lengths := features.lengths) is not None:
-        order.sort(key=lambda number: -lengths[number])
-    starts = range(0, len(order), size)
-    for start in starts[0 if first else processes.number() :: processes.count()]:
-        numbers = order[start : start + size]
+    all_batches = _shared(features, size, model)
+    for numbers in all_batches[0 if first else processes.number() :: processes.count()]:
         yield numbers, {key: value.to(device) for key, value in collate(features.__getitems__(numbers)).items()}
+
+
+def _shared(features: FeatureSet, size: int, model: torch.nn.Module) -> list[list[int]]:
+    """The numbers of the features in each batch, the longest first.
+
+    Where padding would change an answer, all features of a batch are of one length, so that there is none.
+    """
+    order = list(range(len(features)))
+    lengths = features.lengths
+    if lengths is None:
+        groups = [order]
+    else:
+        order.sort(key=lambda number: -lengths[number])
+        plain = within(getattr(model, "module", model))
+        apart = not PADDING_MATTERS.isdisjoint((plain.config.model_type, type(plain).__name__))
+        groups = [list(group) for _, group in groupby(order, key=lambda number: apart and lengths[number])]
+    return [group[start : start + size] for group in groups for start in range(0, len(group), size)]

@@ -43,7 +43,7 @@ def with_reference(
         ):
             own = [
                 (numbers, task.first_answers(model, batch))
-                for numbers, batch in batches(task, state, features, size, hardware.device)
+                for numbers, batch in batches(task, state, features, size, model)
             ]
         values = [0.0] * len(features)
         for numbers, answers in chain.from_iterable(processes.gather(own)):
