@@ -85,11 +85,12 @@ def _show(jobs: "list[Job]") -> None:
     import yaml
 
     from llmft.schema.job import told
+    from llmft.schema.renewed import escaped
 
     for job in jobs:
         if job.values:
             print(f"--- # {told(job.values)}")
-        print(yaml.safe_dump(job.config.model_dump(mode="json"), allow_unicode=True, sort_keys=False), end="")
+        print(yaml.safe_dump(escaped(job.config.model_dump(mode="json")), allow_unicode=True, sort_keys=False), end="")
 
 
 def _flags(command: str, words: list[str]) -> tuple[bool, bool, list[str]]:

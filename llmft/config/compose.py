@@ -136,12 +136,11 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
         raw = OmegaConf.to_container(composed)
         assert isinstance(raw, dict)
         node = raw.pop("hydra")
-        if found := sources.code_in(raw):
+        if found := sources.code_in(words.literal(raw, dollar="")):
             raise UserError([*problems, *(Problem(key, what, origins().get(key, "")) for key, what in found)])
         OmegaConf.set_struct(composed, False)
         composed.pop("hydra")
-        tree = OmegaConf.to_container(composed, resolve=True)
-        assert isinstance(tree, dict)
+        tree = words.literal(OmegaConf.to_container(composed, resolve=True))
         _name_runs(tree)
         problems += _without_effect(hydra, choices, values, tree)
         for key in secrets_in(tree):

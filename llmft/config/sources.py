@@ -25,6 +25,7 @@ from llmft.schema.problem import Problem, UserError
 
 MAX_BYTES = 256_000  # a recipe is a page of text
 MAX_ALIASES = 50  # 166 bytes of nested aliases cost OmegaConf 4.2 s
+ESCAPED = re.compile(r"(?<!\\)\\(?:\\\\)*\$\{")  # \${, two letters of a text
 REFERENCE = re.compile(r"\$\{[\w.]+\}")  # ${optimizer.lr}; not ${oc.env:HF_TOKEN}, nor ${oc.${x}:HF_TOKEN}
 HYDRA_KEYS = {"mode", "sweeper"}
 
@@ -63,7 +64,7 @@ def code_in(tree: Any) -> list[tuple[str, str]]:
     for key, text in _strings(tree):
         if "_target_" in text:
             found.append((key, "names code to run; a configuration is data"))
-        elif "${" in REFERENCE.sub("", text):
+        elif "${" in REFERENCE.sub("", ESCAPED.sub("", text)):
             found.append((key, "calls a resolver; only plain ${key} is allowed"))
     return found
 

@@ -1,13 +1,26 @@
-"""The words of the command line: what Hydra's grammar refuses is quoted, so that a value may be in any script."""
+"""The words of the command line: what Hydra's grammar refuses is quoted, so that a value may be in any script.
 
+Two things it has no quotes for: the `${` of a text, and names of a table in any script. They travel through Hydra in
+disguise, and `literal` gives them back.
+"""
+
+import json
 import re
+from dataclasses import replace
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
 from llmft.config.secrets import HINT, is_secret
+from llmft.config.texts import Texts, texts_of
 from llmft.schema.problem import Problem, UserError
+
+DOLLAR = "\ufdd0"  # for the $ of a literal ${; a code point that Unicode keeps free for use inside programs
+CODED = "utf8_"
+PLAIN_NAME = re.compile(r"(?!(?:true|false|null|nan|inf)$|utf8_)[A-Za-z_][\w/@$-]*", re.ASCII | re.IGNORECASE)
+PAIR = re.compile(r"""\s*("[^"]*"|'[^']*'|[^:]*?)\s*:\s*(.*)""", re.DOTALL)
 
 
 def quoted(value: str) -> str:
@@ -50,21 +63,88 @@ def as_hydra_reads(word: str) -> str:
     if "=" not in word:
         return word
     key, value = word.split("=", 1)
+    if (found := _json(value)) is not None:
+        return f"{key}={_in_hydra(found)}"
+    pairs = _table(value)
     # Hydra makes the number 7 of 007, and takes a backslash before a sign for an escape.
     # Nor is `str(1)`, which would be a call, anything but a file name.
     literal = bool(re.fullmatch(r"[-+]?0\d+|\w+\(.*\)", value)) or ("\\" in value and value[0] not in "'\"[{")
-    if not literal and _plain(word):
+    if not literal and _plain(word) and all(PLAIN_NAME.fullmatch(name) for name, _ in pairs or ()):
         return word
     if value.startswith("[") and value.endswith("]"):
         return f"{key}=[{','.join(map(_value, split(value[1:-1])))}]"
-    pairs = [element.partition(":") for element in split(value[1:-1])]
-    if value.startswith("{") and value.endswith("}") and all(colon for _, colon, _ in pairs):
-        return f"{key}={{{','.join(f'{name}:{_value(item.strip())}' for name, _, item in pairs)}}}"
+    if pairs is not None:
+        return f"{key}={{{','.join(f'{_name(name)}:{_value(item)}' for name, item in pairs)}}}"
     return f"{key}={quoted(value)}"
 
 
 def _value(text: str) -> str:
     return as_hydra_reads(f"x={text}").split("=", 1)[1]
+
+
+def _as_texts(value: str, kind: Texts) -> str:
+    """The value of a key that holds texts, as Hydra reads it. Quotes around all of a text are not part of it."""
+    if kind.null and value == "null":
+        return value
+    if kind.lists and value.startswith("[") and value.endswith("]"):
+        return f"[{','.join(_as_texts(part, kind.inside) for part in split(value[1:-1]) if part)}]"
+    if kind.tables and (found := _json(value)) is not None:
+        return _in_hydra(found)
+    if kind.tables and (pairs := _table(value)) is not None:
+        return f"{{{','.join(f'{_name(name)}:{_as_texts(item, kind.inside)}' for name, item in pairs)}}}"
+    read = _parse(f"x={value}") if value[:1] in ("'", '"') else None
+    text = read._value.text if read and isinstance(read._value, QuotedString) else value
+    return quoted(text.replace("${", f"{DOLLAR}{{"))
+
+
+def _json(value: str) -> Any:
+    """The JSON object that a value is; None for any other value."""
+    if not (value.startswith("{") and '"' in value):
+        return None
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
+
+
+def _in_hydra(value: Any) -> str:
+    """A value of JSON in Hydra's words."""
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_name(name)}:{_in_hydra(item)}' for name, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_in_hydra, value))}]"
+    return quoted(value.replace("${", f"{DOLLAR}{{")) if isinstance(value, str) else json.dumps(value)
+
+
+def _table(value: str) -> list[tuple[str, str]] | None:
+    """The names and values of `{a: b, c: d}`; None for what is no table."""
+    if not (value.startswith("{") and value.endswith("}")):
+        return None
+    pairs = [PAIR.fullmatch(part) for part in split(value[1:-1]) if part]
+    if not all(pairs):
+        return None
+    return [(re.sub(r"""^(["'])(.*)\1$""", r"\2", pair[1], flags=re.DOTALL), pair[2]) for pair in pairs if pair]
+
+
+def _name(name: str) -> str:
+    """The name of a table, in letters that Hydra takes."""
+    return name if PLAIN_NAME.fullmatch(name) else f"{CODED}{name.encode().hex()}"
+
+
+def literal(value: Any, dollar: str = "$") -> Any:
+    """A composed value with the texts and names that were typed."""
+    if isinstance(value, dict):
+        return {literal_name(name): literal(item, dollar) for name, item in value.items()}
+    if isinstance(value, list):
+        return [literal(item, dollar) for item in value]
+    return value.replace(DOLLAR, dollar) if isinstance(value, str) else value
+
+
+def literal_name(name: Any) -> Any:
+    """The name, or dotted key, that was typed."""
+    if not isinstance(name, str) or CODED not in name:
+        return name
+    return re.sub(rf"(?<![^.]){CODED}((?:[0-9a-f]{{2}})+)", lambda m: bytes.fromhex(m[1]).decode(), name)
 
 
 def parse(words: list[str]) -> list[Override]:
@@ -75,13 +155,22 @@ def parse(words: list[str]) -> list[Override]:
     """
     problems, overrides = [], []
     for word in words:
-        key, _, value = word.lstrip("+~").partition("=")
+        typed, equals, value = word.partition("=")
+        key = typed.lstrip("+~")
+        kind = None if typed.startswith("~") else texts_of(key)
+        coded = typed.removesuffix(key) + ".".join(_name(part) if part else part for part in key.split("."))
         if is_secret(key, value):
             problems.append(Problem(key, "looks like a secret, and configurations are saved", "command line", HINT))
-        elif (override := _parse(as_hydra_reads(word))) is None:
+            continue
+        if not equals and typed[:1] != "~":
             problems.append(Problem(word, "is no KEY=VALUE", "command line"))
+        elif override := _parse(
+            f"{coded}={_as_texts(value, kind)}" if kind else as_hydra_reads(coded + equals + value)
+        ):
+            values = {"key_or_group": literal_name(override.key_or_group), "_value": literal(override.value())}
+            overrides.append(replace(override, **values))
         else:
-            overrides.append(override)
+            problems.append(Problem(word, "is no KEY=VALUE", "command line"))
     if problems:
         raise UserError(problems)
     return overrides

@@ -20,7 +20,7 @@ from llmft.runs.index import ROOT, entries
 from llmft.runs.lock import held
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, Pruned, Stopped, UserError
-from llmft.schema.renewed import renewed
+from llmft.schema.renewed import escaped, renewed
 
 # What a run may go on with otherwise than it began: nothing that changes its weights, its log or its scores.
 MAY_DIFFER = {
@@ -42,7 +42,7 @@ def as_recipe(config: Config) -> str:
     if config.command != "export":
         del tree["export"]
     del tree["predict"]  # what a later command is asked
-    return "# @package _global_\n" + yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)
+    return "# @package _global_\n" + yaml.safe_dump(escaped(tree), allow_unicode=True, sort_keys=False)
 
 
 def _saved(folder: Path) -> dict[str, Any]:
@@ -139,8 +139,8 @@ class Run:
         if (folder / "manifest.json").is_file():
             run.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         with suppress(ValidationError):  # keys that are younger than the run have their defaults
-            saved = yaml.safe_load(as_recipe(Config.model_validate(saved)))
-        before, now = flat(saved), flat(yaml.safe_load(as_recipe(config)))
+            saved = renewed(yaml.safe_load(as_recipe(Config.model_validate(saved))))
+        before, now = flat(saved), flat(renewed(yaml.safe_load(as_recipe(config))))
         changed = [
             Problem(key, f"was {before.get(key)!r} in {run.folder} and is {now.get(key)!r} now")
             for key in sorted(before.keys() | now.keys())

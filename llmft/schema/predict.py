@@ -1,10 +1,10 @@
 """The section `predict`: the rows that `llmft predict RUN` answers, and where the answers go."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from llmft.schema.section import Section
+from llmft.schema.section import Cell, Section, Text
 
 
 class PredictConfig(Section):
@@ -17,14 +17,14 @@ class PredictConfig(Section):
     """How to read the input; `json` takes one object a line or a list, `txt` one text a line, `squad`
     SQuAD's JSON. Unset: by the file's ending; standard input, and a file of another ending, by the first line."""
 
-    text: str | None = None
+    text: Text | None = None
     """A text to answer, instead of a file."""
 
-    text_pair: str | None = None
+    text_pair: Text | None = None
     """The second text, for a run that was trained on pairs."""
 
-    row: dict[str, Any] | None = None
-    """A row to answer, instead of a file: `{COLUMN: VALUE, ...}`."""
+    row: dict[str, Cell] | None = None
+    """A row to answer, instead of a file: `{COLUMN: VALUE, ...}`, or a JSON object."""
 
     output: str | None = None
     """The file of the answers; it must not be there yet. Unset: standard output."""

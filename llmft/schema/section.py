@@ -1,8 +1,14 @@
 """What every section of a configuration has in common. The vocabulary imports nothing else of llmft."""
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict
+
+AS_TYPED = "as typed"
+Text = Annotated[str, AS_TYPED]
+"""What a person says, such as a question: on the command line `null` and `${x}` are letters of it like others."""
+Cell = Annotated[Any, AS_TYPED]
+"""A cell of a row: a text on the command line, as in a csv, and `null` for a missing value."""
 
 
 class Section(BaseModel):

@@ -98,6 +98,18 @@ def test_every_kind_of_file_has_the_same_answers(
         assert one["scores"] == pytest.approx(other["scores"], abs=2e-6), "which rows share a batch is up to the pipe"
 
 
+def test_a_text_is_answered_letter_by_letter(runs: dict[str, str], llmft: Run, write: Write, piped: Piped) -> None:
+    texts = ["I paid ${price} for it", "null", "${model.name} was great", "true", "1e3", "[tavo]"]
+    write("a.jsonl", "".join(json.dumps({"Body": text}) + "\n" for text in texts))
+    piped(b"")
+    asked = read(llmft("predict", runs["text"], "predict.input=a.jsonl")[1])
+    for text, expected in zip(texts, asked, strict=True):
+        for words in ([f"predict.text={text}"], [f"predict.row={json.dumps({'Body': text})}"]):
+            code, out, err = llmft("predict", runs["text"], *words)
+            assert code == 0, err
+            assert read(out)[0]["scores"] == pytest.approx(expected["scores"], abs=2e-6)
+
+
 def test_parquet(runs: dict[str, str], llmft: Run, here: Path) -> None:
     pyarrow.parquet.write_table(
         pyarrow.table({"Body": ["lumo", None], "id": [7, 8], "x": [float("nan"), 1.0]}), here / "a.parquet"

@@ -1,11 +1,15 @@
 """What the user types is what the configuration holds, in any script."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmft.config.compose import compose
 from llmft.config.load import load
 from llmft.config.words import parse
+from llmft.runs.folder import Run
 from llmft.schema.problem import UserError
 
 VALUES = [
@@ -40,6 +44,17 @@ VALUES = [
     "100%",
     "NA",
     "don't 'quote' me",
+    "${price}.csv",
+    "a${optimizer.lr}",
+    "\\\\${x}",
+    "true",
+    "1e3",
+    "2024",
+    "1_000",
+    "0x10",
+    "inf",
+    "{a: b}",
+    "choice(a)",
 ]
 
 
@@ -97,3 +112,70 @@ def test_quotes_and_backslashes_survive(text: str) -> None:
 def test_a_word_without_a_value_is_refused() -> None:
     with pytest.raises(UserError, match="is no KEY=VALUE"):
         parse(["nonsense words"])
+
+
+@pytest.mark.parametrize(
+    "text", ["I paid ${price} for it", "null", "${model.name} was great", "True", "[1, 2]", "{a}", "x,y", "a=b", "1e3", "'"]
+)  # fmt: skip
+def test_a_text_is_a_text(text: str) -> None:
+    assert typed(f"predict.text={text}") == {"text": text}
+
+
+@pytest.mark.parametrize(
+    ("row", "meant"),
+    [
+        ("{age: 39, job: clerk}", {"age": "39", "job": "clerk"}),
+        ("{note: I paid ${price}, n: 1_01, flag: true, gone: null}", {"note": "I paid ${price}", "n": "1_01", "flag": "true", "gone": None}),
+        ("{系统: x, area m2: 100}", {"系统": "x", "area m2": "100"}),
+        ("{'姓': a, \"b c\": 007}", {"姓": "a", "b c": "007"}),
+        ('{"area m2": 100, "ok": true, "none": null, "t": "null ${x} \\"q\\" \\n", "l": [1, "2"]}',
+         {"area m2": 100, "ok": True, "none": None, "t": 'null ${x} "q" \n', "l": [1, "2"]}),
+        ("{tokens: [a, null, 1.0], 'null': x, true: y}", {"tokens": ["a", None, "1.0"], "null": "x", "true": "y"}),
+        ("{}", {}),
+    ],
+)  # fmt: skip
+def test_a_row_is_typed_as_in_a_csv_or_as_json(row: str, meant: dict[str, object]) -> None:
+    assert typed(f"predict.row={row}") == {"row": meant}
+
+
+def test_a_cell_may_be_typed_by_its_name_in_any_script() -> None:
+    assert typed("predict.row.工号=001", "predict.row.area m2=${x}") == {"row": {"工号": "001", "area m2": "${x}"}}
+
+
+def typed(*words: str) -> object:
+    """What the words say of the section `predict`."""
+    return compose("predict", list(words)).tree["predict"]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("task.labels=[no,yes,007,1.0,null,true]", ["no", "yes", "007", "1.0", "null", "true"]),
+        ("dataset.columns.text=no", "no"),
+        ("dataset.columns.text=1e3", "1e3"),
+        ("dataset.columns={text: null, label: 007}", {"text": "null", "label": "007"}),
+        ("dataset.header=[2023,2024]", ["2023", "2024"]),
+        ("dataset.validation=null", None),
+        ("model.freeze=null", None),
+        ("task.class_weights={积极: 2, no: 1, true: 3, 007: 4}", {"积极": 2, "no": 1, "true": 3, "007": 4}),
+        ('task.class_weights={"a b": 2.5}', {"a b": 2.5}),
+        ("optimizer.lr=${seed}", 3),
+        ("model.config={hidden_size: ${seed}}", {"hidden_size": 3}),
+        ("trainer.max_steps=1_000", 1000),
+    ],
+)
+def test_only_texts_are_taken_letter_by_letter(word: str, meant: object) -> None:
+    found: object = compose("finetune", ["seed=3", word]).tree
+    for part in word.partition("=")[0].split("."):
+        assert isinstance(found, dict)
+        found = found[part]
+    assert found == meant
+
+
+def test_a_text_that_looks_like_a_reference_survives_its_run_folder(here: Path) -> None:
+    """config.yaml is a recipe, and read by itself too; `--cfg job` prints one."""
+    config = load("finetune", ["dataset=csv", "dataset.train=a${b}\\${c}", "run.dir=run", "model.path=${x}"])
+    run = Run.create(config)
+    assert run.config().dataset == config.dataset
+    assert load("finetune", ["run/config.yaml"]).dataset == config.dataset
+    assert load("finetune", ["run/config.yaml"]).model == config.model
