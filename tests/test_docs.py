@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from llmft import __version__
+from llmft.front.vocabulary import vocabulary
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -123,3 +124,14 @@ def test_the_benchmarks_of_the_documents_are_there() -> None:
     for script in scripts:
         compile((ROOT / script).read_text(encoding="utf-8"), script, "exec")
         assert f"python {script}" in (ROOT / script).read_text(encoding="utf-8")
+
+
+def test_the_index_names_every_page_and_every_recipe_family() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert {f.name for f in (ROOT / "docs").glob("*.md")} - set(re.findall(r"\]\(([\w.-]+\.md)\)", index)) == {
+        "README.md"
+    }
+    named = set(re.findall(r"`((?:bert|tabular|t5|llm|gpt)_\w+)`", index))
+    assert named <= {f.stem for f in (ROOT / "recipes").glob("*.yaml")}
+    for key in re.findall(r"`((?:dataset|task|trainer|model)\.[\w.]+)=", index):
+        assert key in vocabulary() or key.startswith("dataset.columns."), key

@@ -83,7 +83,7 @@ def gather(config: Config, task: Task[Any], run: Run) -> dict[str, Any]:
         "counts": {name: len(answers[name]) for name in scored},
         "interval": interval(answers[main], headline, score) if main else None,
         "majority": majority(rows, answers[main], headline) if main and rows else None,
-        "thresholds": run.manifest.get("thresholds"),
+        "thresholds": {k: v for k, v in run.manifest.get("thresholds", {}).items() if v != 0.5},
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
         "curves": curves(run.events(), headline) + schedule(config, run),
