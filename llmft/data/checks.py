@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+from llmft.data.cells import category
 from llmft.data.strata import classes
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
@@ -20,7 +21,7 @@ def _normal(value: Any) -> Any:
     if isinstance(value, str):
         return _SPACE.sub(" ", value.casefold()).strip()
     if isinstance(value, dict):
-        return [_normal(value[name]) for name in sorted(value)]  # columns may stand in any order
+        return [_normal(category(value[name])) for name in sorted(value)]  # columns may stand in any order
     return [_normal(part) for part in value] if isinstance(value, list) else value
 
 

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+from llmft.data.cells import flattened, is_missing, number, of_one_type, parts_of
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
@@ -59,7 +60,7 @@ def assign(
     """
     kept = {name: values for name, values in table.columns.items() if name not in dataset.ignore}
     table = Table(kept, table.ids, table.left_out)
-    kinds = kinds or kinds_of(table)
+    partial_rows, kinds = kinds is not None, kinds or kinds_of(table)
     problems = [
         Problem(f"dataset.columns.{role}", "the task has no such role", hint=f"Its roles are {', '.join(roles)}.")
         for role in dataset.columns
@@ -70,21 +71,26 @@ def assign(
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
         if spec.kind == "features":
-            chosen = dataset.columns.get(role) or [c for c in table.columns if c not in taken.values()]
-            names = [chosen] if isinstance(chosen, str) else chosen
-            missing = [name for name in names if name not in table.columns]
+            cells, faults = flattened(table.without(set(taken.values())))
+            problems += faults
+            chosen = dataset.columns.get(role) or list(cells)
+            names = [
+                part for name in ([chosen] if isinstance(chosen, str) else chosen) for part in parts_of(name, cells)
+            ]
+            missing = [name for name in names if name not in cells and name not in taken.values()]
             problems += [
                 Problem(f"dataset.columns.{role}", f"{name!r} already plays another role, which would tell the answer")
                 for name in names
-                if name in taken.values()
+                if name in taken.values() and name in table.columns
             ]
-            problems += [
-                _missing(f"dataset.columns.{role}", [name], split, found, list(table.columns)) for name in missing
-            ]
-            if not missing:
-                parts = (_of_one_type(table.columns[name], kinds[name]) for name in names)
-                columns[role] = [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
-            if not names:
+            problems += [_missing(f"dataset.columns.{role}", [name], split, found, list(cells)) for name in missing]
+            if all(name in cells for name in names):
+                types = {} if partial_rows else kinds_of(Table(cells, table.ids))
+                types |= {name: found for name, found in kinds.items() if name in cells}
+                problems += [_torn(name, types[name]) for name in names if name in types and _is_torn(types[name])]
+                values = (of_one_type(cells[name], types[name].counts if name in types else None) for name in names)
+                columns[role] = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+            if not names and not faults:
                 problems.append(Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {found}"))
         elif (name := taken[role]) in table.columns:
             try:
@@ -113,11 +119,19 @@ def unread(columns: Iterable[str], dataset: DatasetConfig, roles: dict[str, Colu
     return [name for name in columns if name not in taken]
 
 
-def _of_one_type(values: list[Any], kinds: Kinds) -> list[Any]:
-    """Numbers as they are, or all values as text where there is a text among them."""
-    if str in kinds.counts or not kinds.counts:
-        return [value if value is None else str(value) for value in values]
-    return [None if isinstance(value, str) else value for value in values]
+def _is_torn(kinds: Kinds) -> bool:
+    """Whether a column holds lists in some rows and something else in others."""
+    return list in kinds.counts and len(kinds.counts) > 1
+
+
+def _torn(name: str, kinds: Kinds) -> Problem:
+    row, value = [*kinds.first.values()][1]
+    return Problem(row, f"{name} is {value!r}, which does not go with the rows before it")
+
+
+def _stands_for_none(cell: Any, spec: Column) -> bool:
+    """Whether a cell of a label is one of the marks of tables, such as NA, and no label of that name was declared."""
+    return is_missing(cell, spec.missing or ()) and not (isinstance(cell, str) and cell.strip() in spec.labels)
 
 
 def _missing(key: str, wanted: list[str], split: str, found: str, names: list[str]) -> Problem:
@@ -146,6 +160,10 @@ def _typed(
         read, what = partial(_labels, separator=spec.separator), "not a list of classes"
     else:
         read, what = _label, "not a class"
+    if spec.missing is not None or spec.kind == "number":
+        values = [None if _stands_for_none(value, spec) else value for value in values]
+        kinds = Kinds()
+        kinds.add(values, ids)
     found = [read(value) for value in values]
     wrong = [i for i, value in enumerate(values) if found[i] is None and not _is_empty(value)]
     if wrong:
@@ -233,10 +251,5 @@ def _labels(value: Any, separator: str) -> list[str] | None:
 
 def _number(value: Any) -> float | None:
     """A finite number, or None."""
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    found = number(value)
+    return None if math.isnan(found) else found

@@ -1,7 +1,7 @@
 """Rows as they were read: columns of values, and for each row the place it came from."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,10 @@ class Table:
             mine += other.columns.get(name, [None] * len(other))
         self.ids += other.ids
         self.left_out += other.left_out
+
+    def without(self, names: Collection[str]) -> "Table":
+        """The same rows without some of the columns."""
+        return Table({name: values for name, values in self.columns.items() if name not in names}, self.ids)
 
     def take(self, rows: Sequence[int]) -> "Table":
         """Some of the rows, by number."""

@@ -23,6 +23,10 @@ class Column:
     """A text may be empty."""
     fixed: bool = False
     """Another role counts the characters of this text, so that it is never mended."""
+    missing: tuple[str, ...] | None = None
+    """Of a label in a table: cells that stand for none besides the usual marks such as NA. None: each is a label."""
+    labels: tuple[str, ...] = ()
+    """The labels, where they are declared."""
     unless: str = ""
     """Required as well, unless this other role is there."""
 

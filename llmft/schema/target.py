@@ -8,11 +8,17 @@ from llmft.schema.metric import METRICS_OF
 from llmft.schema.section import Section
 
 
-def _as_labels(values: Any) -> Any:
-    """Labels are texts: `[1, 2, good]` is written without quotes."""
+def as_texts(values: Any) -> Any:
+    """Cells are texts: `[1, 2, good]` is written without quotes."""
     if not isinstance(values, list):
         return values
-    texts = [str(value) if isinstance(value, int | float) else value for value in values]
+    return [str(value) if isinstance(value, int | float) else value for value in values]
+
+
+def _as_labels(values: Any) -> Any:
+    texts = as_texts(values)
+    if not isinstance(texts, list):
+        return values
     if len(set(map(str, texts))) < max(len(texts), 2):
         raise ValueError("wants two labels or more, each once")
     return texts

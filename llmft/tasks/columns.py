@@ -1,20 +1,34 @@
 """The columns of a table that a model learns from: what each one is, what was learnt of it, and its encoding."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
 import numpy
 from datasets import Dataset
 
+from llmft.data.cells import category, is_missing, parts_of, text_of
 from llmft.data.table import listed
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import tabular as schema
 from llmft.tasks import dates
-from llmft.tasks.cells import constant, counts_rows, is_missing, numbers_of, written
+from llmft.tasks.cells import (
+    FLAG,
+    MOSTLY,
+    PLAIN_FORM,
+    NumberForm,
+    constant,
+    counts_rows,
+    form_of,
+    numbers_of,
+    orders_rows,
+    shown,
+)
 from llmft.tasks.scaling import Scaling, learn, scaled
 
 SHOWN = 6  # names of columns in a note
+SAMPLE = 200  # cells among which a form of dates is looked for: each of the 30 forms takes a millisecond for so many
 
 
 class Encoded(NamedTuple):
@@ -51,6 +65,12 @@ class TableColumns:
     scaling: Scaling = "standard"
     left_out: dict[str, str] = field(default_factory=dict)
     """Columns that say nothing, each with the reason."""
+    forms: dict[str, NumberForm] = field(default_factory=dict)
+    """How numbers are written in the columns where that is not with digits and a point alone."""
+    missing: list[str] = field(default_factory=list)
+    """Texts that stand for no value in this table, as `llmft.data.cells.category` writes them."""
+    remarks: list[str] = field(default_factory=list)
+    """What looks odd about columns, for `notes`."""
 
     @property
     def num_numbers(self) -> int:
@@ -62,23 +82,53 @@ class TableColumns:
         """Values of each category column."""
         return [len(values) for values in self.categories.values()]
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
-        """A problem for each column that a split lacks, or for each cell that is not what its column holds."""
-        known = rows.features["features"]  # also of no rows
-        lacking = [name for name in (*self.numbers, *self.categories, *self.dates) if name not in known]
-        if lacking:
+    def cells(self, table: list[dict[str, Any]], name: str) -> list[Any]:
+        """A column, None for what is missing; all of it where the table has no such column."""
+        found = (row.get(name) for row in table)
+        return [None if is_missing(cell, self.missing) else cell for cell in found]
+
+    def numbers_in(self, table: list[dict[str, Any]], name: str) -> numpy.ndarray:
+        """A number column as float64 (rows,), NaN for what is no number."""
+        return numbers_of(self.cells(table, name), self.forms.get(name, PLAIN_FORM))
+
+    def codes_in(self, table: list[dict[str, Any]], name: str) -> list[int]:
+        """A category column by the places of its values, from 1 on; 0 where missing or unseen."""
+        values = self.categories[name]
+        # Runs of earlier versions know values as they were written, ` Ulm` or `True`: those come first.
+        exact = {value: code for code, value in enumerate(values, 1)}
+        alike = {category(value): code for value, code in reversed(exact.items())}
+        return [exact.get(text_of(row.get(name)) or "") or alike.get(category(row.get(name)), 0) for row in table]
+
+    def lacking(self, known: Iterable[str]) -> list[str]:
+        """The columns that training had and these are not. Of an object that is empty everywhere, all parts are there."""
+        names = set(known)
+        parents = {f"{name}." for name in names}
+        return [
+            name
+            for name in (*self.numbers, *self.categories, *self.dates)
+            if name not in names and not any(name.startswith(parent) for parent in parents)
+        ]
+
+    def check(self, rows: Dataset, split: str, lenient: bool = False) -> list[Problem]:
+        """A problem for each column that a split lacks, or for each cell that is not what its column holds.
+
+        Args:
+            lenient: a column that is not there is a missing value.
+        """
+        lacking = self.lacking(rows.features["features"])  # also of no rows
+        if lacking and not lenient:
             return [Problem(f"dataset.{split}", f"has no column {', '.join(map(repr, lacking))}, which training had")]
         table = rows["features"][:]
         wrong: list[tuple[int, str, str]] = []
         for name in self.numbers:
-            cells = [row[name] for row in table]
-            faults = numpy.flatnonzero(numpy.isnan(numbers_of(cells))).tolist()
-            wrong += [(row, name, "a number") for row in faults if not is_missing(cells[row])]
+            cells = self.cells(table, name)
+            faults = numpy.flatnonzero(numpy.isnan(self.numbers_in(table, name))).tolist()
+            wrong += [(row, name, "a number") for row in faults if cells[row] is not None]
         for name, date in self.dates.items():
-            cells = [row[name] for row in table]
+            cells = self.cells(table, name)
             faults = numpy.flatnonzero(dates.read(cells, date["form"]).isna()).tolist()
-            written = f"a date like {dates.shown(date['form'])}"
-            wrong += [(row, name, written) for row in faults if not is_missing(cells[row])]
+            like = f"a date like {dates.shown(date['form'])}"
+            wrong += [(row, name, like) for row in faults if cells[row] is not None]
         return listed(
             [
                 Problem(rows[row]["id"], f"{name} is {table[row][name]!r}, not {kind} ({split})")
@@ -88,26 +138,47 @@ class TableColumns:
 
     def encode(self, table: list[dict[str, Any]]) -> Encoded:
         """The columns of some rows as a model sees them."""
-        numbers = [
-            scaled(numbers_of([row[name] for row in table]), scale, self.scaling)
-            for name, scale in self.numbers.items()
-        ]
+        numbers = [scaled(self.numbers_in(table, name), scale, self.scaling) for name, scale in self.numbers.items()]
         for name, date in self.dates.items():
-            found = dates.read([row[name] for row in table], date["form"])
+            found = dates.read(self.cells(table, name), date["form"])
             numbers.append(scaled(dates.days(found), date["days"], self.scaling))
             numbers += dates.cycles(found, date["clock"])
         matrix = numpy.stack(numbers, axis=1) if numbers else numpy.zeros((len(table), 0))
         missing = numpy.isnan(matrix)
         categories = numpy.zeros((len(table), len(self.categories)), dtype=numpy.int64)
-        for column, (name, values) in enumerate(self.categories.items()):
-            codes = {value: code for code, value in enumerate(values, 1)}  # what is missing is not among them
-            categories[:, column] = [codes.get(written(row[name]), 0) for row in table]
+        for column, name in enumerate(self.categories):
+            categories[:, column] = self.codes_in(table, name)
         return Encoded(numpy.where(missing, 0.0, matrix), missing.astype(float), categories)
+
+    def notes_of_rows(self, rows: Dataset, split: str) -> list[str]:
+        """What of some rows is unlike training: columns that are not there, and those whose values are mostly new."""
+        known = list(rows.features["features"])
+        notes = []
+        if lacking := self.lacking(known):
+            new = [name for name in known if name not in self.left_out and name not in self._all()]
+            typed = f"; training had no column {_few(list(map(repr, new)))}" if new else ""
+            notes.append(f"{split} has no column {_few(list(map(repr, lacking)))}, which counts as missing{typed}")
+        table = rows["features"][:]
+        for name, values in self.categories.items():
+            if name in lacking:
+                continue
+            cells, codes = self.cells(table, name), self.codes_in(table, name)
+            there = [row for row, cell in enumerate(cells) if cell is not None]
+            new = [str(cells[row]) for row in there if not codes[row]]
+            if 2 * len(new) > len(there):
+                count = f"{len(new):,} of {len(there):,} values"
+                had = f"those of training are {_few(list(map(repr, values)))}" if values else "training had none twice"
+                notes.append(f"{split}: {count} of {name} are new, such as {new[0]!r}; {had}")
+        return notes
+
+    def _all(self) -> set[str]:
+        return {*self.numbers, *self.categories, *self.dates}
 
     def notes(self) -> list[str]:
         """What the columns were taken for, to print."""
+        flags = {name for name, form in self.forms.items() if form["style"] == FLAG}
         kinds = {
-            "number": list(self.numbers),
+            "number": [f"{name} (true/false)" if name in flags else name for name in self.numbers],
             "category": list(self.categories),
             "date": [f"{name} ({dates.shown(date['form'])})" for name, date in self.dates.items()],
         }
@@ -115,7 +186,7 @@ class TableColumns:
         notes = [f"columns: {'; '.join(found)}"]
         if self.left_out:
             notes.append(f"left out: {_few([f'{name} ({why})' for name, why in self.left_out.items()])}")
-        return notes
+        return notes + self.remarks
 
 
 def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> TableColumns:
@@ -124,28 +195,34 @@ def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> Table
     Raises:
         UserError: for options that name no column, and for a table without a column to learn from.
     """
+    named = {
+        key: [part for name in getattr(options, key) for part in parts_of(name, table[0])]
+        for key in ("numbers", "categories", "dates", "ignore")
+    }
     problems = [
         Problem(f"task.{key}", f"there is no column {name!r}", hint=f"They are {', '.join(table[0])}.")
-        for key in ("numbers", "categories", "dates", "ignore")
-        for name in getattr(options, key)
+        for key, names in named.items()
+        for name in names
         if name not in table[0]
     ]
-    if problems:
-        raise UserError(problems)
-    found = TableColumns(scaling=options.scaling)
+    options = options.model_copy(update=named)
+    found = TableColumns(scaling=options.scaling, missing=[str(category(text)) for text in options.missing])
     counting = []
-    for name in table[0]:
-        cells = [row[name] for row in table]
+    for name in table[0] if not problems else ():
+        cells = found.cells(table, name)
         why = "task.ignore" if name in options.ignore else None
-        if name not in (*options.numbers, *options.categories, *options.dates):
-            why = why or constant(cells)
+        if why is None and name not in (*options.numbers, *options.categories, *options.dates):
+            why = constant(cells)
             if why is None and counts_rows(cells):
                 counting.append(name)
                 why = "it numbers the rows"
+            problems += _lists(name, cells) if why is None else []
         if why is None:
-            why = _learn_column(name, [cell for cell in cells if not is_missing(cell)], options, found)
+            why = _learn_column(name, [cell for cell in cells if cell is not None], options, found)
         if why:
             found.left_out[name] = why
+    if problems:
+        raise UserError(problems, "the data")
     if found.numbers or found.categories or found.dates:
         return found
     if counting:  # a table of little else
@@ -154,28 +231,70 @@ def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> Table
     raise UserError(Problem("dataset.columns.features", f"no column is left to learn from: {reasons}"), "the data")
 
 
+def _lists(name: str, cells: list[Any]) -> list[Problem]:
+    """A problem for a column of lists, written as JSON or as Python has them: a cell of a table is one value."""
+    texts = [str(cell) for cell in cells if cell is not None]
+    if not texts or not all(text.startswith("[") and text.endswith("]") for text in texts):
+        return []
+    what = f"{name} holds lists, such as {texts[0][:40]}, and a cell of a table holds one value"
+    hint = f"Make a column of each place of the list, or leave it out: task.ignore=[{name}]."
+    return [Problem("dataset.columns.features", what, hint=hint)]
+
+
 def _learn_column(name: str, cells: list[Any], options: schema.Tabular, found: TableColumns) -> str | None:
     """Put a column's cells, those that are missing left out, into `found`; the reason if there is nothing to learn."""
-    free = name not in (*options.categories, *options.dates)
-    values = numbers_of(cells)
-    numeric = ~numpy.isnan(values)
-    if name in options.numbers or (free and len(cells) and numeric.all()):
-        found.numbers[name] = learn(values[numeric], options.scaling)
+    free = name not in (*options.numbers, *options.categories, *options.dates)
+    form, fitting = form_of(cells) if free or name in options.numbers else (PLAIN_FORM, 0)
+    if name in options.numbers or (free and len(cells) and fitting == len(cells)):
+        values = numbers_of(cells, form)
+        values = values[~numpy.isnan(values)]
+        found.numbers[name] = learn(values, options.scaling)
+        if form != PLAIN_FORM:
+            found.forms[name] = form
+        if how := form["style"] != FLAG and shown(form, cells):
+            found.remarks.append(f"{name} is read as numbers: {how}")
+        if free and (odd := orders_rows(values)):
+            found.remarks.append(f"{name} may be no feature: {odd}; to leave it out, write task.ignore=[{name}]")
         return None
     forced = name in options.dates and len(cells) > 0
-    form = dates.form_of(cells) if cells and name not in options.categories else None
-    if form is None and forced:
-        form = dates.nearest_form(cells)
-    if form is not None:
-        days = dates.days(dates.read(cells, form))
+    written = dates.form_of(cells) if cells and name not in options.categories else None
+    if written is None and forced:
+        written = dates.nearest_form(cells)
+    if written is not None:
+        days = dates.days(dates.read(cells, written))
         days = days[~numpy.isnan(days)]
-        found.dates[name] = {"form": form, "days": learn(days, options.scaling), "clock": bool((days % 1).any())}
+        found.dates[name] = {"form": written, "days": learn(days, options.scaling), "clock": bool((days % 1).any())}
         return None
-    common = [value for value, count in Counter(map(written, cells)).most_common() if count >= options.min_count]
+    if free and cells:
+        found.remarks += _nearly(name, cells, ~numpy.isnan(numbers_of(cells, form)), "numbers") or _nearly_dates(
+            name, cells
+        )
+    common = [value for value, count in Counter(map(category, cells)).most_common() if count >= options.min_count]
     if not common and name not in options.categories:
         return f"no value stands in {options.min_count} rows"
-    found.categories[name] = common
+    found.categories[name] = [value for value in common if value is not None]
     return None
+
+
+def _nearly(name: str, cells: list[Any], fits: numpy.ndarray, kind: str) -> list[str]:
+    """A line on a column that would be numbers or dates but for a few cells, or but for a mark or two."""
+    others = list(dict.fromkeys(str(cells[row]) for row in numpy.flatnonzero(~fits)))
+    share = fits.mean()
+    if share < (0.5 if len(others) <= 2 else MOSTLY):
+        return []
+    count = f"{int(fits.sum()):,} of {len(cells):,} cells are {kind}"
+    marks = ",".join(f"'{other}'" for other in others[:2])
+    what = f"{name}: {count}, the others are such as {', '.join(map(repr, others[:3]))}, so that it is a category"
+    return [f"{what}; if they stand for no value, write task.missing=[{marks}]"]
+
+
+def _nearly_dates(name: str, cells: list[Any]) -> list[str]:
+    """The same for dates, looked for only where many cells have the digits of a year."""
+    sample = [cell for cell in cells[:SAMPLE] if sum(map(str.isdigit, str(cell))) >= 4]
+    if 2 * len(sample) < min(len(cells), SAMPLE):
+        return []
+    fits = dates.read(cells, dates.nearest_form(sample)).notna()
+    return _nearly(name, cells, numpy.asarray(fits), "dates")
 
 
 def _count(number: int, kind: str) -> str:

@@ -31,7 +31,7 @@ class MultiLabel(Target):
 
     @classmethod
     def column(cls, options: TargetConfig) -> Column:
-        return Column("labels", separator=options.separator)
+        return Column("labels", separator=options.separator, labels=tuple(options.labels or ()))
 
     @classmethod
     def fit(cls, labels: list[Any], options: TargetConfig) -> Self:

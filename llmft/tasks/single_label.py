@@ -32,7 +32,7 @@ class SingleLabel(Target):
 
     @classmethod
     def column(cls, options: TargetConfig) -> Column:
-        return Column("label")
+        return Column("label", labels=tuple(options.labels or ()))
 
     @classmethod
     def fit(cls, labels: list[Any], options: TargetConfig) -> Self:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.schema.tasks import tabular as schema
 from llmft.tasks import problems
+from llmft.tasks.cells import FLAG
 from llmft.tasks.columns import TableColumns, learn_columns
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.problems import TargetTask
@@ -35,6 +36,8 @@ class TableState:
     @classmethod
     def load(cls, folder: Path) -> Self:
         facts = read_facts(folder)
+        if "forms" not in facts and "numbers" in facts:  # an earlier version took true and false for 1 and 0 anywhere
+            facts["forms"] = {name: {"style": FLAG, "sign": ""} for name in facts["numbers"]}
         columns = {part.name: facts.pop(part.name) for part in fields(TableColumns) if part.name in facts}
         return cls(problems.from_facts(facts), TableColumns(**columns))
 
@@ -52,7 +55,8 @@ class Tabular(TargetTask[TableState]):
 
     @property
     def columns(self) -> dict[str, Column]:
-        return {"features": Column("features"), "label": problems.column(self.options)}
+        label = replace(problems.column(self.options), missing=tuple(self.options.missing))
+        return {"features": Column("features"), "label": label}
 
     def fit(self, train: Dataset, model: ModelConfig) -> TableState:
         columns = learn_columns(train["features"][:], self.options)

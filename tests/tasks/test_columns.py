@@ -13,6 +13,7 @@ from llmft.commands.label import with_label
 from llmft.config.load import load
 from llmft.schema.problem import UserError
 from llmft.schema.tasks.tabular import Tabular as Options
+from llmft.tasks.cells import form_of, numbers_of
 from llmft.tasks.columns import TableColumns, learn_columns
 from llmft.tasks.single_label import SingleLabel
 from llmft.tasks.tabular import TableState
@@ -212,3 +213,143 @@ def test_the_label_of_a_sweep_is_guessed_once(llmft: Run, write: Write) -> None:
     code, out, err = llmft("finetune", "-m", *words, "seed=0,1")
     assert code == 0, err
     assert out.count("label: 'left', the last column") == 1
+
+
+FORMS = {
+    "digits": (["12", "9500", "1e3"], "1234.5", "", [12, 9500, 1000]),
+    "groups of thousands": (["9,500", "12", "1,234,567.5"], "1,234.5", "", [9500, 12, 1234567.5]),
+    "groups of India": (["1,23,456", "12,34,567.5"], "1,234.5", "", [123456, 1234567.5]),
+    "a comma for the decimals": (["12,5", "0,125", "3"], "1.234,5", "", [12.5, 0.125, 3]),
+    "points for thousands": (["1.200,50", "1.200", "7"], "1.234,5", "", [1200.5, 1200, 7]),
+    "spaces": (["1 200", "12\u202f000,5"], "1 234,5", "", [1200, 12000.5]),
+    "apostrophes": (["1'200.50", "7"], "1'234.5", "", [1200.5, 7]),
+    "dollars": (["$489", "$1,200.50", "-$5", "7"], "1,234.5", "$", [489, 1200.5, -5, 7]),
+    "euros": (["1.200,50 €", "€7"], "1.234,5", "€", [1200.5, 7]),
+    "rupees and yuan alike": (["¥5", "12¥"], "1234.5", "¥", [5, 12]),
+    "percent": (["12%", "7.5 %", "0"], "1234.5", "%", [12, 7.5, 0]),
+    "flags": ([True, "FALSE", 1, "0"], "true/false", "", [1, 0, 1, 0]),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_numbers_are_read_as_they_are_written(name: str) -> None:
+    cells, style, sign, numbers = FORMS[name]
+    assert form_of(cells) == ({"style": style, "sign": sign}, len(cells))
+    assert numbers_of(cells, form_of(cells)[0]).tolist() == numbers
+
+
+UNREAD = {
+    "either a thousand or one and a fifth": ["€1.200", "€3.500"],
+    "two currencies": ["$5", "€5"],
+    "some percent": ["12%", "0.5"],
+    "half a number": ["1.5万", "2万"],
+    "underscores": ["1_01", "1_02"],
+    "two decimals": ["1.2.3", "1,2,3"],
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_is_not_clear_is_no_number(name: str) -> None:
+    assert form_of(UNREAD[name])[1] < 2
+
+
+def test_a_number_of_json_is_one_whatever_the_text_would_be() -> None:
+    assert numbers_of([1.234, "1.234"], {"style": "1.234,5", "sign": ""}).tolist() == [1.234, 1234]
+
+
+def test_how_numbers_were_read_is_said_and_kept() -> None:
+    columns = learnt({"pay": ["$9,500", "$12,000"] * 10, "town": ["a", "b"] * 10})
+    assert columns.notes()[-1] == "pay is read as numbers: '$9,500' is 9500"
+    assert columns.encode([{"pay": "$12,000.0", "town": "a"}, {"pay": 9500, "town": "b"}]).numbers[:, 0].tolist() == [
+        1,
+        -1,
+    ]
+
+
+NEARLY = {
+    "a dash": (
+        ["1", "2", "3", "—"] * 10,
+        "x: 30 of 40 cells are numbers, the others are such as '—', so that it is a category; if they stand for no value, write task.missing=['—']",
+    ),
+    "another unit": (
+        [*map(str, range(30)), "1.5万", "2万", "3万"],
+        "x: 30 of 33 cells are numbers, the others are such as '1.5万', '2万', '3万', so that it is a category; if they stand for no value, write task.missing=['1.5万','2万']",
+    ),
+    "many words": (["1", "2", "a", "b", "c"] * 8, None),
+    "dates and a word": (
+        ["2024-01-01", "2024-02-01", "2024-03-01", "unknown"] * 5,
+        "x: 15 of 20 cells are dates, the others are such as 'unknown', so that it is a category; if they stand for no value, write task.missing=['unknown']",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEARLY)
+def test_a_column_of_numbers_but_for_a_few_cells_is_named(name: str) -> None:
+    cells, note = NEARLY[name]
+    columns = learnt({"x": cells, "town": ["a", "b"] * (len(cells) // 2) + ["a"] * (len(cells) % 2)})
+    assert columns.remarks == ([note] if note else [])
+
+
+def test_marks_of_ones_own_are_missing() -> None:
+    cells = ["1", "—", "3", "-1"] * 10
+    columns = learnt({"x": cells, "town": ["a", "b", "—", "b"] * 10}, missing=["—", "-1"])
+    assert (list(columns.numbers), columns.categories) == (["x"], {"town": ["b", "a"]})
+    found = columns.encode([{"x": "—", "town": "—"}, {"x": -1, "town": "b"}, {"x": 3, "town": "a"}])
+    assert (found.missing[:, 0].tolist(), found.categories[:, 0].tolist()) == ([1, 1, 0], [0, 1, 2])
+    assert columns.check(Dataset.from_dict({"id": ["t:1"], "features": [{"x": "—", "town": "a"}]}), "test") == []
+
+
+SUSPICIOUS = {
+    "rising": ([n * 10 for n in range(40)], "it rises from row to row"),
+    "falling": ([-n / 3 for n in range(40)], "it falls from row to row"),
+    "drawn without repeats": ([n * 37 % 101 for n in range(101)], "no two rows have the same, and hardly a number is left out"),
+    "with repeats": ([n % 50 for n in range(100)], None),
+    "far apart": ([n * 7919 % 100003 for n in range(100)], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUSPICIOUS)
+def test_a_column_that_may_number_the_rows_is_named(name: str) -> None:
+    cells, why = SUSPICIOUS[name]
+    columns = learnt({"x": cells, "town": ["a", "b"] * (len(cells) // 2) + ["a"] * (len(cells) % 2)})
+    expected = [f"x may be no feature: {why}; to leave it out, write task.ignore=[x]"] if why else []
+    assert (list(columns.numbers), columns.remarks) == (["x"], expected)
+    assert learnt({"x": cells, "y": cells[::-1]}, numbers=["x"]).remarks[:1] != expected or not expected
+
+
+def test_lists_are_refused_by_name_or_left_out() -> None:
+    table = {"vec": ["[0.1, 0.2]", "[0.3, 0.4]"] * 5, "n": [1, 2] * 5}
+    with pytest.raises(UserError, match=r"vec holds lists, such as \[0.1, 0.2\], .* task.ignore=\[vec\]"):
+        learnt(table)
+    assert learnt(table, ignore=["vec"]).left_out == {"vec": "task.ignore"}
+    assert list(learnt(table, categories=["vec"]).categories) == ["vec"]
+
+
+def test_parts_of_an_object_are_named_together() -> None:
+    table = {"who.age": [1, 2] * 5, "who.zip": ["a", "b"] * 5, "n": [1, 2] * 5}
+    assert list(learnt(table, ignore=["who"]).left_out) == ["who.age", "who.zip"]
+
+
+def test_values_that_are_mostly_new_are_said() -> None:
+    columns = learnt({"town": ["Ulm", "Bonn"] * 5, "n": [1, 2] * 5})
+
+    def notes(*towns: Any) -> list[str]:
+        rows = [{"town": town, "n": 1} for town in towns]
+        return columns.notes_of_rows(Dataset.from_dict({"id": list(map(str, towns)), "features": rows}), "test")
+
+    assert notes("Ulm", "Kiel") == notes(None, "NA", "Bonn") == []
+    assert notes("Jena", "Kiel", "Ulm", None) == [
+        "test: 2 of 3 values of town are new, such as 'Jena'; those of training are 'Ulm', 'Bonn'"
+    ]
+
+
+def test_a_run_of_an_earlier_version_answers_as_it_was_trained(here: Path) -> None:
+    """It kept categories with their spaces, `True` for true, `#N/A` for a value, and took true for 1 in numbers."""
+    older = {"format": 2, "target": {"problem": "single_label", "labels": ["a", "b"]}, "numbers": {"flag": [0.0, 1.0]}}
+    older |= {"categories": {"c": [" Ulm", "True", "#N/A", "3.0"]}, "dates": {}, "scaling": "standard", "left_out": {}}
+    (here / "task.json").write_text(json.dumps(older))
+    columns = TableState.load(here).columns
+    cells = ["Ulm", True, "true", "#N/A", 3, "3.0", "new", None]
+    found = columns.encode([{"flag": True, "c": cell} for cell in cells])
+    assert found.categories[:, 0].tolist() == [1, 2, 2, 3, 4, 4, 0, 0]
+    assert found.numbers[0].tolist() == [1.0]

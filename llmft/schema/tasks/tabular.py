@@ -1,11 +1,11 @@
 """The section `task` of tables."""
 
 from collections import Counter
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from llmft.schema.target import TargetConfig
+from llmft.schema.target import TargetConfig, as_texts
 from llmft.schema.task import TINY_TRANSFORMER, TaskConfig
 
 
@@ -15,7 +15,15 @@ class Tabular(TargetConfig, TaskConfig):
     best: ClassVar[dict[str, str]] = TargetConfig.best | {"regression": "r2"}
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"linear": {}, "ft_transformer": TINY_TRANSFORMER}
-    of_data: ClassVar[tuple[str, ...]] = ("labels", "class_weights", "numbers", "categories", "dates", "ignore")
+    of_data: ClassVar[tuple[str, ...]] = (
+        "labels",
+        "class_weights",
+        "numbers",
+        "categories",
+        "dates",
+        "ignore",
+        "missing",
+    )
 
     name: Literal["tabular"] = "tabular"
     """A label, several labels or a number for a row of a table."""
@@ -31,6 +39,9 @@ class Tabular(TargetConfig, TaskConfig):
 
     ignore: list[str] = Field(default_factory=list)
     """Columns to leave out. Left out without asking: those of one value, and those that number the rows."""
+
+    missing: Annotated[list[str], BeforeValidator(as_texts)] = Field(default_factory=list)
+    """Cells that stand for no value, such as `'—'` or `-1`, besides the usual: nothing, `NA`, `null`, `?`, `#N/A`."""
 
     scaling: Literal["standard", "quantile"] = "standard"
     """Numbers by mean and deviation, or by quantiles to the normal distribution, which tames long tails."""

@@ -1,0 +1,144 @@
+"""Cells of a table as text: one form for csv, JSON, parquet and `predict.row`, so that equal values compare equal."""
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Collection
+from datetime import date, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from llmft.data.table import Table
+from llmft.schema.problem import Problem
+
+# Those that pandas reads as missing; UCI's; those of dumps of MySQL and PostgreSQL; the errors of a spreadsheet.
+MISSING = {
+    "", "na", "n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "\\n", "#na", "#n/a", "#n/a n/a",
+    "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "#value!", "#div/0!", "#ref!", "#name?", "#num!", "#null!",
+}  # fmt: skip
+"""Texts that stand for no value, in small letters."""
+
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
+FLAGS = {"true": "true", "false": "false"}  # by their small letters
+
+
+def is_missing(cell: Any, more: Collection[str] = ()) -> bool:
+    """Whether a cell says nothing: it is empty, or one of the usual marks whatever its case, or one of `more`.
+
+    Args:
+        more: as `category` writes them.
+    """
+    if cell is None or cell != cell:
+        return True
+    if isinstance(cell, str) and cell.strip().lower() in MISSING:
+        return True
+    return bool(more) and category(cell) in more
+
+
+def text_of(cell: Any) -> str | None:
+    """A cell as a csv file would have it: a text without the spaces around it; None for no value.
+
+    3.0 is `3`, since one empty cell makes a parquet column of whole numbers one of fractions; a boolean is `true` or
+    `false`; lists and objects are JSON. Whether `ö` is one character or two means nothing.
+    """
+    if cell is None or cell != cell:
+        return None
+    if isinstance(cell, str):
+        text = cell.strip()
+        return text if text.isascii() else unicodedata.normalize("NFC", text)
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, float):
+        return str(int(cell)) if cell.is_integer() and abs(cell) < 1e16 else repr(cell)
+    if isinstance(cell, Decimal):
+        return format(cell, "f")
+    if isinstance(cell, timedelta):
+        return text_of(cell.total_seconds())
+    if isinstance(cell, date | time):  # a datetime is a date
+        return cell.isoformat()
+    if isinstance(cell, list | dict):
+        return json.dumps(cell, ensure_ascii=False, sort_keys=True, default=str)
+    return str(cell)
+
+
+def category(cell: Any) -> str | None:
+    """A cell as the name of a category, one for all that mean the same: `TRUE` is `true`, and `3.0` is `3`.
+
+    `3.10` stays what it is, which is another version than `3.1`, and so does `007`.
+    """
+    text = text_of(cell)
+    if text is None or len(text) < 3:
+        return text
+    if whole := WHOLE.fullmatch(text):
+        return whole[1]
+    return FLAGS.get(text.lower(), text)
+
+
+def number(cell: Any) -> float:
+    """A cell as a number; NaN for what is none, or is not finite.
+
+    Strictly: `float` takes `1_000`, `١٢` and `infinity` too, which no table means as numbers.
+    """
+    if isinstance(cell, bool):
+        return math.nan
+    if isinstance(cell, str) and not NUMBER.fullmatch(cell := cell.strip().replace("\u2212", "-")):
+        return math.nan
+    try:
+        found = float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan
+
+
+def of_one_type(values: list[Any], kinds: Collection[type] | None) -> list[Any]:
+    """The cells of a column, of which Arrow wants one type: numbers where all are numbers, else texts.
+
+    Args:
+        kinds: the types of all cells of the column that are not empty, where `values` may be a part of them. None: they
+            are not known, so that all become texts.
+    """
+    if kinds and set(kinds) <= {int, float}:
+        values = [None if value is None or isinstance(value, str) or value != value else value for value in values]
+        if float in kinds:
+            try:
+                return [None if value is None else float(value) for value in values]
+            except OverflowError:  # a whole number above 1e308
+                pass
+        elif all(value is None or -(2**63) <= value < 2**63 for value in values):
+            return values
+    return list(map(text_of, values))
+
+
+def parts_of(name: str, columns: Collection[str]) -> list[str]:
+    """The columns that a name means: itself, or the parts of an object of that name."""
+    return [name] if name in columns else [part for part in columns if part.startswith(f"{name}.")] or [name]
+
+
+def flattened(table: Table) -> tuple[dict[str, list[Any]], list[Problem]]:
+    """The columns of a table, each object in them as columns of its own: `who` with `active` and `zip` in it as
+    `who.active` and `who.zip`. The order of keys means nothing.
+
+    Returns:
+        The columns, and a problem for each that holds objects beside other values, or has the name of another.
+    """
+    columns: dict[str, list[Any]] = {}
+    problems: list[Problem] = []
+    waiting = list(reversed(table.columns.items()))
+    while waiting:
+        name, values = waiting.pop()
+        if not any(isinstance(value, dict) for value in values):
+            if name in columns:
+                problems.append(Problem("dataset.columns.features", f"two columns are called {name!r}"))
+            columns[name] = values
+            continue
+        odd = next((row for row, value in enumerate(values) if not isinstance(value, dict | None)), None)
+        if odd is not None:
+            what = f"{name} is {values[odd]!r}, and an object in other rows"
+            problems.append(Problem(table.ids[odd], what, hint="Write the same kind of value in every row."))
+            continue
+        keys = sorted({key for value in values for key in value or ()})
+        parts = ((f"{name}.{key}", [value.get(key) if value else None for value in values]) for key in keys)
+        waiting += reversed(list(parts))
+    return columns, problems
