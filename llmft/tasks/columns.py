@@ -100,7 +100,7 @@ class TableColumns:
         return [exact.get(text_of(row.get(name)) or "") or alike.get(category(row.get(name)), 0) for row in table]
 
     def lacking(self, known: Iterable[str]) -> list[str]:
-        """The columns that training had and these are not. Of an object that is empty everywhere, all parts are there."""
+        """The columns that training had and these are not; an object that is empty everywhere has all its parts."""
         names = set(known)
         parents = {f"{name}." for name in names}
         return [
