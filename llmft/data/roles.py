@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from llmft.data.cells import flattened, is_missing, number, of_one_type, parts_of
+from llmft.data.label_cells import flag_columns, items, joined_name, label, labels, with_joined
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
@@ -60,28 +61,29 @@ def assign(
     """
     kept = {name: values for name, values in table.columns.items() if name not in dataset.ignore}
     table = Table(kept, table.ids, table.left_out)
-    partial_rows, kinds = kinds is not None, kinds or kinds_of(table)
     problems = [
         Problem(f"dataset.columns.{role}", "the task has no such role", hint=f"Its roles are {', '.join(roles)}.")
         for role in dataset.columns
         if role not in roles
     ]
-    taken = {role: str(dataset.columns.get(role, role)) for role, spec in roles.items() if spec.kind != "features"}
+    table = with_joined(table, dataset, roles, problems)
+    partial_rows, kinds = kinds is not None, kinds or kinds_of(table)
+    taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
     found = ", ".join(table.columns)
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
         if spec.kind == "features":
-            cells, faults = flattened(table.without(set(taken.values())))
+            cells, faults = flattened(table.without({*taken.values(), *flag_columns(dataset, roles)}))
             problems += faults
             chosen = dataset.columns.get(role) or list(cells)
             names = [
                 part for name in ([chosen] if isinstance(chosen, str) else chosen) for part in parts_of(name, cells)
             ]
-            missing = [name for name in names if name not in cells and name not in taken.values()]
+            missing = [name for name in names if name not in cells and name not in table.columns]
             problems += [
                 Problem(f"dataset.columns.{role}", f"{name!r} already plays another role, which would tell the answer")
                 for name in names
-                if name in taken.values() and name in table.columns
+                if name in table.columns and name in (*taken.values(), *flag_columns(dataset, roles))
             ]
             problems += [_missing(f"dataset.columns.{role}", [name], split, found, list(cells)) for name in missing]
             if all(name in cells for name in names):
@@ -94,7 +96,9 @@ def assign(
                 problems.append(Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {found}"))
         elif (name := taken[role]) in table.columns:
             try:
-                columns[role] = _typed(table.columns[name], table.ids, name, spec, kinds[name], dataset.ignore)
+                columns[role] = _typed(
+                    table.columns[name], table.ids, name, spec, kinds.get(name, Kinds()), dataset.ignore
+                )
             except UserError as error:
                 problems += error.problems
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
@@ -114,8 +118,9 @@ def unread(columns: Iterable[str], dataset: DatasetConfig, roles: dict[str, Colu
     named = dataset.columns.get("features")
     if any(spec.kind == "features" for spec in roles.values()) and not named:
         return []
-    taken = {str(dataset.columns.get(role, role)) for role, spec in roles.items() if spec.kind != "features"}
-    taken |= {*dataset.ignore, *([named] if isinstance(named, str) else named or ()), "id", "split"}
+    taken = {joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
+    taken |= {*flag_columns(dataset, roles), *dataset.ignore, "id", "split"}
+    taken |= {named} if isinstance(named, str) else {*(named or ())}
     return [name for name in columns if name not in taken]
 
 
@@ -157,9 +162,9 @@ def _typed(
     elif spec.kind == "number":
         read, what = _number, "not a number"
     elif spec.kind == "labels":
-        read, what = partial(_labels, separator=spec.separator), "not a list of classes"
+        read, what = partial(labels, spec=spec), "not a list of classes, each once"
     else:
-        read, what = _label, "not a class"
+        read, what = label, "not a class"
     if spec.missing is not None or spec.kind == "number":
         values = [None if _stands_for_none(value, spec) else value for value in values]
         kinds = Kinds()
@@ -167,7 +172,14 @@ def _typed(
     found = [read(value) for value in values]
     wrong = [i for i, value in enumerate(values) if found[i] is None and not _is_empty(value)]
     if wrong:
-        raise UserError(listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}") for i in wrong]), "the data")
+        # Such as [1, 0, 1, 1], which says of each of four labels whether it is given.
+        flags = spec.kind == "labels" and any(set(map(str, items(values[i], spec))) <= {"0", "1"} for i in wrong)
+        hint = (
+            "If it says of each label whether it is given, name them in order: task.labels=[A,B,...]." if flags else ""
+        )
+        raise UserError(
+            listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}", hint=hint) for i in wrong]), "the data"
+        )
     if spec.kind in ("label", "labels") and len(kinds.counts) > 1:
         row, value = kinds.first[min(kinds.counts, key=lambda kind: kinds.counts[kind])]
         counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in kinds.counts.most_common())
@@ -225,28 +237,6 @@ def _json(value: Any, ignore: Sequence[str] = ()) -> str | None:
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip()) or value != value  # NaN is not itself
-
-
-def _label(value: Any) -> str | None:
-    """A class as text: 1 and 1.0 are `1`; what is no class (1.5, a list) gives None."""
-    if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, bool | int):
-        return str(value)
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return None
-
-
-def _labels(value: Any, separator: str) -> list[str] | None:
-    """Classes, each once: those of a list, or between the separators of a text. An empty cell holds none of them."""
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(separator)]
-        return list(dict.fromkeys(part for part in parts if part))
-    if not isinstance(value, list):
-        return None if value is None or (label := _label(value)) is None else [label]
-    found = [_label(part) for part in value]
-    return None if None in found else list(dict.fromkeys(map(str, found)))
 
 
 def _number(value: Any) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from llmft.data.load import load
+from llmft.data.roles import assign
 from llmft.data.sample import Sample
 from llmft.data.strata import strata
 from llmft.data.table import Table
@@ -44,6 +45,59 @@ def test_several_classes_of_json(write: Write) -> None:
     assert read(Column("labels"), format="json", train="a.jsonl") == [["x", "1"], []]
 
 
+FLAGS = Column("labels", labels=("red", "round", "big"))
+
+
+def test_flags_are_the_labels_that_are_set_where_the_labels_are_declared(write: Write) -> None:
+    write(
+        "a.jsonl", '{"text": "a", "label": [1, 0, 1]}\n{"text": "b", "label": [0, 0, 0]}\n{"text": "c", "label": []}\n'
+    )
+    assert read(FLAGS, format="json", train="a.jsonl") == [["red", "big"], [], []]
+    write("a.csv", 'text,label\na,"[1, 0, 1]"\nb,"0,1,0"\nc,big\n')
+    assert read(FLAGS, train="a.csv") == [["red", "big"], ["round"], ["big"]]
+    numbers = Column("labels", labels=("0", "1", "2", "3"))
+    write("b.jsonl", '{"text": "a", "label": [1, 0, 1, 1]}\n{"text": "b", "label": [0, 1]}\n')
+    assert read(numbers, format="json", train="b.jsonl") == [["0", "2", "3"], ["0", "1"]]
+    two = Column("labels", labels=("0", "1"))
+    write("c.jsonl", '{"text": "a", "label": [1, 0]}\n{"text": "b", "label": [1]}\n')
+    assert read(two, format="json", train="c.jsonl") == [["1", "0"], ["1"]]
+
+
+def test_lists_that_are_written_as_text(write: Write) -> None:
+    write("a.csv", """text,label\na,"['red', 'big']"\nb,"[""red""]"\nc,[sic]\nd,[]\n""")
+    assert read(Column("labels"), train="a.csv") == [["red", "big"], ["red"], ["[sic]"], []]
+
+
+def test_a_label_in_columns_of_flags(write: Write) -> None:
+    write("a.csv", "text,red,round,x\na,1,0,9\nb,True,true,9\nc,0,FALSE,9\n")
+    columns = {"label": ["red", "round"]}
+    assert read(Column("labels"), train="a.csv", columns=columns) == [["red"], ["red", "round"], []]
+    write("b.csv", "text,red,round\na,1,0\nb,0,1.0\n")
+    assert read(Column("label"), train="b.csv", columns=columns) == ["red", "round"]
+    table = Table({"red": ["1"], "round": ["0"], "x": ["9"]}, ["a"])
+    roles = {"features": Column("features"), "label": Column("labels", missing=())}
+    assert assign(table, DatasetConfig(columns=columns), roles, "train").columns == {
+        "features": [{"x": "9"}],
+        "label": [["red"]],
+    }
+
+
+FLAG_FAULTS = {
+    "two where one is wanted": ("a,1,1", "a.csv:2  2 of red, round are set, and one is the label. For any number of labels, write task.problem=multi_label"),
+    "none": ("a,0,0", "a.csv:2  0 of red, round are set"),
+    "no flag": ("a,2,0", "a.csv:2  red is no flag, which is 1 or 0"),
+    "a hole": ("a,1,NA", "a.csv:2  has no label"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLAG_FAULTS)
+def test_a_row_of_flags_that_says_no_label_is_named(name: str, write: Write) -> None:
+    row, text = FLAG_FAULTS[name]
+    write("a.csv", f"text,red,round\n{row}\n")
+    with pytest.raises(UserError, match=text):
+        read(Column("label"), train="a.csv", columns={"label": ["red", "round"]})
+
+
 def test_numbers(write: Write) -> None:
     write("a.csv", "text,label\na,3.800\nb,-1e3\nc,7\n")
     assert read(Column("number"), train="a.csv") == [3.8, -1000.0, 7.0]
@@ -53,12 +107,18 @@ def test_numbers(write: Write) -> None:
 
 FAULTS = {
     "no number": (Column("number"), "text,label\na,1\nb,many\n", "a.csv:3  label is 'many', not a number"),
+    "flags of a text": (Column("labels"), 'text,label\na,"1,0,1"\n', "a.csv:2  label is '1,0,1', not a list of classes, each once. If it says"),
+    "underscores": (Column("number"), "text,label\na,1\nb,1_01\n", "a.csv:3  label is '1_01', not a number"),
+    "digits of another script": (Column("number"), "text,label\na,1\nb,١٢\n", "a.csv:3  label is '١٢', not a number"),
+    "a mark": (Column("number"), "text,label\na,1\nb,#N/A\n", "a.csv:3  has no label"),
     "not finite": (Column("number"), "text,label\na,1\nb,inf\n", "a.csv:3  label is 'inf', not a number"),
     "missing number": (Column("number"), "text,label\na,1\nb,\n", "a.csv:3  has no label"),
-}
+}  # fmt: skip
 JSON_FAULTS = {
     "missing list": (Column("labels"), '{"text": "a", "label": ["x"]}\n{"text": "b"}\n', "a.jsonl:2  has no label"),
     "list in a list": (Column("labels"), '{"text": "a", "label": [["x"]]}\n', "a.jsonl:1  label is [['x']], not a list of classes"),
+    "flags": (Column("labels"), '{"text": "a", "label": [1, 0, 1]}\n', "a.jsonl:1  label is [1, 0, 1], not a list of classes, each once. If it says of each label whether it is given, name them in order: task.labels=[A,B,...]"),
+    "a label twice": (Column("labels"), '{"text": "a", "label": ["x", "y", "x"]}\n', "a.jsonl:1  label is ['x', 'y', 'x'], not a list of classes, each once"),
     "list and text": (Column("labels"), '{"text": "a", "label": ["x"]}\n{"text": "b", "label": ["x"]}\n{"text": "c", "label": "x"}\n', "a.jsonl:3  label is 'x', unlike the others: 2 of type list and 1 of type str"),
     "true": (Column("number"), '{"text": "a", "label": true}\n', "a.jsonl:1  label is True, not a number"),
 }  # fmt: skip
