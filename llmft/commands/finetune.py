@@ -67,7 +67,7 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
     check_trackers(config.tracking)
     adapters.check_package(config.adapter)
     prepared = prepared or prepare(config)
-    model = first_weights(config, prepared)
+    model = first_weights(config, prepared, notes := [*notes])
     if run is None:
         run = Run.create(config)
     else:
@@ -85,15 +85,18 @@ def begins_anew(config: Config) -> str:
     return f"{what}. {nearest_names(config.name)}".removesuffix(". ")
 
 
-def first_weights(config: Config, prepared: Prepared) -> PreTrainedModel:
+def first_weights(config: Config, prepared: Prepared, notes: list[str] | None = None) -> PreTrainedModel:
     """The model as training starts from it: pretrained or random, the same for the same seed.
+
+    Args:
+        notes: what the user should know of it is put here, a line each.
 
     Raises:
         UserError: if the weights are missing, or the model does not take what the task feeds it.
     """
     set_seed(config.seed)
     needed = prepared.task.needed(prepared.state)
-    model = build(config.model, prepared.task.head, needed, f"task.{config.task.length}")
+    model = build(config.model, prepared.task.head, needed, f"task.{config.task.length}", notes)
     set_generation(model, config.generation, config.seed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
     groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers

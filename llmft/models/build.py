@@ -13,6 +13,7 @@ from llmft.data.files import digest
 from llmft.models import register
 from llmft.models.dropout import dropouts
 from llmft.models.freeze import freeze, still, unfreezing
+from llmft.models.head import fit_head
 from llmft.models.hub import explained
 from llmft.models.initialise import initialise
 from llmft.models.located import Place, located
@@ -41,7 +42,13 @@ SHIFTED = {
 SHIFTED |= {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 
 
-def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "task.max_length") -> PreTrainedModel:
+def build(
+    model: ModelConfig,
+    head: str,
+    needed: dict[str, Any],
+    length: str = "task.max_length",
+    notes: list[str] | None = None,
+) -> PreTrainedModel:
     """A model ready to train, in float32; what `model.freeze` names stays as it is.
 
     Args:
@@ -51,6 +58,7 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "
             `added_tokens` of the `vocab_size` are new to those, and get embeddings here. Without `pools_last`, a head
             of random weights that would read the last column reads the first.
         length: the key that decides how many positions are needed.
+        notes: what the user should know of the model is put here, a line each.
 
     Raises:
         UserError: if the weights are missing or not the expected ones, or a size is unknown to the architecture.
@@ -62,7 +70,7 @@ def build(model: ModelConfig, head: str, needed: dict[str, Any], length: str = "
     pools_last = needed.pop("pools_last", True)
     if model.first_weights == "pretrained":
         known = {"vocab_size": needed["vocab_size"] - added} if added else {}
-        built = _pretrained(model, auto, needed | known, length)
+        built = _pretrained(model, auto, needed | known, length, [] if notes is None else notes)
     else:
         built = _random(model, auto, needed, pools_last)
     if added:
@@ -91,12 +99,15 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: b
         raise UserError(Problem("model.config", f"makes no {model.architecture or model.path}: {why}")) from error
 
 
-def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any], length: str) -> PreTrainedModel:
+def _pretrained(
+    model: ModelConfig, auto: Any, needed: dict[str, Any], length: str, notes: list[str]
+) -> PreTrainedModel:
     place = _place(model)
     _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
     with explained(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_options(model, place), **fixed)
+        own = AutoConfig.from_pretrained(place.name, **_options(model, place)).id2label
         _check_kind(config, auto, model)
         _check_sizes(config, model)
         _check_room(config, needed, length)
@@ -116,6 +127,10 @@ def _pretrained(model: ModelConfig, auto: Any, needed: dict[str, Any], length: s
     if misfits:
         what = f"asks for other sizes than the weights have: {', '.join(misfits[:3])}"
         raise UserError(Problem("model.config", what, hint="Write model.init=random, or leave the sizes out."))
+    if "num_labels" in needed:
+        mismatched = {name for name, *_ in report["mismatched_keys"]}
+        note = fit_head(built, own or {}, needed.get("id2label", {}), {*report["missing_keys"]}, mismatched)
+        notes += [f"model.path: {note}"] if note else []
     return built
 
 
