@@ -1,10 +1,13 @@
 """Adapters by peft: put into a model, kept, and merged into its weights. Only this file knows peft."""
 
+import copy
 import inspect
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch.nn import Linear, ModuleList
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -41,16 +44,39 @@ def adapt(model: PreTrainedModel, config: AdapterConfig, length: int | None) -> 
         return model
     import peft
 
-    if model.base_model is model:
+    if not _body(model):
         what = f"{type(model).__name__} has no layers below its head that could be adapted"
         raise UserError(Problem("adapter", what, hint="Write adapter=none."))
     if config.name == "prefix":
         _check_prefix(model, config.prefix_length, length)
+    tied = _tied(model)
     try:
-        return peft.get_peft_model(model, _config(model, config))
+        adapted = peft.get_peft_model(model, _config(model, config))
     except (ValueError, AttributeError) as error:
         what = f"{config.name} does not fit {type(model).__name__}: {str(error).splitlines()[0]}"
         raise UserError(Problem("adapter", what, hint=_hint(config))) from error
+    if config.name != "prefix":
+        _check_tied(adapted, tied)
+    return adapted
+
+
+def _tied(model: PreTrainedModel) -> set[int]:
+    """The ids of weights that several modules share, such as embeddings that are the output embeddings too."""
+    owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
+    return {owner for owner, count in owners.items() if count > 1}
+
+
+def _check_tied(adapted: Any, tied: set[int]) -> None:
+    """Raise UserError for an adapter in a module whose weights another one has, too.
+
+    It would change one of them in training. Merged, it changes both, or neither.
+    """
+    model, named = adapted.get_base_model(), adapted.base_model.targeted_module_names
+    shared = [name for name in named if id(model.get_submodule(name).get_base_layer().weight) in tied]
+    if shared:
+        what = f"{shared[0]} shares its weights with another module, most often the embeddings: none of them can have"
+        hint = "Leave it out: adapter.target_modules=all-linear takes all linear layers but such."
+        raise UserError(Problem("adapter.target_modules", f"{what} an adapter", hint=hint))
 
 
 def trainee(model: torch.nn.Module) -> Any:
@@ -72,8 +98,9 @@ def described(model: torch.nn.Module, config: AdapterConfig) -> str:
         ends = sorted({name.rpartition(".")[2] for name in model.base_model.targeted_module_names})  # type: ignore[union-attr]
         size = "" if config.name == "ia3" else f"of rank {config.r} "
         what = f"{size}in {len(model.base_model.targeted_module_names)} layers ({', '.join(ends)})"  # type: ignore
+        what += f" and {len(found)} weights of experts" if (found := model.base_model.targeted_parameter_names) else ""  # type: ignore
     head = "with the head, " if _heads(within(model)) else ""
-    return f"{config.name} {what}; {head}{train / everything:.2%} of the weights train"
+    return f"{config.name} {what}; {head}{train / everything:.2%} of the weights train ({train:,} numbers)"
 
 
 def save_adapter(model: torch.nn.Module, folder: Path) -> None:
@@ -128,15 +155,32 @@ def _is_prefix(model: torch.nn.Module) -> bool:
     return bool(model.active_peft_config.is_prompt_learning)  # type: ignore[union-attr]
 
 
+def is_original(name: str) -> bool:
+    """Whether a weight is that of a head as it was before training, which peft keeps beside the one that trains."""
+    return ".original_module." in name
+
+
+def _body(model: PreTrainedModel) -> set[str]:
+    """The names of the modules below the head; none for a model that is all head."""
+    if model.base_model is not model:
+        return {model.base_model_prefix}
+    # A T5 that writes holds the modules of the plain T5 itself.
+    plain = transformers.AutoModel._model_mapping.get(type(model.config), None)
+    if plain is None or isinstance(model, plain):
+        return set()
+    with torch.device("meta"):
+        return {name for name, _ in plain(copy.deepcopy(model.config)).named_children()}
+
+
 def _heads(model: PreTrainedModel) -> list[str]:
     """The parts of a model with weights outside its base model, such as `classifier`; of lists, their members.
 
     Not that of a language model, which was pretrained with the rest, and is often the embeddings once more.
     """
-    found, words = [], model.get_output_embeddings()
+    found, words, body = [], model.get_output_embeddings(), _body(model)
     for name, part in model.named_children():
         of_words = any(layer is words for layer in part.modules())
-        if name != model.base_model_prefix and any(True for _ in part.parameters()) and not of_words:
+        if name not in body and any(True for _ in part.parameters()) and not of_words:
             found += [f"{name}.{number}" for number in range(len(part))] if isinstance(part, ModuleList) else [name]
     return found
 
@@ -150,8 +194,15 @@ def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
     if config.name == "prefix":
         length = config.prefix_length
         return peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=length, modules_to_save=heads)
-    unknown = config.name != "ia3" and kind not in constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-    if layers == "all-linear" or (layers is None and unknown):
+    experts = _experts(model) if layers == "all-linear" else []
+    if experts and (config.name not in ("lora", "rslora") or config.dropout):
+        what = f"takes the experts of {type(model).__name__}, each of whose weights is one for all of them"
+        hint = "Write adapter=lora without adapter.dropout, or name layers outside the experts."
+        raise UserError(Problem("adapter.target_modules", f"all-linear {what}: only lora and rslora fit", hint=hint))
+    if layers is None and config.name != "ia3":
+        # Named by us: for a mixture of experts peft turns its own list into one of experts, and finds none (Mixtral).
+        layers = constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind)
+    if layers == "all-linear" or (layers is None and config.name != "ia3"):
         layers = _linear(model)
     transposed = any(isinstance(layer, Conv1D) for layer in model.modules())  # as GPT-2 keeps its weights
     if config.name == "ia3":
@@ -167,6 +218,7 @@ def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=layers,
+        target_parameters=experts or None,
         use_rslora=config.name == "rslora",
         use_dora=config.name == "dora",
         fan_in_fan_out=transposed,
@@ -175,10 +227,31 @@ def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
 
 
 def _linear(model: PreTrainedModel) -> list[str]:
-    """The linear layers below the head. peft's own `all-linear` takes some of the head's."""
-    heads = {name.partition(".")[0] for name in _heads(model)}
-    layers = [name for name, layer in model.named_modules() if isinstance(layer, Linear | Conv1D)]
+    """The linear layers below the head, but for those that share their weights, and routers, which say two things.
+
+    peft's own `all-linear` takes some of the head's, and output embeddings that transformers finds no other way.
+    """
+    heads, tied = {name.partition(".")[0] for name in _heads(model)}, _tied(model)
+    left_out = {*tied, id(getattr(model.get_output_embeddings(), "weight", None))}
+    layers = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, Linear | Conv1D)
+        and id(layer.weight) not in left_out
+        and not type(layer).__name__.endswith("Router")
+    ]
     return [name for name in layers if name.partition(".")[0] not in heads]
+
+
+def _experts(model: PreTrainedModel) -> list[str]:
+    """The weights of experts that are one parameter for all experts of a layer: (experts, outputs, inputs)."""
+    return [
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if type(module).__name__.endswith("Experts")
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.dim() == 3
+    ]
 
 
 def _check_prefix(model: PreTrainedModel, prefix: int, length: int | None) -> None:

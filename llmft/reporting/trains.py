@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from llmft.models.adapters import is_original, within
 from llmft.models.freeze import unfreezing
 from llmft.models.parts import LAYER, Part, parts
 
@@ -18,13 +19,20 @@ def trains(model: PreTrainedModel, unfreeze: int | None = None) -> list[dict[str
         unfreeze: `model.unfreeze`.
     """
     starts = unfreezing(model, unfreeze) if unfreeze else {}
-    found = [(part, _state(part, starts.get(part.name, 0))) for part in parts(model)]
+    plain = within(model)
+    found = []
+    for part in parts(plain):
+        part.parameters = {name: weight for name, weight in part.parameters.items() if not is_original(name)}
+        found.append((part, _state(part, starts.get(part.name, 0))))
     lines = []
     for _, alike in groupby(found, key=lambda one: (one[0].layer is None and one[0].name, one[0].size, one[1])):
         group = list(alike)
         first, last = group[0][0], group[-1][0]
         name = first.name if first is last else f"{LAYER}{first.layer}-{last.layer}"
         lines.append({"part": name, "parameters": sum(part.size for part, _ in group), "trains": group[0][1]})
+    own = {id(weight) for weight in plain.parameters()}
+    if prefix := sum(weight.numel() for weight in model.parameters() if id(weight) not in own):
+        lines.append({"part": "prefix", "parameters": prefix, "trains": "trains"})
     return lines
 
 

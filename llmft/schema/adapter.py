@@ -36,8 +36,9 @@ class AdapterConfig(Section):
     """lora, rslora, dora: share of a layer's inputs that its update does not see in training."""
 
     target_modules: list[str] | Literal["all-linear"] | None = Field(default=None)
-    """Layers that get an update, by the ends of their names, such as `[query,value]`; `all-linear`: all but the head's.
-    Unset: those that peft names for the architecture, or else all."""
+    """Layers that get an update, by the ends of their names, such as `[query,value]`. `all-linear`: all but the head's
+    and those that share their weights, such as output embeddings that are the embeddings; with lora and rslora also the
+    experts of a mixture. Unset: those that peft names for the architecture, or else all linear layers but experts."""
 
     feedforward_modules: list[str] | None = None
     """ia3: those of `target_modules` whose inputs are scaled instead of their outputs. Unset: those that peft names."""

@@ -24,7 +24,9 @@ def keep_and_merge(
 
     Returns:
         the merged model, and for metrics.json `merged_rows` that were compared, `merged_difference`, which is
-        max|a - b| / max|a| of the outputs, and the share `merged_equal_answers`. A prefix stays, and there are none.
+        max|a - b| / max|a| of the outputs, and the share `merged_equal_answers`. Of a task that writes texts it is
+        that of the losses of rows, since the texts may be the same for weights that are not, and the answers are none.
+        A prefix stays, and there are none.
 
     Raises:
         Failure: if the merged model answers otherwise.
@@ -34,18 +36,39 @@ def keep_and_merge(
     if config.adapter.name == "prefix":
         return adapters.merged(model), {}
     split = splits.get("validation", splits["train"])
-    before, answers = _outputs(task, state, adapters.trainee(model), split)
+    compared = _losses if config.task.generates else _outputs
+    before, answers = compared(task, state, adapters.trainee(model), split)
     merged = adapters.merged(model)
-    after, same = _outputs(task, state, merged, split)
-    difference = float(numpy.abs(before - after).max() / numpy.abs(before).max())
+    after, same = compared(task, state, merged, split)
+    difference = relative(before, after)
     pairs = [(a["answer"], b["answer"]) for a, b in zip(answers, same, strict=True)]
     # Of numbers there is nothing to turn over: how far apart they are is the difference of the outputs.
-    equal = sum(a == b or isinstance(a, float) for a, b in pairs) / len(pairs)
+    equal = sum(a == b or isinstance(a, float) for a, b in pairs) / len(pairs) if pairs else 1.0
     if not difference <= LIMIT or equal < 1:
         kept = f"The adapter is kept in {run.folder / 'adapter'}"
         how = f"outputs differ by {difference:.1e} of their size, {LIMIT:.0e} may be, {equal:.1%} of answers are equal"
         raise Failure(f"the merged model is not the trained one: {how}. {kept}")
-    return merged, {"merged_rows": len(answers), "merged_difference": difference, "merged_equal_answers": equal}
+    facts = {"merged_rows": min(ROWS, len(split.features)), "merged_difference": difference}
+    return merged, facts | ({"merged_equal_answers": equal} if pairs else {})
+
+
+def relative(before: numpy.ndarray, after: numpy.ndarray) -> float:
+    """max|a - b| / max|a|; 0 for equal numbers, and no number, which is below no limit, where one of them is none."""
+    if numpy.array_equal(before, after):
+        return 0.0
+    with numpy.errstate(invalid="ignore", divide="ignore"):
+        return float(numpy.abs(before - after).max() / numpy.abs(before).max())
+
+
+def _losses(task: Task[Any], state: Any, model: torch.nn.Module, split: Split) -> tuple[numpy.ndarray, list[Any]]:
+    """The losses of the first rows of a split in float32, and no answers."""
+    collate, device = task.collator(state), next(model.parameters()).device
+    found = []
+    with float32(model):
+        for number in range(min(ROWS, len(split.features))):
+            batch = collate(split.features.__getitems__([number]))
+            found.append(task.loss(model, {key: value.to(device) for key, value in batch.items()}, state).item())
+    return numpy.array(found), []
 
 
 def _outputs(task: Task[Any], state: Any, model: torch.nn.Module, split: Split) -> tuple[numpy.ndarray, list[Any]]:

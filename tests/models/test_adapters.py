@@ -12,9 +12,11 @@ import transformers
 
 from llmft.models import adapters
 from llmft.models.build import build
+from llmft.reporting.trains import trains
 from llmft.schema.adapter import AdapterConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
+from tests.families import config_of
 
 HEAD = "AutoModelForSequenceClassification"
 NEEDED = {"num_labels": 3, "pad_token_id": 0, "vocab_size": 60, "max_position_embeddings": 32}
@@ -175,3 +177,134 @@ def test_what_does_not_fit_is_refused(architecture: str, keys: dict[str, Any], t
     with pytest.raises(UserError) as error:
         adapters.adapt(model, AdapterConfig(**keys), 6)
     assert text in str(error.value)
+
+
+CAUSAL, WRITES = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
+OF_WORDS = {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+
+
+def writer(kind: str, head: str, **more: Any) -> Any:
+    """A tiny model of words whose embeddings are the output embeddings, too, unless `more` says otherwise."""
+    torch.manual_seed(0)
+    config = config_of(kind, 60, **OF_WORDS)
+    for key, value in ({"tie_word_embeddings": True} | OF_WORDS | more).items():
+        setattr(config, key, value)
+    return getattr(transformers, head).from_config(config).float().eval()
+
+
+def moved(model: Any) -> Any:
+    generator = torch.Generator().manual_seed(1)
+    for value in model.parameters():
+        if value.requires_grad:
+            value.data += 0.05 * torch.randn(value.shape, generator=generator)
+    return model.eval()
+
+
+def row_logits(model: Any) -> torch.Tensor:
+    more = {"decoder_input_ids": torch.tensor([[0, 7, 8]])} if model.config.is_encoder_decoder else {}
+    with torch.inference_mode():
+        found: torch.Tensor = model(input_ids=torch.tensor([[5, 6, 7, 1]]), **more).logits
+    return found
+
+
+TIED = [
+    ("smollm3", CAUSAL, None, "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj"),  # without a list of peft's
+    ("starcoder2", CAUSAL, None, "c_fc c_proj k_proj o_proj q_proj v_proj"),
+    ("granite", CAUSAL, None, "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj"),
+    ("qwen2", CAUSAL, None, "q_proj v_proj"),
+    ("qwen2", CAUSAL, "all-linear", "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj"),
+    ("gpt2", CAUSAL, "all-linear", "c_attn c_fc c_proj"),
+    ("opt", CAUSAL, "all-linear", "fc1 fc2 k_proj out_proj q_proj v_proj"),
+    ("t5", WRITES, None, "q v"),
+    ("mt5", WRITES, None, "q v"),
+    ("t5", WRITES, "all-linear", "k o q v wi wo"),
+    ("umt5", WRITES, None, "k o q v wi_0 wi_1 wo"),
+    ("marian", WRITES, None, "fc1 fc2 k_proj out_proj q_proj v_proj"),
+    ("bart", WRITES, None, "q_proj v_proj"),
+    ("bart", WRITES, "all-linear", "fc1 fc2 k_proj out_proj q_proj v_proj"),
+    ("bert", "AutoModelForMaskedLM", "all-linear", "dense key query value"),
+]
+
+
+@pytest.mark.parametrize(("kind", "head", "layers", "ends"), TIED)
+def test_tied_output_embeddings_get_no_adapter(kind: str, head: str, layers: Any, ends: str, here: Path) -> None:
+    more = {"scale_embedding": True} if kind == "marian" else {}
+    plain = writer(kind, head, **more)
+    words = plain.get_output_embeddings().weight.detach().clone()
+    config = AdapterConfig(name="lora", target_modules=layers)
+    model = moved(adapters.adapt(copy.deepcopy(plain), config, 6))
+    named = model.base_model.targeted_module_names
+    assert " ".join(sorted({name.rpartition(".")[2] for name in named})) == ends
+    assert not [name for name in named if "lm_head" in name or "embed" in name or name.rpartition(".")[2] == "decoder"]
+    before = row_logits(adapters.trainee(model))
+    assert not torch.allclose(before, row_logits(plain), atol=1e-5)
+    merged = adapters.merged(model)
+    assert torch.allclose(row_logits(merged), before, atol=1e-5 * float(before.abs().max()))
+    assert torch.equal(merged.get_output_embeddings().weight, words)
+    merged.save_pretrained(here / "merged")
+    again = getattr(transformers, head).from_pretrained(here / "merged").eval()
+    assert torch.allclose(row_logits(again), before, atol=1e-5 * float(before.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "layer"),
+    [
+        ("qwen2", CAUSAL, "lm_head"),
+        ("qwen2", CAUSAL, "embed_tokens"),
+        ("t5", WRITES, "lm_head"),
+        ("bart", WRITES, "lm_head"),
+    ],
+)
+def test_a_tied_layer_that_is_named_is_refused(kind: str, head: str, layer: str) -> None:
+    with pytest.raises(UserError, match=f"{layer} shares its weights with another module"):
+        adapters.adapt(writer(kind, head), AdapterConfig(name="lora", target_modules=[layer]), 6)
+
+
+def test_output_embeddings_of_their_own_may_be_named() -> None:
+    plain = writer("qwen2", CAUSAL, tie_word_embeddings=False)
+    model = moved(adapters.adapt(copy.deepcopy(plain), AdapterConfig(name="lora", target_modules=["lm_head"]), 6))
+    before = row_logits(adapters.trainee(model))
+    assert torch.allclose(row_logits(adapters.merged(model)), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "olmoe", "phimoe", "gpt_oss", "qwen2_moe"])
+def test_experts_are_adapted_where_all_layers_are(kind: str) -> None:
+    for layers, experts in ((None, 0), ("all-linear", 4)):  # two weights in each of two layers
+        plain = writer(kind, CAUSAL, tie_word_embeddings=False)
+        config = AdapterConfig(name="lora", r=2, target_modules=layers)
+        model = moved(adapters.adapt(plain, config, 6))
+        assert len(model.base_model.targeted_parameter_names) == experts
+        said = adapters.described(model, config)
+        assert ("4 weights of experts" in said) == bool(experts)
+        count = sum(value.numel() for value in model.parameters() if value.requires_grad)
+        assert said.endswith(f"of the weights train ({count:,} numbers)")
+        before = row_logits(adapters.trainee(model))
+        assert torch.allclose(row_logits(adapters.merged(model)), before, atol=1e-5 * float(before.abs().max()))
+
+
+@pytest.mark.parametrize("keys", [{"name": "dora"}, {"name": "lora", "dropout": 0.1}, {"name": "ia3"}])
+def test_experts_that_do_not_fit_are_said(keys: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="all-linear takes the experts of MixtralForCausalLM"):
+        adapters.adapt(writer("mixtral", CAUSAL), AdapterConfig(target_modules="all-linear", **keys), 6)
+
+
+def test_the_head_of_a_t5_that_answers_questions_trains() -> None:
+    model = adapters.adapt(writer("t5", "AutoModelForQuestionAnswering"), AdapterConfig(name="lora"), 6)
+    trained = {name for name, value in adapters.trainee(model).named_parameters() if value.requires_grad}
+    assert {name for name in trained if "lora_" not in name} == {
+        f"qa_outputs.modules_to_save.default.{part}" for part in ("weight", "bias")
+    }
+
+
+def test_what_trains_is_said_by_the_names_of_parts() -> None:
+    plain = tiny("bert")
+    model = adapters.adapt(copy.deepcopy(plain), AdapterConfig(name="lora", r=4), 6)
+    of_plain = {line["part"]: line["parameters"] for line in trains(plain)}
+    lines = {line["part"]: line for line in trains(model)}
+    assert lines.keys() == of_plain.keys() == {"embeddings", "layers.0-1", "pooler", "classifier"}
+    assert lines["classifier"] == {"part": "classifier", "parameters": of_plain["classifier"], "trains": "trains"}
+    new = 2 * 2 * 2 * 4 * 32  # of two layers, query and value: A (4, 32) and B (32, 4)
+    assert lines["layers.0-1"]["parameters"] == of_plain["layers.0-1"] + new
+    assert lines["layers.0-1"]["trains"] == f"{new // 2:,} of them train"
+    prefix = adapters.adapt(tiny("bert"), AdapterConfig(name="prefix", prefix_length=5), 6)
+    assert trains(prefix)[-1] == {"part": "prefix", "parameters": 5 * 2 * 2 * 32, "trains": "trains"}

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import transformers
 from safetensors.torch import load_file
 
 from llmft.models import adapters
+from llmft.training.merging import LIMIT, relative
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true", "run.dir=run")
@@ -90,3 +92,33 @@ def test_without_peft_it_says_how_to_get_it(llmft: Run, here: Path, monkeypatch:
     assert "adapter  lora needs the package peft, which is not installed" in err
     assert "Install it: pip install 'llmft[peft]'" in err
     assert llmft(*SMOKE)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fails"),
+    [
+        ([3.5, 3.0], [3.5, 3.0001], False),
+        ([3.56], [3.62], True),
+        ([0.0, 0.0], [0.0, 0.0], False),
+        ([1.0, float("nan")], [1.0, 2.0], True),
+        ([1.0, 2.0], [1.0, float("nan")], True),
+        ([1.0, float("inf")], [1.0, 5.0], True),
+    ],
+)
+def test_a_difference_that_is_no_number_is_one(before: list[float], after: list[float], fails: bool) -> None:
+    assert (not relative(numpy.array(before), numpy.array(after)) <= LIMIT) == fails
+
+
+def test_losses_are_compared_where_texts_are_written(llmft: Run, here: Path, monkeypatch: Any) -> None:
+    """A small fault leaves the likeliest words as they are."""
+    plain, words = adapters.merged, ("finetune", "+recipe=t5_translation", "smoke=true", "run.dir=run", "adapter=lora")
+
+    def faulty(model: Any) -> Any:
+        found = plain(model)
+        found.lm_head.weight.data *= 1.005
+        return found
+
+    monkeypatch.setattr(adapters, "merged", faulty)
+    code, _, err = llmft(*words, "trainer.max_steps=2")
+    assert code == 1, err
+    assert "failed: the merged model is not the trained one: outputs differ by " in err
