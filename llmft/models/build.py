@@ -85,6 +85,40 @@ def build(
     return built
 
 
+def positions(config: PreTrainedConfig) -> int | None:
+    """The most tokens that a model reads at once; None for one that has no such limit, such as T5.
+
+    `trained_positions` is what a model that was trained from nothing here has seen of them.
+    """
+    text = config if isinstance(_positions(config), int) else config.get_text_config()
+    room = _positions(text)
+    if not isinstance(room, int):
+        return None
+    shift = (text.pad_token_id or 0) + 1 if text.model_type in SHIFTED else 0
+    return room - shift
+
+
+def _positions(config: PreTrainedConfig) -> Any:
+    found = getattr(config, "max_position_embeddings", None)
+    return getattr(config, "max_encoder_position_embeddings", None) if found is None else found  # LED's two
+
+
+def longest(length: int, model: ModelConfig) -> int:
+    """`length`, or what pretrained weights read at once where that is less.
+
+    The number of the tokenizer says nothing: it may be that of other weights, or what a service cuts at.
+    """
+    if model.first_weights != "pretrained":
+        return length
+    place = _place(model)
+    with explained(str(place), "model.path"):
+        config = AutoConfig.from_pretrained(place.name, **_options(model, place))
+    for key, value in _canonical(config, model.config).items():
+        setattr(config, key, value)
+    limits = (positions(config), getattr(config, "trained_positions", None))
+    return min([length, *(limit for limit in limits if limit is not None)])
+
+
 def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: bool) -> PreTrainedModel:
     try:
         config = _architecture(model, needed)
@@ -110,9 +144,11 @@ def _pretrained(
         own = AutoConfig.from_pretrained(place.name, **_options(model, place)).id2label
         _check_kind(config, auto, model)
         _check_sizes(config, model)
-        _check_room(config, needed, length)
         for key, value in (model.config | _dropouts(config, model)).items():
             setattr(config, key, value)
+        _check_room(config, needed, length)
+        if seen := getattr(config, "trained_positions", None):
+            config.trained_positions = max(seen, needed.get("max_position_embeddings", 0))
         built, report = auto.from_pretrained(
             place.name,
             config=config,
@@ -238,7 +274,7 @@ def _check_kind(config: PreTrainedConfig, auto: Any, model: ModelConfig) -> None
 def _check_room(config: PreTrainedConfig, needed: dict[str, Any], length: str) -> None:
     """Raise UserError if the data need more than the pretrained weights have."""
     for key in sorted(AT_LEAST & needed.keys()):
-        room = getattr(config, key, None)
+        room = positions(config) if key == "max_position_embeddings" else getattr(config, key, None)
         if isinstance(room, int) and needed[key] > room:
             fix = length if key == "max_position_embeddings" else "model.tokenizer"
             hint = "Leave it out: model.path has its own." if fix == "model.tokenizer" else ""

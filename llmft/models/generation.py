@@ -6,9 +6,16 @@ from typing import Any
 import torch
 import transformers
 from transformers import LogitsProcessor, LogitsProcessorList
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers.generation.logits_process import (
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from llmft.models.adapters import within
+from llmft.models.build import positions
 from llmft.models.exported import Exported
 from llmft.schema.generation import GenerationConfig
 from llmft.schema.problem import Problem, UserError
@@ -29,7 +36,9 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
     if isinstance(writer, Exported) or not writer.can_generate():
         return
     _check_room(writer, wanted)
+    alone = not writer.config.is_encoder_decoder
     sampling = {"temperature": wanted.temperature, "top_k": wanted.top_k or 0, "top_p": wanted.top_p or 1.0}
+    repeating = {"repetition_penalty": wanted.repetition_penalty, "no_repeat_ngram_size": wanted.no_repeat or 0}
     special = {
         key: getattr(writer.generation_config, key, None)
         for key in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
@@ -43,16 +52,19 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
         **({"length_penalty": wanted.length_penalty} if wanted.beams > 1 else {}),
         do_sample=wanted.sample,
         **(sampling if wanted.sample else {}),
-        repetition_penalty=wanted.repetition_penalty,
-        no_repeat_ngram_size=wanted.no_repeat or 0,
+        **({} if alone else repeating),
     )
     vars(writer).pop("generate", None)
-    if wanted.sample:
+    repeats = _against_repeats(wanted) if alone else []
+    if repeats or wanted.sample:
         plain = writer.generate
 
-        def generate(**inputs: Any) -> Any:
-            chosen = LogitsProcessorList(_narrowing(wanted))
-            chosen.append(Drawing(inputs["input_ids"], inputs.get("attention_mask"), seed))
+        def generate(prompt_length: int | None = None, **inputs: Any) -> Any:
+            ids = inputs["input_ids"]
+            read = ids.shape[1] if prompt_length is None else prompt_length
+            chosen = LogitsProcessorList([OfWritten(processor, read) for processor in repeats])
+            if wanted.sample:
+                chosen += [*_narrowing(wanted), Drawing(ids, inputs.get("attention_mask"), seed)]
             return plain(**inputs, do_sample=False, logits_processor=chosen)
 
         writer.generate = generate
@@ -67,6 +79,30 @@ def _check_room(writer: Any, wanted: GenerationConfig) -> None:
     if writer.config.is_encoder_decoder and isinstance(room, int) and wanted.max_new_tokens >= room:
         what = f"{wanted.max_new_tokens} tokens and the first one are more than the {room} positions of the model"
         raise UserError(Problem("generation.max_new_tokens", what, hint=f"Write at most {room - 1}."))
+
+
+def _against_repeats(wanted: GenerationConfig) -> list[LogitsProcessor]:
+    """What keeps a text from repeating itself."""
+    found: list[LogitsProcessor] = []
+    if wanted.repetition_penalty != 1:
+        found.append(RepetitionPenaltyLogitsProcessor(wanted.repetition_penalty))
+    if wanted.no_repeat:
+        found.append(NoRepeatNGramLogitsProcessor(wanted.no_repeat))
+    return found
+
+
+class OfWritten(LogitsProcessor):
+    """A processor that sees what the model has written, and not the prompt: an answer may say again what was asked.
+
+    transformers counts the prompt of a model that is a decoder alone, so that no answer could quote its question.
+    """
+
+    def __init__(self, processor: LogitsProcessor, prompt_length: int) -> None:
+        self.processor, self.prompt_length = processor, prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        """`input_ids` (B, T) and `scores` (B, vocabulary)."""
+        return self.processor(input_ids[:, self.prompt_length :], scores)
 
 
 def _narrowing(wanted: GenerationConfig) -> list[LogitsProcessor]:
@@ -114,8 +150,8 @@ def written_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[lis
         mask: (B, T), 0 where it is padded.
     """
     writer = within(model)
-    left, room = writer.generation_config.max_new_tokens, getattr(writer.config, "max_position_embeddings", None)
-    if not isinstance(room, int) or ids.shape[1] + left <= room:
+    left, room = writer.generation_config.max_new_tokens, positions(writer.config)
+    if room is None or ids.shape[1] + left <= room:
         found: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
         return found
     # One by one: where a text is cut must not depend on the rows beside it.
@@ -128,7 +164,13 @@ def _in_parts(model: Any, prompt: torch.Tensor, left: int, room: int) -> list[in
     while left:
         kept = min(tokens.shape[1], max(room - left, room // 2))
         seen, step = tokens[:, -kept:], min(left, room - kept)
-        more = model.generate(input_ids=seen, attention_mask=torch.ones_like(seen), max_new_tokens=step)[:, kept:]
+        asked = (
+            {"prompt_length": max(kept - tokens.shape[1] + prompt.shape[1], 0)}
+            if "generate" in vars(within(model))
+            else {}
+        )
+        more = model.generate(input_ids=seen, attention_mask=torch.ones_like(seen), max_new_tokens=step, **asked)
+        more = more[:, kept:]
         tokens = torch.cat([tokens, more], dim=1)
         left = left - step if more.shape[1] == step else 0  # it has ended
     written: list[int] = tokens[0, prompt.shape[1] :].tolist()

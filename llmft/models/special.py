@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerFast
+
 
 @dataclass(frozen=True)
 class Special:
@@ -40,3 +42,9 @@ T5 = Special(
     single="$A </s>",
     pair="$A </s> $B </s>",
 )
+
+
+def before_text(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The tokens that a tokenizer itself puts before a text, such as `<s>` of Llama and Mistral; often none."""
+    own, bare = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    return next((own[:k] for k in range(len(own)) if own[k : k + len(bare)] == bare), [])

@@ -30,7 +30,7 @@ class GenerationConfig(Section):
     """sample: draw among the likeliest tokens that make up this share together."""
 
     repetition_penalty: float = Field(default=1.0, gt=0)
-    """Above 1, tokens that have been written become less likely."""
+    """Above 1, tokens that have been written become less likely; those of a prompt don't count."""
 
     no_repeat: int | None = Field(default=None, ge=1)
-    """No run of so many tokens is written twice."""
+    """No run of so many tokens is written twice; what stands in a prompt may be."""

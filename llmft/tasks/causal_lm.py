@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from llmft.models.generation import written_after
-from llmft.models.special import GPT
+from llmft.models.special import GPT, before_text
 from llmft.schema.tasks import causal_lm as schema
 from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
 from llmft.tasks.task import Answer
@@ -42,8 +42,8 @@ class CausalLm(LanguageModel):
         }
 
     def prompt(self, text: str, state: LanguageState) -> list[int]:
-        """As much of the end of the text as the model reads."""
-        tokens = self.tokens([text], state)[0]
+        """As much of the end of the text as the model reads; a tokenizer that begins texts with a token has it here."""
+        tokens = before_text(state.tokenizer) + self.tokens([text], state)[0]
         return [state.start] if not tokens else tokens[-state.block :]
 
     def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.models import tokenizer as tokenizers
+from llmft.models.build import longest
 from llmft.models.special import GPT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -42,8 +43,7 @@ class ChatState:
         """
         tokenizer = tokenizers.load(model, texts, GPT)
         give_template(tokenizer, wanted or ("plain" if form.answer else None), model)
-        # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
-        state = cls(tokenizer, min(max_length, tokenizer.model_max_length), form.about)
+        state = cls(tokenizer, longest(max_length, model), form.about)
         try:
             state.template  # noqa: B018
         except Unfit as error:

@@ -22,3 +22,17 @@ def check_language(texts: list[str], tokenizer: PreTrainedTokenizerFast, hint: s
     if (share := unknown(texts, tokenizer)) > 0.5:
         what = f"{share:.0%} of the words of train are unknown to it"
         raise UserError(Problem("model.tokenizer", what, hint=hint), "the data")
+
+
+def unwritable(what: str, texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """A note on texts that a model can't write since tokens don't hold all of their letters, where one in 100 is such.
+
+    Spaces and line breaks count as other letters do; those at both ends are stripped of every answer.
+    """
+    read = tokenizer(texts, padding=False, split_special_tokens=True)["input_ids"]
+    again = tokenizer.batch_decode(read, skip_special_tokens=True)
+    changed = sum(one.strip() != other.strip() for one, other in zip(texts, again, strict=True)) / max(len(texts), 1)
+    if changed < 0.01:
+        return []
+    how = "come back from the tokenizer otherwise, in case or spaces: they can't be written as they are"
+    return [f"train: {changed:.0%} of {what} {how}"]

@@ -4,7 +4,7 @@ import random
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +42,8 @@ class LanguageState:
 
     tokenizer: PreTrainedTokenizerFast
     block: int
+    new: bool = field(default=False, compare=False)
+    """Whether it goes with weights that learn from nothing, and will have seen no more than a block."""
     asked: bool = False
     """Whether a text is to be gone on with, or filled, as `llmft predict` wants it."""
 
@@ -97,12 +99,16 @@ class LanguageModel(Task[LanguageState]):
     def fit(self, train: Dataset, model: ModelConfig) -> LanguageState:
         tokenizer = tokenizers.load(model, to_learn_from(train), self.special)
         check_language([text[:SHOWN] for text in train["text"][:SAMPLE]], tokenizer)
-        tokenizer.model_max_length = self.options.block  # what the model learns to read, for a task that takes it up
-        return LanguageState(tokenizer, self.options.block)
+        new = model.first_weights != "pretrained"
+        if new:  # other weights have their own limit, and keep it
+            tokenizer.model_max_length = self.options.block
+        return LanguageState(tokenizer, self.options.block, new=new)
 
     def needed(self, state: LanguageState) -> dict[str, Any]:
         special = {"pad_token_id": state.tokenizer.pad_token_id, "bos_token_id": state.start, "eos_token_id": state.end}
-        return {"vocab_size": len(state.tokenizer), "max_position_embeddings": state.block, **special}
+        # Of the positions of an architecture those beyond a block stay random: a task that takes it up must know.
+        seen = {"trained_positions": state.block} if state.new else {}
+        return {"vocab_size": len(state.tokenizer), "max_position_embeddings": state.block, **seen, **special}
 
     def check(self, rows: Dataset, state: LanguageState, split: str) -> list[Problem]:
         texts = enumerate(rows["text"]) if state.asked else ()

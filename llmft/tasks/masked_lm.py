@@ -68,7 +68,7 @@ class MaskedLm(LanguageModel):
         if lacking:
             what = f"the tokenizer has no {lacking[0]} token, which a masked language model reads"
             raise UserError(Problem("model.tokenizer", what, hint="Choose the tokenizer of a BERT, or a new one."))
-        found = MaskedState(tokenizer, state.block)
+        found = MaskedState(tokenizer, state.block, new=state.new)
         if self.options.whole_word and not found.inside.any():
             what = "words are known by the pieces of WordPiece, and this tokenizer has none"
             raise UserError(Problem("task.whole_word", what, hint="Leave it out."))

@@ -1,9 +1,12 @@
 """A chat template of ours for tokenizers that have none; it is kept with them as any other is."""
 
+import json
+import re
 from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerFast
 
+from llmft.models.special import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -14,6 +17,8 @@ TEMPLATES = {
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
 }
+OWN = re.compile(r'^\{\{ "[^{}]*" \}\}')
+"""What stands before a template where the tokenizer begins texts with a token."""
 EOS = "<|endoftext|>"
 CHATML = ("<|im_start|>", "<|im_end|>")
 Name = Literal["plain", "chatml"]
@@ -40,9 +45,28 @@ def give_template(tokenizer: PreTrainedTokenizerFast, wanted: Name | None, model
         raise UserError(Problem("task.template", what, hint=hint), "the data")
     tokenizer.add_tokens(list(tokens), special_tokens=True)
     tokenizer.eos_token = tokens[-1]
-    tokenizer.chat_template = TEMPLATES[wanted]
+    tokenizer.chat_template = _beginning(tokenizer) + TEMPLATES[wanted]
+
+
+def _beginning(tokenizer: PreTrainedTokenizerFast) -> str:
+    """What a template writes first, so that a text begins as the tokenizer itself begins one: with `<s>`, or nothing.
+
+    Some tokenizers take a word at the very beginning of a text for one after a space, and no longer where `<s>` stands
+    before it: such get the space.
+    """
+    first = before_text(tokenizer)
+    if not first:
+        return ""
+    text = "".join(tokenizer.convert_ids_to_tokens(first))
+    tokenizer.add_tokens(tokenizer.convert_ids_to_tokens(first), special_tokens=True)  # so that it is read as a token
+    wanted = first + tokenizer("a", add_special_tokens=False)["input_ids"]
+    spaced = tokenizer(f"{text}a", add_special_tokens=False)["input_ids"] != wanted
+    return f"{{{{ {json.dumps(text + ' ' * spaced, ensure_ascii=False)} }}}}"
 
 
 def own_template(tokenizer: PreTrainedTokenizerFast) -> Name | None:
     """The name of the template that `give_template` gave."""
-    return next((name for name in get_args(Name) if TEMPLATES[name] == tokenizer.chat_template), None)
+    template = tokenizer.chat_template
+    if not isinstance(template, str):
+        return None
+    return next((name for name in get_args(Name) if OWN.sub("", template) == TEMPLATES[name]), None)

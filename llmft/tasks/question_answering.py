@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from llmft.data.padding import Padding
 from llmft.data.table import listed
 from llmft.models import tokenizer as tokenizers
+from llmft.models.build import longest
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -69,8 +70,7 @@ class QuestionAnswering(Task[QuestionState]):
     def fit(self, train: Dataset, model: ModelConfig) -> QuestionState:
         tokenizer = tokenizers.load(model, (text for name in ("question", "context") for text in train[name]))
         check_language(train[:SAMPLE]["context"], tokenizer)
-        # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
-        length = min(self.options.max_length, tokenizer.model_max_length)
+        length = longest(self.options.max_length, model)
         if self.options.stride >= (half := schema.least_context(length)):
             what = f"the model reads {length} tokens at a time, and two windows can share fewer than {half}"
             raise UserError(Problem("task.stride", what, hint=f"Write task.stride={half // 2}."))

@@ -16,6 +16,7 @@ from llmft.data.source import CHUNK
 from llmft.data.table import listed
 from llmft.metrics.relations import DirectedRelations, are_directed
 from llmft.models import tokenizer as tokenizers
+from llmft.models.build import longest
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -86,7 +87,7 @@ class RelationExtraction(TargetTask[RelationState]):
         tokenizer = tokenizers.load(model, texts)
         check_language(texts[:SAMPLE], tokenizer)
         tokenizer.add_tokens([AddedToken(marker, special=True) for marker in MARKERS], special_tokens=True)
-        length = min(self.options.max_length, tokenizer.model_max_length)
+        length = longest(self.options.max_length, model)
         return RelationState(problems.fit(train, self.options), tokenizer, length)
 
     def needed(self, state: RelationState) -> dict[str, Any]:

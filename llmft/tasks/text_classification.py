@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
 from llmft.models import tokenizer as tokenizers
+from llmft.models.build import longest
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -69,8 +70,7 @@ class TextClassification(TargetTask[TextState]):
         pair = "text_pair" in train.column_names
         texts = (text for column in ("text", "text_pair")[: 1 + pair] for text in train[column])
         tokenizer = tokenizers.load(model, texts)
-        # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
-        length = min(self.options.max_length, tokenizer.model_max_length)
+        length = longest(self.options.max_length, model)
         check_language(train[:SAMPLE]["text"], tokenizer)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from llmft.data.padding import Padding
 from llmft.metrics.perplexity import perplexity
 from llmft.models import tokenizer as tokenizers
+from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels, token_loss
 from llmft.models.special import T5
 from llmft.schema.column import Column
@@ -21,7 +22,7 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.text_to_text import TextToTextConfig
 from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.language import SAMPLE, check_language, unknown
+from llmft.tasks.language import SAMPLE, check_language, unknown, unwritable
 from llmft.tasks.task import Answer, Features, Task
 
 # T5's without those of its gaps: a decoder begins with padding.
@@ -80,12 +81,11 @@ class TextToText(Task[S]):
         if tokenizer.eos_token is None:
             what = "has no token that ends a text, so that a model would never stop writing"
             raise UserError(Problem("model.tokenizer", what, hint="Choose the tokenizer of an encoder-decoder."))
-        # A tokenizer without a limit of its own reports 1e30; one with a limit knows how many positions the model has.
         return self.learnt(
             train,
             tokenizer=tokenizer,
-            max_length=min(self.options.max_length, tokenizer.model_max_length),
-            max_output_length=min(self.options.max_output_length, tokenizer.model_max_length),
+            max_length=longest(self.options.max_length, model),
+            max_output_length=longest(self.options.max_output_length, model),
             start=tokenizer.pad_token_id if model.path is None else None,
             remarks=self._remarks(train[:SAMPLE], tokenizer),
         )
@@ -108,12 +108,7 @@ class TextToText(Task[S]):
             check_language(texts, tokenizer, MANY_LANGUAGES)
             if (share := unknown(texts, tokenizer)) >= 0.001:
                 found.append(f"train: {share:.1%} of the tokens of {role} are unknown to the tokenizer")
-        again = tokenizer.batch_decode(tokenizer(targets, padding=False)["input_ids"], skip_special_tokens=True)
-        changed = sum(one.split() != other.split() for one, other in zip(targets, again, strict=True)) / len(targets)
-        if changed >= 0.01:
-            what = "come back from the tokenizer otherwise, in case or spaces: they can't be written as they are"
-            found.append(f"train: {changed:.0%} of {self.target} {what}")
-        return found
+        return found + unwritable(self.target, targets, tokenizer)
 
     def needed(self, state: S) -> dict[str, Any]:
         sizes = {

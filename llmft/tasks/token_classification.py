@@ -17,6 +17,7 @@ from llmft.data.bio import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
 from llmft.data.padding import Padding
 from llmft.models import tokenizer as tokenizers
+from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels
 from llmft.schema.column import Column
 from llmft.schema.extra import lacking
@@ -93,7 +94,7 @@ class TokenClassification(Task[EntityState]):
         texts = [sentence.text for sentence in found]
         tokenizer = tokenizers.load(model, texts)
         check_language(texts[:SAMPLE], tokenizer)
-        length = min(self.options.max_length, tokenizer.model_max_length)
+        length = longest(self.options.max_length, model)
         widened = sum(sentence.widened for sentence in found)
         of_tokens = "text" not in train.column_names or "tags" in train.column_names
         return EntityState(labels, tokenizer, length, min(self.options.stride, length // 2), of_tokens, widened)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel
+from transformers import AutoConfig, BertConfig, BertModel
 
-from llmft.models.build import build
+from llmft.models.build import build, longest, positions
 from llmft.models.tokenizer import load as load_tokenizer
 from llmft.models.vocabulary import train as train_tokenizer
 from llmft.schema.model import ModelConfig
@@ -66,6 +66,52 @@ def test_random_roberta_has_room_for_the_longest_text() -> None:
     model = build(of(architecture="roberta", init="random", config=config), HEAD, needed)
     ids = torch.full((1, 20), 7)
     assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (1, 3)
+
+
+LIMITS: dict[str, tuple[dict[str, Any], int | None]] = {
+    "bert": ({}, 32), "roberta": ({"pad_token_id": 1}, 30), "camembert": ({"pad_token_id": 1}, 30),
+    "xlm-roberta": ({"pad_token_id": 1}, 30), "longformer": ({"pad_token_id": 1}, 30), "mpnet": ({"pad_token_id": 1}, 30),
+    "esm": ({"pad_token_id": 0, "vocab_size": 40}, 31), "gpt2": ({}, 32), "bart": ({}, 32), "t5": ({}, None), "bloom": ({}, None),
+    "led": ({"max_encoder_position_embeddings": 32}, 32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", LIMITS)
+def test_the_limit_is_that_of_the_positions(architecture: str, here: Path) -> None:
+    """Whatever number the tokenizer has, such as 512 of a T5 that has no limit."""
+    keys, limit = LIMITS[architecture]
+    sizes = {"t5": {}, "bloom": {}, "led": {}}.get(architecture, {"max_position_embeddings": 32})
+    config = AutoConfig.for_model(architecture, **sizes, **keys)
+    config.save_pretrained(here / "model")
+    assert positions(AutoConfig.from_pretrained(here / "model")) == limit
+    kept = of(path=str(here / "model"))
+    assert (longest(1000, kept), longest(8, kept)) == (limit or 1000, 8)
+    assert longest(1000, of(path=str(here / "model"), init="random")) == 1000
+
+
+def test_a_roberta_reads_as_much_as_is_said_and_no_more(here: Path) -> None:
+    config = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 16}
+    needed = NEEDED | {"vocab_size": 50, "max_position_embeddings": 14, "pad_token_id": 1}
+    build(of(architecture="roberta", init="random", config=config), HEAD, needed).save_pretrained(here / "model")
+    kept = of(path=str(here / "model"))
+    limit = longest(512, kept)
+    model = build(kept, HEAD, needed | {"max_position_embeddings": limit})
+    ids = torch.full((1, limit), 7)
+    assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (1, 3)
+    with pytest.raises(UserError, match=f"needs max_position_embeddings={limit + 1}, and the model has {limit}$"):
+        build(kept, HEAD, needed | {"max_position_embeddings": limit + 1})
+
+
+def test_positions_that_were_never_trained_are_no_room(bert: Path, here: Path) -> None:
+    """A model that learnt from nothing here has read no more than a block; one that goes on in longer ones has."""
+    new = build(of(architecture="bert", init="random", config=TINY), HEAD, NEEDED | {"trained_positions": 24})
+    assert positions(new.config) == 512
+    new.save_pretrained(here / "new")
+    assert longest(100, of(path=str(here / "new"))) == 24
+    further = build(of(path=str(here / "new")), HEAD, NEEDED | {"max_position_embeddings": 48})
+    further.save_pretrained(here / "further")
+    assert longest(100, of(path=str(here / "further"))) == 48
+    assert longest(100, of(path=str(bert))) == 32
 
 
 def test_random_weights_keep_the_sizes_of_the_path(bert: Path) -> None:

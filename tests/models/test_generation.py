@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from llmft.config.load import load as compose
-from llmft.models.generation import Drawing, set_generation
+from llmft.models.generation import Drawing, set_generation, written_after
 from llmft.schema.generation import GenerationConfig
 from llmft.schema.problem import UserError
 
@@ -126,3 +126,30 @@ def test_keys_that_would_change_nothing_or_too_much(words: tuple[str, ...], what
     code, _, err = llmft("finetune", "+recipe=t5_translation", *words)
     assert code == 2
     assert what in err
+
+
+def test_an_answer_may_say_again_what_was_asked() -> None:
+    """Without their own, it is a model that repeats its prompt; transformers would forbid it the words of the prompt."""
+    config = transformers.GPT2Config(vocab_size=12, n_embd=8, n_layer=1, n_head=1, n_positions=32, eos_token_id=0)
+    gpt = transformers.AutoModelForCausalLM.from_config(config).eval()
+    after = {1: 2, 2: 3, 3: 4, 4: 1}  # what follows what, whatever stands before
+
+    def forward(**inputs: Any) -> Any:
+        logits = torch.zeros(*inputs["input_ids"].shape, 12)
+        for token, follower in after.items():
+            logits[inputs["input_ids"] == token] += torch.nn.functional.one_hot(torch.tensor(follower), 12) * 9.0
+        logits[..., 5] += 1  # the next best
+        return transformers.modeling_outputs.CausalLMOutputWithPast(logits=logits)
+
+    gpt.forward = forward
+    prompt = torch.tensor([[1, 2, 3, 4, 1, 2]])
+    mask = torch.ones_like(prompt)
+    for no_repeat, written in ((None, [3, 4, 1, 2, 3, 4]), (4, [3, 4, 1, 2, 3, 4]), (2, [3, 4, 1, 2, 3, 5])):
+        set_generation(gpt, GenerationConfig(max_new_tokens=6, no_repeat=no_repeat))
+        assert written_after(gpt, prompt, mask) == [written]
+    set_generation(gpt, GenerationConfig(max_new_tokens=5, repetition_penalty=100.0))
+    assert written_after(gpt, prompt, mask) == [[3, 4, 1, 2, 5]]
+    # In parts, the words that were written before stay known.
+    config.n_positions = 8
+    set_generation(gpt, GenerationConfig(max_new_tokens=6, no_repeat=2))
+    assert written_after(gpt, prompt, mask) == [[3, 4, 1, 2, 3, 5]]

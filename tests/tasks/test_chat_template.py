@@ -4,10 +4,11 @@ import json
 from functools import cache
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.models.labelled import IGNORED
+from llmft.models.special import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.tasks.chat_template import ChatTemplate
@@ -275,3 +276,39 @@ def test_arguments_are_given_as_a_text_to_a_template_that_joins_them() -> None:
     joins = CAPABLE.replace("c.function.arguments | tojson", "'' + c.function.arguments")
     text, _ = ChatTemplate(made(joins)).answers(Conversation(USED))
     assert '[weather {"town": "Ulm"}]' in text
+
+
+def spaced(scheme: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that begins texts with <s>, and marks spaces as Llama's and Mistral's do."""
+    tokenizer = Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "▁": 2, "a": 3, "▁a": 4, "b": 5}, [("▁", "a")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+def test_a_text_begins_as_the_tokenizer_itself_begins_it(scheme: str, tmp_path: object) -> None:
+    tokenizer = spaced(scheme)
+    assert before_text(tokenizer) == [0]
+    give_template(tokenizer, "plain", ModelConfig(path="somewhere"))
+    tokenizer.save_pretrained(str(tmp_path))
+    again = AutoTokenizer.from_pretrained(str(tmp_path))
+    assert own_template(again) == "plain"
+    template = ChatTemplate(again)
+    talk = Conversation([{"role": "user", "content": "ab"}, {"role": "assistant", "content": "b"}])
+    own = tokenizer("ab")["input_ids"][:-1]
+    ids = template.encode(talk, "answers", 100).ids
+    assert ids[: len(own)] == own == template.ask(talk, 100).ids[: len(own)]
+    assert ids.count(0) == 1
+    assert ids[-1] == 1
+    assert ids.count(1) == 1
+
+
+def test_a_template_that_writes_the_first_token_itself_has_it_once() -> None:
+    tokenizer = spaced("first")
+    tokenizer.chat_template = "<s>" + "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    assert ChatTemplate(tokenizer).encode(
+        Conversation([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]), "answers", 100
+    ).ids.count(0) == 1  # fmt: skip

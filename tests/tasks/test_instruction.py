@@ -128,7 +128,7 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
             (),
             "rows.jsonl:1  has 'tools', which the chat template does not write; write dataset.ignore=[tools]",
         ),
-        ([{"prompt": "a", "response": ""}], (), "rows.jsonl:1        has an empty response (train)"),
+        ([{"prompt": "a", "response": ""}], (), "rows.jsonl:1  has an empty response (train)"),
         ([{"prompt": "", "response": "b"}], (), "rows.jsonl:1  has an empty text (train)"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset
+from tokenizers.processors import TemplateProcessing
 
 from llmft.data import corpus
 from llmft.models.build import build
@@ -288,3 +289,32 @@ def test_a_tokenizer_of_another_language_is_refused(tmp_path: Path) -> None:
     rows = Dataset.from_dict({"text": ["没有人知道它在哪里" * 400]})
     with pytest.raises(UserError, match="100% of the words of train are unknown to it"):
         MaskedLm(masked_lm.MaskedLm()).fit(rows, ModelConfig(tokenizer=TokenizerConfig(path=str(tmp_path))))
+
+
+@pytest.mark.parametrize("tested", [CausalLm(causal_lm.CausalLm(block=8)), MaskedLm(masked_lm.MaskedLm(block=8))])
+def test_a_model_that_goes_on_keeps_its_limit(tested: Any, tmp_path: Path) -> None:
+    special = GPT if tested.special is GPT else BERT
+    tokenizer = train(["the red house"] * 9, TokenizerConfig(), special)
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(tmp_path)
+    rows = Dataset.from_dict({"text": ["the red house"]})
+    state = tested.fit(rows, ModelConfig(path=str(tmp_path)))
+    assert (state.tokenizer.model_max_length, state.block) == (64, 8)
+    assert "trained_positions" not in tested.needed(state)
+    state.save(tmp_path / "run")
+    again = type(state).load(tmp_path / "run")
+    assert (again.tokenizer.model_max_length, again.block) == (64, 8)
+    new = tested.fit(rows, ModelConfig(tokenizer=TokenizerConfig(path=str(tmp_path)), init="random"))
+    assert (new.tokenizer.model_max_length, tested.needed(new)["trained_positions"]) == (8, 8)
+
+
+def test_a_prompt_begins_as_the_tokenizer_begins_a_text(tmp_path: Path) -> None:
+    task, tokenizer = CausalLm(causal_lm.CausalLm(block=8)), train(["the red house"] * 9, TokenizerConfig(), GPT)
+    plain = task.prompt("the", LanguageState(tokenizer, 8))
+    tokenizer.add_tokens(["<s>"], special_tokens=True)
+    tokenizer.bos_token = "<s>"
+    first = tokenizer.bos_token_id
+    assert task.prompt("the", LanguageState(tokenizer, 8)) == plain == tokenizer("the")["input_ids"]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", first)])
+    assert task.prompt("the", LanguageState(tokenizer, 8)) == [first, *plain] == tokenizer("the")["input_ids"]
+    assert first not in task.prompt("the red house" * 9, LanguageState(tokenizer, 8))

@@ -172,6 +172,10 @@ def test_what_a_tokenizer_cannot_write_is_said(here: Path) -> None:
     assert [remark.partition(", in case")[0] for remark in changed] == [
         "train: 100% of target come back from the tokenizer otherwise"
     ]
+    lines = {"source": ["a b c"] * 9, "target": [["a\nb\nc"]] * 9}
+    for kind, share in (("wordpiece", ["train: 100% of target"]), ("bpe", [])):
+        found = fitted(f"model.tokenizer.kind={kind}", rows=lines)[1].remarks
+        assert [remark.partition(" come back")[0] for remark in found] == share  # line breaks are letters, too
     state.tokenizer.save_pretrained(here / "letters")
     chinese = {"source": ["abc"] * 9, "target": [["你好世界"]] * 9}
     with pytest.raises(UserError, match="100% of the words of train are unknown to it"):
