@@ -25,7 +25,9 @@ from llmft.runs.folder import Run
 from llmft.runs.index import nearest_names
 from llmft.runs.signals import StopAtOnce
 from llmft.schema.config import Config
+from llmft.schema.problem import Problem, UserError
 from llmft.training.evaluation import score
+from llmft.training.fit import fit, fits
 from llmft.training.frozen import frozen, is_frozen
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
@@ -99,6 +101,11 @@ def first_weights(config: Config, prepared: Prepared, notes: list[str] | None = 
     model = build(config.model, prepared.task.head, needed, f"task.{config.task.length}", notes)
     set_generation(model, config.generation, config.seed)
     check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
+    if fits(model):
+        if config.model.first_weights == "pretrained":
+            what = "is a fitted model, and fitting begins anew with every run"
+            raise UserError(Problem("model.path", what, hint="Leave it out, and write model=boosting."))
+        return model
     groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers
     adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
     if config.hardware.strategy == "fsdp":
@@ -122,9 +129,10 @@ def work(
     """Train `model`, score it, and leave everything in the run's folder; `notes` are printed with what will happen."""
     facts = environment() | {"command": config.command, "hardware": str(hardware), "data": prepared.data.digests}
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
-    facts["trains"] = trains(model, config.model.unfreeze)
-    examples = prepared.splits["train"].examples
-    facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": steps_of_run(config, examples)}
+    if not fits(model):
+        facts["trains"] = trains(model, config.model.unfreeze)
+        examples = prepared.splits["train"].examples
+        facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": steps_of_run(config, examples)}
     task, state = prepared.task, prepared.state
     notes = [*notes, *prepared.data.notes, *task.notes(state)]
     facts["dataset"] = data_facts(task, prepared.splits, notes)
@@ -173,7 +181,8 @@ def scores(
     with frozen(config, task, state, learner, splits, hardware, prepared.entry) as ready:
         encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
         ready = with_reference(config, task, state, learner, ready, hardware)
-        metrics = {"train": train(config, task, state, learner, ready, hardware, run, callbacks) | encoding}
+        learn = fit if fits(learner) else train
+        metrics = {"train": learn(config, task, state, learner, ready, hardware, run, callbacks) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
         if config.adapter.name != "none":
             model, merging = keep_and_merge(config, task, state, model, splits, run)

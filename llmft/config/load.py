@@ -64,7 +64,7 @@ def _origin_of(composed: Composed, default: str = "default") -> Origin:
             key = key.rpartition(".")[0]
         return default
 
-    return Origin(of, composed.given)
+    return Origin(of, composed.given, composed.chosen)
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:

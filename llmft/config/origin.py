@@ -12,6 +12,8 @@ class Origin:
     """`command line` or `FILE:LINE`. Working it out takes 0.4 s, so that only messages ask for it."""
     given: frozenset[str] = frozenset()
     """The keys of the command line."""
+    chosen: frozenset[str] = frozenset()
+    """The groups of which the command line names an option."""
 
     def __call__(self, key: str) -> str:
         """Where `key` was set."""

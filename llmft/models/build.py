@@ -239,7 +239,7 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
             hint = (
                 f"Did you mean {nearest[0]}?"
                 if nearest
-                else "See the model types of transformers, or linear, mlp, ft_transformer."
+                else "See the model types of transformers, or linear, mlp, ft_transformer, boosting."
             )
             raise UserError(
                 Problem("model.architecture", f"no architecture called {model.architecture}", hint=hint)

@@ -26,12 +26,13 @@ class TableConfig(PreTrainedConfig):
 class TableModel(PreTrainedModel):
     """A model for rows of a table. A kind of it says in `logits` how scores come from numbers and categories."""
 
-    def __init__(self, config: TableConfig, widths: list[int]) -> None:
-        """`widths`: of the embedding of each category column."""
+    def __init__(self, config: TableConfig, widths: list[int] | None) -> None:
+        """`widths`: of the embedding of each category column; None for a model that embeds nothing."""
         super().__init__(config)
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(size + 1, width) for size, width in zip(config.category_sizes, widths, strict=True)
-        )
+        if widths is not None:
+            self.embeddings = nn.ModuleList(
+                nn.Embedding(size + 1, width) for size, width in zip(config.category_sizes, widths, strict=True)
+            )
 
     def embedded(self, categories: torch.Tensor) -> list[torch.Tensor]:
         """The embedding (B, width) of each category column; `categories` is (B, C)."""

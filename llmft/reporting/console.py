@@ -12,6 +12,7 @@ from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
+from llmft.training.fit import fits
 from llmft.training.hardware import Hardware
 from llmft.training.steps import rows_of_step, steps_of_run
 
@@ -31,10 +32,13 @@ def announce(
     millions = model.num_parameters() / 1e6
     training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     part = f", of which {_short(training)} M train" if config.trains and training < millions else ""
+    if config.command == "eval":
+        size = f", {_short(millions)} M parameters, {getattr(model, 'origin', 'trained')}"
+    else:
+        size = "" if fits(model) else f", {_short(millions)} M parameters{part}, {config.model.first_weights}"
     lines = {
         "task": config.task.name,
-        "model": f"{config.model.name} ({model.config.model_type}, {_short(millions)} M parameters{part}, "
-        f"{getattr(model, 'origin', 'trained') if config.command == 'eval' else config.model.first_weights})",
+        "model": f"{config.model.name} ({model.config.model_type}{size})",
         "data": f"{config.dataset.name}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
@@ -43,7 +47,8 @@ def announce(
     if answers := task.answers(state):
         lines["task"] += f", {answers}"
     if "train" in splits:
-        lines["training"] = _training(config, splits["train"].examples)
+        examples = splits["train"].examples
+        lines["training"] = model.plan() if fits(model) else _training(config, examples)  # type: ignore[operator]
     if origin:
         lines["prepared"] = origin
     lines["hardware"] = str(hardware)
@@ -53,7 +58,7 @@ def announce(
     print(f"llmft {config.command}: {config.name}")
     for name, text in lines.items():
         print(f"  {name:<9} {text}")
-    if "train" in splits and (part or config.model.unfreeze):
+    if "train" in splits and not fits(model) and (part or config.model.unfreeze):
         for number, line in enumerate(trains(model, config.model.unfreeze)):
             print(f"  {'' if number else 'trains':<9} {line['part']:<14} {line['parameters']:>12,}  {line['trains']}")
     for note in notes + cut_notes(splits):

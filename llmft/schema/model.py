@@ -18,6 +18,9 @@ def _by_path(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value or {}
 
 
+FITTED = ("boosting",)
+"""Architectures that are fitted to all rows at once: they have no gradients, no steps and no checkpoints."""
+
 Patterns = Annotated[list[str], BeforeValidator(_as_list)]
 
 
@@ -33,7 +36,7 @@ class ModelConfig(Section):
 
     architecture: str | None = None
     """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours for tables (`linear`, `mlp`,
-    `ft_transformer`)."""
+    `ft_transformer`, `boosting`)."""
 
     init: (
         Literal[

@@ -58,6 +58,9 @@ class MultiLabel(Target):
             return losses.binary_focal(logits, labels, self.weights, options.focal_gamma)
         return losses.binary_cross_entropy(logits, labels, self.weights, options.label_smoothing)
 
+    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
+        return None if self.weights is None else torch.where(labels > 0, torch.tensor(self.weights), 1.0)
+
     def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
         truth = numpy.array(self.encode(labels)) > 0  # (rows, labels)
         found = self

@@ -64,6 +64,9 @@ class TargetTask(Task[S]):
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         return state.target.loss(model(**inputs).logits.float(), batch["labels"], self.options)
 
+    def row_weights(self, labels: torch.Tensor, state: S) -> torch.Tensor | None:
+        return state.target.row_weights(labels)
+
     @property
     def tunes(self) -> bool:
         return self.options.calibrate or isinstance(self.options.threshold, str)

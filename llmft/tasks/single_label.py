@@ -62,6 +62,9 @@ class SingleLabel(Target):
             return losses.focal(logits, labels, self.weights, options.focal_gamma)
         return losses.cross_entropy(logits, labels, self.weights, options.label_smoothing)
 
+    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
+        return None if self.weights is None else torch.tensor(self.weights)[labels]
+
     def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
         right = numpy.array(self.encode(labels))
         found = self

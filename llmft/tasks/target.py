@@ -55,6 +55,10 @@ class Target(ABC):
             labels: (B,) or (B, outputs), what `encode` made.
         """
 
+    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
+        """How much each row counts by `task.class_weights`, of the shape of `labels`. Default: 1."""
+        return None
+
     def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
         """Learn from validation rows what is decided after training. Default: nothing.
 

@@ -112,6 +112,10 @@ class Task(ABC, Generic[S]):
         """
         raise NotImplementedError
 
+    def row_weights(self, labels: torch.Tensor, state: S) -> torch.Tensor | None:
+        """How much each training row counts for a model that is fitted, of the shape of `labels`. Default: 1."""
+        return None
+
     def counted(self, batch: dict[str, torch.Tensor]) -> int:
         """What the loss of a batch is a mean over: its rows, or, of a language model, the tokens that have a label.
 

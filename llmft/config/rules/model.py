@@ -2,7 +2,10 @@
 
 from llmft.config.origin import Origin
 from llmft.schema.config import Config
+from llmft.schema.model import FITTED
 from llmft.schema.problem import Problem
+
+OF_ANY_MODEL = ("trainer.eval_batch_size", "trainer.metric_for_best")  # what of `trainer` a fitted model reads, too
 
 
 def _model_has_a_source(config: Config, origin: Origin) -> list[Problem]:
@@ -76,10 +79,45 @@ def _something_is_left_to_unfreeze(config: Config, origin: Origin) -> list[Probl
     return []
 
 
+def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
+    """What belongs to gradients, steps and checkpoints would change nothing, or can't be done."""
+    model, task = config.model, config.task
+    if model.architecture not in FITTED or model.path:
+        return []
+    name = model.architecture
+    if config.command == "export" and config.export.precision != "fp32":
+        what = f"{name} compares numbers with thresholds, which {config.export.precision} would move"
+        return [Problem("export.precision", what, origin("export.precision"), "Write export.precision=fp32.")]
+    if not config.trains:
+        return []
+    sections = ("optimizer", "scheduler", "trainer")
+    unread = [key for key in sorted(origin.given) if key.partition(".")[0] in sections and key not in OF_ANY_MODEL]
+    unread += [group for group in sections if group in origin.chosen]
+    hint = "Leave it out; the model's options are below model.config."
+    what = f"is not read by model={name}, which is fitted to all rows at once"
+    problems = [Problem(key, what, "command line", hint) for key in unread]
+    for key, wrong, what in (
+        ("adapter", config.adapter.name != "none", "has no layers to adapt"),
+        ("model.freeze", bool(model.freeze), "has no weights to keep"),
+        ("model.unfreeze", model.unfreeze is not None, "has no layers"),
+        ("model.dropout", model.dropout is not None, "has no dropout"),
+        ("model.init", model.first_weights != "random", "begins without weights"),
+        ("hardware.processes", config.hardware.processes > 1, "is fitted in one process"),
+        ("dataset.streaming", config.dataset.streaming, "needs all rows at once"),
+        ("search.pruner", origin.typed("search.pruner"), "has no scores before it is fitted"),
+        ("task.loss", getattr(task, "loss", None) in ("focal", "huber"), "has the losses cross_entropy, mse and mae"),
+        ("task.label_smoothing", getattr(task, "label_smoothing", 0) > 0, "is fitted to whole labels"),
+    ):
+        if wrong:
+            problems.append(Problem(key, f"model={name} {what}", origin(key), "Leave it out."))
+    return problems
+
+
 RULES = (
     _model_has_a_source,
     _code_is_trusted_by_a_person,
     _adapter_reads_its_keys,
     _adapter_has_what_it_needs,
     _something_is_left_to_unfreeze,
+    _a_fitted_model_reads_its_keys,
 )

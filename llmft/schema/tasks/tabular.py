@@ -14,7 +14,11 @@ class Tabular(TargetConfig, TaskConfig):
 
     best: ClassVar[dict[str, str]] = TargetConfig.best | {"regression": "r2"}
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
-    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"linear": {}, "ft_transformer": TINY_TRANSFORMER}
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
+        "linear": {},
+        "ft_transformer": TINY_TRANSFORMER,
+        "boosting": {"max_iter": 20, "max_leaf_nodes": 4, "min_samples_leaf": 2},
+    }
     of_data: ClassVar[tuple[str, ...]] = (
         "labels",
         "class_weights",

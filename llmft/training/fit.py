@@ -1,0 +1,68 @@
+"""A model that is fitted to all rows at once, such as trees, goes the way of one that is trained by gradients."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow
+import torch
+from transformers import TrainerCallback
+
+from llmft.runs.folder import Run
+from llmft.runs.signals import Interrupting
+from llmft.schema.config import Config
+from llmft.tasks.task import Task
+from llmft.training.evaluation import Split
+from llmft.training.features import FeatureSet
+from llmft.training.hardware import Hardware
+
+
+def fits(model: torch.nn.Module) -> bool:
+    """Whether a model has a `fit` of its own, and so neither steps nor checkpoints."""
+    return callable(getattr(model, "fit", None))
+
+
+def fit(
+    config: Config,
+    task: Task[Any],
+    state: Any,
+    model: Any,
+    splits: dict[str, Split],
+    hardware: Hardware,
+    run: Run,
+    others: Sequence[TrainerCallback] = (),
+) -> dict[str, Any]:
+    """Fit `model` in place to the training rows, and return what it took; the arguments are those of `train`.
+
+    Validation rows say when to stop, as they pick the best checkpoint of other models. A run that was interrupted
+    begins anew: there is nothing to go on from.
+
+    Returns:
+        `seconds`, and what the model's own `fit` returns.
+    """
+    start = time.perf_counter()
+    rows = {name: whole(task, state, splits[name].features) for name in ("train", "validation") if name in splits}
+    loss = getattr(config.task, "loss", None)
+    with Interrupting():
+        facts = model.fit(rows["train"], rows.get("validation"), loss, config.seed, hardware.threads)
+    model.to(hardware.device)
+    return {"seconds": time.perf_counter() - start, **facts, "earlier_seconds": 0.0}
+
+
+def whole(task: Task[Any], state: Any, features: FeatureSet) -> dict[str, torch.Tensor]:
+    """All features in one batch, as the collator makes them, with `weights` where not all of them count alike."""
+    batch = {name: _tensor(features.table[name]) for name in features.table.column_names}
+    weights = task.row_weights(batch["labels"], state)
+    return batch if weights is None else batch | {"weights": weights}
+
+
+def _tensor(column: pyarrow.ChunkedArray) -> torch.Tensor:
+    """A column of numbers, or of lists of as many numbers each. Lists of Python would take seconds."""
+    array, shape = column.combine_chunks(), [len(column)]
+    while pyarrow.types.is_list(array.type):
+        array = array.flatten()
+        shape.append(len(array) // max(shape[-1], 1))
+    if not len(array):  # no column of this kind: Arrow does not know what they would hold
+        return torch.zeros(shape)
+    values = torch.tensor(array.to_numpy(zero_copy_only=False)).reshape(shape)
+    return values.float() if values.is_floating_point() else values
