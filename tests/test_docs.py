@@ -63,6 +63,8 @@ def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) 
             assert words[1] in targets
         elif words[0] == "llmft":
             words = [re.sub(r"outputs/(tickets|mine)/RUN", lambda name: run_of(here, name[1]), word) for word in words]
+            # A typed trainer.max_steps is refused for a model that takes no steps.
+            words = [word.replace("glob(*)", "glob(*,exclude=tabular_boosting)") for word in words]
             looks = {"--cfg", "--help", "show=3"} & {*words}
             trains = words[1] in ("finetune", "pretrain") and not looks
             tiny = ["smoke=true", "trainer.max_steps=1"] if trains else []
