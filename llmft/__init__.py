@@ -1,3 +1,18 @@
-"""llmft: train, adapt and ship models; every choice on the way is a line of YAML."""
+"""llmft: train, adapt and ship models; every choice on the way is a line of YAML.
+
+From Python: `run = llmft.finetune("+recipe=bert_textcls", "trainer.epochs=1")`, and `llmft.load(run).predict([...])`.
+"""
+
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["Failure", "Stopped", "UserError", "eval", "export", "finetune", "load", "pretrain"]
+
+
+def __getattr__(name: str) -> Any:
+    """What `__all__` names, imported when it is asked for: `import llmft` alone costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'llmft' has no attribute {name!r}")
+    from llmft import api
+
+    return getattr(api, name)

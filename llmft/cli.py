@@ -1,18 +1,19 @@
-"""The front door: the command word, help, and exit codes. Knows no task, imports no torch."""
+"""The front door: the command word, help, flags and exit codes. Knows no task, imports no torch."""
 
 import gc
+import io
+import json
 import os
-import shlex
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import Any, TextIO
 
 from llmft import __version__
 from llmft.schema.command import AT_ONCE, COMMANDS
 
-if TYPE_CHECKING:
-    from llmft.schema.job import Job
-    from llmft.schema.space import Space
+HELP = {"-h", "--help"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,98 +22,175 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 1 failed, 2 the user's input is wrong, 75 stopped by a signal with a checkpoint, 130 without one.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    if not words or words[0] in ("-h", "--help", "help"):
-        from llmft.front import help
+    from llmft.runs.ending import ending
 
-        print(help.page(words[1]) if words[1:2] and words[1] in COMMANDS | AT_ONCE else help.overview())
-        return 0
+    if "--json" in words and words[:2] != ["completion", "words"]:
+        return _as_json([word for word in words if word != "--json"])
+    code: list[int] = []
+    return ending(lambda: code.append(_main(words, {}))) or sum(code)  # none where a pipe was closed
+
+
+def _main(words: list[str], facts: dict[str, Any]) -> int:
+    """Answer at once what can be; do the command, which adds to `facts` what it returned."""
+    from llmft.runs.ending import ending
+
+    if not words or words[0] in (*HELP, "help"):
+        return _help(words[1:])
     if words[0] == "--version":
         print(f"llmft {__version__}")
         return 0
     command, words = words[0], words[1:]
     if command not in COMMANDS | AT_ONCE:
-        from llmft.front.nearest import nearest
+        from llmft.config.nearest import command_like
 
-        print(f"error: no command called {command}. {nearest(command, [*COMMANDS, *AT_ONCE])}", file=sys.stderr)
+        facts["error"] = f"no command called {command}. {command_like(command)}"
+        print(f"error: {facts['error']}", file=sys.stderr)
         return 2
-    if {"-h", "--help"} & set(words) and words[:1] != ["words"]:
-        return main(["help", command])
-    return _run(command, words)
-
-
-def _run(command: str, words: list[str]) -> int:
+    if HELP & set(words) and words[:1] != ["words"]:
+        topics = [word for word in words if word not in HELP and "=" not in word and not word.startswith(("-", "+"))]
+        return _help(topics if topics and command in COMMANDS else [command])
+    if not words and command in COMMANDS and COMMANDS[command].trains:
+        _help([command])
+        return 2  # nothing was named that could be done: a script whose words are empty must not think it is
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported: libraries draw no bars of their own
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
-    from llmft.runs.ending import ending
+    return ending(lambda: facts.update(_done(command, words)), facts)
 
+
+def _as_json(words: list[str]) -> int:
+    """Do the command, and print one JSON object at its end; what a person would read goes to stderr.
+
+    The object has `command`, `exit_code`, and what the command returned, such as `folder` and `metrics`; where it was
+    not done, `error`, and for the user's mistakes `problems`, each with `key`, `what`, `where` and `hint`.
+    """
+    facts: dict[str, Any] = {}
+    answers = io.StringIO()  # of predict, a line each, unless they go to a file
+    stdout, place = sys.stdout, None
+    sys.stdout.flush()
+    with suppress(OSError):  # processes that the command starts write to where this one does
+        place = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        with redirect_stdout(answers if words[:1] == ["predict"] else sys.stderr):
+            code = _main(words, facts)
+    finally:
+        if place is not None:
+            os.dup2(place, 1)
+            os.close(place)
+    if answers.getvalue():
+        facts["answers"] = [json.loads(line) for line in answers.getvalue().split("\n") if line]
+    print(
+        json.dumps({"command": words[0] if words else None, "exit_code": code} | facts, ensure_ascii=False), file=stdout
+    )
+    return code
+
+
+def _help(topics: list[str]) -> int:
+    from llmft.front import help
+
+    if not topics:
+        print(help.overview())
+        return 0
+    for topic in topics:
+        if (text := help.topic(topic)) is None:
+            print(f"error: no help on {topic}. {help.topic_like(topic)}", file=sys.stderr)
+            return 2
+        print(text)
+    return 0
+
+
+class _Unheard(io.TextIOBase):
+    """Standard output of a command that leaves a folder: the work goes on where `head` has seen enough."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self._or_nowhere(lambda: self.stream.write(text))
+
+    def flush(self) -> None:
+        self._or_nowhere(self.stream.flush)
+
+    def _or_nowhere(self, write: Callable[[], Any]) -> Any:
+        try:
+            return write()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _done(command: str, words: list[str]) -> dict[str, Any]:
+    """Do the command; what it returned, as `--json` says it."""
     if command in AT_ONCE:
-        return ending(lambda: import_module(f"llmft.front.{command}").run(words))
-    return ending(lambda: _work(command, words))
+        found = import_module(f"llmft.front.{command}").run(words)
+        return {} if found is None else {"result": found}
+    from llmft import api
+
+    with nullcontext() if command == "predict" else redirect_stdout(_Unheard(sys.stdout)):
+        return api.facts_of(_work(command, words))
 
 
-def _work(command: str, words: list[str]) -> None:
-    show, multirun, words = _flags(command, words)
-    jobs = _jobs(command, words, multirun)
-    if show:
-        _show(jobs if isinstance(jobs, list) else [jobs.first])
-        return
-    gc.enable()
-    first = (jobs[0] if isinstance(jobs, list) else jobs.first).config
-    if first.show:
-        import_module("llmft.commands.show").run(first)
-    elif not isinstance(jobs, list):
-        import_module("llmft.commands.search").run(jobs, shlex.join(["llmft", command, *words]))
-    elif jobs[0].values:
-        import_module("llmft.commands.sweep").run(jobs, shlex.join(["llmft", command, "-m", *words]))
-    else:
-        import_module(f"llmft.commands.{command}").run(first)
+def _work(command: str, words: list[str]) -> Any:
+    """Do the command, or show its configuration; what it returned."""
+    from llmft import api
+
+    shown, multirun, words = _flags(command, words)
+    if shown is None:
+        return api.work(command, words, multirun)
+    if shown == "diff":
+        from llmft.config.differing import differing
+
+        return print(differing(command, words, multirun), end="")
+    jobs = api.planned(command, words, multirun)
+    return _show(jobs if isinstance(jobs, list) else [jobs.first], shown)
 
 
-def _jobs(command: str, words: list[str], multirun: bool) -> "list[Job] | Space":
-    """What is to do: one job without values, those of a sweep, or a search."""
-    if COMMANDS[command].of_a_run:
-        from llmft.config.load import load
-        from llmft.schema.job import Job
-
-        return [Job({}, load(command, words))]
-    from llmft.config.search import plan
-
-    return plan(command, words, multirun)
-
-
-def _show(jobs: "list[Job]") -> None:
-    """Print the whole configuration of each job as YAML."""
+def _show(jobs: list[Any], section: str) -> None:
+    """Print the configuration of each job as YAML: all of it, or the part below a dotted key."""
     import yaml
 
+    from llmft.config.nearest import nearest
     from llmft.schema.job import told
+    from llmft.schema.problem import Problem, UserError
     from llmft.schema.renewed import escaped
 
     for job in jobs:
         if job.values:
             print(f"--- # {told(job.values)}")
-        print(yaml.safe_dump(escaped(job.config.model_dump(mode="json")), allow_unicode=True, sort_keys=False), end="")
+        tree = escaped(job.config.model_dump(mode="json"))
+        for name in section.split(".") if section else ():
+            if not isinstance(tree, dict) or name not in tree:
+                hint = nearest(name, list(tree) if isinstance(tree, dict) else [])
+                raise UserError(Problem(f"--cfg job={section}", "shows no such part", "command line", hint))
+            tree = tree[name]
+        tree = {section: tree} if section and not isinstance(tree, dict) else tree
+        print(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), end="")
 
 
-def _flags(command: str, words: list[str]) -> tuple[bool, bool, list[str]]:
-    """Whether `--cfg job` and `-m` were given, and the words without them."""
+def _flags(command: str, words: list[str]) -> tuple[str | None, bool, list[str]]:
+    """What `--cfg` shows (a section, all for an empty one, or `diff`), whether `-m` was given, and the other words."""
     from llmft.schema.problem import Problem, UserError
 
-    show = multirun = False
+    shown: str | None = None
+    multirun = False
     rest = []
     remaining = iter(words)
     for word in remaining:
         if word in ("--cfg", "-c"):
-            what = next(remaining, "")
-            if what != "job":
-                raise UserError(Problem(f"--cfg {what}", "shows no such part", "command line", "Write --cfg job."))
-            show = True
+            what, _, section = next(remaining, "").partition("=")
+            if what not in ("job", "diff") or (what == "diff" and section):
+                hint = "Write --cfg job for all, --cfg job=SECTION for a part, or --cfg diff for what is no default."
+                raise UserError(Problem(f"--cfg {what}".strip(), "shows no such part", "command line", hint))
+            shown = section if what == "job" else what
         elif word in ("--multirun", "-m"):
             if COMMANDS[command].of_a_run:
                 raise UserError(Problem(word, f"is for finetune; {command} works from one run", "command line"))
             multirun = True
         elif word.startswith("-"):
-            hint = "They are -m, --cfg job and --help."
+            hint = "They are -m, --cfg job, --cfg diff, --json and --help."
             raise UserError(Problem(word.partition("=")[0], "no such flag", "command line", hint))
         else:
             rest.append(word)
-    return show, multirun, rest
+    return shown, multirun, rest

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     {"cli", "worker"},
+    {"api"},
     {"front"},
     {"config"},
     {"commands"},

@@ -1,6 +1,7 @@
 """`llmft predict RUN`: answer new rows, one after another. It leaves answers and no run folder."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> dict[str, Any]:
     """Answer every row of the input, in its order. Answers go to standard output, all other words to stderr.
+
+    Returns:
+        How many rows there were, how many of them were answered, and the file of the answers.
 
     Raises:
         UserError: if there is no finished model, or it could answer no row of this input; nothing is written then.
@@ -31,14 +35,9 @@ def run(config: Config) -> None:
     quiet()
     wanted = config.predict
     check_output(wanted)
-    hardware = detect(config.hardware)
-    task = tasks.build(config.task)
-    check_input(wanted, task)
-    source = Path(str(config.run.source))
-    model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
-    set_generation(model, config.generation, config.seed)
-    answering = Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size)
-    rows = asked(config, task)
+    check_input(wanted, tasks.build(config.task))
+    answering = ready(config)
+    rows = asked(config, answering.task)
     if rows.columns is not None:
         check_kept(wanted, rows.columns)
         answering.check_columns(rows.columns)
@@ -51,6 +50,42 @@ def run(config: Config) -> None:
             errors = [f"{row.id} {a['error']}" for row, a in zip(window, answers, strict=True) if "error" in a]
             count, bad, example = count + len(window), bad + len(errors), example or "".join(errors[:1])
     conclude(wanted, count - bad, bad, example)
+    return {"rows": count, "answered": count - bad, "output": wanted.output}
+
+
+def ready(config: Config) -> Answering:
+    """The model of the run, loaded to answer rows.
+
+    Raises:
+        UserError: if there is no finished model.
+    """
+    quiet()
+    hardware, task = detect(config.hardware), tasks.build(config.task)
+    source = Path(str(config.run.source))
+    model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
+    set_generation(model, config.generation, config.seed)
+    return Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size)
+
+
+def answer(config: Config, answering: Answering, rows: Sequence[str | Mapping[str, Any]]) -> list[Answer]:
+    """The answers to texts, or to rows by column, in their order; an error is an answer too.
+
+    Raises:
+        UserError: for a text, where the task reads rows.
+    """
+    found: list[Answer] = []
+    for window in windows(rows):
+        values = [of_text(config, answering.task, row) if isinstance(row, str) else dict(row) for row in window]
+        found += answering.answer([Row(f"row {len(found) + n}", row) for n, row in enumerate(values, 1)])
+    return found
+
+
+def of_text(config: Config, task: Task[Any], text: str) -> dict[str, Any]:
+    """The row that `predict.text` would be."""
+    wanted = config.predict.model_copy(update={"text": text})
+    check_input(wanted, task)
+    (row,) = asked(config.model_copy(update={"predict": wanted}), task).rows
+    return row.values
 
 
 def piped(wanted: PredictConfig) -> bool:

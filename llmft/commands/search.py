@@ -38,11 +38,14 @@ JOURNAL = "study.jsonl"
 OF_THE_COMMAND = {"resume", "search.trials", "search.timeout", *MAY_DIFFER}  # may differ when a search goes on
 
 
-def run(space: Space, command: str) -> None:
+def run(space: Space, command: str) -> dict[str, Any]:
     """Do every trial that is left, and show which settings did best and which keys mattered.
 
     Args:
         command: what was typed, to go on with.
+
+    Returns:
+        The folder, and what summary.json says.
 
     Raises:
         UserError: if Optuna is missing, or the folder, the machine or the data are not as the first trial needs them;
@@ -72,6 +75,7 @@ def run(space: Space, command: str) -> None:
         raise Stopped(f"{children.received}; what was done is saved. Go on with: {command}")
     if not facts["best"]:
         raise Failure(f"none of {len(sweep.entries)} trials has a score")
+    return {"folder": str(sweep.folder), "metrics": facts}
 
 
 def import_study() -> "type[Study]":

@@ -15,7 +15,7 @@ from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
 from signal import Signals
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmft.commands.label import with_label
 from llmft.reporting import sweep as console
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from llmft.commands.prepare import Prepared
 
 
-def run(jobs: list[Job], command: str) -> None:
+def run(jobs: list[Job], command: str) -> dict[str, Any]:
     """Do every job that is not done, and compare them all.
 
     Args:
         command: what was typed, to go on with.
+
+    Returns:
+        The folder, and what summary.json says.
 
     Raises:
         UserError: if the folder, the machine or the data are not as any job needs them; nothing is written then.
@@ -64,6 +67,7 @@ def run(jobs: list[Job], command: str) -> None:
         raise Stopped(f"{children.received}; what was done is saved. Go on with: {command}")
     if left:
         raise Failure(f"{len(left)} of {len(sweep.entries)} jobs: {', '.join(left)}")
+    return {"folder": str(sweep.folder), "metrics": facts}
 
 
 def with_labels(jobs: list[Job]) -> tuple[list[Job], list[str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from llmft.config.nearest import KEYS_ELSEWHERE
 from llmft.config.origin import Origin
 from llmft.config.rules import RULES
 from llmft.schema.config import NAME, Config
@@ -136,38 +137,11 @@ def _wanted(kind: str, context: dict[str, Any]) -> str:
     return ""
 
 
-# What other tools call our keys; people type the names that they know.
-ELSEWHERE = {
-    "learning_rate": "optimizer.lr",
-    "num_train_epochs": "trainer.epochs",
-    "num_epochs": "trainer.epochs",
-    "lr_scheduler_type": "scheduler.name",
-    "num_warmup_steps": "scheduler.warmup_steps",
-    "optim": "optimizer.name",
-    "layerwise_lr_decay": "optimizer.layer_decay",
-    "llrd": "optimizer.layer_decay",
-    "per_device_train_batch_size": "trainer.batch_size",
-    "micro_batch_size": "trainer.batch_size",
-    "per_device_eval_batch_size": "trainer.eval_batch_size",
-    "gradient_accumulation_steps": "trainer.accumulation",
-    "early_stopping_patience": "trainer.patience",
-    "model_name_or_path": "model.path",
-    "base_model": "model.path",
-    "vocab_size": "model.tokenizer.size",
-    "tokenizer_name": "model.tokenizer.path",
-    "max_seq_length": "task.max_length",
-    "output_dir": "run.dir",
-    "train_file": "dataset.train",
-    "validation_file": "dataset.validation",
-    "test_file": "dataset.test",
-}
-
-
 def _did_you_mean(key: str, names: list[str]) -> str:
     """The key of the same last name in another section, what others call so, or the one that is spelt most alike."""
     section, _, leaf = key.rpartition(".")
     same = [name for name in names if name.rpartition(".")[2] == leaf]
-    same += [ELSEWHERE[leaf]] if ELSEWHERE.get(leaf) in names else []
+    same += [KEYS_ELSEWHERE[leaf]] if KEYS_ELSEWHERE.get(leaf) in names else []
     beside = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == section}
     alike = [beside[near] for near in get_close_matches(leaf, beside, 1, 0.6)]
     nearest = same[:1] or alike or get_close_matches(key, names, 1, 0.7)

@@ -1,4 +1,4 @@
-"""Where `configs/` and `recipes/` are. Imports nothing heavy: `llmft --help` lists them."""
+"""Where `configs/`, `recipes/` and `docs/` are. Imports nothing heavy: `llmft --help` lists them."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Literal
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def shipped(name: Literal["configs", "recipes"]) -> Path:
+def shipped(name: Literal["configs", "recipes", "docs"]) -> Path:
     """The folder: beside the package in a checkout, inside it in a wheel.
 
     The checkout comes first: an editable install leaves a copy inside site-packages that goes stale.

@@ -40,7 +40,7 @@ def checked(command: str, composed: Composed) -> Config:
     Raises:
         UserError: with every problem at once.
     """
-    origin = _origin_of(composed)
+    origin = origin_of(composed)
     if "name" not in composed.tree and isinstance(task := composed.tree.get("task"), dict):
         composed.tree["name"] = task.get("name", command)
     problems = list(composed.problems)
@@ -54,7 +54,7 @@ def checked(command: str, composed: Composed) -> Config:
     return check(smoke(config, composed.given).model_dump(), origin)
 
 
-def _origin_of(composed: Composed, default: str = "default") -> Origin:
+def origin_of(composed: Composed, default: str = "default") -> Origin:
     """Where a key was set; a key inside a value comes from where the value was set."""
 
     def of(key: str) -> str:
@@ -112,7 +112,7 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
             _set(tree, key.split("."), _get(composed.tree, key.split(".")))
     tree |= {"command": command, "expect": None, "search": None, "ensemble": ensemble}
     tree["run"] = {"dir": composed.tree.get("run", {}).get("dir"), "source": str(run)}
-    return check(tree, _origin_of(composed, default=str(run / "config.yaml")), problems)
+    return check(tree, origin_of(composed, default=str(run / "config.yaml")), problems)
 
 
 def read_run(run: Path) -> dict[str, Any]:

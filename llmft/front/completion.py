@@ -80,7 +80,9 @@ def complete(typed: list[str]) -> list[str]:
     command, *before = typed[:-1] or [""]
     last = typed[-1] if typed else ""
     if not command:
-        found: Iterable[str] = [*COMMANDS, *AT_ONCE, "--help", "--version"]
+        found: Iterable[str] = [*COMMANDS, *AT_ONCE, "help", "--help", "--version"]
+    elif command == "help":
+        found = [*COMMANDS, *AT_ONCE, "docs", *recipes(), *groups("finetune"), *vocabulary()]
     elif command == "recipes":
         found = ["show", "copy"] if not before else recipes() if len(before) == 1 else []
     elif command == "completion":
@@ -101,9 +103,9 @@ def _words(command: str, before: list[str], last: str) -> Iterator[str]:
     elif equals:
         yield from (f"{key}={value}" for value in _values(command, key, last.removeprefix(f"{key}=")))
     elif last.startswith("-"):
-        yield from ["--help", "--cfg"] if wanted.of_a_run else ["--help", "--cfg", "-m", "--multirun"]
+        yield from ["--help", "--cfg", "--json", *([] if wanted.of_a_run else ["-m", "--multirun"])]
     elif before[-1:] in (["--cfg"], ["-c"]):
-        yield "job"
+        yield from ["job", "diff"]
     else:
         if not wanted.of_a_run:
             yield "+recipe="

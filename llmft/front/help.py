@@ -1,11 +1,13 @@
 """`llmft --help`, and a page for each command. What can be read from the vocabulary and the folders is."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 
 from llmft import __version__
-from llmft.config.folders import groups, options, recipes
-from llmft.front.vocabulary import vocabulary
+from llmft.config.folders import groups, options, recipes, shipped
+from llmft.config.nearest import KEYS_ELSEWHERE
+from llmft.front.vocabulary import Key, keys, vocabulary
 from llmft.schema.command import AT_ONCE, COMMANDS
 
 WIDTH = 100
@@ -56,7 +58,98 @@ examples
   llmft predict outputs/bert_textcls/RUN predict.text='Lovely. It broke.'
   llmft export outputs/bert_textcls/RUN export.precision=int8
 
-`llmft COMMAND --help` explains a command, its groups and its keys; docs/config.md lists every key."""
+`llmft COMMAND --help` explains a command, `llmft help optimizer.lr` a key, `llmft help dataset` a
+group, `llmft help bert_textcls` a recipe; `llmft help docs` lists the pages of the documentation."""
+
+
+def topic(name: str) -> str | None:
+    """`llmft help NAME`, of a command, key, section, option of a group, recipe or page; None where there is none."""
+    if name in COMMANDS | AT_ONCE:
+        return page(name)
+    if name == "docs":
+        return _pages()
+    if name.startswith("docs/") and (file := shipped("docs") / f"{name[5:].removesuffix('.md')}.md").is_file():
+        return file.read_text(encoding="utf-8").rstrip()
+    if found := [key for key in keys() if key.name == name]:
+        return "\n".join(_key_of(name, found))
+    group, _, option = name.partition("=")
+    if option in options(group):
+        return (shipped("configs") / group / f"{option}.yaml").read_text(encoding="utf-8").rstrip()
+    if below := [key for key in keys() if key.name.startswith(f"{name}.")]:
+        return _section(name, below)
+    if name.removeprefix("+recipe=") in recipes():
+        from llmft.front.recipes import explained
+
+        return explained(name.removeprefix("+recipe="))
+    meant = [key.name for key in keys() if key.name.rpartition(".")[2] == name] or [KEYS_ELSEWHERE.get(name, "")]
+    return "\n".join(text for key in dict.fromkeys(meant) if key and (text := topic(key))) or None
+
+
+def topic_like(name: str) -> str:
+    """What may be meant by a topic that is none."""
+    groups = {key.name.rpartition(".")[0] for key in keys()} - {""}
+    leaves = {key.name.rpartition(".")[2]: key.name for key in keys()}
+    if found := get_close_matches(
+        name, {key.name for key in keys()} | groups | {*COMMANDS, *AT_ONCE, *recipes(), *leaves}, 3, 0.6
+    ):
+        return f"Did you mean {' or '.join(dict.fromkeys(leaves.get(word, word) for word in found))}?"
+    return "Name a command, a key such as optimizer.lr, a group such as dataset, or a recipe."
+
+
+def _key_of(name: str, found: list[Key]) -> Iterator[str]:
+    """All of a key: what is said of it, and which options set it."""
+    yield from _variants(name, found)
+    group, _, below = name.partition(".")
+    said = {option: value for option in options(group) if (value := _said(group, option, below)) is not None}
+    if said and below != "name":
+        yield "set by options"
+        yield _pairs({f"{group}={option}": str(value) for option, value in said.items()})
+
+
+def _variants(name: str, found: list[Key]) -> Iterator[str]:
+    """A key with its values, its default and its text; once for all tasks that say the same of it."""
+    alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    of_task = {key.task: key for key in found}  # what a task says itself comes after what it has from others
+    for key in [of_task[task] for task in of_task if task or len(of_task) == 1]:
+        alike.setdefault((key.text, key.default, key.values), []).append(key.task)
+    for (text, default, values), tasks in alike.items():
+        yield f"{name}={'|'.join(values) or 'VALUE'}" + (f"  [{default}]" if default else "")
+        if tasks != [""]:
+            yield filled(f"task: {', '.join(tasks)}")
+        yield filled(text, 4)
+
+
+def _said(group: str, option: str, below: str) -> object:
+    """What an option says of a key of its group."""
+    import yaml
+
+    value = yaml.safe_load((shipped("configs") / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    for name in below.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _section(name: str, below: list[Key]) -> str:
+    """The options of a group with what their files say of themselves, and all keys below a name."""
+    parts = []
+    if known := options(name):
+        first = {option: (shipped("configs") / name / f"{option}.yaml").read_text(encoding="utf-8") for option in known}
+        about = {option: text.splitlines()[0].partition(": ")[2] for option, text in first.items()}
+        parts.append(("OPTIONS", _pairs({f"{name}={option}": text for option, text in about.items()})))
+    names = dict.fromkeys(key.name for key in below)
+    lines = [line for key in names for line in _variants(key, [found for found in below if found.name == key])]
+    parts.append(("KEYS", "\n".join(lines)))
+    return "\n\n".join(f"{title}\n{text}" for title, text in parts)
+
+
+def _pages() -> str:
+    """The pages of the documentation, with where they lie."""
+    folder = shipped("docs")
+    titles = {
+        f"docs/{file.stem}": file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        for file in sorted(folder.glob("*.md"))
+    }
+    return f"PAGES\n{_pairs(titles)}\n\nThey lie in {folder}; llmft help docs/tables prints one."
 
 
 def page(name: str) -> str:
@@ -99,8 +192,10 @@ def _synopsis(name: str) -> str:
 def _flags(name: str) -> dict[str, str]:
     sweep = "sweep: every combination of the values in KEY=A,B  KEY=range(3)  +recipe=glob(*)"
     return ({} if COMMANDS[name].of_a_run else {"-m": sweep}) | {
-        "--cfg job": "print the whole checked configuration, run nothing",
-        "--help": "this page",
+        "--cfg job": "print the whole checked configuration, run nothing; --cfg job=SECTION a part of it",
+        "--cfg diff": "print what is no default, and where it was set",
+        "--json": "print one JSON object at the end: results, or what is wrong; all else goes to stderr",
+        "--help": "this page; --help KEY explains a key",
     }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from llmft.config.folders import recipes, shipped
+from llmft.config.nearest import nearest
 from llmft.front.help import filled
-from llmft.front.nearest import nearest
 from llmft.schema.problem import Problem, UserError
 
 OWN = Path("recipes")
@@ -25,6 +25,8 @@ def run(words: list[str]) -> None:
             for name in recipes():
                 print(_told(name))
             print("\nllmft recipes show NAME    llmft recipes copy NAME    llmft COMMAND +recipe=NAME")
+        case [name] if name in recipes():
+            print(explained(name))
         case ["show", name]:
             print(_file(name).read_text(encoding="utf-8-sig"), end="")
         case ["copy", name]:
@@ -33,7 +35,13 @@ def run(words: list[str]) -> None:
             copy(name, to)
         case _:
             hint = "Write llmft recipes, llmft recipes show NAME, or llmft recipes copy NAME [TO]."
-            raise UserError(Problem(" ".join(words), "no such wish", "command line", hint), "this command")
+            raise UserError(Problem(" ".join(words), "no such recipe or request", "command line", hint), "this command")
+
+
+def explained(name: str) -> str:
+    """What a recipe does, how to run it, and its file."""
+    text = _file(name).read_text(encoding="utf-8-sig").rstrip()
+    return f"{_told(name)}\n    llmft {command_of(name)} +recipe={name}\n\n{text}"
 
 
 def copy(name: str, to: str) -> None:

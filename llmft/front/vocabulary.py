@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from llmft.config.folders import PACKAGE
@@ -20,6 +20,8 @@ class Key:
     """As one types it; nothing where there is none."""
     values: tuple[str, ...]
     """What it takes, where that is a few words."""
+    task: str = ""
+    """The task whose key it is, below `task.`."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class _Source:
 @cache
 def vocabulary() -> dict[str, Key]:
     """Every key, in the order of the sections; `task.` has those of all tasks."""
+    return {key.name: key for key in keys()}
+
+
+@cache
+def keys() -> tuple[Key, ...]:
+    """Every key, those of each task apart."""
     source = _Source({}, {})
     for file in sorted((PACKAGE / "schema").rglob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
@@ -41,7 +49,7 @@ def vocabulary() -> dict[str, Key]:
                     source.classes[node.name] = node
                 case ast.Assign(targets=[ast.Name(id=name)]):
                     source.names[name] = node.value
-    return {key.name: key for key in _keys(source, source.classes["Config"], "")}
+    return tuple(_keys(source, source.classes["Config"], ""))
 
 
 def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
@@ -57,7 +65,9 @@ def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
         if below := _section(source, annotation):
             tasks = [found for found in source.classes.values() if _is_task(source, found)]
             for found in tasks if below.name == "TaskConfig" else [below]:
-                yield from _keys(source, found, f"{prefix}{name}.")
+                inside = list(_keys(source, found, f"{prefix}{name}."))
+                own = next((key.default for key in inside if key.name == "task.name" and key.default), "")
+                yield from (replace(key, task=own) for key in inside) if own else inside
             continue
         match after:
             case ast.Expr(value=ast.Constant(value=str(words))):

@@ -5,6 +5,8 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 from llmft.schema.problem import Failure, Stopped, UserError
 
@@ -12,35 +14,43 @@ DONE, FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 
-def ending(work: Callable[[], object]) -> int:
+def ending(work: Callable[[], object], facts: dict[str, Any] | None = None) -> int:
     """Do `work`, and say on stderr why if it could not be done.
+
+    Args:
+        facts: takes what a program wants to know of an error: `error`, a sentence, and `problems` of the user's input.
 
     Returns:
         0 done, 1 failed, 2 the user's input is wrong, 75 stopped by a signal with a checkpoint, 130 without one.
     """
+    facts = {} if facts is None else facts
     try:
         work()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        facts["problems"] = [asdict(problem) for problem in error.problems]
+        return _ended(facts, "error", str(error), WRONG_INPUT)
     except Failure as failure:
-        print(f"failed: {failure}", file=sys.stderr)
-        return FAILED
+        return _ended(facts, "failed", str(failure), FAILED)
     except Stopped as stop:
-        print(f"stopped: {stop}", file=sys.stderr)
-        return STOPPED
+        return _ended(facts, "stopped", str(stop), STOPPED)
     except BrokenPipeError:  # `llmft ... | head` has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what Python flushes at its end goes nowhere
-        return FAILED
+        return DONE
     except KeyboardInterrupt:
+        facts["error"] = "interrupted"
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if not (full := of_the_disk(error)):
             raise
-        print(f"failed: {full}", file=sys.stderr)
-        return FAILED
+        return _ended(facts, "failed", str(full), FAILED)
     return DONE
+
+
+def _ended(facts: dict[str, Any], how: str, why: str, code: int) -> int:
+    facts["error"] = why
+    print(f"{how}: {why}", file=sys.stderr)
+    return code
 
 
 def of_the_disk(error: Exception) -> Failure | None:

@@ -1,0 +1,152 @@
+"""llmft from Python: the commands of the command line, with its words, its checks and its errors as exceptions.
+
+The command line comes this way too (`work`), so that both do the same. Imports no torch before there is work.
+"""
+
+import gc
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from llmft import export
+from llmft.schema.command import COMMANDS
+from llmft.schema.problem import Failure, Problem, Stopped, UserError
+
+if TYPE_CHECKING:
+    from llmft.schema.job import Job
+    from llmft.schema.space import Space
+
+__all__ = ["Failure", "Model", "Outcome", "Stopped", "UserError", "eval", "export", "finetune", "load", "pretrain"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left."""
+
+    folder: Path
+    """The run folder; of a sweep, that of its runs."""
+    metrics: dict[str, Any]
+    """What RUN/metrics.json says, by split; of a sweep, its summary.json; of an export, its export.json."""
+
+
+def finetune(*words: str) -> Outcome:
+    """`llmft finetune WORDS`, such as `finetune("+recipe=bert_textcls", "dataset.train=mine.csv")`.
+
+    Raises:
+        UserError: for a wrong configuration or wrong data; `problems` has each with its place.
+        Failure: if it could not be done.
+        Stopped: if a signal stopped it; a checkpoint is there.
+    """
+    return _outcome("finetune", words)
+
+
+def pretrain(*words: str) -> Outcome:
+    """`llmft pretrain WORDS`; errors are those of `finetune`."""
+    return _outcome("pretrain", words)
+
+
+def eval(run: "str | Path | Outcome", *words: str) -> Outcome:
+    """`llmft eval RUN WORDS`: score a run on other data; errors are those of `finetune`."""
+    return _outcome("eval", (_named(run), *words))
+
+
+class Model:
+    """The model of a finished run, or of an export, ready to answer; `load` makes one."""
+
+    def __init__(self, run: "str | Path | Outcome", *words: str) -> None:
+        from llmft.config.load import load as config_of
+
+        self.config = config_of("predict", [_named(run), *words])
+        self._predict: Any = import_module("llmft.commands.predict")
+        self._answering = self._predict.ready(self.config)
+
+    def predict(self, rows: "Sequence[str | Mapping[str, Any]]") -> list[dict[str, Any]]:
+        """The answer of each text or row, as `llmft predict` gives it: `answer`, and most often `scores`.
+
+        Args:
+            rows: texts, or a mapping from column to cell for each row.
+
+        Returns:
+            In the order of the rows. A row that can't be answered has `error` in place of an answer.
+        """
+        if isinstance(rows, str | Mapping):
+            raise TypeError("predict takes a list of texts or rows: write predict([...])")
+        answers: list[dict[str, Any]] = self._predict.answer(self.config, self._answering, rows)
+        return answers
+
+
+def load(run: "str | Path | Outcome", *words: str) -> Model:
+    """The model of a finished run, to answer many rows: `load("tickets").predict(["It broke."])`.
+
+    Args:
+        run: a folder, a run's name, or what `finetune` returned.
+        words: as after `llmft predict RUN`, such as `generation=sample`.
+
+    Raises:
+        UserError: if there is no finished model.
+    """
+    return Model(run, *words)
+
+
+def work(command: str, words: list[str], multirun: bool = False) -> Any:
+    """Do what the words say, after all checks; what the command returned: a Run, facts, or nothing."""
+    jobs = planned(command, words, multirun)
+    gc.enable()
+    first = (jobs[0] if isinstance(jobs, list) else jobs.first).config
+    if first.show:
+        return import_module("llmft.commands.show").run(first)
+    if not isinstance(jobs, list):
+        return import_module("llmft.commands.search").run(jobs, shlex.join(["llmft", command, *words]))
+    if jobs[0].values:
+        return import_module("llmft.commands.sweep").run(jobs, shlex.join(["llmft", command, "-m", *words]))
+    return import_module(f"llmft.commands.{command}").run(first)
+
+
+def planned(command: str, words: list[str], multirun: bool) -> "list[Job] | Space":
+    """What is to do: one job without values, those of a sweep, or a search."""
+    if COMMANDS[command].of_a_run:
+        from llmft.config.load import load as config_of
+        from llmft.schema.job import Job
+
+        return [Job({}, config_of(command, words))]
+    from llmft.config.search import plan
+
+    return plan(command, words, multirun)
+
+
+def _outcome(command: str, words: Sequence[str]) -> Outcome:
+    multirun = "-m" in words
+    if strange := [word for word in words if word.startswith("-") and word != "-m"]:
+        raise UserError(Problem(strange[0], "is a flag of the command line", "Python"))
+    found = work(command, [word for word in words if word != "-m"], multirun)
+    facts = facts_of(found)
+    return Outcome(Path(facts["folder"]), facts["metrics"])
+
+
+def facts_of(found: Any) -> dict[str, Any]:
+    """What a command returned, as `--json` says it."""
+    if found is None or isinstance(found, dict):
+        return found or {}
+    exported = found.folder / "export.json"
+    file = exported if exported.is_file() else found.folder / "metrics.json"
+    metrics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {"folder": str(found.folder), "metrics": metrics}
+
+
+class _Export(ModuleType):
+    """`llmft.export` is a package, and called it is `llmft export RUN WORDS`; errors are those of `finetune`."""
+
+    def __call__(self, run: str | Path | Outcome, *words: str) -> Outcome:
+        return _outcome("export", (_named(run), *words))
+
+
+export.__class__ = _Export
+
+
+def _named(run: "str | Path | Outcome") -> str:
+    return str(run.folder if isinstance(run, Outcome) else run)

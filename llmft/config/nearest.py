@@ -1,0 +1,59 @@
+"""A hint for a word that names nothing: how it may have been meant."""
+
+from collections.abc import Collection
+
+from llmft.schema.command import AT_ONCE, COMMANDS
+
+# What other tools call our commands and keys; people type the names that they know.
+COMMANDS_ELSEWHERE = {
+    "train": "finetune",
+    "fit": "finetune",
+    "fine-tune": "finetune",
+    "sft": "finetune",
+    "run": "finetune",
+    "evaluate": "eval",
+    "test": "eval",
+    "score": "eval",
+    "infer": "predict",
+    "inference": "predict",
+    "generate": "predict",
+    "convert": "export",
+}
+KEYS_ELSEWHERE = {
+    "learning_rate": "optimizer.lr",
+    "num_train_epochs": "trainer.epochs",
+    "num_epochs": "trainer.epochs",
+    "lr_scheduler_type": "scheduler.name",
+    "num_warmup_steps": "scheduler.warmup_steps",
+    "optim": "optimizer.name",
+    "layerwise_lr_decay": "optimizer.layer_decay",
+    "llrd": "optimizer.layer_decay",
+    "per_device_train_batch_size": "trainer.batch_size",
+    "micro_batch_size": "trainer.batch_size",
+    "per_device_eval_batch_size": "trainer.eval_batch_size",
+    "gradient_accumulation_steps": "trainer.accumulation",
+    "early_stopping_patience": "trainer.patience",
+    "model_name_or_path": "model.path",
+    "base_model": "model.path",
+    "vocab_size": "model.tokenizer.size",
+    "tokenizer_name": "model.tokenizer.path",
+    "max_seq_length": "task.max_length",
+    "output_dir": "run.dir",
+    "train_file": "dataset.train",
+    "validation_file": "dataset.validation",
+    "test_file": "dataset.test",
+}
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """The known word that is spelt most like it, or all of them."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, known, 1)
+    return f"Did you mean {found[0]}?" if found else f"They are {', '.join(known)}."
+
+
+def command_like(word: str) -> str:
+    """The command that a word may mean."""
+    meant = COMMANDS_ELSEWHERE.get(word.lower())
+    return f"Did you mean {meant}?" if meant else nearest(word, [*COMMANDS, *AT_ONCE])

@@ -1,0 +1,113 @@
+"""llmft from Python and for programs: the same results as on the command line, and errors that can be read."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import llmft as package
+from llmft.config.load import load
+
+Run = Callable[..., tuple[int, str, str]]
+Write = Callable[[str, str | bytes], Path]
+SMALL = (
+    "+recipe=bert_textcls",
+    "smoke=true",
+    "trainer.max_steps=2",
+    "dataset=csv",
+    "dataset.train=a.csv",
+    "dataset.max_overlap=1",
+)
+
+
+def test_import_llmft_is_light() -> None:
+    code = "import sys, llmft; sys.exit(len(sys.modules.keys() & {'torch', 'pydantic', 'hydra', 'llmft.api'}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_whole_way_from_python(llmft: Run, write: Write, here: Path) -> None:
+    write("a.csv", "text,label\n" + "".join(f"word {i} {'good' if i % 2 else 'bad'},{i % 2}\n" for i in range(40)))
+    run = package.finetune(*SMALL, "run.dir=run")
+    assert run.folder == Path("run")
+    assert run.metrics == json.loads((here / "run/metrics.json").read_text())
+    scored = package.eval(run, "run.dir=scored")
+    assert scored.metrics["test"] == run.metrics["test"]
+    texts = ["word 1 good", "I paid ${price}", ""]
+    answers = package.load(run).predict(texts)
+    assert answers[2] == {"error": "has an empty text"}
+    code, out, _ = llmft("predict", "run", f"predict.row={json.dumps({'text': texts[1]})}")
+    assert json.loads(out) == {"id": "row"} | answers[1] | {"scores": pytest.approx(answers[1]["scores"], abs=2e-6)}
+    assert package.load("run").predict([{"text": texts[0]}]) == [
+        answers[0] | {"scores": pytest.approx(answers[0]["scores"], abs=2e-6)}
+    ]
+    with pytest.raises(TypeError, match="a list of texts"):
+        package.load("run").predict("word")
+
+    code, out, err = llmft("eval", "run", "run.dir=again", "--json")
+    assert code == 0
+    assert json.loads(out) == {"command": "eval", "exit_code": 0, "folder": "again", "metrics": scored.metrics}
+    assert "report" in err
+    code, out, _ = llmft("predict", "run", f"predict.text={texts[1]}", "--json")
+    assert json.loads(out)["answers"][0]["answer"] == answers[1]["answer"]
+    assert json.loads(out)["rows"] == 1
+
+
+def test_mistakes_are_exceptions_with_their_problems() -> None:
+    with pytest.raises(package.UserError, match="no such key") as caught:
+        package.finetune("+recipe=bert_textcls", "optimizer.learning_rate=1", "trainer.epochs=three")
+    assert [problem.key for problem in caught.value.problems] == ["optimizer.learning_rate", "trainer.epochs"]
+    with pytest.raises(package.UserError, match="no such"):
+        package.load("nothing")
+    with pytest.raises(package.UserError, match="is a flag of the command line"):
+        package.finetune("+recipe=bert_textcls", "--cfg", "job")
+
+
+def test_mistakes_are_one_json_object(llmft: Run) -> None:
+    code, out, err = llmft("finetune", "--json", "+recipe=bert_textcls", "optimizer.learning_rate=1")
+    assert (code, json.loads(out)) == (2, {
+        "command": "finetune",
+        "exit_code": 2,
+        "error": "1 problem in this configuration\n  optimizer.learning_rate  no such key (command line). Did you mean optimizer.lr?",
+        "problems": [{"key": "optimizer.learning_rate", "what": "no such key", "where": "command line", "hint": "Did you mean optimizer.lr?"}],
+    })  # fmt: skip
+    assert err.startswith("error: 1 problem")
+    code, out, _ = llmft("train", "--json")
+    assert json.loads(out) == {
+        "command": "train",
+        "exit_code": 2,
+        "error": "no command called train. Did you mean finetune?",
+    }
+
+
+def test_a_section_of_the_configuration_and_what_is_no_default(llmft: Run, write: Write) -> None:
+    code, out, _ = llmft("finetune", "+recipe=bert_textcls", "--cfg", "job=scheduler")
+    assert (code, out.splitlines()[0]) == (0, "name: linear")
+    assert llmft("finetune", "--cfg", "job=optimizer.lr", "+recipe=bert_textcls") == (0, "optimizer.lr: 0.0001\n", "")
+    assert "Did you mean clean?" in llmft("finetune", "+recipe=bert_textcls", "--cfg", "job=dataset.clen")[2]
+    write("recipes/mine.yaml", "# @package _global_\ndefaults: [bert_textcls, _self_]\nname: mine\nseed: 7\n")
+    code, out, _ = llmft("finetune", "+recipe=mine", "optimizer.lr=3e-5", "--cfg", "diff")
+    assert code == 0
+    lines = {line.partition(":")[0]: line.partition("# ")[2] for line in out.splitlines()}
+    assert lines["seed"] == "recipes/mine.yaml:4, in place of 0"
+    assert lines["optimizer.lr"] == "command line, in place of 5e-05"
+    assert lines["trainer.epochs"].endswith("in place of 3.0")
+    assert "model.path" not in lines
+    assert load("finetune", ["+recipe=mine"]).seed == 7
+    assert (
+        llmft("finetune", "smoke=false", "--cfg", "diff")[1]
+        == "nothing differs from llmft finetune task=text_classification\n"
+    )
+
+
+def test_training_goes_on_where_nobody_reads(here: Path, write: Write) -> None:
+    write("a.csv", "text,label\n" + "".join(f"word {i},{i % 2}\n" for i in range(40)))
+    words = [sys.executable, "-m", "llmft", "finetune", *SMALL, "run.dir=run"]
+    program = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert program.stdout and program.stderr
+    program.stdout.close()
+    assert b"Traceback" not in program.stderr.read()
+    assert program.wait() == 0
+    assert (here / "run/report.html").is_file()
