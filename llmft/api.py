@@ -18,6 +18,7 @@ from llmft.schema.command import COMMANDS
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 
 if TYPE_CHECKING:
+    from llmft.schema.config import Config
     from llmft.schema.job import Job
     from llmft.schema.space import Space
 
@@ -104,7 +105,32 @@ def work(command: str, words: list[str], multirun: bool = False) -> Any:
         return import_module("llmft.commands.search").run(jobs, shlex.join(["llmft", command, *words]))
     if jobs[0].values:
         return import_module("llmft.commands.sweep").run(jobs, shlex.join(["llmft", command, "-m", *words]))
+    _look(first)
     return import_module(f"llmft.commands.{command}").run(first)
+
+
+def _look(config: "Config") -> None:
+    """Say what will be read, and raise UserError for files that are not there, before torch is imported for seconds."""
+    if config.command == "predict":
+        file = config.predict.input
+        if file not in (None, "-") and not Path(str(file)).is_file():
+            raise UserError(Problem("predict.input", f"no such file: {file}"))
+        return
+    from llmft.data.read import files_of
+    from llmft.reporting.phases import phase
+
+    sources = {split: getattr(config.dataset, split) for split in ("train", "validation", "test")}
+    problems: list[Problem] = []
+    files: list[Path] = []
+    for split, source in sources.items():
+        try:
+            files += files_of(config.dataset, split, source) if source and not config.resume else []
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems, "the data")
+    names = ", ".join(file.name for file in files) if len(files) <= 3 else f"{len(files):,} files"
+    phase("reading", names or config.dataset.name)
 
 
 def planned(command: str, words: list[str], multirun: bool) -> "list[Job] | Space":

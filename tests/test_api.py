@@ -1,15 +1,19 @@
 """llmft from Python and for programs: the same results as on the command line, and errors that can be read."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 import llmft as package
+from llmft.cli import _main
 from llmft.config.load import load
+from llmft.reporting.phases import counting
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
@@ -102,12 +106,47 @@ def test_a_section_of_the_configuration_and_what_is_no_default(llmft: Run, write
     )
 
 
-def test_training_goes_on_where_nobody_reads(here: Path, write: Write) -> None:
+def test_work_goes_on_where_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`llmft finetune ... | head -3` trains to its end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(
+        "llmft.api.work", lambda *_: [print("x" * 99_999, flush=True) for _ in range(3)] and {"done": True}
+    )
+    with open(writer, "w") as stream, redirect_stdout(stream):
+        facts: dict[str, object] = {}
+        assert _main(["finetune", "+recipe=bert_textcls"], facts) == 0
+        assert facts == {"done": True}
+
+
+def test_phases_are_said_and_missing_files_are_found_before_torch_is_imported(llmft: Run, write: Write) -> None:
+    code = """
+import sys
+from llmft.cli import main
+code = main(["finetune", "+recipe=bert_textcls", "dataset=csv", "dataset.train=no.csv", "dataset.test=none.csv"])
+sys.exit(code + 100 * len(sys.modules.keys() & {'torch', 'datasets'}))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[1:] == [
+        "  dataset.train  no such file: no.csv",
+        "  dataset.test   no such file: none.csv",
+    ]
     write("a.csv", "text,label\n" + "".join(f"word {i},{i % 2}\n" for i in range(40)))
-    words = [sys.executable, "-m", "llmft", "finetune", *SMALL, "run.dir=run"]
-    program = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert program.stdout and program.stderr
-    program.stdout.close()
-    assert b"Traceback" not in program.stderr.read()
-    assert program.wait() == 0
-    assert (here / "run/report.html").is_file()
+    _, out, _ = llmft("finetune", *SMALL, "run.dir=run")
+    lines = out.splitlines()
+    assert lines[:3] == ["  reading   a.csv", "  loading   tiny-bert", "llmft finetune: bert_textcls"]
+    for line in ("  writing   run/model", "  scoring   4 validation rows", "  scoring   4 test rows"):
+        assert line in lines
+    _, out, _ = llmft("eval", "run", "run.dir=scored")
+    assert out.splitlines()[:2] == ["  reading   a.csv", "  loading   run"]
+    assert "  scoring   4 test rows" in out.splitlines()
+
+
+def test_a_long_count_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 40.0, 50.0, 80.0])
+    monkeypatch.setattr("llmft.reporting.phases.time.perf_counter", lambda: next(clock))
+    with counting("scoring", 1000, "test rows") as seen:
+        for _ in range(4):
+            seen(250)
+    assert capsys.readouterr().out == "  scoring   1,000 test rows\n  scoring   500 of 1,000 test rows, 40 s left\n"

@@ -9,6 +9,7 @@ from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting import console
 from llmft.reporting.data_facts import data_facts
+from llmft.reporting.phases import phase
 from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run
@@ -31,6 +32,7 @@ def run(config: Config) -> Run:
     source = Path(str(config.run.source))
     hardware = detect(config.hardware)
     task = tasks.build(config.task)
+    phase("loading", str(source))
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
     data = read(config.dataset, task, ("validation", "test"))

@@ -17,6 +17,7 @@ from llmft.models.exported import FACTS, is_export
 from llmft.models.runtimes import require
 from llmft.models.trained import load_trained
 from llmft.reporting import export as console
+from llmft.reporting.phases import phase
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run
 from llmft.runs.whole import whole
@@ -47,6 +48,7 @@ def run(config: Config) -> Run:
         hint = "Train with another adapter, such as adapter=lora."
         raise UserError(Problem(str(source), what, "command line", hint))
     task = tasks.build(config.task)
+    phase("loading", str(source))
     model, state = load_trained(source, task, "cpu", config.model.trust_remote_code)
     data = load(config.dataset, task, splits=("validation", "test"))
     name = next((name for name in ("test", "validation") if name in data.splits), None)

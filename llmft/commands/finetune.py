@@ -17,6 +17,7 @@ from llmft.models.generation import set_generation
 from llmft.models.sharded import check_parts, whole_state
 from llmft.reporting import console
 from llmft.reporting.data_facts import data_facts
+from llmft.reporting.phases import phase
 from llmft.reporting.reports import write_reports
 from llmft.reporting.trains import trains
 from llmft.runs import checkpoints
@@ -69,6 +70,7 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
     check_trackers(config.tracking)
     adapters.check_package(config.adapter)
     prepared = prepared or prepare(config)
+    phase("loading", config.model.name)
     model = first_weights(config, prepared, notes := [*notes])
     if run is None:
         run = Run.create(config)
@@ -185,12 +187,14 @@ def scores(
         metrics = {"train": learn(config, task, state, learner, ready, hardware, run, callbacks) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
         if config.adapter.name != "none":
+            phase("merging", f"the adapter {config.adapter.name} into {config.model.name}")
             model, merging = keep_and_merge(config, task, state, model, splits, run)
             metrics["train"] |= merging
         if "validation" in splits and task.tunes:
             found = predict(task, state, model, splits["validation"].features, config.trainer.eval_batch_size)
             state = task.tuned(found.outputs, splits["validation"].rows, state)
         weights = whole_state(model)
+        phase("writing", str(run.model))
         if run.writes:
             adapters.save_model(model, run.model, weights)
             state.save(run.model)

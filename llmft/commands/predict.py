@@ -1,6 +1,7 @@
 """`llmft predict RUN`: answer new rows, one after another. It leaves answers and no run folder."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from llmft.commands.session import quiet
 from llmft.data.rows import Row, Rows, open_file, open_stream
 from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
+from llmft.reporting.phases import EVERY
 from llmft.runs.answers import check_output, opened
 from llmft.schema.config import Config
 from llmft.schema.predict import PredictConfig
@@ -43,7 +45,11 @@ def run(config: Config) -> dict[str, Any]:
         answering.check_columns(rows.columns)
     count, bad, example = 0, 0, ""
     with opened(wanted) as output, enough_memory(lambda: advice_for_scoring(config)), progress(wanted) as bar:
+        told = time.monotonic()
         for window in as_they_come(rows.rows) if piped(wanted) else windows(rows.rows):
+            if bar.disable and time.monotonic() - told > EVERY:
+                told = time.monotonic()
+                print(f"{count:,} rows were answered so far", file=sys.stderr)
             answers = answering.answer(window)
             output.write([record(wanted, row, answer) for row, answer in zip(window, answers, strict=True)])
             bar.update(len(window))
@@ -62,6 +68,8 @@ def ready(config: Config) -> Answering:
     quiet()
     hardware, task = detect(config.hardware), tasks.build(config.task)
     source = Path(str(config.run.source))
+    if sys.stderr.isatty():
+        print(f"loading {source}", file=sys.stderr)
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
     return Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size)

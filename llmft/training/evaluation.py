@@ -1,6 +1,6 @@
 """A split with its features, and its scores."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 
 from llmft.data.stream import Stream
+from llmft.reporting.phases import counting
 from llmft.runs.folder import Run
 from llmft.tasks.task import Answer, Task
 from llmft.training import processes
@@ -37,10 +38,15 @@ class Split:
 
 
 def evaluate(
-    task: Task[Any], state: Any, model: torch.nn.Module, split: Split, batch_size: int
+    task: Task[Any],
+    state: Any,
+    model: torch.nn.Module,
+    split: Split,
+    batch_size: int,
+    seen: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, Any], Prediction]:
-    """The metrics of a split, `loss` among them, and the answers that they are of."""
-    prediction = predict(task, state, model, split.features, batch_size)
+    """The metrics of a split, `loss` among them, and the answers that they are of; for `seen` see `predict`."""
+    prediction = predict(task, state, model, split.features, batch_size, seen)
     loss = {} if prediction.loss is None else task.of_loss(prediction.loss)
     return loss | task.metrics(prediction.answers, split.rows, state), prediction
 
@@ -79,7 +85,9 @@ def score(
     task: Task[Any], state: Any, model: torch.nn.Module, name: str, split: Split, batch_size: int, run: Run
 ) -> dict[str, Any]:
     """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics."""
-    metrics, prediction = evaluate(task, state, model, split, batch_size)
+    what = f"{name} rows" if len(split.features) == len(split.rows) else f"windows of {len(split.rows):,} {name} rows"
+    with counting("scoring", len(split.features), what) as seen:
+        metrics, prediction = evaluate(task, state, model, split, batch_size, seen)
     keep(task, name, split.rows, prediction.answers, run)
     return metrics
 

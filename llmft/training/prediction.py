@@ -1,7 +1,7 @@
 """Answers of a model, the same code for training's evaluation, `eval` and all that comes after: float32, streaming."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -70,16 +70,27 @@ def float32(model: torch.nn.Module) -> Iterator[None]:
             model.__dict__["forward"] = autocast
 
 
-def predict(task: Task[Any], state: Any, model: torch.nn.Module, features: FeatureSet, batch_size: int) -> Prediction:
+def predict(
+    task: Task[Any],
+    state: Any,
+    model: torch.nn.Module,
+    features: FeatureSet,
+    batch_size: int,
+    seen: Callable[[int], None] | None = None,
+) -> Prediction:
     """Answer every row. Features of like length share a batch, so the padding is small; answers come in row order.
 
     Several processes share the batches, and each of them gets all answers.
+
+    Args:
+        seen: hears after each batch how many features it had, those of all processes.
     """
+    own = []
     with float32(model):
-        own = [
-            (numbers, *task.predict(model, batch), task.counted(batch))
-            for numbers, batch in batches(task, state, features, batch_size, model)
-        ]
+        for numbers, batch in batches(task, state, features, batch_size, model):
+            own.append((numbers, *task.predict(model, batch), task.counted(batch)))
+            if seen:
+                seen(len(numbers) * processes.count())
         if is_sharded(model) and len(own) < math.ceil(len(_shared(features, batch_size, model)) / processes.count()):
             # One batch less than others have: its answers are left out, but all must gather the weights as often.
             task.predict(model, next(batches(task, state, features, batch_size, model, first=True))[1])
