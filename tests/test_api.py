@@ -113,7 +113,7 @@ def test_work_goes_on_where_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(
         "llmft.api.work", lambda *_: [print("x" * 99_999, flush=True) for _ in range(3)] and {"done": True}
     )
-    with open(writer, "w") as stream, redirect_stdout(stream):
+    with os.fdopen(writer, "w") as stream, redirect_stdout(stream):
         facts: dict[str, object] = {}
         assert _main(["finetune", "+recipe=bert_textcls"], facts) == 0
         assert facts == {"done": True}
