@@ -130,7 +130,9 @@ def asked(config: Config, task: Task[Any]) -> Rows:
         return Rows("text", list(values), [Row("text", values)])
     kind, encoding, text = wanted.input_format, config.dataset.encoding, names.get("text")
     if not piped(wanted):
-        return open_file(Path(str(wanted.input)), kind, encoding, text, config.dataset.separator)
+        section = config.dataset
+        more = (section.separator, section.sheet, section.query)
+        return open_file(Path(str(wanted.input)), kind, encoding, text, *more)
     # Not sys.stdin: Python can't end while a thread waits in it.
     stream = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
     rows = open_stream(stream, "stdin", kind, encoding, text, config.dataset.separator)

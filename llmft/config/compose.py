@@ -18,11 +18,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmft.config import sources, words
+from llmft.config import implied, sources, words
 from llmft.config.folders import shipped
 from llmft.config.secrets import HINT, secrets_in
 from llmft.runs.index import model_path
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.task import task_type
 
 # Parts of Hydra's own node that could act, empty unless somebody filled them: a second lock behind the one on files.
 ACTIVE = ("callbacks", "job.env_set", "job.env_copy", "searchpath")
@@ -61,11 +62,14 @@ class Composed:
     """The sweep of a recipe, its `hydra.sweeper.params`: key -> values."""
 
 
-def compose(command: str, arguments: list[str], swept: list[str] | None = None) -> Composed:
+def compose(
+    command: str, arguments: list[str], swept: list[str] | None = None, run: dict[str, Any] | None = None
+) -> Composed:
     """Compose `configs/COMMAND.yaml`, the chosen options and recipe, and the values of the command line.
 
     Args:
         swept: words of a recipe's own sweep. They win over its values, and nobody typed them.
+        run: for a command that works from a run, the configuration of that run.
 
     Raises:
         UserError: where a word, a file or a choice is so wrong that no tree comes of it.
@@ -73,7 +77,29 @@ def compose(command: str, arguments: list[str], swept: list[str] | None = None) 
     arguments, folder = _recipe_files(arguments)
     typed = words.parse(arguments)
     with loader(folder) as hydra:
-        return _compose(hydra, command, typed, words.parse(swept or []))
+        composed = _compose(hydra, command, typed, words.parse(swept or []))
+        # Found in the first composition, and said by a second one: a word wins over a recipe as if it had been typed.
+        if more := _implied(composed, run):
+            composed = _compose(hydra, command, [*typed, *words.parse(more)], words.parse(swept or []))
+        return composed
+
+
+def _implied(composed: Composed, run: dict[str, Any] | None) -> list[str]:
+    """Words that the files of the command line stand for, where it does not say how to read them."""
+    section, task = composed.tree.get("dataset"), (run or composed.tree).get("task")
+    if "dataset.format" in composed.given or not isinstance(section, dict):
+        return []
+    hub = section.get("format") == "hub" and "dataset" in composed.chosen
+    if "dataset" in composed.chosen and not hub:
+        return []
+    named = {split: section.get(split) for split in implied.SPLITS if f"dataset.{split}" in composed.given}
+    if run is None and not hub and "train" not in named:
+        return []
+    base = section if run is None or hub else run.get("dataset")
+    name = task.get("name") if isinstance(task, dict) else None
+    pretrains = bool((found := task_type(str(name))) and found.pretrains)
+    path = section.get("path") if "dataset.path" in composed.given else None
+    return implied.implied(base if isinstance(base, dict) else {}, named, path, pretrains)
 
 
 @contextmanager
@@ -230,6 +256,8 @@ def _wrong_choice(hydra: ConfigLoaderImpl, override: Override, where: str) -> Pr
     if "," in option:
         hint = "Write -m for a run with each."
         return Problem(f"{group}={option}", "names several options; a run takes one", where, hint)
+    if group == "dataset" and (Path(option).suffix or Path(option).exists()):
+        return Problem(f"{group}={option}", "names a file, not an option", where, f"Write dataset.train={option}.")
     nearest = get_close_matches(option, known, 1)
     hint = f"Did you mean {nearest[0]}?" if nearest else f"They are {', '.join(known)}."
     return Problem(f"{group}={option}", f"no such {group}", where, hint)

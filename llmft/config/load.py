@@ -83,7 +83,7 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
             print(f"{word} is {found}", file=sys.stderr)
     run, trees = runs[0], [read_run(run) for run in runs]
     tree = trees[0]
-    composed = compose(command, arguments[len(named) :])
+    composed = compose(command, arguments[len(named) :], run=tree)
     problems, keys = list(composed.problems), COMMANDS[command].keys
     for key in sorted(composed.given | composed.chosen):
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in keys):

@@ -1,14 +1,13 @@
 """From the bytes of a text file to its text; and, where they are not what they were said to be, what they may be."""
 
 import codecs
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import TextIO
 
+from llmft.data.packed import BROKEN, broken, open_bytes
 from llmft.schema.problem import Problem, UserError
 
 # The longer ones first: that of UTF-32 begins with that of UTF-16.
@@ -23,7 +22,7 @@ SAMPLE = 1 << 20  # bytes that are looked at to guess an encoding
 
 @contextmanager
 def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[TextIO]:
-    """A text file, also one that gzip has packed, from a `position` on that its `tell` gave.
+    """A text file, also a packed one, from a `position` on that its `tell` gave.
 
     Its lines end at `\\n` alone, as wc, git and editors count them, and no character is changed: a row may count
     characters of its text, and two files may be read side by side.
@@ -31,22 +30,15 @@ def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[
     Raises:
         UserError: naming the line that is not in `encoding`, and the encoding that it may be in.
     """
-    with _bytes(file) as stream:
-        if stream.read(4) == b"PAR1":
-            raise UserError(Problem(name, "is a parquet file", hint="Write dataset=parquet."), "the data")
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     try:
-        with io.TextIOWrapper(_bytes(file), codec, newline="\n") as text:
+        with io.TextIOWrapper(open_bytes(file), codec, newline="\n") as text:
             text.seek(position)
             yield text
     except UnicodeError as error:
         raise UserError(_undecodable(file, name, encoding), "the data") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(Problem(name, f"is no whole gzip file: {error}"), "the data") from error
-
-
-def _bytes(file: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(file)) if file.suffix.lower() == ".gz" else file.open("rb")
+    except BROKEN as error:
+        raise UserError(broken(file, name, error), "the data") from error
 
 
 def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
@@ -75,7 +67,7 @@ def without_end(line: str) -> str:
 
 def nul(file: Path, place: str) -> Problem:
     """What is wrong with a text that holds a NUL character."""
-    with _bytes(file) as stream:
+    with open_bytes(file) as stream:
         guess = _marked(stream.read(4)) or "utf-16"
     return Problem(place, "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}.")
 
@@ -83,7 +75,7 @@ def nul(file: Path, place: str) -> Problem:
 def _undecodable(file: Path, name: str, encoding: str) -> Problem:
     """The first line that is not in `encoding`."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    with _bytes(file) as stream:
+    with open_bytes(file) as stream:
         start = stream.read(4)
         stream.seek(0)
         number, line, which = 0, b"", ""

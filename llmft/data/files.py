@@ -1,9 +1,11 @@
 """Which files a configuration means: paths, folders, patterns, and folders inside installed packages."""
 
 import hashlib
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from llmft.data.packed import PACKED
 from llmft.schema.problem import Problem, UserError
 
 PACKAGE = "package:"
@@ -36,11 +38,17 @@ def _home(path: Path, key: str) -> Path:
         raise UserError(Problem(key, f"{path} lies in nobody's home")) from error
 
 
-def expand(names: str | list[str], folder: Path, suffixes: tuple[str, ...], key: str) -> list[Path]:
+Inside = Callable[[Path, tuple[str, ...]], list[Path]]
+
+
+def expand(
+    names: str | list[str], folder: Path, suffixes: tuple[str, ...], key: str, inside: Inside | None = None
+) -> list[Path]:
     """The files that `names` means, below `folder` where they are relative.
 
     Args:
         names: a file, a folder (its files that end in one of `suffixes`), a pattern with `*`, or a list of those.
+        inside: what is taken of a folder instead.
 
     Raises:
         UserError: naming each entry that means no file.
@@ -50,26 +58,41 @@ def expand(names: str | list[str], folder: Path, suffixes: tuple[str, ...], key:
     for name in [names] if isinstance(names, str) else names:
         path = folder / _home(Path(name), key)
         try:
-            files = _files(path, suffixes)
+            files = _files(path, suffixes, inside or by_ending)
         except OSError as error:
             problems.append(Problem(key, f"{path}: {error.strerror}"))
             continue
         if not files:
-            what = (
-                f"no {' or '.join(suffixes)} file in {path}" if path.is_dir() and suffixes else f"no such file: {path}"
-            )
-            problems.append(Problem(key, what))
+            problems.append(_nothing(path, suffixes, key))
         found += files
     if problems:
         raise UserError(problems, "the data")
     return list(dict.fromkeys(found))
 
 
-def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def by_ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files of a folder that end in one of `suffixes`, packed ones included."""
+    endings = tuple(suffix + packed for suffix in suffixes for packed in ("", *PACKED))
+    return sorted(file for file in folder.iterdir() if file.name.lower().endswith(endings))
+
+
+def _nothing(path: Path, suffixes: tuple[str, ...], key: str) -> Problem:
+    """What is wrong with a name that means no file."""
+    if not path.is_dir() or not suffixes:
+        return Problem(key, f"no such file: {path}")
+    below = sorted({file.parent.name for file in path.glob("*/*") if file.name.lower().endswith(suffixes)})
+    hint = ""
+    if below:
+        names = ", ".join(below[:3]) + (", ..." if len(below) > 3 else "")
+        hint = f"There are some below it, in {names}. Are these classes? Write dataset=folder. Else name the folders."
+    return Problem(key, f"no {' or '.join(suffixes)} file in {path}", hint=hint)
+
+
+def _files(path: Path, suffixes: tuple[str, ...], inside: Inside) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.name.lower().endswith(suffixes))
+        return inside(path, suffixes)
     return sorted(file for file in _glob(path) if file.is_file())
 
 

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from llmft.data.aligned_files import AlignedFiles
+from llmft.data.class_folders import TEXTS, ClassFolders, files_by_class
 from llmft.data.conll import ConllFile
+from llmft.data.excel import ExcelFile
 from llmft.data.parquet import ParquetFile
 from llmft.data.plain_text import PlainText
 from llmft.data.po_files import PoFile
 from llmft.data.python_files import PythonFile
+from llmft.data.saved import ArrowFile, files_of_saved
 from llmft.data.semeval import SemevalFile
 from llmft.data.source import Source
+from llmft.data.sqlite import SqliteFile
 from llmft.data.squad import SquadFile
 from llmft.data.text_files import open_csv, open_json
 
@@ -25,19 +30,27 @@ class Format:
     """File, its name in row ids, `dataset.encoding`, and what `keys` say -> its rows. Raises UserError."""
     keys: tuple[str, ...] = ()
     """Further keys of the section that it is opened by."""
-    aligned: bool = False
-    """Whether all files of a split are opened together, as lists of files and names, and read side by side."""
+    together: bool = False
+    """Whether all files of a split are opened together, as lists of files and names."""
+    inside: Callable[[Path, tuple[str, ...]], list[Path]] | None = None
+    """The files that are taken of a folder, where these are not those of its `suffixes`, packed ones included."""
 
 
 FORMATS: dict[str, Format] = {
     "csv": Format((".csv", ".tsv", ".tab"), open_csv, keys=("header", "separator")),
     "json": Format((".jsonl", ".json", ".ndjson"), open_json),
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
+    "excel": Format((".xlsx", ".xlsm"), lambda file, name, _, sheet: ExcelFile(file, name, sheet), keys=("sheet",)),
+    "sqlite": Format(
+        (".sqlite", ".sqlite3", ".db"), lambda file, name, _, query: SqliteFile(file, name, query), keys=("query",)
+    ),
+    "arrow": Format((".arrow",), lambda file, name, _: ArrowFile(file, name), inside=files_of_saved),
+    "folder": Format(TEXTS, ClassFolders, together=True, inside=files_by_class),
     "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), ConllFile),
     "squad": Format((".json",), SquadFile),
     "semeval": Format((".txt",), SemevalFile),
     "po": Format((".po",), PoFile),
-    "parallel": Format((), AlignedFiles, aligned=True),
-    "text": Format((".txt", ".md", ".rst", ".text", ".txt.gz", ".md.gz"), PlainText, keys=("unit",)),
+    "parallel": Format((), AlignedFiles, together=True),
+    "text": Format((".txt", ".md", ".rst", ".text"), PlainText, keys=("unit",)),
     "pydocs": Format((".py",), lambda file, name, _: PythonFile(file, name)),
 }

@@ -7,9 +7,10 @@ from typing import Any
 
 from llmft.data.files import expand, resolve
 from llmft.data.formats import FORMATS
+from llmft.data.kinds import mismatch
 from llmft.data.python_files import HOME, of_the_library
 from llmft.data.source import Mark, Source
-from llmft.data.table import Table
+from llmft.data.table import Table, listed
 from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError
 
@@ -44,8 +45,9 @@ def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
     folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
     key = f"dataset.{split}"
     own = dataset.format == "pydocs" and not dataset.path
-    files = expand(source, HOME if own else folder, FORMATS[dataset.format].suffixes, key)
-    if FORMATS[dataset.format].aligned and len(files) != 2:
+    found = FORMATS[dataset.format]
+    files = expand(source, HOME if own else folder, found.suffixes, key, found.inside)
+    if dataset.format == "parallel" and len(files) != 2:
         count = "1 file" if len(files) == 1 else f"{len(files)} files"
         what = f"names {count}, and dataset=parallel reads two, side by side"
         hint = f"Write the file of the sources, then that of the targets: {key}=[{split}.en,{split}.zh]."
@@ -63,8 +65,9 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
     found = FORMATS[dataset.format]
     more = [getattr(dataset, key) for key in found.keys]
     names = _names(files)
-    for file, name in [(files, names)] if found.aligned else zip(files, names, strict=True):
+    for file, name in [(files, names)] if found.together else zip(files, names, strict=True):
         try:
+            refuse_others(dataset.format, file, name)
             opened = found.open(file, name, dataset.encoding, *more)
             for mark, table in opened.chunks():
                 yield opened, mark, table
@@ -72,6 +75,15 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
             problems += error.problems
     if problems:
         raise UserError(problems, "the data")
+
+
+def refuse_others(format: str, files: Path | list[Path], names: str | list[str]) -> None:
+    """Raise UserError for files that are something else than the format says, such as a workbook or a picture."""
+    if format == "pydocs":  # thousands of files, by their ending
+        return
+    files, names = [files] if isinstance(files, Path) else files, [names] if isinstance(names, str) else names
+    if problems := [p for file, name in zip(files, names, strict=True) if (p := mismatch(file, name, format))]:
+        raise UserError(listed(problems), "the data")
 
 
 def _names(files: list[Path]) -> list[str]:

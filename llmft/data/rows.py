@@ -9,16 +9,20 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from llmft.data.conll import sentences
 from llmft.data.encodings import without_end
+from llmft.data.excel import ExcelFile
 from llmft.data.formats import FORMATS
-from llmft.data.parquet import ParquetFile
+from llmft.data.kinds import HEAD, inner_ending, kind_of, kind_of_head, mismatch
+from llmft.data.packed import BROKEN, open_bytes
+from llmft.data.source import Source
 from llmft.data.squad import SquadFile
+from llmft.data.table import Table
 from llmft.data.text_files import (
     SEEN,
     CsvReader,
@@ -33,8 +37,9 @@ from llmft.data.text_files import (
 )
 from llmft.schema.problem import Problem, UserError
 
+WHOLE = ("parquet", "excel", "sqlite", "arrow")  # read by what reads them for training, not as a stream of lines
 ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
-    ending: kind for kind in ("json", "parquet", "conll") for ending in FORMATS[kind].suffixes
+    ending: kind for kind in ("json", *WHOLE, "conll") for ending in FORMATS[kind].suffixes
 }
 UNDECODABLE = "\udcff"  # half a pair, which no decoder gives by itself
 LONGEST = 1000  # lines of one quoted row: a quote that is never closed would swallow all that follows
@@ -60,35 +65,65 @@ class Rows:
     rows: Iterable[Row]
 
 
-def open_file(file: Path, kind: str | None, encoding: str, text: str | None, delimiter: str | None = None) -> Rows:
-    """The rows of a file, of the kind given, or that its ending or else its first line says.
+def open_file(
+    file: Path,
+    kind: str | None,
+    encoding: str,
+    text: str | None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
+    query: str | None = None,
+) -> Rows:
+    """The rows of a file, of the kind given, or that its first bytes, its ending or else its first line say.
 
     Args:
         text: the column that a line of a .txt fills; None for a task that reads no text.
         delimiter: what parts the cells of a csv, where it holds any. Unset: guessed by its first lines.
+        sheet: of a workbook.
+        query: of a database.
 
     Raises:
         UserError: for a file that can't be opened, a header that can't be read, or a file that is broken as a whole.
     """
-    kind = kind or ENDINGS.get(file.suffix.lower())
-    if kind == "parquet":
-        import pyarrow.parquet
-
-        chunks = (table for _, table in ParquetFile(file, file.name).chunks())
-        found = (Row(id, values) for table in chunks for id, values in zip(table.ids, _records(table), strict=True))
-        try:
-            return Rows(kind, pyarrow.parquet.read_schema(file).names, found)
-        except (pyarrow.ArrowException, OSError) as error:
-            what = f"is no whole parquet file: {str(error).splitlines()[0]}"
-            raise UserError(Problem(file.name, what), "the data") from error
+    try:
+        seen = kind_of(file)
+    except OSError as error:
+        raise UserError(Problem("predict.input", f"{file}: {error.strerror}"), "the data") from error
+    if seen and (not seen.format or kind not in (None, seen.format)):
+        hint = f"Write predict.input_format={seen.format}." if seen.format else seen.hint
+        raise UserError(Problem(file.name, f"is {seen.what}", hint=hint), "the data")
+    kind = kind or (seen.format if seen else ENDINGS.get(inner_ending(file)))
+    if kind in WHOLE:
+        if problem := mismatch(file, file.name, kind):
+            raise UserError(replace(problem, hint="Write predict.input_format=csv, json or txt."), "the data")
+        if kind == "excel":
+            return _excel(ExcelFile(file, file.name, sheet))
+        more = [query] if kind == "sqlite" else []
+        return _whole(kind, FORMATS[kind].open(file, file.name, encoding, *more))
     if kind == "squad":
         table, missing, _ = SquadFile(file, file.name, encoding).read()
         errors = (Row(problem.key, {}, problem.what) for problem in missing)
         return Rows(kind, list(table.columns), chain(map(Row, table.ids, _records(table)), errors))
     try:
-        return open_stream(file.open("rb"), file.name, kind, encoding, text, delimiter, file)
+        return open_stream(open_bytes(file), file.name, kind, encoding, text, delimiter, file)
     except OSError as error:
         raise UserError(Problem("predict.input", f"{file}: {error.strerror}"), "the data") from error
+
+
+def _whole(kind: str, source: Source) -> Rows:
+    tables = (table for _, table in source.chunks())
+    first = next(tables, Table())
+    found = (map(Row, table.ids, _records(table)) for table in chain([first], tables))
+    return Rows(kind, list(first.columns), chain.from_iterable(found))
+
+
+def _excel(file: ExcelFile) -> Rows:
+    table, problems = file.read()
+    if whole := [problem for problem in problems if ":" not in problem.key.removeprefix(file.name)]:
+        raise UserError(whole, "the data")
+    rows = {id: Row(id, row) for id, row in zip(table.ids, _records(table), strict=True)}
+    rows |= {problem.key: Row(problem.key, {}, str(problem)) for problem in problems}
+    return Rows("excel", list(table.columns), sorted(rows.values(), key=lambda row: int(row.id.rpartition(":")[2])))
 
 
 def _records(table: Any) -> Iterator[dict[str, Any]]:
@@ -116,7 +151,10 @@ def open_stream(
     Raises:
         UserError: for a header that can't be read.
     """
-    lines = _lines(stream, encoding)
+    if isinstance(stream, io.BufferedReader) and not file and (seen := kind_of_head(stream.peek(HEAD)[:HEAD])):
+        hint = "Name the file: predict.input=FILE."
+        raise UserError(Problem(name, f"is {seen.what}, and a pipe carries text", hint=hint), "the data")
+    lines = _lines(stream, name, encoding)
     head = list(islice(lines, SEEN if file else 1))
     first = head[0] if head else ""
     lines = chain(head if first else [], lines)
@@ -147,11 +185,14 @@ def _kind(first: str, text: str | None, delimiter: str) -> str:
     return "csv" if text is None or text in cells else "txt"
 
 
-def _lines(stream: BinaryIO, encoding: str) -> Iterator[str]:
+def _lines(stream: BinaryIO, name: str, encoding: str) -> Iterator[str]:
     """The lines, with UNDECODABLE in place of what is not in `encoding`."""
     codecs.register_error("llmft.mark", lambda error: (UNDECODABLE, error.end))  # type: ignore[attr-defined]
-    for number, line in enumerate(io.TextIOWrapper(stream, encoding, errors="llmft.mark", newline="\n")):
-        yield line.removeprefix("\ufeff") if number == 0 else line
+    try:
+        for number, line in enumerate(io.TextIOWrapper(stream, encoding, errors="llmft.mark", newline="\n")):
+            yield line.removeprefix("\ufeff") if number == 0 else line
+    except BROKEN as error:
+        raise UserError(Problem(name, f"is packed, and not whole: {error}"), "the data") from error
 
 
 def _fault(line: str, encoding: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from llmft.data.encodings import lines_of, nul, opened
+from llmft.data.packed import inner_name
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
@@ -159,7 +160,7 @@ def open_csv(file: Path, name: str, encoding: str, header: Sequence[str] = (), d
     with opened(file, name, encoding) as stream:
         lines = list(islice(lines_of(stream, name, 1), SEEN))
     if delimiter is None:
-        tabs = file.name.lower().removesuffix(".gz").endswith((".tsv", ".tab"))
+        tabs = inner_name(file).lower().endswith((".tsv", ".tab"))
         delimiter = "\t" if tabs else separator(lines, len(header))
     spaced = bool(lines) and is_spaced(lines[0], delimiter)
     quoted, plain = (

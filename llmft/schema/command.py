@@ -117,6 +117,8 @@ COMMANDS = {
             "dataset.columns",
             "dataset.encoding",
             "dataset.ignore",
+            "dataset.sheet",
+            "dataset.query",
             "hardware",
             "seed",
             "trainer.eval_batch_size",

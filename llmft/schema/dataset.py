@@ -66,6 +66,10 @@ class DatasetConfig(Section):
         "csv",
         "json",
         "parquet",
+        "excel",
+        "sqlite",
+        "arrow",
+        "folder",
         "conll",
         "squad",
         "semeval",
@@ -77,9 +81,17 @@ class DatasetConfig(Section):
         "sklearn",
         "synthetic",
     ] = "csv"
-    """How to read it. `csv` takes .csv and .tsv, `json` .jsonl and .json, `text` .txt and .md, `pydocs` the docstrings
-    and comments of .py files, `po` gettext's translations, `conll`, `squad` and `semeval` the files of these names;
-    `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`."""
+    """How to read it. `csv` takes .csv and .tsv, `json` .jsonl and .json, `excel` .xlsx, `sqlite` databases of SQLite,
+    `arrow` what `datasets.save_to_disk` left, `folder` texts in a folder for each class, `text` .txt and .md, `pydocs`
+    the docstrings and comments of .py files, `po` gettext's translations, `conll`, `squad` and `semeval` the files of
+    these names; `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`. Where files are named on
+    the command line and no format, it follows from their endings and first bytes."""
+
+    sheet: str | None = None
+    """For `format: excel`: the name of the sheet. Unset: the only one that holds rows."""
+
+    query: str | None = None
+    """For `format: sqlite`: `select ...`. Unset: all rows of the only table."""
 
     unit: Literal["file", "paragraph", "line"] = "file"
     """For `format: text`: what is a document."""

@@ -13,9 +13,12 @@ class PredictConfig(Section):
     input: str | None = None
     """A file of rows, or `-` for standard input. Unset: what is piped in."""
 
-    input_format: Literal["csv", "tsv", "json", "parquet", "txt", "conll", "squad"] | None = None
+    input_format: (
+        Literal["csv", "tsv", "json", "parquet", "excel", "sqlite", "arrow", "txt", "conll", "squad"] | None
+    ) = None
     """How to read the input; `json` takes one object a line or a list, `txt` one text a line, `squad`
-    SQuAD's JSON. Unset: by the file's ending; standard input, and a file of another ending, by the first line."""
+    SQuAD's JSON. Unset: by the file's first bytes and ending; standard input, and a file of another ending, by the
+    first line."""
 
     text: Text | None = None
     """A text to answer, instead of a file."""

@@ -77,8 +77,8 @@ CASES = [
     ("trainer.eval_every=4 trainer.save_every=6", "6 is no multiple of trainer.eval_every=4"),
     ("trainer.metric_for_best=accuracyy", "no metric called accuracyy"),
     (
-        "dataset.train=mine.csv",
-        "dataset.train  is no part of dataset=reviews (command line). Write dataset=csv before it.",
+        "dataset=reviews dataset.train=mine.csv",
+        "dataset.train  is no part of dataset=reviews (command line). Leave out the choice of dataset.",
     ),
     ("optimizer.betas=[2,3]", "optimizer.betas.0  2 is not below 1"),
     (

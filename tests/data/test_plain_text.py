@@ -82,7 +82,6 @@ BROKEN = {
     "bytes of another encoding": (b"a line\n" * 20_000 + b"caf\xe9\n" + b"on\n", "a.txt:20001  is not utf-8 (byte 4 of the line is 0xE9). It looks like cp1252"),
     "a character cut off": ("好的\n".encode() + "好".encode()[:2] + b"\nmore\n", "a.txt:2  is not utf-8 (byte 1 of the line is 0xE5)"),
     "NUL characters": (b"a\nb\0c\n", "a.txt:2  holds NUL characters"),
-    "another kind of file": (b"PAR1....", "a.txt  is a parquet file. Write dataset=parquet."),
 }  # fmt: skip
 
 

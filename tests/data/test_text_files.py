@@ -201,7 +201,6 @@ BROKEN_CSV = [
         "a.csv:2  is not utf-8 (byte 4 of the line is 0xE9). It looks like cp1252",
     ),
     (b"text,label\na\0b,1\n", "a.csv:2  holds NUL characters. Is it utf-16? Set dataset.encoding=utf-16."),
-    (b"PAR1....", "is a parquet file. Write dataset=parquet."),
 ]
 
 

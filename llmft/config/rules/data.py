@@ -1,8 +1,12 @@
 """Rules of the rows: where they come from, how they are read, cleaned and shared out."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 from llmft.config.origin import Origin
+from llmft.data.files import resolve
+from llmft.data.kinds import mismatch
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem
 
@@ -46,7 +50,7 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
     if not dataset.streaming or dataset.format == "synthetic":
         return []
-    if dataset.format in ("hub", "sklearn", "po", "parallel"):
+    if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "folder"):
         what = f"dataset={dataset.format} is read as a whole"
         fetch = "`hf download --repo-type dataset`, then dataset=parquet" if dataset.format == "hub" else "dataset=csv"
         hint = f"Streamed are csv, jsonl and parquet files: {fetch}."
@@ -140,11 +144,30 @@ def _files_are_of_one_dataset(config: Config, origin: Origin) -> list[Problem]:
         return []
     return [
         Problem(
-            f"dataset.{split}", f"is no part of dataset={dataset.name}", "command line", "Write dataset=csv before it."
+            f"dataset.{split}",
+            f"is no part of dataset={dataset.name}",
+            "command line",
+            "Leave out the choice of dataset." if origin.typed("dataset.train") else "Name dataset.train as well.",
         )
         for split in ("train", "validation", "test")
         if getattr(dataset, split) and origin.typed(f"dataset.{split}")
     ]
+
+
+def _files_are_what_is_read(config: Config, origin: Origin) -> list[Problem]:
+    """Said here, before torch is imported, of what was named just now; the readers look at every file again."""
+    dataset = config.dataset
+    problems = []
+    for split in ("train", "validation", "test"):
+        source = getattr(dataset, split)
+        if not source or not origin.typed(f"dataset.{split}") or dataset.format in ("hub", "sklearn", "synthetic"):
+            continue
+        folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
+        for name in [source] if isinstance(source, str) else source:
+            file = folder / Path(name).expanduser()
+            if file.is_file() and (problem := mismatch(file, name, dataset.format)):
+                problems.append(replace(problem, where=f"dataset.{split}"))
+    return problems
 
 
 def _folds_can_be_made(config: Config, origin: Origin) -> list[Problem]:
@@ -189,6 +212,7 @@ RULES = (
     _lengths_leave_something,
     _encoding_exists,
     _files_are_of_one_dataset,
+    _files_are_what_is_read,
     _folds_can_be_made,
     _groups_are_in_memory,
 )

@@ -1,0 +1,144 @@
+"""What the files on the command line say by themselves: their format, and the splits that a folder holds."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from llmft.config.words import quoted
+from llmft.data.files import expand, resolve
+from llmft.data.formats import FORMATS
+from llmft.data.kinds import BINARY, JSON, first_letter, inner_ending, kind_of
+from llmft.data.saved import splits_of_saved
+from llmft.schema.problem import Problem, UserError
+
+SPLITS = ("train", "validation", "test")
+CALLED = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+"""What folders and files of each split are called."""
+
+BY_ENDING = ("csv", "json", "parquet", "excel", "sqlite", "arrow", "conll", "po")
+"""Formats that an ending is enough for; .txt and .md are texts for pretraining alone."""
+NO_FILES = ("hub", "sklearn", "synthetic")
+
+
+def implied(dataset: dict[str, Any], named: dict[str, Any], path: str | None, pretrains: bool) -> list[str]:
+    """Words that say what the named files are, as `dataset=json` would; none where the configuration says so already.
+
+    An option that brings its own files gives way, as it does to `dataset=json`: its columns go with it.
+
+    Args:
+        dataset: the section as it is without these words.
+        named: the splits of the command line, and what each names.
+        path: `dataset.path` of the command line.
+        pretrains: whether the task reads raw text.
+
+    Raises:
+        UserError: for files of several formats.
+    """
+    now = str(dataset.get("format"))
+    named = {split: source for split, source in named.items() if isinstance(source, str | list) and source}
+    folder = resolve(path, "dataset.path") if path else Path()
+    if now == "hub" and isinstance(place := dataset.get("path"), str):
+        return _of_the_hub(Path(place), named)
+    if not named:
+        return []
+    words = []
+    whole = named.get("train")
+    parts = _splits_in(folder / Path(whole).expanduser()) if isinstance(whole, str) else {}
+    if parts and not parts.keys() & named.keys() - {"train"}:
+        named |= {split: str(Path(str(whole)) / name) for split, name in parts.items()}
+        words = [f"dataset.{split}={quoted(source)}" for split, source in named.items()]
+    found: dict[str, str] = {}
+    for split, source in named.items():
+        for name in [source] if isinstance(source, str) else map(str, source):
+            if format := _format(folder / Path(name).expanduser(), now, pretrains):
+                found.setdefault(format, f"{name} ({split})")
+        if isinstance(source, list) and _aligned(source):
+            found = {"parallel": split}
+    if len(found) > 1:
+        what = "are of several formats: " + ", ".join(f"{name} is {format}" for format, name in found.items())
+        raise UserError(Problem("dataset", what, "command line", "Write them in one, or name one of them."))
+    brought = str(dataset.get("path") or "").startswith("package:")
+    if not found and (now in NO_FILES or (brought and now == "pydocs")):
+        return words
+    format = next(iter(found), now)
+    if format != now:
+        words.append(f"dataset.format={format}")  # a recipe may hold the key itself
+    return [f"dataset={format}", *words] if format != now or (brought and not path) else words
+
+
+def _of_the_hub(place: Path, named: dict[str, Any]) -> list[str]:
+    """`dataset=hub` with a folder that `save_to_disk` left: its files are read, not the hub."""
+    if splits_of_saved(place):
+        return ["dataset.format=arrow"]
+    if not (place / "state.json").is_file():
+        return []
+    return ["dataset.format=arrow", *([] if named else ["dataset.train=."])]
+
+
+def _splits_in(folder: Path) -> dict[str, str]:
+    """The splits that a folder holds, by folders or files of their names; none where it has no `train` and another."""
+    if not folder.is_dir():
+        return {}
+    found: dict[str, str] = {}
+    for entry in sorted(folder.iterdir()):
+        name = entry.name.lower().partition(".")[0]
+        split = next((split for split, names in CALLED.items() if name in names), None)
+        if split and split not in found and (entry.is_dir() or inner_ending(entry)):
+            found[split] = entry.name
+    return found if "train" in found and len(found) > 1 else {}
+
+
+def _aligned(files: list[Any]) -> bool:
+    """Whether two files are called like those of a parallel corpus, `train.en` and `train.zh`."""
+    paths = [Path(str(file)) for file in files]
+    known = {suffix for found in FORMATS.values() for suffix in found.suffixes}
+    stems = {inner.rpartition(".")[0] for inner in (path.name.removesuffix(".gz") for path in paths)}
+    endings = {inner_ending(path) for path in paths}
+    return len(paths) == 2 == len(endings) and len(stems) == 1 and not endings & known and "" not in endings
+
+
+def _format(path: Path, now: str, pretrains: bool) -> str | None:
+    """The format of a file, a folder or a pattern; None where the recipe's own may be right."""
+    if path.is_dir():
+        return _format_of_folder(path, now, pretrains)
+    files = [path]
+    if not path.exists():
+        with suppress(UserError):  # not there, which is said when it is read
+            files = expand(str(path), Path(), (), "dataset")
+    found = {format for file in files[:100] if (format := _format_of_file(file, now, pretrains))}
+    return found.pop() if len(found) == 1 else None
+
+
+def _format_of_file(file: Path, now: str, pretrains: bool) -> str | None:
+    try:
+        kind = kind_of(file) if file.is_file() else None
+        ending = inner_ending(file)
+    except (UserError, OSError):
+        return None  # said when it is read
+    if kind:
+        return kind.format or None
+    own = FORMATS[now].suffixes if now in FORMATS else ()
+    if ending in own and now not in BINARY:
+        return "json" if now == "squad" and ending in JSON and first_letter(file) == "[" else now
+    for format in BY_ENDING:
+        if ending in FORMATS[format].suffixes:
+            return format
+    if pretrains and ending in FORMATS["text"].suffixes:
+        return "text"
+    return "json" if file.is_file() and ending == "" and first_letter(file) in ("[", "{") else None
+
+
+def _format_of_folder(folder: Path, now: str, pretrains: bool) -> str | None:
+    if (folder / "state.json").is_file() or splits_of_saved(folder):
+        return "arrow"
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    found = {format for file in files[:100] if (format := _format_of_file(file, now, pretrains))}
+    if found:
+        return found.pop() if len(found) == 1 else None
+    below = FORMATS["folder"].inside
+    assert below is not None
+    return "folder" if not pretrains and below(folder, FORMATS["folder"].suffixes) else None

@@ -1,0 +1,171 @@
+"""Excel workbooks (.xlsx), read as the csv of a sheet would be: every value a string.
+
+By openpyxl, which tells errors, number formats and formulas. python-calamine is 17 times as fast, but gives an empty
+cell for `#REF!` and for a formula that was never computed.
+"""
+
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+from llmft.data.packed import bomb
+from llmft.data.source import CHUNK, Mark
+from llmft.data.table import MANY, Table, listed
+from llmft.data.text_files import check_header
+from llmft.schema.extra import lacking
+from llmft.schema.problem import Problem, UserError
+
+ZEROS = re.compile("0{2,}")  # a number format that shows 7 as 007
+HINT = "Write dataset.sheet=NAME."
+_ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")  # how the format writes characters that XML can't hold
+
+
+@dataclass(frozen=True)
+class ExcelFile:
+    """One sheet of a .xlsx file. The first row that holds anything is the header."""
+
+    file: Path
+    name: str
+    """The file as row ids name it."""
+    sheet: str | None = None
+    """Which sheet; None where only one that is seen holds anything."""
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`; all rows, whatever `start` is. A row is named by its number, as Excel shows it."""
+        table, problems = self.read()
+        for first in range(0, len(table), CHUNK):
+            yield Mark(0, first + 1), table.take(range(first, min(first + CHUNK, len(table))))
+        if problems:
+            raise UserError(listed(problems), "the data")
+
+    def read(self) -> tuple[Table, list[Problem]]:
+        """The rows that can be read, and what is wrong with the others.
+
+        Raises:
+            UserError: for a file that is no workbook, a sheet that is not there, or a header that can't be read.
+        """
+        if missing := lacking("dataset.format", "excel", "openpyxl", "files"):
+            raise UserError(missing)
+        formulas = self._sheet(values=False)
+        cells = _cells(formulas)
+        values = _cells(self._sheet(values=True)) if any(c.data_type == "f" for row in cells for c in row) else cells
+        first = next((number for number, row in enumerate(values) if any(c.value is not None for c in row)), None)
+        if first is None:
+            return Table(), []
+        header = [_text(cell) for cell in values[first]]
+        while header and not header[-1]:
+            header.pop()
+        check_header([name for name in header if name], f"{self.name}:{first + 1}".removesuffix(":1"))
+        return self._rows(header, first, cells, values, [str(area) for area in formulas.merged_cells.ranges])
+
+    def _rows(
+        self, header: list[str], first: int, cells: list[Any], values: list[Any], merged: list[str]
+    ) -> tuple[Table, list[Problem]]:
+        table = Table({name: [] for name in header if name})
+        problems = [
+            Problem(
+                self.name, f"the cells {area} are merged: all but the first are empty", hint="Unmerge and fill them."
+            )
+            for area in merged
+        ]
+        for number, (row, shown) in enumerate(zip(cells, values, strict=True), 1):
+            if number <= first + 1 or all(cell.value is None for cell in row):
+                continue  # an empty row is none
+            found = dict.fromkeys(table.columns, "")
+            faults = []
+            for place, (cell, value) in enumerate(zip(row, shown, strict=True)):
+                name = header[place] if place < len(header) else ""
+                if fault := _fault(cell, value, name):
+                    faults.append(Problem(f"{self.name}:{number}", f"{cell.coordinate} {fault[0]}", hint=fault[1]))
+                elif name:
+                    found[name] = _text(value)
+            problems += faults
+            if not faults:
+                for name, text in found.items():
+                    table.columns[name].append(text)
+                table.ids.append(f"{self.name}:{number}")
+            if len(problems) >= MANY:
+                break
+        return table, problems
+
+    def _sheet(self, values: bool) -> Any:
+        """The sheet, with the values that formulas had when it was saved, or with the formulas."""
+        import openpyxl
+
+        try:
+            with zipfile.ZipFile(self.file) as archive:
+                members = archive.infolist()
+            bomb(self.file, sum(one.file_size for one in members), sum(one.compress_size for one in members))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # on styles and checks of input, which are not read
+                book = openpyxl.load_workbook(self.file, data_only=values)
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError, EOFError) as error:
+            what = f"is no whole Excel workbook: {str(error).splitlines()[0] if str(error) else error!r}"
+            raise UserError(Problem(self.name, what), "the data") from error
+        sheets = {sheet.title: sheet for sheet in book.worksheets}
+        if self.sheet is not None:
+            if self.sheet not in sheets:
+                what = f"has no sheet {self.sheet!r}; it has {', '.join(sheets)}"
+                raise UserError(Problem(self.name, what, hint=HINT), "the data")
+            return sheets[self.sheet]
+        filled = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible" and _is_filled(sheet)]
+        if len(filled) > 1:
+            what = f"has {len(filled)} sheets with rows: {', '.join(sheet.title for sheet in filled)}"
+            raise UserError(Problem(self.name, what, hint=HINT), "the data")
+        if not filled:
+            raise UserError(Problem(self.name, f"has no rows in a sheet that is shown; it has {', '.join(sheets)}"))
+        return filled[0]
+
+
+def _cells(sheet: Any) -> list[Any]:
+    return list(sheet.iter_rows(min_row=1, min_col=1))
+
+
+def _is_filled(sheet: Any) -> bool:
+    return any(value is not None for row in sheet.iter_rows(values_only=True) for value in row)
+
+
+def _fault(cell: Any, value: Any, column: str) -> tuple[str, str] | None:
+    """What is wrong with a cell, and what to do; `cell` holds its formula, `value` what came of it."""
+    if cell.value is None:
+        return None
+    if not column:
+        return "has a value, and its column has no name", "Give it one in the header, or clear it."
+    if value.data_type == "e" and value.value not in ("#N/A", None):  # "not available" is a mark of missing values
+        return f"holds the error {value.value}", "Mend the formula, or clear the cell."
+    if cell.data_type == "f" and value.value is None and value.data_type not in ("s", "str", "inlineStr"):
+        return "holds a formula that was never computed", "Open the file in Excel or LibreOffice, and save it."
+    return None
+
+
+def _text(cell: Any) -> str:
+    """A value as Excel's own csv has it, but for numbers in full and dates by ISO 8601."""
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), value)
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and value >= 0 and ZEROS.fullmatch(cell.number_format):
+        return str(value).zfill(len(cell.number_format))
+    if isinstance(value, datetime) and value.time() == time() and not re.search("[hs]", _plain(cell.number_format)):
+        return value.date().isoformat()
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    if isinstance(value, timedelta):
+        minutes, seconds = divmod(value.total_seconds(), 60)
+        return f"{int(minutes // 60)}:{int(minutes % 60):02}:{seconds:02.0f}"
+    return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def _plain(format: str) -> str:
+    """A number format without its literal texts, colours and conditions."""
+    return re.sub(r'"[^"]*"|\[[^\]]*\]|\\.', "", format).lower()

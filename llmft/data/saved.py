@@ -1,0 +1,84 @@
+"""What `save_to_disk` of the library `datasets` leaves: folders of .arrow files, with the names of classes in them."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmft.data.files import by_ending
+from llmft.data.source import CHUNK, Mark
+from llmft.data.table import Table
+from llmft.schema.problem import Problem, UserError
+
+
+def files_of_saved(folder: Path, suffixes: tuple[str, ...] = (".arrow",)) -> list[Path]:
+    """The files of a saved Dataset in their order; of another folder, those that end in one of `suffixes`.
+
+    Other .arrow files in it are caches of `map` and `filter`, whose rows would come twice.
+    """
+    try:
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return [folder / Path(entry["filename"]).name for entry in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return by_ending(folder, suffixes)
+
+
+def splits_of_saved(folder: Path) -> list[str]:
+    """The splits of a saved DatasetDict; none for a folder that is none."""
+    try:
+        return list(map(str, json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+@dataclass(frozen=True)
+class ArrowFile:
+    """An .arrow file, a stream or a file of Arrow's. Numbers of classes become their names."""
+
+    file: Path
+    name: str
+    """The file as row ids name it."""
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A row is named by its number; batches before `start` are read over."""
+        import pyarrow
+        from datasets import Features
+
+        first, number = start.line if start else 1, 1
+        try:
+            with pyarrow.OSFile(str(self.file)) as file:
+                reader: Any
+                try:
+                    reader = pyarrow.ipc.open_stream(file)
+                except pyarrow.ArrowInvalid:
+                    file.seek(0)
+                    whole = pyarrow.ipc.open_file(file)
+                    reader = map(whole.get_batch, range(whole.num_record_batches))
+                    schema = whole.schema
+                else:
+                    schema = reader.schema
+                features = Features.from_arrow_schema(schema)
+                for batch in reader:
+                    for begin in range(0, len(batch), CHUNK):
+                        part = batch.slice(begin, CHUNK)
+                        if number >= first and len(part):
+                            ids = [f"{self.name}:{row}" for row in range(number, number + len(part))]
+                            columns = part.to_pydict()
+                            yield Mark(0, number), Table({k: named(v, features[k]) for k, v in columns.items()}, ids)
+                        number += len(part)
+        except (pyarrow.ArrowException, OSError) as error:
+            what = f"is no whole Arrow file: {str(error).splitlines()[0]}"
+            raise UserError(Problem(self.name, what), "the data") from error
+
+
+def named(values: list[Any], feature: Any) -> list[Any]:
+    """Values of a column, with the names of classes in place of their numbers; -1 is none."""
+    from datasets import ClassLabel
+
+    if isinstance(feature, ClassLabel):
+        return [feature.int2str(value) if value is not None and value >= 0 else None for value in values]
+    inner = getattr(feature, "feature", None)
+    if isinstance(inner, ClassLabel):  # such as a tag for each word
+        return [value if value is None else [inner.int2str(number) for number in value] for value in values]
+    return list(values)
