@@ -131,7 +131,7 @@ def asked(config: Config, task: Task[Any]) -> Rows:
     kind, encoding, text = wanted.input_format, config.dataset.encoding, names.get("text")
     if not piped(wanted):
         section = config.dataset
-        more = (section.separator, section.sheet, section.query)
+        more = (section.separator, section.sheet, section.query, section.field)
         return open_file(Path(str(wanted.input)), kind, encoding, text, *more)
     # Not sys.stdin: Python can't end while a thread waits in it.
     stream = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115

@@ -38,7 +38,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "csv": Format((".csv", ".tsv", ".tab"), open_csv, keys=("header", "separator")),
-    "json": Format((".jsonl", ".json", ".ndjson"), open_json),
+    "json": Format((".jsonl", ".json", ".ndjson"), open_json, keys=("field",)),
     "parquet": Format((".parquet",), lambda file, name, _: ParquetFile(file, name)),
     "excel": Format((".xlsx", ".xlsm"), lambda file, name, _, sheet: ExcelFile(file, name, sheet), keys=("sheet",)),
     "sqlite": Format(

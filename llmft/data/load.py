@@ -24,6 +24,7 @@ from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig, SplitConfig
 from llmft.schema.problem import Problem, UserError
 
+COLUMNS_ARE_CHOSEN = ("csv", "json", "parquet", "excel", "sqlite", "arrow", "hub")
 SPLITS = ("train", "validation", "test")
 
 
@@ -169,7 +170,7 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
 
 def unread_note(split: str, columns: Iterable[str], config: DatasetConfig, roles: dict[str, Column]) -> list[str]:
     """A note on columns that no one reads, in files whose columns their writer chose."""
-    names = unread(columns, config, roles) if config.format in ("csv", "json", "parquet", "hub") else []
+    names = unread(columns, config, roles) if config.format in COLUMNS_ARE_CHOSEN else []
     return [f"{split}: columns that are not read: {checks.few(names)}"] if names else []
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -68,7 +68,8 @@ def assign(
     ]
     table = with_joined(table, dataset, roles, problems)
     partial_rows, kinds = kinds is not None, kinds or kinds_of(table)
-    taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
+    lists = [name for name, found in kinds.items() if name in table.columns and set(found.counts) == {list}]
+    taken = columns_of(dataset, roles, table.columns, lists)
     found = ", ".join(table.columns)
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
@@ -113,12 +114,29 @@ def assign(
     return Table(columns, table.ids, table.left_out)
 
 
+def columns_of(
+    dataset: DatasetConfig, roles: dict[str, Column], columns: Collection[str], lists: Collection[str]
+) -> dict[str, str]:
+    """The column of each role but `features`: the one that was named, that of the role's name, or of an export's.
+
+    Args:
+        lists: those of `columns` that hold lists alone, as exports do.
+    """
+    taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
+    for role, spec in roles.items():
+        others = [taken[other] for other, found in roles.items() if found.unless == role]
+        if spec.also and role not in dataset.columns and not {role, *others} & set(columns):
+            taken[role] = next((name for name in spec.also if name in lists), role)
+    return taken
+
+
 def unread(columns: Iterable[str], dataset: DatasetConfig, roles: dict[str, Column]) -> list[str]:
     """The columns that play no role, but for those that no one misses: what a row is called, and its split."""
     named = dataset.columns.get("features")
     if any(spec.kind == "features" for spec in roles.values()) and not named:
         return []
-    taken = {joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
+    columns = list(columns)
+    taken = set(columns_of(dataset, roles, columns, columns).values())
     taken |= {*flag_columns(dataset, roles), *dataset.ignore, "id", "split"}
     taken |= {named} if isinstance(named, str) else {*(named or ())}
     return [name for name in columns if name not in taken]

@@ -18,6 +18,7 @@ from llmft.data.conll import sentences
 from llmft.data.encodings import without_end
 from llmft.data.excel import ExcelFile
 from llmft.data.formats import FORMATS
+from llmft.data.json_rows import row_of
 from llmft.data.kinds import HEAD, inner_ending, kind_of, kind_of_head, mismatch
 from llmft.data.packed import BROKEN, open_bytes
 from llmft.data.source import Source
@@ -26,12 +27,13 @@ from llmft.data.table import Table
 from llmft.data.text_files import (
     SEEN,
     CsvReader,
+    JsonList,
     check_header,
     is_spaced,
     json_object,
     misfit,
-    no_object,
     open_csv,
+    open_json,
     separator,
     unreadable,
 )
@@ -73,6 +75,7 @@ def open_file(
     delimiter: str | None = None,
     sheet: str | None = None,
     query: str | None = None,
+    field: str | None = None,
 ) -> Rows:
     """The rows of a file, of the kind given, or that its first bytes, its ending or else its first line say.
 
@@ -81,6 +84,7 @@ def open_file(
         delimiter: what parts the cells of a csv, where it holds any. Unset: guessed by its first lines.
         sheet: of a workbook.
         query: of a database.
+        field: the key of the rows in one object of JSON.
 
     Raises:
         UserError: for a file that can't be opened, a header that can't be read, or a file that is broken as a whole.
@@ -100,6 +104,8 @@ def open_file(
             return _excel(ExcelFile(file, file.name, sheet))
         more = [query] if kind == "sqlite" else []
         return _whole(kind, FORMATS[kind].open(file, file.name, encoding, *more))
+    if kind == "json" and isinstance(source := open_json(file, file.name, encoding, field), JsonList):
+        return replace(_whole(kind, source), columns=None)
     if kind == "squad":
         table, missing, _ = SquadFile(file, file.name, encoding).read()
         errors = (Row(problem.key, {}, problem.what) for problem in missing)
@@ -220,7 +226,7 @@ def _json(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
     """One object a line; or, where the first letter opens one, a list of them, which is read as a whole."""
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     for count, (number, line) in enumerate(numbered):
-        if count == 0 and line.lstrip().startswith("["):
+        if count == 0 and line.lstrip().startswith("[") and isinstance(json_object(line, name), Problem):
             yield from _json_list(line + "".join(rest for _, rest in numbered), name, encoding)
             return
         place = f"{name}:{number}"
@@ -237,7 +243,7 @@ def _json_list(text: str, name: str, encoding: str) -> Iterator[Row]:
         raise UserError(Problem(name, fault), "the data")
     for number, row in enumerate(whole["rows"], 1):
         place = f"{name}:{number}"
-        yield _object(row if isinstance(row, dict) else no_object(place), place)
+        yield _object(row_of(row, place), place)
 
 
 def _object(row: dict[str, Any] | Problem, place: str) -> Row:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from llmft.data.encodings import lines_of, nul, opened
+from llmft.data.json_rows import is_of_spacy, row_of, rows_in
 from llmft.data.packed import inner_name
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
@@ -243,11 +244,13 @@ class JsonLines:
 
 @dataclass(frozen=True)
 class JsonList:
-    """A .json file that holds one list of objects. It is one chunk, whatever its size."""
+    """A .json file that holds one list of objects, or one object around it. It is one chunk, whatever its size."""
 
     file: Path
     name: str
     encoding: str
+    field: str | None = None
+    """The key of the list in the object."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
         """See `Source`. A row is named by its number."""
@@ -257,21 +260,43 @@ class JsonList:
                 if "\0" in text:
                     line = text.count("\n", 0, text.index("\0")) + 1
                     raise UserError(nul(self.file, f"{self.name}:{line}"), "the data")
-                rows = list(enumerate(json.loads(text), 1))
+                value = json.loads(text)
             except json.JSONDecodeError as error:
                 raise UserError(
                     Problem(f"{self.name}:{error.lineno}", f"is no JSON: {error.msg}"), "the data"
                 ) from error
-        if problems := [no_object(f"{self.name}:{number}") for number, row in rows if not isinstance(row, dict)]:
+        found, beside = rows_in(value, self.field, self.name)
+        rows = [(number, row_of(row, f"{self.name}:{number}")) for number, row in enumerate(found, 1)]
+        if problems := [row for _, row in rows if isinstance(row, Problem)]:
             raise UserError(listed(problems), "the data")
-        yield START, _objects(rows, self.name)
+        table = _objects(rows, self.name)
+        if beside:
+            keys = ", ".join(map(str, beside))
+            table.left_out[f"keys beside the rows of {self.name} were not read: {keys}"] = len(beside)
+        yield START, table
 
 
-def open_json(file: Path, name: str, encoding: str) -> JsonLines | JsonList:
-    """A file of JSON by its first letter."""
+def open_json(file: Path, name: str, encoding: str, field: str | None = None) -> JsonLines | JsonList:
+    """A file of JSON: an object a line, or one value as a whole, as its first lines tell.
+
+    A file that ends in .json and holds one object alone is read as a whole, too: its rows may be in a list of it.
+    """
+    if field is not None:
+        return JsonList(file, name, encoding, field)
     with opened(file, name, encoding) as stream:
-        first = next((found for line in iter(stream.readline, "") if (found := line.lstrip("\ufeff \t\r\n"))), "")
-    return (JsonList if first.startswith("[") else JsonLines)(file, name, encoding)
+        lines = (found for line in iter(stream.readline, "") if (found := line.strip("\ufeff \t\r\n")))
+        first, second = next(lines, ""), next(lines, "")
+    try:
+        value = json.loads(first)
+    except ValueError:  # it goes on in the next line
+        # An object that is broken off after a comma or a bracket goes on; one that is cut elsewhere is a broken line.
+        whole = first.startswith("[") or (first.startswith("{") and first.endswith(("{", "[", ",")))
+    except RecursionError:
+        whole = False
+    else:
+        single = not second and inner_name(file).lower().endswith(".json")
+        whole = (isinstance(value, list) and not is_of_spacy(value)) or (single and isinstance(value, dict))
+    return (JsonList if whole else JsonLines)(file, name, encoding)
 
 
 def json_object(line: str, place: str) -> dict[str, Any] | Problem:
@@ -282,12 +307,7 @@ def json_object(line: str, place: str) -> dict[str, Any] | Problem:
         return Problem(place, f"is no JSON: {error.msg} at column {error.colno}")
     except (RecursionError, ValueError) as error:  # lists in lists in lists, a number of 5,000 digits
         return Problem(place, f"is no JSON that can be read: {error}")
-    return row if isinstance(row, dict) else no_object(place)
-
-
-def no_object(place: str) -> Problem:
-    """What is wrong with a value that is no table."""
-    return Problem(place, "is no JSON object", hint='Write {"text": ..., "label": ...}.')
+    return row_of(row, place)
 
 
 def _objects(rows: list[tuple[int, Any]], name: str) -> Table:

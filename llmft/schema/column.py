@@ -29,6 +29,8 @@ class Column:
     """The labels, where they are declared."""
     unless: str = ""
     """Required as well, unless this other role is there."""
+    also: tuple[str, ...] = ()
+    """What exports of other programs call it: a column of lists of one of these names plays the role, too."""
 
     @property
     def is_input(self) -> bool:

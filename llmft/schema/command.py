@@ -119,6 +119,7 @@ COMMANDS = {
             "dataset.ignore",
             "dataset.sheet",
             "dataset.query",
+            "dataset.field",
             "hardware",
             "seed",
             "trainer.eval_batch_size",

@@ -90,6 +90,10 @@ class DatasetConfig(Section):
     sheet: str | None = None
     """For `format: excel`: the name of the sheet. Unset: the only one that holds rows."""
 
+    field: str | None = None
+    """For `format: json`: the key of the list of rows, dotted, in a file that holds one object. Unset: the only list of
+    objects in it."""
+
     query: str | None = None
     """For `format: sqlite`: `select ...`. Unset: all rows of the only table."""
 

@@ -140,6 +140,12 @@ def _span(entry: Any, text: str) -> Span:
     Raises:
         ValueError: for one that says no such things, or is not of this text.
     """
+    if isinstance(entry, list) and len(entry) == 3:  # as spaCy and doccano have it
+        entry = dict(zip(("start", "end", "label"), entry, strict=True))
+    elif isinstance(entry, dict) and "label" in entry and {"start_offset", "end_offset"} <= entry.keys():  # doccano
+        entry = {"start": entry["start_offset"], "end": entry["end_offset"], "label": entry["label"]}
+    elif isinstance(entry, dict) and isinstance(labels := entry.get("labels"), list) and len(labels) == 1:
+        entry = {"label": labels[0], **entry}  # Label Studio's small export
     whole = isinstance(entry, dict) and {"start", "end", "label"} <= entry.keys()
     if not whole or not isinstance(entry["label"], str) or not entry["label"].strip():
         raise ValueError(f"the span {json.dumps(entry, ensure_ascii=False)} is no {{start, end, label}}")

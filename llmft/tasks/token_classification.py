@@ -81,7 +81,7 @@ class TokenClassification(Task[EntityState]):
             "tokens": Column("words", required=False, unless="text"),
             "tags": Column("words", required=False, unless="spans", target=True, blank=True),
             "text": Column("text", required=False, fixed=True),
-            "spans": Column("json", required=False, target=True, blank=True),
+            "spans": Column("json", required=False, target=True, blank=True, also=("label", "labels", "entities")),
         }
 
     def fit(self, train: Dataset, model: ModelConfig) -> EntityState:

@@ -1,0 +1,143 @@
+"""What is a row in a file of JSON: an object; or what spaCy, Label Studio and doccano export, as a text with spans."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from llmft.schema.problem import Problem, UserError
+
+OBJECT = 'Write {"text": ..., "label": ...}.'
+FIELD = "Write dataset.field=NAME for the list of rows."
+
+
+def row_of(value: Any, place: str) -> dict[str, Any] | Problem:
+    """The row that a value is, or what is wrong with it. Exports become columns `text`, `spans` and `label`."""
+    try:
+        if is_of_spacy(value):
+            return _of_spacy(*value)
+        if isinstance(value, dict) and isinstance(value.get("data"), dict) and _annotations(value) is not None:
+            return _of_label_studio(value)
+    except ValueError as error:
+        return Problem(place, str(error))
+    return value if isinstance(value, dict) else Problem(place, "is no JSON object", hint=OBJECT)
+
+
+def rows_in(value: Any, field: str | None, name: str) -> tuple[list[Any], list[str]]:
+    """The rows of a file that holds one value, and the keys that stand beside them.
+
+    An object holds them under `field`, or in its only list of objects.
+
+    Raises:
+        UserError: where it is not clear which list holds the rows.
+    """
+    if field is not None:
+        return _field(value, field, name)
+    if isinstance(value, list):
+        return value, []
+    found = {key: part for key, part in value.items() if _is_rows(part)}
+    if len(found) == 1:
+        ((key, rows),) = found.items()
+        return rows, [other for other in value if other != key]
+    if found:
+        what = f"is one object, with lists of objects under {' and '.join(map(repr, found))}"
+        raise UserError(Problem(name, what, hint=FIELD), "the data")
+    parts = list(value.values())
+    if len(parts) > 1 and all(isinstance(part, dict | list) and len(part) == len(parts[0]) for part in parts):
+        numbered = all(isinstance(part, dict) and "0" in part for part in parts)
+        if numbered or all(isinstance(part, list) and len(part) > 1 for part in parts):
+            what, hint = "holds columns, not rows", "Write it by df.to_json(NAME, orient='records', lines=True)."
+            raise UserError(Problem(name, what, hint=hint), "the data")
+    return [value], []
+
+
+def _field(value: Any, field: str, name: str) -> tuple[list[Any], list[str]]:
+    """What stands at a dotted key."""
+    beside: list[str] = []
+    for part in field.split("."):
+        if not isinstance(value, dict) or part not in value:
+            has = f"; it has {', '.join(map(str, value))}" if isinstance(value, dict) else ""
+            raise UserError(Problem(name, f"has no {part!r} as dataset.field={field} says{has}"), "the data")
+        beside += [key for key in value if key != part]
+        value = value[part]
+    if not isinstance(value, list):
+        raise UserError(Problem(name, f"has no list under dataset.field={field}", hint=FIELD), "the data")
+    return value, beside
+
+
+def _is_rows(value: Any) -> bool:
+    """Whether a value is a list of rows. Turns of a conversation are none: the object around them is the row."""
+    if not isinstance(value, list) or not value:
+        return False
+    if all(isinstance(part, dict) for part in value):
+        return not all("role" in part or "from" in part for part in value)
+    return all(map(is_of_spacy, value))
+
+
+def is_of_spacy(value: Any) -> bool:
+    """Whether a value is `[text, {"entities": [[start, end, label]]}]`."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], dict)
+        and isinstance(value[1].get("entities"), list)
+    )
+
+
+def _of_spacy(text: str, said: dict[str, Any]) -> dict[str, Any]:
+    return {"text": text, "spans": said["entities"], **{key: part for key, part in said.items() if key != "entities"}}
+
+
+def _annotations(row: dict[str, Any]) -> list[Any] | None:
+    """The annotations of a task of Label Studio; None for another row."""
+    found = row.get("annotations")
+    whole = isinstance(found, list) and all(isinstance(one, dict) for one in found)
+    whole = whole and all(isinstance(one.get("result"), list) for one in found or ())
+    return found if whole else None
+
+
+def _of_label_studio(row: dict[str, Any]) -> dict[str, Any]:
+    """What was shown, and `spans` or a `label`, of the one annotation that was not skipped.
+
+    Raises:
+        ValueError: for several annotations, and for spans that are not of the text.
+    """
+    data = dict(row["data"])
+    kept = [one for one in _annotations(row) or () if not one.get("was_cancelled")]
+    if len(kept) > 1:
+        raise ValueError(f"has {len(kept)} annotations: export one of each task")
+    results = kept[0]["result"] if kept else []
+    spans = [_span(one, data) for one in results if one.get("type") == "labels"]
+    choices = [label for one in results if one.get("type") == "choices" for label in one["value"]["choices"]]
+    others = {str(one.get("type")) for one in results} - {"labels", "choices"}
+    if others - {"relation"}:
+        raise ValueError(f"has annotations of the type {', '.join(sorted(others))}, which are not read")
+    if others:
+        data["relations"] = [one for one in results if one["type"] == "relation"]
+    if choices:
+        return data | {"label": choices[0] if len(choices) == 1 else choices}
+    return data | {"spans": spans} if kept else data
+
+
+def _span(result: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """A span in characters. The browser counts UTF-16, where an emoji is two; the text that it shows tells which."""
+    value = result["value"]
+    start, end, labels, shown = (value.get(key) for key in ("start", "end", "labels", "text"))
+    if not isinstance(start, int) or not isinstance(end, int) or not isinstance(labels, list) or len(labels) != 1:
+        raise ValueError(f"has the span {value}, which has no start, end and one label")
+    texts = [text for text in data.values() if isinstance(text, str)]
+    named = [data.get(str(key)) for key in (result.get("to_name"), "text")]
+    for text in [text for text in named if isinstance(text, str)] + texts:
+        for first, after in _ways(text, start, end):
+            if shown is None or text[first:after] == str(shown).replace("\\n", "\n"):
+                return {"start": first, "end": after, "label": labels[0]}
+    raise ValueError(f"has the span {start} to {end} of {shown!r}, which stands elsewhere in its text")
+
+
+def _ways(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The span as counted in characters, and as counted in units of UTF-16."""
+    yield start, end
+    units = text.encode("utf-16-le", "surrogatepass")
+    try:
+        yield tuple(len(units[: 2 * place].decode("utf-16-le")) for place in (start, end))  # type: ignore[misc]
+    except UnicodeDecodeError:  # within a character
+        return
