@@ -27,6 +27,7 @@ from llmft.runs.index import nearest_names
 from llmft.runs.signals import StopAtOnce
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
+from llmft.training.baseline import baseline
 from llmft.training.evaluation import score
 from llmft.training.fit import fit, fits
 from llmft.training.frozen import frozen, is_frozen
@@ -205,6 +206,9 @@ def scores(
             "peak_memory_bytes": max(gather(peak_memory())),
             "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
         }
+        if run.writes and (beside := baseline(config, task, prepared.state, model, splits, prepared.first)):
+            metrics["train"]["baseline_seconds"] = beside.seconds
+            metrics["baseline"] = {"name": beside.name, **beside.scores}
         run.write_json("metrics.json", metrics)
         if run.writes:
             run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,9 @@ def ready(sweep: Sweep, entry: Entry, data: "dict[str, Prepared]") -> "Prepared 
     if not entry.reason:
         try:
             key = data_of(entry.config)
-            if key not in data:
+            if key in data:
+                data[key] = replace(data[key], first=False)
+            else:
                 data[key] = prepare(Sweep(sweep.folder, [entry]))[0]
             if not (entry.folder / "config.yaml").is_file():
                 Run.create(entry.config)

@@ -130,7 +130,8 @@ def prepare(sweep: Sweep) -> "list[Prepared]":
                 import_architecture(entry.config.model, data.task.head)
     if wrong:
         raise UserError(in_jobs(wrong, len(found)), "the data")
-    prepared = [data for key in keys if (data := found[key])]
+    firsts = {keys.index(key) for key in found}
+    prepared = [replace(data, first=n in firsts) for n, key in enumerate(keys) if (data := found[key])]
     sweep.check_data([data.data.digests for data in prepared])
     return prepared
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Self
 import numpy
 import sklearn
 import torch
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -215,6 +214,12 @@ class BoostingForClassification(TableModel):
         self._check(outputs, train)
         return {"rounds": len(self.roots), "trees": sum(len(output.trees) for output in outputs)}
 
+    def answered(self, batch: Batch) -> list[numpy.ndarray]:
+        """The logits of many rows, 4,096 at a time; each (num_labels,)."""
+        inputs = [batch[name].split(4096) for name in ("numbers", "missing", "categories")]
+        with torch.no_grad():
+            return [row for part in zip(*inputs, strict=True) for row in self.logits(*part).numpy()]
+
     def _take(self, outputs: list[Output], codes: list[numpy.ndarray], rest: list[float]) -> None:
         """Make tensors of the trees.
 
@@ -302,6 +307,9 @@ def _cells(numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tenso
 
 def _estimator(config: BoostingConfig, loss: str | None, seed: int, stops: bool) -> Any:
     """What fits the trees; `stops`: validation rows say when."""
+    # Half a second, which other models need not wait for.
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
     categories = len(config.category_sizes)
     options = config.options | {
         "random_state": seed,

@@ -10,6 +10,7 @@ from llmft.models.exported import Exported
 from llmft.reporting.trains import trains
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
+from llmft.schema.metric import METRICS
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.fit import fits
@@ -110,8 +111,22 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
                 if isinstance(v, float) and (k == headline or not k.endswith(("_micro", "_samples")))
             }
             print(f"  {split:<10} " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
+    if beside := metrics.get("baseline"):
+        print(f"  baseline   {compared(config, metrics, beside)}")
     if config.expect and config.expect.data == config.dataset.name and config.expect.metric in metrics.get("test", {}):
         print(f"  promised   {config.expect.metric} {config.expect.at_least:g} on test, by the recipe as it is")
     print(f"  report     {run.folder / 'report.html'}")
     if config.trains:
         print(f"  next       llmft eval {run.folder} {config.task.files}")
+
+
+def compared(config: Config, metrics: Mapping[str, Mapping[str, Any]], beside: Mapping[str, Any]) -> str:
+    """The main score of the baseline, and on which side of it the model is."""
+    split, metric = next(name for name in ("test", "validation") if name in beside), config.headline
+    own, other = metrics[split].get(metric), beside[split].get(metric)
+    seconds = f"in {metrics['train']['baseline_seconds']:.1f} s"
+    if own is None or other is None:
+        return f"{beside['name']}, {seconds}; metrics.json has its scores"
+    ahead = (other - own) if METRICS[metric] else (own - other)
+    better = ", better than the model" if ahead > 0 else ""
+    return f"{beside['name']}: {metric} {other:.4f} on {split}{better} ({seconds})"

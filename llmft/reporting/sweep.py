@@ -66,6 +66,10 @@ def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
     for row in aligned(_metrics(facts["ranking"][0]) if alone else ranking(facts)):
         print(f"  {row}")
     print()
+    if beside := facts.get("baseline"):
+        metric, split = sweep.entries[0].config.headline, facts["split"]
+        score = f": {metric} {_score(beside[split][metric])} ({split})" if metric in beside[split] else ""
+        print(f"  baseline   {beside['name']}{score}")
     if not alone:
         print(f"  ranked by  {ranked_by(facts)}")
     print(f"  summary    {sweep.folder / 'summary.json'}")

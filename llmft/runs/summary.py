@@ -48,7 +48,7 @@ def summarise(sweep: Sweep) -> dict[str, Any]:
     if len(kinds) == 1 and chosen and ranking[0][split]:
         members = [job for job in jobs if job["folder"] in ranking[0]["folders"]]
         best = min(members, key=lambda job: _rank(_group([job]), split))["folder"]
-    return {"format": 1, "split": split, "best": best, "ranking": ranking, "jobs": jobs}
+    return {"format": 1, "split": split, "best": best, "ranking": ranking, "jobs": jobs} | _baseline(jobs)
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
@@ -63,9 +63,19 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "task": entry.config.task.name,
         "metric": entry.config.metric_for_best,
         "seconds": metrics["train"]["total_seconds"] if metrics else None,
+        "baseline": metrics.get("baseline"),
         "validation": metrics.get("validation"),
         "test": metrics.get("test"),
     }
+
+
+def _baseline(jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Under `baseline` its name, and by split the spread of its scores over the sets of rows that it was fitted to."""
+    found = [job["baseline"] for job in jobs if job["baseline"]]
+    if not found:
+        return {}
+    scores = {split: _spreads(found, split) for split in ("validation", "test")}
+    return {"baseline": {"name": found[0]["name"], **scores}}
 
 
 def _group(members: list[dict[str, Any]]) -> dict[str, Any]:

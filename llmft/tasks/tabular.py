@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from datasets import Dataset
 
+from llmft.models.boosting import LOSSES, BoostingConfig, BoostingForClassification
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -88,6 +89,26 @@ class Tabular(TargetTask[TableState]):
             return {key: torch.tensor([f[key] for f in features], dtype=kinds.get(key)) for key in features[0]}
 
         return collate
+
+    def baseline(self, splits: dict[str, Dataset], state: TableState, seed: int) -> tuple[str, dict[str, list[Any]]]:
+        model = BoostingForClassification(BoostingConfig(**self.needed(state)))
+        rows = {name: self._whole(found, state) for name, found in splits.items()}
+        loss = self.options.loss if self.options.loss in LOSSES else None
+        model.fit(rows["train"], rows.get("validation"), loss, seed, torch.get_num_threads())
+        return "gradient boosting", {name: model.answered(batch) for name, batch in rows.items() if name != "train"}
+
+    def _whole(self, rows: Dataset, state: TableState) -> dict[str, torch.Tensor]:
+        """All rows in one batch, with the weights of `task.class_weights`."""
+        encoded = state.columns.encode(rows["features"][:])
+        labels = torch.tensor(state.target.encode(rows["label"][:]))
+        weights = self.row_weights(labels, state)
+        batch = {
+            "numbers": torch.tensor(encoded.numbers).float(),
+            "missing": torch.tensor(encoded.missing).float(),
+            "categories": torch.tensor(encoded.categories),
+            "labels": labels,
+        }
+        return batch if weights is None else batch | {"weights": weights}
 
     def shown(self, row: dict[str, Any]) -> str:
         return ", ".join(f"{name}={value}" for name, value in row["features"].items())

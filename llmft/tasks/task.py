@@ -116,6 +116,14 @@ class Task(ABC, Generic[S]):
         """How much each training row counts for a model that is fitted, of the shape of `labels`. Default: 1."""
         return None
 
+    def baseline(self, splits: dict[str, Dataset], state: S, seed: int) -> tuple[str, dict[str, list[Any]]]:
+        """A simple model fitted to the rows of train, for a task whose section has the key `baseline`.
+
+        Returns:
+            its name, and by split its outputs, one a row as `decode` takes them.
+        """
+        raise NotImplementedError
+
     def counted(self, batch: dict[str, torch.Tensor]) -> int:
         """What the loss of a batch is a mean over: its rows, or, of a language model, the tokens that have a label.
 

@@ -17,7 +17,7 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.schema.tasks import text_classification as schema
-from llmft.tasks import problems
+from llmft.tasks import problems, tfidf
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.problems import TargetTask
@@ -73,6 +73,22 @@ class TextClassification(TargetTask[TextState]):
         length = longest(self.options.max_length, model)
         check_language(train[:SAMPLE]["text"], tokenizer)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
+
+    def baseline(self, splits: dict[str, Dataset], state: TextState, seed: int) -> tuple[str, dict[str, list[Any]]]:
+        columns = ("text", "text_pair")[: 1 + state.pair]
+        texts = {name: [rows[column][:] for column in columns] for name, rows in splits.items()}
+        labels = torch.tensor(state.target.encode(splits["train"]["label"][:]))
+        weights = self.row_weights(labels, state)
+        count = state.target.needed()["num_labels"]
+        cells, target = tfidf.matrices(texts, count), labels.numpy()
+        counted = None if weights is None else weights.numpy()
+        if self.options.problem == "regression":
+            name, found = "TF-IDF and ridge regression", tfidf.numbers(cells, target)
+        elif self.options.problem == "multi_label":
+            name, found = "TF-IDF and logistic regression", tfidf.logits_of_several(cells, target, counted)
+        else:
+            name, found = "TF-IDF and logistic regression", tfidf.logits_of_one(cells, target, counted, count)
+        return name, {split: list(logits) for split, logits in found.items() if split != "train"}
 
     def needed(self, state: TextState) -> dict[str, Any]:
         tokenizer = state.tokenizer

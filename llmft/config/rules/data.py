@@ -201,7 +201,16 @@ def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _a_baseline_sees_all_rows(config: Config, origin: Origin) -> list[Problem]:
+    key = "task.baseline"
+    if config.dataset.streaming and getattr(config.task, "baseline", None):
+        what = "a baseline is fitted to all rows at once, and dataset.streaming reads a part at a time"
+        return [Problem(key, what, origin(key), "Leave out one of the two.")]
+    return []
+
+
 RULES = (
+    _a_baseline_sees_all_rows,
     _data_has_a_source,
     _headers_are_of_csv,
     _stream_can_be_read,

@@ -53,6 +53,10 @@ class Tabular(TargetConfig, TaskConfig):
     min_count: int = Field(default=2, ge=1)
     """A category in fewer training rows than this counts as unseen."""
 
+    baseline: bool | None = None
+    """Fit gradient boosting to the same rows, and show its scores beside those of the model. Unset: for up to 50,000
+    training rows of another model, in a sweep once for each set of rows."""
+
     @model_validator(mode="after")
     def _one_kind_a_column(self) -> Self:
         chosen = Counter([*self.numbers, *self.categories, *self.dates, *self.ignore])

@@ -18,3 +18,7 @@ class TextClassification(TargetConfig, TaskConfig):
 
     max_length: int = Field(default=128, ge=4, le=131072)
     """Longer inputs are cut to this many tokens; the share that is cut is printed."""
+
+    baseline: bool | None = None
+    """Fit TF-IDF with logistic regression (for numbers, ridge regression) to the same rows, and show its scores beside
+    those of the model. Unset: for up to 50,000 training rows that are not streamed, in a sweep once for each set."""

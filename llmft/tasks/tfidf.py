@@ -1,0 +1,72 @@
+"""TF-IDF with logistic or ridge regression: the simple models of texts that others are compared with."""
+
+from typing import Any
+
+import numpy
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+
+# Words; of scripts that put no spaces between them (Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer) characters.
+UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+TOKEN = rf"[{UNSPACED}]|[^\W{UNSPACED}]+"
+TERMS = 100_000  # the most frequent words and pairs of words; fewer where there are many labels
+STRENGTH = 10.0  # C of scikit-learn, whose default of 1 is strict for vectors of length 1
+
+
+def matrices(texts: dict[str, list[list[str]]], labels: int) -> dict[str, Any]:
+    """The TF-IDF of words and pairs of words, (rows, terms) by split; of pairs of texts both, and how alike they are.
+
+    Args:
+        texts: by split, one column of texts, or two.
+        labels: how many there are: the time goes with their number times that of the terms.
+    """
+    options = {"token_pattern": TOKEN, "ngram_range": (1, 2), "sublinear_tf": True}
+    vectorizer = TfidfVectorizer(**options, max_features=min(TERMS, 20 * TERMS // labels))
+    vectorizer.fit(text for column in texts["train"] for text in column)
+    found = {}
+    for split, columns in texts.items():
+        parts = [vectorizer.transform(column) for column in columns]
+        if len(parts) == 2:
+            parts.append(csr_matrix(parts[0].multiply(parts[1]).sum(axis=1)))
+        found[split] = hstack(parts, format="csr")
+    return found
+
+
+def logits_of_one(
+    cells: dict[str, Any], labels: numpy.ndarray, weights: numpy.ndarray | None, count: int
+) -> dict[str, numpy.ndarray]:
+    """Logits (rows, count) of logistic regression, by split.
+
+    Args:
+        labels: (rows,) of train, whole numbers below `count`.
+        weights: (rows,) of train.
+    """
+    classes = numpy.unique(labels)
+    # A label that no training row has is as likely as one row of them all.
+    found = {split: numpy.full((matrix.shape[0], count), -numpy.log(len(labels))) for split, matrix in cells.items()}
+    model = LogisticRegression(C=STRENGTH, max_iter=200)
+    if len(classes) > 1:
+        model.fit(cells["train"], labels, weights)
+    for split, matrix in cells.items():
+        scores = model.decision_function(matrix) if len(classes) > 1 else numpy.zeros((matrix.shape[0], 1))
+        if scores.ndim == 1:  # of two labels, how much likelier the second is
+            scores = numpy.stack([-scores / 2, scores / 2], axis=1)
+        found[split][:, classes] = scores
+    return found
+
+
+def logits_of_several(
+    cells: dict[str, Any], labels: numpy.ndarray, weights: numpy.ndarray | None
+) -> dict[str, numpy.ndarray]:
+    """Logits (rows, labels) of a logistic regression a label, by split; `labels` and `weights` are (rows, labels)."""
+    columns = []
+    for label, yes in enumerate((labels > 0).T):
+        columns.append(logits_of_one(cells, yes.astype(int), None if weights is None else weights[:, label], 2))
+    return {split: numpy.stack([found[split] @ [-1, 1] for found in columns], axis=1) for split in cells}
+
+
+def numbers(cells: dict[str, Any], labels: numpy.ndarray) -> dict[str, numpy.ndarray]:
+    """Numbers (rows, 1) of ridge regression, by split; `labels` (rows,) are those of train."""
+    model = Ridge().fit(cells["train"], labels)
+    return {split: model.predict(matrix)[:, None] for split, matrix in cells.items()}
