@@ -1,8 +1,9 @@
 """What a task that reads conversations keeps of its training rows: the tokenizer with its chat template."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +15,9 @@ from llmft.models.special import GPT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat_template import ChatTemplate
-from llmft.tasks.conversations import Form, Unfit
+from llmft.tasks.conversations import Conversation, Form, Message, Unfit, said
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.language import SAMPLE
 from llmft.tasks.own_template import Name, give_template, own_template
 
 
@@ -27,23 +29,35 @@ class ChatState:
     max_length: int
     form: str
     """How the training rows hold conversations."""
+    system: str = ""
+    """The system message that all training rows begin with, if they agree: rows that are asked have it, too."""
     asking: bool = False
     """Whether rows are asked for an answer, and have none."""
 
     @classmethod
-    def fit(cls, form: Form, texts: Iterable[str], wanted: Name | None, max_length: int, model: ModelConfig) -> Self:
+    def fit(
+        cls,
+        form: Form,
+        talks: Callable[[], Iterable[Conversation]],
+        wanted: Name | None,
+        length: int,
+        model: ModelConfig,
+    ) -> Self:
         """The state for rows of a form.
 
         Args:
-            texts: all that is said in them, for a model without a tokenizer.
+            talks: the conversations of all rows, as often as they are wanted: for a model without a tokenizer, and for
+                what the first of them have in common.
+            length: the most tokens of a conversation.
             wanted: the form of conversations for a tokenizer without a chat template.
 
         Raises:
             UserError: for a tokenizer whose template answers can't be learnt from.
         """
-        tokenizer = tokenizers.load(model, texts, GPT)
+        tokenizer = tokenizers.load(model, (said(message) for talk in talks() for message in talk.messages), GPT)
         give_template(tokenizer, wanted or ("plain" if form.answer else None), model)
-        state = cls(tokenizer, longest(max_length, model), form.about)
+        heads = {_system(talk.messages) for talk in islice(talks(), SAMPLE)}
+        state = cls(tokenizer, longest(length, model), form.about, heads.pop() if len(heads) == 1 else "")
         try:
             state.template  # noqa: B018
         except Unfit as error:
@@ -64,17 +78,40 @@ class ChatState:
             special["bos_token_id"] = tokenizer.bos_token_id
         return special | {"vocab_size": len(tokenizer), "max_position_embeddings": self.max_length}
 
+    def asked(self, talk: Conversation) -> Conversation:
+        """What the model is asked: a conversation without its last answer, that begins as those of training do."""
+        talk = talk.question()
+        if not self.system or talk.messages[0]["role"] == "system":
+            return talk
+        return replace(talk, messages=[{"role": "system", "content": self.system}, *talk.messages])
+
+    def answer(self, ids: list[int]) -> str:
+        """What was written before the end of the turn."""
+        end = ids.index(self.template.end) if self.template.end in ids else len(ids)
+        return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+
     def notes(self) -> list[str]:
         """What was learnt that the user should know, a line each."""
         notes = [f"rows are read as {self.form}"]
         if own := own_template(self.tokenizer):
             notes.append(f"the tokenizer has no chat template: conversations are written as task.template={own}")
+        if self.system:
+            notes.append(f"the system prompt of all rows is kept for predict and chat: {_short(self.system)}")
         return notes + self.template.notes()
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {"max_length": self.max_length, "form": self.form})
+        write_facts(folder, {"max_length": self.max_length, "form": self.form, "system": self.system})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+
+
+def _system(messages: list[Message]) -> str:
+    return str(messages[0]["content"]) if messages[0]["role"] == "system" else ""
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:60]}…"

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -52,15 +53,15 @@ class Instruction(Task[ChatState]):
         if self.options.generate and (problems := lacking("task.generate", "ROUGE", "rouge_score", "text")):
             raise UserError(problems)
         form = form_of(train.column_names, "train")
-        return ChatState.fit(form, self._texts(train, form), self.options.template, self.options.max_length, model)
+        return ChatState.fit(
+            form, lambda: self._talks(train, form), self.options.template, self.options.max_length, model
+        )
 
-    def _texts(self, rows: Dataset, form: Form) -> Iterator[str]:
-        """All that is said in the rows that can be read; `check` tells of the others."""
+    def _talks(self, rows: Dataset, form: Form) -> Iterator[Conversation]:
+        """The conversations of the rows that can be read; `check` tells of the others."""
         for row in rows:
-            try:
-                yield from map(conversations.said, conversations.conversation(row, form).messages)
-            except Unfit:
-                continue
+            with suppress(Unfit):
+                yield conversations.conversation(row, form)
 
     def needed(self, state: ChatState) -> dict[str, Any]:
         return state.needed()
@@ -74,7 +75,7 @@ class Instruction(Task[ChatState]):
         def read(row: dict[str, Any]) -> None:
             talk = conversations.conversation(row, form, state.asking)
             if state.asking:
-                state.template.prompt(talk.question())
+                state.template.prompt(state.asked(talk))
                 return
             if talk.untrained and self.options.train_on == "all":
                 raise Unfit("leaves an answer out of training, and task.train_on=all trains every token")
@@ -106,7 +107,7 @@ class Instruction(Task[ChatState]):
             for row in range(count)
         ]
         if state.asking:
-            found = [state.template.ask(talk, state.max_length) for talk in talks]
+            found = [state.template.ask(state.asked(talk), state.max_length) for talk in talks]
         else:
             found = [self._encoded(talk, state) for talk in talks]
         features: Features = {
@@ -172,15 +173,10 @@ class Instruction(Task[ChatState]):
 
     def decode(self, outputs: list[Any], rows: list[int], state: ChatState) -> list[Answer]:
         return [
-            {"answer": self._text(output["written"], state) if "written" in output else None}
+            {"answer": state.answer(output["written"]) if "written" in output else None}
             | {key: output[key] for key in ("loss", "tokens") if key in output}
             for output in outputs
         ]
-
-    def _text(self, ids: list[int], state: ChatState) -> str:
-        """What was written before the end of the turn."""
-        end = ids.index(state.template.end) if state.template.end in ids else len(ids)
-        return str(state.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
 
     def metrics(self, answers: list[Answer], references: Dataset, state: ChatState) -> dict[str, Any]:
         if not self.options.generate:

@@ -47,6 +47,17 @@ def pair(row: dict[str, Any]) -> tuple[Conversation, Conversation]:
     return chosen, rejected
 
 
+def asked(row: dict[str, Any]) -> Conversation:
+    """The conversation that a row without answers asks for one.
+
+    Raises:
+        Unfit: with the reason.
+    """
+    if not (prompt := question(row)):
+        raise Unfit(f"has none of {', '.join(ASKED)}, to be answered")
+    return with_beside(parse(json.dumps(prompt), "prompt", asked=True), row)
+
+
 def question(row: dict[str, Any]) -> list[Any]:
     """The messages before both answers, unread, where a column of their own holds them.
 

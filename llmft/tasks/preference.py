@@ -3,7 +3,9 @@
 import json
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pyarrow
@@ -13,6 +15,7 @@ from pyarrow import compute
 from torch.nn import functional
 
 from llmft.data.padding import Padding
+from llmft.models.generation import written_after
 from llmft.models.labelled import IGNORED, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -21,7 +24,7 @@ from llmft.schema.tasks import preference as schema
 from llmft.tasks import conversations, pairs
 from llmft.tasks.chat_state import ChatState
 from llmft.tasks.conversations import Conversation, Unfit
-from llmft.tasks.pairs import pair
+from llmft.tasks.pairs import asked, pair
 from llmft.tasks.task import Answer, Features, Task
 
 SIDES = ("chosen", "rejected")
@@ -36,6 +39,7 @@ class Preference(Task[ChatState]):
     config = schema.Preference
     head = "AutoModelForCausalLM"
     state = ChatState
+    typed = "prompt"
     options: schema.Preference
 
     def __init__(self, config: schema.Preference) -> None:
@@ -47,22 +51,22 @@ class Preference(Task[ChatState]):
 
     def fit(self, train: Dataset, model: ModelConfig) -> ChatState:
         form = pairs.form_of(train[0])
-        return ChatState.fit(form, self._texts(train), self.options.template, self.options.max_length, model)
+        return ChatState.fit(form, lambda: self._talks(train), self.options.template, self.options.max_length, model)
 
-    def _texts(self, rows: Dataset) -> Iterator[str]:
-        """All that is said in the rows that can be read; `check` tells of the others."""
+    def _talks(self, rows: Dataset) -> Iterator[Conversation]:
+        """The conversations of the rows that can be read; `check` tells of the others."""
         for row in rows:
-            try:
-                chosen, rejected = pair(row)
-            except Unfit:
-                continue
-            yield from map(conversations.said, (*chosen.messages, rejected.messages[-1]))
+            with suppress(Unfit):
+                yield from pair(row)
 
     def needed(self, state: ChatState) -> dict[str, Any]:
         return state.needed()
 
     def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
         def read(row: dict[str, Any]) -> None:
+            if _writes(rows.column_names, state):
+                state.template.prompt(state.asked(asked(row)))
+                return
             for talk in pair(row):
                 state.template.answers(talk)
 
@@ -72,6 +76,15 @@ class Preference(Task[ChatState]):
         return state.notes()
 
     def encode(self, rows: dict[str, list[Any]], state: ChatState) -> Features:
+        if _writes(rows, state):
+            talks = [asked(dict(zip(rows, values, strict=True))) for values in zip(*rows.values(), strict=True)]
+            found = [state.template.ask(state.asked(talk), state.max_length) for talk in talks]
+            return {
+                "input_ids": [tokens.ids for tokens in found],
+                "row": list(range(len(found))),
+                "length": [len(tokens.ids) for tokens in found],
+                "cut": [tokens.cut for tokens in found],
+            }
         features: Features = {"row": list(range(len(rows["chosen"]))), "length": [], "cut": []}
         features |= {f"{side}_{what}": [] for side in SIDES for what in ("ids", "labels")} | {LOST: []}
         for values in zip(*rows.values(), strict=True):
@@ -110,10 +123,13 @@ class Preference(Task[ChatState]):
         return [f"{split}: {lost:,} of {len(features):,} {what}"] if lost else []
 
     def collator(self, state: ChatState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        padding = Padding({"input_ids": state.tokenizer.pad_token_id, "labels": IGNORED})
+        pad = state.tokenizer.pad_token_id
+        padding, asking = Padding({"input_ids": pad, "labels": IGNORED}), Padding({"input_ids": pad}, "left")
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             """All chosen answers (B), then all rejected ones (B), and `reference` (B,), once it is known."""
+            if "input_ids" in features[0]:  # to be answered
+                return asking(features)
             batch = padding(
                 [
                     {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
@@ -128,7 +144,7 @@ class Preference(Task[ChatState]):
         return collate
 
     def counted(self, batch: dict[str, torch.Tensor]) -> int:
-        return len(batch["input_ids"]) // 2
+        return len(batch["input_ids"]) // (2 if "labels" in batch else 1)
 
     def first_answers(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
         """By how much each chosen answer is the more likely one."""
@@ -151,11 +167,23 @@ class Preference(Task[ChatState]):
 
         The first weights are known while training alone, and only then is there a loss.
         """
+        if "labels" not in batch:
+            return [{"written": ids} for ids in written_after(model, batch["input_ids"], batch["attention_mask"])], None
         found = _likelihoods(model, batch)
         loss = self._loss(_margins(found), batch["reference"]).item() if "reference" in batch else None
         return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
 
+    def asked(self, state: ChatState) -> ChatState:
+        return replace(state, asking=True)
+
+    def asked_columns(self, filled: set[str]) -> dict[str, Column]:
+        """Without answers to compare, a row is a prompt that the model answers."""
+        compares = filled & {*SIDES}
+        return {role: spec for role, spec in self.columns.items() if compares or role not in SIDES}
+
     def decode(self, outputs: list[Any], rows: list[int], state: ChatState) -> list[Answer]:
+        if outputs and isinstance(outputs[0], dict):
+            return [{"answer": state.answer(output["written"])} for output in outputs]
         return [
             {"answer": "chosen" if chosen > rejected else "rejected", "margin": chosen - rejected}
             for chosen, rejected in ((float(chosen), float(rejected)) for chosen, rejected in outputs)
@@ -203,6 +231,11 @@ class Preference(Task[ChatState]):
                 rng.shuffle(said)
                 made[side].append(_told("assistant", said))
         return made
+
+
+def _writes(columns: Container[str], state: ChatState) -> bool:
+    """Whether rows are to be answered: those of predict that have no answers of their own."""
+    return state.asking and not any(side in columns for side in SIDES)
 
 
 def _told(role: str, words: list[str]) -> str:

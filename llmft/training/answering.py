@@ -74,7 +74,9 @@ class Answering:
     def _roles(self, rows: Sequence[Row], name: str) -> Table:
         """The inputs that the task asks for; labels are not looked at."""
         table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
-        inputs = {role: spec for role, spec in self.task.columns.items() if spec.is_input}
+        columns = self.task.columns
+        filled = {role for role in columns if str(self.dataset.columns.get(role, role)) in table.columns}
+        inputs = {role: spec for role, spec in self.task.asked_columns(filled).items() if spec.is_input}
         # Of roles that another one can stand for, those whose columns this input has.
         named = {
             role: column

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow
 import pytest
 import torch
+from datasets import Dataset
 
 from llmft import tasks
 from llmft.config.load import load as compose
@@ -235,3 +236,40 @@ def test_the_first_loss_is_that_of_no_change(llmft: Run, here: Path) -> None:
     assert losses[-1] < losses[0]
     assert all("eval_margin" in event for event in events if "eval_loss" in event)
     assert set(json.loads((here / "run/metrics.json").read_text())["test"]) == {"accuracy", "margin"}
+    # A run can be asked, too: for an answer, or which of two it finds more likely.
+    code, out, err = llmft("predict", "run", "predict.text=tavo renn", "generation.max_new_tokens=3")
+    assert (code, list(json.loads(out))) == (0, ["id", "answer"]), err
+    answer = json.loads(out)["answer"]
+    row = "predict.row={prompt: tavo renn, chosen: lumo, rejected: mirk}"
+    code, out, err = llmft("predict", "run", row)
+    assert json.loads(out)["answer"] in ("chosen", "rejected"), err
+    (here / "rows.jsonl").write_text(
+        '{"prompt": "tavo renn"}\n{"prompt": ""}\n{"text": "a"}\n{"prompt": [{"role": "user", "content": "tavo renn"}]}\n'
+    )
+    code, out, err = llmft("predict", "run", "predict.input=rows.jsonl", "generation.max_new_tokens=3")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [row.get("answer") for row in found] == [answer, None, None, answer]
+    assert "content of message 1 is empty" in found[1]["error"]
+
+
+def test_what_is_asked_begins_as_training_did() -> None:
+    rows = {
+        "id": ["1", "2"],
+        "prompt": ['"q"', '"r"'],
+        "system": ["Be kind."] * 2,
+        "chosen": ['"a"'] * 2,
+        "rejected": ['"b"'] * 2,
+    }
+    task, state, *_ = prepared()
+    assert state.system == ""
+    config = compose("finetune", ["+recipe=llm_dpo", "smoke=true"])
+    state = task.fit(Dataset.from_dict(rows), config.model)
+    assert state.system == "Be kind."
+    assert "the system prompt of all rows is kept for predict and chat: Be kind." in state.notes()
+    asking = task.asked(state)
+    (ids,) = task.encode({"id": ["1"], "prompt": ['"q"']}, asking)["input_ids"]
+    assert state.tokenizer.decode(ids) == "Be kind.\nq\n"
+    (ids,) = task.encode({"id": ["1"], "prompt": ['"q"'], "system": ["No."]}, asking)["input_ids"]
+    assert state.tokenizer.decode(ids) == "No.\nq\n"
+    rows["system"][1] = "Be brief."
+    assert task.fit(Dataset.from_dict(rows), config.model).system == ""
