@@ -42,7 +42,7 @@ def as_recipe(config: Config) -> str:
     del tree["sweep"]  # of how many jobs it was one
     if config.command != "export":
         del tree["export"]
-    del tree["predict"]  # what a later command is asked
+    del tree["predict"], tree["chat"]  # what a later command is asked
     return "# @package _global_\n" + yaml.safe_dump(escaped(tree), allow_unicode=True, sort_keys=False)
 
 

@@ -147,6 +147,20 @@ COMMANDS = {
             "tail -f log.txt | llmft predict outputs/tickets/RUN predict.input_format=txt",
         ),
     ),
+    "chat": Command(
+        "talk with a finished run, turn after turn, in a terminal or over a pipe",
+        keys=("chat", "generation", "hardware", "seed", "model.trust_remote_code"),
+        about="For runs of instruction and preference, and language models with a chat template. Answers appear as "
+        "they are written. /system TEXT, /reset, /history, /help and /exit are commands; Ctrl-C stops an answer. The "
+        "system prompt is that of training, unless chat.system is given; the oldest turns are left out where the model "
+        "has no room for them. Over a pipe each line is a message, and standard output holds answers and nothing else.",
+        used=("chat.system", "generation.max_new_tokens", "generation.sample", "generation.temperature", "seed"),
+        examples=(
+            "llmft chat outputs/llm_chat/RUN",
+            "llmft chat outputs/llm_chat/RUN chat.system='Answer in one word.' generation.max_new_tokens=200",
+            "printf 'Hello!\\nAnd now?\\n' | llmft chat outputs/llm_chat/RUN",
+        ),
+    ),
     "export": Command(
         "write the model of a finished run for another runtime, and compare the two",
         keys=("export", "dataset", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),

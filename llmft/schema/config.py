@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
 from llmft.schema.adapter import AdapterConfig
+from llmft.schema.chat import ChatConfig
 from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.ensemble import EnsembleConfig
@@ -105,6 +106,7 @@ class Config(Section):
     generation: GenerationConfig = GenerationConfig()
     export: ExportConfig = ExportConfig()
     predict: PredictConfig = PredictConfig()
+    chat: ChatConfig = ChatConfig()
     search: SearchConfig | None = None
     ensemble: EnsembleConfig | None = None
     expect: ExpectConfig | None = None

@@ -11,6 +11,7 @@ from datasets import Dataset
 from llmft.models.generation import written_after
 from llmft.models.special import GPT, before_text
 from llmft.schema.tasks import causal_lm as schema
+from llmft.tasks.chat_state import ChatState
 from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
 from llmft.tasks.task import Answer
 
@@ -40,6 +41,9 @@ class CausalLm(LanguageModel):
         return super().metrics(answers, references, state) | {
             "bits_per_byte": self.nats(answers) / math.log(2) / max(size, 1)
         }
+
+    def talks(self, state: LanguageState) -> ChatState | None:
+        return ChatState(state.tokenizer, state.block, "") if state.tokenizer.chat_template else None
 
     def prompt(self, text: str, state: LanguageState) -> list[int]:
         """As much of the end of the text as the model reads; a tokenizer that begins texts with a token has it here."""

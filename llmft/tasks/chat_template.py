@@ -104,13 +104,18 @@ class ChatTemplate:
         Raises:
             Unfit: where the template refuses it, with its own words, or does not write what a message says.
         """
-        text = self._rendered(talk, **options)
+        text = self.rendered(talk, **options)
         for number, message in enumerate(talk.messages, 1):
             if message["content"].strip() not in text:
                 raise Unfit(f"the chat template does not write message {number} ({message['role']}) as it is")
         return text
 
-    def _rendered(self, talk: Conversation, **options: Any) -> str:
+    def rendered(self, talk: Conversation, **options: Any) -> str:
+        """What the template makes of a conversation, whether it is all there or not.
+
+        Raises:
+            Unfit: where the template refuses it.
+        """
         options = talk.given | options
         try:
             return str(self.tokenizer.apply_chat_template(talk.messages, tokenize=False, **options))
@@ -128,15 +133,15 @@ class ChatTemplate:
         if reserved := RESERVED & talk.given.keys():
             raise Unfit(f"chat_template_kwargs has {min(reserved)}, which is no variable of a chat template")
         for number, message in enumerate(talk.messages, 1):
-            self._check_control(message, f"message {number}")
+            self.check_control(message, f"message {number}")
             for key in sorted(message.keys() - KNOWN - LINKS):
                 if not self._writes(talk, number, key):
                     what = f"message {number} has {key!r}, which the chat template does not write"
                     raise Unfit(f"{what}; {ignore(key)}")
-        self._check_control(talk.given, "the row")
+        self.check_control(talk.given, "the row")
         for name, value in talk.given.items():
             if name in BESIDE:
-                text, without = (self._rendered(replace(talk, given=one)) for one in (talk.given, {}))
+                text, without = (self.rendered(replace(talk, given=one)) for one in (talk.given, {}))
                 named = [tool["function"]["name"] for tool in value] if name == "tools" else []
                 read = text != without and all(one in text for one in named)
             else:
@@ -145,11 +150,11 @@ class ChatTemplate:
                 column = name if name in BESIDE else "chat_template_kwargs"
                 raise Unfit(f"has {name!r}, which the chat template does not write; {ignore(column)}")
 
-    def _check_control(self, value: Any, place: str) -> None:
+    def check_control(self, value: Any, place: str) -> None:
         """Raise Unfit for a control token in any text of a value: it would end the turn there."""
         if isinstance(value, dict | list):
             for part in value.values() if isinstance(value, dict) else value:
-                self._check_control(part, place)
+                self.check_control(part, place)
         elif isinstance(value, str) and (held := self.control.search(value)):
             raise Unfit(f"{place} holds {held[0]}, a control token of the model")
 
@@ -160,9 +165,9 @@ class ChatTemplate:
         calls = [call["function"]["name"] for one in talk.messages for call in one.get("tool_calls", [])]
         if key == "name" and message["role"] == "tool" and message[key] in calls:
             return True  # the call itself has it
-        text = self._rendered(talk.until(number))
+        text = self.rendered(talk.until(number))
         try:
-            without = self._rendered(replace(talk, messages=[*talk.messages[: number - 1], bare]))
+            without = self.rendered(replace(talk, messages=[*talk.messages[: number - 1], bare]))
         except Unfit:
             return True
         value = message[key]

@@ -168,6 +168,9 @@ class Instruction(Task[ChatState]):
     def numbers(self, outputs: list[Any]) -> numpy.ndarray:
         return numpy.asarray([output["loss"] for output in outputs])
 
+    def talks(self, state: ChatState) -> ChatState:
+        return state
+
     def asked(self, state: ChatState) -> ChatState:
         return replace(state, asking=True)
 

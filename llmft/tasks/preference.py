@@ -173,6 +173,9 @@ class Preference(Task[ChatState]):
         loss = self._loss(_margins(found), batch["reference"]).item() if "reference" in batch else None
         return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
 
+    def talks(self, state: ChatState) -> ChatState:
+        return state
+
     def asked(self, state: ChatState) -> ChatState:
         return replace(state, asking=True)
 

@@ -148,6 +148,10 @@ class Task(ABC, Generic[S]):
         """The state for rows of `llmft predict`, where their answers are others than those that `eval` scores."""
         return state
 
+    def talks(self, state: S) -> Any:
+        """The ChatState by which its models answer in turns; None where they don't."""
+        return None
+
     def asked_columns(self, filled: set[str]) -> dict[str, Column]:
         """The roles of rows of `llmft predict` in which these are filled. Default: those of all data."""
         return self.columns

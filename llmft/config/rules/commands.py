@@ -3,6 +3,7 @@
 from pathlib import Path, PurePath
 
 from llmft.config.origin import Origin
+from llmft.schema.chat import ChatConfig
 from llmft.schema.config import Config
 from llmft.schema.export import PRECISIONS
 from llmft.schema.predict import PredictConfig
@@ -30,6 +31,12 @@ def _folders_stay_inside(config: Config, origin: Origin) -> list[Problem]:
     outside = not Path(folder).resolve().is_relative_to(Path.cwd().resolve())
     if not origin.typed("run.dir") and outside:
         return [Problem("run.dir", f"{folder!r} leads out of the working directory by a link", origin("run.dir"))]
+    return []
+
+
+def _chat_is_for_chat(config: Config, origin: Origin) -> list[Problem]:
+    if config.command != "chat" and config.chat != ChatConfig():
+        return [Problem("chat.system", "is for llmft chat", origin("chat.system"), "Leave it out.")]
     return []
 
 
@@ -119,6 +126,7 @@ def _export_has_one_pass(config: Config, origin: Origin) -> list[Problem]:
 
 RULES = (
     _folders_stay_inside,
+    _chat_is_for_chat,
     _predict_is_asked_one_thing,
     _export_has_one_pass,
     _export_can_be_written,
