@@ -52,6 +52,8 @@ def run(config: Config, ensemble: EnsembleConfig) -> Run:
     state = task.uncalibrated(members[0].state)
     run = Run.create(config)
     facts = {"command": "eval", "sources": ensemble.runs, "hardware": str(hardware), "data": data.digests}
+    facts["metric"] = config.headline
+    facts["rows_sha256"] = data.rows_sha256
     with run.alone(), run.recorded(environment() | facts):
         metrics: dict[str, Any] = {}
         for name, rows in data.splits.items():

@@ -41,6 +41,8 @@ def run(config: Config) -> Run:
     check_inputs(task, state, model, config.model.name, splits)
     run = Run.create(config)
     facts = environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
+    facts["metric"] = config.headline
+    facts["rows_sha256"] = data.rows_sha256
     facts["dataset"] = data_facts(task, splits, data.notes)
     if thresholds := task.thresholds_by_label(state):
         facts["thresholds"] = thresholds

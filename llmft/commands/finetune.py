@@ -131,6 +131,8 @@ def work(
 ) -> None:
     """Train `model`, score it, and leave everything in the run's folder; `notes` are printed with what will happen."""
     facts = environment() | {"command": config.command, "hardware": str(hardware), "data": prepared.data.digests}
+    facts["metric"] = config.headline
+    facts["rows_sha256"] = prepared.data.rows_sha256
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     if not fits(model):
         facts["trains"] = trains(model, config.model.unfreeze)

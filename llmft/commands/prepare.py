@@ -117,7 +117,9 @@ def _save(prepared: Prepared, folder: Path) -> None:
             split.features.save(folder / f"{name}.features.arrow")
     (folder / "state").mkdir()
     prepared.state.save(folder / "state")
-    facts = {"splits": list(prepared.splits), "notes": prepared.data.notes, "digests": prepared.data.digests}
+    data = prepared.data
+    facts = {"splits": list(prepared.splits), "notes": data.notes, "digests": data.digests}
+    facts["rows_sha256"] = data.rows_sha256
     (folder / "data.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
@@ -131,7 +133,8 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
     except OSError:
         return None
     splits = {name: Split(rows[name], features[name]) for name in rows}
-    return Prepared(task, state, Data(rows, facts["notes"], facts["digests"]), splits, origin, entry)
+    data = Data(rows, facts["notes"], facts["digests"], rows_sha256=facts["rows_sha256"])
+    return Prepared(task, state, data, splits, origin, entry)
 
 
 def _features(task: Task[Any], state: Any, folder: Path, name: str) -> FeatureSet | Blocks:

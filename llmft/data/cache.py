@@ -62,7 +62,7 @@ class Entry:
                 return True
         except OSError:  # somebody is making room
             return False
-        _remove(self.folder)
+        remove(self.folder)
         return False
 
     def why_missing(self) -> str:
@@ -106,12 +106,12 @@ def _shared(one: dict[str, str], other: dict[str, str]) -> int:
     return sum(other.get(name) == value for name, value in one.items())
 
 
-def make_room(keep: Path) -> None:
-    """Remove the entries that were used longest ago until the cache fits, but not `keep`, the one just made.
+def kept() -> list[tuple[float, int, Path]]:
+    """When each entry was used last, in seconds since 1970, its bytes, and its folder.
 
-    Only what bears the name of an entry is touched: the folder may hold other things.
+    Only what bears the name of an entry is told: the folder may hold other things. What a process that died had half
+    written is removed.
     """
-    limit = float(os.environ.get(SIZE) or GIGABYTES) * 1e9
     now = time.time()
     entries = []
     for folder in home().glob("*/*"):
@@ -124,16 +124,23 @@ def make_room(keep: Path) -> None:
                 entries.append(((folder / MANIFEST).stat().st_mtime, size, folder))
         except OSError:  # another process is making room too
             continue
+    return sorted(entries)
+
+
+def make_room(keep: Path) -> None:
+    """Remove the entries that were used longest ago until the cache fits, but not `keep`, the one just made."""
+    limit = float(os.environ.get(SIZE) or GIGABYTES) * 1e9
+    entries = kept()
     total = sum(size for _, size, _ in entries)
-    for _, size, folder in sorted(entries):
+    for _, size, folder in entries:
         if total <= limit:
             return
         if folder != keep:
-            _remove(folder)
+            remove(folder)
             total -= size
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove an entry; what others have mapped into memory stays readable to them."""
     hidden = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:

@@ -19,6 +19,7 @@ from llmft.data.load import SPLITS, Data, HasRows, same_bytes, synthetic, unread
 from llmft.data.plain_text import BATCH
 from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import assign
+from llmft.data.rows_digest import rows_sha256
 from llmft.data.shares import Shares
 from llmft.data.sieve import Sieve
 from llmft.data.source import CHUNK
@@ -141,7 +142,8 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     if problems:
         raise UserError(problems, "the data")
     wanted = {name: read_dataset(folder / f"{name}.rows.arrow") for name in documents if name in splits}
-    return Data(wanted, notes + found, digests)
+    sha256 = {name: rows_sha256(rows, COLUMNS) for name, rows in wanted.items()}
+    return Data(wanted, notes + found, digests, rows_sha256=sha256)
 
 
 def to_learn_from(rows: Dataset) -> Iterator[str]:

@@ -16,6 +16,7 @@ from llmft.data.folds import held_out
 from llmft.data.groups import GROUP, together, with_group
 from llmft.data.read import files_of, read_split
 from llmft.data.roles import assign, unread
+from llmft.data.rows_digest import rows_sha256
 from llmft.data.split import split
 from llmft.data.strata import strata
 from llmft.data.stream import Stream
@@ -50,6 +51,8 @@ class Data:
     """sha256 of each file that was read."""
     stream: Stream | None = None
     """All rows of `train` where they are streamed; its Dataset then holds a sample of them, each label among it."""
+    rows_sha256: dict[str, str] = field(default_factory=dict)
+    """By split, the digest of its rows, of a stream all of them; equal for the same rows in files of another kind."""
 
     def __getitem__(self, name: str) -> datasets.Dataset:
         return self.splits[name]
@@ -108,7 +111,10 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     if problems:
         raise UserError(problems, "the data")
     wanted = {name: to_dataset(table) for name, table in tables.items() if name in splits}
-    return Data(wanted, notes + found_notes, digests, stream if "train" in splits else None)
+    sha256 = {name: rows_sha256(rows, task.columns) for name, rows in wanted.items()}
+    if stream and "train" in sha256:
+        sha256["train"] = survey.sha256
+    return Data(wanted, notes + found_notes, digests, stream if "train" in splits else None, sha256)
 
 
 def source_digests(config: DatasetConfig) -> dict[str, str]:

@@ -15,6 +15,7 @@ from llmft.data import checks, clean
 from llmft.data.arrow import to_arrow, to_dataset
 from llmft.data.read import chunks, files_of
 from llmft.data.roles import Kinds, assign
+from llmft.data.rows_digest import RowsDigest
 from llmft.data.sample import Sample
 from llmft.data.source import Mark, Source
 from llmft.data.table import MANY, Table, listed
@@ -46,6 +47,8 @@ class Survey:
     """The inputs of other splits that stand here too."""
     notes: list[str]
     """What the user should know, a line each."""
+    sha256: str
+    """The digest of all rows; see llmft.data.rows_digest."""
 
 
 class Stream:
@@ -98,6 +101,7 @@ class Stream:
         problems: list[Problem] = []
         empty, counts = 0, Counter[str]()
         left: list[Chunk] = []
+        digest = RowsDigest(self.roles)
         for chunk in tqdm(self.chunks, "checking train", unit=" chunks", disable=None, leave=False):
             if len(problems) >= MANY:
                 break
@@ -116,11 +120,13 @@ class Stream:
                 left.append(replace(chunk, rows=len(table)))
                 known.update(inputs.intersection(checks.input_keys(table, self.roles)))
                 sample.add(table)
+                digest.add(to_arrow(table))
         if problems:
             advice = [checks.DROP_EMPTY] if empty and not self.config.drop_empty else []
             raise UserError([*listed(problems), *advice], "the data")
         self.chunks = left
-        return Survey(sample.table(), known, checks.left_out("train", empty) + clean.notes_of("train", counts))
+        notes = checks.left_out("train", empty) + clean.notes_of("train", counts)
+        return Survey(sample.table(), known, notes, digest.hexdigest())
 
     def windows(self, order: Sequence[int], first: int, last: int, size: int) -> Iterator[datasets.Dataset]:
         """Rows `first` to `last` of the sequence that the chunks make in some order, `size` at a time.

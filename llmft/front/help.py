@@ -180,7 +180,11 @@ def page(name: str) -> str:
 
 
 def _synopsis(name: str) -> str:
-    usage = {"recipes": "[show NAME | copy NAME [TO]]", "completion": "bash | zsh | fish"}
+    usage = {
+        "runs": "[WORD ...] | compare RUN RUN ... | reproduce RUN | remove RUN ... | clean",
+        "recipes": "[show NAME | copy NAME [TO]]",
+        "completion": "bash | zsh | fish",
+    }
     if name in usage:
         return f"llmft {name} {usage[name]}"
     if not COMMANDS[name].of_a_run:

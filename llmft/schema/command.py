@@ -177,6 +177,23 @@ COMMANDS = {
 }
 
 AT_ONCE = {
+    "runs": Command(
+        "list the runs, compare or reproduce some, and free the room that nobody needs",
+        about="Lists the runs below outputs, the newest first; words and name=, command=, status=, model=, data= pick "
+        "among them, sort= orders them by when, size, name or a metric. `compare` shows what differs, scores side "
+        "by side, and whether the test rows can tell the runs apart (exact McNemar, or a paired bootstrap), and "
+        "writes a page. `reproduce` does a run again on the same data and says whether all digits are the same. "
+        "`remove` asks first, and `clean` frees nothing before yes=true. --json prints any of it as JSON.",
+        examples=(
+            "llmft runs",
+            "llmft runs name=tickets sort=accuracy",
+            "llmft runs compare tickets outputs/tickets/RUN",
+            "llmft runs reproduce tickets",
+            "llmft runs remove tickets/RUN",
+            "llmft runs clean",
+            "llmft runs clean checkpoints yes=true",
+        ),
+    ),
     "recipes": Command(
         "list the recipes, show one, or copy one to start from",
         about="A recipe is a whole experiment by name, in recipes/NAME.yaml; those in ./recipes come before those of "

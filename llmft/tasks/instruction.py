@@ -26,7 +26,7 @@ from llmft.tasks import conversations
 from llmft.tasks.chat_state import ChatState
 from llmft.tasks.chat_template import Tokens
 from llmft.tasks.conversations import Conversation, Form, Unfit, form_of
-from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.task import Answer, Features, RowScore, Task
 
 PROMPT = "prompt_"
 """Begins the keys of a batch that are of what is asked alone, for `generate`."""
@@ -202,6 +202,15 @@ class Instruction(Task[ChatState]):
 
     def answers(self, state: ChatState) -> str:
         return f"answers of an assistant, in at most {state.max_length:,} tokens with what is asked"
+
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """Whether the right answer was written; where none is, the loss over all tokens."""
+        from llmft.metrics.written import normal
+
+        if answer["answer"] is None:
+            return RowScore("loss", answer["loss"] * answer["tokens"], answer["tokens"])
+        said, right = (normal(text, self.options.answer_pattern) for text in (answer["answer"], reference))
+        return RowScore("exact_match", float(said == right))
 
     def badness(self, answer: Answer, reference: Any) -> float:
         """The loss of a right answer that was not written; of one that was, nothing."""

@@ -27,7 +27,7 @@ from llmft.schema.problem import Problem
 from llmft.tasks.examples import Examples
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
-from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.task import Answer, Features, RowScore, Task
 
 PART = 2**20  # tokens of a file that are counted at a time
 SHOWN = 300  # characters of a document that predictions and reports show
@@ -245,6 +245,10 @@ class LanguageModel(Task[LanguageState]):
     def badness(self, answer: Answer, reference: Any) -> float:
         """The loss: the report shows the documents that are hardest."""
         return answer["answer"] or 0.0
+
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """The loss is the mean over all tokens."""
+        return RowScore("loss", (answer["answer"] or 0.0) * answer["tokens"], answer["tokens"])
 
     def how_bad(self, badness: float) -> str:
         return ""

@@ -13,7 +13,7 @@ from llmft.tasks.multi_label import MultiLabel
 from llmft.tasks.regression import Regression
 from llmft.tasks.single_label import SingleLabel
 from llmft.tasks.target import Target
-from llmft.tasks.task import Answer, State, Task
+from llmft.tasks.task import Answer, RowScore, State, Task
 
 PROBLEMS: dict[str, type[Target]] = {kind.problem: kind for kind in (SingleLabel, MultiLabel, Regression)}
 
@@ -99,6 +99,15 @@ class TargetTask(Task[S]):
             unsure = (*(scores.get(name, 0.0) for name in wrong), *(1 - scores.get(name, 0.0) for name in missed))
             return max(unsure, default=0.0)
         return super().badness(answer, reference)
+
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """Whether a label, or all labels of the row, are right; of a number the absolute error."""
+        said = answer["answer"]
+        if self.options.problem == "regression":
+            return RowScore("mae", abs(said - reference))
+        if isinstance(said, list):
+            return RowScore("subset_accuracy", float(set(said) == set(reference)))
+        return super().row_score(answer, reference)
 
     def how_bad(self, badness: float) -> str:
         return self.written(badness) if self.options.problem == "regression" else f"{100 * badness:.1f}%"

@@ -25,7 +25,7 @@ from llmft.tasks.answer_spans import read_answers
 from llmft.tasks.contexts import Span, best_span, over_windows, rows_of, windows
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
-from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.task import Answer, Features, RowScore, Task
 
 LABELS = ("start_positions", "end_positions")
 
@@ -212,6 +212,11 @@ class QuestionAnswering(Task[QuestionState]):
         if reference is None or exact_match(answer["answer"], reference):
             return 0.0
         return max(float(answer["score"]) * (1 - f1(answer["answer"], reference)), 1e-9)
+
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        from llmft.metrics.question_answering import f1
+
+        return RowScore("f1", f1(answer["answer"], reference))
 
     def written(self, answer: Any) -> str:
         return (" / ".join(answer) if isinstance(answer, list) else str(answer)) or "(no answer)"

@@ -18,6 +18,7 @@ class Summarization(TextToText[TextToTextState]):
     state = TextToTextState
     source, target = "text", "summary"
     scores_by = "rouge_score"
+    likeness_metric = "rougeL"
 
     def __init__(self, config: schema.Summarization) -> None:
         self.options: schema.Summarization = config

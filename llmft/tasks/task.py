@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy
 import pyarrow
@@ -21,6 +21,14 @@ from llmft.schema.task import TaskConfig
 Features = dict[str, list[Any]]
 Answer = dict[str, Any]
 """`answer`, what the model says of a row, and what it says about it, such as `scores`."""
+
+
+class RowScore(NamedTuple):
+    """What one row adds to a score: over all rows, the score is the sum of the parts by the sum of the wholes."""
+
+    metric: str
+    part: float
+    whole: float = 1.0
 
 
 class State(Protocol):
@@ -218,6 +226,10 @@ class Task(ABC, Generic[S]):
         if answer["answer"] == reference or reference is None:
             return 0.0
         return max(float(answer.get("scores", {}).get(str(answer["answer"]), 0.0)), 1e-9)
+
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """The score that `llmft runs compare` tests for significance, of one row. Default: whether it is right."""
+        return RowScore("accuracy", float(answer["answer"] == reference))
 
     def how_bad(self, badness: float) -> str:
         """A `badness` as the report shows it. Default: how sure the wrong answer was; nothing where that is unknown."""

@@ -23,7 +23,7 @@ from llmft.schema.problem import Problem, UserError
 from llmft.schema.text_to_text import TextToTextConfig
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language, unknown, unwritable
-from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.task import Answer, Features, RowScore, Task
 
 # T5's without those of its gaps: a decoder begins with padding.
 SPECIAL = replace(T5, more=())
@@ -64,6 +64,8 @@ class TextToText(Task[S]):
     """The role of what is written: right texts, of which training takes the first."""
     scores_by: ClassVar[str]
     """The package that the scores come from."""
+    likeness_metric: ClassVar[str]
+    """The metric that `likeness` is of one answer."""
     options: TextToTextConfig
 
     @property
@@ -181,6 +183,11 @@ class TextToText(Task[S]):
     def badness(self, answer: Answer, reference: Any) -> float:
         right = [reference] if isinstance(reference, str) else reference
         return 0.0 if not right or answer["answer"] in right else 1 - self.likeness(answer["answer"], right)
+
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """The likeness of each answer: of corpus scores such as BLEU a row has no part of its own."""
+        right = [reference] if isinstance(reference, str) else reference
+        return RowScore(self.likeness_metric, self.likeness(answer["answer"], right))
 
     def written(self, answer: Any) -> str:
         return " ⏐ ".join(answer) if isinstance(answer, list) else str(answer)

@@ -29,7 +29,7 @@ from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.first_pieces import first_pieces
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.sentences import Entity, Sentence, is_labelled, read, sentence_of
-from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.task import Answer, Features, RowScore, Task
 
 
 @dataclass
@@ -235,6 +235,11 @@ class TokenClassification(Task[EntityState]):
         """How many entities are said wrongly or missed."""
         said = {_key(entity) for entity in answer["answer"]}
         return float(len(said ^ {_key(entity) for entity in reference or []}))
+
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """F1 of entities is 2 TP / (said + right), both sums over all rows."""
+        said, right = ({_key(entity) for entity in entities} for entities in (answer["answer"], reference))
+        return RowScore("f1", 2.0 * len(said & right), float(len(said) + len(right)))
 
     def how_bad(self, badness: float) -> str:
         return f"{badness:.0f} wrong or missed"

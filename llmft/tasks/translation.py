@@ -35,6 +35,7 @@ class Translation(TextToText[TranslationState]):
     source = typed = "source"
     target = "target"
     scores_by = "sacrebleu"
+    likeness_metric = "chrf"
 
     def __init__(self, config: schema.Translation) -> None:
         self.options: schema.Translation = config

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,16 @@ from llmft.config.load import load
 from llmft.config.members import members
 from llmft.runs.folder import Run, as_recipe
 from llmft.runs.index import entries, find_run, model_path, title
+from llmft.schema.config import Config
 from llmft.schema.problem import UserError
 
 Make = Callable[..., Path]
 TEXT = {"name": "text_classification"}
+
+
+@cache
+def configured() -> Config:
+    return load("finetune", ["+recipe=bert_textcls"])
 
 
 @pytest.fixture
@@ -23,7 +30,7 @@ def make(here: Path) -> Make:
     def run(folder: str, command: str = "finetune", status: str = "done", model: bool = True) -> Path:
         path = here / folder
         path.mkdir(parents=True)
-        config = load("finetune", ["+recipe=bert_textcls"]).model_copy(update={"command": command})
+        config = configured().model_copy(update={"command": command})
         (path / "config.yaml").write_text(as_recipe(config))
         (path / "manifest.json").write_text(json.dumps({"status": status, "command": command}))
         if model:

@@ -1,0 +1,254 @@
+"""`llmft runs`: the runs below outputs as a list; compare, reproduce and remove some, and free what nobody needs."""
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from llmft.front.nearest import nearest
+from llmft.runs.index import ROOT, SUMMARY, Entry, find_run, is_run, nearest_names
+from llmft.runs.listing import DAYS, FILTERS, free, leftovers, listing, remove, size
+from llmft.schema.problem import Failure, Problem, UserError
+
+KINDS = ("checkpoints", "unfinished", "cache")
+
+
+def run(words: list[str]) -> None:
+    """List runs, or do what the first word says.
+
+    Raises:
+        UserError: for other words, and for runs that are not there.
+        Failure: where a run could not be reproduced to the last digit.
+    """
+    as_json = "--json" in words
+    words = ["yes=true" if word in ("--yes", "-y") else word for word in words if word != "--json"]
+    action = words[0] if words and words[0] in KEYS.keys() - {"list"} else "list"
+    names, options = _parsed(action, words[1:] if action != "list" else words)
+    facts = DO[action](names, options, as_json)
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+
+
+KEYS = {
+    "list": (*FILTERS, "sort", "dir"),
+    "compare": ("html",),
+    "reproduce": ("run.dir", "model.trust_remote_code"),
+    "remove": ("yes",),
+    "clean": ("yes", "days", "dir"),
+}
+
+
+def _parsed(action: str, words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The words without an equals sign, and the values of keys."""
+    names, options, problems = [], {}, []
+    for word in words:
+        key, equals, value = word.partition("=")
+        key = key.removeprefix("runs.")
+        if not equals and not word.startswith("-"):
+            names.append(word)
+        elif equals and key in KEYS[action]:
+            options[key] = value
+        else:
+            what = (
+                "no such flag"
+                if word.startswith("-")
+                else f"llmft runs {'' if action == 'list' else action} has no such key".replace("  ", " ")
+            )
+            problems.append(Problem(key, what, "command line", nearest(key, KEYS[action])))
+    if problems:
+        raise UserError(problems, "this command")
+    return names, options
+
+
+def _list(words: list[str], options: dict[str, str], as_json: bool) -> list[dict[str, Any]]:
+    root = Path(options.pop("dir", ROOT))
+    if not root.is_dir() and root != ROOT:
+        raise UserError(Problem(f"dir={root}", "no such folder", "command line"), "this command")
+    sort = options.pop("sort", "when")
+    found = listing(root, words, options, sort)
+    if not as_json:
+        _print_list(found, root, chosen=bool(words or options))
+    return found
+
+
+def _print_list(found: list[dict[str, Any]], root: Path, chosen: bool) -> None:
+    from llmft.reporting.sweep import aligned
+
+    if not found:
+        print(f"no run in {root}{' that fits' if chosen else ' yet'}")
+        return
+    table = [["run", "when", "command", "status", "model", "data", "score", "size"]]
+    for one in found:
+        value = "-" if one["score"] is None else f"{one['metric']} {one['score']:.4f}"
+        value += " (validation)" if one["split"] == "validation" and one["score"] is not None else ""
+        when = one["when"].rpartition(":")[0]
+        cells = [one["run"], when, one["command"], one["status"], one["model"], one["data"], value, room(one["bytes"])]
+        table.append(["-" if cell is None else str(cell) for cell in cells])
+    for row in aligned(table):
+        print(row)
+    print(f"\n{len(found)} {'run' if len(found) == 1 else 'runs'}, {room(sum(one['bytes'] for one in found))}")
+
+
+def _compare(names: list[str], options: dict[str, str], as_json: bool) -> dict[str, Any]:
+    if len(names) < 2:
+        hint = "Write llmft runs compare A B, each the folder of a run or its name."
+        raise UserError(Problem("compare", "wants two runs or more", "command line", hint), "this command")
+    folders = [find_run(name) for name in names]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError(Problem(" ".join(names), "name the same run twice", "command line"), "this command")
+    command = import_module("llmft.commands.compare")
+    facts: dict[str, Any] = command.compare(folders, Path(options["html"]) if "html" in options else None)
+    if not as_json:
+        _print_comparison(facts, command.verdict)
+    return facts
+
+
+def _print_comparison(facts: dict[str, Any], verdict: Any) -> None:
+    from llmft.reporting.sweep import aligned
+
+    names = [run["name"] for run in facts["runs"]]
+    table = [["", *names]]
+    table += [[key, *map(_short, values)] for key, values in facts["config"].items()]
+    for split, scores in facts["scores"].items():
+        table += [
+            [f"{split} {metric}", *("-" if value is None else f"{value:.4f}" for value in values)]
+            for metric, values in scores.items()
+            if not metric.endswith(("_micro", "_samples"))
+        ]
+    for row in aligned(table):
+        print(f"  {row}")
+    print(f"\n  on the same {facts['rows']:,} rows of {facts['split']}, by {facts['metric']}")
+    for test in facts["tests"]:
+        print(f"  {test['first']} and {test['second']}: {verdict(test)}")
+    print(f"  page  {facts['page']}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _reproduce(names: list[str], options: dict[str, str], as_json: bool) -> dict[str, Any]:
+    if len(names) != 1:
+        raise UserError(
+            Problem("reproduce", "wants one run", "command line", "Write llmft runs reproduce RUN."), "this command"
+        )
+    folder = find_run(names[0])
+    command = import_module("llmft.commands.reproduce")
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        facts: dict[str, Any] = command.reproduce(
+            folder, options.get("run.dir"), options.get("model.trust_remote_code") == "true"
+        )
+    if not as_json:
+        print()
+        for line in command.told(facts):
+            print(f"  {line}")
+    if not facts["same"]:
+        if as_json:
+            print(json.dumps(facts, ensure_ascii=False, indent=2))
+        raise Failure(f"{facts['new']} is not {facts['run']} to the last digit")
+    return facts
+
+
+def _remove(names: list[str], options: dict[str, str], as_json: bool) -> list[dict[str, Any]]:
+    if not names:
+        raise UserError(
+            Problem("remove", "wants a run", "command line", "Write llmft runs remove RUN."), "this command"
+        )
+    found: list[dict[str, Any]] = [{"folder": str(folder), "bytes": size(folder)} for folder in map(_removable, names)]
+    if not as_json:
+        for one in found:
+            print(f"{one['folder']}  {room(one['bytes'])}")
+    if not _agreed(options, f"remove {'it' if len(found) == 1 else 'them'}"):
+        raise UserError(
+            Problem("remove", "nothing was removed", "command line", "Write yes=true to remove."), "this command"
+        )
+    for one in found:
+        remove(Path(one["folder"]))
+    if not as_json:
+        print(f"removed, {room(sum(one['bytes'] for one in found))}")
+    return found
+
+
+def _removable(name: str) -> Path:
+    """The folder of one run, of a sweep or of a search. A name of runs is not enough: it means another one tomorrow."""
+    for folder in (Path(name), ROOT / name):
+        if is_run(folder) or (folder / SUMMARY).is_file():
+            runs = [Entry(folder)] if is_run(folder) else [Entry(child) for child in folder.iterdir() if is_run(child)]
+            if folder.is_symlink():
+                raise UserError(Problem(name, "is a link; name the folder itself", "command line"), "this command")
+            if held := [entry for entry in runs if entry.is_held]:
+                what = f"a process is at work in {held[0].folder}"
+                raise UserError(Problem(name, what, "command line"), "this command")
+            return folder
+        if folder.is_dir():
+            what = "is not the folder of one run"
+            hint = f"Name runs in it: llmft runs {folder.name} lists them."
+            raise UserError(Problem(name, what, "command line", hint), "this command")
+    raise UserError(Problem(name, "no such folder", "command line", nearest_names(name)), "this command")
+
+
+def _clean(names: list[str], options: dict[str, str], as_json: bool) -> list[dict[str, Any]]:
+    if wrong := [name for name in names if name not in KINDS]:
+        raise UserError(
+            Problem(wrong[0], "is nothing to clean", "command line", nearest(wrong[0], KINDS)), "this command"
+        )
+    try:
+        days = float(options.get("days", DAYS))
+    except ValueError as error:
+        raise UserError(Problem("days", f"{options['days']!r} is no number", "command line"), "this command") from error
+    root = Path(options.get("dir", ROOT))
+    found = [one for one in leftovers(root, days) if not names or one["kind"] in names]
+    agreed = options.get("yes") == "true"
+    for one in found:
+        if agreed:
+            free(one)
+        one["removed"] = agreed
+    if not as_json:
+        _print_leftovers(found, agreed)
+    return found
+
+
+def _print_leftovers(found: list[dict[str, Any]], agreed: bool) -> None:
+    from llmft.reporting.sweep import aligned
+
+    for row in aligned([[one["kind"], room(one["bytes"]), one["folder"], one["why"]] for one in found] or [[""]]):
+        if found:
+            print(row)
+    total = room(sum(one["bytes"] for one in found))
+    if not found:
+        print("nothing to free")
+    elif agreed:
+        print(f"\nfreed {total}")
+    else:
+        print(
+            f"\n{total} could be freed; nothing was removed. Write yes=true to free it,"
+            f" or name a part: {', '.join(KINDS)}."
+        )
+
+
+def _agreed(options: dict[str, str], what: str) -> bool:
+    """Whether a person says yes: on the command line, or asked in a terminal."""
+    if "yes" in options or sys.stdin is None or not sys.stdin.isatty():
+        return options.get("yes") == "true"
+    return input(f"{what}? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def room(count: int) -> str:
+    """Bytes as people say them."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} B"
+
+
+DO: dict[str, Callable[[list[str], dict[str, str], bool], Any]] = {
+    "list": _list,
+    "compare": _compare,
+    "reproduce": _reproduce,
+    "remove": _remove,
+    "clean": _clean,
+}
