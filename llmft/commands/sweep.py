@@ -61,6 +61,7 @@ def run(jobs: list[Job], command: str) -> dict[str, Any]:
         write_summary(sweep)
         work(sweep, prepared, slots, children)
         facts = write_summary(sweep)
+        import_module("llmft.reporting.sweep_report").write_sweep_report(sweep, facts)
     console.conclude(sweep, facts)
     left = [entry.label for entry in sweep.entries if entry.status != "done"]
     if left and children.received:

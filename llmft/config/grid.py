@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from llmft.config import words
+from llmft.config.brief import brief
 from llmft.config.compose import SWEPT, Composed, compose, loader
 from llmft.config.load import checked
 from llmft.schema.job import Job, in_jobs, noting, shown, told
@@ -60,7 +61,7 @@ def jobs(command: str, arguments: list[str], multirun: bool, read: Composed | No
             if not swept and (composed.multirun or multirun) and (own := axes_of(command, own_words(composed), SWEPT)):
                 todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
                 continue
-            found += in_folds(Job(values, checked(command, composed)))
+            found += in_folds(Job(values, checked(command, composed), recipe=brief(command, typed + swept)))
         count += 1
     if len(found) > MAX_JOBS:
         raise UserError(Problem("dataset.folds", f"mean {len(found):,} jobs; {MAX_JOBS:,} are allowed"))
@@ -79,7 +80,12 @@ def in_folds(job: Job) -> list[Job]:
         return [job]
     parts = [dataset.model_copy(update={"fold": fold}) for fold in range(dataset.folds)]
     return [
-        Job(job.values | {"dataset.fold": part.fold}, job.config.model_copy(update={"dataset": part})) for part in parts
+        replace(
+            job,
+            values=job.values | {"dataset.fold": part.fold},
+            config=job.config.model_copy(update={"dataset": part}),
+        )
+        for part in parts
     ]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from math import prod
 
 from llmft.config import words
+from llmft.config.brief import brief
 from llmft.config.compose import SWEPT, Composed, compose
 from llmft.config.grid import MAX_JOBS, WHOLE, axes_of, jobs, own_words
 from llmft.config.load import checked
@@ -68,7 +69,7 @@ def _space(command: str, arguments: list[str], composed: Composed, grid: bool) -
         own = [word for typed, word in chosen if not typed]
         parsed = {key: words.parse([f"{key}={text}"])[0].value() for key, text in values.items()}
         config = checked(command, compose(command, plain + [word for typed, word in chosen if typed], own))
-        return Job(parsed, config)
+        return Job(parsed, config, recipe=brief(command, plain + [word for _, word in chosen]))
 
     return Space(dimensions, make, _first(dimensions, make))
 

@@ -73,8 +73,7 @@ def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
     if not alone:
         print(f"  ranked by  {ranked_by(facts)}")
     print(f"  summary    {sweep.folder / 'summary.json'}")
-    if facts["best"] and not folds:
-        print(f"  report     {sweep.folder / facts['best'] / 'report.html'}")
+    print(f"  report     {sweep.folder / 'report.html'}")
     if facts["best"]:
         print(f"  next       llmft {sweep.entries[0].config.command} {sweep.folder / 'best.yaml'}", flush=True)
     elif alone:

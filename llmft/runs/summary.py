@@ -23,7 +23,8 @@ def write_summary(sweep: Sweep, more: dict[str, Any] | None = None) -> dict[str,
     for entry in sweep.entries:
         if entry.folder.name == facts["best"]:
             whole = entry.config.dataset.model_copy(update={"folds": None, "fold": None})
-            folder.write_text("best.yaml", as_recipe(entry.config.model_copy(update={"dataset": whole})))
+            write = entry.job.recipe or as_recipe
+            folder.write_text("best.yaml", write(entry.config.model_copy(update={"dataset": whole})))
     return facts
 
 

@@ -1,8 +1,8 @@
 """One job of a sweep."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmft.schema.config import Config
@@ -18,6 +18,8 @@ class Job:
     config: Config
     twins: int = 0
     """Later combinations that mean the same configuration; they have no job of their own."""
+    recipe: Callable[[Config], str] | None = field(default=None, compare=False)
+    """Writes a configuration of this job as a recipe that is shorter than all its keys."""
 
 
 def told(values: dict[str, Any]) -> str:

@@ -37,7 +37,19 @@ def test_a_sweep_leaves_runs_a_summary_and_the_best_recipe(llmft: Run, here: Pat
     assert (code, err) == (0, "")
     (sweep,) = (here / "outputs/tabular_mlp").iterdir()
     names = [f"lr-{lr}_seed-{seed}" for lr in ("0.0001", "0.05") for seed in range(3)]
-    assert sorted(path.name for path in sweep.iterdir()) == [".lock", "best.yaml", *names, "summary.json"]
+    assert sorted(path.name for path in sweep.iterdir()) == [
+        ".lock",
+        "best.yaml",
+        "jobs.csv",
+        *names,
+        "report.html",
+        "summary.json",
+    ]
+    page, table = (sweep / "report.html").read_text(), (sweep / "jobs.csv").read_text().splitlines()
+    assert table[0] == "job,optimizer.lr,seed,status,reason,metric,validation,test,seconds,folder"
+    assert table[5].startswith("5,0.05,1,done,,accuracy,0.")
+    assert all(f'<a href="{name}/report.html">' in page for name in names)
+    assert "accuracy by optimizer.lr" in page
 
     # A job is the run that its values alone would be.
     alone = [word for word in TABLE if word != "-m"]
