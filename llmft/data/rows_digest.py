@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow
 from datasets import Dataset
 
+from llmft.data.cells import category, is_missing
 from llmft.schema.column import Column
 
 BATCH = 10_000  # rows whose values are Python objects at one time
-MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
@@ -91,17 +91,14 @@ def _cells(column: pyarrow.Array) -> list[Any]:
 
 
 def _cell(cell: Any) -> Any:
-    """A number by its value, None for what is missing, else a text without the spaces around it."""
-    text = cell.strip() if isinstance(cell, str) else cell
-    if text is None or text != text or (isinstance(text, str) and text.lower() in MISSING):
+    """A number by its value, None for what is missing, else the name of a category."""
+    if is_missing(cell):
         return None
-    if isinstance(text, str) and NUMBER.fullmatch(text):
-        text = float(text) if set(text) & set(".eE") else int(text)
-    if isinstance(text, float) and text.is_integer() and abs(text) < 2**53:
-        return int(text)
-    if isinstance(text, bool) or str(text).lower() in ("true", "false"):
-        return str(text).lower()
-    return text if isinstance(text, int | float) else str(text)
+    if isinstance(cell, str) and NUMBER.fullmatch(text := cell.strip()):
+        cell = float(text) if set(text) & set(".eE") else int(text)
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
+        return int(cell)
+    return cell if isinstance(cell, int | float) and not isinstance(cell, bool) else category(cell)
 
 
 def _json(value: str | None) -> Any:
