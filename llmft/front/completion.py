@@ -85,6 +85,8 @@ def complete(typed: list[str]) -> list[str]:
         found = [*COMMANDS, *AT_ONCE, "docs", *recipes(), *groups("finetune"), *vocabulary()]
     elif command == "recipes":
         found = ["show", "copy"] if not before else recipes() if len(before) == 1 else []
+    elif command == "runs":
+        found = [*(["compare", "reproduce", "remove", "clean"] if not before else []), *_runs(last)]
     elif command == "completion":
         found = SHELLS if not before else []
     elif command in COMMANDS:

@@ -41,6 +41,8 @@ CASES = [
     ("predict outputs/a/1 predict.input=mi", ["predict.input=mine.csv"], []),
     ("recipes ", ["show", "copy"], []),
     ("recipes show ", ["bert_textcls", "mine"], []),
+    ("runs ", ["compare", "clean", "a"], ["eval"]),
+    ("runs compare ", ["outputs/a/2", "a"], ["compare"]),
     ("completion z", ["zsh"], ["bash"]),
     ("nothing ", [], []),
 ]  # fmt: skip

@@ -148,11 +148,23 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
         first, second = (here / f"{folder}/predictions/{split}.jsonl" for folder in ("run", "again"))
         assert first.read_text() == second.read_text()
 
+    # What each row adds makes the score again; by it runs are compared, and these two are one.
+    task = prepared(name)[1]
+    scored = [json.loads(line) for line in (here / "run/predictions/test.jsonl").read_text().splitlines()]
+    parts = [task.row_score(row, row["label"]) for row in scored]
+    (metric,) = {part.metric for part in parts}
+    total = sum(part.part for part in parts) / sum(part.whole for part in parts)
+    assert total == pytest.approx(
+        metrics["test"][metric] / (100 if metric == "chrf" else 1), abs=0.1 if metric == "chrf" else 1e-6
+    )
+    code, out, err = llmft("runs", "compare", "run", "again")
+    assert code == 0, err
+    assert "no difference that these rows can show" in out
+
     if case.asked:
         return
 
     # `predict` gives the answers again, for the test rows as a file.
-    task = prepared(name)[1]
     columns = task.synthetic(16, seed=2)
     with (here / "rows.jsonl").open("w") as file:
         for values in zip(*columns.values(), strict=True):
@@ -160,7 +172,6 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
             file.write(json.dumps(row | row.pop("features", {})) + "\n")
     code, out, err = llmft("predict", "run", "predict.input=rows.jsonl")
     assert code == 0, err
-    scored = [json.loads(line) for line in (here / "run/predictions/test.jsonl").read_text().splitlines()]
     answers = [json.loads(line) for line in out.splitlines()]
     assert [answer.pop("id") for answer in answers] == [f"rows.jsonl:{number}" for number in range(1, 17)]
     assert answers == [{key: row[key] for key in row if key not in ("id", "input", "label")} for row in scored]
