@@ -43,7 +43,7 @@ def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str
     scores = {key: [run_scores(run).get(key), value] for key, value in run_scores(new).items()}
     old, now = (own.manifest.get("weights", {}) for own in (run, Run.open(new.folder)))
     weights = sorted(name for name in old.keys() | now.keys() if old.get(name) != now.get(name))
-    return {
+    facts = {
         "run": str(folder),
         "new": str(new.folder),
         "same": not weights and all(first == second for first, second in scores.values()),
@@ -51,6 +51,8 @@ def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str
         "weights": weights,
         "differs": surroundings(run, new),
     }
+    new.write_json("reproduced.json", facts)
+    return facts
 
 
 def _check_data(run: Run, config: Config) -> None:

@@ -3,12 +3,11 @@
 import json
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from llmft.front.nearest import nearest
+from llmft.config.nearest import nearest
 from llmft.runs.index import ROOT, SUMMARY, Entry, find_run, is_run, nearest_names
 from llmft.runs.listing import DAYS, FILTERS, free, leftovers, listing, remove, size
 from llmft.schema.problem import Failure, Problem, UserError
@@ -16,20 +15,19 @@ from llmft.schema.problem import Failure, Problem, UserError
 KINDS = ("checkpoints", "unfinished", "cache")
 
 
-def run(words: list[str]) -> None:
+def run(words: list[str]) -> Any:
     """List runs, or do what the first word says.
+
+    Returns:
+        What was printed, as plain data for `--json`.
 
     Raises:
         UserError: for other words, and for runs that are not there.
         Failure: where a run could not be reproduced to the last digit.
     """
-    as_json = "--json" in words
-    words = ["yes=true" if word in ("--yes", "-y") else word for word in words if word != "--json"]
+    words = ["yes=true" if word in ("--yes", "-y") else word for word in words]
     action = words[0] if words and words[0] in KEYS.keys() - {"list"} else "list"
-    names, options = _parsed(action, words[1:] if action != "list" else words)
-    facts = DO[action](names, options, as_json)
-    if as_json:
-        print(json.dumps(facts, ensure_ascii=False, indent=2))
+    return DO[action](*_parsed(action, words[1:] if action != "list" else words))
 
 
 KEYS = {
@@ -63,14 +61,13 @@ def _parsed(action: str, words: list[str]) -> tuple[list[str], dict[str, str]]:
     return names, options
 
 
-def _list(words: list[str], options: dict[str, str], as_json: bool) -> list[dict[str, Any]]:
+def _list(words: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
     root = Path(options.pop("dir", ROOT))
     if not root.is_dir() and root != ROOT:
         raise UserError(Problem(f"dir={root}", "no such folder", "command line"), "this command")
     sort = options.pop("sort", "when")
     found = listing(root, words, options, sort)
-    if not as_json:
-        _print_list(found, root, chosen=bool(words or options))
+    _print_list(found, root, chosen=bool(words or options))
     return found
 
 
@@ -92,7 +89,7 @@ def _print_list(found: list[dict[str, Any]], root: Path, chosen: bool) -> None:
     print(f"\n{len(found)} {'run' if len(found) == 1 else 'runs'}, {room(sum(one['bytes'] for one in found))}")
 
 
-def _compare(names: list[str], options: dict[str, str], as_json: bool) -> dict[str, Any]:
+def _compare(names: list[str], options: dict[str, str]) -> dict[str, Any]:
     if len(names) < 2:
         hint = "Write llmft runs compare A B, each the folder of a run or its name."
         raise UserError(Problem("compare", "wants two runs or more", "command line", hint), "this command")
@@ -101,8 +98,7 @@ def _compare(names: list[str], options: dict[str, str], as_json: bool) -> dict[s
         raise UserError(Problem(" ".join(names), "name the same run twice", "command line"), "this command")
     command = import_module("llmft.commands.compare")
     facts: dict[str, Any] = command.compare(folders, Path(options["html"]) if "html" in options else None)
-    if not as_json:
-        _print_comparison(facts, command.verdict)
+    _print_comparison(facts, command.verdict)
     return facts
 
 
@@ -131,45 +127,41 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _reproduce(names: list[str], options: dict[str, str], as_json: bool) -> dict[str, Any]:
+def _reproduce(names: list[str], options: dict[str, str]) -> dict[str, Any]:
     if len(names) != 1:
         raise UserError(
             Problem("reproduce", "wants one run", "command line", "Write llmft runs reproduce RUN."), "this command"
         )
     folder = find_run(names[0])
     command = import_module("llmft.commands.reproduce")
-    with redirect_stdout(sys.stderr if as_json else sys.stdout):
-        facts: dict[str, Any] = command.reproduce(
-            folder, options.get("run.dir"), options.get("model.trust_remote_code") == "true"
-        )
-    if not as_json:
-        print()
-        for line in command.told(facts):
-            print(f"  {line}")
+    facts: dict[str, Any] = command.reproduce(
+        folder, options.get("run.dir"), options.get("model.trust_remote_code") == "true"
+    )
+    print()
+    for line in command.told(facts):
+        print(f"  {line}")
     if not facts["same"]:
-        if as_json:
-            print(json.dumps(facts, ensure_ascii=False, indent=2))
-        raise Failure(f"{facts['new']} is not {facts['run']} to the last digit")
+        raise Failure(
+            f"{facts['new']} is not {facts['run']} to the last digit; reproduced.json there says what differs"
+        )
     return facts
 
 
-def _remove(names: list[str], options: dict[str, str], as_json: bool) -> list[dict[str, Any]]:
+def _remove(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
     if not names:
         raise UserError(
             Problem("remove", "wants a run", "command line", "Write llmft runs remove RUN."), "this command"
         )
     found: list[dict[str, Any]] = [{"folder": str(folder), "bytes": size(folder)} for folder in map(_removable, names)]
-    if not as_json:
-        for one in found:
-            print(f"{one['folder']}  {room(one['bytes'])}")
+    for one in found:
+        print(f"{one['folder']}  {room(one['bytes'])}")
     if not _agreed(options, f"remove {'it' if len(found) == 1 else 'them'}"):
         raise UserError(
             Problem("remove", "nothing was removed", "command line", "Write yes=true to remove."), "this command"
         )
     for one in found:
         remove(Path(one["folder"]))
-    if not as_json:
-        print(f"removed, {room(sum(one['bytes'] for one in found))}")
+    print(f"removed, {room(sum(one['bytes'] for one in found))}")
     return found
 
 
@@ -191,7 +183,7 @@ def _removable(name: str) -> Path:
     raise UserError(Problem(name, "no such folder", "command line", nearest_names(name)), "this command")
 
 
-def _clean(names: list[str], options: dict[str, str], as_json: bool) -> list[dict[str, Any]]:
+def _clean(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
     if wrong := [name for name in names if name not in KINDS]:
         raise UserError(
             Problem(wrong[0], "is nothing to clean", "command line", nearest(wrong[0], KINDS)), "this command"
@@ -207,8 +199,7 @@ def _clean(names: list[str], options: dict[str, str], as_json: bool) -> list[dic
         if agreed:
             free(one)
         one["removed"] = agreed
-    if not as_json:
-        _print_leftovers(found, agreed)
+    _print_leftovers(found, agreed)
     return found
 
 
@@ -245,7 +236,7 @@ def room(count: int) -> str:
     return f"{count} B"
 
 
-DO: dict[str, Callable[[list[str], dict[str, str], bool], Any]] = {
+DO: dict[str, Callable[[list[str], dict[str, str]], Any]] = {
     "list": _list,
     "compare": _compare,
     "reproduce": _reproduce,

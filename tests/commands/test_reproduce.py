@@ -27,8 +27,8 @@ def test_a_run_is_done_again_and_compared(llmft: Run, write: Write, here: Path) 
     metrics = json.loads((first / "metrics.json").read_text())
     metrics["test"]["accuracy"] += 1e-15 if metrics["test"]["accuracy"] < 1 else -1e-15
     (first / "metrics.json").write_text(json.dumps(metrics))
-    code, out, err = llmft("runs", "reproduce", "t", "--json")
-    facts = json.loads(out)
+    code, out, err = llmft("runs", "reproduce", "t", "run.dir=third")
+    facts = json.loads((here / "third/reproduced.json").read_text())
     assert (code, facts["same"], facts["weights"]) == (1, False, [])
     assert [name for name, (old, new) in facts["scores"].items() if old != new] == ["test.accuracy"]
     assert "is not outputs/t" in err

@@ -74,7 +74,7 @@ def answers(both: int, first: int, second: int, neither: int) -> tuple[list[Any]
 def compared(llmft: Run, *words: str) -> dict[str, Any]:
     code, out, err = llmft("runs", "compare", *words, "--json")
     assert code == 0, err
-    facts: dict[str, Any] = json.loads(out)
+    facts: dict[str, Any] = json.loads(out)["result"]
     return facts
 
 
@@ -195,7 +195,7 @@ def test_runs_are_found_sorted_and_described(llmft: Run, several: None) -> None:
     def runs(*words: str) -> list[str]:
         code, out, err = llmft("runs", *words, "--json")
         assert code == 0, err
-        return [one["run"] for one in json.loads(out)]
+        return [one["run"] for one in json.loads(out)["result"]]
 
     newest = ["评论/20260105-000000-0000", "评论/20260104-000000-0000", "tickets/20260103-000000-0000"]
     assert runs() == [*newest, "tickets/sweep-1/lr-1", "tickets/20260101-000000-0000"]
