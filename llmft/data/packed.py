@@ -96,7 +96,7 @@ def bomb(file: Path, size: int, packed: int) -> None:
 
 
 class _Zst(io.RawIOBase):
-    """A .zst file, by pyarrow: the package zstandard reads the first frame alone, and takes half a file for a whole.
+    """A .zst file, by pyarrow: the package zstandard takes half a file for a whole one.
 
     Seeking reads on to the place, from the beginning where that lies before.
     """
