@@ -7,7 +7,7 @@ from typing import Any
 from llmft.config.words import quoted
 from llmft.data.files import expand, resolve
 from llmft.data.formats import FORMATS
-from llmft.data.kinds import BINARY, JSON, first_letter, inner_ending, kind_of
+from llmft.data.kinds import BINARY, JSON, first_letter, inner_ending, kind_of, looks_like_json
 from llmft.data.saved import splits_of_saved
 from llmft.schema.problem import Problem, UserError
 
@@ -129,7 +129,8 @@ def _format_of_file(file: Path, now: str, pretrains: bool) -> str | None:
             return format
     if pretrains and ending in FORMATS["text"].suffixes:
         return "text"
-    return "json" if file.is_file() and ending == "" and first_letter(file) in ("[", "{") else None
+    known = {suffix for found in FORMATS.values() for suffix in found.suffixes} - {".txt", ".text"}
+    return "json" if ending not in known and file.is_file() and looks_like_json(file) else None
 
 
 def _format_of_folder(folder: Path, now: str, pretrains: bool) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmft.data.encodings import nul, opened
+from llmft.data.files import ends
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
@@ -14,7 +15,7 @@ TEXTS = (".txt", ".text", ".md")
 
 def files_by_class(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The texts one level below a folder, class by class."""
-    return sorted(file for file in folder.glob("*/*") if file.name.lower().endswith(suffixes) and file.is_file())
+    return sorted(file for file in folder.glob("*/*") if ends(file, suffixes) and file.is_file())
 
 
 @dataclass(frozen=True)

@@ -72,19 +72,26 @@ def expand(
 
 def by_ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The files of a folder that end in one of `suffixes`, packed ones included."""
-    endings = tuple(suffix + packed for suffix in suffixes for packed in ("", *PACKED))
-    return sorted(file for file in folder.iterdir() if file.name.lower().endswith(endings))
+    return sorted(file for file in folder.iterdir() if ends(file, suffixes))
+
+
+def ends(file: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file's name ends in one of `suffixes`, as it is or packed."""
+    return file.name.lower().endswith(tuple(suffix + packed for suffix in suffixes for packed in ("", *PACKED)))
 
 
 def _nothing(path: Path, suffixes: tuple[str, ...], key: str) -> Problem:
     """What is wrong with a name that means no file."""
     if not path.is_dir() or not suffixes:
         return Problem(key, f"no such file: {path}")
-    below = sorted({file.parent.name for file in path.glob("*/*") if file.name.lower().endswith(suffixes)})
     hint = ""
-    if below:
-        names = ", ".join(below[:3]) + (", ..." if len(below) > 3 else "")
-        hint = f"There are some below it, in {names}. Are these classes? Write dataset=folder. Else name the folders."
+    for depth in ("*/*", "*/*/*"):
+        below = sorted({file.parent.relative_to(path).as_posix() for file in path.glob(depth) if ends(file, suffixes)})
+        if below and not hint:
+            names = ", ".join(below[:3]) + (", ..." if len(below) > 3 else "")
+            hint = f"There are some below it, in {names}: name such a folder."
+            if depth == "*/*" and ".txt" in suffixes:
+                hint += " If they are classes, write dataset=folder."
     return Problem(key, f"no {' or '.join(suffixes)} file in {path}", hint=hint)
 
 

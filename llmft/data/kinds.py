@@ -1,5 +1,6 @@
 """What a file is, by its first bytes and its ending: said before anything else is made of it."""
 
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,12 @@ def mismatch(file: Path, name: str, format: str) -> Problem | None:
 def inner_ending(file: Path) -> str:
     """The ending of what a file holds, in small letters: `.csv` for A.CSV.GZ."""
     return Path(inner_name(file)).suffix.lower()
+
+
+def looks_like_json(file: Path) -> bool:
+    """Whether a text begins with an object, or with a list of objects or lists."""
+    with open_bytes(file) as stream:
+        return bool(re.match(rb'(\xef\xbb\xbf)?\s*(\{\s*"|\[\s*[\[{])', stream.read(HEAD)))
 
 
 def first_letter(file: Path) -> str:

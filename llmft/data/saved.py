@@ -47,7 +47,7 @@ class ArrowFile:
 
         first, number = start.line if start else 1, 1
         try:
-            with pyarrow.OSFile(str(self.file)) as file:
+            with pyarrow.memory_map(str(self.file)) as file:  # to read over batches costs nothing
                 reader: Any
                 try:
                     reader = pyarrow.ipc.open_stream(file)

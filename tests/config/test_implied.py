@@ -35,6 +35,7 @@ CASES = [
     ("reviews", "a.xlsx", None, "excel"),
     ("reviews", "a.db", None, "sqlite"),
     ("reviews", "a.arrow", None, "arrow"),
+    ("reviews", "lines.txt", LINE, "json"),
     ("reviews", "export", LINE, "json"),  # no ending: the first letter tells
     ("reviews", "a.txt", "text,label\n", "csv"),  # no ending of its own: as the recipe's data
     ("entities", "a.txt", "Ann B-person\n", "conll"),

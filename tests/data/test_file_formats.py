@@ -359,8 +359,10 @@ def test_a_folder_of_texts_by_class(write: Write) -> None:
 
 def test_texts_below_a_folder_are_pointed_at(write: Write) -> None:
     write("d/pos/1.txt", "x")
-    with pytest.raises(UserError, match=r"no .txt .* file in d. There are some below it, in pos. .* dataset=folder"):
-        read("text", "d")
+    with pytest.raises(UserError, match=r"no .txt .* file in d. There are some below it, in pos: .* dataset=folder"):
+        read("text", "d", unit="line")
+    with pytest.raises(UserError, match=r"There are some below it, in d/pos: name such a folder.$"):
+        read("folder", ".")
 
 
 def test_a_run_reads_them(write: Write) -> None:

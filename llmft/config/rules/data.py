@@ -50,7 +50,7 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
     if not dataset.streaming or dataset.format == "synthetic":
         return []
-    if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "folder"):
+    if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "sqlite", "folder"):
         what = f"dataset={dataset.format} is read as a whole"
         fetch = "`hf download --repo-type dataset`, then dataset=parquet" if dataset.format == "hub" else "dataset=csv"
         hint = f"Streamed are csv, jsonl and parquet files: {fetch}."
