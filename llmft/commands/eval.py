@@ -37,6 +37,7 @@ def run(config: Config) -> Run:
     set_generation(model, config.generation, config.seed)
     data = read(config.dataset, task, ("validation", "test"))
     check_labels(task, state, data)
+    data.notes += [note for name, rows in data.splits.items() for note in task.notes_of_rows(rows, state, name)]
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
     check_inputs(task, state, model, config.model.name, splits)
     run = Run.create(config)

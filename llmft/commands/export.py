@@ -1,5 +1,6 @@
 """`llmft export RUN`: the model of a finished run in the form of another runtime, compared with the original."""
 
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def run(config: Config) -> Run:
         # int8 learns from rows which layers to keep: not from those that say what it lost, where there are others.
         seen = encode(task, state, data["validation"]) if "validation" in data.splits else split.features
         batches = parity.samples(task, state, seen)
-        written = write(model, batches, parity.longest(seen), config.export, run.model)
+        written = write(
+            model, batches, parity.longest(seen), config.export, run.model, partial(task.readout, state=state)
+        )
         facts = {
             "version": 1,
             "format": config.export.format,
@@ -72,7 +75,6 @@ def run(config: Config) -> Run:
             "source": str(source),
             "parameters": model.num_parameters(),
             **written,
-            "outputs": {"logits": {"dtype": "float32", "shape": ["batch", model.config.num_labels]}},
             "packages": packages(config.export.format),
             "bytes": sizes(source / "model", run.model),
             "sha256": {file.name: digest(file) for file in sorted(run.model.iterdir())},
@@ -84,7 +86,7 @@ def run(config: Config) -> Run:
         parity.check(facts["parity"])
         facts["latency_ms"] = latencies(task, state, model, exported, split.features)
         run.write_json(FACTS, facts)
-        console.write_card(config, task, facts, run)
+        console.write_card(config, task, state, facts, run)
     console.conclude(facts, run)
     return run
 

@@ -216,5 +216,5 @@ def scores(
             run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
             if thresholds := task.thresholds_by_label(state):
                 run.note(thresholds=thresholds)
-            write_reports(config, task, run)
+            write_reports(config, task, run, state)
     return metrics

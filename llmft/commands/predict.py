@@ -42,7 +42,8 @@ def run(config: Config) -> dict[str, Any]:
     rows = asked(config, answering.task)
     if rows.columns is not None:
         check_kept(wanted, rows.columns)
-        answering.check_columns(rows.columns)
+        # Who types a row may leave columns out; a file that lacks one has it under another name, most often.
+        answering.check_columns(rows.columns, whole=rows.kind != "row")
     count, bad, example = 0, 0, ""
     with opened(wanted) as output, enough_memory(lambda: advice_for_scoring(config)), progress(wanted) as bar:
         told = time.monotonic()
@@ -55,6 +56,8 @@ def run(config: Config) -> dict[str, Any]:
             bar.update(len(window))
             errors = [f"{row.id} {a['error']}" for row, a in zip(window, answers, strict=True) if "error" in a]
             count, bad, example = count + len(window), bad + len(errors), example or "".join(errors[:1])
+    for note in answering.notes():
+        print(f"note: {note}", file=sys.stderr)
     conclude(wanted, count - bad, bad, example)
     return {"rows": count, "answered": count - bad, "output": wanted.output}
 
@@ -72,7 +75,7 @@ def ready(config: Config) -> Answering:
         print(f"loading {source}", file=sys.stderr)
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
-    return Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size)
+    return Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size, state)
 
 
 def answer(config: Config, answering: Answering, rows: Sequence[str | Mapping[str, Any]]) -> list[Answer]:

@@ -104,6 +104,9 @@ def _fresh(config: Config, task: Task[Any]) -> Prepared:
     check_labels(task, state, data)
     splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
     data.notes += task.notes_of_features(splits["train"].features.table, "train")
+    for name, rows in data.splits.items():
+        if name != "train" or data.stream is None:  # the rows of a stream are a sample here
+            data.notes += task.notes_of_rows(rows, state, name)
     if data.stream is not None:
         splits["train"] = replace(splits["train"], stream=data.stream)
     return Prepared(task, state, data, splits)

@@ -13,6 +13,7 @@ from llmft.schema.column import Column
 from llmft.schema.problem import Problem
 
 DROP_EMPTY = Problem("dataset.drop_empty", "set it to true to leave such rows out")
+DRAWN = 10  # rows that each input of a table has on average, from which on equal rows are no copies
 TEXTS = ("text", "words", "json")  # the kinds of inputs that can be empty
 _SPACE = re.compile(r"\s+")
 
@@ -29,6 +30,15 @@ def input_keys(table: Table, roles: dict[str, Column]) -> list[str]:
     """What the model sees of each row, without case and extra space: equal keys are the same input."""
     inputs = [table.columns[role] for role, spec in roles.items() if spec.is_input and role in table.columns]
     return [json.dumps([_normal(v) for v in row], ensure_ascii=False, default=str) for row in zip(*inputs, strict=True)]
+
+
+def are_draws(keys: list[str], roles: dict[str, Column]) -> bool:
+    """Whether rows of equal inputs are observations of their own rather than copies of one row.
+
+    A table of two columns with two values each has four different inputs, whatever the number of its rows; a text that
+    stands in ten rows was copied.
+    """
+    return any(spec.kind == "features" for spec in roles.values()) and len(keys) >= DRAWN * len(set(keys))
 
 
 def empty_inputs(table: Table, roles: dict[str, Column]) -> dict[int, str]:

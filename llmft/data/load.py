@@ -92,7 +92,13 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     problems += [Problem(f"dataset.{name}", "has 0 rows") for name, table in tables.items() if not len(table)]
     if problems:
         raise UserError(problems, "the data")
-    tables = _shared_out(tables, config, task.columns)
+    drawn = False
+    if "train" in tables and any(spec.kind == "features" for spec in task.columns.values()):
+        inputs = checks.input_keys(tables["train"], task.columns)
+        if drawn := checks.are_draws(inputs, task.columns):
+            what = f"{len(inputs):,} rows with {len(set(inputs)):,} different inputs"
+            notes.append(f"train: {what}: equal rows count as draws, not as copies, so that splits may share inputs")
+    tables = _shared_out(tables, config, task.columns, drawn)
     if config.max_rows:
         tables = {name: _sample(table, config.max_rows, config.split) for name, table in tables.items()}
         stream = None  # so few rows are held in memory
@@ -105,9 +111,9 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         if len(stream) > len(tables["train"]):
             shown = f"{len(tables['train']):,} of its {len(stream):,} rows"
             notes.append(f"train: scales and vocabularies are learnt from {shown}, drawn at random")
-    elif "train" in keys:
+    elif "train" in keys and not drawn:
         notes += checks.repeats(keys["train"], tables["train"].columns.get("label"))
-    found_notes, problems = checks.overlaps(keys, sizes, config.max_overlap)
+    found_notes, problems = checks.overlaps({} if drawn else keys, sizes, config.max_overlap)
     if problems:
         raise UserError(problems, "the data")
     wanted = {name: to_dataset(table) for name, table in tables.items() if name in splits}
@@ -208,10 +214,22 @@ def synthetic(config: DatasetConfig, task: HasRows) -> dict[str, Table]:
     }
 
 
-def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column]) -> dict[str, Table]:
-    """Take what has no file of its own from train: the fold that is held out, and shares of the rest."""
+def _units(train: Table, roles: dict[str, Column], drawn: bool) -> list[str]:
+    """A name for each row; rows of the same name are never parted."""
+    keys = list(map(str, range(len(train)))) if drawn else checks.input_keys(train, roles)
+    return together(keys, train.columns.get(GROUP))
+
+
+def _shared_out(
+    tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column], drawn: bool
+) -> dict[str, Table]:
+    """Take what has no file of its own from train: the fold that is held out, and shares of the rest.
+
+    Args:
+        drawn: rows of equal inputs may be parted.
+    """
     if config.folds and config.fold is not None and "train" in tables:
-        tables = _folded(tables, config, roles, config.folds, config.fold)
+        tables = _folded(tables, config, roles, config.folds, config.fold, drawn)
     shares = {
         name: getattr(config.split, name) for name in SPLITS[1:] if name not in tables and getattr(config.split, name)
     }
@@ -219,13 +237,16 @@ def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str
         return tables
     train = tables["train"]
     labels = strata(train.columns.get("label")) if config.split.stratify else None
-    units = together(checks.input_keys(train, roles), train.columns.get(GROUP))
+    units = _units(train, roles, drawn)
     parts = split(units, labels, shares, config.split.seed)
     kinds = len(set(labels or ()))
     # As many labels as rows: numbers, or names. No share can have its part of each.
     hint = (
         f"It has {kinds} labels. Are they numbers? Write task.problem=regression." if 2 * kinds > len(train) > 2 else ""
     )
+    if not hint and len(set(units)) < len(train):
+        what = "groups and inputs" if GROUP in train.columns else "inputs"
+        hint = f"It has {len(set(units)):,} different {what}; equal ones stay in one split. Name files for the splits."
     empty = [
         Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}", hint=hint)
         for name, rows in parts.items()
@@ -238,14 +259,13 @@ def _shared_out(tables: dict[str, Table], config: DatasetConfig, roles: dict[str
 
 
 def _folded(
-    tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column], folds: int, fold: int
+    tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column], folds: int, fold: int, drawn: bool
 ) -> dict[str, Table]:
     """One fold of train as test, the others as train."""
     train = tables["train"]
     labels = strata(train.columns.get("label")) if config.split.stratify else None
-    groups = train.columns.get(GROUP)
-    units = together(checks.input_keys(train, roles), groups)
-    held = held_out(units, labels, folds, fold, config.split.seed, grouped=groups is not None)
+    units = _units(train, roles, drawn)
+    held = held_out(units, labels, folds, fold, config.split.seed, grouped=GROUP in train.columns)
     rest = sorted(set(range(len(train))) - set(held))
     return {**tables, "train": train.take(rest), "test": train.take(held)}
 

@@ -17,32 +17,47 @@ from llmft.schema.export import ExportConfig
 from llmft.schema.problem import Failure
 
 Batch = dict[str, torch.Tensor]
+Readout = Callable[[torch.Tensor], Batch]
+"""From logits (B, num_labels) to what a program says beside them."""
 SINGLE = 1_800_000_000  # bytes that fit into one .onnx file: protobuf ends at 2 GiB
 
 
 class Named(torch.nn.Module):
-    """A model that returns its logits in a plain dict: a loaded program then needs nothing of transformers."""
+    """A model that returns its logits in a plain dict: a loaded program then needs nothing of transformers.
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    Beside them stand scores or numbers as `llmft predict` gives them: no one needs to know a temperature or a scale.
+    """
+
+    def __init__(self, model: PreTrainedModel, readout: Readout) -> None:
         super().__init__()
         self.model = model
         self.config = model.config
+        self.readout = readout
 
     def forward(self, **inputs: torch.Tensor) -> Batch:
-        """`logits` of shape (B, num_labels)."""
-        return {"logits": self.model(**inputs).logits}
+        """`logits` of shape (B, num_labels), and what the task reads out of them, in float32."""
+        logits = self.model(**inputs).logits
+        return {"logits": logits, **self.readout(logits.float())}
 
 
-def write(model: PreTrainedModel, batches: list[Batch], length: int | None, export: ExportConfig, folder: Path) -> Any:
+def write(
+    model: PreTrainedModel,
+    batches: list[Batch],
+    length: int | None,
+    export: ExportConfig,
+    folder: Path,
+    readout: Readout = lambda _: {},
+) -> Any:
     """Write the model into `folder`, in the format and precision of `export`.
 
     Args:
         batches: real rows without labels. The model is traced with the first, which has two rows and, where lengths
             differ, padding; int8 looks at the values inside the model on all of them.
+        readout: what the program says beside its logits.
         length: that of the first batch, where there is one: what has this size after the first axis may vary.
 
     Returns:
-        What export.json keeps of it: `inputs` with `dtype` and `shape`, and for ONNX `opset`.
+        What export.json keeps of it: `inputs` and `outputs` with `dtype` and `shape`, and for ONNX `opset`.
 
     Raises:
         Failure: if the model can't be traced or converted.
@@ -56,21 +71,24 @@ def write(model: PreTrainedModel, batches: list[Batch], length: int | None, expo
         name: [place for place, size in enumerate(value.shape) if place == 0 or size == length]
         for name, value in sample.items()
     }
+    outputs = {"logits": torch.zeros(1, model.config.num_labels)}
     facts = {}
     if export.format == "safetensors":
         model.save_pretrained(folder)
     else:
         model.config.save_pretrained(folder)
+        outputs |= readout(outputs["logits"])
         dynamic = {name: dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for name, axes in varies.items()}
         try:
             with hushed():
-                facts = WRITERS[export.format](Named(model).eval(), dict(sample), dynamic, folder)
+                facts = WRITERS[export.format](Named(model, readout).eval(), dict(sample), dynamic, folder)
                 if export.precision == "int8":
                     facts |= quantize(folder / FILES["onnx"], batches)
         except Exception as error:  # whatever torch, onnx or openvino make of an operation that they do not know
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Failure(f"{type(model).__name__} cannot be written as {export.format}: {why}") from error
-    return {"inputs": {name: described(value, varies[name]) for name, value in sample.items()}, **facts}
+    inputs = {name: described(value, varies[name]) for name, value in sample.items()}
+    return {"inputs": inputs, "outputs": {name: described(value, [0]) for name, value in outputs.items()}, **facts}
 
 
 def described(value: torch.Tensor, varies: list[int]) -> dict[str, Any]:

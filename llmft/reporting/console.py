@@ -113,6 +113,12 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
             print(f"  {split:<10} " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
     if beside := metrics.get("baseline"):
         print(f"  baseline   {compared(config, metrics, beside)}")
+
+    thresholds = run.manifest.get("thresholds", {})
+    if config.trains and any(cut != 0.5 for cut in thresholds.values()):
+        shown = [f"{label} {cut:.4f}" for label, cut in thresholds.items()][:8]
+        more = f", and {len(thresholds) - 8} more in model/task.json" if len(thresholds) > 8 else ""
+        print(f"  thresholds {', '.join(shown)}{more}")
     if config.expect and config.expect.data == config.dataset.name and config.expect.metric in metrics.get("test", {}):
         print(f"  promised   {config.expect.metric} {config.expect.at_least:g} on test, by the recipe as it is")
     print(f"  report     {run.folder / 'report.html'}")

@@ -7,6 +7,7 @@ from llmft.models.runtimes import FILES
 from llmft.reporting.reports import module_of, pages
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
+from llmft.tasks.facts import read_facts
 from llmft.tasks.task import Task
 
 
@@ -58,8 +59,10 @@ def _rows(batch: Mapping[str, Any]) -> str:
     return f"{rows} x {length[0]}" if length else f"{rows} rows"
 
 
-def write_card(config: Config, task: Task[Any], facts: Mapping[str, Any], run: Run) -> None:
-    """Write README.md of an export folder: what it is, and how to use it without llmft."""
+def write_card(config: Config, task: Task[Any], state: Any, facts: Mapping[str, Any], run: Run) -> None:
+    """Write README.md of an export folder: what it is, and lines that answer a row without llmft."""
     card = pages().get_template("export.md.jinja")
     told = {"config": config, "facts": facts, "head": task.head, "module": module_of(run), "lines": lines(facts)}
-    run.write_text("README.md", card.render(told | {"file": FILES.get(facts["format"])}))
+    told |= {"file": FILES.get(facts["format"]), "formula": task.formula(state), "row": task.made_up(state)}
+    told["learnt"] = read_facts(run.model)
+    run.write_text("README.md", card.render(told))

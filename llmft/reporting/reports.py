@@ -18,11 +18,12 @@ from llmft.schema.config import Config
 from llmft.tasks.task import Task
 
 
-def write_reports(config: Config, task: Task[Any], run: Run) -> None:
-    """Write report.html, and for a run with a model its card."""
+def write_reports(config: Config, task: Task[Any], run: Run, state: Any = None) -> None:
+    """Write report.html, and for a run with a model its card, which says how `state` makes answers of its outputs."""
     facts = gather(config, task, run) | {"head": task.head, "module": module_of(run)}
     run.write_text("report.html", pages().get_template("report.html.jinja").render(facts))
     if config.trains:
+        facts["formula"] = "" if state is None else task.formula(state)
         card = pages().get_template("card.md.jinja").render(facts)
         run.write_text("README.md", card)
 
@@ -36,7 +37,13 @@ def pages() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": number, "cell": cell, "per_label": per_label, "most_confused": most_confused}
+    found.filters |= {
+        "number": number,
+        "cell": cell,
+        "per_label": per_label,
+        "most_confused": most_confused,
+        "repr": repr,
+    }
     return found
 
 

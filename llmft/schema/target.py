@@ -1,5 +1,6 @@
 """What is answered where it is labels or a number: the keys that several tasks share."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -12,6 +13,7 @@ def as_texts(values: Any) -> Any:
     """Cells are texts: `[1, 2, good]` is written without quotes."""
     if not isinstance(values, list):
         return values
+    _no_booleans(values)
     return [str(value) if isinstance(value, int | float) else value for value in values]
 
 
@@ -26,11 +28,20 @@ def _as_labels(values: Any) -> Any:
 
 def _by_label(values: Any) -> Any:
     """`{0: 1, 1: 3}` is written without quotes, too."""
-    return {str(label): value for label, value in values.items()} if isinstance(values, dict) else values
+    if not isinstance(values, dict):
+        return values
+    _no_booleans(values)
+    return {str(label): value for label, value in values.items()}
+
+
+def _no_booleans(values: Iterable[Any]) -> None:
+    """Raise ValueError for what YAML has read as true or false: nobody can tell any more how it was written."""
+    if any(isinstance(value, bool) for value in values):
+        raise ValueError("holds true or false, as which YAML reads yes, no, on and off too: put texts into quotes")
 
 
 Labels = Annotated[list[str], BeforeValidator(_as_labels)]
-Weights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_by_label)]
+Weights = dict[str, Annotated[float, Field(gt=0)]]
 ProblemType = Literal["single_label", "multi_label", "regression"]
 
 
@@ -59,7 +70,7 @@ class TargetConfig(Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """cross_entropy: the share of a target that is spread evenly over all labels."""
 
-    class_weights: Literal["balanced"] | Weights | None = None
+    class_weights: Annotated[Literal["balanced"] | Weights | None, BeforeValidator(_by_label)] = None
     """How much the rows of a label count, `{LABEL: WEIGHT}`, 1 for those left out. `balanced`: all labels count alike
     in sum. In multi_label the weight is that of the rows that have the label."""
 

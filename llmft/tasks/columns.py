@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypedDict
 
 import numpy
+import pandas
 from datasets import Dataset
 
 from llmft.data.cells import category, is_missing, parts_of, text_of
@@ -113,10 +114,10 @@ class TableColumns:
         """A problem for each column that a split lacks, or for each cell that is not what its column holds.
 
         Args:
-            lenient: a column that is not there is a missing value.
+            lenient: a column that is not there is a missing value, unless none is there.
         """
         lacking = self.lacking(rows.features["features"])  # also of no rows
-        if lacking and not lenient:
+        if lacking and (not lenient or len(lacking) == len(self._all())):
             return [Problem(f"dataset.{split}", f"has no column {', '.join(map(repr, lacking))}, which training had")]
         table = rows["features"][:]
         wrong: list[tuple[int, str, str]] = []
@@ -126,7 +127,7 @@ class TableColumns:
             wrong += [(row, name, "a number") for row in faults if cells[row] is not None]
         for name, date in self.dates.items():
             cells = self.cells(table, name)
-            faults = numpy.flatnonzero(dates.read(cells, date["form"]).isna()).tolist()
+            faults = numpy.flatnonzero(dates.read_or_iso(cells, date["form"]).isna()).tolist()
             like = f"a date like {dates.shown(date['form'])}"
             wrong += [(row, name, like) for row in faults if cells[row] is not None]
         return listed(
@@ -136,11 +137,28 @@ class TableColumns:
             ]
         )
 
+    def made_up(self) -> dict[str, Any]:
+        """A row of middling numbers, the most frequent categories, and dates as ISO has them."""
+        middle = {name: float(f"{scale[self._middle(scale)]:.4g}") for name, scale in self.numbers.items()}
+        most = {name: values[0] if values else None for name, values in self.categories.items()}
+        starts = {
+            name: pandas.Timestamp(date["days"][self._middle(date["days"])], unit="D")
+            for name, date in self.dates.items()
+        }
+        days = {
+            name: day.floor("min" if self.dates[name]["clock"] else "D").isoformat() for name, day in starts.items()
+        }
+        return middle | most | days
+
+    def _middle(self, scale: list[float]) -> int:
+        """The place of the mean, or of the median among quantiles."""
+        return 0 if self.scaling == "standard" else len(scale) // 2
+
     def encode(self, table: list[dict[str, Any]]) -> Encoded:
         """The columns of some rows as a model sees them."""
         numbers = [scaled(self.numbers_in(table, name), scale, self.scaling) for name, scale in self.numbers.items()]
         for name, date in self.dates.items():
-            found = dates.read(self.cells(table, name), date["form"])
+            found = dates.read_or_iso(self.cells(table, name), date["form"])
             numbers.append(scaled(dates.days(found), date["days"], self.scaling))
             numbers += dates.cycles(found, date["clock"])
         matrix = numpy.stack(numbers, axis=1) if numbers else numpy.zeros((len(table), 0))

@@ -1,5 +1,6 @@
 """Dates of a table: how they are written, and what of them a model sees."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,21 @@ _DAYS = ("%d.%m.%Y", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%d %b %Y",
 FORMS = (ISO, *(day + clock for day in (*_DAYS, "%Y年%m月%d日") for clock in ("", " %H:%M", " %H:%M:%S")))
 """Ways to write a date, in the words of `strftime`; of two that fit all cells, the first is taken."""
 
+DAY = re.compile(r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
 
 def read(cells: Sequence[Any], form: str) -> pandas.DatetimeIndex:
     """Dates in UTC; NaT for a cell that holds none, or none of this form."""
     return pandas.DatetimeIndex(
         pandas.to_datetime(pandas.Series(cells, dtype=object), format=form, errors="coerce", utc=True)
     )
+
+
+def read_or_iso(cells: Sequence[Any], form: str) -> pandas.DatetimeIndex:
+    """The same, but `2024-05-03`, of which nobody can be in doubt, is read in any column of dates."""
+    found = read(cells, form)
+    again = [cell if isinstance(cell, str) and DAY.match(cell) else None for cell in cells]
+    return found.where(found.notna(), read(again, ISO)) if any(again) else found
 
 
 def form_of(cells: Sequence[Any]) -> str | None:

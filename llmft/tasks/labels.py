@@ -1,14 +1,21 @@
 """The names of classes: which there are, what the model must know of them, and how much each counts."""
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from datasets import Dataset
 
 from llmft.data.checks import few, unknown_labels
+from llmft.data.strata import classes
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.target import ProblemType
+from llmft.schema.target import ProblemType, TargetConfig
+
+SHOWN = 8  # labels of which a note says how many rows they have
+UNEVEN = 10  # times the rows of the rarest label from which on weights are suggested
+SEPARATORS = "|;,、，；"  # what people write between labels
 
 
 def learn(labels: Sequence[str], declared: list[str] | None = None) -> list[str]:
@@ -46,6 +53,50 @@ def needed(labels: list[str], problem: ProblemType) -> dict[str, Any]:
 def check(rows: Dataset, labels: list[str], split: str) -> list[Problem]:
     """A problem for each class of a split that training did not know."""
     return unknown_labels(rows["id"][:], rows["label"][:], labels, split) if "label" in rows.column_names else []
+
+
+def notes(cells: Sequence[Any], labels: list[str], options: TargetConfig) -> list[str]:
+    """What a user should know of the labels of the training rows: how many rows each has, and what looks like a slip.
+
+    Args:
+        cells: of each row, its class or a list of its classes.
+    """
+    counts = Counter(name for cell in cells for name in classes(cell))
+    shown = [f"{name} {count:,}" for name, count in counts.most_common(SHOWN)]
+    rest = f", and {len(counts) - SHOWN} others down to {min(counts.values()):,}" if len(counts) > SHOWN else ""
+    found = [f"train: rows by label: {', '.join(shown)}{rest}"]
+    if bare := sum(not classes(cell) for cell in cells):
+        found[0] += f"; without a label {bare:,}"
+    if unused := [name for name in labels if name not in counts]:
+        found.append(f"train: no row has the label {few(unused)}, which task.labels declares")
+    most, least = max(counts.values(), default=0), min(counts.values(), default=0)
+    if most >= UNEVEN * least > 0 and options.class_weights is None:
+        what = f"the most frequent label has {most / least:.0f} times the rows of the rarest"
+        found.append(f"train: {what}; task.class_weights=balanced lets all labels count alike")
+    alike: dict[str, list[str]] = {}
+    for name in counts:
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
+    for twins in alike.values():
+        if len(twins) > 1:
+            each = " and ".join(f"{name!r} ({counts[name]:,} rows)" for name in twins)
+            found.append(f"train: labels that differ by case or spaces alone: {each}")
+    return found + _joined(counts, options)
+
+
+def _joined(counts: Counter[str], options: TargetConfig) -> list[str]:
+    """A line on labels that look like several in one: parted by a sign, with parts that occur again and again."""
+    if all(name.startswith("[") and name.endswith("]") for name in counts):
+        return [f"train: all labels look like lists, such as {next(iter(counts))}: is task.problem=multi_label meant?"]
+    for sign in SEPARATORS:
+        joined = [name for name in counts if sign in name.strip(sign)]
+        parts = Counter(part.strip() for name in counts for part in name.split(sign))
+        own = {part.strip() for name in joined for part in name.split(sign)}
+        if len(joined) < 2 or 2 * sum(parts[part] > 1 for part in own) < len(own):
+            continue
+        problem = "" if options.problem == "multi_label" else "task.problem=multi_label "
+        what = f"{len(joined)} of {len(counts)} labels hold {sign!r}, such as {joined[0]!r}"
+        return [f"train: {what}: is {problem}task.separator='{sign}' meant?"]
+    return []
 
 
 def weights(

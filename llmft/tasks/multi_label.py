@@ -50,6 +50,9 @@ class MultiLabel(Target):
     def check(self, rows: Dataset, split: str) -> list[Problem]:
         return names.check(rows, self.labels, split)
 
+    def notes(self, labels: list[Any], options: TargetConfig) -> list[str]:
+        return names.notes(labels, self.labels, options)
+
     def encode(self, labels: list[Any]) -> list[Any]:
         return [[float(name in cell) for name in self.labels] for cell in map(set, labels)]
 
@@ -88,6 +91,16 @@ class MultiLabel(Target):
             }
             for said, row in zip(given, scores, strict=True)
         ]
+
+    def readout(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"scores": torch.sigmoid(logits / self.temperature)}
+
+    def formula(self) -> str:
+        divided = "" if self.temperature == 1 else f" / {self.temperature:.9g}"
+        return (
+            f"`scores` are `sigmoid(logits{divided})`; the answer is each label whose score reaches its own of "
+            "`target.thresholds` in `task.json`."
+        )
 
     def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
         """F1 and its companions; see llmft.metrics.multi_label."""

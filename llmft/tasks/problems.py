@@ -67,6 +67,11 @@ class TargetTask(Task[S]):
     def row_weights(self, labels: torch.Tensor, state: S) -> torch.Tensor | None:
         return state.target.row_weights(labels)
 
+    def notes_of_rows(self, rows: Dataset, state: S, split: str) -> list[str]:
+        if split != "train" or "label" not in rows.column_names:
+            return []
+        return state.target.notes(rows["label"][:], self.options)
+
     @property
     def tunes(self) -> bool:
         return self.options.calibrate or isinstance(self.options.threshold, str)
@@ -83,6 +88,12 @@ class TargetTask(Task[S]):
 
     def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
         return state.target.decode(_logits(outputs))
+
+    def readout(self, logits: torch.Tensor, state: S) -> dict[str, torch.Tensor]:
+        return state.target.readout(logits)
+
+    def formula(self, state: S) -> str:
+        return state.target.formula()
 
     def answers(self, state: S) -> str:
         return state.target.answers()

@@ -54,6 +54,12 @@ class Regression(Target):
     def decode(self, logits: numpy.ndarray) -> list[Answer]:
         return [{"answer": float(value) * self.deviation + self.mean} for value in logits[:, 0]]
 
+    def readout(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"answer": logits * self.deviation + self.mean}
+
+    def formula(self) -> str:
+        return f"The answer is `logits * {self.deviation:.9g} + {self.mean:.9g}`."
+
     def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
         """Squared and absolute errors, R2 and correlations; see llmft.metrics.regression."""
         from llmft.metrics.regression import RegressionErrors  # evaluate imports pipelines, which takes seconds

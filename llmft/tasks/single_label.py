@@ -53,6 +53,9 @@ class SingleLabel(Target):
     def check(self, rows: Dataset, split: str) -> list[Problem]:
         return names.check(rows, self.labels, split)
 
+    def notes(self, labels: list[Any], options: TargetConfig) -> list[str]:
+        return names.notes(labels, self.labels, options)
+
     def encode(self, labels: list[Any]) -> list[Any]:
         places = {name: place for place, name in enumerate(self.labels)}
         return [places[label] for label in labels]
@@ -99,6 +102,18 @@ class SingleLabel(Target):
             {"answer": self.labels[winner], "scores": dict(zip(self.labels, map(float, row), strict=True))}
             for winner, row in zip(best, shares, strict=True)
         ]
+
+    def readout(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"scores": torch.softmax(logits / self.temperature, dim=-1)}
+
+    def formula(self) -> str:
+        divided = "" if self.temperature == 1 else f" / {self.temperature:.9g}"
+        cut = (
+            "" if self.threshold is None else f" if its score is at least {self.threshold:.9g}, else {self.labels[0]!r}"
+        )
+        return f"`scores` are `softmax(logits{divided})`; the answer is " + (
+            f"{self.labels[1]!r}{cut}." if cut else "the label with the highest."
+        )
 
     def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
         """Accuracy and its companions; see llmft.metrics.classification."""

@@ -29,6 +29,8 @@ class TableState:
 
     target: Target
     columns: TableColumns
+    lenient: bool = False
+    """Whether rows may lack a column; it is not kept."""
 
     def save(self, folder: Path) -> None:
         facts = {"target": problems.to_facts(self.target)}
@@ -69,10 +71,18 @@ class Tabular(TargetTask[TableState]):
         return state.target.needed() | sizes
 
     def check(self, rows: Dataset, state: TableState, split: str) -> list[Problem]:
-        return state.columns.check(rows, split) + state.target.check(rows, split)
+        return state.columns.check(rows, split, state.lenient) + state.target.check(rows, split)
 
     def notes(self, state: TableState) -> list[str]:
         return state.columns.notes()
+
+    def notes_of_rows(self, rows: Dataset, state: TableState, split: str) -> list[str]:
+        new = state.columns.notes_of_rows(rows, split) if split != "train" else []
+        return super().notes_of_rows(rows, state, split) + new
+
+    def asked(self, state: TableState) -> TableState:
+        """A column that a row of `predict` leaves out is a missing value."""
+        return replace(state, lenient=True)
 
     def encode(self, rows: dict[str, list[Any]], state: TableState) -> Features:
         encoded = state.columns.encode(rows["features"])
@@ -112,6 +122,9 @@ class Tabular(TargetTask[TableState]):
 
     def shown(self, row: dict[str, Any]) -> str:
         return ", ".join(f"{name}={value}" for name, value in row["features"].items())
+
+    def made_up(self, state: TableState) -> dict[str, Any]:
+        return state.columns.made_up()
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """What is heavy depends on the colour; size says nothing, and is sometimes missing."""

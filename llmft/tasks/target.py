@@ -68,6 +68,10 @@ class Target(ABC):
         """
         return self
 
+    def notes(self, labels: list[Any], options: TargetConfig) -> list[str]:
+        """What is odd about the cells of the training rows, a line each. Default: nothing."""
+        return []
+
     def answers(self) -> str:
         """What is said of a row, in a few words."""
         names = list(map(str, self.needed().get("id2label", {}).values()))
@@ -87,6 +91,14 @@ class Target(ABC):
     @abstractmethod
     def decode(self, logits: numpy.ndarray) -> list[Answer]:
         """Answers for logits (rows, outputs) in float64."""
+
+    @abstractmethod
+    def readout(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What `decode` says of logits (B, outputs), in tensors for an exported program: `scores` or `answer`."""
+
+    @abstractmethod
+    def formula(self) -> str:
+        """How logits become answers, in a sentence for who has the weights alone."""
 
     @abstractmethod
     def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:

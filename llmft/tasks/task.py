@@ -95,6 +95,12 @@ class Task(ABC, Generic[S]):
         """
         return []
 
+    def notes_of_rows(self, rows: Dataset, state: S, split: str) -> list[str]:
+        """What the rows of a split hold that the user should know, a line each: what is odd in `train`, and what of
+        other rows is unlike training. Those of `predict` have no labels.
+        """
+        return []
+
     @abstractmethod
     def encode(self, rows: dict[str, list[Any]], state: S) -> Features:
         """Columns of features for a slice of rows: one or many features a row.
@@ -176,6 +182,21 @@ class Task(ABC, Generic[S]):
             outputs: of the validation rows, in their order.
         """
         return state
+
+    def readout(self, logits: torch.Tensor, state: S) -> dict[str, torch.Tensor]:
+        """What an exported program says beside its logits (B, outputs), such as `scores`. Default: nothing."""
+        return {}
+
+    def formula(self, state: S) -> str:
+        """How logits become answers, in a sentence for who has the weights alone. Default: nothing is to be said."""
+        return ""
+
+    def made_up(self, state: S) -> dict[str, Any] | None:
+        """A made-up row for the card of an export to answer without llmft; None where that takes more than a card says.
+
+        None of the user's rows: a card may be published.
+        """
+        return None
 
     def thresholds_by_label(self, state: S) -> dict[str, float]:
         """The score from which on a label is given, where that is decided label by label. Default: none."""

@@ -129,6 +129,9 @@ class TextClassification(TargetTask[TextState]):
     def shown(self, row: dict[str, Any]) -> str:
         return " ⏐ ".join(row[key] for key in ("text", "text_pair") if row.get(key))
 
+    def made_up(self, state: TextState) -> dict[str, Any]:
+        return {"text": "Some text."} | ({"text_pair": "Another one."} if state.pair else {})
+
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences of made-up words; the word that decides is one of three."""
         rng = random.Random(seed)

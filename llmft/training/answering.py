@@ -1,7 +1,7 @@
 """From rows as they come to their answers, by the path of eval; what is wrong with a row becomes its answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
@@ -11,6 +11,7 @@ import torch
 
 from llmft.data import clean
 from llmft.data.arrow import to_dataset
+from llmft.data.cells import text_of
 from llmft.data.checks import empty_inputs
 from llmft.data.roles import assign
 from llmft.data.rows import Row
@@ -34,12 +35,34 @@ class Answering:
     model: torch.nn.Module
     dataset: DatasetConfig
     batch_size: int
+    trained: Any = None
+    """The state as training left it, where `state` is another: a file must have all columns that training had."""
+    seen: Table = field(default_factory=Table)
+    """The first rows that were answered, for `notes`."""
 
-    def check_columns(self, columns: list[str]) -> None:
-        """Raise UserError where columns are missing: no row of them could be answered."""
+    def notes(self) -> list[str]:
+        """What of the rows is unlike training, a line each."""
+        if not len(self.seen):
+            return []
+        # As texts: one line of JSON may have a number where another has a text.
+        columns = {
+            role: [{name: text_of(cell) for name, cell in row.items()} for row in values]
+            if self.task.columns[role].kind == "features"
+            else values
+            for role, values in self.seen.columns.items()
+        }
+        return self.task.notes_of_rows(to_dataset(Table(columns, self.seen.ids)), self.state, "the input")
+
+    def check_columns(self, columns: list[str], whole: bool = True) -> None:
+        """Raise UserError where columns are missing: no row of them could be answered.
+
+        Args:
+            whole: these are the columns of a file, not of a row that somebody typed.
+        """
+        state = self.trained if whole and self.trained is not None else self.state
         empty = Row("the input", dict.fromkeys(columns))
         rows = to_dataset(self._roles([empty], "the input")).select([])
-        if problems := self.task.check(rows, self.state, "the input"):
+        if problems := self.task.check(rows, state, "the input"):
             raise UserError([replace(problem, key="predict.input") for problem in problems], "the data")
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:
@@ -68,6 +91,8 @@ class Answering:
         found = to_dataset(table)
         if problems := self.task.check(found, self.state, WHAT):
             raise UserError(problems)
+        if len(self.seen) < CHUNK:
+            self.seen.extend(Table(table.columns, table.ids))
         features = encode(self.task, self.state, found)
         return predict(self.task, self.state, self.model, features, self.batch_size).answers
 
@@ -77,11 +102,14 @@ class Answering:
         columns = self.task.columns
         filled = {role for role in columns if str(self.dataset.columns.get(role, role)) in table.columns}
         inputs = {role: spec for role, spec in self.task.asked_columns(filled).items() if spec.is_input}
-        # Of roles that another one can stand for, those whose columns this input has.
+        # Of roles that another one can stand for, those whose columns this input has. A row of a table may have other
+        # columns than those that training read, and lack some: `task.check` says which.
         named = {
             role: column
             for role, column in self.dataset.columns.items()
-            if role in inputs and (inputs[role].required or column in rows[0].values)
+            if role in inputs
+            and inputs[role].kind != "features"
+            and (inputs[role].required or column in rows[0].values)
         }
         assigned = assign(table, self.dataset.model_copy(update={"columns": named}), inputs, name)
         return clean.mend(assigned, inputs, self.dataset.clean)[0]

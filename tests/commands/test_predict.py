@@ -183,7 +183,7 @@ def test_bad_rows_of_a_table(runs: dict[str, str], llmft: Run, piped: Piped) -> 
     assert code == 0
     assert first["answer"] in ("heavy", "light")
     assert second["error"] == "weight is 'x', not a number (this row)"
-    assert third["error"] == "has no column 'size', 'colour', which training had"
+    assert third["answer"] in ("heavy", "light"), "a key that JSON leaves out is a missing value, as in training"
     code, alone, _ = llmft("predict", runs["table"], "predict.row={weight: 1, size: null, colour: red}")
     assert read(alone)[0] == {**first, "id": "row"}
 
@@ -253,7 +253,7 @@ def test_a_table_is_no_text(runs: dict[str, str], llmft: Run, write: Write) -> N
     for words, what in {
         "predict.text=a": "tabular reads rows with columns, not a text. Write predict.row={COLUMN: VALUE, ...}.",
         "predict.input=a.txt": "this run reads tables, and txt has no columns",
-        "predict.row={weight:1}": "predict.input  has no column 'size', 'colour', which training had",
+        "predict.row={colours: red}": "predict.input  has no column 'weight', 'size', 'colour', which training had",
     }.items():
         code, _, err = llmft("predict", runs["table"], words)
         assert code == 2
@@ -327,3 +327,34 @@ def test_a_file_is_whole_or_is_not_there(
     code, _, err = llmft("predict", runs["text"], "predict.text=a", "predict.output=a.jsonl")
     assert (code, err) == (1, "failed: a.jsonl: No space left on device\n")
     assert list(here.iterdir()) == []
+
+
+def test_a_column_that_a_row_leaves_out_is_missing(runs: dict[str, str], llmft: Run, piped: Piped) -> None:
+    whole = "predict.row={weight: 1.5, size: null, colour: red}"
+    code, out, err = llmft("predict", runs["table"], whole)
+    assert (code, err) == (0, "")
+    same = read(out)[0]["scores"]
+    for row in (
+        "{weight: 1.5, colour: red}",
+        '{"colour": "red", "weight": 1.5}',
+        "{weight: '1.50', colour: ' red', sise: 3}",
+    ):
+        code, out, err = llmft("predict", runs["table"], f"predict.row={row}")
+        assert (code, read(out)[0]["scores"]) == (0, same)
+        typed = "; training had no column 'sise'" if "sise" in row else ""
+        assert err == f"note: the input has no column 'size', which counts as missing{typed}\n"
+    piped(b'{"weight": 1.5, "colour": "red"}\n{"weight": "1.5", "colour": "red", "size": "NA"}\n')
+    code, out, err = llmft("predict", runs["table"])
+    assert [answer["scores"] for answer in read(out)] == [pytest.approx(same, abs=2e-6)] * 2
+    assert "note" not in err, "one of the rows has it"
+
+
+def test_new_values_and_rows_of_other_columns_are_said(runs: dict[str, str], llmft: Run, write: Write) -> None:
+    code, _, err = llmft("predict", runs["table"], "predict.row={weight: 1, size: 2, colour: 绿}")
+    new = "1 of 1 values of colour are new, such as '绿'; those of training are"
+    assert (code, err.partition(" 'red'")[0].partition(" 'blue'")[0]) == (0, f"note: the input: {new}")
+    code, _, err = llmft("predict", runs["table"], "predict.row={farbe: red}")
+    assert (code, "has no column 'weight', 'size', 'colour', which training had" in err) == (2, True)
+    write("new.csv", "weight,colour\n1,red\n")
+    code, _, err = llmft("predict", runs["table"], "predict.input=new.csv")
+    assert (code, "has no column 'size', which training had" in err) == (2, True)

@@ -263,3 +263,53 @@ def test_the_real_chinese_set_leaks_and_that_is_an_error(shared: Callable[[str],
     keys = {"train": "train.tsv", "test": "test.tsv", "columns": {"text": "text_a"}}
     with pytest.raises(UserError, match="rows of test are also in train"):
         load(of(path=str(shared("chnsenticorp")), **keys), Texts())
+
+
+class Cells(Texts):
+    """A task that reads a table."""
+
+    columns: ClassVar = {"features": Column("features"), "label": Column("label", missing=())}
+
+
+FEW_INPUTS = [("AB"[i % 2], "xy"[i // 2 % 2], "no" if i % 5 else "buy") for i in range(200)]
+
+
+def test_rows_of_a_table_with_few_different_inputs_are_draws(write: Write) -> None:
+    """Four inputs, 50 rows each: a tenth of the rows of each label goes to validation and test, from all inputs."""
+    write("ab.csv", csv(FEW_INPUTS, "variant,device,label"))
+    data = load(of(train="ab.csv"), Cells())
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 160, "validation": 20, "test": 20}
+    assert [rows["label"][:].count("buy") for rows in data.splits.values()] == [32, 4, 4]
+    assert data.notes == [
+        "train: 200 rows with 4 different inputs: equal rows count as draws, not as copies, so that splits may share inputs"
+    ]
+    folds = [
+        load(of(train="ab.csv", folds=5, fold=fold, split={"validation": 0}), Cells())["test"]["id"][:]
+        for fold in range(5)
+    ]
+    assert sorted(row for fold in folds for row in fold) == sorted(f"ab.csv:{line}" for line in range(2, 202))
+    write("test.csv", csv(FEW_INPUTS[:10], "variant,device,label"))
+    assert len(load(of(train="ab.csv", test="test.csv"), Cells())["test"]) == 10, "other draws, not copies"
+
+
+def test_groups_of_such_a_table_stay_together(write: Write) -> None:
+    write("ab.csv", csv([(*row, str(i // 20)) for i, row in enumerate(FEW_INPUTS)], "variant,device,label,who"))
+    data = load(of(train="ab.csv", columns={"group": "who"}), Cells())
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 160, "validation": 20, "test": 20}
+    lines = [[int(id.partition(":")[2]) - 2 for id in rows["id"]] for rows in data.splits.values()]
+    groups = [{line // 20 for line in part} for part in lines]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+def test_a_split_that_few_texts_leave_empty_says_why(write: Write) -> None:
+    write("a.csv", csv([("same", "a"), ("other", "b")] * 10))
+    with pytest.raises(UserError, match=r"It has 2 different inputs; equal ones stay in one split. Name files"):
+        load(of(train="a.csv"), Texts())
+
+
+def test_marks_in_the_label_of_a_table_are_named_by_row(write: Write) -> None:
+    write("a.csv", csv([("1", "p"), ("2", "NA"), ("3", "?"), ("4", "n"), ("5", "nan")], "a,label"))
+    with pytest.raises(UserError) as error:
+        load(of(train="a.csv"), Cells())
+    found = [(problem.key, problem.what) for problem in error.value.problems]
+    assert found == [(f"a.csv:{line}", "has no label (train)") for line in (3, 4, 6)]

@@ -91,19 +91,19 @@ def test_an_export_answers_as_its_run_does(
         assert f"exported to {format}, {precision}" in out
 
     (code_block,) = re.findall(r"^```python\n(.*?)^```", (here / "out/README.md").read_text(), re.M | re.S)
-    batch = {
-        name: torch.ones(
-            [{"batch": 2, "length": 7}.get(size, size) for size in given["shape"]], dtype=getattr(torch, given["dtype"])
-        )
-        for name, given in facts["inputs"].items()
-    }
-    found: dict[str, Any] = {
-        "batch": batch if format == "pt2" else {name: value.numpy() for name, value in batch.items()}
-    }
+    found: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here / "out")
         exec(code_block, found)
-    assert found["logits"].shape == (2, 2) if format != "safetensors" else found["model"]
+    if format == "safetensors":
+        assert found["model"].config.num_labels == 2
+        return
+    row = {"text": "Some text."} if task == "text_classification" else found["row"]
+    words = f"predict.{'text=Some text.' if task == 'text_classification' else f'row={json.dumps(row)}'}"
+    code, out, err = llmft("predict", "out", words, *trust)
+    assert code == 0, err
+    expected = pytest.approx(list(json.loads(out)["scores"].values()), abs=1e-5 if precision == "fp32" else 0.02)
+    assert found["outputs"]["scores"][0].tolist() == expected
 
 
 def test_a_model_that_one_file_cannot_hold_has_two(
@@ -199,6 +199,33 @@ def test_a_transformer_of_tables_takes_any_number_of_rows(llmft: Run, here: Path
     code, _, err = llmft("export", "run", "export.format=pt2", "run.dir=out")
     assert code == 0, err
     assert len({shape["inputs"]["numbers"][0] for shape in read(here / "out")["parity"]["shapes"]}) == 5
+
+
+def test_a_program_answers_with_the_number_itself(llmft: Run, write: Callable[[str, str], Path], here: Path) -> None:
+    """Not on the scale that it was trained on; and the example of the card answers as `llmft predict` does."""
+    rows = [f"{i % 9 * 7},{i % 28 + 1:02}.03.2024,{'ab'[i % 2]},{90_000 + 1_000 * (i % 9)}" for i in range(80)]
+    write("a.csv", "\n".join(["area,built,town,price", *rows, ",,,91000", ",,,92000"]))
+    words = ("smoke=true", "dataset=csv", "dataset.train=a.csv", "dataset.columns.label=price", "dataset.max_overlap=1")
+    for scaling in ("standard", "quantile"):
+        run, out = f"run_{scaling}", f"out_{scaling}"
+        kind = [f"task.scaling={scaling}", "task.loss=mae", "trainer.max_steps=30", f"run.dir={run}"]
+        code, _, err = llmft("finetune", "+recipe=tabular_regression", *words, *kind)
+        assert code == 0, err
+        target = json.loads((here / run / "model/task.json").read_text())["target"]
+        card = (here / run / "README.md").read_text()
+        assert f"`logits * {target['deviation']:.9g} + {target['mean']:.9g}`" in card
+        code, _, err = llmft("export", run, f"run.dir={out}")
+        assert code == 0, err
+        (code_block,) = re.findall(r"^```python\n(.*?)^```", (here / out / "README.md").read_text(), re.M | re.S)
+        for change in ("", "row |= {'area': 56.0, 'built': '2024-03-09', 'town': None}", "row = dict.fromkeys(row)"):
+            found: dict[str, Any] = {}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(here / out)
+                exec(code_block.replace("\nfacts = ", f"\n{change}\nfacts = ", 1), found)
+            answer = json.loads(llmft("predict", run, f"predict.row={json.dumps(found['row'])}")[1])["answer"]
+            assert found["outputs"]["answer"].shape == (1, 1)
+            assert float(found["outputs"]["answer"][0, 0]) == pytest.approx(answer, rel=1e-6)
+            assert 80_000 < answer < 110_000
 
 
 def test_of_numbers_none_are_equal(llmft: Run, here: Path) -> None:

@@ -122,10 +122,10 @@ def test_dates_become_numbers_and_holes_are_marked() -> None:
 
 def test_a_date_that_is_none_is_named_by_row() -> None:
     columns = learnt({"day": ["01.02.2024", "01.03.2024"], "n": [1, 2]})
-    table = rows({"day": ["2024-02-01", None, "02.02.2024"], "n": ["1", "one", None]})
+    table = rows({"day": ["02/01/2024", None, "02.02.2024"], "n": ["1", "one", None]})
     split = Dataset.from_dict({"id": ["t:1", "t:2", "t:3"], "features": table})
     assert [(problem.key, problem.what) for problem in columns.check(split, "test")] == [
-        ("t:1", "day is '2024-02-01', not a date like DD.MM.YYYY (test)"),
+        ("t:1", "day is '02/01/2024', not a date like DD.MM.YYYY (test)"),
         ("t:2", "n is 'one', not a number (test)"),
     ]
 

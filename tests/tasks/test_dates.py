@@ -3,9 +3,10 @@
 import datetime
 
 import numpy
+import pandas
 import pytest
 
-from llmft.tasks.dates import cycles, days, form_of, nearest_form, read, shown
+from llmft.tasks.dates import cycles, days, form_of, nearest_form, read, read_or_iso, shown
 
 FORMS = {
     "YYYY-MM-DD": ["2024-01-31", "1999-12-01"],
@@ -72,3 +73,11 @@ def test_dates_that_nanoseconds_do_not_reach() -> None:
     )
     assert numpy.isnan(none)
     assert all(numpy.isfinite(wave[:2]).all() for wave in cycles(dates, clock=True))
+
+
+def test_iso_is_read_in_a_column_of_another_form() -> None:
+    cells = ["03.05.2024", "2024-05-03", " 2024-05-03T10:00", "05/03/2024", None, "2024-02-30", "2024"]
+    found = read_or_iso(cells, "%d.%m.%Y")
+    assert [None if day is pandas.NaT else (day.month, day.day, day.hour) for day in found] == [
+        (5, 3, 0), (5, 3, 0), (5, 3, 10), None, None, None, None
+    ]  # fmt: skip
