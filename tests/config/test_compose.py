@@ -153,7 +153,9 @@ def test_smoke_forgets_what_is_said_of_my_own_rows() -> None:
     assert load("finetune", ["smoke=true", "model.config={hidden_dropout_prob:0}"]).model.config["hidden_size"] == 32
 
 
-@pytest.mark.parametrize(("line", "key"), [("labels: [yes, no]", "labels"), ("class_weights: {no: 2}", "class_weights")])
+@pytest.mark.parametrize(
+    ("line", "key"), [("labels: [yes, no]", "labels"), ("class_weights: {no: 2}", "class_weights")]
+)
 def test_what_yaml_has_read_as_true_or_false_is_no_label(line: str, key: str, write: Callable[..., Path]) -> None:
     recipe = "# @package _global_\ndefaults:\n  - override /task: text_classification\ntask:\n  "
     write("recipes/mine.yaml", recipe + line + "\n")

@@ -38,10 +38,16 @@ def test_several_labels_from_a_file(llmft: Run, topics: str, here: Path) -> None
     code, out, err = llmft("finetune", *words, *tuned, "dataset.streaming=false", "run.dir=run")
     assert code == 0, err
     assert "any of 2 labels: money, sport" in out
+    assert "train: rows by label: money 32, sport 32; without a label 16" in out
     rows = answers(here / "run")
     assert {tuple(row["label"]) for row in rows} <= {("sport",), ("money",), ("money", "sport"), ()}
     kept = json.loads((here / "run/model/task.json").read_text())["target"]
     assert kept["thresholds"] != [0.5, 0.5]
+    assert (
+        "  thresholds "
+        + ", ".join(f"{name} {cut:.4f}" for name, cut in zip(kept["labels"], kept["thresholds"], strict=True))
+        in out
+    )
     for row in rows:
         limits = zip(kept["labels"], kept["thresholds"], strict=True)
         assert row["answer"] == [name for name, limit in limits if row["scores"][name] >= limit]
