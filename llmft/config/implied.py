@@ -59,7 +59,7 @@ def implied(dataset: dict[str, Any], named: dict[str, Any], path: str | None, pr
         if isinstance(source, list) and _aligned(source):
             found = {"parallel": split}
     if len(found) > 1:
-        what = "are of several formats: " + ", ".join(f"{name} is {format}" for format, name in found.items())
+        what = "names files of several formats: " + ", ".join(f"{name} is {format}" for format, name in found.items())
         raise UserError(Problem("dataset", what, "command line", "Write them in one, or name one of them."))
     brought = str(dataset.get("path") or "").startswith("package:")
     if not found and (now in NO_FILES or (brought and now == "pydocs")):

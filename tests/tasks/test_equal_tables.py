@@ -1,4 +1,4 @@
-"""The same table as csv, .csv.gz, .xlsx and SQLite: the same features to the last bit, so the same scores."""
+"""The same table as csv, .csv.gz, .xlsx and SQLite: the same digest, and the same features to the last bit."""
 
 import csv
 import datetime
@@ -16,6 +16,7 @@ import pytest
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.load import load
+from llmft.data.rows_digest import rows_sha256
 from llmft.training.features import encode
 
 HEADER = ["postal", "size", "rooms", "since", "garden", "note", "label"]
@@ -76,6 +77,7 @@ def test_the_features_are_equal(kind: str, write: Callable[[str, str | bytes], P
         data = load(config.dataset, task)
         state = task.fit(data["train"], config.model)
         features = {name: encode(task, state, rows).table for name, rows in data.splits.items()}
-        found.append((task.notes(state), data.notes, features))
+        digests = {name: rows_sha256(rows, task.columns) for name, rows in data.splits.items()}
+        found.append((task.notes(state), data.notes, digests, features))
     assert found[0] == found[1]
-    assert sum(map(len, found[0][2].values())) == 60
+    assert sum(map(len, found[0][3].values())) == 60
