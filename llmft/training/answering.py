@@ -47,7 +47,7 @@ class Answering:
         # As texts: one line of JSON may have a number where another has a text.
         columns = {
             role: [{name: text_of(cell) for name, cell in row.items()} for row in values]
-            if self.task.columns[role].kind == "features"
+            if role in self.task.columns and self.task.columns[role].kind == "features"
             else values
             for role, values in self.seen.columns.items()
         }
