@@ -60,8 +60,8 @@ class BoostingConfig(TableConfig):
         max_iter: int = 500,
         max_leaf_nodes: int | None = 15,
         max_depth: int | None = None,
-        min_samples_leaf: int = 20,
-        l2_regularization: float = 5.0,
+        min_samples_leaf: int = 5,
+        l2_regularization: float = 2.0,
         max_features: float = 0.3,
         max_bins: int = 255,
         n_iter_no_change: int = 20,
@@ -166,18 +166,25 @@ class BoostingForClassification(TableModel):
 
     def logits(self, numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
         cells, absent = _cells(numbers, missing, categories)
-        place = self.roots.reshape(1, -1).expand(cells.shape[0], -1)  # (B, trees)
+        trees = self.roots.numel()
+        # Each row at the root of each tree, in one dimension: `index_select` takes half the time of `self.left[place]`.
+        place = self.roots.reshape(-1).repeat(cells.shape[0])
+        starts = torch.arange(cells.shape[0], device=cells.device)[:, None] * cells.shape[1]
+        row = starts.expand(-1, trees).reshape(-1)  # where the row of each walk begins among all cells
         for _ in range(self.config.trees["depth"]):
-            feature = self.feature[place]
-            cell = cells.gather(1, feature)
-            left = cell <= self.threshold[place]
+            feature = self.feature.index_select(0, place)
+            cell = cells.reshape(-1).index_select(0, row + feature)
+            left = cell <= self.threshold.index_select(0, place)
             if len(self.left_codes):
-                code = cell.clamp(0, self.width - 1).long()
-                left = _either(feature < categories.shape[1], self.left_codes[self.split[place], code], left)
-            left = _either(absent.gather(1, feature), self.missing_left[place], left)
-            place = torch.where(left, self.left[place], self.right[place])
+                code = self.split.index_select(0, place) * self.width + cell.clamp(0, self.width - 1).long()
+                known = self.left_codes.reshape(-1).index_select(0, code)
+                left = _either(feature < categories.shape[1], known, left)
+            gone = absent.reshape(-1).index_select(0, row + feature)
+            left = _either(gone, self.missing_left.index_select(0, place), left)
+            place = torch.where(left, self.left.index_select(0, place), self.right.index_select(0, place))
         # In float64, as scikit-learn adds them up.
-        sums = self.value[place].double().unflatten(1, self.roots.shape).sum(dim=1)
+        values = self.value.index_select(0, place).double().reshape(cells.shape[0], *self.roots.shape)
+        sums = values.sum(dim=1)
         return (self.baseline.double() + sums @ self.places.double()).float()
 
     def fit(self, train: Batch, validation: Batch | None, loss: str | None, seed: int, threads: int) -> dict[str, Any]:

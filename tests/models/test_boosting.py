@@ -12,9 +12,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from transformers import AutoModelForSequenceClassification
 
 from llmft.config.load import load as compose
+from llmft.config.origin import Origin
+from llmft.config.rules import model as rules
+from llmft.export.programs import write
 from llmft.models import boosting
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.models.build import build
+from llmft.models.runtimes import session
+from llmft.schema.export import ExportConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Failure, UserError
 
@@ -22,7 +27,13 @@ Run = Callable[..., tuple[int, str, str]]
 Batch = dict[str, torch.Tensor]
 
 ROWS = 300
-OPTIONS: dict[str, Any] = {"max_iter": 12, "max_leaf_nodes": 6, "min_samples_leaf": 3, "max_features": 0.7}
+OPTIONS: dict[str, Any] = {
+    "max_iter": 12,
+    "max_leaf_nodes": 6,
+    "min_samples_leaf": 3,
+    "max_features": 0.7,
+    "l2_regularization": 5.0,
+}
 
 
 def table(seed: int, rows: int = ROWS) -> Batch:
@@ -80,7 +91,7 @@ def test_it_answers_as_scikit_learn_does_and_comes_back_to_the_bit(problem: str,
     made = model(problem)
     facts = made.fit({**rows, "labels": target}, None, None, seed=3, threads=1)
     assert facts["rounds"] == 12
-    options = {**OPTIONS, "learning_rate": 0.05, "l2_regularization": 5.0, "random_state": 3}
+    options = {**OPTIONS, "learning_rate": 0.05, "random_state": 3}
     options |= {"categorical_features": [0, 1], "early_stopping": False}
     logits = made(**new).logits
     if problem == "regression":
@@ -129,6 +140,8 @@ def test_a_label_that_no_row_has_is_unlikely_and_a_label_of_all_rows_is_sure() -
     three.fit({**rows, "labels": labels("two", rows)}, None, None, seed=0, threads=1)
     shares = three(**rows).logits.softmax(dim=1)
     assert shares[:, 2].max() < 0.01
+    three.fit({**rows, "labels": torch.full((ROWS,), 2)}, None, None, seed=0, threads=1)  # nothing to tell apart
+    assert three(**rows).logits.softmax(dim=1)[:, 2].numpy() == pytest.approx((ROWS + 1) / (ROWS + 1 + 2 / ROWS))
     several = model("multi_label_classification")
     target = torch.stack([torch.ones(ROWS), torch.zeros(ROWS), (score(rows) > 0).float()], dim=1)
     several.fit({**rows, "labels": target}, None, None, seed=0, threads=1)
@@ -188,6 +201,17 @@ def test_wrong_options_are_named() -> None:
             )
 
 
+def test_an_exported_program_answers_to_the_bit(here: Path) -> None:
+    rows = table(1)
+    made = model("two", max_iter=3, max_leaf_nodes=4)
+    made.fit({**rows, "labels": labels("two", rows)}, None, None, seed=0, threads=1)
+    new = table(2, rows=50)
+    two = {name: value[:2] for name, value in new.items()}
+    facts = write(made, [two], None, ExportConfig(format="onnx"), here)
+    assert facts["inputs"]["categories"] == {"dtype": "int64", "shape": ["batch", 2]}
+    assert torch.equal(session("onnx", here)(new), made(**new).logits)
+
+
 REFUSED = {
     "optimizer.lr=0.1": "optimizer.lr",
     "optimizer=sgd": "optimizer",
@@ -210,6 +234,14 @@ def test_what_belongs_to_gradients_is_refused_by_name() -> None:
     with pytest.raises(UserError) as error:
         compose("finetune", ["+recipe=tabular_boosting", *REFUSED])
     assert {p.key for p in error.value.problems if "boosting" in p.what} == set(REFUSED.values())
+
+
+def test_thresholds_are_not_rounded() -> None:
+    """By `export.precision`, which would move them."""
+    config = compose("finetune", ["+recipe=tabular_boosting"])
+    asked = config.model_copy(update={"command": "export", "export": ExportConfig(precision="fp16")})
+    (problem,) = rules._a_fitted_model_reads_its_keys(asked, Origin(lambda key: "somewhere"))
+    assert (problem.key, problem.hint) == ("export.precision", "Write export.precision=fp32.")
 
 
 def test_what_any_model_reads_is_taken_and_a_recipe_may_say_more() -> None:

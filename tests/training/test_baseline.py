@@ -84,7 +84,7 @@ def test_every_problem_has_one_that_learns_the_synthetic_rows(recipe: str, probl
 def test_of_a_table_it_is_what_model_boosting_gives(llmft: Run, here: Path) -> None:
     words = ("smoke=true", "dataset.max_rows=120", "task.baseline=true")
     assert llmft("finetune", "+recipe=tabular_mlp", *words, "run.dir=mlp")[0] == 0
-    options = ("model.config={max_iter: 500, max_leaf_nodes: 15, min_samples_leaf: 20}", "run.dir=trees")
+    options = ("model.config={max_iter: 500, max_leaf_nodes: 15, min_samples_leaf: 5}", "run.dir=trees")
     assert llmft("finetune", "+recipe=tabular_boosting", *words[:2], *options)[0] == 0
     beside, alone = (json.loads((here / run / "metrics.json").read_text()) for run in ("mlp", "trees"))
     for name, value in beside["baseline"]["test"].items():
