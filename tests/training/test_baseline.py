@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,8 +160,8 @@ def test_a_sweep_fits_one_for_each_fold_and_the_weights_are_the_same(
 ) -> None:
     write("t.csv", "n,m,label\n" + "".join(f"{i * 7 % 50},{i % 3},{'ab'[i * 7 % 50 > 20]}\n" for i in range(100)))
     words = ("+recipe=tabular_linear", "dataset=csv", "dataset.train=t.csv", "trainer.max_steps=2")
-    code, out, err = llmft("finetune", "-m", *words, "dataset.folds=2", "seed=0,1", "run.dir=folds")
-    assert code == 0, err
+    sweep = [sys.executable, "-m", "llmft", "finetune", "-m", *words, "dataset.folds=2", "seed=0,1", "run.dir=folds"]
+    out = subprocess.run(sweep, check=True, capture_output=True, text=True, cwd=here).stdout
     assert re.search(r"baseline   gradient boosting: accuracy [\d.]+ ± [\d.]+ \(validation\)", out)
     jobs = json.loads((here / "folds/summary.json").read_text())["jobs"]
     first = [(job["values"]["seed"], job["values"]["dataset.fold"]) for job in jobs if job["baseline"]]
