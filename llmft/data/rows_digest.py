@@ -16,12 +16,16 @@ BATCH = 10_000  # rows whose values are Python objects at one time
 NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
+MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d)[ T]00:00(:00(\.0+)?)?")  # a day, as spreadsheets and pandas write one
+
+
 class RowsDigest:
     """The sha256 of rows that come a part at a time, in their order.
 
     It is of the roles and their values in normal form, and not of the names and formats of files or of ids. A workbook
-    holds 3.0 where a csv file has `3`, and nothing where that has an empty cell or `NA`: such cells are the same. `001`
-    is none of `1`, since it is a text. A role without any value counts as one that is not there.
+    holds 3.0 where a csv file has `3`, nothing where that has an empty cell or `NA`, and midnight where that has a day:
+    such cells are the same. `001` is none of `1`, since it is a text. A role without any value counts as one that is
+    not there.
     """
 
     def __init__(self, roles: Mapping[str, Column]) -> None:
@@ -98,7 +102,11 @@ def _cell(cell: Any) -> Any:
         cell = float(text) if set(text) & set(".eE") else int(text)
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
         return int(cell)
-    return cell if isinstance(cell, int | float) and not isinstance(cell, bool) else category(cell)
+    if isinstance(cell, int | float) and not isinstance(cell, bool):
+        return cell
+    name = category(cell)
+    day = MIDNIGHT.fullmatch(name) if name else None
+    return day[1] if day else name
 
 
 def _json(value: str | None) -> Any:

@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import sqlite3
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -67,6 +70,23 @@ def test_the_same_rows_of_a_table_in_other_kinds_of_files(expected: str, write: 
     assert train(of("c.jsonl", "json")) == expected
     pyarrow.parquet.write_table(pyarrow.table(TYPED), here / "d.parquet")
     assert train(of("d.parquet", "parquet")) == expected
+
+
+def test_a_workbook_and_a_database_say_the_same(expected: str, write: Write, here: Path) -> None:
+    """Numbers as numbers, dates as dates, empty cells as none: what people save from a spreadsheet or a table."""
+    book = openpyxl.Workbook()
+    book.active.append(list(TYPED))
+    rows = list(zip(*TYPED.values(), strict=True))
+    for zip_code, day, *others in rows:
+        book.active.append([zip_code, day and datetime.fromisoformat(day), *others])
+    book.save(here / "e.xlsx")
+    assert train(of("e.xlsx", "excel")) == expected
+    with sqlite3.connect(here / "f.db") as base:
+        base.execute("create table t (zip text, day text, rooms integer, size real, new text, label text)")
+        values = [(z, d, r, s, str(n).lower(), label) for z, d, r, s, n, label in rows]
+        base.executemany("insert into t values (?, ?, ?, ?, ?, ?)", values)
+    base.close()
+    assert train(of("f.db", "sqlite")) == expected
 
 
 CHANGES = {
