@@ -10,7 +10,8 @@ from llmft.commands.label import with_label
 from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
-from llmft.models import adapters
+from llmft.data.committed import readable
+from llmft.models import adapters, tokenizer
 from llmft.models.build import build
 from llmft.models.checkpointed import checkpoint_layers
 from llmft.models.generation import set_generation
@@ -109,6 +110,11 @@ def first_weights(config: Config, prepared: Prepared, notes: list[str] | None = 
             what = "is a fitted model, and fitting begins anew with every run"
             raise UserError(Problem("model.path", what, hint="Leave it out, and write model=boosting."))
         return model
+    if notes is not None and (own := getattr(prepared.state, "tokenizer", None)):
+        rows = prepared.splits["train"].rows
+        texts = [prepared.task.shown(rows[number]) for number in range(min(32, len(rows)))]
+        note = tokenizer.as_others_load(own, model.config, texts)
+        notes += [note] if note else []
     groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers
     adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
     if config.hardware.strategy == "fsdp":
@@ -201,6 +207,7 @@ def scores(
         if run.writes:
             adapters.save_model(model, run.model, weights)
             state.save(run.model)
+            readable(run.folder)
         for name in ("validation", "test"):
             if name in splits:
                 metrics[name] = score(task, state, model, name, splits[name], config.trainer.eval_batch_size, run)

@@ -15,6 +15,7 @@ def commit(folder: Path) -> None:
     Raises:
         OSError: if the disk does not take it; the folder does not count then.
     """
+    readable(folder)
     facts = {}
     for file in sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST):
         _sync(file)
@@ -27,6 +28,14 @@ def commit(folder: Path) -> None:
     partial.replace(folder / MANIFEST)
     for path in (folder, folder.parent):
         _sync(path)
+
+
+def readable(folder: Path) -> None:
+    """Give weights below `folder` the mode of any new file: safetensors writes 0600, for one's own eyes alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o666 & ~umask)
 
 
 def _sync(path: Path) -> None:

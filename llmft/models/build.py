@@ -17,6 +17,7 @@ from llmft.models.head import fit_head
 from llmft.models.hub import explained
 from llmft.models.initialise import initialise
 from llmft.models.located import Place, located
+from llmft.models.weights import unmap
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -69,6 +70,7 @@ def build(
     added = needed.pop("added_tokens", 0)
     pools_last = needed.pop("pools_last", True)
     if model.first_weights == "pretrained":
+        added += len(model.tokenizer.special) if "vocab_size" in needed else 0
         known = {"vocab_size": needed["vocab_size"] - added} if added else {}
         built = _pretrained(model, auto, needed | known, length, [] if notes is None else notes)
     else:
@@ -127,7 +129,7 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: b
             config.summary_type = "first"  # XLNet reads the last column, where only its own tokenizer puts <cls>
         if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
             config.decoder_start_token_id = needed.get("pad_token_id")  # as T5 has it
-        return auto.from_config(config).float()
+        return auto.from_config(config, trust_remote_code=model.trust_remote_code).float()
     except (ValueError, TypeError, StrictDataclassError) as error:
         why = str(error).strip().splitlines()[-1].strip()
         raise UserError(Problem("model.config", f"makes no {model.architecture or model.path}: {why}")) from error
@@ -163,6 +165,7 @@ def _pretrained(
     if misfits:
         what = f"asks for other sizes than the weights have: {', '.join(misfits[:3])}"
         raise UserError(Problem("model.config", what, hint="Write model.init=random, or leave the sizes out."))
+    unmap(built)
     if "num_labels" in needed:
         mismatched = {name for name, *_ in report["mismatched_keys"]}
         note = fit_head(built, own or {}, needed.get("id2label", {}), {*report["missing_keys"]}, mismatched)
@@ -257,7 +260,9 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
             extra = (needed.get("pad_token_id") or 0) + 1 if shifted else 0
             sizes[name] = max(sizes.get(name, default), needed[key] + extra)
     sizes |= {key: value for key, value in needed.items() if key not in AT_LEAST}
-    return type(config).from_dict(sizes)
+    made = type(config).from_dict(sizes)
+    made._name_or_path = config._name_or_path  # where code of its own lies
+    return made
 
 
 def _check_kind(config: PreTrainedConfig, auto: Any, model: ModelConfig) -> None:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from llmft.models import adapters, register
 from llmft.models.exported import is_export, load_exported, verified
+from llmft.models.weights import unmap
 from llmft.schema.adapter import AdapterConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -38,11 +39,13 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
         model = getattr(transformers, task.head).from_pretrained(
             base, use_safetensors=True, trust_remote_code=trust_remote_code, dtype="float32"
         )
+        unmap(model)
         state = task.state.load(folder)
         if base != folder:
             model = adapters.with_prefix(model, run / "adapter")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(
-            Problem(str(folder), f"cannot be loaded: {str(error).splitlines()[0]}", "command line")
-        ) from error
+        own_code = "trust_remote_code" in str(error)
+        what = "comes with Python code of its own" if own_code else f"cannot be loaded: {str(error).splitlines()[0]}"
+        hint = "If you have read it, write model.trust_remote_code=true." if own_code else ""
+        raise UserError(Problem(str(folder), what, "command line", hint)) from error
     return model.to(device), state

@@ -36,13 +36,16 @@ def train(texts: Iterable[str], config: TokenizerConfig, special: Special = BERT
         special = replace(special, roles={"unk_token": BERT.roles["unk_token"], **special.roles})
     _check_room(config, special)
     tokenizer = KINDS[config.kind](texts, config, special)
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special.tokens])
+    # Those of the user are whole wherever they stand in a text; those of the model are letters there.
+    tokenizer.add_tokens(
+        [AddedToken(token, normalized=False, special=token not in config.special) for token in special.tokens]
+    )
     named = [(token, tokenizer.token_to_id(token)) for token in special.tokens if token in special.pair.split()]
     if named:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=special.single, pair=special.pair, special_tokens=named
         )
-    more = [token for token in special.tokens if token not in special.roles.values()]
+    more = [token for token in special.tokens if token not in (*special.roles.values(), *config.special)]
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, extra_special_tokens=more, **special.roles)
 
 

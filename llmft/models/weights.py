@@ -45,6 +45,12 @@ def load(model: torch.nn.Module, file: Path) -> None:
         raise Failure(f"{file} is of another adapter: {', '.join(wrong[:3])}")
 
 
+def unmap(model: torch.nn.Module) -> None:
+    """Copy weights that are mapped from their file into memory: they would follow the file when it is written over."""
+    for value in (*model.parameters(), *model.buffers()):
+        value.data = value.data.clone()
+
+
 def digest_of(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     """sha256 of named weights, whatever their order."""
     found = sha256()

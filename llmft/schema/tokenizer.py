@@ -1,6 +1,6 @@
 """The section `model.tokenizer`: one that is there already, or one that is trained on the training texts."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,9 @@ from llmft.schema.section import Section
 
 class TokenizerConfig(Section):
     """The tokenizer of a model."""
+
+    of_training: ClassVar[tuple[str, ...]] = ("kind", "size", "lowercase", "normalize", "min_count")
+    """The keys that one which is there already does not read."""
 
     path: str | None = None
     """A folder, hub id or `.gguf` file with a tokenizer; `model.tokenizer=FOLDER` says the same. Unset: the one at
@@ -29,7 +32,8 @@ class TokenizerConfig(Section):
     """Unicode normal form that texts are brought to first."""
 
     special: list[str] = Field(default_factory=list)
-    """Special tokens besides those of the task, such as `[USER]`; they are never parted."""
+    """Tokens of one's own, such as `[USER]`, which are never parted in a text. A tokenizer that is there already gets
+    them too, and pretrained weights new embeddings."""
 
     min_count: int = Field(default=1, ge=1)
     """How often a pair of pieces must be seen to become one (`wordpiece`, `bpe`), or a character to be one of the

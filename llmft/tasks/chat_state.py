@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmft.models import tokenizer as tokenizers
 from llmft.models.build import longest
@@ -105,7 +105,7 @@ class ChatState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+        return cls(tokenizers.load_saved(folder), **read_facts(folder))
 
 
 def _system(messages: list[Message]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmft.data.corpus import COLUMNS, to_learn_from
 from llmft.metrics.perplexity import perplexity
@@ -53,7 +53,7 @@ class LanguageState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+        return cls(tokenizers.load_saved(folder), **read_facts(folder))
 
     @cached_property
     def end(self) -> int:

@@ -11,7 +11,7 @@ import numpy
 import torch
 from datasets import Dataset
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
 from llmft.data.table import listed
@@ -45,7 +45,7 @@ class QuestionState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+        return cls(tokenizers.load_saved(folder), **read_facts(folder))
 
 
 class QuestionAnswering(Task[QuestionState]):

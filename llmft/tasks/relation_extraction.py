@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from datasets import Dataset
 from tokenizers import AddedToken, Encoding
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
 from llmft.data.source import CHUNK
@@ -47,7 +47,7 @@ class RelationState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = tokenizers.load_saved(folder)
         facts = read_facts(folder)
         return cls(problems.from_facts(facts), tokenizer, **facts)
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
 from llmft.models import tokenizer as tokenizers
@@ -42,7 +42,7 @@ class TextState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = tokenizers.load_saved(folder)
         facts = read_facts(folder)
         return cls(problems.from_facts(facts), tokenizer, **facts)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
 from llmft.metrics.perplexity import perplexity
@@ -48,7 +48,7 @@ class TextToTextState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), **read_facts(folder))
+        return cls(tokenizers.load_saved(folder), **read_facts(folder))
 
 
 S = TypeVar("S", bound=TextToTextState)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from datasets import Dataset
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmft.data.bio import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
@@ -60,7 +60,7 @@ class EntityState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = tokenizers.load_saved(folder)
         return cls(tokenizer=tokenizer, **read_facts(folder))
 
 

@@ -54,6 +54,11 @@ CASES = [
     ("dataset=hub", "dataset.path  must be given"),
     ("model.vocab_size=9", "model.vocab_size  no such key (command line). Did you mean model.tokenizer.size?"),
     ("model.tokenizer.kind=words", "'words' is not one of 'wordpiece', 'bpe', 'unigram' or 'characters'"),
+    (
+        "model.path=m model.tokenizer.size=1234",
+        "model.tokenizer.size  is for a tokenizer trained here, and model.path has one (command line)",
+    ),
+    ("model.path=m model.tokenizer.lowercase=false", "model.tokenizer.lowercase  is for a tokenizer trained here"),
     ("model.tokenizer.size=3", "model.tokenizer.size  3 is not at least 16 (command line)"),
     ("dataset.unit=line", "dataset.unit  is for dataset=text; a row of dataset=csv is a document (command line)"),
     ("dataset=text dataset.train=a.txt dataset.streaming=true", "raw text is never held in memory as it is"),

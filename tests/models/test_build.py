@@ -51,6 +51,42 @@ def test_weights_kept_in_half_precision_train_in_float32(bert: Path) -> None:
     assert build(of(path=str(bert)), HEAD, NEEDED).dtype == torch.float32
 
 
+def test_weights_do_not_follow_their_file(bert: Path) -> None:
+    """A model copied over the file, as `cp` does it, is another model for the next process alone."""
+    model = build(of(path=str(bert)), HEAD, NEEDED)
+    before = {name: weight.clone() for name, weight in model.bert.state_dict().items()}
+    file = bert / "model.safetensors"
+    with file.open("r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        stream.write(b"\x3f" * (file.stat().st_size // 2))
+    assert all(torch.equal(before[name], weight) for name, weight in model.bert.state_dict().items())
+
+
+CODE = """
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+class OwnConfig(BertConfig):
+    model_type = "own"
+
+class Own(BertForSequenceClassification):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_ones_own_makes_random_weights_where_it_is_trusted(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bert / "own.py").write_text(CODE)
+    config = json.loads((bert / "config.json").read_text())
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForSequenceClassification": "own.Own"}
+    (bert / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": names}))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("nobody is asked"))
+    for init in ("random", "pretrained"):
+        assert type(build(of(path=str(bert), init=init, trust_remote_code=True), HEAD, NEEDED)).__name__ == "Own"
+        with pytest.raises(UserError, match=r"set model\.trust_remote_code=true"):
+            build(of(path=str(bert), init=init), HEAD, NEEDED)
+
+
 def test_a_head_for_other_labels_is_left_behind(bert: Path, here: Path) -> None:
     two = build(of(path=str(bert)), HEAD, {"num_labels": 2})
     two.save_pretrained(here / "two")

@@ -1,5 +1,6 @@
 """Checkpoints beside an adapter: small, whole, and of the same model."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from llmft.data.committed import readable
 from llmft.models import weights
 from llmft.schema.problem import Failure
 
@@ -48,3 +50,14 @@ def test_of_another_adapter_it_is_refused(here: Path) -> None:
     other.append(nn.Linear(2, 2))
     with pytest.raises(Failure, match=r"of another adapter: 3\.bias, 3\.weight"):
         weights.load(other, here / "w.safetensors")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_weights_can_be_read_by_whom_other_files_can(umask: int, mode: int, here: Path) -> None:
+    before = os.umask(umask)
+    try:
+        weights.save_what_trains(model(1), here / "w.safetensors")
+        readable(here)
+        assert (here / "w.safetensors").stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)

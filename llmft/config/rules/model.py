@@ -52,6 +52,19 @@ def _adapter_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
     ]
 
 
+def _tokenizer_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
+    """A tokenizer that is there already reads nothing of how one is trained."""
+    if not (config.model.path or config.model.tokenizer.path):
+        return []
+    place = "model.tokenizer.path" if config.model.tokenizer.path else "model.path"
+    hint = "Leave it out. A tokenizer is trained where there is model.architecture and no model.path."
+    return [
+        Problem(f"model.tokenizer.{key}", f"is for a tokenizer trained here, and {place} has one", "command line", hint)
+        for key in type(config.model.tokenizer).of_training
+        if f"model.tokenizer.{key}" in origin.given
+    ]
+
+
 def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
     """Weights that are worth keeping; a smoke run and what goes on with it do without."""
     name, model, problems = config.adapter.name, config.model, []
@@ -117,6 +130,7 @@ RULES = (
     _model_has_a_source,
     _code_is_trusted_by_a_person,
     _adapter_reads_its_keys,
+    _tokenizer_reads_its_keys,
     _adapter_has_what_it_needs,
     _something_is_left_to_unfreeze,
     _a_fitted_model_reads_its_keys,
