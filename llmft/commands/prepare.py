@@ -32,7 +32,7 @@ from llmft.training.features import FeatureSet, encode
 FILE = "file "  # before the path of a data file, in the facts of an entry
 
 # Of the section `model`, what `task.fit` may look at. Other keys, such as sizes, can vary and share an entry.
-OF_THE_TOKENIZER = {"path", "tokenizer", "revision", "trust_remote_code"}
+OF_THE_TOKENIZER = {"path", "hub", "tokenizer", "revision", "trust_remote_code"}
 
 
 @dataclass(frozen=True)

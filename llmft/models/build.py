@@ -201,7 +201,7 @@ def import_architecture(model: ModelConfig, head: str) -> None:
 
 def _place(model: ModelConfig) -> Place:
     assert model.path is not None
-    return located(model.path, "model.path")
+    return located(model.path, "model.path", model.hub, model.revision)
 
 
 def _options(model: ModelConfig, place: Place) -> dict[str, Any]:

@@ -23,8 +23,10 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msg
 def _source(model: ModelConfig) -> tuple[str, Place] | None:
     """The configuration key that names the tokenizer, and its place; None for one that is trained here."""
     if path := model.tokenizer.path:
-        return "model.tokenizer", located(path, "model.tokenizer")
-    return ("model.path", located(model.path, "model.path")) if model.path else None
+        return "model.tokenizer", located(path, "model.tokenizer", model.hub, model.revision)
+    if not model.path:
+        return None
+    return "model.path", located(model.path, "model.path", model.hub, model.revision)
 
 
 def tokenizer_files(model: ModelConfig) -> list[Path] | None:

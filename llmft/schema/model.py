@@ -21,6 +21,7 @@ def _by_path(value: Any) -> Any:
 FITTED = ("boosting",)
 """Architectures that are fitted to all rows at once: they have no gradients, no steps and no checkpoints."""
 
+Hub = Literal["huggingface", "modelscope"]
 Patterns = Annotated[list[str], BeforeValidator(_as_list)]
 
 
@@ -33,6 +34,10 @@ class ModelConfig(Section):
     path: str | None = None
     """A folder, that of a run among them, an id on the Hugging Face hub, or `package:NAME/FOLDER` inside an installed
     Python package; or a `.gguf` file in one of them, whose weights are unpacked to float32."""
+
+    hub: Hub = "huggingface"
+    """Whose id `path` is, where it is one: that of huggingface.co, or of the mirror that the environment variable
+    HF_ENDPOINT names, or of modelscope.cn (`pip install 'llmft[modelscope]'`)."""
 
     architecture: str | None = None
     """The architecture's name in transformers (`bert`, `distilbert`, ...) or one of ours for tables (`linear`, `mlp`,
