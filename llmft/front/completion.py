@@ -87,6 +87,8 @@ def complete(typed: list[str]) -> list[str]:
         found = ["show", "copy"] if not before else recipes() if len(before) == 1 else []
     elif command == "runs":
         found = [*(["compare", "reproduce", "remove", "clean"] if not before else []), *_runs(last)]
+    elif command == "push":
+        found = [*(_runs(last) if not before else []), "to=", "private=false"]
     elif command == "completion":
         found = SHELLS if not before else []
     elif command in COMMANDS:

@@ -184,6 +184,7 @@ def _synopsis(name: str) -> str:
         "runs": "[WORD ...] | compare RUN RUN ... | reproduce RUN | remove RUN ... | clean",
         "recipes": "[show NAME | copy NAME [TO]]",
         "completion": "bash | zsh | fish",
+        "push": "RUN to=OWNER/NAME [private=false]",
     }
     if name in usage:
         return f"llmft {name} {usage[name]}"

@@ -200,6 +200,12 @@ AT_ONCE = {
         "llmft. `copy` writes to ./recipes, under the same name or another, and never over a file.",
         examples=("llmft recipes", "llmft recipes show bert_textcls", "llmft recipes copy bert_textcls mine"),
     ),
+    "push": Command(
+        "upload the model of a finished run to a hub",
+        about="Uploads RUN/model and the card, and nothing of the data. The repository is private unless private=false "
+        "is written. Log in first: `hf auth login`. HF_ENDPOINT names another hub of the same kind.",
+        examples=("llmft push tickets to=OWNER/NAME", "llmft push outputs/tickets/RUN to=OWNER/NAME private=false"),
+    ),
     "completion": Command(
         "print what lets a shell complete commands, options and keys",
         about="For bash, zsh or fish. It completes commands, recipes, groups and their options, keys and their values, "
