@@ -22,6 +22,7 @@ FACTS = "facts.json"
 HOME, SIZE = "LLMFT_CACHE", "LLMFT_CACHE_GB"
 GIGABYTES = 20.0
 KEY, HIDDEN = re.compile("[0-9a-f]{32}"), re.compile(r"\.[0-9a-f]{32}-[0-9a-f]{8}")
+SHOWN = 5  # differences from the nearest entry that are named
 FORGOTTEN = 24 * 3600  # seconds after which a hidden folder was left by a process that died
 
 
@@ -78,7 +79,9 @@ class Entry:
         if not any(name in nearest for name in self.facts if name.startswith("file ")):
             return "seen for the first time"
         names = sorted(name for name in nearest.keys() | self.facts if nearest.get(name) != self.facts.get(name))
-        return f"changed: {', '.join(name.removeprefix('file ') for name in names)}"
+        short = list(dict.fromkeys(map(_short, names)))
+        rest = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
+        return f"changed: {', '.join(short[:SHOWN])}{rest}"
 
     def publish(self, write: Callable[[Path], None]) -> bool:
         """Let `write` fill a folder and make it the entry; False where the disk does not take it."""
@@ -100,6 +103,13 @@ class Entry:
             raise
         make_room(keep=self.folder)
         return self.folder.is_dir()
+
+
+def _short(fact: str) -> str:
+    """The name of a fact as a person reads it: files without their folders, those of a tokenizer as one."""
+    if fact.startswith("file "):
+        return Path(fact.removeprefix("file ")).name
+    return "tokenizer" if fact.startswith("tokenizer ") else fact
 
 
 def _shared(one: dict[str, str], other: dict[str, str]) -> int:

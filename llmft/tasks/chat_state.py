@@ -1,7 +1,7 @@
 """What a task that reads conversations keeps of its training rows: the tokenizer with its chat template."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat_template import ChatTemplate
 from llmft.tasks.conversations import Conversation, Form, Message, Unfit, said
 from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.language import SAMPLE
+from llmft.tasks.language import SAMPLE, unwritable
 from llmft.tasks.own_template import Name, give_template, own_template
 
 
@@ -31,6 +31,8 @@ class ChatState:
     """How the training rows hold conversations."""
     system: str = ""
     """The system message that all training rows begin with, if they agree: rows that are asked have it, too."""
+    remarks: list[str] = field(default_factory=list)
+    """What the user should know of the tokenizer, a line each."""
     asking: bool = False
     """Whether rows are asked for an answer, and have none."""
 
@@ -56,8 +58,12 @@ class ChatState:
         """
         tokenizer = tokenizers.load(model, (said(message) for talk in talks() for message in talk.messages), GPT)
         give_template(tokenizer, wanted or ("plain" if form.answer else None), model)
-        heads = {_system(talk.messages) for talk in islice(talks(), SAMPLE)}
-        state = cls(tokenizer, longest(length, model), form.about, heads.pop() if len(heads) == 1 else "")
+        sample = list(islice(talks(), SAMPLE))
+        heads = {_system(talk.messages) for talk in sample}
+        answers = [message["content"] for talk in sample for message in talk.messages if message["role"] == "assistant"]
+        remarks = unwritable("the answers", answers, tokenizer)
+        system = heads.pop() if len(heads) == 1 else ""
+        state = cls(tokenizer, longest(length, model), form.about, system, remarks)
         try:
             state.template  # noqa: B018
         except Unfit as error:
@@ -97,11 +103,12 @@ class ChatState:
             notes.append(f"the tokenizer has no chat template: conversations are written as task.template={own}")
         if self.system:
             notes.append(f"the system prompt of all rows is kept for predict and chat: {_short(self.system)}")
-        return notes + self.template.notes()
+        return notes + self.remarks + self.template.notes()
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {"max_length": self.max_length, "form": self.form, "system": self.system})
+        names = ("max_length", "form", "system", "remarks")
+        write_facts(folder, {name: getattr(self, name) for name in names})
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -257,7 +257,7 @@ class LanguageModel(Task[LanguageState]):
         return f"loss {answer:.4f}" if isinstance(answer, float) else "–"
 
     def answers(self, state: LanguageState) -> str:
-        return f"{len(state.tokenizer):,} tokens, {state.block:,} at a time"
+        return f"vocabulary of {len(state.tokenizer):,}, blocks of {state.block:,}"
 
     def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Documents of one of sixteen topics, each two words that take turns."""

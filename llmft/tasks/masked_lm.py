@@ -1,5 +1,6 @@
 """A masked language model: which tokens are hidden, and does the second half follow the first?"""
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +20,9 @@ from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageStat
 from llmft.tasks.task import Answer
 
 HIDDEN, ANOTHER = 0.8, 0.1  # of the tokens to be found; the rest stays as it is (Devlin et al. 2019, section 3.1)
+# A space between two letters of a script that has none: BERT's tokenizers take each Chinese letter for a word.
+SCRIPT = "[\u3000-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+UNSPACED = re.compile(f"(?<={SCRIPT}) (?={SCRIPT})")
 BEST = 5  # fillings that `llmft predict` names
 
 
@@ -193,7 +197,8 @@ class MaskedLm(LanguageModel):
             for line in zip(best[places], scores[places], strict=True)
         ]
         tokens[places] = best[places, 0]
-        return {"answer": tokenizer.decode(tokens, skip_special_tokens=True), "scores": fills}
+        text = UNSPACED.sub("", tokenizer.decode(tokens, skip_special_tokens=True))
+        return {"answer": text, "scores": fills}
 
 
 def _longest(tokens: numpy.ndarray, end: int) -> numpy.ndarray:

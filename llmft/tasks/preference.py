@@ -54,10 +54,11 @@ class Preference(Task[ChatState]):
         return ChatState.fit(form, lambda: self._talks(train), self.options.template, self.options.max_length, model)
 
     def _talks(self, rows: Dataset) -> Iterator[Conversation]:
-        """The conversations of the rows that can be read; `check` tells of the others."""
+        """Each row that can be read, with both answers one after the other; `check` tells of the other rows."""
         for row in rows:
             with suppress(Unfit):
-                yield from pair(row)
+                chosen, rejected = pair(row)
+                yield Conversation([*chosen.messages, rejected.messages[-1]])
 
     def needed(self, state: ChatState) -> dict[str, Any]:
         return state.needed()

@@ -22,7 +22,9 @@ def test_a_model_is_trained_goes_on_and_is_taken_up(llmft: Run, write: Write, he
     code, out, err = llmft("pretrain", "+recipe=gpt_clm", *data, *SIZES, *SHORT, "run.dir=first")
     assert code == 0, err
     assert "train: 801 tokens, 50 blocks of 16" in out
-    assert "next       llmft eval first dataset=text dataset.test=YOUR.txt" in out
+    assert (
+        "next       llmft finetune +recipe=llm_instruct model.path=first dataset=json dataset.train=YOUR.jsonl" in out
+    )
     config = json.loads((here / "first/model/config.json").read_text())
     assert (config["n_positions"], config["vocab_size"]) == (16, 26)
 

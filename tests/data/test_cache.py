@@ -127,6 +127,11 @@ def test_one_that_is_larger_than_the_cache_is_used_once(monkeypatch: pytest.Monk
             "changed: dataset.max_rows, task.max_length",
         ),
         ({"file a.csv": "1"}, "changed: dataset.max_rows"),
+        (
+            {"file a.csv": "0", "file /data/b.csv": "1", "tokenizer /x/a.json": "1", "tokenizer /x/b.json": "1"},
+            "changed: dataset.max_rows, b.csv, tokenizer",
+        ),
+        ({"file a.csv": "0", **dict.fromkeys("ghijk", "1")}, "changed: dataset.max_rows, g, h, i, j and 1 more"),
     ],
 )
 def test_a_miss_says_why(facts: dict[str, str], why: str) -> None:

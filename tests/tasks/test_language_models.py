@@ -24,7 +24,7 @@ from llmft.schema.tasks import causal_lm, masked_lm, span_corruption
 from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.causal_lm import CausalLm
 from llmft.tasks.language_model import LanguageState
-from llmft.tasks.masked_lm import MaskedLm, MaskedState
+from llmft.tasks.masked_lm import UNSPACED, MaskedLm, MaskedState
 from llmft.tasks.span_corruption import SpanCorruption, SpanState
 from llmft.training.prediction import float32
 
@@ -318,3 +318,7 @@ def test_a_prompt_begins_as_the_tokenizer_begins_a_text(tmp_path: Path) -> None:
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", first)])
     assert task.prompt("the", LanguageState(tokenizer, 8)) == [first, *plain] == tokenizer("the")["input_ids"]
     assert first not in task.prompt("the red house" * 9, LanguageState(tokenizer, 8))
+
+
+def test_chinese_is_filled_in_without_spaces_between_its_letters() -> None:
+    assert UNSPACED.sub("", "今 天 gpt 天 气 很 好 。 ok , カ ナ é e") == "今天 gpt 天气很好。 ok , カナ é e"

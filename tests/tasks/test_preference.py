@@ -266,6 +266,9 @@ def test_what_is_asked_begins_as_training_did() -> None:
     state = task.fit(Dataset.from_dict(rows), config.model)
     assert state.system == "Be kind."
     assert "the system prompt of all rows is kept for predict and chat: Be kind." in state.notes()
+    lines = {**rows, "chosen": ['"a  b\\nc"'] * 2}
+    words = compose("finetune", ["+recipe=llm_dpo", "smoke=true", "model.tokenizer.kind=wordpiece"])
+    assert any("of the answers come back" in note for note in task.fit(Dataset.from_dict(lines), words.model).notes())
     asking = task.asked(state)
     (ids,) = task.encode({"id": ["1"], "prompt": ['"q"']}, asking)["input_ids"]
     assert state.tokenizer.decode(ids) == "Be kind.\nq\n"

@@ -121,7 +121,7 @@ def _export_has_one_pass(config: Config, origin: Origin) -> list[Problem]:
         return []
     what = f"{config.task.name} needs more of a model than one row of numbers a row, which is what is exported"
     hint = f"What transformers loads is in {config.run.source}/model."
-    return [Problem("task", what, origin("task.name"), hint)]
+    return [Problem("task", what, str(config.run.source), hint)]
 
 
 RULES = (

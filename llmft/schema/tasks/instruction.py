@@ -19,6 +19,8 @@ class Instruction(TaskConfig):
     prefixes: ClassVar[bool] = False
     files: ClassVar[str] = "dataset=json dataset.test=YOUR.jsonl"
 
+    then: ClassVar[str] = "chat {run}"
+
     name: Literal["instruction"] = "instruction"
     """Answers to instructions, and turns of a chat."""
 

@@ -1,6 +1,6 @@
 """The section `task` of masked language models."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,8 @@ from llmft.schema.language_model import LanguageModelConfig
 
 class MaskedLm(LanguageModelConfig):
     """The tokens of a text that are hidden, as BERT learns them."""
+
+    then: ClassVar[str] = "finetune +recipe=bert_textcls model.path={run} dataset=csv dataset.train=YOUR.csv"
 
     name: Literal["masked_lm"] = "masked_lm"
     """The tokens of a text that are hidden, as BERT learns them."""

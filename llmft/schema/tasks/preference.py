@@ -18,6 +18,8 @@ class Preference(TaskConfig):
     refers: ClassVar[bool] = True
     files: ClassVar[str] = "dataset=json dataset.test=YOUR.jsonl"
 
+    then: ClassVar[str] = "chat {run}"
+
     name: Literal["preference"] = "preference"
     """Of two answers the better one, by direct preference optimisation (DPO)."""
 

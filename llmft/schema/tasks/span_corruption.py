@@ -1,6 +1,6 @@
 """The section `task` of span corruption."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,8 @@ from llmft.schema.language_model import LanguageModelConfig
 
 class SpanCorruption(LanguageModelConfig):
     """Runs of tokens that are cut out of a text, as T5 learns: an encoder reads the rest, a decoder writes them."""
+
+    then: ClassVar[str] = "finetune +recipe=t5_summary model.path={run} dataset=csv dataset.train=YOUR.csv"
 
     name: Literal["span_corruption"] = "span_corruption"
     """Runs of tokens that are cut out of a text, as T5 learns: an encoder reads the rest, a decoder writes them."""
