@@ -49,7 +49,7 @@ class LanguageState:
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {"block": self.block})
+        write_facts(folder, {"block": self.block, "new": self.new})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
