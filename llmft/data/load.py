@@ -21,6 +21,7 @@ from llmft.data.split import split
 from llmft.data.strata import strata
 from llmft.data.stream import Stream
 from llmft.data.table import Table, listed
+from llmft.data.times import SAID, TIME, by_time, note_of, with_times
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig, SplitConfig
 from llmft.schema.problem import Problem, UserError
@@ -99,6 +100,9 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
             what = f"{len(inputs):,} rows with {len(set(inputs)):,} different inputs"
             notes.append(f"train: {what}: equal rows count as draws, not as copies, so that splits may share inputs")
     tables = _shared_out(tables, config, task.columns, drawn)
+    if config.split.by:
+        notes.append(note_of({name: table for name, table in tables.items() if TIME in table.columns}, config.split.by))
+        tables = {name: table.without((TIME, SAID)) for name, table in tables.items()}
     if config.max_rows:
         tables = {name: _sample(table, config.max_rows, config.split) for name, table in tables.items()}
         stream = None  # so few rows are held in memory
@@ -165,6 +169,8 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
                 table, files = read_split(config, name, source)
                 own, roles = with_group(config, task.columns, table, name)
                 tables[name] = assign(table, own, roles, name) if len(table) else table
+                if name == "train" and config.split.by and len(table):
+                    tables[name] = with_times(tables[name], table, config.split.by)
                 notes += unread_note(name, table.columns, own, roles)
         except UserError as error:
             problems += error.problems
@@ -183,6 +189,7 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
 def unread_note(split: str, columns: Iterable[str], config: DatasetConfig, roles: dict[str, Column]) -> list[str]:
     """A note on columns that no one reads, in files whose columns their writer chose."""
     names = unread(columns, config, roles) if config.format in COLUMNS_ARE_CHOSEN else []
+    names = [name for name in names if name != config.split.by]
     return [f"{split}: columns that are not read: {checks.few(names)}"] if names else []
 
 
@@ -237,8 +244,10 @@ def _shared_out(
         return tables
     train = tables["train"]
     labels = strata(train.columns.get("label")) if config.split.stratify else None
-    units = _units(train, roles, drawn)
-    parts = split(units, labels, shares, config.split.seed)
+    if config.split.by:
+        parts = by_time(train.columns[TIME], shares)
+    else:
+        parts = split(_units(train, roles, drawn), labels, shares, config.split.seed)
     kinds = len(set(labels or ()))
     # As many labels as rows: numbers, or names. No share can have its part of each.
     hint = (

@@ -18,6 +18,10 @@ class SplitConfig(Section):
     test: float = Field(default=0.1, ge=0, lt=1)
     """Share taken from `train` where `dataset.test` is unset; 0 for none."""
 
+    by: str | None = None
+    """A column of dates or numbers that says when: the latest rows are test, those before them validation, and the
+    earliest train; rows of the same time stay together. Unset: rows are drawn."""
+
     seed: int = Field(default=0, ge=0)
     """Seed of the split and of `max_rows`. Apart from the run's `seed`, so that several seeds share one split."""
 

@@ -9,11 +9,11 @@ import numpy
 import pandas
 from datasets import Dataset
 
+from llmft.data import dates
 from llmft.data.cells import category, is_missing, parts_of, text_of
 from llmft.data.table import listed
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import tabular as schema
-from llmft.tasks import dates
 from llmft.tasks.cells import (
     FLAG,
     MOSTLY,
@@ -47,7 +47,7 @@ class DateColumn(TypedDict):
     """What was learnt of a date column."""
 
     form: str
-    """How it is written; see llmft.tasks.dates."""
+    """How it is written; see llmft.data.dates."""
     days: list[float]
     """The scale of the days."""
     clock: bool

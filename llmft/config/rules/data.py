@@ -201,6 +201,23 @@ def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _a_split_by_time_takes_shares(config: Config, origin: Origin) -> list[Problem]:
+    key, dataset = "dataset.split.by", config.dataset
+    if dataset.split.by is None:
+        return []
+    shared = any(not getattr(dataset, name) and getattr(dataset.split, name) for name in ("validation", "test"))
+    for wrong, what, hint in (
+        (dataset.folds, "folds are drawn, whatever the time of their rows", "Leave out one of the two."),
+        ("group" in dataset.columns, "groups and times can't both decide", "Leave out dataset.columns.group."),
+        (origin.typed("dataset.split.stratify"), "with it, labels have no say in the split", "Leave one of them out."),
+        (config.task.pretrains, f"{config.task.name} reads documents, which have no columns", "Leave it out."),
+        (not shared, "no share is taken of train: other splits have files, or share 0", "Leave it out."),
+    ):
+        if wrong:
+            return [Problem(key, what, origin(key), hint)]
+    return []
+
+
 def _a_baseline_sees_all_rows(config: Config, origin: Origin) -> list[Problem]:
     key = "task.baseline"
     if config.dataset.streaming and getattr(config.task, "baseline", None):
@@ -211,6 +228,7 @@ def _a_baseline_sees_all_rows(config: Config, origin: Origin) -> list[Problem]:
 
 RULES = (
     _a_baseline_sees_all_rows,
+    _a_split_by_time_takes_shares,
     _data_has_a_source,
     _headers_are_of_csv,
     _stream_can_be_read,

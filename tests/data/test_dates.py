@@ -6,7 +6,7 @@ import numpy
 import pandas
 import pytest
 
-from llmft.tasks.dates import cycles, days, form_of, nearest_form, read, read_or_iso, shown
+from llmft.data.dates import cycles, days, form_of, nearest_form, read, read_or_iso, shown
 
 FORMS = {
     "YYYY-MM-DD": ["2024-01-31", "1999-12-01"],
