@@ -28,6 +28,7 @@ from llmft.runs.index import nearest_names
 from llmft.runs.signals import StopAtOnce
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
+from llmft.training import importance as importances
 from llmft.training.baseline import baseline
 from llmft.training.evaluation import score
 from llmft.training.fit import fit, fits
@@ -218,6 +219,13 @@ def scores(
         if run.writes and (beside := baseline(config, task, prepared.state, model, splits, prepared.first)):
             metrics["train"]["baseline_seconds"] = beside.seconds
             metrics["baseline"] = {"name": beside.name, **beside.scores}
+        seen = next((name for name in ("validation", "test") if name in splits), None)
+        if run.writes and seen and importances.is_wanted(config, prepared.first):
+            start, size = time.perf_counter(), config.trainer.eval_batch_size
+            columns = importances.importance(task, state, model, splits[seen], config.headline, size)
+            if columns:
+                metrics["importance"] = {"split": seen, "metric": config.headline, "columns": columns}
+                metrics["train"]["importance_seconds"] = time.perf_counter() - start
         run.write_json("metrics.json", metrics)
         if run.writes:
             run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})

@@ -48,7 +48,7 @@ class Prepared:
     entry: Entry | None = None
     """Their entry in the cache."""
     first: bool = True
-    """Whether the run is the first of a sweep with these rows, which fits the baseline of all."""
+    """Whether the run is the first of a sweep with these rows, which fits the baseline for all."""
 
 
 def prepare(config: Config) -> Prepared:
@@ -166,7 +166,7 @@ def decided_by(config: Config) -> dict[str, Any]:
     """What of a configuration decides the prepared data: runs that share it can share them."""
     return {
         "dataset": config.dataset.model_dump(exclude={"name", "cache"}),
-        "task": config.task.model_dump(exclude={"baseline"}),
+        "task": config.task.model_dump(exclude={"baseline", "importance"}),
         "model": config.model.model_dump(include=OF_THE_TOKENIZER),
     }
 

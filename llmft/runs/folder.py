@@ -30,7 +30,7 @@ MAY_DIFFER = {
     "trainer.eval_batch_size",
     "dataset.cache",
 }
-MAY_DIFFER |= {"task.baseline"}  # which is of another model
+MAY_DIFFER |= {"task.baseline", "task.importance"}  # what is looked at once the model is trained
 MAY_DIFFER |= {"tracking.to", "tracking.project"}  # who is told of it
 
 

@@ -83,6 +83,17 @@ class TableColumns:
         """Values of each category column."""
         return [len(values) for values in self.categories.values()]
 
+    def places(self) -> dict[str, dict[str, list[int]]]:
+        """Where each column stands in `Encoded`, by its parts."""
+        found: dict[str, dict[str, list[int]]] = {}
+        start = 0
+        widths = dict.fromkeys(self.numbers, 1) | {name: 7 if d["clock"] else 5 for name, d in self.dates.items()}
+        for name, width in widths.items():
+            own = list(range(start, start + width))
+            found[name] = {"numbers": own, "missing": own}
+            start += width
+        return found | {name: {"categories": [column]} for column, name in enumerate(self.categories)}
+
     def cells(self, table: list[dict[str, Any]], name: str) -> list[Any]:
         """A column, None for what is missing; all of it where the table has no such column."""
         found = (row.get(name) for row in table)

@@ -100,6 +100,9 @@ class Tabular(TargetTask[TableState]):
 
         return collate
 
+    def inputs(self, state: TableState) -> dict[str, dict[str, list[int]]]:
+        return state.columns.places()
+
     def baseline(self, splits: dict[str, Dataset], state: TableState, seed: int) -> tuple[str, dict[str, list[Any]]]:
         model = BoostingForClassification(BoostingConfig(**self.needed(state)))
         rows = {name: self._whole(found, state) for name, found in splits.items()}

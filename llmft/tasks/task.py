@@ -138,6 +138,13 @@ class Task(ABC, Generic[S]):
         """
         raise NotImplementedError
 
+    def inputs(self, state: S) -> dict[str, dict[str, list[int]]]:
+        """The columns of a table that a model reads, each with the places of its values, by key of a feature.
+
+        Default: none, as a text has no parts that could change places.
+        """
+        return {}
+
     def counted(self, batch: dict[str, torch.Tensor]) -> int:
         """What the loss of a batch is a mean over: its rows, or, of a language model, the tokens that have a label.
 

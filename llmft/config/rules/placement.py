@@ -18,6 +18,9 @@ def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
     if strategy != "deepspeed" and origin.typed("hardware.zero_stage"):
         what = f"is not read by hardware.strategy={strategy}"
         problems.append(Problem("hardware.zero_stage", what, "command line", "Write hardware.strategy=deepspeed."))
+    if getattr(config.task, "importance", None) and hardware.processes > 1:
+        what = "columns are compared in one process"
+        problems.append(Problem("task.importance", what, origin("task.importance"), "Leave out one of the two."))
     if strategy == "ddp":
         return problems
     if hardware.processes == 1:

@@ -57,6 +57,10 @@ class Tabular(TargetConfig, TaskConfig):
     """Fit gradient boosting to the same rows, and show its scores beside those of the model. Unset: for up to 50,000
     training rows of another model, in a sweep once for each set of rows."""
 
+    importance: bool | None = None
+    """Show in the report how much each column matters: what the score loses once its cells change places among 1,000
+    validation rows, or test rows. Unset: yes, but for `smoke=true`; in a sweep once for each set of rows."""
+
     @model_validator(mode="after")
     def _one_kind_a_column(self) -> Self:
         chosen = Counter([*self.numbers, *self.categories, *self.dates, *self.ignore])
