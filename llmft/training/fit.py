@@ -18,7 +18,10 @@ from llmft.training.hardware import Hardware
 
 
 def fits(model: torch.nn.Module) -> bool:
-    """Whether a model has a `fit` of its own, and so neither steps nor checkpoints."""
+    """Whether a model has a `fit` of its own, and so neither steps nor checkpoints.
+
+    It has `plan()` too, which says in a few words what fitting will do; see llmft.models.boosting.
+    """
     return callable(getattr(model, "fit", None))
 
 
