@@ -244,10 +244,9 @@ def _shared_out(
         return tables
     train = tables["train"]
     labels = strata(train.columns.get("label")) if config.split.stratify else None
-    if config.split.by:
-        parts = by_time(train.columns[TIME], shares)
-    else:
-        parts = split(_units(train, roles, drawn), labels, shares, config.split.seed)
+    by = config.split.by
+    units = train.ids if by else _units(train, roles, drawn)
+    parts = by_time(train.columns[TIME], shares) if by else split(units, labels, shares, config.split.seed)
     kinds = len(set(labels or ()))
     # As many labels as rows: numbers, or names. No share can have its part of each.
     hint = (
