@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import __version__ as hydra_version
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
@@ -33,6 +34,8 @@ UNUSED = [
     f"~hydra/{part}" for part in ("output", "launcher", "sweeper", "help", "hydra_help", "hydra_logging", "job_logging")
 ]
 
+# Hydra 1.3 warns where the version is not given whose behaviour is wanted, and Hydra 1.4 where it is.
+VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra_version.startswith("1.3.") else {}
 
 # Groups whose values mean something else for each option, such as a learning rate.
 LEARNING = ("optimizer", "scheduler")
@@ -106,7 +109,7 @@ def _implied(composed: Composed, run: dict[str, Any] | None) -> list[str]:
 def loader(folder: Path | None = None) -> Iterator[ConfigLoaderImpl]:
     """Hydra's loader of `configs/` and of recipes, those in `folder` before the others."""
     sources.register(first=folder)
-    with initialize_config_dir(str(shipped("configs")), version_base="1.3"):
+    with initialize_config_dir(str(shipped("configs")), **VERSION):
         found = GlobalHydra.instance().config_loader()
         assert isinstance(found, ConfigLoaderImpl)
         yield found
