@@ -41,6 +41,7 @@ from llmft.training.packing import check_packing
 from llmft.training.prediction import predict
 from llmft.training.processes import gather
 from llmft.training.reference import with_reference
+from llmft.training.schedules import notes_of
 from llmft.training.steps import steps_of_epoch, steps_of_run
 from llmft.training.trackers import check_trackers
 from llmft.training.tracking import tracked
@@ -146,7 +147,7 @@ def work(
         examples = prepared.splits["train"].examples
         facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": steps_of_run(config, examples)}
     task, state = prepared.task, prepared.state
-    notes = [*notes, *prepared.data.notes, *task.notes(state)]
+    notes = [*notes, *prepared.data.notes, *task.notes(state), *notes_of(config, facts["planned_steps"]["total"])]
     facts["dataset"] = data_facts(task, prepared.splits, notes)
     with run.recorded(facts):
         console.announce(config, task, state, model, prepared.splits, notes, prepared.origin, hardware, run)

@@ -1,5 +1,6 @@
 """From words and YAML to one plain tree, with the origin of every key. Hydra composes, and nothing more."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from llmft.config import implied, sources, words
-from llmft.config.folders import shipped
+from llmft.config.folders import options, shipped
 from llmft.config.secrets import HINT, secrets_in
 from llmft.runs.index import model_path
 from llmft.schema.problem import Problem, UserError
@@ -261,9 +262,23 @@ def _wrong_choice(hydra: ConfigLoaderImpl, override: Override, where: str) -> Pr
         return Problem(f"{group}={option}", "names several options; a run takes one", where, hint)
     if group == "dataset" and (Path(option).suffix or Path(option).exists()):
         return Problem(f"{group}={option}", "names a file, not an option", where, f"Write dataset.train={option}.")
+    return Problem(f"{group}={option}", f"no such {group}", where, _meant(group, option, known))
+
+
+def _meant(group: str, option: str, known: list[str]) -> str:
+    """What somebody may mean who names no option: an id of the hub, or an option spelt otherwise."""
+    if group == "model" and re.search(r"[-/.]", option):
+        paths = {yaml.safe_load(_option(group, name)).get("path"): name for name in options(group)}
+        last = option.rpartition("/")[2].lower()
+        same = [name for path, name in paths.items() if path and path.rpartition("/")[2].lower() == last]
+        own = f"`model={same[0]}`, or " if same else ""
+        return f"Write {own}for an id of the hub or a folder `model.path={option}`."
     nearest = get_close_matches(option, known, 1)
-    hint = f"Did you mean {nearest[0]}?" if nearest else f"They are {', '.join(known)}."
-    return Problem(f"{group}={option}", f"no such {group}", where, hint)
+    return f"Did you mean {nearest[0]}?" if nearest else f"They are {', '.join(known)}."
+
+
+def _option(group: str, name: str) -> str:
+    return (shipped("configs") / group / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _origins(

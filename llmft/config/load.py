@@ -43,6 +43,8 @@ def checked(command: str, composed: Composed) -> Config:
     origin = origin_of(composed)
     if "name" not in composed.tree and isinstance(task := composed.tree.get("task"), dict):
         composed.tree["name"] = task.get("name", command)
+    if not _promises(composed):
+        composed.tree["expect"] = None
     problems = list(composed.problems)
     if (meant := composed.tree.get("command")) != command:
         problems.append(Problem("command", f"this recipe is for `llmft {meant}`", origin("command")))
@@ -52,6 +54,23 @@ def checked(command: str, composed: Composed) -> Config:
     if config.model.architecture is None and not any(key.startswith("model.") for key in composed.given):
         raise UserError(Problem("model.architecture", "must be given for smoke=true", origin("model.architecture")))
     return check(smoke(config, composed.given).model_dump(), origin)
+
+
+# What may be said on the command line beside a recipe whose promise then still holds.
+PROMISE_HOLDS = {"recipe", "name", "run", "resume", "show", "smoke", "tracking", "hardware.device", "dataset.cache"}
+PROMISE_HOLDS |= {"trainer.keep", "trainer.keep_finished", "trainer.step_timeout", "trainer.eval_batch_size"}
+
+
+def _promises(composed: Composed) -> bool:
+    """Whether all is as the recipe says that promises a score."""
+    expect = composed.tree.get("expect")
+    same_seed = isinstance(expect, dict) and expect.get("seed") == composed.tree.get("seed", 0)
+    changed = [
+        key
+        for key in composed.given | composed.chosen
+        if not any(key == kept or key.startswith(f"{kept}.") for kept in PROMISE_HOLDS)
+    ]
+    return same_seed and changed in ([], ["seed"])
 
 
 def origin_of(composed: Composed, default: str = "default") -> Origin:

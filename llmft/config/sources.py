@@ -74,7 +74,7 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
     where = near(file)
     at = lines(yaml.compose(text, Loader=yaml.SafeLoader))
     problems = [Problem(key, what, f"{where}:{at.get(key, 1)}") for key, what in code_in(tree)]
-    if header.get("package") != "_global_":
+    if header.get("package") not in (None, "_global_"):
         problems.append(
             Problem(
                 "# @package",
@@ -173,6 +173,9 @@ class RecipeSource(ConfigSource):
             raise UserError(Problem(near(file), "holds no `key: value` lines"))
         header = self._get_header_dict(text)
         refuse_code(text, tree, header, file)
+        header["package"] = "_global_"  # a recipe speaks for the whole configuration, whether it says so or not
+        if "expect" not in tree:
+            config.expect = None  # what the recipes promise that this one starts from does not hold for it
         if isinstance(model := tree.get("model"), dict) and model.get("path"):
             config.model = of_the_path(model)
         return ConfigResult(provider=self.provider, path=f"recipes://{self.path}", config=config, header=header)

@@ -88,7 +88,7 @@ def _told(name: str) -> str:
     comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
     what = next((line for line in comments if line and not line.startswith(("@package", "llmft "))), "")
     model = _said(name, lambda tree: _chosen(tree, "model"))
-    expect = _said(name, lambda tree: tree.get("expect"))
+    expect = _said(name, _promised)
     promise = ""
     if isinstance(expect, dict):
         promise = "{metric} {at_least} on {data}, in {minutes} min on {hardware}; ".format(**{**NOTHING, **expect})
@@ -118,6 +118,17 @@ def _chosen(tree: dict[str, Any], group: str) -> str | None:
     """The option of a group that a recipe's defaults choose."""
     entries = [entry for entry in tree.get("defaults") or [] if isinstance(entry, dict)]
     return next((entry[key] for entry in entries for key in entry if key.split("/")[-1].split()[-1] == group), None)
+
+
+def _promised(tree: dict[str, Any]) -> Any:
+    """What a recipe promises; `other data` where it, or one that starts from it, chooses other data."""
+    own = tree.get("dataset")
+    data = own if isinstance(own, dict) else {}
+    option = _chosen(tree, "dataset")
+    file = shipped("configs") / f"dataset/{option}.yaml"
+    named = yaml.safe_load(file.read_text(encoding="utf-8")).get("name") if file.is_file() else option
+    name, expect = data.get("name") or data.get("train") or named, tree.get("expect")
+    return expect if isinstance(expect, dict) and name in (None, expect.get("data")) else name and "other data"
 
 
 def _size(model: str) -> str:

@@ -119,8 +119,12 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
         shown = [f"{label} {cut:.4f}" for label, cut in thresholds.items()][:8]
         more = f", and {len(thresholds) - 8} more in model/task.json" if len(thresholds) > 8 else ""
         print(f"  thresholds {', '.join(shown)}{more}")
-    if config.expect and config.expect.data == config.dataset.name and config.expect.metric in metrics.get("test", {}):
-        print(f"  promised   {config.expect.metric} {config.expect.at_least:g} on test, by the recipe as it is")
+    expect = config.expect
+    value = metrics.get("test", {}).get(expect.metric) if expect else None
+    if expect and expect.data == config.dataset.name and value is not None:
+        met = value >= expect.at_least if METRICS[expect.metric] else value <= expect.at_least
+        how = "met" if met else "missed"
+        print(f"  promised   {expect.metric} {expect.at_least:g} on test, by the recipe as it is: {how}")
     print(f"  report     {run.folder / 'report.html'}")
     if config.trains:
         then = config.task.then or f"eval {{run}} {config.task.files}"

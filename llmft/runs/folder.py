@@ -148,7 +148,16 @@ class Run:
             if before.get(key) != now.get(key) and key.partition(".")[0] != "expect" and key not in MAY_DIFFER
         ]
         if changed:
-            raise UserError([*changed, Problem("resume", "goes on with the same configuration only")])
+            raise UserError(
+                [
+                    *changed,
+                    Problem(
+                        "resume",
+                        "goes on with the same configuration only",
+                        hint=f"To train on from its weights: model.path={run.folder}",
+                    ),
+                ]
+            )
         return run
 
     def check_data(self, digests: dict[str, str]) -> None:

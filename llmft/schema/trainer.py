@@ -57,7 +57,7 @@ class TrainerConfig(Section):
     """Stop after this many evaluations without a better score. An equal score is not better, even at a smaller loss."""
 
     log_every: int = Field(default=10, ge=1)
-    """Steps between two lines of the log."""
+    """Steps between two lines of the log; fewer in a short run, so that it has ten lines."""
 
     step_timeout: float = Field(default=1800, gt=0)
     """Seconds that a step may take; after them the stacks of all threads are written down, and the run fails."""

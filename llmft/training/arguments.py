@@ -10,8 +10,15 @@ from llmft.schema.metric import METRICS
 from llmft.training.hardware import Hardware
 
 
-def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluates: bool) -> TrainingArguments:
-    """The arguments of a run that keeps its checkpoints below `folder`; `evaluates`: there is a validation split."""
+def training_arguments(
+    config: Config, hardware: Hardware, folder: Path, evaluates: bool, steps: int
+) -> TrainingArguments:
+    """The arguments of a run that keeps its checkpoints below `folder`.
+
+    Args:
+        evaluates: whether there is a validation split.
+        steps: how many are planned.
+    """
     trainer = config.trainer
     metric = config.metric_for_best
     arguments = TrainingArguments(
@@ -23,7 +30,7 @@ def training_arguments(config: Config, hardware: Hardware, folder: Path, evaluat
         gradient_accumulation_steps=trainer.accumulation,
         max_grad_norm=trainer.max_grad_norm,
         learning_rate=config.optimizer.lr,
-        logging_steps=trainer.log_every,
+        logging_steps=min(trainer.log_every, max(1, steps // 10)),
         logging_nan_inf_filter=False,  # it hides a NaN behind the average of earlier losses
         **_every("eval", trainer.eval_every if evaluates else None),
         **_every("save", trainer.save_every),

@@ -33,6 +33,22 @@ def schedule(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total
     return LambdaLR(optimizer, lambda step: share(scheduler, step, epoch, total))
 
 
+def warmup_of(scheduler: SchedulerConfig, total: int) -> int:
+    """The steps in which the learning rate rises."""
+    return scheduler.warmup_steps or math.ceil(scheduler.warmup_ratio * total)
+
+
+def notes_of(config: Config, total: int) -> list[str]:
+    """A line where the learning rate never gets to its peak, or only at the end."""
+    warmup = warmup_of(config.scheduler, total)
+    if warmup < total or total == 1:
+        return []
+    return [
+        f"the learning rate rises for {warmup:,} steps, and there are {total:,}: it never gets to optimizer.lr. "
+        f"Write scheduler.warmup_steps={max(1, total // 10)}, or train for longer"
+    ]
+
+
 def share(scheduler: SchedulerConfig, step: int, epoch: int, total: int) -> float:
     """The learning rate of a step, as a share of its peak.
 
@@ -41,7 +57,7 @@ def share(scheduler: SchedulerConfig, step: int, epoch: int, total: int) -> floa
         epoch: steps of an epoch.
         total: steps of the run.
     """
-    warmup = scheduler.warmup_steps or math.ceil(scheduler.warmup_ratio * total)
+    warmup = warmup_of(scheduler, total)
     if step < warmup:
         return step / warmup
     after = step - warmup

@@ -24,7 +24,7 @@ from llmft.training.hardware import Hardware
 from llmft.training.memory import advice, enough_memory, rows_that_fit
 from llmft.training.progress import Progress
 from llmft.training.signals import StopSignals
-from llmft.training.steps import in_numbers
+from llmft.training.steps import in_numbers, steps_of_run
 from llmft.training.trainer import Trainer
 from llmft.training.unfreeze import GradualUnfreezing
 from llmft.training.watchdog import Watchdog
@@ -67,7 +67,8 @@ def train(
         callbacks.append(GradualUnfreezing(model, config.model.unfreeze))
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
-    arguments = training_arguments(config, hardware, folder, "validation" in splits)
+    steps = steps_of_run(config, splits["train"].examples)
+    arguments = training_arguments(config, hardware, folder, "validation" in splits, steps)
     trainer = Trainer(
         config, task, state, splits, folder, clock, signals, watchdog, model=model, args=arguments, callbacks=callbacks
     )

@@ -45,7 +45,14 @@ CASES = [
         "trainer.packing  the loss of text_classification is not one of single tokens (command line). Leave it out",
     ),
     ("trainer.eval_every=0", "trainer.eval_every  0 is not at least 1 (command line)"),
-    ("dataset.name=false", "False is not a text (command line). Put it into quotes"),
+    (
+        "model=bert-base-uncased",
+        "no such model (command line). Write `model=bert_base`, or for an id of the hub or a folder `model.path=bert-base-uncased`.",
+    ),
+    (
+        "model=google/my-bert",
+        "no such model (command line). Write for an id of the hub or a folder `model.path=google/my-bert`.",
+    ),
     ("seed=-1", "seed  -1 is not at least 0 (command line)"),
     ("name=../out", "'../out' is not a name"),
     ("name=.hidden", "'.hidden' is not a name"),
@@ -78,7 +85,10 @@ CASES = [
         "model=random model.init=pretrained",
         "model.init  weights of an architecture alone are random (command line)",
     ),
-    ("trainer.save_every=5", "trainer.save_every  5 is no multiple of trainer.eval_every=epoch"),
+    (
+        "trainer.save_every=5",
+        "trainer.save_every  5 is no multiple of trainer.eval_every=epoch (command line). The best checkpoint is picked among those that were scored: write trainer.eval_every=5, too.",
+    ),
     ("trainer.eval_every=4 trainer.save_every=6", "6 is no multiple of trainer.eval_every=4"),
     ("trainer.metric_for_best=accuracyy", "no metric called accuracyy"),
     (

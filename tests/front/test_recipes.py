@@ -94,3 +94,26 @@ def test_wrong_words(words: str, llmft: Run, write: Write) -> None:
     code, out, err = llmft("recipes", *words.split())
     assert (code, out) == (2, "")
     assert WRONG[words] in err
+
+
+def test_a_recipe_for_other_data_lists_no_promise_of_the_one_that_it_starts_from(llmft: Run, write: Write) -> None:
+    write(
+        "recipes/tickets.yaml",
+        "# Tickets.\ndefaults:\n  - bert_textcls\n  - override /dataset: csv\n  - _self_\nname: tickets\n",
+    )
+    assert "tickets\n    Tickets.\n    model minilm, 22.7 M parameters\n" in llmft("recipes")[1]
+
+
+def test_a_promise_is_made_where_all_is_as_the_recipe_says(write: Write) -> None:
+    write("recipes/other.yaml", "defaults: [bert_textcls, _self_]\noptimizer: {lr: 1.0e-3}\n")
+    for words, promised in {
+        (): True,
+        ("name=mine", "run.dir=a", "seed=0"): True,
+        ("seed=1",): False,
+        ("trainer.max_steps=2",): False,
+        ("model=distilbert",): False,
+        ("optimizer.lr=1e-3",): False,
+    }.items():
+        assert bool(load("finetune", ["+recipe=bert_textcls", *words]).expect) == promised, words
+    config = load("finetune", ["+recipe=other"])
+    assert (config.expect, config.optimizer.lr) == (None, 1e-3), "a recipe of one's own needs no header"

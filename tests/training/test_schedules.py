@@ -10,7 +10,7 @@ import transformers
 
 from llmft.config.load import load
 from llmft.schema.optimizer import SchedulerConfig
-from llmft.training.schedules import planned, schedule, share
+from llmft.training.schedules import notes_of, planned, schedule, share
 
 # Steps 0 to 10 of ten, of which the first two warm up; an epoch has four.
 EXPECTED: dict[str, tuple[dict[str, Any], list[float]]] = {
@@ -94,3 +94,19 @@ def test_the_plan_is_what_is_drawn() -> None:
     assert planned(config, epoch=4, total=4) == [(1, 2.0), (2, 1.5), (3, 1.0), (4, 0.5)]
     assert len(planned(config, epoch=4, total=5000)) == 200
     assert planned(load("finetune", ["scheduler=plateau"]), epoch=4, total=9) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "steps", "note"),
+    [
+        (("scheduler.warmup_steps=100",), 80, "rises for 100 steps, and there are 80: it never gets to optimizer.lr. Write scheduler.warmup_steps=8"),
+        (("scheduler.warmup_steps=80",), 80, "rises for 80 steps"),
+        (("scheduler.warmup_steps=79",), 80, ""),
+        ((), 80, ""),
+        ((), 1, ""),
+    ],
+)  # fmt: skip
+def test_a_warm_up_that_is_longer_than_the_training_is_said(words: tuple[str, ...], steps: int, note: str) -> None:
+    notes = notes_of(load("finetune", ["scheduler.warmup_ratio=0", *words] if words else []), steps)
+    assert len(notes) == bool(note)
+    assert note in "".join(notes)

@@ -18,7 +18,8 @@ def _best_checkpoint_can_be_kept(config: Config, origin: Origin) -> list[Problem
                 "trainer.save_every",
                 f"{trainer.save_every} is no multiple of trainer.eval_every={trainer.eval_every}",
                 origin("trainer.save_every"),
-                "The best checkpoint is picked among those that were scored.",
+                "The best checkpoint is picked among those that were scored: "
+                f"write trainer.eval_every={trainer.save_every}, too.",
             )
         )
     if trainer.metric_for_best and trainer.metric_for_best not in METRICS:

@@ -1,0 +1,30 @@
+"""What is printed at the end of a run, and how often while it trains."""
+
+from pathlib import Path
+
+import pytest
+
+from llmft.config.load import load
+from llmft.reporting.console import conclude
+from llmft.runs.folder import Run
+from llmft.training.arguments import training_arguments
+from llmft.training.hardware import detect
+
+
+@pytest.mark.parametrize(("accuracy", "how"), [(0.82, "met"), (0.8367, "met"), (0.81, "missed")])
+def test_a_promise_is_met_or_missed(accuracy: float, how: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conclude(load("finetune", ["+recipe=bert_textcls"]), {"test": {"accuracy": accuracy}}, Run(here))
+    assert f"  promised   accuracy 0.82 on test, by the recipe as it is: {how}\n" in capsys.readouterr().out
+
+
+def test_other_settings_promise_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("trainer.max_steps=2", "optimizer=sgd", "dataset.max_rows=100"):
+        conclude(load("finetune", ["+recipe=bert_textcls", word]), {"test": {"accuracy": 0.9}}, Run(here))
+    assert "promised" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("steps", "every"), [(8, 1), (60, 6), (100, 10), (5000, 10)])
+def test_a_run_logs_at_least_ten_times(steps: int, every: int, here: Path) -> None:
+    config = load("finetune", ["hardware.device=cpu"])
+    arguments = training_arguments(config, detect(config.hardware), here, True, steps)
+    assert arguments.logging_steps == every
