@@ -28,7 +28,6 @@ FORMS = {
     "the environment of the job": "# @package _global_\nhydra:\n  job:\n    env_set: {A: b}\n",
     "a sweeper of its own": "# @package _global_\nhydra:\n  sweeper: {_target_: x.Y}\n",
     "hydra as a whole": "# @package _global_\nhydra: ${model}\n",
-    "no package": "name: x\n",
     "another package": "# @package model\nname: x\n",
 }
 
@@ -137,3 +136,14 @@ def test_x4_a_recipe_may_not_write_through_a_link(llmft: Run, write: Callable[[s
     code, _, err = llmft("finetune", "+recipe=r", "--cfg", "job")
     assert code == 2
     assert "by a link" in err
+
+
+def test_a_recipe_without_a_header_is_for_the_whole_configuration_and_still_data(
+    llmft: Run, write: Callable[[str, str], Path]
+) -> None:
+    write("recipes/bare.yaml", "name: bare\noptimizer: {lr: 0.5}\n")
+    assert llmft("finetune", "+recipe=bare", "--cfg", "job=optimizer.lr") == (0, "optimizer.lr: 0.5\n", "")
+    write("recipes/evil.yaml", f"model:\n  config: {TARGET}\n")
+    code, _, err = llmft("finetune", "+recipe=evil", "--cfg", "job")
+    assert code == 2
+    assert "names code to run" in err
