@@ -131,7 +131,11 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
             _set(tree, key.split("."), _get(composed.tree, key.split(".")))
     tree |= {"command": command, "expect": None, "search": None, "ensemble": ensemble}
     tree["run"] = {"dir": composed.tree.get("run", {}).get("dir"), "source": str(run)}
-    return check(tree, origin_of(composed, default=str(run / "config.yaml")), problems)
+    place = str(run / "config.yaml")
+    # Not where the composed configuration says: what was not typed is the run's own, whatever configs/ holds.
+    typed = tuple(f"{key}." for key in composed.given | composed.chosen)
+    origin = Origin(lambda key: "command line" if f"{key}.".startswith(typed) else place, composed.given)
+    return check(tree, origin, problems)
 
 
 def read_run(run: Path) -> dict[str, Any]:
