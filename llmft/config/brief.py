@@ -52,7 +52,7 @@ def _base(command: str, recipe: str | None, choices: dict[str, str]) -> dict[str
     words = [f"+recipe={recipe}"] if recipe else []
     try:
         tree = compose(command, words + [f"{group}={option}" for group, option in choices.items()]).tree
-        config = Config.model_validate({"name": tree["task"]["name"], **tree, "command": command})
+        config = Config.model_validate({"name": tree["task"]["name"], **tree, "command": command, "expect": None})
     except (UserError, ValidationError):
         return None
     found: dict[str, Any] = yaml.safe_load(as_recipe(config))
