@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from llmft import tasks
 from llmft.commands.session import quiet
+from llmft.data.checks import few
+from llmft.data.roles import unread
 from llmft.data.rows import Row, Rows, open_file, open_stream
 from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
@@ -44,7 +46,7 @@ def run(config: Config) -> dict[str, Any]:
         check_kept(wanted, rows.columns)
         # Who types a row may leave columns out; a file that lacks one has it under another name, most often.
         answering.check_columns(rows.columns, whole=rows.kind != "row")
-    count, bad, example = 0, 0, ""
+    count, bad, example, columns = 0, 0, "", dict[str, None]()
     with opened(wanted) as output, enough_memory(lambda: advice_for_scoring(config)), progress(wanted) as bar:
         told = time.monotonic()
         for window in as_they_come(rows.rows) if piped(wanted) else windows(rows.rows):
@@ -56,7 +58,11 @@ def run(config: Config) -> dict[str, Any]:
             bar.update(len(window))
             errors = [f"{row.id} {a['error']}" for row, a in zip(window, answers, strict=True) if "error" in a]
             count, bad, example = count + len(window), bad + len(errors), example or "".join(errors[:1])
-    for note in answering.notes():
+            columns |= dict.fromkeys(key for row in window for key in row.values if key not in wanted.keep)
+    notes = answering.notes()
+    if names := unread(columns, config.dataset, answering.task.columns):
+        notes.append(f"columns that are not read: {few(names)}")
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
     conclude(wanted, count - bad, bad, example)
     return {"rows": count, "answered": count - bad, "output": wanted.output}

@@ -83,7 +83,8 @@ def test_every_kind_of_file_has_the_same_answers(
     write(name, FILES[name])
     code, out, err = llmft("predict", runs["text"], f"predict.input={name}")
     assert code == 0, err
-    assert err == "3 rows were answered\n"
+    unread = "note: columns that are not read: more\n" if name in ("a.csv", "a.tsv") else ""
+    assert err == f"{unread}3 rows were answered\n"
     assert [answer["id"] for answer in read(out)] == [f"{name}:{place}" for place in PLACES[name]]
     alone = [read(llmft("predict", runs["text"], f"predict.text={text}")[1])[0] for text in ("很好", "'two lines'")]
     for one, other in zip((read(out)[0], read(out)[2]), alone, strict=True):

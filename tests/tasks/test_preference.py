@@ -250,6 +250,7 @@ def test_the_first_loss_is_that_of_no_change(llmft: Run, here: Path) -> None:
     found = [json.loads(line) for line in out.splitlines()]
     assert [row.get("answer") for row in found] == [answer, None, None, answer]
     assert "content of message 1 is empty" in found[1]["error"]
+    assert "note: columns that are not read: text\n" in err
 
 
 def test_what_is_asked_begins_as_training_did() -> None:
