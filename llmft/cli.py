@@ -99,7 +99,7 @@ def _help(topics: list[str]) -> int:
     return 0
 
 
-class _Unheard(io.TextIOBase):
+class _Unheard:
     """Standard output of a command that leaves a folder: the work goes on where `head` has seen enough."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -128,7 +128,8 @@ def _done(command: str, words: list[str]) -> dict[str, Any]:
         return {} if found is None else {"result": found}
     from llmft import api
 
-    with nullcontext() if command == "predict" else redirect_stdout(_Unheard(sys.stdout)):
+    deaf: Any = _Unheard(sys.stdout)
+    with nullcontext() if command in ("predict", "chat") else redirect_stdout(deaf):
         return api.facts_of(_work(command, words))
 
 

@@ -116,6 +116,7 @@ def test_work_goes_on_where_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> Non
     with os.fdopen(writer, "w") as stream, redirect_stdout(stream):
         facts: dict[str, object] = {}
         assert _main(["finetune", "+recipe=bert_textcls"], facts) == 0
+        assert not stream.isatty()
         assert facts == {"done": True}
 
 
