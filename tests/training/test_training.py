@@ -119,6 +119,7 @@ def test_of_equal_scores_the_smaller_loss_is_the_best(
         "trainer.max_steps=6",
         "trainer.eval_every=1",
         "trainer.save_every=1",
+        "trainer.keep_finished=true",
         "trainer.metric_for_best=accuracy",
         "run.dir=run",
     )
@@ -138,6 +139,7 @@ def test_an_equal_score_does_not_reset_patience(llmft: Run, here: Path, monkeypa
         "trainer.max_steps=8",
         "trainer.eval_every=1",
         "trainer.save_every=1",
+        "trainer.keep_finished=true",
         "trainer.metric_for_best=accuracy",
         "trainer.patience=2",
     )
