@@ -113,7 +113,7 @@ def test_jsonl_names_its_columns(load: Load, write: Write) -> None:
     none = {"validation": 0, "test": 0}
     data = load(format="json", unit="file", train="a.jsonl", columns={"text": "body", "document": "page"}, split=none)
     assert list(data["train"]["document"]) == ["0", "0", "1", "1", "2", "2"]
-    assert data.notes == ["train: 2 rows without text were left out"]
+    assert data.notes == ["train: 2 rows without text were left out", "train: columns that are not read: other"]
     plain = load(format="json", unit="file", train="a.jsonl", columns={"text": "body"}, split=none)
     assert list(plain["train"]["document"]) == list(plain["train"]["id"]) == [f"a.jsonl:{i}" for i in range(1, 7)]
 

@@ -317,14 +317,16 @@ def test_runs_are_no_ensemble(trained: str, llmft: Run) -> None:
 
 
 def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:
+    from transformers import BertConfig
+
     from llmft.schema.model import ModelConfig
     from llmft.schema.problem import UserError
     from llmft.schema.tasks.question_answering import QuestionAnswering as Options
 
     _, _, data, state, _ = prepared("question_answering")
-    state.tokenizer.model_max_length = 64
-    state.tokenizer.save_pretrained("tokenizer")
-    model = ModelConfig(architecture="bert", init="random", tokenizer={"path": "tokenizer"})
+    state.tokenizer.save_pretrained("bert")
+    BertConfig(max_position_embeddings=64, vocab_size=len(state.tokenizer)).save_pretrained("bert")
+    model = ModelConfig(path="bert")
     with pytest.raises(UserError, match=r"can share fewer than 32\. Write task\.stride=16\."):
         QuestionAnswering(Options()).fit(data["train"], model)
     assert QuestionAnswering(Options(stride=16)).fit(data["train"], model).max_length == 64
