@@ -142,12 +142,14 @@ def work(
     facts["metric"] = config.headline
     facts["rows_sha256"] = prepared.data.rows_sha256
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
+    task, state = prepared.task, prepared.state
+    notes = [*notes, *prepared.data.notes, *task.notes(state)]
     if not fits(model):
         facts["trains"] = trains(model, config.model.unfreeze)
         examples = prepared.splits["train"].examples
-        facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": steps_of_run(config, examples)}
-    task, state = prepared.task, prepared.state
-    notes = [*notes, *prepared.data.notes, *task.notes(state), *notes_of(config, facts["planned_steps"]["total"])]
+        total = steps_of_run(config, examples)
+        facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": total}
+        notes += notes_of(config, total)
     facts["dataset"] = data_facts(task, prepared.splits, notes)
     with run.recorded(facts):
         console.announce(config, task, state, model, prepared.splits, notes, prepared.origin, hardware, run)
