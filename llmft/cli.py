@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(words: list[str], facts: dict[str, Any]) -> int:
     """Answer at once what can be; do the command, which adds to `facts` what it returned."""
-    from llmft.runs.ending import ending
+    from llmft.runs.ending import DONE, FAILED, ending
 
     if not words or words[0] in (*HELP, "help"):
         return _help(words[1:])
@@ -54,7 +54,8 @@ def _main(words: list[str], facts: dict[str, Any]) -> int:
         return 2  # nothing was named that could be done: a script whose words are empty must not think it is
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported: libraries draw no bars of their own
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
-    return ending(lambda: facts.update(_done(command, words)), facts)
+    unread = FAILED if command == "predict" else DONE  # answers that reach nobody are no answers
+    return ending(lambda: facts.update(_done(command, words)), facts, unread)
 
 
 def _as_json(words: list[str]) -> int:

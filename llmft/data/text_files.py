@@ -302,7 +302,7 @@ def open_json(file: Path, name: str, encoding: str, field: str | None = None) ->
 def json_object(line: str, place: str) -> dict[str, Any] | Problem:
     """The object that a line holds, or what is wrong with the line."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.rstrip("\r\n"))
     except json.JSONDecodeError as error:
         return Problem(place, f"is no JSON: {error.msg} at column {error.colno}")
     except (RecursionError, ValueError) as error:  # lists in lists in lists, a number of 5,000 digits

@@ -14,11 +14,12 @@ DONE, FAILED, WRONG_INPUT, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 
-def ending(work: Callable[[], object], facts: dict[str, Any] | None = None) -> int:
+def ending(work: Callable[[], object], facts: dict[str, Any] | None = None, unread: int = DONE) -> int:
     """Do `work`, and say on stderr why if it could not be done.
 
     Args:
         facts: takes what a program wants to know of an error: `error`, a sentence, and `problems` of the user's input.
+        unread: the exit code where nobody reads standard output any more, as in `llmft ... | head`.
 
     Returns:
         0 done, 1 failed, 2 the user's input is wrong, 75 stopped by a signal with a checkpoint, 130 without one.
@@ -33,9 +34,9 @@ def ending(work: Callable[[], object], facts: dict[str, Any] | None = None) -> i
         return _ended(facts, "failed", str(failure), FAILED)
     except Stopped as stop:
         return _ended(facts, "stopped", str(stop), STOPPED)
-    except BrokenPipeError:  # `llmft ... | head` has seen enough
+    except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  what Python flushes at its end goes nowhere
-        return DONE
+        return unread
     except KeyboardInterrupt:
         facts["error"] = "interrupted"
         print("\ninterrupted", file=sys.stderr)
