@@ -1,6 +1,7 @@
 """Which column of a table is the label, where nobody has said it: by its name, or the last one."""
 
 from llmft.data.read import chunks, files_of, read_split
+from llmft.data.roles import index_columns
 from llmft.schema.config import Config
 from llmft.schema.problem import UserError
 from llmft.schema.tasks.tabular import Tabular
@@ -34,7 +35,7 @@ def with_label(config: Config) -> tuple[Config, list[str]]:
 
 
 def _columns(config: Config) -> list[str]:
-    """The columns of the first rows of `dataset.train`."""
+    """The columns of the first rows of `dataset.train`, without those that count the rows."""
     dataset = config.dataset
     if not dataset.train:
         return []
@@ -44,4 +45,5 @@ def _columns(config: Config) -> list[str]:
         _, _, table = next(chunks(dataset, files_of(dataset, "train", dataset.train)))
     except (UserError, StopIteration):
         return []
-    return list(table.columns)
+    counting = index_columns(table)
+    return [name for name in table.columns if name not in counting]

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def run(config: Config) -> dict[str, Any]:
     check_input(wanted, tasks.build(config.task))
     answering = ready(config)
     rows = asked(config, answering.task)
+    answering = replace(answering, dataset=config.dataset.model_copy(update={"format": rows.kind}))
     if rows.columns is not None:
         check_kept(wanted, rows.columns)
         # Who types a row may leave columns out; a file that lacks one has it under another name, most often.
@@ -81,7 +83,8 @@ def ready(config: Config) -> Answering:
         print(f"loading {source}", file=sys.stderr)
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
-    return Answering(task, task.asked(state), model, config.dataset, config.trainer.eval_batch_size, state)
+    dataset = config.dataset.model_copy(update={"format": "json"})  # rows of Python can hold lists, as JSON can
+    return Answering(task, task.asked(state), model, dataset, config.trainer.eval_batch_size, state)
 
 
 def answer(config: Config, answering: Answering, rows: Sequence[str | Mapping[str, Any]]) -> list[Answer]:

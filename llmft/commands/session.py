@@ -3,6 +3,7 @@
 import inspect
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,9 +41,22 @@ def read(dataset: DatasetConfig, task: Task[Any], splits: tuple[str, ...]) -> Da
         UserError: with every problem of the data.
     """
     if not task.corpus:
-        return load(dataset, task, splits)
+        try:
+            return load(dataset, task, splits)
+        except UserError as error:
+            raise UserError([_without_labels(problem, task) for problem in error.problems], error.subject) from error
     with TemporaryDirectory(prefix="llmft-") as folder:
         return load_corpus(dataset, task, Path(folder), splits)
+
+
+def _without_labels(problem: Problem, task: Task[Any]) -> Problem:
+    """The problem; where it is a column of labels that is not there, with the command that does without."""
+    labels = {f"dataset.columns.{role}" for role, spec in task.columns.items() if not spec.is_input}
+    if problem.key not in labels or "has no column" not in problem.what:
+        return problem
+    return replace(
+        problem, hint=f"{problem.hint} To answer rows without it: llmft predict RUN predict.input=FILE.".strip()
+    )
 
 
 def check_inputs(task: Task[Any], state: Any, model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:

@@ -13,6 +13,7 @@ from llmft.config.members import differences, members
 from llmft.config.origin import Origin
 from llmft.config.smoke import smoke
 from llmft.config.sources import read_yaml
+from llmft.data.encodings import is_utf8
 from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
@@ -129,6 +130,11 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
     for key in composed.given:
         if key.partition(".")[0] in composed.tree:
             _set(tree, key.split("."), _get(composed.tree, key.split(".")))
+    if command == "predict" and "dataset.encoding" not in composed.given and isinstance(tree.get("dataset"), dict):
+        file = Path(str(_get(composed.tree, ["predict", "input"])))
+        # A pipe is UTF-8 whatever the training files were in; a file that is not is taken for one like them.
+        if not file.is_file() or is_utf8(file):
+            tree["dataset"]["encoding"] = "utf-8"
     tree |= {"command": command, "expect": None, "search": None, "ensemble": ensemble}
     tree["run"] = {"dir": composed.tree.get("run", {}).get("dir"), "source": str(run)}
     place = str(run / "config.yaml")

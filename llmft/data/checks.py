@@ -14,6 +14,8 @@ from llmft.schema.problem import Problem
 
 DROP_EMPTY = Problem("dataset.drop_empty", "set it to true to leave such rows out")
 DRAWN = 10  # rows that each input of a table has on average, from which on equal rows are no copies
+DROP_UNLABELED = Problem("dataset.drop_unlabeled", "set it to true to leave rows without a label out")
+SHOWN_LEAKS = 3
 TEXTS = ("text", "words", "json")  # the kinds of inputs that can be empty
 _SPACE = re.compile(r"\s+")
 
@@ -103,20 +105,45 @@ def without_empty(table: Table, roles: dict[str, Column], split: str, drop: bool
     return table.take([row for row in range(len(table)) if row not in gone]) if gone else table, problems
 
 
-def left_out(split: str, empty: int) -> list[str]:
-    """A note on rows that were left out, if there are any."""
-    return [f"{split}: {empty} rows with an empty text were left out"] if empty else []
-
-
-def missing_labels(table: Table, roles: dict[str, Column], split: str) -> list[Problem]:
-    """A problem for each row without a label."""
-    wanted = {role: spec for role, spec in roles.items() if not spec.is_input and spec.required}
-    return [
-        Problem(table.ids[row], f"has no {role} ({split})")
-        for role, spec in wanted.items()
+def without_unlabeled(table: Table, roles: dict[str, Column], split: str, drop: bool) -> tuple[Table, list[Problem]]:
+    """The rows that have a label, and, unless they may be dropped, a problem for each that has none."""
+    gone = {
+        row: f"has no {role}"
+        for role, spec in roles.items()
+        if not spec.is_input and spec.required
         for row, value in enumerate(table.columns[role])
         if value is None or (not spec.blank and _says_nothing(value, spec))
-    ]
+    }
+    problems = [] if drop else [Problem(table.ids[row], f"{gone[row]} ({split})") for row in sorted(gone)]
+    return table.take([row for row in range(len(table)) if row not in gone]) if gone else table, problems
+
+
+def whole_rows(
+    table: Table, roles: dict[str, Column], split: str, drop_empty: bool, drop_unlabeled: bool
+) -> tuple[Table, tuple[list[Problem], list[Problem]], Counter[str]]:
+    """The rows with texts and labels, a problem for each other that may not be dropped, and how many were dropped.
+
+    Problems of texts and of labels are apart, so that of both some are shown.
+    """
+    filled, problems = without_empty(table, roles, split, drop_empty)
+    labeled, more = without_unlabeled(filled, roles, split, drop_unlabeled)
+    counts = {
+        "rows with an empty text were left out": len(table) - len(filled) if drop_empty else 0,
+        "rows without a label were left out": len(filled) - len(labeled) if drop_unlabeled else 0,
+    }
+    return labeled, (problems, more), Counter({what: count for what, count in counts.items() if count})
+
+
+def advice(problems: list[Problem], roles: dict[str, Column]) -> list[Problem]:
+    """The keys by which rows with such problems are left out."""
+    labels = [f"has no {role} (" for role, spec in roles.items() if not spec.is_input and not spec.target]
+    empty = ("has an empty ", "has a message without a text")
+    found = []
+    if any(problem.what.startswith(empty) or "which other rows have" in problem.what for problem in problems):
+        found.append(DROP_EMPTY)
+    if any(problem.what.startswith(tuple(labels)) for problem in problems):
+        found.append(DROP_UNLABELED)
+    return found
 
 
 def _says_nothing(value: Any, spec: Column) -> bool:
@@ -173,29 +200,42 @@ def repeats(keys: list[str], labels: list[Any] | None) -> list[str]:
     return notes
 
 
-def overlaps(keys: dict[str, list[str]], sizes: dict[str, int], limit: float) -> tuple[list[str], list[Problem]]:
+def overlaps(
+    keys: dict[str, list[str]], sizes: dict[str, int], limit: float, ids: dict[str, list[str]] | None = None
+) -> tuple[list[str], list[Problem]]:
     """Rows of one split whose input also stands in another: (notes, problems for shares above `limit`).
 
     Args:
         keys: of each split; of a streamed one only those that stand in another.
         sizes: the rows of each split.
+        ids: what the rows are called, where `keys` are of all of them.
     """
     notes, problems = [], []
     names = list(keys)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
-            seen = set(keys[first])
-            count = sum(key in seen for key in keys[second])
+            seen = dict(zip(reversed(keys[first]), reversed(range(len(keys[first]))), strict=True))
+            both = [row for row, key in enumerate(keys[second]) if key in seen]
+            count = len(both)
             smaller = min(sizes[first], sizes[second])
             if not count:
                 continue
             text = f"{count} of the {sizes[second]} rows of {second} are also in {first}"
             if count > limit * smaller:
+                if ids and first in ids and second in ids:
+                    rows = [(ids[second][row], ids[first][seen[keys[second][row]]]) for row in both[:SHOWN_LEAKS]]
+                    text += f", such as {', '.join(f'{one} ({other})' for one, other in rows)}"
                 problems.append(
                     Problem(
                         f"dataset.{second}",
                         text,
-                        hint="Scores would flatter the model: take them out, or allow them with dataset.max_overlap=1.",
+                        hint="Scores would flatter the model: "
+                        + (
+                            "dataset.clean.leaks=true leaves them out of train, "
+                            if first == "train"
+                            else "take them out, "
+                        )
+                        + "or dataset.max_overlap=1 allows them.",
                     )
                 )
             else:

@@ -99,6 +99,43 @@ def _marked(start: bytes) -> str:
     return next((name for bom, name in BOMS.items() if start.startswith(bom)), "")
 
 
+def is_utf8(file: Path) -> bool:
+    """Whether a file begins with a megabyte of UTF-8."""
+    with open_bytes(file) as stream:
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(stream.read(SAMPLE))
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+# Halves of pairs, which no decoder gives by itself: for bytes that are none of an encoding, and what they look like.
+MARKS = {"": "\udcff", "gb18030": "\udcfe", "cp1252": "\udcfd", "utf-16": "\udcfc", "utf-32": "\udcfb"}
+
+
+class Marking:
+    """What `codecs.register_error` takes: a mark for what can't be decoded, so that a stream can go on."""
+
+    def __init__(self) -> None:
+        self.guess = ""
+
+    def __call__(self, error: UnicodeError) -> tuple[str, int]:
+        """The mark, and where to go on."""
+        assert isinstance(error, UnicodeDecodeError)
+        if not self.guess:
+            first, last = error.object.rfind(b"\n", 0, error.start) + 1, error.object.find(b"\n", error.start)
+            self.guess = _guess(error.object[first : None if last < 0 else last], error.object[:4])
+        return MARKS[self.guess], error.end
+
+
+def undecodable(line: str, encoding: str) -> str:
+    """What is wrong with a line that holds marks; nothing for one that holds none."""
+    for guess, mark in MARKS.items():
+        if mark in line:
+            return f"is not {encoding}" + (f"; it looks like {guess}: write dataset.encoding={guess}" if guess else "")
+    return ""
+
+
 def _guess(data: bytes, start: bytes) -> str:
     """The encoding that `data` may be in, of a file that begins with `start`; or nothing."""
     if marked := _marked(start):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmft.data.aligned_files import AlignedFiles
 from llmft.data.class_folders import TEXTS, ClassFolders, files_by_class
-from llmft.data.conll import ConllFile
+from llmft.data.conll import open_conll
 from llmft.data.excel import ExcelFile
 from llmft.data.parquet import ParquetFile
 from llmft.data.plain_text import PlainText
@@ -46,7 +46,7 @@ FORMATS: dict[str, Format] = {
     ),
     "arrow": Format((".arrow",), lambda file, name, _: ArrowFile(file, name), inside=files_of_saved),
     "folder": Format(TEXTS, ClassFolders, together=True, inside=files_by_class),
-    "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), ConllFile),
+    "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), open_conll),
     "squad": Format((".json",), SquadFile),
     "semeval": Format((".txt",), SemevalFile),
     "po": Format((".po",), PoFile),

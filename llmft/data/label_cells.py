@@ -46,15 +46,24 @@ def labels(value: Any, spec: Column) -> list[str] | None:
 
 def items(value: Any, spec: Column) -> list[Any]:
     """The members of a list, also of one that JSON or Python wrote as text; or what stands between separators."""
-    if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                return list(parse(value.strip()))
-            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                continue
+    if isinstance(value, str) and (found := list_in(value)) is not None:
+        return found
     if isinstance(value, str):
         return [part.strip() for part in value.split(spec.separator) if part.strip()]
     return value if isinstance(value, list) else [value]
+
+
+def list_in(text: str) -> list[Any] | None:
+    """The list that JSON or Python wrote as a text; None for another text."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return list(parse(text))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+    return None
 
 
 def joined_name(dataset: DatasetConfig, role: str) -> str:

@@ -1,6 +1,7 @@
 """From the section `dataset` to the splits of a run: read, given roles, checked, split. No model is needed for it."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from llmft.data.files import digest
 from llmft.data.folds import held_out
 from llmft.data.groups import GROUP, together, with_group
 from llmft.data.read import files_of, read_split
-from llmft.data.roles import assign, unread
+from llmft.data.roles import assign, index_note, list_notes, unread
 from llmft.data.rows_digest import rows_sha256
 from llmft.data.split import split
 from llmft.data.strata import strata
@@ -28,6 +29,7 @@ from llmft.schema.problem import Problem, UserError
 
 COLUMNS_ARE_CHOSEN = ("csv", "json", "parquet", "excel", "sqlite", "arrow", "hub")
 SPLITS = ("train", "validation", "test")
+NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 
 
 class HasRows(Protocol):
@@ -82,14 +84,18 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         tables = {"train": survey.sample, **tables}
         notes += survey.notes
         known = survey.known
+    problems: list[Problem] = []
     for name, table in tables.items():
-        tables[name], problems = checks.without_empty(table, task.columns, name, config.drop_empty)
-        if problems:
-            raise UserError([*listed(problems), *([checks.DROP_EMPTY] if len(tables[name]) else [])], "the data")
-        notes += checks.left_out(name, len(table) - len(tables[name]))
+        whole = checks.whole_rows(table, task.columns, name, config.drop_empty, config.drop_unlabeled)
+        tables[name], faults, dropped = whole
+        problems += [problem for kind in faults for problem in listed(kind)]
+        notes += clean.notes_of(name, dropped)
+    if problems:
+        raise UserError(
+            [*problems, *(checks.advice(problems, task.columns) if any(map(len, tables.values())) else [])], "the data"
+        )
     tables, lines = clean.left_for_training(tables, task.columns, config.clean)
     notes += lines
-    problems = [p for name, table in tables.items() for p in listed(checks.missing_labels(table, task.columns, name))]
     problems += [Problem(f"dataset.{name}", "has 0 rows") for name, table in tables.items() if not len(table)]
     if problems:
         raise UserError(problems, "the data")
@@ -117,7 +123,8 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
             notes.append(f"train: scales and vocabularies are learnt from {shown}, drawn at random")
     elif "train" in keys and not drawn:
         notes += checks.repeats(keys["train"], tables["train"].columns.get("label"))
-    found_notes, problems = checks.overlaps({} if drawn else keys, sizes, config.max_overlap)
+    ids = {name: table.ids for name, table in tables.items() if not (stream and name == "train")}
+    found_notes, problems = checks.overlaps({} if drawn else keys, sizes, config.max_overlap, ids)
     if problems:
         raise UserError(problems, "the data")
     wanted = {name: to_dataset(table) for name, table in tables.items() if name in splits}
@@ -172,6 +179,9 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
                 if name == "train" and config.split.by and len(table):
                     tables[name] = with_times(tables[name], table, config.split.by)
                 notes += unread_note(name, table.columns, own, roles)
+                if name == "train" or not config.train:
+                    notes += index_note(name, table, own, roles)
+                    notes += list_notes(name, tables[name], roles, config.format)
         except UserError as error:
             problems += error.problems
             continue
@@ -249,9 +259,9 @@ def _shared_out(
     parts = by_time(train.columns[TIME], shares) if by else split(units, labels, shares, config.split.seed)
     kinds = len(set(labels or ()))
     # As many labels as rows: numbers, or names. No share can have its part of each.
-    hint = (
-        f"It has {kinds} labels. Are they numbers? Write task.problem=regression." if 2 * kinds > len(train) > 2 else ""
-    )
+    numbers = labels is not None and all(NUMBER.fullmatch(str(label)) for label in labels)
+    many = numbers and 2 * kinds > len(train) > 2
+    hint = f"It has {kinds} labels. Are they numbers? Write task.problem=regression." if many else ""
     if not hint and len(set(units)) < len(train):
         what = "groups and inputs" if GROUP in train.columns else "inputs"
         hint = f"It has {len(set(units)):,} different {what}; equal ones stay in one split. Name files for the splits."

@@ -1,5 +1,6 @@
 """Parquet, a batch of a row group at a time."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class ParquetFile:
         number = 1
         try:
             with pyarrow.parquet.ParquetFile(self.file) as parquet:
+                index = index_of(parquet.schema_arrow.metadata or {})
                 for group in range(parquet.num_row_groups):
                     if (end := number + parquet.metadata.row_group(group).num_rows) <= first:
                         number = end
@@ -32,8 +34,20 @@ class ParquetFile:
                     for batch in parquet.iter_batches(CHUNK, row_groups=[group]):
                         if number >= first:
                             ids = [f"{self.name}:{row}" for row in range(number, number + len(batch))]
-                            yield Mark(0, number), Table(batch.to_pydict(), ids)
+                            yield Mark(0, number), Table(batch.to_pydict(), ids, index=index)
                         number += len(batch)
         except (pyarrow.ArrowException, OSError) as error:
             what = f"is no whole parquet file: {str(error).splitlines()[0]}"
             raise UserError(Problem(self.name, what), "the data") from error
+
+
+def index_of(metadata: dict[bytes, bytes]) -> list[str]:
+    """The columns that pandas wrote as the index of its rows, by what it says of them in the file.
+
+    Format: https://pandas.pydata.org/docs/development/developer.html. A range has no column, and is an object there.
+    """
+    try:
+        named = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
+    except (ValueError, AttributeError):
+        return []
+    return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmft.data.files import expand, resolve
 from llmft.data.formats import FORMATS
+from llmft.data.hub import read_hub
 from llmft.data.kinds import mismatch
 from llmft.data.python_files import HOME, of_the_library
 from llmft.data.source import Mark, Source
@@ -24,7 +25,7 @@ def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table
         UserError: naming the file and line of what can't be read.
     """
     if dataset.format == "hub":
-        return _read_hub(dataset, split, source), []
+        return read_hub(dataset, split, source), []
     if dataset.format == "sklearn":
         return _read_sklearn(str(source), split), []
     files = files_of(dataset, split, source)
@@ -115,36 +116,6 @@ def _read_sklearn(dataset: str, split: str) -> Table:
     names = bunch.get("target_names")  # classes; the targets of others are numbers
     columns["target"] = bunch.target.tolist() if names is None else [str(names[number]) for number in bunch.target]
     return _numbered(columns, dataset)
-
-
-def _read_hub(dataset: DatasetConfig, split: str, source: Files) -> Table:
-    """Splits of a data set of the Hugging Face hub; class numbers become their names."""
-    import datasets
-
-    key = f"dataset.{split}"
-    table = Table()
-    for name in [source] if isinstance(source, str) else source:
-        try:
-            rows = datasets.load_dataset(dataset.path, dataset.subset, split=name, revision=dataset.revision)
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            what = f"{dataset.path} ({name}) cannot be read: {why}"
-            hint = (
-                "Where there is a network, `hf download --repo-type dataset "
-                f"{dataset.path} --local-dir DIR`; then read its files with dataset=parquet or dataset=csv."
-            )
-            raise UserError(Problem(key, what, hint=hint), "the data") from error
-        columns = {}
-        for column, feature in rows.features.items():
-            values = rows[column][:]
-            inner = getattr(feature, "feature", None)
-            if isinstance(feature, datasets.ClassLabel):
-                values = [feature.int2str(value) if value is not None and value >= 0 else None for value in values]
-            elif isinstance(inner, datasets.ClassLabel):  # such as a tag for each word
-                values = [value if value is None else [inner.int2str(number) for number in value] for value in values]
-            columns[column] = list(values)
-        table.extend(_numbered(columns, name))
-    return table
 
 
 def _numbered(columns: dict[str, list[Any]], name: str) -> Table:

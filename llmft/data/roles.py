@@ -2,8 +2,9 @@
 
 import json
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -11,11 +12,24 @@ from functools import partial
 from typing import Any
 
 from llmft.data.cells import flattened, is_missing, number, of_one_type, parts_of
-from llmft.data.label_cells import flag_columns, items, joined_name, label, labels, with_joined
+from llmft.data.label_cells import flag_columns, items, joined_name, label, labels, list_in, with_joined
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
+
+CELLS = ("csv", "tsv", "excel", "sqlite")
+"""Formats of files that hold no lists and no objects, so that a cell of text may hold the JSON of one."""
+
+INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0(\.\d+)*|")
+"""What pandas calls the index of rows: in parquet; in a csv that was read and written again; in one, not at all."""
+
+ARRAY = re.compile(r"\[[-+.\deE\s]+\]")
+"""A list of numbers as numpy writes it, without commas."""
+
+SEEN = 1000  # rows that are looked at for lists
+
+_NOWHERE = object()
 
 
 @dataclass
@@ -59,24 +73,31 @@ def assign(
     Raises:
         UserError: naming columns that are missing, with those that were found, and values of the wrong kind by row.
     """
+    taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
     kept = {name: values for name, values in table.columns.items() if name not in dataset.ignore}
-    table = Table(kept, table.ids, table.left_out)
+    table = _with_parts(Table(kept, table.ids, table.left_out, table.index), taken.values(), whole=kinds is None)
+    counting = index_columns(table)
     problems = [
         Problem(f"dataset.columns.{role}", "the task has no such role", hint=f"Its roles are {', '.join(roles)}.")
         for role in dataset.columns
         if role not in roles
     ]
     table = with_joined(table, dataset, roles, problems)
-    partial_rows, kinds = kinds is not None, kinds or kinds_of(table)
+    partial_rows = kinds is not None
+    unknown = {name: values for name, values in table.columns.items() if name not in (kinds or {})}
+    kinds = (kinds or {}) | kinds_of(Table(unknown, table.ids))
     lists = [name for name, found in kinds.items() if name in table.columns and set(found.counts) == {list}]
     taken = columns_of(dataset, roles, table.columns, lists)
-    found = ", ".join(table.columns)
+    known = _names(table)
+    found = ", ".join(known)
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
         if spec.kind == "features":
             cells, faults = flattened(table.without({*taken.values(), *flag_columns(dataset, roles)}))
             problems += faults
-            chosen = dataset.columns.get(role) or list(cells)
+            chosen = dataset.columns.get(role) or [
+                name for name in cells if name not in taken.values() and name not in counting
+            ]
             names = [
                 part for name in ([chosen] if isinstance(chosen, str) else chosen) for part in parts_of(name, cells)
             ]
@@ -98,13 +119,13 @@ def assign(
         elif (name := taken[role]) in table.columns:
             try:
                 columns[role] = _typed(
-                    table.columns[name], table.ids, name, spec, kinds.get(name, Kinds()), dataset.ignore
+                    table.columns[name], table.ids, name, role, spec, kinds.get(name, Kinds()), dataset
                 )
             except UserError as error:
                 problems += error.problems
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
             names = [name, taken[spec.unless]] if spec.unless else [name]
-            problems.append(_missing(f"dataset.columns.{role}", names, split, found, list(table.columns)))
+            problems.append(_missing(f"dataset.columns.{role}", names, split, found, known))
     if not problems and not any(roles[role].is_input for role in columns):
         wanted = ", ".join(taken[role] for role, spec in roles.items() if spec.is_input)
         what = f"{split} has none of the columns that could be read: {wanted}; it has {found}"
@@ -139,7 +160,92 @@ def unread(columns: Iterable[str], dataset: DatasetConfig, roles: dict[str, Colu
     taken = set(columns_of(dataset, roles, columns, columns).values())
     taken |= {*flag_columns(dataset, roles), *dataset.ignore, "id", "split"}
     taken |= {named} if isinstance(named, str) else {*(named or ())}
-    return [name for name in columns if name not in taken]
+    taken |= {name[: dot.start()] for name in taken for dot in re.finditer(r"\.", name)}  # of which parts are read
+    return [name for name in columns if name not in taken and not INDEX.fullmatch(name)]
+
+
+def index_columns(table: Table) -> list[str]:
+    """The columns that count or name the rows of a file: they say nothing of new rows, and may tell how these lay."""
+    first = next(iter(table.columns), "")
+    return [
+        name
+        for name in table.columns
+        if name in table.index or (INDEX.fullmatch(name) and (name == first or name.startswith("__")))
+    ]
+
+
+def index_note(split: str, table: Table, dataset: DatasetConfig, roles: dict[str, Column]) -> list[str]:
+    """A note on columns that were not taken for features, since they count or name the rows."""
+    role = next((role for role, spec in roles.items() if spec.kind == "features"), None)
+    taken = {joined_name(dataset, other) for other in roles if other != role}
+    names = [name for name in index_columns(table) if name not in taken]
+    if role is None or role in dataset.columns or not names:
+        return []
+    what = "which counts or names the rows" if len(names) == 1 else "which count or name the rows"
+    hint = f"if it is one, name all features in dataset.columns.{role}"
+    return [f"{split}: {', '.join(map(repr, names))}, {what}, is no feature; {hint}"]
+
+
+def list_notes(split: str, table: Table, roles: dict[str, Column], format: str) -> list[str]:
+    """A note on each column of texts, classes or features whose cells hold lists written as text.
+
+    Args:
+        table: rows with their roles.
+    """
+    if format not in CELLS:
+        return []
+    columns: dict[str, list[Any]] = {}
+    for role, spec in roles.items():
+        values = table.columns.get(role, [])[:SEEN]
+        if spec.kind == "features":
+            columns |= {name: [row[name] for row in values] for name in (values[0] if values else ())}
+        elif spec.kind in ("text", "texts", "label"):
+            columns[role] = [value[0] if isinstance(value, list) and value else value for value in values]
+    notes = []
+    for name, values in columns.items():
+        cells = [value for value in values if isinstance(value, str) and value.strip()]
+        lists = [cell for cell in cells if ARRAY.fullmatch(cell.strip()) or list_in(cell) is not None]
+        if 2 * len(lists) > len(cells):
+            short = lists[0] if len(lists[0]) <= 40 else f"{lists[0][:40]}…"
+            notes.append(f"{split}: {name} holds lists written as text, such as {short}, and each is read as one text")
+    return notes
+
+
+def _names(table: Table) -> list[str]:
+    """The columns; of one that holds objects, also the names of their parts."""
+    names = []
+    for name, values in table.columns.items():
+        parts = next((value for value in values if isinstance(value, dict)), {})
+        names += [name, *(f"{name}.{part}" for part in parts)]
+    return list(dict.fromkeys(names))
+
+
+def _with_parts(table: Table, wanted: Iterable[str], whole: bool) -> Table:
+    """The table with a column for each name such as `translation.en`, which means a part of the objects of another.
+
+    Args:
+        whole: whether these are all rows, so that a part that none of them has is a column that is missing.
+    """
+    columns = dict(table.columns)
+    for name in wanted:
+        for dot in re.finditer(r"\.", name) if name not in columns else ():
+            if (values := table.columns.get(name[: dot.start()])) is None:
+                continue
+            parts = [_part(value, name[dot.end() :]) for value in values]
+            if not whole or set(map(id, parts)) != {id(_NOWHERE)} or not any(map(bool, values)):
+                columns[name] = [None if part is _NOWHERE else part for part in parts]
+                break
+    return Table(columns, table.ids, table.left_out, table.index)
+
+
+def _part(value: Any, path: str) -> Any:
+    """What an object holds at `a.b`, be it the key `a.b` or `b` in `a`."""
+    if not isinstance(value, dict):
+        return _NOWHERE
+    if path in value:
+        return value[path]
+    tries = (_part(value.get(path[: dot.start()]), path[dot.end() :]) for dot in re.finditer(r"\.", path))
+    return next((found for found in tries if found is not _NOWHERE), _NOWHERE)
 
 
 def _is_torn(kinds: Kinds) -> bool:
@@ -165,7 +271,7 @@ def _missing(key: str, wanted: list[str], split: str, found: str, names: list[st
 
 
 def _typed(
-    values: list[Any], ids: list[str], name: str, spec: Column, kinds: Kinds, ignore: Sequence[str] = ()
+    values: list[Any], ids: list[str], name: str, role: str, spec: Column, kinds: Kinds, dataset: DatasetConfig
 ) -> list[Any]:
     """Values of one role: texts are strings, classes become strings, numbers floats, and all are of one type."""
     read: Callable[[Any], Any]
@@ -174,9 +280,9 @@ def _typed(
     elif spec.kind == "texts":
         read, what = _texts, "neither a text nor a list of texts"
     elif spec.kind == "words":
-        read, what = _words, "not a list of texts"
+        read, what = partial(_words, cells=dataset.format in CELLS), "not a list of texts"
     elif spec.kind == "json":
-        read, what = partial(_json, ignore=ignore), "not a value of JSON"
+        read, what = partial(_json, spec=spec, dataset=dataset), "not a value of JSON"
     elif spec.kind == "number":
         read, what = _number, "not a number"
     elif spec.kind == "labels":
@@ -190,11 +296,12 @@ def _typed(
     found = [read(value) for value in values]
     wrong = [i for i, value in enumerate(values) if found[i] is None and not _is_empty(value)]
     if wrong:
+        parts = next((value for i in wrong if isinstance(value := values[i], dict)), {})
         # Such as [1, 0, 1, 1], which says of each of four labels whether it is given.
         flags = spec.kind == "labels" and any(set(map(str, items(values[i], spec))) <= {"0", "1"} for i in wrong)
-        hint = (
-            "If it says of each label whether it is given, name them in order: task.labels=[A,B,...]." if flags else ""
-        )
+        hint = f"Write dataset.columns.{role}={name}.{next(iter(parts))}, or another of its parts." if parts else ""
+        if flags:
+            hint = "If it says of each label whether it is given, name them in order: task.labels=[A,B,...]."
         raise UserError(
             listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}", hint=hint) for i in wrong]), "the data"
         )
@@ -217,40 +324,41 @@ def _texts(value: Any) -> list[str] | None:
     return value if whole else None
 
 
-def _words(value: Any) -> list[str] | None:
-    """A list of texts, or a text that is split at spaces."""
+def _words(value: Any, cells: bool) -> list[str] | None:
+    """A list of texts, or a text that is split at spaces; where lists are `cells`, also one written as text."""
     if isinstance(value, str):
-        return value.split()
+        written = list_in(value) if cells else None
+        return written if written and all(isinstance(word, str) for word in written) else value.split()
     whole = isinstance(value, list) and all(isinstance(word, str) for word in value)
     return value if whole else None
 
 
-def _json(value: Any, ignore: Sequence[str] = ()) -> str | None:
-    """Any value as JSON, in which a cell of text may hold a list or a table itself.
-
-    Args:
-        ignore: keys that are left out of the tables in a list, such as those of messages.
-    """
+def _json(value: Any, spec: Column, dataset: DatasetConfig) -> str | None:
+    """Any value as JSON; without `dataset.ignore` in the objects of a list, such as messages."""
     if value is None:
         return None
-    if ignore:
-        with suppress(ValueError):
-            value = json.loads(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
-        if isinstance(value, list):
-            value = [
-                {key: part for key, part in one.items() if key not in ignore} if isinstance(one, dict) else one
-                for one in value
-            ]
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
-        try:
-            json.loads(value)
-            return value
-        except ValueError:
-            pass
+    found = _held(value, spec, dataset.format) if isinstance(value, str) else value
+    if dataset.ignore and isinstance(found, list):
+        found = [
+            {key: part for key, part in one.items() if key not in dataset.ignore} if isinstance(one, dict) else one
+            for one in found
+        ]
+    elif found is not value:
+        return value  # as it was written
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(found, ensure_ascii=False)
     except (TypeError, ValueError):
         return None
+
+
+def _held(cell: str, spec: Column, format: str) -> Any:
+    """What the JSON in a cell means, where the role takes it and the file can't say it otherwise; else the cell."""
+    if cell.lstrip().startswith(("[", "{")) and (spec.structure is None or format in CELLS):
+        with suppress(ValueError, RecursionError):
+            found = json.loads(cell)
+            if spec.structure is None or spec.structure(found):
+                return found
+    return cell
 
 
 def _is_empty(value: Any) -> bool:

@@ -14,8 +14,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from llmft.data.conll import sentences
-from llmft.data.encodings import without_end
+from llmft.data.conll import Word, said, sentences, word_column
+from llmft.data.encodings import Marking, undecodable, without_end
 from llmft.data.excel import ExcelFile
 from llmft.data.formats import FORMATS
 from llmft.data.json_rows import row_of
@@ -43,7 +43,6 @@ WHOLE = ("parquet", "excel", "sqlite", "arrow")  # read by what reads them for t
 ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
     ending: kind for kind in ("json", *WHOLE, "conll") for ending in FORMATS[kind].suffixes
 }
-UNDECODABLE = "\udcff"  # half a pair, which no decoder gives by itself
 LONGEST = 1000  # lines of one quoted row: a quote that is never closed would swallow all that follows
 JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|$))')  # not `[sic] ...`, which begins a text
 
@@ -192,8 +191,8 @@ def _kind(first: str, text: str | None, delimiter: str) -> str:
 
 
 def _lines(stream: BinaryIO, name: str, encoding: str) -> Iterator[str]:
-    """The lines, with UNDECODABLE in place of what is not in `encoding`."""
-    codecs.register_error("llmft.mark", lambda error: (UNDECODABLE, error.end))  # type: ignore[attr-defined]
+    """The lines, with marks in place of what is not in `encoding`."""
+    codecs.register_error("llmft.mark", Marking())
     try:
         for number, line in enumerate(io.TextIOWrapper(stream, encoding, errors="llmft.mark", newline="\n")):
             yield line.removeprefix("\ufeff") if number == 0 else line
@@ -203,9 +202,7 @@ def _lines(stream: BinaryIO, name: str, encoding: str) -> Iterator[str]:
 
 def _fault(line: str, encoding: str) -> str:
     """What is wrong with the letters of a line."""
-    if UNDECODABLE in line:
-        return f"is not {encoding}"
-    return "holds a NUL character" if "\0" in line else ""
+    return undecodable(line, encoding) or ("holds a NUL character" if "\0" in line else "")
 
 
 def _texts(lines: Iterable[str], name: str, encoding: str, text: str) -> Iterator[Row]:
@@ -215,9 +212,16 @@ def _texts(lines: Iterable[str], name: str, encoding: str, text: str) -> Iterato
 
 
 def _conll(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
-    """The words of each sentence, whether there are tags or not."""
-    for words in sentences(enumerate(lines, 1)):
-        tokens = [word.columns[0] for word in words]
+    """The words of each sentence, whether there are tags or not; in which column is told by the first of two words."""
+    found = sentences(enumerate(lines, 1))
+    first: list[list[Word]] = []
+    for words in found:
+        first.append(words)
+        if len(words) > 1:
+            break
+    column = word_column(first)
+    for words in chain(first, found):
+        tokens = [word.columns[min(column, len(word.columns) - 1)] for word in said(words, column)]
         fault = _fault("".join(tokens), encoding)
         yield Row(f"{name}:{words[0].line}", {} if fault else {"tokens": tokens}, fault)
 
@@ -297,7 +301,8 @@ def _csv(lines: Iterable[str], name: str, encoding: str, dialect: tuple[str, int
     except csv.Error as error:
         raise UserError(unreadable(f"{name}:1", error), "the data") from error
     if fault := _fault("".join(source.held), encoding):
-        raise UserError(Problem(f"{name}:1", fault, hint="Set dataset.encoding to the input's own."), "the data")
+        hint = "" if "dataset.encoding" in fault else "Set dataset.encoding to the input's own."
+        raise UserError(Problem(f"{name}:1", fault, hint=hint), "the data")
     check_header(header, name)
 
     def rows() -> Iterator[Row]:

@@ -99,7 +99,7 @@ class Stream:
         sample = Sample(max(SAMPLE, self.config.max_rows or 0), self.config.split.seed)
         known: set[str] = set()
         problems: list[Problem] = []
-        empty, counts = 0, Counter[str]()
+        counts = Counter[str]()
         left: list[Chunk] = []
         digest = RowsDigest(self.roles)
         for chunk in tqdm(self.chunks, "checking train", unit=" chunks", disable=None, leave=False):
@@ -107,26 +107,24 @@ class Stream:
                 break
             try:
                 whole, mended = clean.mend(self._read(chunk), self.roles, self.config.clean)
-                table, faults = checks.without_empty(whole, self.roles, "train", self.config.drop_empty)
-                problems += faults + checks.missing_labels(table, self.roles, "train")
+                drop = (self.config.drop_empty, self.config.drop_unlabeled)
+                table, faults, dropped = checks.whole_rows(whole, self.roles, "train", *drop)
+                problems += [problem for kind in faults for problem in kind]
                 self._widen(table)
             except UserError as error:
                 problems += error.problems
                 continue
-            empty += len(whole) - len(table)
             table, left_out = clean.without_faults(table, self.roles, self.config.clean)
-            counts += mended + left_out
+            counts += dropped + mended + left_out
             if not problems and len(table):
                 left.append(replace(chunk, rows=len(table)))
                 known.update(inputs.intersection(checks.input_keys(table, self.roles)))
                 sample.add(table)
                 digest.add(to_arrow(table))
         if problems:
-            advice = [checks.DROP_EMPTY] if empty and not self.config.drop_empty else []
-            raise UserError([*listed(problems), *advice], "the data")
+            raise UserError([*listed(problems), *checks.advice(problems, self.roles)], "the data")
         self.chunks = left
-        notes = checks.left_out("train", empty) + clean.notes_of("train", counts)
-        return Survey(sample.table(), known, notes, digest.hexdigest())
+        return Survey(sample.table(), known, clean.notes_of("train", counts), digest.hexdigest())
 
     def windows(self, order: Sequence[int], first: int, last: int, size: int) -> Iterator[datasets.Dataset]:
         """Rows `first` to `last` of the sequence that the chunks make in some order, `size` at a time.
@@ -148,7 +146,7 @@ class Stream:
 
     def _rows(self, chunk: Chunk) -> Table:
         table = clean.mend(self._read(chunk), self.roles, self.config.clean)[0]
-        table = checks.without_empty(table, self.roles, "train", drop=True)[0]
+        table = checks.whole_rows(table, self.roles, "train", drop_empty=True, drop_unlabeled=True)[0]
         return clean.without_faults(table, self.roles, self.config.clean)[0]
 
     def _read(self, chunk: Chunk) -> Table:

@@ -20,6 +20,8 @@ class Table:
     """`FILE:LINE` for text files, as an editor counts; `FILE:ROW`, from 1, where there are no lines."""
     left_out: Counter[str] = field(default_factory=Counter)
     """What of the file is no row, such as empty lines, and how many there were of each kind."""
+    index: list[str] = field(default_factory=list)
+    """Columns that the file itself says are no data but the names or numbers of its rows."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -31,6 +33,7 @@ class Table:
             mine += other.columns.get(name, [None] * len(other))
         self.ids += other.ids
         self.left_out += other.left_out
+        self.index += [name for name in other.index if name not in self.index]
 
     def without(self, names: Collection[str]) -> "Table":
         """The same rows without some of the columns."""

@@ -1,5 +1,6 @@
 """The answers of `llmft predict`, a line a row: to standard output, or to a file that has its name once it is whole."""
 
+import codecs
 import csv
 import json
 import sys
@@ -92,6 +93,11 @@ def check_output(predict: PredictConfig) -> None:
         raise UserError(Problem("predict.output", f"{file} is there already; nothing is written over"))
     if not file.parent.is_dir():
         raise UserError(Problem("predict.output", f"there is no folder {file.parent}"))
+    try:
+        codecs.lookup(predict.encoding)
+    except LookupError as error:
+        hint = "Write utf-8, utf-8-sig, gb18030, ..."
+        raise UserError(Problem("predict.encoding", f"there is no encoding {predict.encoding}", hint=hint)) from error
 
 
 @contextmanager
@@ -110,7 +116,7 @@ def opened(predict: PredictConfig) -> Iterator[Writer]:
     file = Path(predict.output)
     partial = file.with_name(f".{file.name}.part")
     try:
-        stream = partial.open("w", encoding="utf-8", newline="")
+        stream = partial.open("w", encoding=predict.encoding, newline="")
     except OSError as error:
         raise UserError(Problem("predict.output", f"{file}: {error.strerror}")) from error
     try:
@@ -119,6 +125,9 @@ def opened(predict: PredictConfig) -> Iterator[Writer]:
             yield writer
             writer.end()
         partial.replace(file)
+    except UnicodeEncodeError as error:
+        what = f"{predict.encoding} has no {error.object[error.start]!r}, which an answer holds"
+        raise UserError(Problem("predict.encoding", what, hint="Write predict.encoding=utf-8-sig.")) from error
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or str(file)) from error
     finally:

@@ -1,7 +1,8 @@
 """Roles: what a task asks of the columns of its data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Column:
     """Of a label in a table: cells that stand for none besides the usual marks such as NA. None: each is a label."""
     labels: tuple[str, ...] = ()
     """The labels, where they are declared."""
+    structure: Callable[[Any], bool] | None = None
+    """Of `json` that may be a plain text, too: whether what the JSON in a csv cell means is no text but what the role
+    takes. In a file that can hold lists and objects itself, a text is a text. None: the role takes no plain text."""
     unless: str = ""
     """Required as well, unless this other role is there."""
     also: tuple[str, ...] = ()

@@ -120,6 +120,7 @@ COMMANDS = {
             "dataset.sheet",
             "dataset.query",
             "dataset.field",
+            "dataset.separator",
             "hardware",
             "seed",
             "trainer.eval_batch_size",

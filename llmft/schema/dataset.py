@@ -133,7 +133,8 @@ class DatasetConfig(Section):
     one of comma, semicolon and tab by which the first rows have equally many cells, as many as `header` names."""
 
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
-    """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. No split parts a `group`."""
+    """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. `translation.en` is a part of
+    the objects in a column. No split parts a `group`."""
 
     ignore: list[str] = Field(default_factory=list)
     """Columns that are left out on purpose, and keys of the messages of a conversation, such as `[tools, name]`."""
@@ -156,6 +157,9 @@ class DatasetConfig(Section):
 
     drop_empty: bool = False
     """Leave rows with an empty text, read or written, out instead of stopping at them; they are counted."""
+
+    drop_unlabeled: bool = False
+    """Leave rows without a label out instead of stopping at them."""
 
     clean: CleanConfig = CleanConfig()
 

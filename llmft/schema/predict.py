@@ -35,5 +35,9 @@ class PredictConfig(Section):
     format: Literal["jsonl", "csv"] | None = None
     """How to write the answers. Unset: by the ending of `output`; `jsonl` on standard output."""
 
+    encoding: str = "utf-8"
+    """How to write the answers to `output`: `utf-8-sig` for a csv that Excel opens, `gb18030`, ... What the input is in
+    says `dataset.encoding`."""
+
     keep: list[str] = Field(default_factory=list)
     """Columns of the input that stand beside each answer. A column `id` always does, in place of the row's number."""

@@ -7,6 +7,13 @@ from typing import Any
 from llmft.schema.problem import Problem, UserError
 
 
+def holds_answers(value: Any) -> bool:
+    """Whether the JSON of a cell is of answers; `[101]` is the text of one."""
+    if isinstance(value, dict):
+        return "text" in value
+    return isinstance(value, list) and all(isinstance(one, str) or holds_answers(one) for one in value)
+
+
 @dataclass(frozen=True)
 class AnswerSpan:
     """A part of a context."""

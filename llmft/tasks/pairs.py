@@ -6,14 +6,21 @@ from typing import Any
 from llmft.schema.column import Column
 from llmft.tasks.conversations import BESIDE, Conversation, Form, Message, Unfit, ignore, parse, with_beside
 
+
+def _holds_messages(value: Any) -> bool:
+    """Whether the JSON of a cell is a list of messages; `[0, 1]` and `{"name": "Ann"}` are texts."""
+    whole = isinstance(value, list) and bool(value)
+    return whole and all(isinstance(one, dict) and not {"role", "from"}.isdisjoint(one) for one in value)
+
+
 COLUMNS = {
-    "prompt": Column("json", required=False),
-    "instruction": Column("json", required=False),
-    "conversations": Column("json", required=False),
+    "prompt": Column("json", required=False, structure=_holds_messages),
+    "instruction": Column("json", required=False, structure=_holds_messages),
+    "conversations": Column("json", required=False, structure=_holds_messages),
     "input": Column("text", required=False, blank=True),
     **BESIDE,
-    "chosen": Column("json"),
-    "rejected": Column("json"),
+    "chosen": Column("json", structure=_holds_messages),
+    "rejected": Column("json", structure=_holds_messages),
 }
 """The roles of a task that compares answers: each a text, or a list of messages. The prompt, where it has a column of
 its own, is in one of the first three; `input` stands below it, as Alpaca's does."""

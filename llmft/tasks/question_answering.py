@@ -21,7 +21,7 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import question_answering as schema
-from llmft.tasks.answer_spans import read_answers
+from llmft.tasks.answer_spans import holds_answers, read_answers
 from llmft.tasks.contexts import Span, best_span, over_windows, rows_of, windows
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
@@ -63,7 +63,7 @@ class QuestionAnswering(Task[QuestionState]):
         return {
             "question": Column("text"),
             "context": Column("text", fixed=True),
-            "answers": Column("json", target=True, blank=True),
+            "answers": Column("json", target=True, blank=True, structure=holds_answers),
             "answer_start": Column("number", required=False),
         }
 

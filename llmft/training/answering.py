@@ -109,7 +109,7 @@ class Answering:
             for role, column in self.dataset.columns.items()
             if role in inputs
             and inputs[role].kind != "features"
-            and (inputs[role].required or column in rows[0].values)
+            and (inputs[role].required or str(column).partition(".")[0] in rows[0].values)
         }
         assigned = assign(table, self.dataset.model_copy(update={"columns": named}), inputs, name)
         return clean.mend(assigned, inputs, self.dataset.clean)[0]

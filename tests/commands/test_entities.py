@@ -157,12 +157,12 @@ def test_what_is_refused(words: tuple[str, ...], what: str, runs: dict[str, str]
 
 def test_wnut_can_be_read(shared: Callable[[str], Path]) -> None:
     from llmft.data.bio import spans, to_bio
-    from llmft.data.conll import ConllFile
+    from llmft.data.conll import open_conll
     from llmft.data.table import Table
 
     file = shared("wnut17") / "train.conll"
     whole = Table()
-    for _, table in ConllFile(file, file.name, "utf-8").chunks():
+    for _, table in open_conll(file, file.name, "utf-8").chunks():
         whole.extend(table)
     entities = sum(len(spans(to_bio(tags))) for tags in whole.columns["tags"])
     assert (len(whole), sum(map(len, whole.columns["tokens"])), entities) == (3394, 62730, 1975)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,6 +218,32 @@ def test_columns_can_be_named(runs: dict[str, str], llmft: Run, piped: Piped) ->
     assert llmft("predict", runs["text"], "dataset.columns.text=words")[0] == 0
 
 
+def test_a_pipe_is_utf_8_whatever_the_training_files_were(
+    runs: dict[str, str], llmft: Run, piped: Piped, write: Write, here: Path
+) -> None:
+    shutil.copytree(runs["text"], here / "run")
+    config = here / "run" / "config.yaml"
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("encoding: utf-8", "encoding: gb18030"), encoding="utf-8"
+    )
+    text = '{"Body": "lumo 太差了，真的太差了"}\n'
+    piped(text.encode())
+    code, out, _ = llmft("predict", "run")
+    assert code == 0
+    wanted = read(out)[0]["scores"]
+    write("gb.jsonl", text.encode("gb18030"))
+    words = ("predict.input=gb.jsonl", "predict.output=a.csv", "predict.encoding=utf-8-sig", "predict.keep=[Body]")
+    assert llmft("predict", "run", *words)[0] == 0, "a file that is no UTF-8 is what the training files were"
+    assert (here / "a.csv").read_bytes().startswith("\ufeffid,Body,answer".encode())
+    (row,) = csv.DictReader((here / "a.csv").open(encoding="utf-8-sig", newline=""))
+    assert (row["Body"], float(row["scores.good"])) == ("lumo 太差了，真的太差了", wanted["good"])
+    piped(text.encode("gb18030"))
+    code, _, err = llmft("predict", "run")
+    assert (code, "stdin:1 is not utf-8; it looks like gb18030: write dataset.encoding=gb18030" in err) == (1, True)
+    piped(text.encode("gb18030"))
+    assert read(llmft("predict", "run", "dataset.encoding=gb18030")[1])[0]["scores"] == wanted
+
+
 REFUSED = {
     "predict.input=none.csv": "predict.input  no such file: none.csv",
     "predict.text=a predict.row={a:1}": "predict.text and predict.row are given; one of them is answered",
@@ -226,7 +253,8 @@ REFUSED = {
     "predict.input=new.csv predict.keep=[c]": "predict.keep  the input has no column 'c'; it has a, b",
     "predict.input=new.csv": "the input has no column 'Body'; it has a, b. Write dataset.columns.text=COLUMN.",
     "predict.input=twice.csv": "two columns are called 'a'",
-    "predict.input=gb.csv": "gb.csv:1  is not utf-8. Set dataset.encoding to the input's own.",
+    "predict.input=gb.csv": "gb.csv:1  is not utf-8; it looks like gb18030: write dataset.encoding=gb18030",
+    "predict.text=a predict.output=a.csv predict.encoding=nonsense": "predict.encoding  there is no encoding nonsense",
     "predict.input=cut.parquet": "is no whole parquet file",
     "predict.input=cut.json": "is no JSON: ",
     "predict.text=a predict.output=new.csv": "new.csv is there already; nothing is written over",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmft.data.conll import ConllFile
+from llmft.data.conll import open_conll
+from llmft.data.rows import open_file
 from llmft.data.table import Table
 from llmft.schema.problem import UserError
 
@@ -14,7 +15,7 @@ Write = Callable[..., Path]
 
 def read(file: Path, encoding: str = "utf-8") -> Table:
     table = Table()
-    for _, chunk in ConllFile(file, file.name, encoding).chunks():
+    for _, chunk in open_conll(file, file.name, encoding).chunks():
         table.extend(chunk)
     return table
 
@@ -31,6 +32,48 @@ READS = [
     ("a\rb\tO\r\n\x0c\tO\r\n\r\nc\x85 O", [["a\rb", "\x0c"], ["c\x85"]], [["O", "O"], ["O"]], [1, 4]),
     ("a\u2028b\tO\nc\xa0d\tO\t\n", [["a\u2028b", "c\xa0d"]], [["O", "O"]], [1]),
 ]
+
+
+COUNTED = {
+    "GermEval": (
+        "#\thttp://a.de [2009-10-17]\n1\tDi\tB-PER\n2\tOrr\tI-PER\n\n#\tb\n1\t2\tO\n",
+        [["Di", "Orr"], ["2"]],
+        [["B-PER", "I-PER"], ["O"]],
+    ),
+    "CoNLL-U": (
+        "# text = Vámonos al\n1-2\tVámonos\t_\t_\n1\tVamos\tVERB\tO\n2\tnos\tPRON\tB-PER\n3-4\tal\t_\t_\n"
+        "3\ta\tADP\tO\n4\tel\tDET\tO\n4.1\t_\t_\t_\n",
+        [["Vamos", "nos", "a", "el"]],
+        [["O", "B-PER", "O", "O"]],
+    ),
+    "CoNLL-2012": (
+        "#begin document (bc/a); part 000\nbc/a 0 0 Ann NNP B-PER\nbc/a 0 1 ran VBD O\n\nbc/a 0 0 Bob NNP B-PER\n\n"
+        "#end document\n",
+        [["Ann", "ran"], ["Bob"]],
+        [["B-PER", "O"], ["B-PER"]],
+    ),
+    "from 0": ("0\ta\tO\n1\tb\tO\n", [["a", "b"]], [["O", "O"]]),
+    "numbers that are words": ("1\tx\tO\n2\tx\tO\n\n2\tx\tO\n", [["1", "2"], ["2"]], [["O", "O"], ["O"]]),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_words_stand_behind_the_column_that_counts_them(name: str, write: Write) -> None:
+    text, tokens, tags = COUNTED[name]
+    table = read(write("a.conll", text))
+    assert (table.columns["tokens"], table.columns["tags"]) == (tokens, tags)
+    count = sum(map(len, tokens))
+    column = {"CoNLL-2012": 4, "numbers that are words": 0}.get(name, 2)
+    noted = {f"words are those of column {column}, since the column before it counts them": count} if column else {}
+    assert table.left_out == noted
+    if len(tokens[0]) > 1 and column:  # rows to answer come one by one, without tags or with them
+        asked = open_file(Path("a.conll"), None, "utf-8", None)
+        assert [row.values["tokens"] for row in asked.rows] == tokens
+
+
+def test_a_file_that_counts_words_and_has_none_is_refused(write: Write) -> None:
+    with pytest.raises(UserError, match="column 1 counts words, and the one behind it, the last, holds their tags"):
+        read(write("a.conll", "1 O\n2 B-x\n\n1 O\n"))
 
 
 @pytest.mark.parametrize(("text", "tokens", "tags", "lines"), READS)
@@ -74,7 +117,7 @@ def test_another_encoding(write: Write) -> None:
 def test_a_chunk_can_be_read_again(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmft.data.conll.CHUNK", 2)
     text = "".join(f"{'é' * i}\tO\nx\tB-a\n{chr(10) * (1 + i % 2)}" for i in range(1, 6))
-    source = ConllFile(write("a.conll", text), "a.conll", "utf-8")
+    source = open_conll(write("a.conll", text), "a.conll", "utf-8")
     chunks = list(source.chunks())
     assert [len(table) for _, table in chunks] == [2, 2, 1]
     for mark, table in chunks:

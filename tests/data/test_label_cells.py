@@ -110,12 +110,12 @@ FAULTS = {
     "flags of a text": (Column("labels"), 'text,label\na,"1,0,1"\n', "a.csv:2  label is '1,0,1', not a list of classes, each once. If it says"),
     "underscores": (Column("number"), "text,label\na,1\nb,1_01\n", "a.csv:3  label is '1_01', not a number"),
     "digits of another script": (Column("number"), "text,label\na,1\nb,١٢\n", "a.csv:3  label is '١٢', not a number"),
-    "a mark": (Column("number"), "text,label\na,1\nb,#N/A\n", "a.csv:3  has no label"),
+    "a mark": (Column("number"), "text,label\na,1\nb,#N/A\n", "has no label (train)"),
     "not finite": (Column("number"), "text,label\na,1\nb,inf\n", "a.csv:3  label is 'inf', not a number"),
-    "missing number": (Column("number"), "text,label\na,1\nb,\n", "a.csv:3  has no label"),
+    "missing number": (Column("number"), "text,label\na,1\nb,\n", "has no label (train)"),
 }  # fmt: skip
 JSON_FAULTS = {
-    "missing list": (Column("labels"), '{"text": "a", "label": ["x"]}\n{"text": "b"}\n', "a.jsonl:2  has no label"),
+    "missing list": (Column("labels"), '{"text": "a", "label": ["x"]}\n{"text": "b"}\n', "has no label (train)"),
     "list in a list": (Column("labels"), '{"text": "a", "label": [["x"]]}\n', "a.jsonl:1  label is [['x']], not a list of classes"),
     "flags": (Column("labels"), '{"text": "a", "label": [1, 0, 1]}\n', "a.jsonl:1  label is [1, 0, 1], not a list of classes, each once. If it says of each label whether it is given, name them in order: task.labels=[A,B,...]"),
     "a label twice": (Column("labels"), '{"text": "a", "label": ["x", "y", "x"]}\n', "a.jsonl:1  label is ['x', 'y', 'x'], not a list of classes, each once"),

@@ -64,6 +64,7 @@ FORMATS: dict[str, tuple[dict[str, Any], dict[str, str | bytes]]] = {
     "tsv with quotes": ({"format": "csv"}, {"d/a.tsv": CSV.replace(",", "\t")}),
     "tsv without": ({"format": "csv"}, {"d/a.tsv": 'text\tlabel\n"open\t1\nb\t0\nclosed"\t1\nc\t0\nd\t1\n'}),
     "empty texts": ({"format": "csv", "drop_empty": True}, {"d/a.csv": CSV + " ,1\n" * 9 + "last,2\n"}),
+    "no labels": ({"format": "csv", "drop_unlabeled": True}, {"d/a.csv": CSV + "a,\n" * 9 + "last,2\n"}),
     "jsonl": ({"format": "json"}, {"d/a.jsonl": "".join(f'{{"label": {i}, "text": "t{i}"}}\n\n' for i in range(9))}),
 }
 
@@ -114,10 +115,11 @@ def test_windows_follow_the_order_of_chunks(write: Write) -> None:
     assert texts(3, 7, 3) == [["1", "2", "3"], ["4"]]
 
 
-OF_SHARES = ("one row", "numbers as labels")  # none is taken of rows that are streamed
+OF_SHARES = ("one row", "numbers as labels", "many texts as labels")  # none is taken of rows that are streamed
+IN_MEMORY = ("both at once", "leaks by name")  # a stream does not know what its rows are called, and is read first
 
 
-@pytest.mark.parametrize("name", [name for name in FAULTS if name not in OF_SHARES])
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in OF_SHARES + IN_MEMORY])
 def test_a_fault_of_streamed_rows_is_named_as_in_memory(name: str, write: Write) -> None:
     keys, texts, what = FAULTS[name]
     with pytest.raises(UserError) as error:
@@ -149,7 +151,15 @@ def test_faults_of_all_chunks_come_at_once(write: Write) -> None:
     with pytest.raises(UserError) as error:
         read(train="a.csv")
     keys = [problem.key for problem in error.value.problems]
-    assert keys == ["a.csv:5", "a.csv:7", "a.csv:19", "a.csv:27", "a.csv:31", "dataset.drop_empty"]
+    assert keys == [
+        "a.csv:5",
+        "a.csv:7",
+        "a.csv:19",
+        "a.csv:27",
+        "a.csv:31",
+        "dataset.drop_empty",
+        "dataset.drop_unlabeled",
+    ]
 
 
 def test_a_list_of_json_cannot_be_streamed(write: Write) -> None:
