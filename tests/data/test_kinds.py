@@ -103,7 +103,7 @@ def test_a_page_may_be_a_text_to_pretrain_on(write: Write) -> None:
 
 MISMATCHES = [
     ("a.jsonl", '{"text": "a"}\n', "csv", "is JSON, and dataset=csv reads tables", "dataset=json"),
-    ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n'), "csv", "is JSON", "dataset=json"),
+    ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n', mtime=0), "csv", "is JSON", "dataset=json"),
     ("a.csv", "text,label\n", "json", "is a table", "dataset=csv"),
     ("a.parquet", "text,label\n", "parquet", "is a text, not a parquet file", "dataset=csv"),
     ("a.xlsx", '[{"a": 1}]', "excel", "is a text, not an Excel workbook", "dataset=json"),
