@@ -155,6 +155,7 @@ def test_a_run_does_not_fail_by_it(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert found.scores == {}
 
 
+@pytest.mark.slow
 def test_a_sweep_fits_one_for_each_fold_and_the_weights_are_the_same(
     llmft: Run, write: Callable[[str, str], Path], here: Path
 ) -> None:
