@@ -69,6 +69,7 @@ class QuestionAnswering(Task[QuestionState]):
 
     def fit(self, train: Dataset, model: ModelConfig) -> QuestionState:
         tokenizer = tokenizers.load(model, (text for name in ("question", "context") for text in train[name]))
+        tokenizer.padding_side = "right"
         check_language(train[:SAMPLE]["context"], tokenizer)
         length = longest(self.options.max_length, model)
         if self.options.stride >= (half := schema.least_context(length)):

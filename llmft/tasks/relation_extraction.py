@@ -85,6 +85,7 @@ class RelationExtraction(TargetTask[RelationState]):
     def fit(self, train: Dataset, model: ModelConfig) -> RelationState:
         texts = list(map(marked.plain, train["text"]))
         tokenizer = tokenizers.load(model, texts)
+        tokenizer.padding_side = tokenizers.padding_side(tokenizer)
         check_language(texts[:SAMPLE], tokenizer)
         tokenizer.add_tokens([AddedToken(marker, special=True) for marker in MARKERS], special_tokens=True)
         length = longest(self.options.max_length, model)

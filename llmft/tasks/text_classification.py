@@ -70,6 +70,7 @@ class TextClassification(TargetTask[TextState]):
         pair = "text_pair" in train.column_names
         texts = (text for column in ("text", "text_pair")[: 1 + pair] for text in train[column])
         tokenizer = tokenizers.load(model, texts)
+        tokenizer.padding_side = tokenizers.padding_side(tokenizer)  # saved, for those who load the model elsewhere
         length = longest(self.options.max_length, model)
         check_language(train[:SAMPLE]["text"], tokenizer)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)

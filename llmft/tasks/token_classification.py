@@ -93,6 +93,7 @@ class TokenClassification(Task[EntityState]):
             raise UserError(problems or nothing, "the data")
         texts = [sentence.text for sentence in found]
         tokenizer = tokenizers.load(model, texts)
+        tokenizer.padding_side = "right"
         check_language(texts[:SAMPLE], tokenizer)
         length = longest(self.options.max_length, model)
         widened = sum(sentence.widened for sentence in found)

@@ -1,12 +1,13 @@
 """An answer is the same alone and in company, for every architecture of transformers that can be made tiny."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from llmft import tasks
 from llmft.data.arrow import to_dataset
@@ -28,7 +29,7 @@ from llmft.tasks.text_classification import TextState
 from llmft.tasks.token_classification import EntityState
 from llmft.training.features import FeatureSet, encode
 from llmft.training.prediction import predict
-from tests.families import families
+from tests.families import config_of, families
 
 LENGTHS = (12, 3, 7, 1, 9, 7)
 WORDS = ["tavo", "renn", "ilpa", "osk", "dume", "karr", "pell", "unda", "sift", "gron", "lumo", "mirk"]
@@ -121,6 +122,30 @@ def test_padding_goes_where_the_head_does_not_look() -> None:
         single="$A [SEP] [CLS]", special_tokens=[(t, last.convert_tokens_to_ids(t)) for t in ("[SEP]", "[CLS]")]
     )
     assert padding_side(last) == "left"  # XLNet reads the last column
+
+
+ROWS: dict[str, dict[str, list[Any]]] = {
+    "text_classification": {"text": TEXTS, "label": ["a", "b"] * 3},
+    "token_classification": {"text": TEXTS, "spans": [[{"start": 0, "end": 4, "label": "a"}]] * 6},
+    "relation_extraction": {"text": ["<e1>tavo</e1> osk ilpa <e2>karr</e2>"] * 6, "label": ["a", "b"] * 3},
+    "question_answering": {"question": TEXTS, "context": TEXTS, "answers": [text[:4] for text in TEXTS]},
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_whoever_loads_the_model_elsewhere_pads_as_it_was_trained(name: str, here: Path) -> None:
+    tokenizer().save_pretrained(here / "gpt2")
+    left = PreTrainedTokenizerFast.from_pretrained(here / "gpt2", padding_side="left")
+    left.save_pretrained(here / "gpt2")
+    config_of("gpt2", len(left), pad_token_id=left.pad_token_id).save_pretrained(here / "gpt2")
+    kind = task_type(name)
+    assert kind is not None
+    task = tasks.build(
+        kind.model_validate({"name": name, "max_length": 32} | ({} if "label" in ROWS[name] else {"stride": 8}))
+    )
+    rows = to_dataset(Table(ROWS[name], [f"a:{row}" for row in range(6)]))
+    task.fit(rows, ModelConfig(path=str(here / "gpt2"))).save(here)
+    assert AutoTokenizer.from_pretrained(here).padding_side == "right"
 
 
 def test_an_xlnet_from_nothing_reads_the_token_that_its_tokenizer_puts_first() -> None:
