@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmft.data.source import CHUNK, Mark
 from llmft.data.table import Table
@@ -34,11 +36,31 @@ class ParquetFile:
                     for batch in parquet.iter_batches(CHUNK, row_groups=[group]):
                         if number >= first:
                             ids = [f"{self.name}:{row}" for row in range(number, number + len(batch))]
-                            yield Mark(0, number), Table(batch.to_pydict(), ids, index=index)
+                            yield Mark(0, number), Table(_columns(batch), ids, index=index)
                         number += len(batch)
         except (pyarrow.ArrowException, OSError) as error:
             what = f"is no whole parquet file: {str(error).splitlines()[0]}"
             raise UserError(Problem(self.name, what), "the data") from error
+
+
+def _columns(batch: Any) -> dict[str, list[Any]]:
+    """The columns as Python's values.
+
+    Hive, Impala and older Spark write texts as untyped bytes in UTF-8; 0.1 in 32 bits is read as 0.1, as in csv.
+    """
+    import pyarrow
+    from pyarrow import compute
+
+    found = {}
+    for name, values in zip(batch.schema.names, batch.columns, strict=True):
+        kind = values.type
+        if pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
+            with suppress(pyarrow.ArrowInvalid):  # bytes of something else
+                values = values.cast(pyarrow.large_string())
+        elif pyarrow.types.is_float32(kind):
+            values = compute.cast(values.cast(pyarrow.string()), pyarrow.float64())
+        found[name] = values.to_pylist()
+    return found
 
 
 def index_of(metadata: dict[bytes, bytes]) -> list[str]:

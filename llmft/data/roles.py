@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from llmft.data.cells import flattened, is_missing, number, of_one_type, parts_of
-from llmft.data.label_cells import flag_columns, items, joined_name, label, labels, list_in, with_joined
+from llmft.data.label_cells import SET, flag_columns, items, joined_name, label, labels, list_in, with_joined
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
@@ -298,7 +298,7 @@ def _typed(
     if wrong:
         parts = next((value for i in wrong if isinstance(value := values[i], dict)), {})
         # Such as [1, 0, 1, 1], which says of each of four labels whether it is given.
-        flags = spec.kind == "labels" and any(set(map(str, items(values[i], spec))) <= {"0", "1"} for i in wrong)
+        flags = spec.kind == "labels" and any(set(map(label, items(values[i], spec))) <= set(SET) for i in wrong)
         hint = f"Write dataset.columns.{role}={name}.{next(iter(parts))}, or another of its parts." if parts else ""
         if flags:
             hint = "If it says of each label whether it is given, name them in order: task.labels=[A,B,...]."

@@ -117,6 +117,8 @@ FAULTS = {
 JSON_FAULTS = {
     "missing list": (Column("labels"), '{"text": "a", "label": ["x"]}\n{"text": "b"}\n', "has no label (train)"),
     "list in a list": (Column("labels"), '{"text": "a", "label": [["x"]]}\n', "a.jsonl:1  label is [['x']], not a list of classes"),
+    "flags of fractions": (Column("labels"), '{"text": "a", "label": [1.0, 0.0, 1.0]}\n', "a.jsonl:1  label is [1.0, 0.0, 1.0], not a list of classes, each once. If it says"),
+    "flags of true and false": (Column("labels"), '{"text": "a", "label": [true, true]}\n', "a.jsonl:1  label is [True, True], not a list of classes, each once. If it says"),
     "flags": (Column("labels"), '{"text": "a", "label": [1, 0, 1]}\n', "a.jsonl:1  label is [1, 0, 1], not a list of classes, each once. If it says of each label whether it is given, name them in order: task.labels=[A,B,...]"),
     "a label twice": (Column("labels"), '{"text": "a", "label": ["x", "y", "x"]}\n', "a.jsonl:1  label is ['x', 'y', 'x'], not a list of classes, each once"),
     "list and text": (Column("labels"), '{"text": "a", "label": ["x"]}\n{"text": "b", "label": ["x"]}\n{"text": "c", "label": "x"}\n', "a.jsonl:3  label is 'x', unlike the others: 2 of type list and 1 of type str"),

@@ -10,6 +10,7 @@ import pytest
 
 from llmft.data.checks import empty_targets, without_empty
 from llmft.data.load import load
+from llmft.data.parquet import ParquetFile
 from llmft.data.table import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
@@ -214,6 +215,19 @@ def test_a_fault_of_json_rows_is_named(name: str, write: Write) -> None:
     with pytest.raises(UserError) as error:
         load(of(format="json", train="a.jsonl"), Texts())
     assert what in str(error.value)
+
+
+def test_cells_of_parquet_are_those_of_csv(here: Path) -> None:
+    cells = {"text": [b"Ulm", "\u00e9".encode(), None, b""], "score": [0.1, None, -3.0, 1e-30], "blob": [b"\xff"] * 4}
+    types = {"text": pyarrow.binary(), "score": pyarrow.float32(), "blob": pyarrow.large_binary()}
+    columns = {name: pyarrow.array(values, types[name]) for name, values in cells.items()}
+    pyarrow.parquet.write_table(pyarrow.table(columns), here / "a.parquet")
+    ((_, found),) = ParquetFile(here / "a.parquet", "a.parquet").chunks()
+    assert found.columns == {
+        "text": ["Ulm", "\u00e9", None, ""],
+        "score": [0.1, None, -3.0, 1e-30],
+        "blob": [b"\xff"] * 4,
+    }
 
 
 def test_a_truncated_parquet_file_is_named(write: Write, here: Path) -> None:

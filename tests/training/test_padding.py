@@ -126,7 +126,7 @@ def test_padding_goes_where_the_head_does_not_look() -> None:
 
 ROWS: dict[str, dict[str, list[Any]]] = {
     "text_classification": {"text": TEXTS, "label": ["a", "b"] * 3},
-    "token_classification": {"text": TEXTS, "spans": [[{"start": 0, "end": 4, "label": "a"}]] * 6},
+    "token_classification": {"text": TEXTS, "spans": ['[{"start": 0, "end": 4, "label": "a"}]'] * 6},
     "relation_extraction": {"text": ["<e1>tavo</e1> osk ilpa <e2>karr</e2>"] * 6, "label": ["a", "b"] * 3},
     "question_answering": {"question": TEXTS, "context": TEXTS, "answers": [text[:4] for text in TEXTS]},
 }
