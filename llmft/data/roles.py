@@ -286,7 +286,7 @@ def _typed(
     elif spec.kind == "number":
         read, what = _number, "not a number"
     elif spec.kind == "labels":
-        read, what = partial(labels, spec=spec), "not a list of classes, each once"
+        read, what = partial(labels, spec=spec), "not a list of distinct classes"
     else:
         read, what = label, "not a class"
     if spec.missing is not None or spec.kind == "number":
@@ -299,7 +299,11 @@ def _typed(
         parts = next((value for i in wrong if isinstance(value := values[i], dict)), {})
         # Such as [1, 0, 1, 1], which says of each of four labels whether it is given.
         flags = spec.kind == "labels" and any(set(map(label, items(values[i], spec))) <= set(SET) for i in wrong)
-        hint = f"Write dataset.columns.{role}={name}.{next(iter(parts))}, or another of its parts." if parts else ""
+        hint = (
+            f"Write dataset.columns.{role}={' or '.join(f'{name}.{part}' for part in list(parts)[:3])}."
+            if parts
+            else ""
+        )
         if flags:
             hint = "If it says of each label whether it is given, name them in order: task.labels=[A,B,...]."
         raise UserError(

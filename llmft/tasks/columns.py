@@ -265,7 +265,8 @@ def _lists(name: str, cells: list[Any]) -> list[Problem]:
     texts = [str(cell) for cell in cells if cell is not None]
     if not texts or not all(text.startswith("[") and text.endswith("]") for text in texts):
         return []
-    what = f"{name} holds lists, such as {texts[0][:40]}, and a cell of a table holds one value"
+    short = texts[0] if len(texts[0]) <= 40 else f"{texts[0][:40]}…"
+    what = f"{name} holds lists, such as {short}, and a cell of a table holds one value"
     hint = f"Make a column of each place of the list, or leave it out: task.ignore=[{name}]."
     return [Problem("dataset.columns.features", what, hint=hint)]
 

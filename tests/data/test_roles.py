@@ -97,7 +97,7 @@ def test_a_part_of_an_object_is_a_column(format: str, write: Write) -> None:
         ({}, "Write dataset.columns.source=COLUMN."),
         (
             {"source": "translation"},
-            "not a text. Write dataset.columns.source=translation.en, or another of its parts.",
+            "not a text. Write dataset.columns.source=translation.en or translation.de.",
         ),
     ],
 )
