@@ -88,8 +88,8 @@ def run(config: Config, prepared: Prepared | None = None, callbacks: Sequence[Tr
 def begins_anew(config: Config) -> str:
     """A note that `resume=true` has found no run: a name may be mistyped."""
     if config.run.dir:
-        return f"resume=true: there is no run in {config.run.dir} yet, and this one begins from nothing"
-    what = f"resume=true: there is no earlier run called {config.name}, and this one begins from nothing"
+        return f"resume=true: there is no run in {config.run.dir} yet, and this one starts from scratch"
+    what = f"resume=true: there is no earlier run called {config.name}, and this one starts from scratch"
     return f"{what}. {nearest_names(config.name)}".removesuffix(". ")
 
 

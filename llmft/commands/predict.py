@@ -177,6 +177,7 @@ def conclude(wanted: PredictConfig, good: int, bad: int, example: str) -> None:
     if bad and not good:
         raise Failure(example if bad == 1 else f"none of {bad:,} rows could be answered, such as {example}")
     if wanted.text is None and wanted.row is None:
-        errors = f", {bad:,} not, such as {example}" if bad else ""
+        errors = f", {bad:,} could not be, such as {example}" if bad else ""
         place = f"; see {wanted.output}" if wanted.output else ""
-        print(f"{good:,} rows were answered{errors}{place}", file=sys.stderr)
+        rows = "1 row was" if good == 1 else f"{good:,} rows were"
+        print(f"{rows} answered{errors}{place}", file=sys.stderr)

@@ -103,7 +103,8 @@ class ExcelFile:
             bomb(self.file, sum(one.file_size for one in members), sum(one.compress_size for one in members))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # on styles and checks of input, which are not read
-                book = openpyxl.load_workbook(self.file, data_only=values)
+                with self.file.open("rb") as opened:  # openpyxl refuses the name of a workbook that ends otherwise
+                    book = openpyxl.load_workbook(opened, data_only=values)
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError, EOFError) as error:
             what = f"is no whole Excel workbook: {str(error).splitlines()[0] if str(error) else error!r}"
             raise UserError(Problem(self.name, what), "the data") from error

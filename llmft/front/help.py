@@ -52,7 +52,7 @@ examples
   llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2      six runs and a table
   llmft finetune +recipe=tabular_mlp dataset.folds=5                            cross-validation
   llmft finetune +recipe=tabular_mlp search=tpe 'optimizer.lr=log(1e-5,1e-1)'   a search
-  llmft pretrain +recipe=gpt_clm            a language model from nothing, on raw text
+  llmft pretrain +recipe=gpt_clm            a language model from scratch, on raw text
   llmft eval outputs/bert_textcls/RUN
   llmft eval RUN RUN RUN ensemble=mean      several runs answer together
   llmft predict outputs/bert_textcls/RUN predict.text='Lovely. It broke.'

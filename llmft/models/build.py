@@ -90,7 +90,7 @@ def build(
 def positions(config: PreTrainedConfig) -> int | None:
     """The most tokens that a model reads at once; None for one that has no such limit, such as T5.
 
-    `trained_positions` is what a model that was trained from nothing here has seen of them.
+    `trained_positions` is what a model that was trained from scratch here has seen of them.
     """
     text = config if isinstance(_positions(config), int) else config.get_text_config()
     room = _positions(text)

@@ -119,7 +119,7 @@ def _read_by_a_decoder(labels: torch.Tensor, config: Any) -> torch.Tensor:
     """Labels one place later, behind what `generate` begins with.
 
     Not by the model's own `prepare_decoder_input_ids_from_labels`: M2M-100 has none, and mBART's begins with the last
-    label instead, so that a model from nothing would write otherwise than it has learnt.
+    label instead, so that a model from scratch would write otherwise than it has learnt.
     """
     start = config.bos_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
     read = functional.pad(labels[:, :-1], (1, 0), value=start)

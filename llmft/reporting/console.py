@@ -1,5 +1,6 @@
 """The first and the last thing that a command prints: what will happen, and what came of it."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,7 +111,7 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
                 for k, v in metrics[split].items()
                 if isinstance(v, float) and (k == headline or not k.endswith(("_micro", "_samples")))
             }
-            print(f"  {split:<10} " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
+            print(scores_line(split, numbers))
     if beside := metrics.get("baseline"):
         print(f"  baseline   {compared(config, metrics, beside)}")
 
@@ -129,6 +130,13 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
     if config.trains:
         then = config.task.then or f"eval {{run}} {config.task.files}"
         print(f"  next       llmft {then.format(run=run.folder)}")
+
+
+def scores_line(split: str, numbers: Mapping[str, float]) -> str:
+    """The scores of a split in lines of at most 100 characters; a name and its value stay together."""
+    pairs = "  ".join(f"{name}\xa0{value:.4f}" for name, value in numbers.items())
+    wrapped = textwrap.wrap(pairs, 100, initial_indent=f"  {split:<10} ", subsequent_indent=" " * 13)
+    return "\n".join(wrapped).replace("\xa0", " ")
 
 
 def compared(config: Config, metrics: Mapping[str, Mapping[str, Any]], beside: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ COMMANDS = {
         trains=True,
         about="Checks the whole configuration, then all of the data, and trains only then. Validation rows pick the "
         "best checkpoint, test rows give the final score; where there are no files for them, shares of train are put "
-        "aside. A file of your own is taken with dataset=csv, json or parquet.",
+        "aside. For a file of your own, write dataset.train=FILE.",
         used=(
             "dataset.train",
             "dataset.validation",
@@ -60,7 +60,7 @@ COMMANDS = {
         ),
     ),
     "pretrain": Command(
-        "train a language model from nothing, on raw text",
+        "train a language model from scratch, on raw text",
         trains=True,
         about="From files of text to a tokenizer and a model: task=causal_lm, masked_lm or span_corruption, and any "
         "architecture by its sizes. Documents are joined and cut into blocks of task.block tokens; scores are of each "

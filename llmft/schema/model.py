@@ -1,4 +1,4 @@
-"""The section `model`: which weights, from where, or which sizes for weights from nothing."""
+"""The section `model`: which weights, from where, or which sizes for weights from scratch."""
 
 from typing import Annotated, Any, Literal
 

@@ -186,7 +186,9 @@ class TableColumns:
         if lacking := self.lacking(known):
             new = [name for name in known if name not in self.left_out and name not in self._all()]
             typed = f"; training had no column {_few(list(map(repr, new)))}" if new else ""
-            notes.append(f"{split} has no column {_few(list(map(repr, lacking)))}, which counts as missing{typed}")
+            names = _few(list(map(repr, lacking)))
+            absent = f"column {names}, which counts" if len(lacking) == 1 else f"columns {names}, which count"
+            notes.append(f"{split} has no {absent} as missing{typed}")
         table = rows["features"][:]
         for name, values in self.categories.items():
             if name in lacking:
@@ -195,9 +197,12 @@ class TableColumns:
             there = [row for row, cell in enumerate(cells) if cell is not None]
             new = [str(cells[row]) for row in there if not codes[row]]
             if 2 * len(new) > len(there):
-                count = f"{len(new):,} of {len(there):,} values"
                 had = f"those of training are {_few(list(map(repr, values)))}" if values else "training had none twice"
-                notes.append(f"{split}: {count} of {name} are new, such as {new[0]!r}; {had}")
+                if len(there) == 1:
+                    notes.append(f"{split}: {name} has the new value {new[0]!r}; {had}")
+                else:
+                    count = f"{len(new):,} of {len(there):,} values"
+                    notes.append(f"{split}: {count} of {name} are new, such as {new[0]!r}; {had}")
         return notes
 
     def _all(self) -> set[str]:

@@ -78,8 +78,10 @@ def notes(cells: Sequence[Any], labels: list[str], options: TargetConfig) -> lis
         alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
     for twins in alike.values():
         if len(twins) > 1:
-            each = " and ".join(f"{name!r} ({counts[name]:,} rows)" for name in twins)
-            found.append(f"train: labels that differ by case or spaces alone: {each}")
+            each = " and ".join(
+                f"{name!r} ({counts[name]:,} {'row' if counts[name] == 1 else 'rows'})" for name in twins
+            )
+            found.append(f"train: labels that differ only in case or spaces: {each}")
     return found + _joined(counts, options)
 
 

@@ -43,7 +43,7 @@ class LanguageState:
     tokenizer: PreTrainedTokenizerFast
     block: int
     new: bool = field(default=False, compare=False)
-    """Whether it goes with weights that learn from nothing, and will have seen no more than a block."""
+    """Whether it goes with weights that learn from scratch, and will have seen no more than a block."""
     asked: bool = False
     """Whether a text is to be gone on with, or filled, as `llmft predict` wants it."""
 

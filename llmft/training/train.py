@@ -1,4 +1,4 @@
-"""A model trained from its last checkpoint, or from nothing, to its best weights."""
+"""A model trained from its last checkpoint, or from scratch, to its best weights."""
 
 import math
 import pickle

@@ -61,7 +61,7 @@ def test_a_name_that_no_run_has_is_said(llmft: Run, here: Path) -> None:
     code, out, err = llmft("finetune", *words)
     assert (code, err) == (0, "")
     assert (
-        "note      resume=true: there is no earlier run called tikets, and this one begins from nothing. Did you mean tickets?"
+        "note      resume=true: there is no earlier run called tikets, and this one starts from scratch. Did you mean tickets?"
         in out
     )
 

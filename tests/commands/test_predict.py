@@ -174,7 +174,7 @@ def test_a_bad_row_is_an_error_and_the_others_are_answered(
     assert code == 0, err
     assert list(errors) == list(BAD[data])
     assert all(errors[place].startswith(what) for place, what in BAD[data].items()), errors
-    assert f"rows were answered, {len(errors)} not, such as stdin:" in err
+    assert f"answered, {len(errors)} could not be, such as stdin:" in err
     assert any("answer" in answer for answer in read(out))
 
 
@@ -380,7 +380,7 @@ def test_a_column_that_a_row_leaves_out_is_missing(runs: dict[str, str], llmft: 
 
 def test_new_values_and_rows_of_other_columns_are_said(runs: dict[str, str], llmft: Run, write: Write) -> None:
     code, _, err = llmft("predict", runs["table"], "predict.row={weight: 1, size: 2, colour: 绿}")
-    new = "1 of 1 values of colour are new, such as '绿'; those of training are"
+    new = "colour has the new value '绿'; those of training are"
     assert (code, err.partition(" 'red'")[0].partition(" 'blue'")[0]) == (0, f"note: the input: {new}")
     code, _, err = llmft("predict", runs["table"], "predict.row={farbe: red}")
     assert (code, "has no column 'weight', 'size', 'colour', which training had" in err) == (2, True)

@@ -112,6 +112,8 @@ def test_row_ids_are_those_that_excel_shows(here: Path) -> None:
     workbook("a.xlsx", [[], ["text", "label"], ["a", "x"], [], ["b", "y"]])
     table = read("excel", "a.xlsx")
     assert (table.ids, table.columns) == (["a.xlsx:3", "a.xlsx:5"], {"text": ["a", "b"], "label": ["x", "y"]})
+    Path("a.xlsx").rename("a.csv")
+    assert read("excel", "a.csv").columns == table.columns, "openpyxl goes by the name"
 
 
 def test_cells_of_a_workbook(here: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_roberta_reads_as_much_as_is_said_and_no_more(here: Path) -> None:
 
 
 def test_positions_that_were_never_trained_are_no_room(bert: Path, here: Path) -> None:
-    """A model that learnt from nothing here has read no more than a block; one that goes on in longer ones has."""
+    """A model that learnt from scratch here has read no more than a block; one that goes on in longer ones has."""
     new = build(of(architecture="bert", init="random", config=TINY), HEAD, NEEDED | {"trained_positions": 24})
     assert positions(new.config) == 512
     new.save_pretrained(here / "new")

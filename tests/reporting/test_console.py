@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmft.config.load import load
-from llmft.reporting.console import conclude
+from llmft.reporting.console import conclude, scores_line
 from llmft.runs.folder import Run
 from llmft.training.arguments import training_arguments
 from llmft.training.hardware import detect
@@ -28,3 +28,12 @@ def test_a_run_logs_at_least_ten_times(steps: int, every: int, here: Path) -> No
     config = load("finetune", ["hardware.device=cpu"])
     arguments = training_arguments(config, detect(config.hardware), here, True, steps)
     assert arguments.logging_steps == every
+
+
+def test_scores_wrap_between_pairs_at_a_hundred_columns() -> None:
+    names = ("loss", "accuracy", "precision", "recall", "f1", "roc_auc", "matthews", "ece")
+    assert scores_line("test", dict.fromkeys(names, 0.5)).splitlines() == [
+        "  test       loss 0.5000  accuracy 0.5000  precision 0.5000  recall 0.5000  f1 0.5000",
+        "             roc_auc 0.5000  matthews 0.5000  ece 0.5000",
+    ]
+    assert scores_line("validation", {"loss": 0.5}) == "  validation loss 0.5000"

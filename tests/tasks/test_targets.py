@@ -117,7 +117,7 @@ NOTES = {
         {},
         [
             "train: rows by label: billing 3, Billing 1, bug 1",
-            "train: labels that differ by case or spaces alone: 'billing' (3 rows) and 'Billing' (1 rows)",
+            "train: labels that differ only in case or spaces: 'billing' (3 rows) and 'Billing' (1 row)",
         ],
     ),
     "one letter as two characters": (
@@ -125,7 +125,7 @@ NOTES = {
         {},
         [
             "train: rows by label: caf\u00e9 1, cafe\u0301 1",
-            "train: labels that differ by case or spaces alone: 'caf\u00e9' (1 rows) and 'cafe\u0301' (1 rows)",
+            "train: labels that differ only in case or spaces: 'caf\u00e9' (1 row) and 'cafe\u0301' (1 row)",
         ],
     ),
     "several labels in one": (
