@@ -18,6 +18,9 @@ from llmft.training.fit import fits
 from llmft.training.hardware import Hardware
 from llmft.training.steps import rows_of_step, steps_of_run
 
+ENDINGS = {"csv": "csv", "json": "jsonl", "excel": "xlsx", "parquet": "parquet"}
+"""How files of these datasets end: who trained on one has more of its kind to score, whatever the task reads most."""
+
 
 def announce(
     config: Config,
@@ -128,7 +131,9 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
         print(f"  promised   {expect.metric} {expect.at_least:g} on test, by the recipe as it is: {how}")
     print(f"  report     {run.folder / 'report.html'}")
     if config.trains:
-        then = config.task.then or f"eval {{run}} {config.task.files}"
+        name = config.dataset.name
+        files = f"dataset={name} dataset.test=YOUR.{ENDINGS[name]}" if name in ENDINGS else config.task.files
+        then = config.task.then or f"eval {{run}} {files}"
         print(f"  next       llmft {then.format(run=run.folder)}")
 
 

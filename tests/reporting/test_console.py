@@ -37,3 +37,20 @@ def test_scores_wrap_between_pairs_at_a_hundred_columns() -> None:
         "             roc_auc 0.5000  matthews 0.5000  ece 0.5000",
     ]
     assert scores_line("validation", {"loss": 0.5}) == "  validation loss 0.5000"
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (["+recipe=bert_textcls", "dataset.train=a.xlsx"], "dataset=excel dataset.test=YOUR.xlsx"),
+        (["+recipe=bert_ner", "dataset.train=a.jsonl"], "dataset=json dataset.test=YOUR.jsonl"),
+        (["+recipe=bert_ner"], "dataset=conll dataset.test=YOUR.conll"),
+    ],
+)
+def test_what_comes_next_reads_the_kind_of_file_of_training(
+    words: list[str], files: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for word in words[1:]:
+        Path(word.removeprefix("dataset.train=")).write_bytes(b"")
+    conclude(load("finetune", words), {"test": {"loss": 0.5}}, Run(here))
+    assert capsys.readouterr().out.endswith(f"  next       llmft eval {here} {files}\n")
