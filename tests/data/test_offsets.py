@@ -3,10 +3,14 @@
 import csv
 import io
 import json
+import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pyarrow.parquet
 import pytest
 
 from llmft import tasks
@@ -84,6 +88,31 @@ def test_offsets_mean_the_same_characters_in_every_format(task: str, kind: str, 
         assert rows[0]["context" if task == "question_answering" else "text"] == TEXT
     asked = open_file(file, kind, encoding, None)
     assert [row.values[name] for row in asked.rows for name in ("text", "context") if name in row.values] == [TEXT] * 2
+
+
+@pytest.mark.parametrize("format", ["excel", "sqlite", "parquet"])
+@pytest.mark.parametrize("task", ROWS)
+def test_offsets_mean_the_same_characters_in_files_that_are_no_text(task: str, format: str, here: Path) -> None:
+    row = ROWS[task]
+    cells = {name: value if isinstance(value, str | int) else json.dumps(value) for name, value in row.items()}
+    if format == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table({name: [value] * 2 for name, value in row.items()}), "a")
+    elif format == "sqlite":
+        with sqlite3.connect("a") as database:
+            database.execute(f"create table t ({', '.join(cells)})")
+            places = ", ".join("?" * len(cells))
+            database.executemany(f"insert into t values ({places})", [[*cells.values()]] * 2)
+    else:  # what XML can't hold stands as _x000D_, as Excel writes it
+        texts = [
+            re.sub("[\\x00-\\x08\\x0b-\\x1f]", lambda c: f"_x{ord(c[0]):04X}_", str(cell)) for cell in cells.values()
+        ]
+        book = openpyxl.Workbook()
+        for line in (list(cells), texts, texts):
+            book.active.append(line)
+        book.save("a")
+    config = DatasetConfig.model_validate({"format": format, "train": "a", "split": {"validation": 0, "test": 0}})
+    rows = load(config, task_of(task)).splits["train"]
+    assert [found(task, row) for row in rows] == [WANTED[task]] * 2
 
 
 def test_a_line_ends_at_newline_alone(write: Write) -> None:
