@@ -1,7 +1,9 @@
 """What the documents say is what happens: every command of the README is run, on a tiny model and small files."""
 
+import io
 import re
 import shlex
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +57,9 @@ def run_of(here: Path, name: str) -> str:
     return str(next(folder for folder in (here / "outputs" / name).iterdir() if (folder / "model").is_dir()))
 
 
-def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) -> None:
+def test_every_command_of_the_readme_works(
+    files: None, llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     ran = 0
     for words in [*commands(), ["llmft", "finetune", "+recipe=mine"]]:
@@ -68,12 +72,20 @@ def test_every_command_of_the_readme_works(files: None, llmft: Run, here: Path) 
             looks = {"--cfg", "--help", "show=3"} & {*words}
             trains = words[1] in ("finetune", "pretrain") and not looks
             tiny = ["smoke=true", "trainer.max_steps=1"] if trains else []
+            if "+recipe=tabular_boosting" in words:
+                tiny.remove("trainer.max_steps=1")
+            if words[1] == "chat":
+                monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("Hello! 你好\n".encode())))
             code, out, err = llmft(*words[1:], *tiny)
             assert code == 0, f"{shlex.join(words)}\n{err}"
             assert out or words[1] == "predict"  # whose answers may go to a file
             ran += 1
         else:
-            assert words == ["pip", "install", ".[demo,text]"]
+            assert words[:2] == ["pip", "install"]
+            extras = re.findall(r"[\w-]+", " ".join(words[2:])) if words[2].startswith(".[") else []
+            assert {*extras} <= {
+                *tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            }
     assert ran >= 10
 
 
