@@ -86,7 +86,7 @@ def test_bad_rows_are_errors_and_others_are_answered(runs: dict[str, str], llmft
     _, out, _ = llmft("predict", runs["words"], "predict.input=b.conll")
     assert [(answer["id"], answer.get("error")) for answer in lines(out)] == [
         ("b.conll:1", None),
-        ("b.conll:4", "is not utf-8"),
+        ("b.conll:4", "is not utf-8; it looks like cp1252: write dataset.encoding=cp1252"),
     ]
 
 
@@ -97,7 +97,7 @@ def test_columns_that_can_be_kept(runs: dict[str, str], llmft: Run) -> None:
     assert "tags is a key of the answer itself" in err
     code, out, err = llmft("predict", runs["words"], row, "predict.keep=[page]")
     assert code == 0, err
-    assert lines(out)[0]["page"] == 7
+    assert lines(out)[0]["page"] == "7"
 
 
 def test_predictions_say_what_is_right(runs: dict[str, str]) -> None:

@@ -230,7 +230,10 @@ def cpu_seconds(*words: str) -> float:
 def test_a_tokenizer_is_a_table_or_its_path(
     words: list[str], tokenizer: dict[str, Any], write: Callable[[str, str], Path]
 ) -> None:
-    recipe = "# @package _global_\ndefaults:\n  - bert_textcls\nmodel:\n  tokenizer: {kind: bpe, size: 300}\n"
+    recipe = """# @package _global_
+defaults: [bert_textcls, override /model: random, _self_]
+model: {architecture: bert, tokenizer: {kind: bpe, size: 300}}
+"""
     write("recipes/own.yaml", recipe)
     found = load("finetune", ["+recipe=own", *words]).model.tokenizer
     assert found.model_dump(exclude_unset=True) == tokenizer
