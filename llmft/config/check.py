@@ -73,7 +73,7 @@ def _is_union_branch(part: Any, loc: tuple[Any, ...]) -> bool:
     if len(loc) == 1:
         return False
     return (part == loc[-1] and str(part) in ("str", "int", "float")) or str(part).startswith(
-        ("literal[", "list[", "constrained-", "function-")
+        ("literal[", "list[", "dict[", "constrained-", "function-")
     )
 
 

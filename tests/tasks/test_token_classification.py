@@ -222,7 +222,9 @@ def prepared(*words: str) -> tuple[Any, Any, Any]:
 
 def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
     write("a.jsonl", line(text="Ann 北京", spans=[span(4, 6, "loc")]) + line(text="\u200b", spans=[]))
-    task, state, data = prepared("dataset=json", "dataset.train=a.jsonl", *NO_SHARES, "model.tokenizer.size=40")
+    task, state, data = prepared(
+        "dataset=json", "dataset.train=a.jsonl", *NO_SHARES, "model=random", "model.tokenizer.size=40"
+    )
     assert state.tags == ["O", "B-loc", "I-loc"]
     features = encode(task, state, data["train"])
     first, second = features.__getitems__([0, 1])
@@ -263,7 +265,7 @@ def test_a_long_sentence_is_answered_as_a_whole(write: Write) -> None:
     words = [f"w{i}" for i in range(30)]
     tags = ["B-even" if i % 2 == 0 else "I-even" if i % 3 == 0 else "O" for i in range(30)]
     write("a.conll", "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\nw1\tO\n")
-    long = ("task.max_length=9", "task.stride=3", "model.tokenizer.size=500")
+    long = ("task.max_length=9", "task.stride=3", "model=random", "model.tokenizer.size=500")
     task, state, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES, *long)
     features = encode(task, state, data["train"])
     assert features.rows.count(0) > 5

@@ -34,7 +34,7 @@ def test_deepspeed_is_told_the_stage_and_the_rest_by_its_own_names(stage: int, m
     monkeypatch.setattr(arguments, "TrainingArguments", Arguments)
     words = ("hardware.strategy=deepspeed", "hardware.processes=2", f"hardware.zero_stage={stage}")
     config = load("finetune", [*SMOKE, *words])
-    arguments.training_arguments(config, Hardware("cuda", "bf16", ""), Path("x"), True)
+    arguments.training_arguments(config, Hardware("cuda", "bf16", ""), Path("x"), True, 10)
     assert told["deepspeed"]["zero_optimization"] == {"stage": stage}
     assert told["deepspeed"]["gradient_clipping"] == "auto"
     assert told["bf16"]
