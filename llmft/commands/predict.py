@@ -84,7 +84,7 @@ def ready(config: Config) -> Answering:
     model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
     dataset = config.dataset.model_copy(update={"format": "json"})  # rows of Python can hold lists, as JSON can
-    return Answering(task, task.asked(state), model, dataset, config.trainer.eval_batch_size, state)
+    return Answering(task, task.asked(state), model, dataset, config.trainer.eval_batch_size, task.asked_file(state))
 
 
 def answer(config: Config, answering: Answering, rows: Sequence[str | Mapping[str, Any]]) -> list[Answer]:

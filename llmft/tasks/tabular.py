@@ -84,6 +84,10 @@ class Tabular(TargetTask[TableState]):
         """A column that a row of `predict` leaves out is a missing value."""
         return replace(state, lenient=True)
 
+    def asked_file(self, state: TableState) -> TableState:
+        """A file must have all columns that training had."""
+        return state
+
     def encode(self, rows: dict[str, list[Any]], state: TableState) -> Features:
         encoded = state.columns.encode(rows["features"])
         features: Features = {key: values.tolist() for key, values in encoded._asdict().items()}

@@ -169,6 +169,10 @@ class Task(ABC, Generic[S]):
         """The state for rows of `llmft predict`, where their answers are others than those that `eval` scores."""
         return state
 
+    def asked_file(self, state: S) -> S:
+        """The state that checks the columns of a whole file for `llmft predict`. Default: that of its rows."""
+        return self.asked(state)
+
     def talks(self, state: S) -> Any:
         """The ChatState by which its models answer in turns; None where they don't."""
         return None

@@ -35,8 +35,8 @@ class Answering:
     model: torch.nn.Module
     dataset: DatasetConfig
     batch_size: int
-    trained: Any = None
-    """The state as training left it, where `state` is another: a file must have all columns that training had."""
+    of_file: Any = None
+    """The state that checks the columns of a file, where it is another than `state`."""
     seen: Table = field(default_factory=Table)
     """The first rows that were answered, for `notes`."""
 
@@ -59,7 +59,7 @@ class Answering:
         Args:
             whole: these are the columns of a file, not of a row that somebody typed.
         """
-        state = self.trained if whole and self.trained is not None else self.state
+        state = self.of_file if whole and self.of_file is not None else self.state
         empty = Row("the input", dict.fromkeys(columns))
         rows = to_dataset(self._roles([empty], "the input")).select([])
         if problems := self.task.check(rows, state, "the input"):

@@ -168,6 +168,8 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
     with (here / "rows.jsonl").open("w") as file:
         for values in zip(*columns.values(), strict=True):
             row = dict(zip(columns, values, strict=True))
+            # In JSON a text is a text; a list of messages stands there as itself.
+            row |= {key: json.loads(row[key]) for key in row if task.columns[key].structure}
             file.write(json.dumps(row | row.pop("features", {})) + "\n")
     code, out, err = llmft("predict", "run", "predict.input=rows.jsonl")
     assert code == 0, err
