@@ -52,7 +52,9 @@ class Sweep:
         """These jobs in `run.dir`, or in a folder that the same jobs find again."""
         first = jobs[0].config
         name = first.name if all(job.config.name == first.name for job in jobs) else "sweep"
-        digest = _digest("".join(sorted(as_recipe(job.config) for job in jobs)), 8)
+        # What a recipe promises is dropped from jobs that leave it, such as by `sweep.jobs`: they are the same jobs.
+        plain = (job.config.model_copy(update={"expect": None}) for job in jobs)
+        digest = _digest("".join(sorted(map(as_recipe, plain))), 8)
         folder = Path(first.run.dir) if first.run.dir else ROOT / name / f"sweep-{digest}"
         keys = short_keys(key for job in jobs for key in job.values)
         sweep, names = cls(folder, []), set[str]()

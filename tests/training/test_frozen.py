@@ -128,7 +128,7 @@ def test_a_head_that_reads_every_token_is_told() -> None:
     model.base_model.forward = forward
     model.pre_classifier.forward = lambda first: head(first + hidden[-1].mean(dim=1))
     with float32(model), torch.inference_mode(False), pytest.raises(Unkept):
-        for _, batch in batches(prepared.task, prepared.state, prepared.splits["train"].features, 8, "cpu"):
+        for _, batch in batches(prepared.task, prepared.state, prepared.splits["train"].features, 8, model):
             encoder.read(batch)
 
 

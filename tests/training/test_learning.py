@@ -108,7 +108,7 @@ def test_processes_do_not_wait_for_layers_that_do_not_train_yet(llmft: Run, here
 
 def test_frozen_parts_stay_and_the_report_says_so(llmft: Run, here: Path) -> None:
     words = ("model.freeze=[embeddings,layers.0]", "optimizer=rmsprop", "scheduler=wsd", "optimizer.lr=0.01")
-    code, out, _ = llmft(*SMOKE, *words, "run.dir=run", "trainer.keep_finished=true")
+    code, out, _ = llmft(*SMOKE, *words, "run.dir=run", "trainer.keep=2", "trainer.keep_finished=true")
     assert code == 0
     assert "  trains    embeddings           19,360  frozen\n            layers.0            204,064  frozen\n" in out
     first, last = (load_file(here / f"run/checkpoints/checkpoint-{step}/model.safetensors") for step in (4, 8))

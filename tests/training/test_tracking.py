@@ -239,7 +239,7 @@ def test_a_session_finds_the_run_of_the_one_before(here: Path, fake: Any, monkey
         assert first[2].get("mode", "offline") == "offline"
     mlflow = [what[1:] for what in lines(asked) if what[0] == "mlflow"]
     assert [what[0] for what in mlflow if isinstance(what[0], str)] == [
-        *("experiment", "begun", "config", "ended"),
+        *("experiment", "begun", "config", "config", "ended"),  # the configuration, a hundred keys at a time
         *("experiment", "again", "ended"),
     ]
     assert [what[1] for what in mlflow if what[0] == "ended"] == ["KILLED", "FINISHED"]
