@@ -30,7 +30,7 @@ TWO = (*SMOKE, "hardware.processes=2", "trainer.batch_size=4")
 
 def test_fsdp_gives_what_one_process_gives(llmft: Run, here: Path) -> None:
     assert llmft(*SMOKE, *STILL, "run.dir=one")[0] == 0
-    code, out, err = llmft(*TWO, *STILL, "hardware.strategy=fsdp", "run.dir=two")
+    code, out, err = llmft(*TWO, *STILL, "hardware.strategy=fsdp", "trainer.keep_finished=true", "run.dir=two")
     assert (code, err) == (0, "")
     assert "2 processes of 1 thread, fsdp, fp32" in out
     (_, steps_one, scores_one), (_, steps_two, scores_two) = outcome(here / "one"), outcome(here / "two")
