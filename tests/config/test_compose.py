@@ -177,7 +177,7 @@ COMMANDS = {
     "finetune --help": (["finetune", "--help"], 0.35),
     "recipes": (["recipes"], 0.35),
     "a Tab": (["completion", "words", "finetune", "optimizer."], 0.2),
-    "--cfg job": (["finetune", "+recipe=bert_textcls", "--cfg", "job"], 0.6),
+    "--cfg job": (["finetune", "+recipe=bert_textcls", "--cfg", "job"], 0.75),
 }
 
 
