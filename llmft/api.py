@@ -124,13 +124,13 @@ def _look(config: "Config") -> None:
     files: list[Path] = []
     for split, source in sources.items():
         try:
-            files += files_of(config.dataset, split, source) if source and not config.resume else []
+            files += files_of(config.dataset, split, source) if source else []
         except UserError as error:
-            problems += error.problems
+            problems += [] if config.resume else error.problems  # a run that is finished reads nothing
     if problems:
         raise UserError(problems, "the data")
     names = ", ".join(file.name for file in files) if len(files) <= 3 else f"{len(files):,} files"
-    phase("reading", names or config.dataset.name)
+    phase("reading", names or config.dataset.called)
 
 
 def planned(command: str, words: list[str], multirun: bool) -> "list[Job] | Space":

@@ -17,7 +17,7 @@ from llmft.reporting.reports import pages
 from llmft.runs.folder import Run, flat
 from llmft.runs.index import ROOT, Entry, title
 from llmft.schema.metric import METRICS
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 
 APART = ("run", "resume", "name", "expect", "sweep", "command")  # sections that say nothing of how a model came about
 CHANGED = 50  # rows of a page that two runs answer differently
@@ -132,7 +132,9 @@ def verdict(test: dict[str, Any]) -> str:
     """What a test says, in words."""
     several = f", {_p(test['p_adjusted'])} as one of several" if test["p_adjusted"] != test["p"] else ""
     if test["test"] == "exact McNemar":
-        counts = f"{test['only_first']} rows right in the first alone, {test['only_second']} in the second alone"
+        counts = (
+            f"{plural(test['only_first'], 'rows')} right in the first alone, {test['only_second']} in the second alone"
+        )
     else:
         low, high = test["interval"]
         counts = f"difference {test['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"

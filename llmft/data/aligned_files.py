@@ -8,7 +8,7 @@ from pathlib import Path
 from llmft.data.encodings import lines_of, opened, without_end
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import Table
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 
 NAMES = ("source", "target")
 """The columns that the two files become, in their order."""
@@ -57,6 +57,6 @@ class AlignedFiles:
                     table = Table({name: [] for name in NAMES})
         yield START, table
         if counts[0] != counts[1]:
-            what = f"has {counts[0]:,} lines, and {self.names[1]} has {counts[1]:,}"
+            what = f"has {plural(counts[0], 'lines')}, and {self.names[1]} has {counts[1]:,}"
             hint = "A line of one must say what the same line of the other says."
             raise UserError(Problem(self.names[0], what, hint=hint), "the data")

@@ -10,11 +10,11 @@ from llmft.data.cells import category
 from llmft.data.strata import classes
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
-from llmft.schema.problem import Problem
+from llmft.schema.problem import Problem, plural
 
-DROP_EMPTY = Problem("dataset.drop_empty", "set it to true to leave such rows out")
+DROP_EMPTY = Problem("dataset.drop_empty", "set it to true to leave such rows out", mistakes=0)
 DRAWN = 10  # rows that each input of a table has on average, from which on equal rows are no copies
-DROP_UNLABELED = Problem("dataset.drop_unlabeled", "set it to true to leave rows without a label out")
+DROP_UNLABELED = Problem("dataset.drop_unlabeled", "set it to true to leave rows without a label out", mistakes=0)
 SHOWN_LEAKS = 3
 TEXTS = ("text", "words", "json")  # the kinds of inputs that can be empty
 _SPACE = re.compile(r"\s+")
@@ -190,13 +190,13 @@ def repeats(keys: list[str], labels: list[Any] | None) -> list[str]:
     counts = Counter(keys)
     notes = []
     if twice := len(keys) - len(counts):
-        notes.append(f"train: {twice} of {len(keys)} rows repeat an earlier input")
+        notes.append(f"train: {twice} of {len(keys)} rows {'repeats' if twice == 1 else 'repeat'} an earlier input")
     if labels:
         seen: dict[str, set[Any]] = {}
         for key, label in zip(keys, labels, strict=True):
             seen.setdefault(key, set()).add(frozenset(label) if isinstance(label, list) else label)
         if torn := sum(len(found) > 1 for found in seen.values()):
-            notes.append(f"train: {torn} inputs have more than one label")
+            notes.append(f"train: {plural(torn, 'inputs have')} more than one label")
     return notes
 
 
@@ -216,12 +216,13 @@ def overlaps(
         for second in names[i + 1 :]:
             seen = dict(zip(reversed(keys[first]), reversed(range(len(keys[first]))), strict=True))
             both = [row for row, key in enumerate(keys[second]) if key in seen]
-            count = len(both)
+            shared = len(both)
             smaller = min(sizes[first], sizes[second])
-            if not count:
+            if not shared:
                 continue
-            text = f"{count} of the {sizes[second]} rows of {second} are also in {first}"
-            if count > limit * smaller:
+            verb = "is" if shared == 1 else "are"
+            text = f"{shared} of the {sizes[second]} rows of {second} {verb} also in {first}"
+            if shared > limit * smaller:
                 if ids and first in ids and second in ids:
                     rows = [(ids[second][row], ids[first][seen[keys[second][row]]]) for row in both[:SHOWN_LEAKS]]
                     text += f", such as {', '.join(f'{one} ({other})' for one, other in rows)}"
@@ -233,7 +234,7 @@ def overlaps(
                         + (
                             "dataset.clean.leaks=true leaves them out of train, "
                             if first == "train"
-                            else "take them out, "
+                            else f"take them out of {first} or {second} (dataset.clean.leaks mends train alone), "
                         )
                         + "or dataset.max_overlap=1 allows them.",
                     )

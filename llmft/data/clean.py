@@ -13,7 +13,7 @@ from llmft.data.table import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import CleanConfig, DatasetConfig
 from llmft.schema.extra import lacking
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 
 OF_TEXTS = ("unicode", "normalize", "min_characters", "max_characters", "quality", "near_duplicates")
 
@@ -133,7 +133,7 @@ def without_faults(table: Table, roles: dict[str, Column], clean: CleanConfig) -
 
 def notes_of(split: str, counts: Counter[str]) -> list[str]:
     """A line on each kind of change."""
-    return [f"{split}: {count} {what}" for what, count in counts.items()]
+    return [f"{split}: {plural(number, what)}" for what, number in counts.items()]
 
 
 def left_for_training(

@@ -11,7 +11,7 @@ from llmft.data.bio import TAG
 from llmft.data.encodings import lines_of, opened, without_end
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 
 HINT = "Tags are O, or B-, I-, E- or S- and a kind of entity, such as B-person."
 DOCUMENT = "-DOCSTART-"
@@ -122,7 +122,9 @@ class ConllFile:
             what = f"has one column, {columns[0]!r}; a word and its tag are two"
             return Problem(place, what, hint="Part them by a tab or spaces, and sentences by an empty line.")
         if len(columns) < self.column + 2:
-            return Problem(place, f"has {len(columns)} columns; words are in column {self.column + 1}, and tags behind")
+            return Problem(
+                place, f"has {plural(len(columns), 'columns')}; words are in column {self.column + 1}, and tags behind"
+            )
         if not columns[self.column]:
             return Problem(place, "has a tag and no word")
         return None if TAG.fullmatch(columns[-1]) else Problem(place, f"{columns[-1]!r} is no tag", hint=HINT)

@@ -26,7 +26,7 @@ from llmft.data.source import CHUNK
 from llmft.data.table import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 
 COLUMNS = {"text": Column("text"), "document": Column("label", required=False)}
 """The roles of a task that learns from raw text. Rows of one `document` that follow each other are parts of a text."""
@@ -232,7 +232,7 @@ def _empty(
             why = [note.removeprefix(f"{name}: ") for note in notes if note.startswith(f"{name}: ")]
             problems.append(Problem(f"dataset.{name}", "holds no text" + (f": {'; '.join(why)}" if why else "")))
     if lost:
-        have = "there is 1 document" if found == 1 else f"there are {found} documents"
+        have = f"there {'is' if found == 1 else 'are'} {plural(found, 'documents')}"
         hint = "Name files for validation and test, or write dataset.split.validation=0 and dataset.split.test=0."
         if config.format == "text" and config.unit == "file":
             hint = f"Each file is one: write dataset.unit=paragraph for smaller ones. {hint}"

@@ -13,7 +13,7 @@ from llmft.data.python_files import HOME, of_the_library
 from llmft.data.source import Mark, Source
 from llmft.data.table import Table, listed
 from llmft.schema.dataset import DatasetConfig, Files
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 
 SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
@@ -49,8 +49,7 @@ def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
     found = FORMATS[dataset.format]
     files = expand(source, HOME if own else folder, found.suffixes, key, found.inside)
     if dataset.format == "parallel" and len(files) != 2:
-        count = "1 file" if len(files) == 1 else f"{len(files)} files"
-        what = f"names {count}, and dataset=parallel reads two, side by side"
+        what = f"names {plural(len(files), 'files')}, and dataset=parallel reads two, side by side"
         hint = f"Write the file of the sources, then that of the targets: {key}=[{split}.en,{split}.zh]."
         raise UserError(Problem(key, what, hint=hint), "the data")
     return of_the_library(files) if own else files

@@ -4,6 +4,7 @@ from llmft.data.checks import input_keys
 from llmft.data.near import near
 from llmft.data.table import Table
 from llmft.schema.column import Column
+from llmft.schema.problem import plural
 
 
 def text_roles(roles: dict[str, Column]) -> list[str]:
@@ -66,7 +67,7 @@ def _labels(table: Table) -> list[object]:
 
 def _note(count: int, what: str, torn: int = 0) -> list[str]:
     label = f", {torn} of them with another label than the row that stays" if torn else ""
-    return [f"train: {count} {what} were left out{label}"] if count else []
+    return [f"train: {plural(count, f'{what} were left out')}{label}"] if count else []
 
 
 def _without(table: Table, rows: list[int]) -> Table:

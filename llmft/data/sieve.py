@@ -10,6 +10,7 @@ from llmft.data.clean import fault
 from llmft.data.digests import Digests
 from llmft.data.near import Near
 from llmft.schema.dataset import CleanConfig
+from llmft.schema.problem import plural
 
 
 class Spool:
@@ -82,7 +83,7 @@ class Sieve:
         """A line on each reason."""
         found = []
         for why, count in self.counts.items():
-            found.append(f"train: {count} {why}")
+            found.append(f"train: {plural(count, why)}")
             found += [f"train: such as {self.examples[why]}"] if why in self.examples else []
         return found
 

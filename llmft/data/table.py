@@ -51,5 +51,6 @@ def listed(problems: list[Problem]) -> list[Problem]:
     """At most SHOWN problems, and a line that counts the others."""
     if len(problems) <= SHOWN:
         return problems
-    rest = len(problems) - SHOWN if len(problems) < MANY else "many"
-    return [*problems[:SHOWN], Problem(problems[SHOWN].key.rpartition(":")[0], f"and {rest} more like these")]
+    rest = len(problems) - SHOWN
+    what = f"and {rest if len(problems) < MANY else 'many'} more like these"
+    return [*problems[:SHOWN], Problem(problems[SHOWN].key.rpartition(":")[0], what, mistakes=rest)]

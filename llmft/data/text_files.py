@@ -18,7 +18,7 @@ from llmft.data.json_rows import is_of_spacy, row_of, rows_in
 from llmft.data.packed import inner_name
 from llmft.data.source import CHUNK, START, Mark
 from llmft.data.table import MANY, Table, listed
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 
 SEPARATORS = ",;\t"
 SEEN = 1000  # lines that a separator is guessed by
@@ -118,7 +118,7 @@ def misfit(place: str, row: list[str], wanted: int) -> Problem:
         hint = "Put a text with a separator in it into double quotes, or write dataset.separator=."
     elif len(row) == 1:
         hint = "If the separator is another one, write dataset.separator=."
-    return Problem(place, f"{len(row)} fields, {less} than the {wanted} of the header", hint=hint)
+    return Problem(place, f"{plural(len(row), 'fields')}, {less} than the {wanted} of the header", hint=hint)
 
 
 def separator(lines: Sequence[str], fields: int = 0) -> str:

@@ -9,7 +9,7 @@ import torch
 from llmft.schema.config import Config
 from llmft.schema.export import DIFFERENCE
 from llmft.schema.metric import METRICS
-from llmft.schema.problem import Failure
+from llmft.schema.problem import Failure, plural
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split, evaluate
 from llmft.training.features import FeatureSet
@@ -123,7 +123,7 @@ def _padding(task: Task[Any], state: Any, exported: Any, features: FeatureSet) -
 def check(parity: Mapping[str, Any]) -> None:
     """Raise Failure for an export that is further from the original than its precision allows, with each number."""
     limit = parity["limit"]
-    found = {f"over {parity['rows']} rows of {parity['split']}": parity["difference"]}
+    found = {f"over {plural(parity['rows'], 'rows')} of {parity['split']}": parity["difference"]}
     found |= {f"for {_shape(shape['inputs'])}": shape["difference"] for shape in parity["shapes"]}
     found |= {"for a row with padding": parity["padding"]} if parity["padding"] is not None else {}
     # Written so that what is no number fails too.
@@ -140,4 +140,4 @@ def check(parity: Mapping[str, Any]) -> None:
 
 def _shape(inputs: dict[str, list[int]]) -> str:
     rows, *length = next(iter(inputs.values()))
-    return f"{rows} x {length[0]}" if length else f"{rows} rows"
+    return f"{rows} x {length[0]}" if length else plural(rows, "rows")

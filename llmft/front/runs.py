@@ -10,7 +10,7 @@ from typing import Any
 from llmft.config.nearest import nearest
 from llmft.runs.index import ROOT, SUMMARY, Entry, find_run, is_run, nearest_names
 from llmft.runs.listing import DAYS, FILTERS, free, leftovers, listing, remove, size
-from llmft.schema.problem import Failure, Problem, UserError
+from llmft.schema.problem import Failure, Problem, UserError, plural
 
 KINDS = ("checkpoints", "unfinished", "cache")
 
@@ -116,7 +116,7 @@ def _print_comparison(facts: dict[str, Any], verdict: Any) -> None:
         ]
     for row in aligned(table):
         print(f"  {row}")
-    print(f"\n  on the same {facts['rows']:,} rows of {facts['split']}, by {facts['metric']}")
+    print(f"\n  on the same {plural(facts['rows'], 'rows')} of {facts['split']}, by {facts['metric']}")
     for test in facts["tests"]:
         print(f"  {test['first']} and {test['second']}: {verdict(test)}")
     print(f"  page  {facts['page']}")

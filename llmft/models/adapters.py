@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from llmft.models import sharded
 from llmft.schema.adapter import AdapterConfig
 from llmft.schema.extra import lacking
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 
 BASE = "base"
 """Where in RUN/model the model lies that has a prefix before it. `from_pretrained` of RUN/model finds none: without its
@@ -95,10 +95,12 @@ def described(model: torch.nn.Module, config: AdapterConfig) -> str:
     if config.name == "prefix":
         what = f"of {config.prefix_length}"
     else:
-        ends = sorted({name.rpartition(".")[2] for name in model.base_model.targeted_module_names})  # type: ignore[union-attr]
+        names: list[str] = model.base_model.targeted_module_names  # type: ignore[union-attr, assignment]
+        experts: list[str] = model.base_model.targeted_parameter_names  # type: ignore[union-attr, assignment]
+        ends = sorted({name.rpartition(".")[2] for name in names})
         size = "" if config.name == "ia3" else f"of rank {config.r} "
-        what = f"{size}in {len(model.base_model.targeted_module_names)} layers ({', '.join(ends)})"  # type: ignore
-        what += f" and {len(found)} weights of experts" if (found := model.base_model.targeted_parameter_names) else ""  # type: ignore
+        what = f"{size}in {plural(len(names), 'modules')} ({', '.join(ends)})"
+        what += f" and {plural(len(experts), 'weights')} of experts" if experts else ""
     head = "with the head, " if _heads(within(model)) else ""
     return f"{config.name} {what}; {head}{train / everything:.2%} of the weights train ({train:,} numbers)"
 

@@ -8,18 +8,17 @@ from transformers import PreTrainedModel
 
 from llmft.models import adapters
 from llmft.models.exported import Exported
+from llmft.reporting.phases import phase
 from llmft.reporting.trains import trains
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
+from llmft.schema.problem import plural
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.fit import fits
 from llmft.training.hardware import Hardware
 from llmft.training.steps import rows_of_step, steps_of_run
-
-ENDINGS = {"csv": "csv", "json": "jsonl", "excel": "xlsx", "parquet": "parquet"}
-"""How files of these datasets end: who trained on one has more of its kind to score, whatever the task reads most."""
 
 
 def announce(
@@ -44,7 +43,7 @@ def announce(
     lines = {
         "task": config.task.name,
         "model": f"{config.model.name} ({model.config.model_type}{size})",
-        "data": f"{config.dataset.name}: "
+        "data": f"{config.dataset.called}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
     if config.adapter.name != "none" and config.trains:
@@ -62,12 +61,12 @@ def announce(
     lines["folder"] = str(run.folder)
     print(f"llmft {config.command}: {config.name}")
     for name, text in lines.items():
-        print(f"  {name:<9} {text}")
+        phase(name, text)
     if "train" in splits and not fits(model) and (part or config.model.unfreeze):
         for number, line in enumerate(trains(model, config.model.unfreeze)):
             print(f"  {'' if number else 'trains':<9} {line['part']:<14} {line['parameters']:>12,}  {line['trains']}")
     for note in notes + cut_notes(splits):
-        print(f"  note      {note}")
+        phase("note", note)
 
 
 def _short(millions: float) -> str:
@@ -91,8 +90,11 @@ def _training(config: Config, examples: int) -> str:
     else:
         factors = (config.hardware.processes, trainer.batch_size, trainer.accumulation)
         size = " x ".join(str(factor) for factor in factors if factor > 1) or "1"
-    length = f"{trainer.epochs:g} epochs, {steps:,} steps" if not trainer.max_steps else f"{steps:,} steps"
-    return f"{length} of {size} rows, {config.optimizer.name} lr {config.optimizer.lr:g}, {config.scheduler.name}"
+    length = plural(steps, "steps")
+    if not trainer.max_steps:
+        length = f"{plural(trainer.epochs, 'epochs')}, {length}"
+    rows = f"{size} {'row' if size == '1' else 'rows'}"
+    return f"{length} of {rows}, {config.optimizer.name} lr {config.optimizer.lr:g}, {config.scheduler.name}"
 
 
 def start_on_nodes(hardware: Hardware, run: Run) -> None:
@@ -131,9 +133,7 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
         print(f"  promised   {expect.metric} {expect.at_least:g} on test, by the recipe as it is: {how}")
     print(f"  report     {run.folder / 'report.html'}")
     if config.trains:
-        name = config.dataset.name
-        files = f"dataset={name} dataset.test=YOUR.{ENDINGS[name]}" if name in ENDINGS else config.task.files
-        then = config.task.then or f"eval {{run}} {files}"
+        then = config.task.then or f"eval {{run}} {config.own_files}"
         print(f"  next       llmft {then.format(run=run.folder)}")
 
 

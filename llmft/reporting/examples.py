@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Any
 
+from llmft.reporting.phases import phase
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 
@@ -23,7 +24,7 @@ def show(task: Task[Any], state: Any, split: Split, count: int, notes: list[str]
             print(f"{before}{task.written(task.reference(row))}{after}")
         print()
     for note in notes:
-        print(f"  note      {note}")
+        phase("note", note)
     print(f"  {'in green' if coloured else 'in ⟦ ⟧'} is what is trained. Leave out show={count} to begin.")
 
 

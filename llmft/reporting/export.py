@@ -7,6 +7,7 @@ from llmft.models.runtimes import FILES
 from llmft.reporting.reports import module_of, pages
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
+from llmft.schema.problem import plural
 from llmft.tasks.facts import read_facts
 from llmft.tasks.task import Task
 
@@ -17,7 +18,7 @@ def announce(config: Config, task: Task[Any], model: Any, rows: str) -> None:
     print(f"  task      {config.task.name}")
     print(f"  model     {config.model.name} ({model.config.model_type}) of {config.run.source}")
     print(f"  format    {config.export.format}, {config.export.precision}")
-    print(f"  compared  on {config.dataset.name}: {rows} rows", flush=True)
+    print(f"  compared  on {config.dataset.called}: {rows} rows", flush=True)
 
 
 def conclude(facts: Mapping[str, Any], run: Run) -> None:
@@ -43,7 +44,7 @@ def lines(facts: Mapping[str, Any]) -> dict[str, str]:
         + f" ({latency['threads']} thread{'s' if latency['threads'] > 1 else ''})",
         "answers": ("" if parity["equal_answers"] is None else f"{parity['equal_answers']:.1%} are equal, ")
         + f"outputs differ by {parity['difference']:.1e} at most (limit {parity['limit']:g}) "
-        f"over {parity['rows']:,} rows of {parity['split']}",
+        f"over {plural(parity['rows'], 'rows')} of {parity['split']}",
     }
     if metric.get("loss") is not None:
         found[metric["name"]] = f"{metric['exported']:.4f}, originally {metric['original']:.4f}"
@@ -56,7 +57,7 @@ def _times(ratio: float, more: str, less: str) -> str:
 
 def _rows(batch: Mapping[str, Any]) -> str:
     rows, *length = next(iter(batch["inputs"].values()))
-    return f"{rows} x {length[0]}" if length else f"{rows} rows"
+    return f"{rows} x {length[0]}" if length else plural(rows, "rows")
 
 
 def write_card(config: Config, task: Task[Any], state: Any, facts: Mapping[str, Any], run: Run) -> None:

@@ -1,6 +1,8 @@
 """What a command is doing while nothing else is printed: a line for each phase, and how far it is. Imports no torch."""
 
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,13 +10,18 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from llmft.reporting.duration import duration
+from llmft.schema.problem import plural
 
 EVERY = 30.0  # seconds between two lines where there is no terminal for a bar
 
 
 def phase(name: str, what: str) -> None:
-    """Print that something begins, such as `loading   minilm`."""
-    print(f"  {name:<9} {what}", flush=True)
+    """Print a line with its name before it, such as `loading   minilm`; on a terminal it is wrapped to the width."""
+    line = f"  {name:<9} {what}"
+    if sys.stdout.isatty():
+        width = max(shutil.get_terminal_size().columns - 1, 40)
+        line = textwrap.fill(line, width, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
+    print(line, flush=True)
 
 
 @contextmanager
@@ -23,7 +30,7 @@ def counting(name: str, total: int, what: str) -> Iterator[Callable[[int], None]
 
     On a terminal there is a bar, elsewhere a line every EVERY seconds.
     """
-    phase(name, f"{total:,} {what}")
+    phase(name, plural(total, what))
     started = told = time.perf_counter()
     done = 0
     with tqdm(total=total, unit=f" {what.split()[-1]}", leave=False, disable=not sys.stderr.isatty()) as bar:

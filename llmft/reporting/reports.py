@@ -15,6 +15,7 @@ from llmft.reporting.data_facts import interval, majority
 from llmft.reporting.schedule import schedule
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
+from llmft.schema.problem import plural
 from llmft.tasks.task import Task
 
 
@@ -42,6 +43,7 @@ def pages() -> Environment:
         "cell": cell,
         "per_label": per_label,
         "most_confused": most_confused,
+        "plural": plural,
         "repr": repr,
     }
     return found

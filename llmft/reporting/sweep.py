@@ -8,6 +8,7 @@ from llmft.runs.summary import FOLD
 from llmft.runs.sweep import Entry, Sweep, short_keys
 from llmft.schema.job import shown
 from llmft.schema.metric import METRICS
+from llmft.schema.problem import plural
 
 CHANCE = {"seed": "seeds", FOLD: "folds"}
 
@@ -16,7 +17,7 @@ def announce(sweep: Sweep, at_a_time: str, notes: list[str]) -> None:
     """Print how many jobs there are, of what, and where; and what else there is to know, a line each."""
     jobs = [entry.job for entry in sweep.entries]
     done = sum(entry.status == "done" for entry in sweep.entries)
-    print(f"llmft {jobs[0].config.command} -m: {len(jobs)} jobs, {at_a_time}")
+    print(f"llmft {jobs[0].config.command} -m: {plural(len(jobs), 'jobs')}, {at_a_time}")
     values: dict[str, dict[str, None]] = {}
     for job in jobs:
         for key, value in job.values.items():
@@ -101,7 +102,7 @@ def _metrics(group: dict[str, Any]) -> list[list[str]]:
     scores = group["scores"]
     splits = [split for split in ("validation", "test") if scores[split]]
     names = dict.fromkeys(name for split in splits for name in scores[split] if not name.endswith("_micro"))
-    count = f"{_count(group)} of {len(group['folders'])} runs"
+    count = f"{_count(group)} of {plural(len(group['folders']), 'runs')}"
     return [[count, *splits], *([name, *(_score(scores[split].get(name)) for split in splits)] for name in names)]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmft.data import cache
 from llmft.runs.index import Entry, entries
+from llmft.schema.dataset import called
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem, UserError
 
@@ -94,10 +95,8 @@ def _at(tree: dict[str, Any], section: str, key: str) -> Any:
 
 def _data(tree: dict[str, Any]) -> str:
     """The name of the data, or, where they were given none, that of their first file."""
-    name, form = _at(tree, "dataset", "name"), _at(tree, "dataset", "format")
-    files = _at(tree, "dataset", "train") or _at(tree, "dataset", "test")
-    first = files[0] if isinstance(files, list) and files else files
-    return Path(str(first)).name if name in (None, form, "custom") and first else str(name)
+    name, form, place, train, test = (_at(tree, "dataset", key) for key in ("name", "format", "path", "train", "test"))
+    return called(name, form, place, train or test)
 
 
 def _matches(one: dict[str, Any], words: list[str], filters: dict[str, str]) -> bool:

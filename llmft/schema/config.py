@@ -39,6 +39,18 @@ def _by_name(value: Any) -> Any:
     return found.model_validate(value)
 
 
+ENDINGS = {
+    "csv": "csv",
+    "json": "jsonl",
+    "excel": "xlsx",
+    "parquet": "parquet",
+    "sqlite": "db",
+    "conll": "conll",
+    "squad": "json",
+}
+"""How files of these formats end: who trained on one has more of its kind."""
+
+
 class RunConfig(Section):
     """The folder of the run."""
 
@@ -121,6 +133,12 @@ class Config(Section):
     def headline(self) -> str:
         """The metric that people read first: the one that picks, or the task's own where that is the loss."""
         return self.task.headline if self.metric_for_best == "loss" else self.metric_for_best
+
+    @property
+    def own_files(self) -> str:
+        """How to name other rows to score: in the format that was trained on, else in the one the task reads most."""
+        form = self.dataset.format
+        return f"dataset={form} dataset.test=YOUR.{ENDINGS[form]}" if form in ENDINGS else self.task.files
 
     @property
     def trains(self) -> bool:

@@ -1,5 +1,6 @@
 """The section `dataset`: files, the columns that play a role, and the splits."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -169,6 +170,11 @@ class DatasetConfig(Section):
     max_overlap: float = Field(default=0.01, ge=0, le=1)
     """Largest share of a split's inputs that may also stand in another split."""
 
+    @property
+    def called(self) -> str:
+        """What people call the rows: the name, or, where that says no more than the format, the first file."""
+        return called(self.name, self.format, self.path, self.train or self.test)
+
     @field_validator("separator")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
@@ -178,3 +184,13 @@ class DatasetConfig(Section):
                 "must be one character that is no quote, space or line end, such as ; or |, or the word tab"
             )
         return found
+
+
+def called(name: str | None, format: str | None, path: str | None, source: Files | None) -> str:
+    """See `DatasetConfig.called`; `source` is what train or test names. Splits of the hub are no files."""
+    if format == name == "hub" and path:
+        return path
+    files = [source] if isinstance(source, str) else source or []
+    if name not in (None, format, "data", "custom") or not files:
+        return str(name)
+    return Path(files[0]).name + (f" and {len(files) - 1} more" if len(files) > 1 else "")

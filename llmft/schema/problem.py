@@ -1,7 +1,10 @@
 """What is wrong with the user's input: said all at once, each with where and what to write instead."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
+
+ONE = {"are": "is", "were": "was", "have": "has"}
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,8 @@ class Problem:
     """`command line`, or `FILE:LINE`."""
     hint: str = ""
     """What to write instead, a full sentence."""
+    mistakes: int = 1
+    """How many mistakes it stands for: none for advice on the others, several for a line that counts the rest."""
 
     def __str__(self) -> str:
         where = f" ({self.where})" if self.where else ""
@@ -48,7 +53,15 @@ class UserError(Exception):
         return type(self), (self.problems, self.subject)
 
     def __str__(self) -> str:
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        found = plural(sum(problem.mistakes for problem in self.problems), "problems")
         width = min(max(len(problem.key) for problem in self.problems), 40)
         lines = [f"  {problem.key:<{width}}  {problem}" for problem in self.problems]
-        return "\n".join([f"{count} in {self.subject}", *lines])
+        return "\n".join([f"{found} in {self.subject}", *lines])
+
+
+def plural(number: float, what: str) -> str:
+    """A number of things, of which `what` speaks in the plural: `2 rows were left out`, and `1 row was left out`."""
+    if number != 1:
+        return f"{number:,} {what}" if isinstance(number, int) else f"{number:g} {what}"
+    what = re.sub(r"(\w)s\b", r"\1", what, count=1)
+    return "1 " + re.sub(r"\b(are|were|have)\b", lambda verb: ONE[verb[0]], what)

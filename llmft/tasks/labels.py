@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from llmft.data.checks import few, unknown_labels
 from llmft.data.strata import classes
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 from llmft.schema.target import ProblemType, TargetConfig
 
 SHOWN = 8  # labels of which a note says how many rows they have
@@ -63,7 +63,9 @@ def notes(cells: Sequence[Any], labels: list[str], options: TargetConfig) -> lis
     """
     counts = Counter(name for cell in cells for name in classes(cell))
     shown = [f"{name} {count:,}" for name, count in counts.most_common(SHOWN)]
-    rest = f", and {len(counts) - SHOWN} others down to {min(counts.values()):,}" if len(counts) > SHOWN else ""
+    rest = (
+        f", and {plural(len(counts) - SHOWN, 'others')} down to {min(counts.values()):,}" if len(counts) > SHOWN else ""
+    )
     found = [f"train: rows by label: {', '.join(shown)}{rest}"]
     if bare := sum(not classes(cell) for cell in cells):
         found[0] += f"; without a label {bare:,}"
@@ -78,9 +80,7 @@ def notes(cells: Sequence[Any], labels: list[str], options: TargetConfig) -> lis
         alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
     for twins in alike.values():
         if len(twins) > 1:
-            each = " and ".join(
-                f"{name!r} ({counts[name]:,} {'row' if counts[name] == 1 else 'rows'})" for name in twins
-            )
+            each = " and ".join(f"{name!r} ({plural(counts[name], 'rows')})" for name in twins)
             found.append(f"train: labels that differ only in case or spaces: {each}")
     return found + _joined(counts, options)
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from llmft.data.bio import OUTSIDE, Span, spans, to_bio
 from llmft.data.table import listed
-from llmft.schema.problem import Problem
+from llmft.schema.problem import Problem, plural
 from llmft.tasks.words import split
 
 HINT = "Tags are O, or B-, I-, E- or S- and a label, such as B-person; spans are {start, end, label}."
@@ -99,7 +99,7 @@ def _of_tokens(tokens: list[str], tags: list[str] | None) -> Sentence:
         words.append((place, place + len(token)))
         place += len(token) + 1
     if tags is not None and len(tags) != len(tokens):
-        raise ValueError(f"{len(tokens)} tokens and {len(tags)} tags")
+        raise ValueError(f"{plural(len(tokens), 'tokens')} and {plural(len(tags), 'tags')}")
     return Sentence(" ".join(tokens), words, None if tags is None else to_bio(tags))
 
 

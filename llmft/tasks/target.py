@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from llmft.schema.column import Column
-from llmft.schema.problem import Problem
+from llmft.schema.problem import Problem, plural
 from llmft.schema.target import ProblemType, TargetConfig
 from llmft.tasks.task import Answer
 
@@ -78,7 +78,7 @@ class Target(ABC):
         if not names:
             return "a number"
         how_many = "any of " if self.problem == "multi_label" else ""
-        return f"{how_many}{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+        return f"{how_many}{plural(len(names), 'labels')}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
 
     def thresholds_by_label(self) -> dict[str, float]:
         """The score from which on a label is given, where that is decided label by label. Default: none."""

@@ -22,7 +22,7 @@ from llmft.models.labelled import IGNORED, count_labels
 from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 from llmft.schema.tasks import token_classification as schema
 from llmft.tasks.decisions import softmax
 from llmft.tasks.facts import read_facts, write_facts
@@ -118,10 +118,11 @@ class TokenClassification(Task[EntityState]):
 
     def notes(self, state: EntityState) -> list[str]:
         count = state.widened
-        return [f"train: {count} spans begin or end inside a word, and are taken to cover whole ones"] if count else []
+        what = "begins or ends inside a word, and is" if count == 1 else "begin or end inside a word, and are"
+        return [f"train: {plural(count, 'spans')} {what} taken to cover whole ones"] if count else []
 
     def answers(self, state: EntityState) -> str:
-        return f"{len(state.labels)} labels: {few(state.labels)}"
+        return f"{plural(len(state.labels), 'labels')}: {few(state.labels)}"
 
     def encode(self, rows: dict[str, list[Any]], state: EntityState) -> Features:
         records = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))

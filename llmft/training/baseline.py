@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from llmft.reporting.phases import phase
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
@@ -65,7 +66,7 @@ def baseline(
         }
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"  note      no baseline beside the model, it could not be fitted: {why}", flush=True)
+        phase("note", f"no baseline beside the model, it could not be fitted: {why}")
         return None
     plain = {split: {key: v for key, v in found.items() if isinstance(v, float)} for split, found in scores.items()}
     return Baseline(name, plain, time.perf_counter() - start)

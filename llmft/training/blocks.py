@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy
 from datasets import Dataset
 
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.language_model import Example, LanguageModel, LanguageState, token_counts
 from llmft.training.features import portions
 
@@ -50,7 +50,7 @@ class Blocks:
 
     def about(self) -> str:
         """How much text there is, and how much of it the tokenizer does not know."""
-        told = f"{len(self.tokens):,} tokens, {len(self):,} blocks of {self.stride:,}"
+        told = f"{plural(len(self.tokens), 'tokens')}, {plural(len(self), 'blocks')} of {self.stride:,}"
         unknown = self.state.tokenizer.unk_token_id
         if unknown is None or unknown == self.state.end:  # GPT-2 has one token for all that is special
             return told
@@ -95,7 +95,7 @@ def join(task: LanguageModel, state: LanguageState, rows: Dataset, folder: Path)
             numpy.asarray(tokens, dtype=kind).tofile(stream)
     count, stride = (folder / FILE).stat().st_size // kind().itemsize, task.stride(state)
     if count < stride:
-        what = f"has {count:,} tokens, and a block of task.block={state.block} takes {stride:,}"
+        what = f"has {plural(count, 'tokens')}, and a block of task.block={state.block} takes {stride:,}"
         raise UserError(Problem("dataset.train", what, hint="Give more text, or a smaller task.block."), "the data")
     return load(task, state, folder)
 

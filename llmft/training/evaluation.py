@@ -11,6 +11,7 @@ from datasets import Dataset
 from llmft.data.stream import Stream
 from llmft.reporting.phases import counting
 from llmft.runs.folder import Run
+from llmft.schema.problem import plural
 from llmft.tasks.task import Answer, Task
 from llmft.training import processes
 from llmft.training.prediction import Prediction, batches, float32, predict
@@ -85,7 +86,11 @@ def score(
     task: Task[Any], state: Any, model: torch.nn.Module, name: str, split: Split, batch_size: int, run: Run
 ) -> dict[str, Any]:
     """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics."""
-    what = f"{name} rows" if len(split.features) == len(split.rows) else f"windows of {len(split.rows):,} {name} rows"
+    what = (
+        f"{name} rows"
+        if len(split.features) == len(split.rows)
+        else f"windows of {plural(len(split.rows), f'{name} rows')}"
+    )
     with counting("scoring", len(split.features), what) as seen:
         metrics, prediction = evaluate(task, state, model, split, batch_size, seen)
     keep(task, name, split.rows, prediction.answers, run)

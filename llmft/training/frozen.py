@@ -19,6 +19,7 @@ from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
 from llmft.data.files import digest
 from llmft.models.weights import digest_of
+from llmft.reporting.phases import phase
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training import processes
@@ -157,7 +158,7 @@ def frozen(
             kept = None if splits["train"].stream else _outputs_of(encoder, config, task, state, features, hardware, of)
         if kept is None:
             what = "rows are streamed" if splits["train"].stream else "its head reads more than one vector a row"
-            print(f"  note      the frozen encoder runs in every epoch: {what}", flush=True)
+            phase("note", f"the frozen encoder runs in every epoch: {what}")
             yield splits
             return
         encoder.vectors, encoder.ranks = (values.to(hardware.device) for values in kept)

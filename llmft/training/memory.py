@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llmft.schema.config import Config
-from llmft.schema.problem import Failure
+from llmft.schema.problem import Failure, plural
 from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.features import FeatureSet
@@ -52,7 +52,7 @@ def advice_for_scoring(config: Config) -> str:
 def _advice(config: Config, when: str, rows: int, ways: list[str]) -> str:
     if length := getattr(config.task, key := config.task.length, None):
         ways.insert(1, f"task.{key}={length // 2}")
-    return f"out of memory {when}, in batches of {rows} rows. Less is needed with {', or '.join(ways)}"
+    return f"out of memory {when}, in batches of {plural(rows, 'rows')}. Less is needed with {', or '.join(ways)}"
 
 
 def rows_that_fit(

@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
+from llmft.reporting.phases import phase
 from llmft.runs import checkpoints
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
@@ -118,7 +119,7 @@ def _checkpoint_of(folder: Path) -> Path | None:
     """
     checkpoint, passed_over = processes.of_first(lambda: checkpoints.latest(folder))
     for line in passed_over:
-        print(f"  note      {line}; it is not used", flush=True)
+        phase("note", f"{line}; it is not used")
     if checkpoint is None and any((path / checkpoints.MANIFEST).is_file() for path in checkpoints.found(folder)):
         raise Failure(f"no checkpoint in {folder} can be used: {'; '.join(passed_over)}. Nothing was deleted.")
     if checkpoint:
@@ -140,10 +141,7 @@ def _in_batches_of(rows: int, config: Config) -> Config:
     if rows == trainer.rows:
         return config
     accumulation = math.ceil(trainer.accumulation * trainer.rows / rows)
-    print(
-        f"  note      {trainer.rows} rows do not fit into memory at once: "
-        f"batches of {rows}, {accumulation} of them a step, which trains the same",
-        flush=True,
-    )
+    what = f"{trainer.rows} rows do not fit into memory at once"
+    phase("note", f"{what}: batches of {rows}, {accumulation} of them a step, which trains the same")
     smaller = trainer.model_copy(update={"batch_size": rows, "accumulation": accumulation})
     return config.model_copy(update={"trainer": smaller})

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import TrainerControl, TrainerState
 
 from llmft.models import sharded, weights
+from llmft.reporting.phases import phase
 from llmft.runs import checkpoints
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
@@ -177,7 +178,7 @@ class Trainer(transformers.Trainer):
             return
         best = self.folder / f"checkpoint-{self.state.best_global_step}"
         if why := processes.of_first(lambda: checkpoints.fault(best)):
-            print(f"  note      {best.name}, the best, {why}: the last weights are taken instead", flush=True)
+            phase("note", f"{best.name}, the best, {why}: the last weights are taken instead")
         else:
             weights.load(self.model, best / WEIGHTS)
 

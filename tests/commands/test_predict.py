@@ -149,7 +149,7 @@ def test_answers_for_a_table_are_those_of_eval(runs: dict[str, str], llmft: Run,
 
 
 BAD = {
-    b"Body,x\nlumo,1\nshort\nlumo,2\n": {"stdin:3": "1 fields, fewer than the 2 of the header"},
+    b"Body,x\nlumo,1\nshort\nlumo,2\n": {"stdin:3": "1 field, fewer than the 2 of the header"},
     b'Body,x\nlumo,1\n"open,2\nlumo,3\n': {"stdin:3": "a quote that opens here is never closed"},
     b"Body,x\nlumo,1\n\xff\xfe,2\n": {"stdin:3": "is not utf-8"},
     b"Body,x\nlumo,1\n  ,2\n": {"stdin:3": "has an empty text"},

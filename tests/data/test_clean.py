@@ -86,7 +86,7 @@ def test_texts_are_normalised(form: Any, wanted: str, unicode: bool) -> None:
 ROWS = [("Good day", "a"), ("good  DAY", "b"), ("bad day", "b"), ("good day", "a"), ("bad day", "b")]
 REPEATS = {
     "first": (False, [1, 3], ["train: 3 exact duplicates were left out, 1 of them with another label than the row that stays"]),
-    "agreeing": (True, [3], ["train: 1 exact duplicates were left out", "train: 3 rows of inputs with several labels were left out"]),
+    "agreeing": (True, [3], ["train: 1 exact duplicate was left out", "train: 3 rows of inputs with several labels were left out"]),
 }  # fmt: skip
 
 
@@ -225,16 +225,16 @@ def test_all_of_it_together(write: Write) -> None:
     assert data["test"]["text"][:] == ["A  Leak", "thé", "no", "same", "same"]
     assert data.notes == [
         "train: 2 texts were mended",
-        "test: 1 texts were mended",
-        "train: 1 rows with an empty text were left out",
-        "train: 1 rows with a text shorter than 4 characters were left out",
-        "train: 1 rows with a text longer than 200 characters were left out",
-        "train: 1 rows that are also in other splits were left out",
-        "train: 1 exact duplicates were left out, 1 of them with another label than the row that stays",
-        "train: 1 near duplicates were left out, 1 of them with another label than the row that stays",
+        "test: 1 text was mended",
+        "train: 1 row with an empty text was left out",
+        "train: 1 row with a text shorter than 4 characters was left out",
+        "train: 1 row with a text longer than 200 characters was left out",
+        "train: 1 row that is also in other splits was left out",
+        "train: 1 exact duplicate was left out, 1 of them with another label than the row that stays",
+        "train: 1 near duplicate was left out, 1 of them with another label than the row that stays",
         "train: such as train.jsonl:7, which is like train.jsonl:6",
     ]
-    with pytest.raises(UserError, match="1 of the 5 rows of test are also in train"):
+    with pytest.raises(UserError, match="1 of the 5 rows of test is also in train"):
         load(of(test="test.jsonl"), Texts())  # by default nothing is changed
 
 

@@ -181,8 +181,8 @@ def test_rows_that_another_split_has_are_counted(write: Write) -> None:
     write("a.csv", "text,label\n" + "".join(f"text {i},1\n" for i in range(300)))
     write("b.csv", "text,label\n" + "TEXT  7,1\n" + "".join(f"new {i},1\n" for i in range(199)))
     plain, streamed = both(train="a.csv", test="b.csv")
-    assert streamed.notes == plain.notes == ["1 of the 200 rows of test are also in train"]
-    with pytest.raises(UserError, match="1 of the 200 rows of test are also in train"):
+    assert streamed.notes == plain.notes == ["1 of the 200 rows of test is also in train"]
+    with pytest.raises(UserError, match="1 of the 200 rows of test is also in train"):
         read(train="a.csv", test="b.csv", max_overlap=0)
 
 

@@ -168,9 +168,9 @@ def test_a_chunk_is_read_again_from_its_mark(
 
 
 BROKEN_CSV = [
-    ("text,label\nok,1\nshort\nok,0\n", "a.csv:3  1 fields, fewer than the 2 of the header"),
+    ("text,label\nok,1\nshort\nok,0\n", "a.csv:3  1 field, fewer than the 2 of the header"),
     ("text,label\nok,1\na,b,c\n", "a.csv:3  3 fields, more than the 2 of the header"),
-    ('text,label\n"two\nlines",1\nx\n', "a.csv:4  1 fields"),
+    ('text,label\n"two\nlines",1\nx\n', "a.csv:4  1 field"),
     (
         'age,town\n35, "Ulm, old"\n',
         "A quote opens a text only right behind the separator: take the space before it away",

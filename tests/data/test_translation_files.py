@@ -86,8 +86,8 @@ def test_messages_of_gettext(write: Write) -> None:
     rows, notes = read(format="po", train="de.po")
     assert [row[1:] for row in rows] == [("Open", ["Öffnen"]), ("%d file", ["%d Datei"])]
     assert [row[0] for row in rows] == ["de.po:5", "de.po:13"]
-    left_out = ("fuzzy messages", "messages without a translation", "obsolete messages")
-    assert sorted(notes) == sorted(f"train: 1 {what} were left out" for what in left_out)
+    left_out = ("fuzzy message", "message without a translation", "obsolete message")
+    assert sorted(notes) == sorted(f"train: 1 {what} was left out" for what in left_out)
 
 
 def test_a_message_of_gettext_may_hold_what_python_takes_for_a_line_end(write: Write) -> None:

@@ -1,12 +1,16 @@
 """What is printed at the end of a run, and how often while it trains."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from llmft.config.load import load
+from llmft.data.table import listed
 from llmft.reporting.console import conclude, scores_line
+from llmft.reporting.phases import phase
 from llmft.runs.folder import Run
+from llmft.schema.problem import Problem, UserError, plural
 from llmft.training.arguments import training_arguments
 from llmft.training.hardware import detect
 
@@ -54,3 +58,66 @@ def test_what_comes_next_reads_the_kind_of_file_of_training(
         Path(word.removeprefix("dataset.train=")).write_bytes(b"")
     conclude(load("finetune", words), {"test": {"loss": 0.5}}, Run(here))
     assert capsys.readouterr().out.endswith(f"  next       llmft eval {here} {files}\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "told"),
+    [
+        (1, "labels", "1 label"),
+        (1.0, "epochs", "1 epoch"),
+        (0.27, "epochs", "0.27 epochs"),
+        (0, "other rows", "0 other rows"),
+        (
+            1234,
+            "rows that are also in other splits were left out",
+            "1,234 rows that are also in other splits were left out",
+        ),
+        (1, "rows that are also in other splits were left out", "1 row that is also in other splits was left out"),
+        (
+            1,
+            "keys beside the rows of a.json were not read: names",
+            "1 key beside the rows of a.json was not read: names",
+        ),
+    ],
+)
+def test_one_of_a_kind_is_no_plural(number: float, what: str, told: str) -> None:
+    assert plural(number, what) == told
+
+
+def test_advice_is_no_mistake_and_a_line_of_more_counts_them() -> None:
+    wrong = listed([Problem(f"a.csv:{row}", "has no label (train)") for row in range(2, 10)])
+    text = str(UserError([*wrong, Problem("dataset.drop_unlabeled", "set it to true", mistakes=0)], "the data"))
+    assert text.splitlines()[0] == "8 problems in the data"
+    assert text.splitlines()[6:] == [
+        "  a.csv                   and 3 more like these",
+        "  dataset.drop_unlabeled  set it to true",
+    ]
+
+
+def test_a_long_line_is_wrapped_on_a_terminal_and_whole_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "train: columns that are not read: first-column, second-column, third-column, fourth-column"
+    phase("note", text)
+    assert capsys.readouterr().out == f"  note      {text}\n"
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    phase("note", text)
+    assert capsys.readouterr().out.splitlines() == [
+        "  note      train: columns that are not read: first-column,",
+        "            second-column, third-column, fourth-column",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        ([], "reviews"),
+        (["dataset=csv", "dataset.train=a/tickets.csv"], "tickets.csv"),
+        (["dataset=json", "dataset.train=[a.jsonl,b.jsonl,c.jsonl]"], "a.jsonl and 2 more"),
+        (["dataset=csv", "dataset.train=a.csv", "dataset.name=tickets"], "tickets"),
+        (["dataset=hub", "dataset.path=stanfordnlp/imdb"], "stanfordnlp/imdb"),
+    ],
+)
+def test_data_without_a_name_are_called_by_their_file(words: list[str], called: str) -> None:
+    assert load("finetune", ["+recipe=bert_textcls", *words]).dataset.called == called

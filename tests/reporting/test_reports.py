@@ -7,9 +7,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from llmft.reporting.charts import Line, chart, ticks
 from llmft.reporting.data_facts import interval
+from llmft.reporting.reports import write_reports
+from llmft.runs.folder import Run as Folder
+from llmft.schema.config import Config
+from llmft.tasks import build
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -98,6 +103,7 @@ def test_the_card_is_markdown_that_says_how_to_use_the_model(run: Path) -> None:
     assert 'AutoModelForSequenceClassification.from_pretrained("run/model")`.' in card
     assert "llmft eval run dataset=csv dataset.test=YOUR.csv" in card
     assert "llmft predict run predict.input=YOUR.csv predict.output=answers.jsonl" in card
+    assert "trained on a.csv by llmft" in card
     assert f"| {metrics['test']['accuracy']:.4f} |" in card
     tables = [line for line in card.splitlines() if line.startswith("|")]
     widths = {
@@ -107,6 +113,22 @@ def test_the_card_is_markdown_that_says_how_to_use_the_model(run: Path) -> None:
     labels = [line for line in tables if "né" in line]
     assert labels
     assert all(line.count("|") - line.count("\\|") == 6 for line in labels), "a | in a label would break the table"
+
+
+def test_the_card_describes_the_rows_as_they_were_read_and_warns_of_another_tokenizer(run: Path) -> None:
+    tree = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    tree["dataset"] |= {"name": "json", "format": "json", "train": "mine.jsonl"}
+    again = Folder.open(Path("run"))
+    note = "AutoTokenizer of transformers makes another tokenizer of this run's, a Qwen2Tokenizer"
+    again.note(dataset=again.manifest["dataset"] | {"notes": ["train: rows by label: a 1", note]})
+    config = Config.model_validate(tree)
+    write_reports(config, build(config.task), again)
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert "trained on mine.jsonl by" in card
+    assert "llmft eval run dataset=json dataset.test=YOUR.jsonl" in card
+    assert "predict.input=YOUR.jsonl predict.output" in card
+    assert f"\n{note}.\n" in card
+    assert "rows by label" not in card
 
 
 def test_texts_without_a_right_answer_are_the_hardest(llmft: Run, here: Path) -> None:

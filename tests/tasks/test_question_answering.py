@@ -379,7 +379,7 @@ def test_near_duplicates_are_seen_by_the_context_too(llmft: Run, write: Write) -
     clean = ("dataset.clean.near_duplicates=0.9", "dataset.clean.normalize=NFKC", "trainer.max_steps=1")
     code, out, err = llmft(*TINY, "dataset=squad", "dataset.train=a.json", *clean)
     assert code == 0, err
-    assert "train: 1 near duplicates were left out" in out
+    assert "train: 1 near duplicate was left out" in out
 
 
 def test_how_bad_an_answer_is() -> None:

@@ -58,7 +58,7 @@ def test_eval_gives_the_numbers_of_training(kind: str, llmft: Run, here: Path) -
 def test_a_table_can_have_one_too(llmft: Run, here: Path) -> None:
     code, out, err = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "adapter=lora", "run.dir=run")
     assert (code, err) == (0, "")
-    assert "lora of rank 8 in 1 layers (0)" in out
+    assert "lora of rank 8 in 1 module (0)" in out
 
 
 @pytest.mark.parametrize("problem", ["regression", "multi_label"])
