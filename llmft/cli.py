@@ -173,6 +173,7 @@ def _show(jobs: list[Any], section: str) -> None:
 
 def _flags(command: str, words: list[str]) -> tuple[str | None, bool, list[str]]:
     """What `--cfg` shows (a section, all for an empty one, or `diff`), whether `-m` was given, and the other words."""
+    from llmft.config.habits import wrong_flag
     from llmft.schema.problem import Problem, UserError
 
     shown: str | None = None
@@ -180,19 +181,21 @@ def _flags(command: str, words: list[str]) -> tuple[str | None, bool, list[str]]
     rest = []
     remaining = iter(words)
     for word in remaining:
-        if word in ("--cfg", "-c"):
-            what, _, section = next(remaining, "").partition("=")
+        flag, equals, value = word.partition("=")
+        if flag in ("--cfg", "-c"):
+            what, _, section = (f"{value}" if equals else next(remaining, "")).partition("=")
             if what not in ("job", "diff") or (what == "diff" and section):
                 hint = "Write --cfg job for all, --cfg job=SECTION for a part, or --cfg diff for what is no default."
                 raise UserError(Problem(f"--cfg {what}".strip(), "shows no such part", "command line", hint))
-            shown = section if what == "job" else what
+            shown = section or shown or "" if what == "job" else what
+        elif flag in ("--package", "-p"):  # as Hydra has it: the part that `--cfg job` shows
+            shown = value if equals else next(remaining, "")
         elif word in ("--multirun", "-m"):
             if COMMANDS[command].of_a_run:
                 raise UserError(Problem(word, f"is for finetune; {command} works from one run", "command line"))
             multirun = True
-        elif word.startswith("-"):
-            hint = "They are -m, --cfg job, --cfg diff, --json and --help."
-            raise UserError(Problem(word.partition("=")[0], "no such flag", "command line", hint))
-        else:
+        elif word.startswith("-") and word != "--resolve":  # which is always done
+            raise UserError(wrong_flag(word))
+        elif word != "--resolve":
             rest.append(word)
     return shown, multirun, rest

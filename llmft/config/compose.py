@@ -12,19 +12,22 @@ from typing import Any
 import yaml
 from hydra import __version__ as hydra_version
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmft.config import sources, words
+from llmft.config import habits, sources, words
 from llmft.config.folders import options, shipped
+from llmft.config.references import resolve
 from llmft.config.secrets import HINT, secrets_in
 from llmft.runs.index import model_path
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.renewed import escaped
 from llmft.schema.task import task_type
 
 # Parts of Hydra's own node that could act, empty unless somebody filled them: a second lock behind the one on files.
@@ -81,10 +84,10 @@ def compose(
     arguments, folder = _recipe_files(arguments)
     typed = words.parse(arguments)
     with loader(folder) as hydra:
-        composed = _compose(hydra, command, typed, words.parse(swept or []))
+        composed = _compose(hydra, command, typed, words.parse(swept or []), run)
         # Found in the first composition, and said by a second one: a word wins over a recipe as if it had been typed.
         if more := _implied(composed, run):
-            composed = _compose(hydra, command, [*typed, *words.parse(more)], words.parse(swept or []))
+            composed = _compose(hydra, command, [*typed, *words.parse(more)], words.parse(swept or []), run)
         return composed
 
 
@@ -110,13 +113,16 @@ def _implied(composed: Composed, run: dict[str, Any] | None) -> list[str]:
 
 
 @contextmanager
-def loader(folder: Path | None = None) -> Iterator[ConfigLoaderImpl]:
+def loader(folder: Path | None = None) -> Iterator[ConfigLoader]:
     """Hydra's loader of `configs/` and of recipes, those in `folder` before the others."""
     sources.register(first=folder)
     with initialize_config_dir(str(shipped("configs")), **VERSION):
-        found = GlobalHydra.instance().config_loader()
-        assert isinstance(found, ConfigLoaderImpl)
-        yield found
+        yield GlobalHydra.instance().config_loader()
+
+
+def option(hydra: ConfigLoader, path: str) -> ConfigResult | None:
+    """The file that Hydra reads at `GROUP/NAME`, in the first source that has it."""
+    return next((source.load_config(path) for source in hydra.get_sources() if source.is_config(path)), None)
 
 
 def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
@@ -136,15 +142,17 @@ def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
     return arguments, folder
 
 
-def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept: list[Override]) -> Composed:
+def _compose(
+    hydra: ConfigLoader, command: str, typed: list[Override], swept: list[Override], run: dict[str, Any] | None
+) -> Composed:
     groups = set(hydra.list_groups("")) - {"hydra"}
     problems: list[Problem] = []
     choices: list[str] = []
     values: list[Override] = []
     for place, override in enumerate(typed + swept):
         key, where = override.key_or_group, "command line" if place < len(typed) else SWEPT
-        if key.split(".")[0].split("/")[0] == "hydra":
-            problems.append(Problem(key, "is Hydra's own; llmft does not use it", where))
+        if problem := habits.wrong_word(override, groups, where):
+            problems.append(problem)
         elif key in groups:
             if problem := _wrong_choice(hydra, override, where):
                 problems.append(problem)
@@ -161,6 +169,12 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
     # `++` sets a key whether it exists or not: unknown ones are found by the check, all at once.
     forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v in values]
     origins = cache(partial(_origins, hydra, command, choices, values, swept))
+    given = frozenset(str(override.key_or_group) for override in typed if override.key_or_group not in groups)
+    chosen = frozenset(str(override.key_or_group) for override in typed if override.key_or_group in groups)
+
+    def beneath(raw: dict[str, Any]) -> dict[str, Any]:
+        return raw if run is None else _of_the_run(run, raw, given, chosen)
+
     try:
         composed = hydra.load_configuration(command, UNUSED + choices + forced, RunMode.RUN)
         for part in ACTIVE:
@@ -173,13 +187,15 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
             raise UserError([*problems, *(Problem(key, what, origins().get(key, "")) for key, what in found)])
         OmegaConf.set_struct(composed, False)
         composed.pop("hydra")
-        tree = words.literal(OmegaConf.to_container(composed, resolve=True))
+        tree = words.literal(resolve(composed, beneath, lambda key: place_of(origins(), key)))
         _name_runs(tree)
         problems += _without_effect(hydra, choices, values, tree)
         for key in secrets_in(tree):
             problems.append(
                 Problem(key, "looks like a secret, and configurations are saved", origins().get(key, ""), HINT)
             )
+    except UserError as error:
+        raise UserError([*problems, *(found for found in error.problems if found not in problems)]) from error
     except RecursionError as error:
         raise UserError(
             [*problems, Problem("defaults", "a recipe names itself, by way of others or at once")]
@@ -189,12 +205,37 @@ def _compose(hydra: ConfigLoaderImpl, command: str, typed: list[Override], swept
     return Composed(
         tree={str(key): value for key, value in tree.items()},
         origins=origins,
-        given=frozenset(str(override.key_or_group) for override in typed if override.key_or_group not in groups),
-        chosen=frozenset(str(override.key_or_group) for override in typed if override.key_or_group in groups),
+        given=given,
+        chosen=chosen,
         problems=problems,
         multirun=node["mode"] == RunMode.MULTIRUN,
         sweeper=node["sweeper"].get("params") or {} if isinstance(node["sweeper"], dict) else {},
     )
+
+
+def _of_the_run(
+    run: dict[str, Any], raw: dict[str, Any], given: frozenset[str], chosen: frozenset[str]
+) -> dict[str, Any]:
+    """The tree in which references of a command that works from a run are looked up: the run's, and what was typed."""
+    tree = escaped(run) | {group: raw[group] for group in chosen if group in raw}
+    for key in given:
+        section, value, path = tree, raw, key.split(".")
+        for part in path[:-1]:
+            section, value = section.setdefault(part, {}), value.get(part, {})
+            if not isinstance(section, dict) or not isinstance(value, dict):
+                break
+        else:
+            section[path[-1]] = value.get(path[-1])
+    return tree
+
+
+def place_of(origins: dict[str, str], key: str, default: str = "") -> str:
+    """Where a key was set; a key inside a value comes from where the value was set."""
+    while key:
+        if key in origins:
+            return origins[key]
+        key = key.rpartition(".")[0]
+    return default
 
 
 def _name_runs(tree: dict[Any, Any]) -> None:
@@ -207,7 +248,7 @@ def _name_runs(tree: dict[Any, Any]) -> None:
             model["tokenizer"] = model_path(tokenizer)
 
 
-def _own_values(hydra: ConfigLoaderImpl, command: str, group: str, choices: list[str]) -> list[str]:
+def _own_values(hydra: ConfigLoader, command: str, group: str, choices: list[str]) -> list[str]:
     """Words that give a chosen option its own values in place of those that a recipe has for another one.
 
     Hydra lets the recipe win: with `optimizer=lion`, lion would learn with a rate that is meant for adamw.
@@ -221,28 +262,30 @@ def _own_values(hydra: ConfigLoaderImpl, command: str, group: str, choices: list
     except HydraException:
         return []  # said where all of it is composed
     own = f"{group}/{chosen}"
-    if any(default.config_path == own for default in recipe) or not (found := hydra.repository.load_config(own)):
+    if any(default.config_path == own for default in recipe) or not (found := option(hydra, own)):
         return []
-    return [f"++{group}.{key}={value}" for key, value in found.config.items()]
+    mine = OmegaConf.to_container(found.config)
+    assert isinstance(mine, dict)
+    return [f"++{group}.{key!s}={value}" for key, value in mine.items() if key != "defaults"]
 
 
 def _without_effect(
-    hydra: ConfigLoaderImpl, choices: list[str], values: list[Override], tree: dict[Any, Any]
+    hydra: ConfigLoader, choices: list[str], values: list[Override], tree: dict[Any, Any]
 ) -> list[Problem]:
     """Options that were chosen, and of which a recipe that holds the section itself left nothing."""
     if not any(choice.startswith("+recipe=") for choice in choices):
         return []
     given, problems = {value.key_or_group for value in values}, []
-    for group, _, option in (choice.partition("=") for choice in choices):
+    for group, _, name in (choice.partition("=") for choice in choices):
         key, section = SAYS_WHICH.get(group), tree.get(group)
         if key is None or not isinstance(section, dict) or given & {group, f"{group}.{key}"}:
             continue
-        found = hydra.repository.load_config(f"{group}/{option}")
+        found = option(hydra, f"{group}/{name}")
         if found is not None and section.get(key) != found.config.get(key):
             said = "null" if section.get(key) is None else section[key]
             what = f"the recipe says {group}.{key}={said} itself, which wins"
             hint = f"Take the section {group} out of the recipe."
-            problems.append(Problem(f"{group}={option}", what, "command line", hint))
+            problems.append(Problem(f"{group}={name}", what, "command line", hint))
     return problems
 
 
@@ -250,14 +293,12 @@ def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _wrong_choice(hydra: ConfigLoaderImpl, override: Override, where: str) -> Problem | None:
+def _wrong_choice(hydra: ConfigLoader, override: Override, where: str) -> Problem | None:
     """The problem with `group=option`, if any."""
     group, option = override.key_or_group, override.value()
     known = hydra.get_group_options(group)
     if override.is_delete() or not isinstance(option, str):
         return Problem(group, "takes the name of one option", where, f"They are {', '.join(known)}.")
-    if group == "recipe" and not str(override.input_line).startswith("+"):
-        return Problem(f"recipe={option}", "wants a plus sign", where, f"Write +recipe={option}.")
     if option in known:
         return None
     if "," in option:
@@ -285,14 +326,14 @@ def _option(group: str, name: str) -> str:
 
 
 def _origins(
-    hydra: ConfigLoaderImpl, command: str, choices: list[str], values: list[Override], swept: list[Override]
+    hydra: ConfigLoader, command: str, choices: list[str], values: list[Override], swept: list[Override]
 ) -> dict[str, str]:
     """Where each key was set last: later files of the defaults list win, and the command line wins over all."""
     origins: dict[str, str] = {}
     for default in hydra.compute_defaults_list(command, choices, RunMode.RUN).defaults:
         if default.config_path is None or default.config_path.startswith("hydra"):
             continue
-        result = hydra.repository.load_config(default.config_path)
+        result = option(hydra, default.config_path)
         if result is None or "://" not in result.path:
             continue
         scheme, _, folder = result.path.partition("://")

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from llmft.config.check import check
-from llmft.config.compose import Composed, compose
+from llmft.config.compose import Composed, compose, place_of
 from llmft.config.members import differences, members
 from llmft.config.origin import Origin
 from llmft.config.smoke import smoke
@@ -75,16 +75,8 @@ def _promises(composed: Composed) -> bool:
 
 
 def origin_of(composed: Composed, default: str = "default") -> Origin:
-    """Where a key was set; a key inside a value comes from where the value was set."""
-
-    def of(key: str) -> str:
-        while key:
-            if key in composed.origins():
-                return composed.origins()[key]
-            key = key.rpartition(".")[0]
-        return default
-
-    return Origin(of, composed.given, composed.chosen)
+    """Where keys of a composed tree were set."""
+    return Origin(lambda key: place_of(composed.origins(), key, default), composed.given, composed.chosen)
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:

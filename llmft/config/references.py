@@ -1,0 +1,173 @@
+"""References: `${trainer.epochs}` in a recipe, or in a word, stands for the value of that key, its default included."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+
+from llmft.config.secrets import HINT, is_secret, secrets_in
+from llmft.config.sources import ESCAPED
+from llmft.schema.config import Config
+from llmft.schema.problem import Problem, UserError
+from llmft.schema.section import section_of
+from llmft.schema.task import task_type
+
+REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
+
+
+def resolve(
+    composed: DictConfig, beneath: Callable[[dict[str, Any]], Mapping[str, Any]], where: Callable[[str], str]
+) -> dict[str, Any]:
+    """The tree with the values that its references stand for, and without the backslashes of `\\${`.
+
+    Args:
+        composed: sections and values.
+        beneath: of the same tree with references as texts, the tree in which references are looked up; the defaults of
+            all keys lie below it. They do not become part of the result, which holds what somebody said.
+        where: the place of a dotted key.
+
+    Raises:
+        UserError: for references to no key, to a secret, and in a circle, each with its place.
+    """
+    raw = _plain(OmegaConf.to_container(composed))
+    texts = list(_texts(raw))
+    if not texts:
+        return _plain(OmegaConf.to_container(composed, resolve=True))
+    said = beneath(raw)
+    task = said.get("task")
+    tree = _over(defaults(str(task.get("name")) if isinstance(task, dict) else ""), said)
+    if problems := [Problem(key, what, where(key), hint) for key, what, hint in _wrong(texts, tree)]:
+        raise UserError(problems)
+    if found := secrets_in(raw):  # before a copy of it stands under an innocent key
+        what = "looks like a secret, and configurations are saved"
+        raise UserError([Problem(key, what, where(key), HINT) for key in found])
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        key, text = texts[0]
+        what = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(Problem(getattr(error, "full_key", None) or key, f"{text}: {what}", where(key))) from error
+    return _plain(_picked(resolved, raw))
+
+
+def defaults(task: str) -> dict[str, Any]:
+    """The default of every key that has one, for a task by its name."""
+    section = task_type(task)
+    found = _defaults(Config) | {"task": _defaults(section) if section else {}}
+    return found | {"name": task} if section else found
+
+
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        section = section_of(field.annotation)
+        if section and (field.is_required() or field.default is not None):
+            found[name] = _defaults(section)
+        elif not field.is_required():
+            value = field.get_default(call_default_factory=True)
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _over(lower: Any, upper: Any) -> Any:
+    """The values of `upper`, and those of `lower` for keys that it lacks."""
+    if isinstance(lower, dict) and isinstance(upper, dict):
+        return lower | {key: _over(lower.get(key), value) for key, value in upper.items()}
+    return upper
+
+
+def _picked(value: Any, raw: Any) -> Any:
+    """The part of a resolved tree that has the keys of the raw one; what a reference stands for is taken whole."""
+    if isinstance(value, dict) and isinstance(raw, dict):
+        return {key: _picked(value[key], inside) for key, inside in raw.items()}
+    return value
+
+
+def _plain(tree: Any) -> dict[str, Any]:
+    assert isinstance(tree, dict)
+    return tree
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The texts that hold a reference, each with its dotted key; that of an item is the key of its list."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, path)
+    elif isinstance(value, str) and "${" in ESCAPED.sub("", value):
+        yield path, value
+
+
+def _wrong(texts: list[tuple[str, str]], tree: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with references: the key that holds one, what, and what to write instead."""
+    edges = {key: [target for _, target in _targets(key, text)] for key, text in texts}
+    for key, text in texts:
+        for said, target in _targets(key, text):
+            name = target.rpartition(".")[2]
+            if is_secret(target, True):
+                yield key, f"{said} refers to a secret, and configurations are saved", HINT
+            elif not _there(tree, target):
+                read = name in os.environ or name.isupper()
+                hint = "A configuration does not read the environment. " if read else _near(target, tree)
+                yield key, f"{said} refers to no key", f"{hint}Write \\{said} where these letters are meant."
+            elif circle := _circle(key, target, edges, [key]):
+                yield key, f"{said} goes round in a circle: {' -> '.join(circle)}", "Give one of them a value."
+
+
+def _targets(key: str, text: str) -> list[tuple[str, str]]:
+    """Each reference in a text, as it is written and as an absolute key. `${.x}` is beside the key that holds it."""
+    found = []
+    for match in REFERENCE.finditer(ESCAPED.sub("", text)):
+        dots, name = match.groups()
+        above = key.split(".")[: -len(dots)] if dots else []
+        found.append((match[0], ".".join([*above, name])))
+    return found
+
+
+def _there(tree: Any, key: str) -> bool:
+    """Whether a key is in the tree; what a reference stands for is not looked into."""
+    for part in key.split("."):
+        if isinstance(tree, str) and "${" in tree:
+            return True
+        if isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
+            tree = tree[int(part)]
+        elif isinstance(tree, dict) and (part in tree or (part.isdigit() and int(part) in tree)):
+            tree = tree.get(part, tree.get(int(part)) if part.isdigit() else None)
+        else:
+            return False
+    return True
+
+
+def _circle(start: str, target: str, edges: dict[str, list[str]], path: list[str]) -> list[str] | None:
+    """The way from a reference back to the key that holds it, if there is one."""
+    if start == target or start.startswith(f"{target}."):
+        return [*path, target]
+    for key, targets in edges.items():
+        if key in path or not (key == target or key.startswith(f"{target}.") or target.startswith(f"{key}.")):
+            continue
+        for further in targets:
+            if found := _circle(start, further, edges, [*path, key]):
+                return found
+    return None
+
+
+def _near(target: str, tree: dict[str, Any]) -> str:
+    """The key that may be meant: of the same last name in another section, or spelt like it."""
+    known = list(_names(tree))
+    same = [key for key in known if key.rpartition(".")[2] == target.rpartition(".")[2]]
+    found = same or get_close_matches(target, known, 1)
+    return f"Did you mean ${{{found[0]}}}? " if found else ""
+
+
+def _names(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _names(value, f"{prefix}{key}.")
