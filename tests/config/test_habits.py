@@ -29,7 +29,7 @@ REFUSED = {
     "hydra.sweeper.params.seed=3": "Write -m seed=3.",
     "hydra.mode=MULTIRUN": "Write -m for many runs",
     "hydra.job.name=tickets": "Write name=tickets.",
-    "hydra.job.chdir=true": "a run never changes the working directory",
+    "hydra.job.chdir=true": "a run stays in the working directory",
     "hydra.searchpath=[x]": "Write --config-dir DIR.",
     "hydra.verbose=true": "RUN/events.jsonl",
     "hydra.help.header=x": "hydra.help.header  is Hydra's own; llmft does not use it (command line)\n",
