@@ -1,12 +1,11 @@
 """Two files of texts, line by line: what is on a line of one is what is on the same line of the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 
 from llmft.data.encodings import lines_of, opened, without_end
-from llmft.data.source import CHUNK, START, Mark
+from llmft.data.source import CHUNK, START, FileGroup, Mark
 from llmft.data.table import Table
 from llmft.schema.problem import Problem, UserError, plural
 
@@ -15,18 +14,8 @@ NAMES = ("source", "target")
 
 
 @dataclass(frozen=True)
-class AlignedFiles:
-    """Two aligned files."""
-
-    files: Sequence[Path]
-    names: Sequence[str]
-    """The files as messages name them; rows are named by the lines of the first."""
-    encoding: str
-
-    @property
-    def file(self) -> Path:
-        """The first of them."""
-        return self.files[0]
+class AlignedFiles(FileGroup):
+    """Two aligned files; rows are named by the lines of the first."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
         """See `Source`; all rows, whatever `start` is. Lines that are empty in both files part others, and are no rows.

@@ -1,12 +1,12 @@
 """A folder of texts by class: `positive/1.txt`, `negative/1.txt`. The folder of a text is its label."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmft.data.encodings import nul, opened
 from llmft.data.files import ends
-from llmft.data.source import CHUNK, START, Mark
+from llmft.data.source import CHUNK, START, FileGroup, Mark
 from llmft.data.table import MANY, Table, listed
 from llmft.schema.problem import Problem, UserError
 
@@ -19,18 +19,8 @@ def files_by_class(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class ClassFolders:
+class ClassFolders(FileGroup):
     """Texts, each a file."""
-
-    files: Sequence[Path]
-    names: Sequence[str]
-    """The files as row ids name them."""
-    encoding: str
-
-    @property
-    def file(self) -> Path:
-        """The first of them."""
-        return self.files[0]
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
         """See `Source`; all rows, whatever `start` is. A row is named by its file, whose last line end is no text."""

@@ -6,6 +6,7 @@ import numpy
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from llmft.data.roles import has_part
 from llmft.data.table import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
@@ -23,7 +24,7 @@ def with_group(
     name = config.columns.get(GROUP)
     if name is None:
         return config, roles
-    if split == "train" or name in table.columns:
+    if split == "train" or (isinstance(name, str) and has_part(table, name)):
         return config, {**roles, GROUP: Column("group", required=False)}
     columns = {role: column for role, column in config.columns.items() if role != GROUP}
     return config.model_copy(update={"columns": columns}), roles

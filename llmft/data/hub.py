@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from llmft.data.encodings import lines_of, opened, without_end
+from llmft.data.saved import named
 from llmft.data.table import Table
 from llmft.data.text_files import open_csv, open_json
 from llmft.schema.dataset import DatasetConfig, Files
@@ -56,7 +57,7 @@ def _own_files(dataset: DatasetConfig, name: str) -> tuple[Table | None, bool]:
             table.extend(part)
     for column, feature in (builder.info.features or {}).items():
         if column in table.columns:
-            table.columns[column] = _named(table.columns[column], feature)
+            table.columns[column] = named(table.columns[column], feature)
     return table, False
 
 
@@ -105,28 +106,8 @@ def _by_datasets(dataset: DatasetConfig, split: str, name: str, typed: bool) -> 
             f"{dataset.path} --local-dir DIR`; then read its files with dataset=parquet or dataset=csv."
         )
         raise UserError(Problem(f"dataset.{split}", what, hint=hint), "the data") from error
-    columns = {column: _named(list(rows[column][:]), feature) for column, feature in rows.features.items()}
+    columns = {column: named(list(rows[column][:]), feature) for column, feature in rows.features.items()}
     table = Table(columns, [f"{name}:{number}" for number in range(1, len(rows) + 1)])
     if not typed and len(rows):
         table.left_out[GUESSED] += len(rows)
     return table
-
-
-def _named(values: list[Any], feature: Any) -> list[Any]:
-    """The values of a column, with names for the numbers of classes, also in lists such as of a tag for each word."""
-    import datasets
-
-    inner = getattr(feature, "feature", None)
-    if isinstance(feature, datasets.ClassLabel):
-        return [_name(value, feature) for value in values]
-    if isinstance(inner, datasets.ClassLabel):
-        return [value if value is None else [_name(one, inner) for one in value] for value in values]
-    return values
-
-
-def _name(value: Any, feature: Any) -> Any:
-    if isinstance(value, str) and value not in feature.names and re.fullmatch(r"-?\d+", value):
-        value = int(value)
-    if not isinstance(value, int):
-        return value
-    return feature.int2str(value) if value >= 0 else None

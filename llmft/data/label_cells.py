@@ -9,15 +9,18 @@ from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem
+from llmft.schema.target import label_name
 
-SET = {"1": True, "true": True, "True": True, "0": False, "false": False, "False": False}  # flags of a label
+SET = {"1": True, "true": True, "0": False, "false": False}  # flags of a label
 
 
 def label(value: Any) -> str | None:
-    """A class as text: 1 and 1.0 are `1`; what is no class (1.5, a list) gives None."""
+    """A class as text: 1 and 1.0 are `1`, `True` and `TRUE` are `true`; what is no class (1.5, a list) gives None."""
     if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, bool | int):
+        return label_name(value.strip()) or None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
         return str(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from llmft.data.cells import flattened, is_missing, number, of_one_type, parts_of
+from llmft.data.cells import category, flattened, is_missing, number, of_one_type, parts_of
 from llmft.data.label_cells import SET, flag_columns, items, joined_name, label, labels, list_in, with_joined
 from llmft.data.table import Table, listed
 from llmft.schema.column import Column
@@ -125,7 +125,9 @@ def assign(
                 problems += error.problems
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
             names = [name, taken[spec.unless]] if spec.unless else [name]
-            problems.append(_missing(f"dataset.columns.{role}", names, split, found, known))
+            problem = _missing(f"dataset.columns.{role}", names, split, found, known)
+            flags = _flags_hint(role, spec, table.without(set(taken.values()))) if role not in dataset.columns else ""
+            problems.append(replace(problem, hint=flags or problem.hint))
     if not problems and not any(roles[role].is_input for role in columns):
         wanted = ", ".join(taken[role] for role, spec in roles.items() if spec.is_input)
         what = f"{split} has none of the columns that could be read: {wanted}; it has {found}"
@@ -238,6 +240,11 @@ def _with_parts(table: Table, wanted: Iterable[str], whole: bool) -> Table:
     return Table(columns, table.ids, table.left_out, table.index)
 
 
+def has_part(table: Table, name: str) -> bool:
+    """Whether `name` is a column, or a part of the objects in one."""
+    return name in _with_parts(table, [name], whole=True).columns
+
+
 def _part(value: Any, path: str) -> Any:
     """What an object holds at `a.b`, be it the key `a.b` or `b` in `a`."""
     if not isinstance(value, dict):
@@ -268,6 +275,19 @@ def _missing(key: str, wanted: list[str], split: str, found: str, names: list[st
     nearest = get_close_matches(wanted[0], names, 1)
     hint = f"Did you mean {key}={nearest[0]}?" if nearest else f"Write {key}=COLUMN."
     return Problem(key, f"{split} has no column {' or '.join(map(repr, wanted))}; it has {found}", hint=hint)
+
+
+def _flags_hint(role: str, spec: Column, table: Table) -> str:
+    """What to write where labels are columns of flags, as `get_dummies` leaves them; nothing where there are none."""
+    columns = {name: [*map(category, values[:SEEN])] for name, values in table.columns.items()}
+    names = [name for name, cells in columns.items() if {*cells} == {"0", "1"} or {*cells} == {"true", "false"}]
+    if spec.kind not in ("label", "labels") or len(names) < 2:
+        return ""
+    sums = {sum(SET[str(cell)] for cell in row) for row in zip(*(columns[name] for name in names), strict=True)}
+    problem = " task.problem=multi_label" if spec.kind == "label" and sums != {1} else ""
+    flags = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+    words = f"dataset.columns.{role}=[{','.join(names)}]{problem}"
+    return f"If {flags} say of each label whether it is given, write {words}."
 
 
 def _typed(

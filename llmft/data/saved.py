@@ -1,6 +1,7 @@
 """What `save_to_disk` of the library `datasets` leaves: folders of .arrow files, with the names of classes in them."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +74,23 @@ class ArrowFile:
 
 
 def named(values: list[Any], feature: Any) -> list[Any]:
-    """Values of a column, with the names of classes in place of their numbers; -1 is none."""
+    """The values of a column, with names for the numbers of classes, also in lists such as of a tag for each word.
+
+    A number may be written as text, unless a class is called so; -1 is no class.
+    """
     from datasets import ClassLabel
 
-    if isinstance(feature, ClassLabel):
-        return [feature.int2str(value) if value is not None and value >= 0 else None for value in values]
     inner = getattr(feature, "feature", None)
-    if isinstance(inner, ClassLabel):  # such as a tag for each word
-        return [value if value is None else [inner.int2str(number) for number in value] for value in values]
-    return list(values)
+    if isinstance(feature, ClassLabel):
+        return [_name(value, feature) for value in values]
+    if isinstance(inner, ClassLabel):
+        return [value if value is None else [_name(one, inner) for one in value] for value in values]
+    return values
+
+
+def _name(value: Any, feature: Any) -> Any:
+    if isinstance(value, str) and value not in feature.names and re.fullmatch(r"-?\d+", value):
+        value = int(value)
+    if not isinstance(value, int):
+        return value
+    return feature.int2str(value) if value >= 0 else None

@@ -1,6 +1,7 @@
 """A file that can be read a chunk at a time, from any chunk on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -34,3 +35,18 @@ class Source(Protocol):
         Raises:
             UserError: after the last chunk, with the line of each row that can't be read.
         """
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Files that are read together, for a `Source` of its own."""
+
+    files: Sequence[Path]
+    names: Sequence[str]
+    """The files as row ids and messages name them."""
+    encoding: str
+
+    @property
+    def file(self) -> Path:
+        """The first of them."""
+        return self.files[0]

@@ -9,6 +9,11 @@ from llmft.schema.metric import METRICS_OF
 from llmft.schema.section import Section
 
 
+def label_name(text: str) -> str:
+    """A label as all files write it: `True` of Python and `TRUE` of a workbook are `true`, as in JSON."""
+    return text.lower() if text.lower() in ("true", "false") else text
+
+
 def as_texts(values: Any) -> Any:
     """Cells are texts: `[1, 2, good]` is written without quotes."""
     if not isinstance(values, list):
@@ -23,7 +28,7 @@ def _as_labels(values: Any) -> Any:
         return values
     if len(set(map(str, texts))) < max(len(texts), 2):
         raise ValueError("wants two labels or more, each once")
-    return texts
+    return [label_name(text) if isinstance(text, str) else text for text in texts]
 
 
 def _by_label(values: Any) -> Any:
@@ -31,7 +36,7 @@ def _by_label(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
     _no_booleans(values)
-    return {str(label): value for label, value in values.items()}
+    return {label_name(str(label)): value for label, value in values.items()}
 
 
 def _no_booleans(values: Iterable[Any]) -> None:

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from llmft.schema.column import Column
-from llmft.schema.target import TargetConfig
+from llmft.schema.target import TargetConfig, label_name
 from llmft.tasks.multi_label import MultiLabel
 from llmft.tasks.regression import Regression
 from llmft.tasks.single_label import SingleLabel
@@ -38,10 +38,13 @@ def to_facts(target: Target) -> dict[str, Any]:
 
 
 def from_facts(facts: dict[str, Any]) -> Target:
-    """Take what `to_facts` made out of the facts of a task.json; those of format 1 had labels alone."""
-    if "target" not in facts:
-        return SingleLabel(facts.pop("labels"))
-    found = dict(facts.pop("target"))
+    """Take what `to_facts` made out of the facts of a task.json; those of format 1 had labels alone.
+
+    Labels of earlier versions may be called `True` and `False`, as Python writes them.
+    """
+    found = dict(facts.pop("target", None) or {"problem": "single_label", "labels": facts.pop("labels")})
+    if "labels" in found:
+        found["labels"] = list(map(label_name, found["labels"]))
     return PROBLEMS[found.pop("problem")](**found)
 
 

@@ -14,6 +14,8 @@ from llmft.data.table import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
+from llmft.schema.target import TargetConfig
+from llmft.tasks.problems import from_facts
 
 Write = Callable[[str, str | bytes], Path]
 
@@ -80,6 +82,35 @@ def test_a_label_in_columns_of_flags(write: Write) -> None:
         "features": [{"x": "9"}],
         "label": [["red"]],
     }
+
+
+def test_true_and_false_are_the_same_labels_in_every_file_and_spelling(write: Write) -> None:
+    write("a.jsonl", '{"text": "a", "label": true}\n{"text": "b", "label": false}\n')
+    write("a.csv", "text,label\na,True\nb,false\nc,TRUE\nd,False\ne,truth\n")
+    assert read(Column("label"), format="json", train="a.jsonl") == ["true", "false"]
+    assert read(Column("label"), train="a.csv") == ["true", "false", "true", "false", "truth"]
+    write("b.csv", 'text,label\na,"True,x"\nb,true\n')
+    assert read(Column("labels"), train="b.csv") == [["true", "x"], ["true"]]
+    options = TargetConfig(labels=["True", "False"], class_weights={"True": 2, "False": 1})
+    assert options.labels == ["true", "false"]
+    assert options.class_weights == {"true": 2, "false": 1}
+    for facts in ({"labels": ["False", "True"]}, {"target": {"problem": "single_label", "labels": ["False", "True"]}}):
+        target = from_facts(facts)  # of an earlier version
+        assert target.encode(["true", "false"]) == [1, 0]
+
+
+def test_columns_of_flags_are_told_from_others(write: Write) -> None:
+    write("a.csv", "text,lo,hi,n\na,1,0,5\nb,0,1,1\nc,0,1,0\n")
+    with pytest.raises(UserError, match=r"If lo, hi say of each label .* write dataset.columns.label=\[lo,hi\]\."):
+        read(Column("label"), train="a.csv")
+    write("a.csv", "text,lo,hi,n\na,1,1,5\nb,0,1,1\nc,0,0,0\n")
+    with pytest.raises(UserError, match=r"write dataset.columns.label=\[lo,hi\] task.problem=multi_label\."):
+        read(Column("label"), train="a.csv")
+    with pytest.raises(UserError, match=r"write dataset.columns.label=\[lo,hi\]\."):
+        read(Column("labels"), train="a.csv")
+    write("a.csv", "text,klass,flag\na,x,1\nb,y,0\n")
+    with pytest.raises(UserError, match=r"Write dataset.columns.label=COLUMN\."):
+        read(Column("label"), train="a.csv")
 
 
 FLAG_FAULTS = {

@@ -1,5 +1,6 @@
 """From files to checked splits: every fault of the data is said before a model is loaded."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from llmft.data.checks import empty_targets, without_empty
+from llmft.data.checks import empty_targets, overlaps, without_empty
 from llmft.data.load import load
 from llmft.data.parquet import ParquetFile
 from llmft.data.table import Table
@@ -100,7 +101,7 @@ def test_parquet_and_json_are_read(write: Write, here: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table(table), here / "a.parquet")
     write("a.jsonl", "".join(f'{{"text": "t{i}", "label": {str(bool(i % 2)).lower()}}}\n' for i in range(40)))
     assert set(load(of(format="parquet", train="a.parquet"), Texts())["train"]["label"]) == {"0", "1"}
-    assert set(load(of(format="json", train="a.jsonl"), Texts())["train"]["label"]) == {"True", "False"}
+    assert set(load(of(format="json", train="a.jsonl"), Texts())["train"]["label"]) == {"true", "false"}
 
 
 def test_sets_of_scikit_learn_are_read() -> None:
@@ -317,6 +318,30 @@ def test_groups_of_such_a_table_stay_together(write: Write) -> None:
     lines = [[int(id.partition(":")[2]) - 2 for id in rows["id"]] for rows in data.splits.values()]
     groups = [{line // 20 for line in part} for part in lines]
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+
+
+def test_what_to_do_about_rows_that_stand_in_two_splits_names_the_key_that_helps() -> None:
+    sizes, ids = dict.fromkeys(("train", "validation", "test"), 2), {}
+    _, problems = overlaps({"train": ["a", "b"], "validation": ["a", "c"], "test": ["c", "d"]}, sizes, 0.01, ids)
+    told = {problem.key: problem for problem in problems}
+    assert told["dataset.validation"].what == "1 of the 2 rows of validation is also in train"
+    assert (
+        "dataset.clean.leaks=true leaves them out of train, or dataset.max_overlap=1" in told["dataset.validation"].hint
+    )
+    assert told["dataset.test"].what == "1 of the 2 rows of test is also in validation"
+    hint = "take them out of validation or test (dataset.clean.leaks mends train alone), or dataset.max_overlap=1"
+    assert hint in told["dataset.test"].hint
+
+
+def test_a_group_may_be_a_part_of_an_object(write: Write) -> None:
+    rows = [{"who": {"name": f"p{i // 4}", "age": i}, "label": "ab"[i % 2]} for i in range(80)]
+    write("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write("b.jsonl", "".join(json.dumps(row) + "\n" for row in [{"who": {"name": "q", "age": 99}, "label": "a"}] * 2))
+    data = load(of(format="json", train="a.jsonl", test="b.jsonl", columns={"group": "who.name"}), Cells())
+    parts = [{rows["group"] for rows in data[name]} for name in ("train", "validation", "test")]
+    assert not parts[0] & parts[1]
+    assert parts[2] == {"q"}
+    assert {key for name in data.splits for row in data[name]["features"] for key in row} == {"who.age"}
 
 
 def test_a_split_that_few_texts_leave_empty_says_why(write: Write) -> None:
