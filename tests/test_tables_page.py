@@ -12,9 +12,10 @@ def test_the_commands_work(
     llmft: Callable[..., tuple[int, str, str]], write: Callable[[str, str], Path], here: Path
 ) -> None:
     rows = (
-        f"{i},{i % 40},{i % 7}.5,{('DE', 'FR')[i % 2]},x,0{i % 9 + 1}.03.2024,{('no', 'yes')[i % 2]}" for i in range(80)
+        f"{i},{i % 40},{i % 7}.5,{('DE', 'FR')[i % 2]},x,0{i % 9 + 1}.03.2024,it took {i % 9} days,{('no', 'yes')[i % 2]}"
+        for i in range(80)
     )
-    write("shop.csv", "id,age,spent,country,constant,opened,left\n" + "\n".join(rows) + "\n")
+    write("shop.csv", "id,age,spent,country,constant,opened,review,left\n" + "\n".join(rows) + "\n")
     commands = [shlex.split(line) for line in re.findall(r"^    llmft (.+)$", PAGE, re.MULTILINE)]
     assert len(commands) >= 4
     for words in commands:

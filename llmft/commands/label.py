@@ -22,7 +22,7 @@ def with_label(config: Config) -> tuple[Config, list[str]]:
     if not columns or "label" in columns:
         return config, []
     task, taken = config.task, set[str]()
-    for given in (task.numbers, task.categories, task.dates, task.ignore, *dataset.columns.values()):
+    for given in (task.numbers, task.categories, task.dates, task.texts, task.ignore, *dataset.columns.values()):
         taken |= {given} if isinstance(given, str) else {*given}
     free = [name for name in columns if name not in taken]
     named = [name for wanted in NAMES for name in free if name.lower() == wanted]

@@ -157,7 +157,7 @@ def _entry(config: Config, task: Task[Any]) -> Entry | None:
     facts = {key: json.dumps(value, ensure_ascii=False) for key, value in flat(decided_by(config)).items()}
     facts |= {f"{FILE}{file}": found for file, found in files.items()}
     facts |= {f"tokenizer {file}": digest(file) for file in tokenizer}
-    packages = ("transformers", "tokenizers", "pyarrow", *libraries(config.dataset))
+    packages = ("transformers", "tokenizers", "pyarrow", "scikit-learn", *libraries(config.dataset))
     facts |= {package: version(package) for package in packages}
     return Entry("prepared", facts | {"the code of llmft": _code(type(task))})
 

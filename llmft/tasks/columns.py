@@ -27,6 +27,7 @@ from llmft.tasks.cells import (
     shown,
 )
 from llmft.tasks.scaling import Scaling, learn, scaled
+from llmft.tasks.text_columns import TextColumn, learn_texts, looks_like_text
 
 SHOWN = 6  # names of columns in a note
 SAMPLE = 200  # cells among which a form of dates is looked for: each of the 30 forms takes a millisecond for so many
@@ -63,6 +64,7 @@ class TableColumns:
     categories: dict[str, list[str]] = field(default_factory=dict)
     """The values of each category column, the most frequent first."""
     dates: dict[str, DateColumn] = field(default_factory=dict)
+    texts: dict[str, TextColumn] = field(default_factory=dict)
     scaling: Scaling = "standard"
     left_out: dict[str, str] = field(default_factory=dict)
     """Columns that say nothing, each with the reason."""
@@ -75,8 +77,14 @@ class TableColumns:
 
     @property
     def num_numbers(self) -> int:
-        """Numbers that a model sees of a row; a date makes several."""
-        return len(self.numbers) + sum(7 if date["clock"] else 5 for date in self.dates.values())
+        """Numbers that a model sees of a row; a date and a text make several."""
+        return sum(self._widths().values())
+
+    def _widths(self) -> dict[str, int]:
+        """How many numbers each column makes, in the order in which they stand in `Encoded`."""
+        widths = dict.fromkeys(self.numbers, 1)
+        widths |= {name: 7 if date["clock"] else 5 for name, date in self.dates.items()}
+        return widths | {name: text.width for name, text in self.texts.items()}
 
     @property
     def category_sizes(self) -> list[int]:
@@ -87,8 +95,7 @@ class TableColumns:
         """Where each column stands in `Encoded`, by its parts."""
         found: dict[str, dict[str, list[int]]] = {}
         start = 0
-        widths = dict.fromkeys(self.numbers, 1) | {name: 7 if d["clock"] else 5 for name, d in self.dates.items()}
-        for name, width in widths.items():
+        for name, width in self._widths().items():
             own = list(range(start, start + width))
             found[name] = {"numbers": own, "missing": own}
             start += width
@@ -117,7 +124,7 @@ class TableColumns:
         parents = {f"{name}." for name in names}
         return [
             name
-            for name in (*self.numbers, *self.categories, *self.dates)
+            for name in (*self.numbers, *self.categories, *self.dates, *self.texts)
             if name not in names and not any(name.startswith(parent) for parent in parents)
         ]
 
@@ -149,7 +156,7 @@ class TableColumns:
         )
 
     def made_up(self) -> dict[str, Any]:
-        """A row of middling numbers, the most frequent categories, and dates as ISO has them."""
+        """A row of middling numbers, the most frequent categories, dates as ISO has them, and texts of a few words."""
         middle = {name: float(f"{scale[self._middle(scale)]:.4g}") for name, scale in self.numbers.items()}
         most = {name: values[0] if values else None for name, values in self.categories.items()}
         starts = {
@@ -159,7 +166,9 @@ class TableColumns:
         days = {
             name: day.floor("min" if self.dates[name]["clock"] else "D").isoformat() for name, day in starts.items()
         }
-        return middle | most | days
+        # The words of the least idf, those of most rows.
+        common = {name: sorted(zip(text.idf, text.terms, strict=True))[:3] for name, text in self.texts.items()}
+        return middle | most | days | {name: " ".join(term for _, term in terms) for name, terms in common.items()}
 
     def _middle(self, scale: list[float]) -> int:
         """The place of the mean, or of the median among quantiles."""
@@ -172,7 +181,8 @@ class TableColumns:
             found = dates.read_or_iso(self.cells(table, name), date["form"])
             numbers.append(scaled(dates.days(found), date["days"], self.scaling))
             numbers += dates.cycles(found, date["clock"])
-        matrix = numpy.stack(numbers, axis=1) if numbers else numpy.zeros((len(table), 0))
+        texts = [text.encode(self.cells(table, name)) for name, text in self.texts.items()]
+        matrix = numpy.column_stack([numpy.zeros((len(table), 0)), *numbers, *texts])
         missing = numpy.isnan(matrix)
         categories = numpy.zeros((len(table), len(self.categories)), dtype=numpy.int64)
         for column, name in enumerate(self.categories):
@@ -203,10 +213,15 @@ class TableColumns:
                 else:
                     count = f"{len(new):,} of {len(there):,} values"
                     notes.append(f"{split}: {count} of {name} are new, such as {new[0]!r}; {had}")
+        for name, text in self.texts.items():
+            there = [cell for cell in self.cells(table, name) if cell is not None]
+            strange = int((~text.known(there)).sum()) if there else 0
+            if 2 * strange > len(there):
+                notes.append(f"{split}: {strange:,} of {len(there):,} texts of {name} have no word known from training")
         return notes
 
     def _all(self) -> set[str]:
-        return {*self.numbers, *self.categories, *self.dates}
+        return {*self.numbers, *self.categories, *self.dates, *self.texts}
 
     def notes(self) -> list[str]:
         """What the columns were taken for, to print."""
@@ -215,6 +230,7 @@ class TableColumns:
             "number": [f"{name} (true/false)" if name in flags else name for name in self.numbers],
             "category": list(self.categories),
             "date": [f"{name} ({dates.shown(date['form'])})" for name, date in self.dates.items()],
+            "text": [f"{name} ({len(t.terms):,} terms as {t.width} numbers)" for name, t in self.texts.items()],
         }
         found = [f"{_count(len(names), kind)}: {_few(names)}" for kind, names in kinds.items() if names]
         notes = [f"columns: {'; '.join(found)}"]
@@ -231,7 +247,7 @@ def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> Table
     """
     named = {
         key: [part for name in getattr(options, key) for part in parts_of(name, table[0])]
-        for key in ("numbers", "categories", "dates", "ignore")
+        for key in ("numbers", "categories", "dates", "texts", "ignore")
     }
     problems = [
         Problem(f"task.{key}", f"there is no column {name!r}", hint=f"They are {', '.join(table[0])}.")
@@ -245,19 +261,21 @@ def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> Table
     for name in table[0] if not problems else ():
         cells = found.cells(table, name)
         why = "task.ignore" if name in options.ignore else None
-        if why is None and name not in (*options.numbers, *options.categories, *options.dates):
+        if why is None and name not in (*options.numbers, *options.categories, *options.dates, *options.texts):
             why = constant(cells)
             if why is None and counts_rows(cells):
                 counting.append(name)
                 why = "it numbers the rows"
             problems += _lists(name, cells) if why is None else []
-        if why is None:
+        if why is None and name in options.texts:
+            why = _learn_text(name, cells, options, found)
+        elif why is None:
             why = _learn_column(name, [cell for cell in cells if cell is not None], options, found)
         if why:
             found.left_out[name] = why
     if problems:
         raise UserError(problems, "the data")
-    if found.numbers or found.categories or found.dates:
+    if found.numbers or found.categories or found.dates or found.texts:
         return found
     if counting:  # a table of little else
         return learn_columns(table, options.model_copy(update={"numbers": [*options.numbers, *counting]}))
@@ -301,13 +319,24 @@ def _learn_column(name: str, cells: list[Any], options: schema.Tabular, found: T
         found.dates[name] = {"form": written, "days": learn(days, options.scaling), "clock": bool((days % 1).any())}
         return None
     if free and cells:
-        found.remarks += _nearly(name, cells, ~numpy.isnan(numbers_of(cells, form)), "numbers") or _nearly_dates(
-            name, cells
+        found.remarks += (
+            _nearly(name, cells, ~numpy.isnan(numbers_of(cells, form)), "numbers")
+            or _nearly_dates(name, cells)
+            or looks_like_text(name, cells)
         )
     common = [value for value, count in Counter(map(category, cells)).most_common() if count >= options.min_count]
     if not common and name not in options.categories:
         return f"no value stands in {options.min_count} rows"
     found.categories[name] = [value for value in common if value is not None]
+    return None
+
+
+def _learn_text(name: str, cells: list[Any], options: schema.Tabular, found: TableColumns) -> str | None:
+    """Put a text column, None for what is missing, into `found`; the reason if there is nothing to learn."""
+    text = learn_texts(cells, options.text_size, options.min_count)
+    if text is None:
+        return f"no word stands in {options.min_count} rows"
+    found.texts[name] = text
     return None
 
 
@@ -333,7 +362,7 @@ def _nearly_dates(name: str, cells: list[Any]) -> list[str]:
 
 
 def _count(number: int, kind: str) -> str:
-    plural = {"number": "numbers", "category": "categories", "date": "dates"}
+    plural = {"number": "numbers", "category": "categories", "date": "dates", "text": "texts"}
     return f"{number} {kind if number == 1 else plural[kind]}"
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 from datasets import Dataset
+from safetensors.numpy import load_file, save_file
 
 from llmft.models.boosting import LOSSES, BoostingConfig, BoostingForClassification
 from llmft.schema.column import Column
@@ -21,6 +22,9 @@ from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.problems import TargetTask
 from llmft.tasks.target import Target
 from llmft.tasks.task import Features
+from llmft.tasks.text_columns import TextColumn
+
+COMPONENTS = "texts.safetensors"  # beside task.json: what would be 20 MB of text there
 
 
 @dataclass
@@ -33,14 +37,20 @@ class TableState:
     """Whether rows may lack a column; it is not kept."""
 
     def save(self, folder: Path) -> None:
-        facts = {"target": problems.to_facts(self.target)}
-        write_facts(folder, facts | asdict(self.columns))
+        facts = {"target": problems.to_facts(self.target)} | asdict(self.columns)
+        found = {name: text.pop("components") for name, text in facts["texts"].items()}
+        if found:
+            save_file({name: matrix for name, matrix in found.items() if matrix is not None}, folder / COMPONENTS)
+        write_facts(folder, facts)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         facts = read_facts(folder)
         if "forms" not in facts and "numbers" in facts:  # an earlier version took true and false for 1 and 0 anywhere
             facts["forms"] = {name: {"style": FLAG, "sign": ""} for name in facts["numbers"]}
+        if texts := facts.get("texts"):
+            components = load_file(folder / COMPONENTS)
+            facts["texts"] = {n: TextColumn(**text, components=components.get(n)) for n, text in texts.items()}
         columns = {part.name: facts.pop(part.name) for part in fields(TableColumns) if part.name in facts}
         return cls(problems.from_facts(facts), TableColumns(**columns))
 

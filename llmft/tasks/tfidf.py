@@ -1,5 +1,6 @@
 """TF-IDF with logistic or ridge regression: the simple models of texts that others are compared with."""
 
+import unicodedata
 from typing import Any
 
 import numpy
@@ -9,9 +10,20 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 # Words; of scripts that put no spaces between them (Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer) characters.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-TOKEN = rf"[{UNSPACED}]|[^\W{UNSPACED}]+"
+# Vowels and accents that are characters of their own, without which Hindi के and का would be the same word.
+MARKS = r"\u0300-\u036f\u0591-\u05bd\u05c1-\u05c2\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+TOKEN = rf"[{UNSPACED}]|(?:[^\W{UNSPACED}]|[{MARKS}])+"
 TERMS = 100_000  # the most frequent words and pairs of words; fewer where there are many labels
 STRENGTH = 10.0  # C of scikit-learn, whose default of 1 is strict for vectors of length 1
+
+
+def vectorizer(token: str = TOKEN, **options: Any) -> TfidfVectorizer:
+    """TF-IDF of words and pairs of words, whatever their case and width; `options` are further ones of scikit-learn."""
+    return TfidfVectorizer(preprocessor=_plain, token_pattern=token, ngram_range=(1, 2), sublinear_tf=True, **options)
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).lower()
 
 
 def matrices(texts: dict[str, list[list[str]]], labels: int) -> dict[str, Any]:
@@ -21,12 +33,11 @@ def matrices(texts: dict[str, list[list[str]]], labels: int) -> dict[str, Any]:
         texts: by split, one column of texts, or two.
         labels: how many there are: the time goes with their number times that of the terms.
     """
-    options = {"token_pattern": TOKEN, "ngram_range": (1, 2), "sublinear_tf": True}
-    vectorizer = TfidfVectorizer(**options, max_features=min(TERMS, 20 * TERMS // labels))
-    vectorizer.fit(text for column in texts["train"] for text in column)
+    fitted = vectorizer(max_features=min(TERMS, 20 * TERMS // labels))
+    fitted.fit(text for column in texts["train"] for text in column)
     found = {}
     for split, columns in texts.items():
-        parts = [vectorizer.transform(column) for column in columns]
+        parts = [fitted.transform(column) for column in columns]
         if len(parts) == 2:
             parts.append(csr_matrix(parts[0].multiply(parts[1]).sum(axis=1)))
         found[split] = hstack(parts, format="csr")

@@ -25,6 +25,7 @@ class Tabular(TargetConfig, TaskConfig):
         "numbers",
         "categories",
         "dates",
+        "texts",
         "ignore",
         "missing",
     )
@@ -41,6 +42,13 @@ class Tabular(TargetConfig, TaskConfig):
     dates: list[str] = Field(default_factory=list)
     """Columns where any value that is no date is an error. Others count as dates if all their values are."""
 
+    texts: list[str] = Field(default_factory=list)
+    """Columns of free text, such as a review. Their words become numbers by TF-IDF and a truncated SVD, both learnt
+    from the training rows alone. None is taken for one without being named here."""
+
+    text_size: int = Field(default=64, ge=1, le=1024)
+    """How many numbers a text becomes, at most. More say more, and cost more."""
+
     ignore: list[str] = Field(default_factory=list)
     """Columns to leave out. Left out without asking: those of one value, and those that number the rows."""
 
@@ -51,7 +59,7 @@ class Tabular(TargetConfig, TaskConfig):
     """Numbers by mean and deviation, or by quantiles to the normal distribution, which tames long tails."""
 
     min_count: int = Field(default=2, ge=1)
-    """A category in fewer training rows than this counts as unseen."""
+    """A category, or a word of a text column, in fewer training rows than this counts as unseen."""
 
     baseline: bool | None = None
     """Fit gradient boosting to the same rows, and show its scores beside those of the model. Unset: for up to 50,000
@@ -63,7 +71,8 @@ class Tabular(TargetConfig, TaskConfig):
 
     @model_validator(mode="after")
     def _one_kind_a_column(self) -> Self:
-        chosen = Counter([*self.numbers, *self.categories, *self.dates, *self.ignore])
+        chosen = Counter([*self.numbers, *self.categories, *self.dates, *self.texts, *self.ignore])
         if twice := [name for name, count in chosen.items() if count > 1]:
-            raise ValueError(f"names {', '.join(map(repr, twice))} twice among numbers, categories, dates and ignore")
+            names = ", ".join(map(repr, twice))
+            raise ValueError(f"names {names} twice among numbers, categories, dates, texts and ignore")
         return self
