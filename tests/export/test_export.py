@@ -228,6 +228,23 @@ def test_a_program_answers_with_the_number_itself(llmft: Run, write: Callable[[s
             assert 80_000 < answer < 110_000
 
 
+def test_a_card_makes_numbers_of_a_text(llmft: Run, write: Callable[[str, str], Path], here: Path) -> None:
+    """So many terms that an SVD is needed, and so few that each is a number of its own."""
+    lines = [f"w{row % 7} w{row % 11} 很好 w{row % 5},a{row % 3} b,{('no', 'yes')[row % 7 > 3]}" for row in range(90)]
+    write("t.csv", "review,other,label\n" + "\n".join(lines) + "\n")
+    words = ("dataset=csv", "dataset.train=t.csv", "task.texts=[review,other]", "task.text_size=8", "smoke=true")
+    assert llmft("finetune", "+recipe=tabular_boosting", *words, "run.dir=run")[0] == 0
+    code, _, err = llmft("export", "run", "run.dir=out")
+    assert code == 0, err
+    block = re.search(r"```python\n(.*?)```", (here / "out/README.md").read_text(), re.DOTALL)
+    assert block
+    found: dict[str, Any] = {}
+    exec(block[1].replace('"model/', f'"{here}/out/model/'), found)  # the card's own lines
+    for folder in ("run", "out"):
+        answer = json.loads(llmft("predict", folder, f"predict.row={json.dumps(found['row'])}")[1])
+        assert answer["scores"]["yes"] == pytest.approx(float(found["outputs"]["scores"][0, 1]), rel=1e-5)
+
+
 def test_of_numbers_none_are_equal(llmft: Run, here: Path) -> None:
     words = ("+recipe=tabular_mlp", "smoke=true", "task.problem=regression", "run.dir=run")
     assert llmft("finetune", *words)[0] == 0

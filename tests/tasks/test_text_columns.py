@@ -189,7 +189,7 @@ def reviews(rows: int) -> str:
     return "price,shop,review,label\n" + "".join(lines)
 
 
-def test_trees_learn_from_texts_alone_and_answer_the_same_everywhere(llmft: Run, write: Write, here: Path) -> None:
+def test_trees_learn_from_texts_alone(llmft: Run, write: Write, here: Path) -> None:
     write("t.csv", reviews(450))
     words = ("dataset=csv", "dataset.train=t.csv", "task.texts=[review]", "model.config.max_iter=50", "run.dir=run")
     code, out, err = llmft("finetune", "+recipe=tabular_boosting", *words)
@@ -204,18 +204,6 @@ def test_trees_learn_from_texts_alone_and_answer_the_same_everywhere(llmft: Run,
     again = json.loads((here / "again/metrics.json").read_text())
     assert again["test"]["accuracy"] == scores["test"]["accuracy"]
 
-    code, _, err = llmft("export", "run", "run.dir=out")
-    assert code == 0, err
-    assert json.loads((here / "out/export.json").read_text())["parity"]["difference"] <= 1e-4
-    card = (here / "out/README.md").read_text()
-    block = re.search(r"```python\n(.*?)```", card, re.DOTALL)
-    assert block
-    found: dict[str, Any] = {}
-    exec(block[1].replace('"model/', f'"{here}/out/model/'), found)  # the card's own lines
-    row = found["row"]
-    for folder in ("run", "out"):
-        answer = json.loads(llmft("predict", folder, f"predict.row={json.dumps(row)}")[1])
-        assert answer["scores"]["yes"] == pytest.approx(float(found["outputs"]["scores"][0, 1]), rel=1e-5)
     asked = [llmft("predict", "run", f"predict.row={{price: 1, shop: x{more}}}") for more in ("", ', review: ""')]
     assert "note: the input has no column 'review', which counts as missing" in asked[0][2]
     assert json.loads(asked[0][1])["scores"] == json.loads(asked[1][1])["scores"]
