@@ -87,7 +87,7 @@ def run(config: Config) -> Run:
         facts["latency_ms"] = latencies(task, state, model, exported, split.features)
         run.write_json(FACTS, facts)
         console.write_card(config, task, state, facts, run)
-    console.conclude(facts, run)
+    console.conclude(config, facts, run)
     return run
 
 

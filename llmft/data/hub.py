@@ -103,7 +103,7 @@ def _by_datasets(dataset: DatasetConfig, split: str, name: str, typed: bool) -> 
         what = f"{dataset.path} ({name}) cannot be read: {why}"
         hint = (
             "Where there is a network, `hf download --repo-type dataset "
-            f"{dataset.path} --local-dir DIR`; then read its files with dataset=parquet or dataset=csv."
+            f"{dataset.path} --local-dir DIR`; then write dataset.train=DIR."
         )
         raise UserError(Problem(f"dataset.{split}", what, hint=hint), "the data") from error
     columns = {column: named(list(rows[column][:]), feature) for column, feature in rows.features.items()}

@@ -46,7 +46,7 @@ recipes
 
 examples
   llmft finetune +recipe=bert_textcls
-  llmft finetune +recipe=bert_textcls dataset=csv dataset.train=mine.csv optimizer.lr=3e-5
+  llmft finetune +recipe=bert_textcls dataset.train=mine.csv optimizer.lr=3e-5
   llmft finetune +recipe=bert_textcls smoke=true      a tiny model for a few steps: does it run?
   llmft finetune +recipe=bert_textcls --cfg job       print every choice, run nothing
   llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2      six runs and a table

@@ -21,14 +21,14 @@ def announce(config: Config, task: Task[Any], model: Any, rows: str) -> None:
     print(f"  compared  on {config.dataset.called}: {rows} rows", flush=True)
 
 
-def conclude(facts: Mapping[str, Any], run: Run) -> None:
+def conclude(config: Config, facts: Mapping[str, Any], run: Run) -> None:
     """Print how small, fast and exact the export is, where it lies, and the next command to type."""
     print()
     for name, text in lines(facts).items():
         print(f"  {name:<9} {text}")
     print(f"  folder    {run.folder}")
     trust = " model.trust_remote_code=true" if facts["format"] == "pt2" else ""
-    print(f"  next      llmft eval {run.folder} dataset=csv dataset.test=YOUR.csv{trust}")
+    print(f"  next      llmft eval {run.folder} {config.own_files}{trust}")
 
 
 def lines(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -78,7 +78,8 @@ def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
     if facts["best"]:
         print(f"  next       llmft {sweep.entries[0].config.command} {sweep.folder / 'best.yaml'}", flush=True)
     elif alone:
-        print(f"  next       llmft eval {sweep.folder} ensemble=mean dataset=csv dataset.test=YOUR.csv", flush=True)
+        files = sweep.entries[0].config.own_files
+        print(f"  next       llmft eval {sweep.folder} ensemble=mean {files}", flush=True)
 
 
 def ranking(facts: dict[str, Any]) -> list[list[str]]:

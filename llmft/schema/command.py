@@ -52,7 +52,7 @@ COMMANDS = {
         ),
         examples=(
             "llmft finetune +recipe=bert_textcls",
-            "llmft finetune +recipe=bert_textcls dataset=csv dataset.train=mine.csv optimizer.lr=3e-5",
+            "llmft finetune +recipe=bert_textcls dataset.train=mine.csv optimizer.lr=3e-5",
             "llmft finetune +recipe=bert_textcls --cfg job",
             "llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2",
             "llmft finetune +recipe=tabular_mlp dataset.folds=5",

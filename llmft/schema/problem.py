@@ -25,7 +25,8 @@ class Problem:
     def __str__(self) -> str:
         where = f" ({self.where})" if self.where else ""
         hint = f". {self.hint}" if self.hint else ""
-        return f"{self.what}{where}{hint}"
+        what = self.what.removesuffix(".") if where or hint else self.what  # a library's may end in one
+        return f"{what}{where}{hint}"
 
 
 class Failure(Exception):

@@ -94,6 +94,13 @@ def test_advice_is_no_mistake_and_a_line_of_more_counts_them() -> None:
     ]
 
 
+def test_a_sentence_of_a_library_is_not_stopped_twice() -> None:
+    assert str(Problem("model.path", "the hub did not give it: No network.", hint="Try.")) == (
+        "the hub did not give it: No network. Try."
+    )
+    assert str(Problem("model.path", "it is said.")) == "it is said."
+
+
 def test_a_long_line_is_wrapped_on_a_terminal_and_whole_in_a_pipe(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
