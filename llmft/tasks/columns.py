@@ -257,7 +257,7 @@ def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> Table
     ]
     options = options.model_copy(update=named)
     found = TableColumns(scaling=options.scaling, missing=[str(category(text)) for text in options.missing])
-    counting = []
+    counting, sentences = [], dict[str, str]()
     for name in table[0] if not problems else ():
         cells = found.cells(table, name)
         why = "task.ignore" if name in options.ignore else None
@@ -270,17 +270,25 @@ def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> Table
         if why is None and name in options.texts:
             why = _learn_text(name, cells, options, found)
         elif why is None:
-            why = _learn_column(name, [cell for cell in cells if cell is not None], options, found)
+            why = _learn_column(name, [cell for cell in cells if cell is not None], options, found, sentences)
         if why:
             found.left_out[name] = why
     if problems:
         raise UserError(problems, "the data")
+    hint = ""
+    if sentences:
+        which = ", ".join(f"{name} ({why})" for name, why in sentences.items())
+        look, whose = ("looks", "its") if len(sentences) == 1 else ("look", "their")
+        hint = f"to learn from {whose} words, write task.texts=[{','.join([*options.texts, *sentences])}]"
+        found.remarks.append(f"{which} {look} like free text; {hint}")
     if found.numbers or found.categories or found.dates or found.texts:
         return found
     if counting:  # a table of little else
         return learn_columns(table, options.model_copy(update={"numbers": [*options.numbers, *counting]}))
     reasons = ", ".join(f"{name} ({why})" for name, why in found.left_out.items())
-    raise UserError(Problem("dataset.columns.features", f"no column is left to learn from: {reasons}"), "the data")
+    what = f"no column is left to learn from: {reasons}"
+    advice = f"{hint[0].upper()}{hint[1:]}." if hint else ""
+    raise UserError(Problem("dataset.columns.features", what, hint=advice), "the data")
 
 
 def _lists(name: str, cells: list[Any]) -> list[Problem]:
@@ -294,8 +302,14 @@ def _lists(name: str, cells: list[Any]) -> list[Problem]:
     return [Problem("dataset.columns.features", what, hint=hint)]
 
 
-def _learn_column(name: str, cells: list[Any], options: schema.Tabular, found: TableColumns) -> str | None:
-    """Put a column's cells, those that are missing left out, into `found`; the reason if there is nothing to learn."""
+def _learn_column(
+    name: str, cells: list[Any], options: schema.Tabular, found: TableColumns, sentences: dict[str, str]
+) -> str | None:
+    """Put a column's cells, those that are missing left out, into `found`; the reason if there is nothing to learn.
+
+    Args:
+        sentences: gets the column, and why, if it looks like free text.
+    """
     free = name not in (*options.numbers, *options.categories, *options.dates)
     form, fitting = form_of(cells) if free or name in options.numbers else (PLAIN_FORM, 0)
     if name in options.numbers or (free and len(cells) and fitting == len(cells)):
@@ -319,11 +333,10 @@ def _learn_column(name: str, cells: list[Any], options: schema.Tabular, found: T
         found.dates[name] = {"form": written, "days": learn(days, options.scaling), "clock": bool((days % 1).any())}
         return None
     if free and cells:
-        found.remarks += (
-            _nearly(name, cells, ~numpy.isnan(numbers_of(cells, form)), "numbers")
-            or _nearly_dates(name, cells)
-            or looks_like_text(name, cells)
-        )
+        odd_cells = _nearly(name, cells, ~numpy.isnan(numbers_of(cells, form)), "numbers") or _nearly_dates(name, cells)
+        found.remarks += odd_cells
+        if not odd_cells and (why := looks_like_text(cells)):
+            sentences[name] = why
     common = [value for value, count in Counter(map(category, cells)).most_common() if count >= options.min_count]
     if not common and name not in options.categories:
         return f"no value stands in {options.min_count} rows"

@@ -123,8 +123,8 @@ def _texts(cells: list[Any]) -> list[str]:
     return [text_of(cell) or "" for cell in cells]
 
 
-def looks_like_text(name: str, cells: list[Any]) -> list[str]:
-    """A line on a column whose cells are mostly different, and sentences rather than names.
+def looks_like_text(cells: list[Any]) -> str:
+    """What shows that cells are free text: they are mostly different, and sentences rather than names. Else nothing.
 
     Args:
         cells: without those that are missing.
@@ -132,11 +132,8 @@ def looks_like_text(name: str, cells: list[Any]) -> list[str]:
     texts = _texts(cells)
     different = len(set(texts))
     if len(texts) < FEW or 2 * different < len(texts):
-        return []
+        return ""
     from llmft.tasks.tfidf import UNSPACED
 
     words = median(len(re.findall(rf"[{UNSPACED}]|[^\s{UNSPACED}]+", text)) for text in texts[:SAMPLE])
-    if words < WORDS:
-        return []
-    what = f"{name} looks like free text: {different:,} of {len(texts):,} cells differ, of about {words:.0f} words"
-    return [f"{what}; to learn from its words, write task.texts=[{name}]"]
+    return f"{different:,} of {len(texts):,} cells differ, of about {words:.0f} words" if words >= WORDS else ""

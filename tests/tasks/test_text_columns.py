@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from llmft.commands.label import with_label
 from llmft.config.load import load
+from llmft.schema.problem import UserError
 from llmft.schema.tasks.tabular import Tabular as Options
 from llmft.tasks.columns import TableColumns, learn_columns
 from llmft.tasks.single_label import SingleLabel
@@ -141,6 +142,21 @@ def test_free_text_is_named_and_nothing_else(name: str) -> None:
         line for line in columns.notes() if line.endswith("to learn from its words, write task.texts=[t]")
     ]
     assert any("free text" in line for line in columns.notes()) == bool(words)
+
+
+def test_columns_of_free_text_are_named_together() -> None:
+    rows = [{"a": text, "b": text, "c": text, "n": n % 3} for n in range(20) for text in [f"number {n} is a good one"]]
+    assert learnt(rows, texts=["a"]).notes()[-1] == (
+        "b (20 of 20 cells differ, of about 6 words), c (20 of 20 cells differ, of about 6 words) look like free text; "
+        "to learn from their words, write task.texts=[a,b,c]"
+    )
+
+
+def test_a_table_of_texts_alone_says_what_to_write() -> None:
+    with pytest.raises(UserError) as caught:
+        learnt([{"review": f"number {n} is a good one"} for n in range(20)])
+    assert "review (no value stands in 2 rows)" in str(caught.value)
+    assert "To learn from its words, write task.texts=[review]." in str(caught.value)
 
 
 def test_texts_unlike_training_are_said() -> None:
