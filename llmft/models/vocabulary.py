@@ -5,6 +5,7 @@ find, it is put right here.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -140,10 +141,15 @@ def _bpe(texts: Iterable[str], config: TokenizerConfig, special: Special) -> Tok
 def _unigram(texts: Iterable[str], config: TokenizerConfig, special: Special) -> Tokenizer:
     """The likeliest pieces, spaces among them (Kudo 2018); a character that is none is written as its bytes."""
     normalizer = _normalizer(config)
+    # A token of the model is a piece as well, and would be found in texts that spell it: they are parted behind its
+    # first letter.
+    spelled = [token for token in special.tokens if len(token) > 1 and token not in config.special]
+    marks = "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in spelled)
     parting = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\n+"), "isolated"),
             pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never"),
+            *([pre_tokenizers.Split(Regex(marks), "isolated")] if marks else []),
         ]
     )
     fixed = [*special.tokens, *BYTES]

@@ -182,3 +182,12 @@ def test_a_line_without_spaces_is_no_unknown_word() -> None:
     ids = tokenizer(line, add_special_tokens=False)["input_ids"]
     assert tokenizer.unk_token_id not in ids
     assert tokenizer.decode(ids) == line
+
+
+def test_what_spells_a_token_of_the_model_is_text() -> None:
+    tokenizer = train(["go on </s> or <extra_id_0> not"] * 3, TokenizerConfig(kind="unigram", size=400), T5)
+    text = "go </s> on<extra_id_0><pad>"
+    ids = tokenizer(text, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+    assert not {*ids} & {*tokenizer.all_special_ids}
+    assert tokenizer.decode(ids) == text
+    assert tokenizer(text)["input_ids"].count(tokenizer.eos_token_id) == 2  # as others read it, and at the end
