@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmft.models.table import TableConfig, TableModel
+from llmft.models.table import PiecewiseLinear, TableConfig, TableModel
 
 
 class FTTransformerConfig(TableConfig):
@@ -120,6 +120,8 @@ class FTTransformerForClassification(TableModel):
         self.missing_vectors = nn.Parameter(torch.empty(config.num_numbers, config.hidden_size))
         self.column_biases = nn.Parameter(torch.empty(columns, config.hidden_size))
         self.cls = nn.Parameter(torch.empty(config.hidden_size))
+        if config.bin_edges:  # and a vector for each bin, times its share
+            self.bin_vectors = nn.Parameter(torch.empty(sum(config.bin_sizes), config.hidden_size))
         self.blocks = nn.ModuleList(Block(config, first=number == 0) for number in range(config.num_hidden_layers))
         self.head_norm = nn.LayerNorm(config.hidden_size)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
@@ -134,13 +136,22 @@ class FTTransformerForClassification(TableModel):
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, PiecewiseLinear):
+            module.reset_parameters()
         else:
-            for parameter in module.parameters(recurse=False):
-                nn.init.uniform_(parameter, -bound, bound)
+            for name, parameter in module.named_parameters(recurse=False):
+                if name == "bin_vectors":
+                    nn.init.zeros_(parameter)  # tokens begin as they would without bins
+                else:
+                    nn.init.uniform_(parameter, -bound, bound)
 
     def tokens(self, numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
         """The tokens (B, 1 + N + C, hidden_size) of some rows, [CLS] first; the arguments are those of `forward`."""
         vectors = numbers[..., None] * self.number_vectors + missing[..., None] * self.missing_vectors
+        for shares in self.binned(numbers, missing):
+            sizes = self.config.bin_sizes
+            pairs = zip(shares.split(sizes, dim=1), self.bin_vectors.split(sizes), strict=True)
+            vectors = vectors + torch.stack([share @ weights for share, weights in pairs], dim=1)
         columns = torch.cat([vectors, *(vector[:, None] for vector in self.embedded(categories))], dim=1)
         return torch.cat([self.cls.expand(numbers.shape[0], 1, -1), columns + self.column_biases], dim=1)
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmft.models.table import TableConfig, TableModel
+from llmft.models.table import PiecewiseLinear, TableConfig, TableModel
 
 
 class MLPConfig(TableConfig):
@@ -30,7 +30,7 @@ class MLPConfig(TableConfig):
 
 
 class MLPForClassification(TableModel):
-    """Hidden layers with ReLU over scaled numbers and embedded categories, then an output a label or a number."""
+    """Hidden layers with ReLU over numbers, their bins and embedded categories, then an output a label or a number."""
 
     config_class = MLPConfig
     base_model_prefix = "layers"
@@ -39,7 +39,7 @@ class MLPForClassification(TableModel):
         # Half the number of values, as wide as embedding_size at most: a rule of thumb that fits small tables.
         widths = [min(config.embedding_size, (size + 2) // 2) for size in config.category_sizes]
         super().__init__(config, widths)
-        sizes = [2 * config.num_numbers + sum(widths), *config.hidden_sizes]
+        sizes = [2 * config.num_numbers + sum(config.bin_sizes) + sum(widths), *config.hidden_sizes]
         self.layers = nn.Sequential(
             *(
                 part
@@ -59,8 +59,10 @@ class MLPForClassification(TableModel):
                 nn.init.zeros_(module.weight)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.1)
+        elif isinstance(module, PiecewiseLinear):
+            module.reset_parameters()
 
     def logits(self, numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        inputs = torch.cat([numbers, missing, *self.embedded(categories)], dim=1)
+        inputs = torch.cat([numbers, missing, *self.binned(numbers, missing), *self.embedded(categories)], dim=1)
         scores: torch.Tensor = self.classifier(self.layers(inputs))
         return scores

@@ -26,7 +26,7 @@ from llmft.tasks.cells import (
     orders_rows,
     shown,
 )
-from llmft.tasks.scaling import Scaling, learn, scaled
+from llmft.tasks.scaling import Scaling, bin_edges, learn, scaled
 from llmft.tasks.text_columns import TextColumn, learn_texts, looks_like_text
 
 SHOWN = 6  # names of columns in a note
@@ -72,6 +72,8 @@ class TableColumns:
     """How numbers are written in the columns where that is not with digits and a point alone."""
     missing: list[str] = field(default_factory=list)
     """Texts that stand for no value in this table, as `llmft.data.cells.category` writes them."""
+    bin_edges: list[list[float]] = field(default_factory=list)
+    """By number that a model sees, those of its piecewise-linear encoding; none without `task.bins`."""
     remarks: list[str] = field(default_factory=list)
     """What looks odd about columns, for `notes`."""
 
@@ -282,6 +284,10 @@ def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> Table
         hint = f"to learn from {whose} words, write task.texts=[{','.join([*options.texts, *sentences])}]"
         found.remarks.append(f"{which} {look} like free text; {hint}")
     if found.numbers or found.categories or found.dates or found.texts:
+        if options.bins:
+            seen = found.encode(table)
+            columns = zip(seen.numbers.T, seen.missing.T, strict=True)
+            found.bin_edges = [bin_edges(numbers[missing == 0], options.bins) for numbers, missing in columns]
         return found
     if counting:  # a table of little else
         return learn_columns(table, options.model_copy(update={"numbers": [*options.numbers, *counting]}))

@@ -1,4 +1,4 @@
-"""Numbers brought to one scale: by mean and deviation, or by quantiles to the normal distribution."""
+"""Numbers brought to one scale: by mean and deviation, or by quantiles to the normal distribution; and their bins."""
 
 from typing import Literal
 
@@ -40,3 +40,23 @@ def scaled(values: numpy.ndarray, learnt: list[float], how: Scaling) -> numpy.nd
     upper = numpy.interp(values, quantiles, shares)
     lower = -numpy.interp(-values, -quantiles[::-1], -shares[::-1])
     return numpy.clip(ndtri((lower + upper) / 2), -FARTHEST, FARTHEST)
+
+
+def bin_edges(values: numpy.ndarray, bins: int) -> list[float]:
+    """Where the bins of a column meet, ascending, at least two: bins of as many training rows each, or nearly.
+
+    A value of more rows than a bin should have is an edge, and the others share the rest, so that the few who have a
+    gain or a loss at all are told apart. Edges are a millionth apart at least, since a model computes in float32.
+
+    Args:
+        values: (rows,) of the training rows, scaled, those that are missing left out.
+        bins: at most.
+    """
+    distinct, counts = numpy.unique(values.round(6).astype(numpy.float32), return_counts=True)
+    if len(distinct) > bins + 1:
+        often = counts * bins > len(values)
+        rest = numpy.repeat(distinct[~often], counts[~often])
+        shares = numpy.linspace(0, 1, bins + 1 - int(often.sum()))
+        distinct = numpy.unique([*distinct[often], *numpy.quantile(rest, shares, method="nearest")])
+    edges: list[float] = distinct.tolist()
+    return edges if len(edges) > 1 else [*(edges or [0.0]), (edges[0] if edges else 0.0) + 1.0]

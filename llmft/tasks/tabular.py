@@ -78,7 +78,8 @@ class Tabular(TargetTask[TableState]):
     def needed(self, state: TableState) -> dict[str, Any]:
         columns = state.columns
         sizes = {"num_numbers": columns.num_numbers, "category_sizes": columns.category_sizes}
-        return state.target.needed() | sizes
+        bins = {"bin_edges": columns.bin_edges} if columns.bin_edges else {}
+        return state.target.needed() | sizes | bins
 
     def check(self, rows: Dataset, state: TableState, split: str) -> list[Problem]:
         return state.columns.check(rows, split, state.lenient) + state.target.check(rows, split)

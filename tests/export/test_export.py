@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from llmft.commands import export
 from llmft.data.files import digest
@@ -194,11 +195,18 @@ def test_a_signal_leaves_nothing(runs: Runs, llmft: Run, here: Path, monkeypatch
     assert list(here.iterdir()) == []
 
 
-def test_a_transformer_of_tables_takes_any_number_of_rows(llmft: Run, here: Path) -> None:
-    assert llmft("finetune", "+recipe=tabular_mlp", "model=ft_transformer", "smoke=true", "run.dir=run")[0] == 0
-    code, _, err = llmft("export", "run", "export.format=pt2", "run.dir=out")
+@pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
+def test_a_transformer_of_tables_takes_any_number_of_rows(format: str, llmft: Run, here: Path) -> None:
+    """With bins, which stand inside the program: it takes as many numbers as without."""
+    words = ("+recipe=tabular_mlp", "model=ft_transformer", "smoke=true", "task.bins=4", "optimizer.lr=0.05")
+    assert llmft("finetune", *words, "run.dir=run")[0] == 0
+    assert load_file(here / "run/model/model.safetensors")["bin_vectors"].abs().max() > 0.01
+    code, _, err = llmft("export", "run", f"export.format={format}", "run.dir=out")
     assert code == 0, err
-    assert len({shape["inputs"]["numbers"][0] for shape in read(here / "out")["parity"]["shapes"]}) == 5
+    facts = read(here / "out")
+    assert len({shape["inputs"]["numbers"][0] for shape in facts["parity"]["shapes"]}) == 5
+    assert max(shape["difference"] for shape in facts["parity"]["shapes"]) <= DIFFERENCE["fp32"]
+    assert facts["inputs"]["numbers"]["shape"] == ["batch", 2]
 
 
 def test_a_program_answers_with_the_number_itself(llmft: Run, write: Callable[[str, str], Path], here: Path) -> None:

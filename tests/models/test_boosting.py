@@ -227,6 +227,7 @@ REFUSED = {
     "dataset.streaming=true": "dataset.streaming",
     "task.loss=focal": "task.loss",
     "task.label_smoothing=0.1": "task.label_smoothing",
+    "task.bins=8": "task.bins",
 }
 
 
@@ -247,6 +248,8 @@ def test_thresholds_are_not_rounded() -> None:
 def test_what_any_model_reads_is_taken_and_a_recipe_may_say_more() -> None:
     words = ["+recipe=tabular_mlp", "model=boosting", "trainer.eval_batch_size=8", "trainer.metric_for_best=roc_auc"]
     assert compose("finetune", words).model.architecture == "boosting"
+    config = compose("finetune", ["+recipe=tabular_ft", "model=boosting"])
+    assert (config.model.architecture, config.task.bins) == ("boosting", 48)
 
 
 def test_a_run_is_fitted_scored_loaded_and_asked(llmft: Run, here: Path) -> None:

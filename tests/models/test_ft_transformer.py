@@ -75,6 +75,23 @@ def test_the_forward_pass_is_what_the_paper_says() -> None:
     assert torch.allclose(model(numbers, missing, categories).logits, expected, atol=1e-12)
 
 
+def test_a_token_has_a_vector_for_each_bin() -> None:
+    edges = [[-1.0, 0.0, 1.0], [0.0, 2.0]]
+    model = FTTransformerForClassification(config(num_labels=3, bin_edges=edges)).double()
+    with torch.no_grad():
+        model.bin_vectors.normal_()
+    plain = FTTransformerForClassification(config(num_labels=3)).double()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    numbers, missing, categories = BATCH[0].double(), BATCH[1].double(), BATCH[2]
+    # The numbers are 0.5 and -1; 2 and none; none and 0.3. A bin that lies below the number altogether counts fully.
+    first, second, third = model.bin_vectors
+    nothing = torch.zeros(8)
+    added = [[first + 0.5 * second, nothing], [first + second, nothing], [nothing, 0.15 * third]]
+    expected = plain.tokens(numbers, missing, categories)
+    expected[:, 1:3] += torch.stack([torch.stack(row) for row in added])
+    assert torch.allclose(model.tokens(numbers, missing, categories), expected, atol=1e-7)
+
+
 def test_new_weights_are_those_of_the_paper() -> None:
     model = FTTransformerForClassification(FTTransformerConfig(num_numbers=3, category_sizes=[50], num_labels=2))
     assert len(model.blocks) == 3

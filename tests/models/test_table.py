@@ -11,6 +11,7 @@ import transformers
 from transformers import AutoModelForSequenceClassification
 
 from llmft.models.build import build
+from llmft.models.table import PiecewiseLinear
 from llmft.schema.model import ModelConfig
 
 Run = Callable[..., tuple[int, str, str]]
@@ -33,6 +34,9 @@ LOSSES = {
     "mlp": [1.0986, 1.0773, 1.0534, 1.0255, 0.9938, 0.9591],
     "ft_transformer": [1.138, 1.3287, 1.0387, 1.0777, 0.9778, 0.9503],
 }
+
+
+BINS = {"bin_edges": [[-1.0, 0.0, 2.0], [0.0, 1.0]]}
 
 
 def model(name: str, **needed: Any) -> transformers.PreTrainedModel:
@@ -88,9 +92,60 @@ def test_six_steps_give_the_pinned_losses(name: str) -> None:
     assert losses == pytest.approx(LOSSES[name], abs=2e-4)
 
 
+def test_bins_by_hand() -> None:
+    """Each bin's share below the number: full past its upper edge, empty before its lower one or where it is missing."""
+    bins = PiecewiseLinear([[-1.0, 0.0, 2.0], [0.0, 1.0]])
+    numbers = torch.tensor([[-0.75, 0.5], [1.5, 7.0], [-3.0, -0.1], [9.0, 0.0], [0.0, 0.0]])
+    missing = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    expected = [[0.25, 0.0, 0.5], [1.0, 0.75, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    assert bins(numbers, missing).tolist() == expected
+
+
 @pytest.mark.parametrize("name", SIZES)
-def test_saved_weights_come_back(name: str, here: Path) -> None:
+def test_a_model_with_bins_can_tell_what_lies_between_two_edges(name: str) -> None:
+    """Numbers from 0 to 2 are one class, those below and above the other, which no line parts."""
+    torch.manual_seed(0)
+    numbers = torch.linspace(-1, 2.9, 40)[:, None].repeat(1, 2)
+    labels = ((numbers[:, 0] > 0) & (numbers[:, 0] < 2)).long()
+    nothing = torch.zeros(40, 2)
+    inputs = {"numbers": numbers, "missing": nothing, "categories": nothing.long()}
+    made = model(name, num_labels=2, bin_edges=[[-1.0, 0.0, 0.1, 1.9, 2.0, 3.0], [0.0, 1.0]])
+    optimizer = torch.optim.AdamW(made.parameters(), lr=0.1 if name == "linear" else 0.02)
+    for _ in range(80):
+        made(**inputs, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert made.eval()(**inputs).logits.argmax(1).eq(labels).float().mean() >= 0.97
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_weights_of_versions_without_bins_have_none(name: str, here: Path) -> None:
     made = model(name)
+    made.save_pretrained(here / "saved")
+    facts = json.loads((here / "saved/config.json").read_text())
+    facts.pop("bin_edges", None)
+    (here / "saved/config.json").write_text(json.dumps(facts))
+    again = AutoModelForSequenceClassification.from_pretrained(here / "saved")
+    assert not hasattr(again, "bins")
+    assert torch.equal(again(**batch()).logits, made.eval()(**batch()).logits)
+
+
+def test_weights_without_bins_go_on_with_them(here: Path) -> None:
+    """The edges are written where the weights lack them, and the first answers are those without bins."""
+    before = model("ft_transformer").eval()
+    before.save_pretrained(here / "saved")
+    again = ModelConfig(path=str(here / "saved"), init="pretrained")
+    made = build(again, HEAD, {"num_labels": 3, **COLUMNS, **BINS})
+    assert made.bins.lower.tolist() == [-1.0, 0.0, 0.0]
+    assert made.bins.width.tolist() == [1.0, 2.0, 1.0]
+    assert made.bins.column.tolist() == [0, 0, 1]
+    assert torch.equal(made.eval()(**batch()).logits, before(**batch()).logits)
+
+
+@pytest.mark.parametrize("bins", [{}, BINS], ids=["", "bins"])
+@pytest.mark.parametrize("name", SIZES)
+def test_saved_weights_come_back(name: str, bins: dict[str, Any], here: Path) -> None:
+    made = model(name, **bins)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.normal_()

@@ -16,7 +16,7 @@ from llmft.schema.tasks.tabular import Tabular as Options
 from llmft.tasks.cells import form_of, numbers_of
 from llmft.tasks.columns import TableColumns, learn_columns
 from llmft.tasks.single_label import SingleLabel
-from llmft.tasks.tabular import TableState
+from llmft.tasks.tabular import TableState, Tabular
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -353,3 +353,18 @@ def test_a_run_of_an_earlier_version_answers_as_it_was_trained(here: Path) -> No
     found = columns.encode([{"flag": True, "c": cell} for cell in cells])
     assert found.categories[:, 0].tolist() == [1, 2, 2, 3, 4, 4, 0, 0]
     assert found.numbers[0].tolist() == [1.0]
+
+
+def test_bins_are_learnt_of_what_a_model_sees(here: Path) -> None:
+    """Of scaled numbers and of each part of a date, those that are missing left out; they are kept with the state."""
+    days = [f"2024-0{month}-01" for month in range(1, 7)]
+    columns = learnt({"n": [0, 10, None, 20, 20, 30], "day": days}, bins=4)
+    mean, deviation = columns.numbers["n"]
+    assert columns.bin_edges[0] == pytest.approx([(value - mean) / deviation for value in (0, 10, 20, 30)], abs=1e-6)
+    assert len(columns.bin_edges) == columns.num_numbers == 6
+    state = TableState(SingleLabel(["x", "y"]), columns)
+    state.save(here)
+    again = TableState.load(here)
+    assert again.columns.bin_edges == columns.bin_edges
+    assert Tabular(Options()).needed(again)["bin_edges"] == columns.bin_edges
+    assert "bin_edges" not in Tabular(Options()).needed(TableState(state.target, learnt()))

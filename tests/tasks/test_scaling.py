@@ -4,7 +4,7 @@ import numpy
 import pytest
 from sklearn.preprocessing import QuantileTransformer
 
-from llmft.tasks.scaling import FARTHEST, QUANTILES, learn, scaled
+from llmft.tasks.scaling import FARTHEST, QUANTILES, bin_edges, learn, scaled
 
 RNG = numpy.random.default_rng(0)
 COLUMNS = {
@@ -41,3 +41,30 @@ def test_a_column_without_spread_stays_finite(how: str, values: list[float]) -> 
     assert found[0] == 0 or not values
     assert found[1] == pytest.approx(1 if how == "standard" else 5, abs=0 if values else 7)
     assert numpy.isfinite(found).all()
+
+
+EDGES = {
+    "no more values than edges": ([3.0, 1.0, 2.0, 2.0], 3, [1.0, 2.0, 3.0]),
+    "as many rows a bin": ([float(n) for n in range(9)], 4, [0.0, 2.0, 4.0, 6.0, 8.0]),
+    # 12 of 17 rows are 0, more than a bin should have; the other 5 rows share the 3 edges that are left.
+    "a value of most rows": ([0.0] * 12 + [1.0, 2.0, 4.0, 8.0, 9.0], 3, [0.0, 1.0, 4.0, 9.0]),
+    "nearly equal": ([1.0, 1.0 + 1e-9, 2.0], 5, [1.0, 2.0]),
+    "one value": ([7.0, 7.0], 4, [7.0, 8.0]),
+    "none": ([], 4, [0.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_bins_by_hand(name: str) -> None:
+    values, bins, expected = EDGES[name]
+    assert bin_edges(numpy.array(values), bins) == expected
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("bins", [1, 7, 48, 1000])
+def test_bins_cover_the_rows_and_have_a_width(name: str, bins: int) -> None:
+    values = COLUMNS[name]
+    edges = numpy.array(bin_edges(values, bins))
+    assert len(edges) <= bins + 1
+    assert (edges[0], edges[-1]) == (pytest.approx(values.min(), abs=1e-6), pytest.approx(values.max(), rel=1e-6))
+    assert (numpy.diff(edges.astype(numpy.float32)) > 0).all()

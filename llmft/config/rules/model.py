@@ -119,6 +119,7 @@ def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Probl
         ("dataset.streaming", config.dataset.streaming, "needs all rows at once"),
         ("search.pruner", origin.typed("search.pruner"), "has no scores before it is fitted"),
         ("task.loss", getattr(task, "loss", None) in ("focal", "huber"), "has the losses cross_entropy, mse and mae"),
+        ("task.bins", origin.typed("task.bins"), "has bins of its own, by model.config.max_bins"),
         ("task.label_smoothing", getattr(task, "label_smoothing", 0) > 0, "is fitted to whole labels"),
     ):
         if wrong:

@@ -58,6 +58,10 @@ class Tabular(TargetConfig, TaskConfig):
     scaling: Literal["standard", "quantile"] = "standard"
     """Numbers by mean and deviation, or by quantiles to the normal distribution, which tames long tails."""
 
+    bins: int = Field(default=0, ge=0, le=1000)
+    """linear, mlp, ft_transformer: this many bins of each number at most, of as many training rows each, by which the
+    model sees where it lies and not only how large it is (piecewise-linear encoding). 0: none."""
+
     min_count: int = Field(default=2, ge=1)
     """A category, or a word of a text column, in fewer training rows than this counts as unseen."""
 
