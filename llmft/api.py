@@ -115,6 +115,7 @@ def _look(config: "Config") -> None:
         file = config.predict.input
         if file not in (None, "-") and not Path(str(file)).is_file():
             raise UserError(Problem("predict.input", f"no such file: {file}"))
+    if config.command in ("predict", "chat"):  # the rows of training are not read
         return
     from llmft.data.read import files_of
     from llmft.reporting.phases import phase

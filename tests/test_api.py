@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 import llmft as package
+from llmft.api import _look
 from llmft.cli import _main
 from llmft.config.load import load
 from llmft.reporting.phases import counting
+from llmft.schema.problem import UserError
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
@@ -151,3 +153,20 @@ def test_a_long_count_says_how_far_it_is(capsys: pytest.CaptureFixture[str], mon
         for _ in range(4):
             seen(250)
     assert capsys.readouterr().out == "  scoring   1,000 test rows\n  scoring   500 of 1,000 test rows, 40 s left\n"
+
+
+def test_what_will_be_read_is_said_and_looked_for_by_those_who_read_it(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("a.csv", "text,label\na,1\n")
+    config = load("finetune", ["+recipe=bert_textcls", "dataset.train=a.csv"])
+    _look(config)
+    _look(config.model_copy(update={"resume": True}))
+    assert capsys.readouterr().out == "  reading   a.csv\n" * 2
+    Path("a.csv").unlink()
+    with pytest.raises(UserError, match="no such file"):
+        _look(config)
+    _look(config.model_copy(update={"resume": True}))
+    assert capsys.readouterr().out == "  reading   a.csv\n"
+    _look(config.model_copy(update={"command": "chat"}))  # its standard output holds answers alone
+    assert capsys.readouterr().out == ""
