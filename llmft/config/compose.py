@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from llmft.config import habits, sources, words
 from llmft.config.folders import options, shipped
+from llmft.config.precedence import COMMAND_LINE, GROUPS, Group, Setting
 from llmft.config.references import resolve
 from llmft.config.secrets import HINT, secrets_in
 from llmft.runs.index import model_path
@@ -41,12 +42,6 @@ UNUSED = [
 # Hydra 1.3 warns where the version is not given whose behaviour is wanted, and Hydra 1.4 where it is.
 VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra_version.startswith("1.3.") else {}
 
-# Groups whose values mean something else for each option, such as a learning rate.
-LEARNING = ("optimizer", "scheduler")
-
-# The key of a group's section that says which option it is.
-SAYS_WHICH = {"task": "name", "model": "path", "dataset": "format", "adapter": "name"} | dict.fromkeys(LEARNING, "name")
-
 SWEPT = "hydra.sweeper.params"  # where the values of a recipe's own sweep come from
 
 
@@ -55,8 +50,8 @@ class Composed:
     """What the words and the files say together, not yet checked."""
 
     tree: dict[str, Any]
-    origins: Callable[[], dict[str, str]]
-    """Dotted key -> `command line` or `FILE:LINE`. Worked out when asked for: only messages need the 0.1 s."""
+    settings: Callable[[], list[Setting]]
+    """Every place that sets a key, the later one wins. Worked out when asked for: only messages need the 0.1 s."""
     given: frozenset[str]
     """The value keys of the command line."""
     chosen: frozenset[str]
@@ -67,6 +62,10 @@ class Composed:
     """Whether a recipe asks for a sweep, by `hydra.mode: MULTIRUN`."""
     sweeper: dict[str, Any]
     """The sweep of a recipe, its `hydra.sweeper.params`: key -> values."""
+
+    def place(self, key: str, default: str = "") -> str:
+        """`command line` or `FILE:LINE`; a key inside a value comes from where the value was set."""
+        return place_of(self.settings(), key, default)
 
 
 def compose(
@@ -84,10 +83,10 @@ def compose(
     arguments, folder = _recipe_files(arguments)
     typed = words.parse(arguments)
     with loader(folder) as hydra:
-        composed = _compose(hydra, command, typed, words.parse(swept or []), run)
+        composed = _compose(hydra, command, typed, [], words.parse(swept or []), run)
         # Found in the first composition, and said by a second one: a word wins over a recipe as if it had been typed.
         if more := _implied(composed, run):
-            composed = _compose(hydra, command, [*typed, *words.parse(more)], words.parse(swept or []), run)
+            composed = _compose(hydra, command, typed, words.parse(more), words.parse(swept or []), run)
         return composed
 
 
@@ -143,14 +142,22 @@ def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
 
 
 def _compose(
-    hydra: ConfigLoader, command: str, typed: list[Override], swept: list[Override], run: dict[str, Any] | None
+    hydra: ConfigLoader,
+    command: str,
+    typed: list[Override],
+    implied: list[Override],
+    swept: list[Override],
+    run: dict[str, Any] | None,
 ) -> Composed:
     groups = set(hydra.list_groups("")) - {"hydra"}
     problems: list[Problem] = []
     choices: list[str] = []
-    values: list[Override] = []
-    for place, override in enumerate(typed + swept):
-        key, where = override.key_or_group, "command line" if place < len(typed) else SWEPT
+    values: list[tuple[Override, str]] = []
+    given = frozenset(str(word.key_or_group) for word in [*typed, *implied] if word.key_or_group not in groups)
+    chosen = frozenset(str(word.key_or_group) for word in [*typed, *implied] if word.key_or_group in groups)
+    layers = {"word": typed, "implied": implied, "swept": swept}
+    for layer, override in [(layer, word) for layer, several in layers.items() for word in several]:
+        key, where = override.key_or_group, SWEPT if layer == "swept" else COMMAND_LINE
         if problem := habits.wrong_word(override, groups, where):
             problems.append(problem)
         elif key in groups:
@@ -159,18 +166,20 @@ def _compose(
             else:
                 choices.append(str(override.input_line))
         else:
-            values.append(override)
-    if path := next((v.value() for v in values if v.key_or_group == "model.path" and not v.is_delete()), None):
-        forgotten = sources.of_the_path({"path": path}).items()
-        choices += [
-            f"++model.{key}={words.quoted(value) if value else 'null'}" for key, value in forgotten if key != "path"
-        ]
-    choices += [word for group in LEARNING for word in _own_values(hydra, command, group, choices)]
+            values.append((override, layer))
+    forgotten: dict[str, Any] = {}
+    if path := next((v.value() for v, _ in values if v.key_or_group == "model.path" and not v.is_delete()), None):
+        forgotten = {key: value for key, value in sources.of_the_path({"path": path}).items() if key != "path"}
+        choices += [f"++model.{key}={words.quoted(value) if value else 'null'}" for key, value in forgotten.items()]
+    own = {group: _own_values(hydra, command, group, choices) for group, rule in GROUPS.items() if rule.own_values}
+    choices += [word for found in own.values() for word in found]
+    replaced = [group for group, found in own.items() if found]
     # `++` sets a key whether it exists or not: unknown ones are found by the check, all at once.
-    forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v in values]
-    origins = cache(partial(_origins, hydra, command, choices, values, swept))
-    given = frozenset(str(override.key_or_group) for override in typed if override.key_or_group not in groups)
-    chosen = frozenset(str(override.key_or_group) for override in typed if override.key_or_group in groups)
+    forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v, _ in values]
+    settings = cache(partial(_settings, hydra, command, choices, replaced, forgotten, values))
+
+    def where_is(key: str) -> str:
+        return place_of(settings(), key)
 
     def beneath(raw: dict[str, Any]) -> dict[str, Any]:
         return raw if run is None else _of_the_run(run, raw, given, chosen)
@@ -183,17 +192,15 @@ def _compose(
         raw = OmegaConf.to_container(composed)
         assert isinstance(raw, dict)
         node = raw.pop("hydra")
-        if found := sources.code_in(words.literal(raw, dollar="")):
-            raise UserError([*problems, *(Problem(key, what, origins().get(key, "")) for key, what in found)])
+        if code := sources.code_in(words.literal(raw, dollar="")):
+            raise UserError([*problems, *(Problem(key, what, where_is(key)) for key, what in code)])
         OmegaConf.set_struct(composed, False)
         composed.pop("hydra")
-        tree = words.literal(resolve(composed, beneath, lambda key: place_of(origins(), key)))
+        tree = words.literal(resolve(composed, beneath, where_is))
         _name_runs(tree)
-        problems += _without_effect(hydra, choices, values, tree)
+        problems += _without_effect(hydra, choices, [value for value, _ in values], tree)
         for key in secrets_in(tree):
-            problems.append(
-                Problem(key, "looks like a secret, and configurations are saved", origins().get(key, ""), HINT)
-            )
+            problems.append(Problem(key, "looks like a secret, and configurations are saved", where_is(key), HINT))
     except UserError as error:
         raise UserError([*problems, *(found for found in error.problems if found not in problems)]) from error
     except RecursionError as error:
@@ -204,7 +211,7 @@ def _compose(
         raise UserError([*problems, Problem(command, _first_line(error))]) from error
     return Composed(
         tree={str(key): value for key, value in tree.items()},
-        origins=origins,
+        settings=settings,
         given=given,
         chosen=chosen,
         problems=problems,
@@ -229,11 +236,12 @@ def _of_the_run(
     return tree
 
 
-def place_of(origins: dict[str, str], key: str, default: str = "") -> str:
-    """Where a key was set; a key inside a value comes from where the value was set."""
+def place_of(settings: list[Setting], key: str, default: str = "") -> str:
+    """Where a key was set last; a key inside a value comes from where the value was set."""
+    places = {setting.key: setting.place for setting in settings}
     while key:
-        if key in origins:
-            return origins[key]
+        if key in places:
+            return places[key]
         key = key.rpartition(".")[0]
     return default
 
@@ -277,8 +285,8 @@ def _without_effect(
         return []
     given, problems = {value.key_or_group for value in values}, []
     for group, _, name in (choice.partition("=") for choice in choices):
-        key, section = SAYS_WHICH.get(group), tree.get(group)
-        if key is None or not isinstance(section, dict) or given & {group, f"{group}.{key}"}:
+        key, section = GROUPS.get(group, Group()).which, tree.get(group)
+        if not key or not isinstance(section, dict) or given & {group, f"{group}.{key}"}:
             continue
         found = option(hydra, f"{group}/{name}")
         if found is not None and section.get(key) != found.config.get(key):
@@ -325,25 +333,61 @@ def _option(group: str, name: str) -> str:
     return (shipped("configs") / group / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _origins(
-    hydra: ConfigLoader, command: str, choices: list[str], values: list[Override], swept: list[Override]
-) -> dict[str, str]:
-    """Where each key was set last: later files of the defaults list win, and the command line wins over all."""
-    origins: dict[str, str] = {}
+def _settings(
+    hydra: ConfigLoader,
+    command: str,
+    choices: list[str],
+    own: list[str],
+    forgotten: dict[str, Any],
+    values: list[tuple[Override, str]],
+) -> list[Setting]:
+    """Every place that sets a key, in the order of LAYERS; of files, in the order of Hydra's defaults list."""
+    found: list[Setting] = []
+    chosen: dict[str, str] = {}
     for default in hydra.compute_defaults_list(command, choices, RunMode.RUN).defaults:
         if default.config_path is None or default.config_path.startswith("hydra"):
             continue
-        result = option(hydra, default.config_path)
-        if result is None or "://" not in result.path:
-            continue
-        scheme, _, folder = result.path.partition("://")
-        if scheme == "entrypoints":
-            continue
-        name = default.config_path.removeprefix("recipe/") if scheme == "recipes" else default.config_path
-        file = Path(folder) / f"{name}.yaml"
-        package = default.package or ""
-        prefix = "" if package in ("", "_global_") else f"{package}."
-        node = yaml.compose(file.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
-        origins |= {key: f"{sources.near(file)}:{line}" for key, line in sources.lines(node, prefix).items()}
-    origins |= {str(value.key_or_group): "command line" for value in values}
-    return origins | {str(value.key_or_group): SWEPT for value in swept}
+        group, _, name = default.config_path.partition("/")
+        chosen[group] = name
+        found += _of_file(
+            hydra, default.config_path, default.package or "", "recipe" if group == "recipe" else "option"
+        )
+    said = next((word.value() for word, _ in values if word.key_or_group == "model.path"), "")
+    by = f"model.path={said}"
+    found += [Setting(f"model.{key}", value, COMMAND_LINE, "path", by) for key, value in forgotten.items()]
+    for group in own:
+        found += _of_file(hydra, f"{group}/{chosen[group]}", group, "own")
+    for word, layer in values:
+        value = None if word.is_delete() else words.literal(word.value())
+        place = SWEPT if layer == "swept" else COMMAND_LINE
+        found.append(Setting(str(word.key_or_group), value, place, layer))
+    return found
+
+
+def _of_file(hydra: ConfigLoader, path: str, package: str, layer: str) -> list[Setting]:
+    """What a file sets, by line; what a recipe's `model.path` forgets stands in the line of the path."""
+    result = option(hydra, path)
+    scheme, _, folder = result.path.partition("://") if result else ("", "", "")
+    if result is None or not folder or scheme == "entrypoints":
+        return []
+    group, _, name = path.partition("/")
+    file = Path(folder) / f"{name if scheme == 'recipes' else path}.yaml"
+    prefix = "" if package in ("", "_global_") else f"{package}."
+    node = yaml.compose(file.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+    at = sources.lines(node, prefix)
+    by = f"+recipe={name}" if group == "recipe" else f"{group}={name}" if name else ""
+    found = []
+    for key, value in _nodes(OmegaConf.to_container(result.config), prefix):
+        if key.split(".")[0] not in ("defaults", "hydra"):
+            line, known = at.get(key), key in at
+            if not known and not (key.startswith("model.") and (line := at.get("model.path"))):
+                continue
+            found.append(Setting(key, value, f"{sources.near(file)}:{line}", layer if known else "path", by))
+    return found
+
+
+def _nodes(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every table and value of a tree by its dotted key."""
+    for name, value in tree.items() if isinstance(tree, dict) else ():
+        yield f"{prefix}{name}", value
+        yield from _nodes(value, f"{prefix}{name}.")

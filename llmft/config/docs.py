@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from llmft.config.folders import PACKAGE, options
+from llmft.config.precedence import GROUPS, LAYERS
 from llmft.schema.config import Config
 from llmft.schema.section import section_of
 from llmft.schema.task import TaskConfig, task_types
@@ -47,7 +48,7 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
 
 def page() -> str:
     """docs/config.md."""
-    parts = [INTRO, "## Top level\n", _table(Config, {"task", "expect"})]
+    parts = [INTRO, _precedence(), "## Top level\n", _table(Config, {"task", "expect"})]
     for name, field in Config.model_fields.items():
         section = section_of(field.annotation)
         if name == "task":
@@ -59,6 +60,17 @@ def page() -> str:
                 parts += [f"Options: {', '.join(f'`{name}={option}`' for option in found)}.", ""]
             parts.append(_table(section))
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _precedence() -> str:
+    """Which value wins, as config/precedence.py has it."""
+    layers = [f"| {count} | {layer.where} | {layer.why} |" for count, layer in enumerate(LAYERS.values(), 1)]
+    groups = [f"| `{name}` | {group.rule} |" for name, group in GROUPS.items() if group.rule]
+    intro = "`llmft explain KEY ...` shows every place that sets a key. Of these the last one wins."
+    lines = ["## Which value wins", "", intro, ""]
+    lines += ["| | where the value stands | why it wins over those above it |", "|---|---|---|", *layers, ""]
+    lines += ["| group | what else holds |", "|---|---|", *groups, ""]
+    return "\n".join(lines)
 
 
 def _table(model: type[BaseModel], skip: Collection[str] = ()) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from llmft.config.check import check
-from llmft.config.compose import Composed, compose, place_of
+from llmft.config.compose import Composed, compose
 from llmft.config.members import differences, members
 from llmft.config.origin import Origin
+from llmft.config.precedence import GROUPS
 from llmft.config.smoke import smoke
 from llmft.config.sources import read_yaml
 from llmft.data.encodings import is_utf8
@@ -19,8 +20,6 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.renewed import renewed
 
-# What stays when other data are chosen: the columns, those left out, and how texts were mended for the model.
-KEPT = ("columns", "clean", "ignore")
 SOURCES = ("path", "train", "validation", "test")  # keys of the section `dataset` that name rows
 
 
@@ -76,11 +75,11 @@ def _promises(composed: Composed) -> bool:
 
 def origin_of(composed: Composed, default: str = "default") -> Origin:
     """Where keys of a composed tree were set."""
-    return Origin(lambda key: place_of(composed.origins(), key, default), composed.given, composed.chosen)
+    return Origin(lambda key: composed.place(key, default), composed.given, composed.chosen)
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:
-    """RUN's configuration; sections chosen again are replaced but for KEPT, and the command line wins.
+    """RUN's configuration; sections chosen again are replaced but for what GROUPS keeps, and the command line wins.
 
     Several runs answer together, as `ensemble` says; the configuration is that of the first.
     """
@@ -110,7 +109,7 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
         problems.append(Problem("RUN", f"{len(runs)} runs are named", "command line", hint))
     for group in composed.chosen & tree.keys() & composed.tree.keys():
         before, tree[group] = tree[group], composed.tree[group]
-        for part in KEPT:
+        for part in GROUPS[group].kept if group in GROUPS else ():
             kept = before.get(part) if isinstance(before, dict) else None
             if kept and isinstance(tree[group], dict):
                 given = _given_below(f"{group}.{part}", composed)

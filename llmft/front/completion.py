@@ -83,6 +83,8 @@ def complete(typed: list[str]) -> list[str]:
         found: Iterable[str] = [*COMMANDS, *AT_ONCE, "help", "--help", "--version"]
     elif command == "help":
         found = [*COMMANDS, *AT_ONCE, "docs", *recipes(), *groups("finetune"), *vocabulary()]
+    elif command == "explain":
+        found = [*vocabulary(), *COMMANDS, "+recipe=", *_runs(last), *_words("finetune", before, last)]
     elif command == "recipes":
         found = ["show", "copy"] if not before else recipes() if len(before) == 1 else []
     elif command == "runs":

@@ -58,6 +58,7 @@ examples
   llmft predict outputs/bert_textcls/RUN predict.text='Lovely. It broke.'
   llmft export outputs/bert_textcls/RUN export.precision=int8
 
+`llmft explain optimizer.lr +recipe=bert_textcls` says which places set a key, and why one won.
 `llmft COMMAND --help` explains a command, `llmft help optimizer.lr` a key, `llmft help dataset` a
 group, `llmft help bert_textcls` a recipe; `llmft help docs` lists the pages of the documentation."""
 
@@ -184,6 +185,7 @@ def _synopsis(name: str) -> str:
         "runs": "[WORD ...] | compare RUN RUN ... | reproduce RUN | remove RUN ... | clean",
         "recipes": "[show NAME | copy NAME [TO]]",
         "completion": "bash | zsh | fish",
+        "explain": "KEY ... [COMMAND] [WORD ...] | KEY ... RUN [WORD ...]",
         "push": "RUN to=OWNER/NAME [private=false]",
     }
     if name in usage:

@@ -22,6 +22,8 @@ class Key:
     """What it takes, where that is a few words."""
     task: str = ""
     """The task whose key it is, below `task.`."""
+    place: str = ""
+    """`FILE:LINE` where it is defined."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class _Source:
 
     classes: dict[str, ast.ClassDef]
     names: dict[str, ast.expr]
+    files: dict[str, str]
+    """The file of each class."""
 
 
 @cache
@@ -41,12 +45,13 @@ def vocabulary() -> dict[str, Key]:
 @cache
 def keys() -> tuple[Key, ...]:
     """Every key, those of each task apart."""
-    source = _Source({}, {})
+    source = _Source({}, {}, {})
     for file in sorted((PACKAGE / "schema").rglob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             match node:
                 case ast.ClassDef():
                     source.classes[node.name] = node
+                    source.files[node.name] = str(file.relative_to(PACKAGE.parent))
                 case ast.Assign(targets=[ast.Name(id=name)]):
                     source.names[name] = node.value
     return tuple(_keys(source, source.classes["Config"], ""))
@@ -74,7 +79,13 @@ def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
                 text = " ".join(words.split())
             case _:
                 text = ""
-        yield Key(f"{prefix}{name}", text, _default(field.value), tuple(dict.fromkeys(_values(source, annotation))))
+        yield Key(
+            f"{prefix}{name}",
+            text,
+            _default(field.value),
+            tuple(dict.fromkeys(_values(source, annotation))),
+            place=f"{source.files[section.name]}:{field.lineno}",
+        )
 
 
 def _is_task(source: _Source, section: ast.ClassDef) -> bool:

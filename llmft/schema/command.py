@@ -195,6 +195,19 @@ AT_ONCE = {
             "llmft runs clean checkpoints yes=true",
         ),
     ),
+    "explain": Command(
+        "say what a key is worth, every place that set it, and why the last one won",
+        about="Names one or more keys, or sections such as optimizer, and then what the configuration is made of: the "
+        "words of a command, or a run. Without a command it is that of the recipe, or finetune. Each place is a file "
+        "with its line, or the command line, from the weakest to the one that won. --json prints the same as JSON.",
+        examples=(
+            "llmft explain optimizer.lr",
+            "llmft explain optimizer.lr +recipe=bert_textcls optimizer=sgd",
+            "llmft explain trainer model.path pretrain +recipe=gpt_clm",
+            "llmft explain optimizer.lr outputs/bert_textcls/RUN",
+            "llmft explain dataset outputs/tickets/RUN dataset=csv dataset.test=new.csv",
+        ),
+    ),
     "recipes": Command(
         "list the recipes, show one, or copy one to start from",
         about="A recipe is a whole experiment by name, in recipes/NAME.yaml; those in ./recipes come before those of "

@@ -1,0 +1,179 @@
+"""`llmft explain KEY ... WORDS`: what a key is worth, every place that set it, and why the last of them won."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmft.config.compose import Composed, compose
+from llmft.config.load import checked, load, read_run
+from llmft.config.members import members
+from llmft.config.nearest import KEYS_ELSEWHERE
+from llmft.config.precedence import COMMAND_LINE, GROUPS, LAYERS, Setting, history
+from llmft.config.sources import lines, near
+from llmft.front.help import filled, topic_like
+from llmft.front.recipes import command_of
+from llmft.front.vocabulary import Key, keys
+from llmft.runs.folder import flat
+from llmft.runs.index import is_run
+from llmft.schema.command import COMMANDS
+from llmft.schema.config import Config
+from llmft.schema.problem import Problem, UserError
+
+HINT = "Write llmft explain optimizer.lr +recipe=bert_textcls, or llmft explain optimizer.lr RUN."
+
+
+def run(words: list[str]) -> list[dict[str, Any]]:
+    """Explain each key for the configuration that the other words mean.
+
+    Args:
+        words: keys or sections; then a command, which is `finetune` or that of the recipe where it is left out, and its
+            words; or a run, and words as for `llmft eval RUN`.
+
+    Returns:
+        For each key `key`, `value`, `text`, `set` (`value`, `place`, `layer` and `by` of each place) and `why`.
+
+    Raises:
+        UserError: for a key that is none, and with every problem of the configuration.
+    """
+    asked, command, rest = _read(words)
+    if command in COMMANDS and COMMANDS[command].of_a_run:
+        config, settings = _of_a_run(command, rest)
+    else:
+        composed = compose(command, rest)
+        config, settings = checked(command, composed), composed.settings()
+    known = {key.name: key for task in ("", config.task.name) for key in keys() if key.task == task}
+    values = flat(config.model_dump(mode="json"))
+    facts, sections = [], []
+    for key in dict.fromkeys(asked):
+        below = [name for name in values if name == key or name.startswith(f"{key}.")]
+        if not below:
+            other = {name.task for name in keys() if name.name == key and name.task}
+            hint = f"It is a key of task={', '.join(sorted(other))}." if other else topic_like(key)
+            raise UserError(
+                Problem(key, f"no such key for task={config.task.name}", COMMAND_LINE, hint), "this command"
+            )
+        found = [_explained(name, values[name], known, settings, config) for name in below]
+        facts += found
+        sections.append("\n".join(_told(found[0]) if below == [key] else _table(found)))
+    print("\n\n".join(sections))
+    return facts
+
+
+def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
+    """The keys that are asked for, the command, and its words."""
+    first = {name.partition(".")[0] for name in Config.model_fields}
+    leaves = {key.name.rpartition(".")[2]: key.name for key in keys()}
+    asked: list[str] = []
+    runs: list[str] = []
+    rest: list[str] = []
+    command = ""
+    for word in words:
+        if word.startswith("-"):
+            raise UserError(Problem(word.partition("=")[0], "no such flag", COMMAND_LINE, HINT), "this command")
+        if "=" in word or word.endswith(".yaml"):
+            rest.append(word)
+        elif not command and word in COMMANDS:
+            command = word
+        elif asked and is_run(Path(word)):
+            runs.append(word)
+        elif word.partition(".")[0] in first:
+            asked.append(word)
+        elif not (command or runs) and (meant := leaves.get(word) or KEYS_ELSEWHERE.get(word)):
+            asked.append(meant)
+        elif not asked:
+            raise UserError(Problem(word, "no such key", COMMAND_LINE, topic_like(word)), "this command")
+        else:
+            runs.append(word)
+    if not asked:
+        raise UserError(Problem("explain", "wants a key", COMMAND_LINE, HINT), "this command")
+    if runs and not (command and COMMANDS[command].of_a_run):
+        command = "eval"
+    recipe = next((word.partition("=")[2] for word in rest if word.startswith("+recipe=")), None)
+    return asked, command or (command_of(recipe) if recipe else "finetune"), [*runs, *rest]
+
+
+def _of_a_run(command: str, words: list[str]) -> tuple[Config, list[Setting]]:
+    """What a run says, and what the words after it change."""
+    config = load(command, words)
+    named = [word for word in words if "=" not in word]
+    folder = members(named, sweeps=command == "eval")[0]
+    file = folder / "config.yaml"
+    tree = read_run(folder)
+    at = lines(yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
+    place = near(file.resolve())
+    settings = [Setting(key, value, f"{place}:{at[key]}", "run") for key, value in flat(tree).items() if key in at]
+    composed: Composed = compose(command, words[len(named) :], run=tree)
+    for setting in composed.settings():
+        group = setting.key.partition(".")[0]
+        kept = [f"{group}.{part}" for part in GROUPS[group].kept] if group in GROUPS else []
+        if setting.place == COMMAND_LINE:
+            settings.append(setting)
+        elif group in composed.chosen and not any(f"{setting.key}.".startswith(f"{part}.") for part in kept):
+            settings.append(Setting(setting.key, setting.value, setting.place, "again", setting.by))
+    return config, settings
+
+
+def _explained(name: str, value: Any, known: dict[str, Key], settings: list[Setting], config: Config) -> dict[str, Any]:
+    """All that is known of one key."""
+    key = known.get(name) or known.get(name.rpartition(".")[0])
+    places = [setting for setting in history(settings, name) if not (isinstance(setting.value, dict) and setting.value)]
+    if key and key.name == name and (key.default or not places):
+        try:
+            default = json.loads(key.default or "null")
+        except ValueError:
+            default = yaml.safe_load(key.default)  # a text, or a list of some
+        places.insert(0, Setting(name, default, key.place, "default"))
+    if not places:
+        places.append(Setting(name, None, "", "default"))
+    last = places[-1]
+    if config.smoke and last.layer not in ("word", "implied") and last.value != value:
+        places.append(Setting(name, value, COMMAND_LINE, "smoke", "smoke=true"))
+    elif last.layer == "default" and last.value != value and not key:
+        places.append(Setting(name, value, "", "derived"))
+    elif name == "name" and last.layer == "default":
+        places.append(Setting(name, value, "", "derived", f"task={config.task.name}"))
+    said = [{"value": one.value, "place": one.place, "layer": one.layer, "by": one.by} for one in places]
+    return {"key": name, "value": value, "text": key.text if key else "", "set": said, "why": _why(places)}
+
+
+def _why(places: list[Setting]) -> str:
+    """Why the last place won: the rule of its layer, or that of the group where it has one."""
+    last = places[-1]
+    rule = GROUPS[group].rule if (group := last.key.partition(".")[0]) in GROUPS else ""
+    if last.layer == "path" and rule:
+        return rule
+    if last.layer == "own":
+        return GROUPS["optimizer"].rule
+    return LAYERS[last.layer].why
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _told(fact: dict[str, Any]) -> Iterator[str]:
+    """A key by itself, one line for each place."""
+    yield f"{fact['key']} = {_shown(fact['value'])}"
+    if fact["text"]:
+        yield filled(fact["text"], 4)
+    rows = [(_shown(one["value"]), one["place"] or "-", one["by"] or one["layer"]) for one in fact["set"]]
+    widths = [min(max(len(row[column]) for row in rows), 60) for column in (0, 1)]
+    yield "set by"
+    for value, place, by in rows:
+        shown = by if by not in ("word", "run") else ""
+        yield f"  {value:<{widths[0]}}  {place:<{widths[1]}}  {shown}".rstrip()
+    yield "why"
+    yield filled(fact["why"])
+
+
+def _table(facts: list[dict[str, Any]]) -> Iterator[str]:
+    """The keys of a section, a line each: the value, and the place that set it last."""
+    shown = {fact["key"]: f"{fact['key']} = {_shown(fact['value'])}" for fact in facts}
+    width = min(max(map(len, shown.values())), 60)
+    for fact in facts:
+        last = fact["set"][-1]
+        place = "default" if last["layer"] == "default" else last["place"] or last["by"]
+        yield f"{shown[fact['key']]:<{width}}  {place}"
