@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from llmft import export
+from llmft.config.folders import config_dir, config_dir_words
 from llmft.schema.command import COMMANDS
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 
@@ -102,9 +103,13 @@ def work(command: str, words: list[str], multirun: bool = False) -> Any:
     if first.show:
         return import_module("llmft.commands.show").run(first)
     if not isinstance(jobs, list):
-        return import_module("llmft.commands.search").run(jobs, shlex.join(["llmft", command, *words]))
+        return import_module("llmft.commands.search").run(
+            jobs, shlex.join(["llmft", command, *config_dir_words(), *words])
+        )
     if jobs[0].values:
-        return import_module("llmft.commands.sweep").run(jobs, shlex.join(["llmft", command, "-m", *words]))
+        return import_module("llmft.commands.sweep").run(
+            jobs, shlex.join(["llmft", command, "-m", *config_dir_words(), *words])
+        )
     _look(first)
     return import_module(f"llmft.commands.{command}").run(first)
 
@@ -148,9 +153,10 @@ def planned(command: str, words: list[str], multirun: bool) -> "list[Job] | Spac
 
 def _outcome(command: str, words: Sequence[str]) -> Outcome:
     multirun = "-m" in words
-    if strange := [word for word in words if word.startswith("-") and word != "-m"]:
-        raise UserError(Problem(strange[0], "is a flag of the command line", "Python"))
-    found = work(command, [word for word in words if word != "-m"], multirun)
+    with config_dir([word for word in words if word != "-m"]) as rest:
+        if strange := [word for word in rest if word.startswith("-")]:
+            raise UserError(Problem(strange[0], "is a flag of the command line", "Python"))
+        found = work(command, rest, multirun)
     facts = facts_of(found)
     return Outcome(Path(facts["folder"]), facts["metrics"])
 

@@ -22,15 +22,26 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 1 failed, 2 the user's input is wrong, 75 stopped by a signal with a checkpoint, 130 without one.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    from llmft.runs.ending import ending
-
     if "--json" in words and words[:2] != ["completion", "words"]:
         return _as_json([word for word in words if word != "--json"])
-    code: list[int] = []
-    return ending(lambda: code.append(_main(words, {}))) or sum(code)  # none where a pipe was closed
+    return _main(words, {})
 
 
 def _main(words: list[str], facts: dict[str, Any]) -> int:
+    """Answer the words, with the options and recipes of `--config-dir`."""
+    from llmft.config.folders import config_dir
+    from llmft.runs.ending import ending
+
+    code: list[int] = []
+
+    def answer() -> None:
+        with config_dir(words if words[:2] != ["completion", "words"] else []) as rest:
+            code.append(_answer(rest or words, facts))
+
+    return ending(answer, facts) or sum(code)
+
+
+def _answer(words: list[str], facts: dict[str, Any]) -> int:
     """Answer at once what can be; do the command, which adds to `facts` what it returned."""
     from llmft.runs.ending import DONE, FAILED, ending
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from llmft.config.compose import compose
-from llmft.config.folders import groups
+from llmft.config.folders import groups, no_config_dir
 from llmft.config.load import checked
 from llmft.runs.folder import as_recipe
 from llmft.schema.config import Config
@@ -32,6 +32,10 @@ def brief(command: str, arguments: list[str]) -> Callable[[Config], str]:
 
     @cache
     def shortened(text: str) -> str:
+        with no_config_dir():  # best.yaml may be used without it
+            return _short(text)
+
+    def _short(text: str) -> str:
         now = yaml.safe_load(text)
         for choices in (chosen, {}):
             if (before := _base(command, recipe, choices)) is None:

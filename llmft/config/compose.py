@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from llmft.config import habits, sources, words
-from llmft.config.folders import options, shipped
+from llmft.config.folders import option_file, options, refusal, shipped
 from llmft.config.precedence import COMMAND_LINE, GROUPS, Group, Setting
 from llmft.config.references import resolve
 from llmft.config.secrets import HINT, secrets_in
@@ -136,7 +136,8 @@ def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
                 raise UserError(
                     Problem(word, "recipes end in .yaml", "command line", f"Rename it to {file.stem}.yaml.")
                 )
-            folder = file.resolve().parent
+            file = file.resolve()
+            folder = file.parent
             arguments = [*arguments[:index], f"+recipe={file.stem}", *arguments[index + 1 :]]
     return arguments, folder
 
@@ -314,23 +315,23 @@ def _wrong_choice(hydra: ConfigLoader, override: Override, where: str) -> Proble
         return Problem(f"{group}={option}", "names several options; a run takes one", where, hint)
     if group == "dataset" and (Path(option).suffix or Path(option).exists()):
         return Problem(f"{group}={option}", "names a file, not an option", where, f"Write dataset.train={option}.")
+    sign = "+" if group == "recipe" else ""
+    if why := refusal(group, option):
+        return Problem(f"{sign}{group}={option}", why, where, "Write the path of a recipe." if sign else "")
     return Problem(f"{group}={option}", f"no such {group}", where, _meant(group, option, known))
 
 
 def _meant(group: str, option: str, known: list[str]) -> str:
     """What somebody may mean who names no option: an id of the hub, or an option spelt otherwise."""
     if group == "model" and re.search(r"[-/.]", option):
-        paths = {yaml.safe_load(_option(group, name)).get("path"): name for name in options(group)}
+        texts = {name: option_file(group, name).read_text(encoding="utf-8-sig") for name in options(group)}
+        paths = {yaml.safe_load(text).get("path"): name for name, text in texts.items()}
         last = option.rpartition("/")[2].lower()
         same = [name for path, name in paths.items() if path and path.rpartition("/")[2].lower() == last]
         own = f"`model={same[0]}`, or " if same else ""
         return f"Write {own}for an id of the hub or a folder `model.path={option}`."
     nearest = get_close_matches(option, known, 1)
     return f"Did you mean {nearest[0]}?" if nearest else f"They are {', '.join(known)}."
-
-
-def _option(group: str, name: str) -> str:
-    return (shipped("configs") / group / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _settings(

@@ -1,8 +1,19 @@
-"""Where `configs/`, `recipes/` and `docs/` are. Imports nothing heavy: `llmft --help` lists them."""
+"""Where options, recipes and the documentation are: ours, and those of the user. Imports nothing heavy: `llmft --help`
+lists them.
 
+A user's files come from `--config-dir DIR`, from `./configs` and from `./recipes`. A file counts where it lies below
+its folder once links are followed; config/sources.py then sees that it is data.
+"""
+
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
+
+from llmft.schema.problem import Problem, UserError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -23,19 +34,152 @@ def groups(command: str) -> list[str]:
     )
 
 
+FLAGS = ("--config-dir", "-cd")
+CODE = {".py", ".pyc", ".pyd", ".so", ".dll", ".sh", ".bat", ".ps1", ".pkl", ".pickle", ".pt", ".pth", ".ipynb"}
+
+_named: list[Path] = []
+"""The folder of `--config-dir`."""
+
+
+@contextmanager
+def config_dir(words: list[str]) -> Iterator[list[str]]:
+    """Look into the folder that `--config-dir DIR` names, before all others; gives the words without it.
+
+    Raises:
+        UserError: for no such folder, and for one that holds code.
+    """
+    rest, folders = [], []
+    remaining = iter(words)
+    for word in remaining:
+        flag, equals, value = word.partition("=")
+        if flag in FLAGS:
+            folders.append(value if equals else next(remaining, ""))
+        else:
+            rest.append(word)
+    before = list(_named)
+    if folders:
+        _named[:] = [_checked(folders[-1])]
+    try:
+        yield rest
+    finally:
+        _named[:] = before
+
+
+def config_dir_words() -> list[str]:
+    """`--config-dir DIR` as it was typed, for a command that is to be typed again."""
+    return [word for folder in _named for word in (FLAGS[0], str(folder))]
+
+
+@contextmanager
+def no_config_dir() -> Iterator[None]:
+    """Look into no folder that `--config-dir` names, as somebody else would who is given a recipe."""
+    before = list(_named)
+    _named.clear()
+    try:
+        yield
+    finally:
+        _named[:] = before
+
+
+def _checked(name: str) -> Path:
+    folder = Path(name).expanduser()
+    if not name or not folder.is_dir():
+        hint = "Write --config-dir DIR; DIR/GROUP/NAME.yaml is an option, DIR/recipe/NAME.yaml a recipe."
+        raise UserError(Problem(f"{FLAGS[0]} {name}".strip(), "no such folder", "command line", hint))
+    code = [file for group in (*all_groups(), "recipe") for file in _files(folder / group) if file.suffix in CODE]
+    if code:
+        what = f"holds code, {code[0].relative_to(folder)}; a folder of options and recipes is data"
+        raise UserError(Problem(f"{FLAGS[0]} {name}", what, "command line", "Move it to another folder."))
+    return folder.absolute()
+
+
+@cache
+def all_groups() -> list[str]:
+    """The groups of all commands."""
+    return sorted(folder.name for folder in shipped("configs").iterdir() if folder.is_dir())
+
+
+def own_configs() -> list[Path]:
+    """Folders of options of one's own, GROUP/NAME.yaml: `--config-dir`, then ./configs. They come before ours."""
+    folders = [folder.resolve() for folder in (*_named, Path("configs")) if folder.is_dir()]
+    return [folder for folder in dict.fromkeys(folders) if folder != shipped("configs").resolve()]
+
+
+def recipe_folders() -> list[Path]:
+    """Folders of recipes, and of folders of recipes: the first that has a name has it."""
+    own = [*(folder / "recipe" for folder in _named), Path("recipes"), Path("configs/recipe")]
+    return [*(folder for folder in own if folder.is_dir()), shipped("recipes")]
+
+
+def inside(file: Path, folder: Path) -> bool:
+    """Whether a file is one, and lies below a folder once links are followed."""
+    return file.is_file() and file.resolve().is_relative_to(folder.resolve())
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder; links to folders and hidden folders are not looked into."""
+    for parent, below, names in os.walk(folder):
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The recipes in a folder by name, `team/exp1` for one in a folder."""
+    files = (file for file in _files(folder) if file.name.endswith(".yaml") and not file.name.startswith("."))
+    # Only a link can lead out, as no links to folders are followed.
+    own = (file for file in files if not file.is_symlink() or inside(file, folder))
+    return [file.relative_to(folder).with_suffix("").as_posix() for file in own]
+
+
 def options(group: str) -> list[str]:
-    """The options of a config group, by the files of its folder."""
-    return sorted(file.stem for file in (shipped("configs") / group).glob("*.yaml"))
+    """The options of a config group: ours, and one's own."""
+    found = {file.stem for file in (shipped("configs") / group).glob("*.yaml")}
+    if found:  # it is a group
+        found |= {
+            file.stem for folder in own_configs() for file in (folder / group).glob("*.yaml") if inside(file, folder)
+        }
+    return sorted(found)
+
+
+def option_file(group: str, name: str) -> Path:
+    """The file of an option: one's own, or ours."""
+    files = [
+        folder / group / f"{name}.yaml" for folder in own_configs() if inside(folder / group / f"{name}.yaml", folder)
+    ]
+    return files[0] if files else shipped("configs") / group / f"{name}.yaml"
 
 
 def recipes(command: str | None = None) -> list[str]:
-    """All recipes by name: ours, and those in ./recipes.
+    """All recipes by name: ours, and one's own.
 
     Args:
         command: only those for this command, and those that leave it to the recipe that they start from.
     """
-    files = [file for folder in (Path("recipes"), shipped("recipes")) for file in folder.glob("*.yaml")]
-    return sorted({file.stem for file in files if command is None or _command_of(file) in (None, command)})
+    found = {name for folder in recipe_folders() for name in names_in(folder)}
+    return sorted(name for name in found if command is None or _command_of(recipe_file(name)) in (None, command))
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a recipe, in the first folder that has it."""
+    for folder in recipe_folders():
+        if inside(file := folder / f"{name}.yaml", folder):
+            return file
+    return shipped("recipes") / f"{name}.yaml"
+
+
+def refusal(group: str, name: str) -> str | None:
+    """Why a file that may be meant by `GROUP=NAME` is not looked at: it lies elsewhere, or is code."""
+    if name.startswith(("/", "~")) or ".." in name.split("/"):
+        return f"leads out of the folder of {group}"
+    folders = recipe_folders() if group == "recipe" else own_configs()
+    for folder in folders:
+        base = folder if group == "recipe" else folder / group
+        file = base / f"{name}.yaml"
+        if file.is_file() and not inside(file, folder):
+            return f"is reached by a link that leads out of {folder.name}"
+        if code := next((suffix for suffix in sorted(CODE) if (base / f"{name}{suffix}").is_file()), None):
+            return f"is code, {name}{code}; a configuration is data"
+    return None
 
 
 def _command_of(file: Path) -> str | None:

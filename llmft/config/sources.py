@@ -1,11 +1,12 @@
-"""Where Hydra finds configs and recipes: beside the package in a checkout, inside it in a wheel, and in ./recipes.
+"""Where Hydra finds options and recipes: ours, and those of the user (config/folders.py).
 
-A recipe comes from anybody, so it is data: what could make Hydra or OmegaConf run code or read the environment is
-refused here, before anything is composed. The forms are listed in tests/config/test_recipes_are_data.py.
+A recipe, or an option, comes from anybody, so it is data: what could make Hydra or OmegaConf run code or read the
+environment is refused here, before anything is composed. The forms are listed in tests/config/test_recipes_are_data.py.
 """
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmft.config.folders import shipped
+from llmft.config.folders import all_groups, inside, names_in, own_configs, recipe_folders, shipped
 from llmft.runs.index import is_run, model_path, title
 from llmft.schema.plugins import plugins
 from llmft.schema.problem import Problem, UserError
@@ -69,12 +70,14 @@ def code_in(tree: Any) -> list[tuple[str, str]]:
     return found
 
 
-def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: Path) -> None:
-    """Raise UserError with every line of a recipe that is more than data."""
+def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: Path, group: str = "recipe") -> None:
+    """Raise UserError with every line of a recipe, or of an option of a group, that is more than data."""
     where = near(file)
     at = lines(yaml.compose(text, Loader=yaml.SafeLoader))
     problems = [Problem(key, what, f"{where}:{at.get(key, 1)}") for key, what in code_in(tree)]
-    if header.get("package") not in (None, "_global_"):
+    if group != "recipe":
+        problems += _of_an_option(tree, header, where, at, group)
+    elif header.get("package") not in (None, "_global_"):
         problems.append(
             Problem(
                 "# @package",
@@ -83,7 +86,7 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
                 "Write `# @package _global_` on its first line.",
             )
         )
-    hydra = tree.get("hydra") or {}
+    hydra = (tree.get("hydra") or {}) if group == "recipe" else {}
     for key in sorted(set(hydra) - HYDRA_KEYS if isinstance(hydra, dict) else {"hydra"}):
         problems.append(
             Problem(
@@ -109,6 +112,22 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
         raise UserError(problems)
 
 
+def _of_an_option(
+    tree: dict[Any, Any], header: dict[str, str], where: str, at: dict[str, int], group: str
+) -> list[Problem]:
+    """What an option may not do although a recipe may: speak of anything but its group."""
+    problems = []
+    if header.get("package") not in (None, "_group_", group):
+        hint = "Leave out `# @package`; a recipe sets several groups."
+        problems.append(Problem("# @package", f"an option of {group} speaks of {group} alone", f"{where}:1", hint))
+    defaults = tree.get("defaults") or []
+    for item in defaults if isinstance(defaults, list) else []:
+        if isinstance(item, dict) or "/" in str(item):
+            line = f"{where}:{at.get('defaults', 1)}"
+            problems.append(Problem("defaults", f"an option of {group} starts from options of {group} alone", line))
+    return problems
+
+
 def of_the_path(model: dict[str, Any]) -> dict[str, Any]:
     """What was known of another model, such as its digest, name and sizes, does not hold for the path of `model`."""
     path = Path(model_path(str(model["path"])))
@@ -130,15 +149,17 @@ def _architecture(folder: Path) -> str | None:
 
 
 class RecipeSource(ConfigSource):
-    """Serves a flat folder of YAML files as the config group `recipe`."""
+    """Serves a folder of YAML files, and of folders of them, as the config group `recipe`."""
 
     @staticmethod
     def scheme() -> str:
         return "recipes"
 
     def file(self, config_path: str) -> Path | None:
-        group, _, name = self._normalize_file_name(config_path).rpartition("/")
-        return Path(self.path) / name if group == "recipe" else None
+        """The file of a recipe; None for none, and for one that lies elsewhere once links are followed."""
+        group, _, name = self._normalize_file_name(config_path).partition("/")
+        file = Path(self.path) / name
+        return file if group == "recipe" and name and inside(file, Path(self.path)) else None
 
     def available(self) -> bool:
         return Path(self.path).is_dir()
@@ -147,38 +168,87 @@ class RecipeSource(ConfigSource):
         return config_path in ("", "recipe")
 
     def is_config(self, config_path: str) -> bool:
-        file = self.file(config_path)
-        return file is not None and file.is_file()
+        return self.file(config_path) is not None
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         if config_path == "":
             return [] if results_filter == ObjectType.CONFIG else ["recipe"]
-        if config_path == "recipe" and results_filter != ObjectType.GROUP:
-            return sorted(file.stem for file in Path(self.path).glob("*.yaml"))
-        return []
+        if config_path != "recipe" or results_filter == ObjectType.GROUP:
+            return []
+        folder = Path(self.path)
+        if folder in [found.resolve() for found in recipe_folders()]:
+            return sorted(names_in(folder))
+        return sorted(file.stem for file in folder.glob("*.yaml"))  # that of a recipe named by its path, of any size
 
     def load_config(self, config_path: str) -> ConfigResult:
         file = self.file(config_path)
-        if file is None or not file.is_file():
+        if file is None:
             raise ConfigLoadError(f"no recipe at {config_path}")
-        text = read_yaml(file)
-        try:
-            config = OmegaConf.create(text)
-            tree = OmegaConf.to_container(config)
-        except yaml.YAMLError as error:
-            raise UserError(_no_yaml(file, error)) from error
-        except OmegaConfBaseException as error:
-            raise UserError(Problem(near(file), f"cannot be read: {error}")) from error
-        if not isinstance(tree, dict):
-            raise UserError(Problem(near(file), "holds no `key: value` lines"))
-        header = self._get_header_dict(text)
-        refuse_code(text, tree, header, file)
+        config, tree, header = _read(file, "recipe", self._get_header_dict)
         header["package"] = "_global_"  # a recipe speaks for the whole configuration, whether it says so or not
         if "expect" not in tree:
             config.expect = None  # what the recipes promise that this one starts from does not hold for it
         if isinstance(model := tree.get("model"), dict) and model.get("path"):
             config.model = of_the_path(model)
         return ConfigResult(provider=self.provider, path=f"recipes://{self.path}", config=config, header=header)
+
+
+class OptionSource(ConfigSource):
+    """Serves the options of a user's folder, GROUP/NAME.yaml for the groups that there are; all else is left alone."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "options"
+
+    def available(self) -> bool:
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == "" or config_path in all_groups()
+
+    def is_config(self, config_path: str) -> bool:
+        file = self._normalize_file_name(config_path)
+        group, _, name = file.partition("/")
+        return group in all_groups() and "/" not in name and inside(Path(self.path) / file, Path(self.path))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if results_filter == ObjectType.GROUP or config_path not in all_groups():
+            return []
+        names = (file.stem for file in (Path(self.path) / config_path).glob("*.yaml"))
+        return sorted(name for name in names if self.is_config(f"{config_path}/{name}"))
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        group = config_path.partition("/")[0]
+        config, tree, header = _read(file, group, self._get_header_dict)
+        header["package"] = group
+        if group == "model" and tree.get("path"):
+            config = OmegaConf.create(of_the_path(tree))
+        return ConfigResult(provider=self.provider, path=f"options://{self.path}", config=config, header=header)
+
+
+def _read(file: Path, group: str, header_of: Callable[[str], dict[str, Any]]) -> tuple[Any, dict[Any, Any], Any]:
+    """A recipe, or an option of a group, that is data: for Hydra, as a plain tree, and its header.
+
+    Raises:
+        UserError: naming the file, and every line that is more than data.
+    """
+    text = read_yaml(file)
+    try:
+        config = OmegaConf.create(text)
+        tree = OmegaConf.to_container(config)
+    except yaml.YAMLError as error:
+        raise UserError(_no_yaml(file, error)) from error
+    except OmegaConfBaseException as error:
+        raise UserError(Problem(near(file), f"cannot be read: {error}")) from error
+    if not isinstance(tree, dict):
+        raise UserError(Problem(near(file), "holds no `key: value` lines"))
+    try:
+        header = header_of(text)
+    except ValueError as error:
+        raise UserError(Problem("# @package", str(error), f"{near(file)}:1")) from error
+    refuse_code(text, tree, header, file, group)
+    return config, tree, header
 
 
 def read_yaml(file: Path) -> str:
@@ -244,20 +314,22 @@ class EntryPointSource(ConfigSource):
         )
 
 
-_folders: list[Path] = []
+_first: list[Path] = []
 
 
 class SearchPath(SearchPathPlugin):
-    """The folder of a recipe named by its path, then the user's ./recipes, the shipped ones, and other packages."""
+    """A user's options before ours; recipes beside the one that is named by its path, a user's own, ours; packages."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in _folders:
+        for folder in reversed(own_configs()):
+            search_path.prepend(provider="options", path=f"options://{folder}")
+        for folder in [*_first, *(folder.resolve() for folder in recipe_folders())]:
             search_path.append(provider="recipes", path=f"recipes://{folder}")
         search_path.append(provider="entry points", path="entrypoints://")
 
 
 def register(first: Path | None = None) -> None:
     """Tell Hydra about these sources; `first` is a folder of recipes to look into before the others."""
-    _folders[:] = [folder for folder in (first, Path("recipes").resolve(), shipped("recipes")) if folder]
-    for plugin in (RecipeSource, EntryPointSource, SearchPath):
+    _first[:] = [first] if first else []
+    for plugin in (RecipeSource, OptionSource, EntryPointSource, SearchPath):
         Plugins.instance().register(plugin)

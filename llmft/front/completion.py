@@ -1,9 +1,11 @@
 """`llmft completion bash|zsh|fish`: a script for the shell, which asks `llmft completion words ...` at each Tab."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from llmft.config.folders import groups, options, recipes
+from llmft.config.folders import FLAGS as DIR_FLAGS
+from llmft.config.folders import config_dir, groups, options, recipes
 from llmft.front.vocabulary import vocabulary
 from llmft.schema.command import AT_ONCE, COMMANDS
 from llmft.schema.metric import METRICS
@@ -77,8 +79,16 @@ def run(words: list[str]) -> None:
 
 def complete(typed: list[str]) -> list[str]:
     """Whole words that begin as the last of `typed` does; those that go on end in `=`, `.` or `/`."""
-    command, *before = typed[:-1] or [""]
     last = typed[-1] if typed else ""
+    if typed[-2:-1] and typed[-2] in DIR_FLAGS:
+        return [path for path in _paths(last) if path.endswith("/") and path.startswith(last)]
+    with suppress(UserError), config_dir(typed[:-1]) as before:
+        return _complete(before, last)
+    return []  # a folder that is none
+
+
+def _complete(typed: list[str], last: str) -> list[str]:
+    command, *before = typed or [""]
     if not command:
         found: Iterable[str] = [*COMMANDS, *AT_ONCE, "help", "--help", "--version"]
     elif command == "help":
@@ -109,7 +119,7 @@ def _words(command: str, before: list[str], last: str) -> Iterator[str]:
     elif equals:
         yield from (f"{key}={value}" for value in _values(command, key, last.removeprefix(f"{key}=")))
     elif last.startswith("-"):
-        yield from ["--help", "--cfg", "--json", *([] if wanted.of_a_run else ["-m", "--multirun"])]
+        yield from ["--help", "--cfg", "--config-dir", "--json", *([] if wanted.of_a_run else ["-m", "--multirun"])]
     elif before[-1:] in (["--cfg"], ["-c"]):
         yield from ["job", "diff"]
     else:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 from llmft import __version__
-from llmft.config.folders import groups, options, recipes, shipped
+from llmft.config.folders import groups, option_file, options, recipes, shipped
 from llmft.config.nearest import KEYS_ELSEWHERE
 from llmft.front.vocabulary import Key, keys, vocabulary
 from llmft.schema.command import AT_ONCE, COMMANDS
@@ -75,7 +75,7 @@ def topic(name: str) -> str | None:
         return "\n".join(_key_of(name, found))
     group, _, option = name.partition("=")
     if option in options(group):
-        return (shipped("configs") / group / f"{option}.yaml").read_text(encoding="utf-8").rstrip()
+        return option_file(group, option).read_text(encoding="utf-8-sig").rstrip()
     if below := [key for key in keys() if key.name.startswith(f"{name}.")]:
         return _section(name, below)
     if name.removeprefix("+recipe=") in recipes():
@@ -124,7 +124,10 @@ def _said(group: str, option: str, below: str) -> object:
     """What an option says of a key of its group."""
     import yaml
 
-    value = yaml.safe_load((shipped("configs") / group / f"{option}.yaml").read_text(encoding="utf-8"))
+    try:
+        value = yaml.safe_load(option_file(group, option).read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeError):
+        return None  # the command that it is chosen for says what is wrong with it
     for name in below.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
@@ -134,13 +137,23 @@ def _section(name: str, below: list[Key]) -> str:
     """The options of a group with what their files say of themselves, and all keys below a name."""
     parts = []
     if known := options(name):
-        first = {option: (shipped("configs") / name / f"{option}.yaml").read_text(encoding="utf-8") for option in known}
-        about = {option: text.splitlines()[0].partition(": ")[2] for option, text in first.items()}
+        first = {
+            option: option_file(name, option).read_text(encoding="utf-8-sig", errors="replace") for option in known
+        }
+        about = {option: _about(text) for option, text in first.items()}
         parts.append(("OPTIONS", _pairs({f"{name}={option}": text for option, text in about.items()})))
     names = dict.fromkeys(key.name for key in below)
     lines = [line for key in names for line in _variants(key, [found for found in below if found.name == key])]
     parts.append(("KEYS", "\n".join(lines)))
     return "\n\n".join(f"{title}\n{text}" for title, text in parts)
+
+
+def _about(group: str, option: str) -> str:
+    """What the first line of an option's file says of it."""
+    text = option_file(group, option).read_text(encoding="utf-8-sig", errors="replace")
+    first = text.partition("\n")[0]
+    said = first.removeprefix("#").strip() if first.startswith("#") else ""
+    return said.partition(": ")[2] or said
 
 
 def _pages() -> str:
@@ -201,6 +214,7 @@ def _flags(name: str) -> dict[str, str]:
     return ({} if COMMANDS[name].of_a_run else {"-m": sweep}) | {
         "--cfg job": "print the whole checked configuration, run nothing; --cfg job=SECTION a part of it",
         "--cfg diff": "print what is no default, and where it was set",
+        "--config-dir DIR": "options DIR/GROUP/NAME.yaml and recipes DIR/recipe/NAME.yaml, before all others; -cd",
         "--json": "print one JSON object at the end: results, or what is wrong; all else goes to stderr",
         "--help": "this page; --help KEY explains a key",
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from llmft.config.folders import recipes, shipped
+from llmft.config.folders import option_file, recipe_file, recipes
 from llmft.config.nearest import nearest
 from llmft.front.help import filled
 from llmft.schema.problem import Problem, UserError
@@ -61,8 +61,9 @@ def copy(name: str, to: str) -> None:
             stream.write(source.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(Problem(str(file), str(error.strerror), "command line"), "this command") from error
+    called = f"+recipe={file.relative_to(OWN).with_suffix('').as_posix()}" if OWN in file.parents else file
     print(f"{file} is yours to change; run it with")
-    print(f"  llmft {command_of(name)} {f'+recipe={file.stem}' if file.parent == OWN else file}")
+    print(f"  llmft {command_of(name)} {called}")
 
 
 def command_of(name: str) -> str:
@@ -71,14 +72,13 @@ def command_of(name: str) -> str:
 
 
 def _file(name: str) -> Path:
-    """The file of a recipe: in ./recipes, or shipped.
+    """The file of a recipe.
 
     Raises:
         UserError: if there is none.
     """
-    for folder in (OWN, shipped("recipes")):
-        if name in recipes() and (file := folder / f"{name}.yaml").is_file():
-            return file
+    if name in recipes():
+        return recipe_file(name)
     raise UserError(Problem(name, "no such recipe", "command line", nearest(name, recipes())), "this command")
 
 
@@ -125,7 +125,7 @@ def _promised(tree: dict[str, Any]) -> Any:
     own = tree.get("dataset")
     data = own if isinstance(own, dict) else {}
     option = _chosen(tree, "dataset")
-    file = shipped("configs") / f"dataset/{option}.yaml"
+    file = option_file("dataset", str(option))
     named = yaml.safe_load(file.read_text(encoding="utf-8")).get("name") if file.is_file() else option
     name, expect = data.get("name") or data.get("train") or named, tree.get("expect")
     return expect if isinstance(expect, dict) and name in (None, expect.get("data")) else name and "other data"
@@ -133,7 +133,7 @@ def _promised(tree: dict[str, Any]) -> Any:
 
 def _size(model: str) -> str:
     """The size of a model, as the comment of its option says it."""
-    file = shipped("configs") / f"model/{model}.yaml"
+    file = option_file("model", model)
     first = file.read_text(encoding="utf-8").splitlines()[0] if file.is_file() else ""
     size = re.search(r"[\d.]+ [MB] parameters", first)
     return f", {size[0]}" if size else ""

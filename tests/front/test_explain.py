@@ -86,7 +86,7 @@ def test_what_is_printed(llmft: Run) -> None:
     ]
     assert lines[8:] == ["  The command line wins over recipes and options."]
     out = llmft("explain", "trainer", "optimizer.lr", "+recipe=parent")[1]
-    assert "trainer.epochs = 3 " in out
+    assert "\ntrainer.max_steps = null " in out
     assert all(len(line) <= WIDTH for line in out.splitlines())
     code, out, _ = llmft("explain", "seed", "--json")
     assert json.loads(out)["result"][0]["set"] == [{"value": 0, "place": run(["seed"])[0]["set"][0]["place"], "layer": "default", "by": ""}]  # fmt: skip
