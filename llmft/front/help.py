@@ -137,10 +137,7 @@ def _section(name: str, below: list[Key]) -> str:
     """The options of a group with what their files say of themselves, and all keys below a name."""
     parts = []
     if known := options(name):
-        first = {
-            option: option_file(name, option).read_text(encoding="utf-8-sig", errors="replace") for option in known
-        }
-        about = {option: _about(text) for option, text in first.items()}
+        about = {option: _about(name, option) for option in known}
         parts.append(("OPTIONS", _pairs({f"{name}={option}": text for option, text in about.items()})))
     names = dict.fromkeys(key.name for key in below)
     lines = [line for key in names for line in _variants(key, [found for found in below if found.name == key])]

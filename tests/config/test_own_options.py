@@ -190,3 +190,13 @@ def test_folders_of_other_tools_are_left_alone(write: Write) -> None:
     assert load("finetune", ["+recipe=bert_textcls"]).command == "finetune"
     with pytest.raises(UserError, match="db  no such key"):
         load("finetune", ["db=mysql"])
+
+
+def test_code_names_the_folder_as_the_command_line_does(write: Write) -> None:
+    import llmft
+
+    write("lab/optimizer/mine.yaml", MINE)
+    with pytest.raises(UserError, match="optimizer.lrr"):
+        llmft.finetune("--config-dir", "lab", "optimizer=mine", "optimizer.lrr=1")
+    with pytest.raises(UserError, match="no such optimizer"):
+        llmft.finetune("optimizer=mine")
