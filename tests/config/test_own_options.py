@@ -196,7 +196,7 @@ def test_code_names_the_folder_as_the_command_line_does(write: Write) -> None:
     import llmft
 
     write("lab/optimizer/mine.yaml", MINE)
-    with pytest.raises(UserError, match="optimizer.lrr"):
+    with pytest.raises(UserError, match=r"optimizer\.lrr"):
         llmft.finetune("--config-dir", "lab", "optimizer=mine", "optimizer.lrr=1")
     with pytest.raises(UserError, match="no such optimizer"):
         llmft.finetune("optimizer=mine")
