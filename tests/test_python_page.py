@@ -56,13 +56,30 @@ def test_a_program_goes_from_a_csv_to_answers(llmft: Run, write: Write, here: Pa
     assert len((here / "answers.jsonl").read_text().splitlines()) == 40
 
 
-def test_the_commands_of_the_command_line_page_are_understood(llmft: Run) -> None:
+def test_the_commands_of_the_command_line_page_are_understood(llmft: Run, write: Write) -> None:
+    (option,) = re.findall(r"```yaml\n(.*?)```", text_of("docs/commands.md"), re.DOTALL)
+    write("configs/optimizer/slow.yaml", option)
+    assert llmft("finetune", "optimizer=slow", "--cfg", "job=optimizer.lr")[1] == "optimizer.lr: 2.5e-05\n"
     for block in re.findall(r"```bash\n(.*?)```", text_of("docs/commands.md"), re.DOTALL):
         for line in block.splitlines():
             words = shlex.split(line)[1:]
-            if words[0] in ("predict", "eval"):  # of runs that the reader has
+            if words[0] in ("predict", "eval") or "outputs/tickets/RUN" in words:  # of runs that the reader has
                 assert llmft(*words)[0] == 2
             else:
                 assert llmft(*words)[0] == 0, line
     for topic in re.findall(r"`llmft help ([\w./=]+)`", text_of("docs/commands.md")):
         assert llmft("help", topic)[0] == 0, topic
+
+
+def test_the_example_of_where_a_value_comes_from_is_what_is_printed(llmft: Run) -> None:
+    page = text_of("docs/commands.md")
+    (shown,) = re.findall(r"^    optimizer\.lr = 0\.01\n(?:    .*\n)+", page, re.MULTILINE)
+    _, out, _ = llmft("explain", "optimizer.lr", "+recipe=bert_textcls", "optimizer=sgd")
+    assert [_told(line.removeprefix("    ")) for line in shown.splitlines()] == [
+        _told(line) for line in out.splitlines()
+    ]
+
+
+def _told(line: str) -> str:
+    """A line of `llmft explain`, whatever the file and line of the schema."""
+    return re.sub(r"\bllmft/\S+:\d+ +", "SCHEMA ", re.sub(r"(:\d+) +", r"\1 ", line))
