@@ -12,6 +12,7 @@ from llmft.config.load import checked, load, read_run
 from llmft.config.members import members
 from llmft.config.nearest import KEYS_ELSEWHERE
 from llmft.config.precedence import COMMAND_LINE, GROUPS, LAYERS, Setting, history
+from llmft.config.references import defaults
 from llmft.config.sources import lines, near
 from llmft.front.help import filled, topic_like
 from llmft.front.recipes import command_of
@@ -49,6 +50,9 @@ def run(words: list[str]) -> list[dict[str, Any]]:
     facts, sections = [], []
     for key in dict.fromkeys(asked):
         below = [name for name in values if name == key or name.startswith(f"{key}.")]
+        table = _at(config.model_dump(mode="json"), key.rpartition(".")[0])
+        if not below and isinstance(table, dict) and key.rpartition(".")[0] in known:  # a name that a table may have
+            below, values[key] = [key], None
         if not below:
             other = {name.task for name in keys() if name.name == key and name.task}
             hint = f"It is a key of task={', '.join(sorted(other))}." if other else topic_like(key)
@@ -75,7 +79,7 @@ def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
             raise UserError(Problem(word.partition("=")[0], "no such flag", COMMAND_LINE, HINT), "this command")
         if "=" in word or word.endswith(".yaml"):
             rest.append(word)
-        elif not command and word in COMMANDS:
+        elif not command and word in COMMANDS and (asked or word not in first):  # `explain predict` is of the section
             command = word
         elif asked and is_run(Path(word)):
             runs.append(word)
@@ -120,23 +124,27 @@ def _explained(name: str, value: Any, known: dict[str, Key], settings: list[Sett
     """All that is known of one key."""
     key = known.get(name) or known.get(name.rpartition(".")[0])
     places = [setting for setting in history(settings, name) if not (isinstance(setting.value, dict) and setting.value)]
-    if key and key.name == name and (key.default or not places):
-        try:
-            default = json.loads(key.default or "null")
-        except ValueError:
-            default = yaml.safe_load(key.default)  # a text, or a list of some
+    default = _at(defaults(config.task.name), name)
+    if default is None and not places and not config.smoke:
+        default = value  # of a section that is null by default, such as search
+    if key and key.name == name and (default is not None or not places):
         places.insert(0, Setting(name, default, key.place, "default"))
     if not places:
         places.append(Setting(name, None, "", "default"))
     last = places[-1]
     if config.smoke and last.layer not in ("word", "implied") and last.value != value:
         places.append(Setting(name, value, COMMAND_LINE, "smoke", "smoke=true"))
-    elif last.layer == "default" and last.value != value and not key:
-        places.append(Setting(name, value, "", "derived"))
-    elif name == "name" and last.layer == "default":
-        places.append(Setting(name, value, "", "derived", f"task={config.task.name}"))
+    elif name == "name" and last.layer == "default":  # the default of the schema is for nobody
+        places[-1] = Setting(name, value, "", "derived", f"task={config.task.name}")
     said = [{"value": one.value, "place": one.place, "layer": one.layer, "by": one.by} for one in places]
     return {"key": name, "value": value, "text": key.text if key else "", "set": said, "why": _why(places)}
+
+
+def _at(tree: Any, key: str) -> Any:
+    """The value of a dotted key, or None."""
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 def _why(places: list[Setting]) -> str:

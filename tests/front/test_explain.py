@@ -14,6 +14,8 @@ from llmft.config.precedence import GROUPS, LAYERS
 from llmft.front.explain import run
 from llmft.front.help import WIDTH
 from llmft.runs.folder import as_recipe
+from llmft.schema.command import COMMANDS
+from llmft.schema.config import Config
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -25,6 +27,7 @@ CHILD = "# @package _global_\ndefaults:\n  - parent\n  - _self_\nseed: ${trainer
 def mine(write: Write) -> None:
     write("recipes/parent.yaml", PARENT)
     write("recipes/child.yaml", CHILD)
+    write("recipes/r.yaml", "dataset:\n  columns: {label: score}\n")
 
 
 def places(*words: str) -> list[tuple[Any, str]]:
@@ -48,7 +51,9 @@ CASES: dict[str, list[tuple[Any, str]]] = {
     "model.architecture model.path=x": [("bert", "configs/model/minilm.yaml:4"), (None, "command line")],
     "dataset.columns.text dataset=csv dataset.train=a.csv dataset.columns={text:b}": [("b", "command line")],
     "trainer.log_every smoke=true": [(1, "command line")],
+    "dataset.columns.label +recipe=r": [("score", "recipes/r.yaml:2")],
     "name": [("text_classification", "")],
+    "dataset.columns.text": [],
 }
 
 
@@ -58,17 +63,31 @@ def test_every_place_is_named_in_the_order_in_which_they_win(words: str) -> None
     assert places(*asked) == CASES[words]
 
 
-def test_the_last_place_won(llmft: Run) -> None:
-    """Property: what it prints as the value is that of the checked configuration, and the last place has it."""
-    for words in (["+recipe=child"], ["+recipe=bert_textcls", "optimizer=sgd", "trainer.epochs=9"], ["dataset=csv", "dataset.train=a.csv"]):  # fmt: skip
-        config = load("finetune", words).model_dump(mode="json")
-        for fact in run(["optimizer", "trainer", "scheduler", "dataset", "seed", *words]):
-            found: Any = config
-            for part in fact["key"].split("."):
-                found = found[part]
-            assert fact["value"] == found
-            last = fact["set"][-1]["value"]
-            assert last == found or "${" in str(last) or fact["set"][-1]["layer"] == "default", fact
+SECTIONS = [name for name in Config.model_fields if name not in ("expect", "command", *COMMANDS)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["+recipe=child"],
+        ["+recipe=bert_textcls", "optimizer=sgd", "trainer.epochs=9"],
+        ["dataset=csv", "dataset.train=a.csv"],
+        ["+recipe=llm_dpo", "search=tpe"],
+        ["+recipe=tabular_mlp", "model.path=x"],
+        ["+recipe=bert_ner", "smoke=true"],
+    ],
+)
+def test_the_last_place_has_the_value(words: list[str]) -> None:
+    """Property: the value is that of the checked configuration, and the last place, a default too, has it."""
+    config = load("finetune", words).model_dump(mode="json")
+    for fact in run([*SECTIONS, *words]):
+        found: Any = config
+        for part in fact["key"].split("."):
+            found = found[part]
+        last = fact["set"][-1]
+        assert fact["value"] == found
+        assert (last["value"] or None) == (found or None) or "${" in str(last["value"]), fact
+        assert last["place"] or last["layer"] != "word"
 
 
 def test_what_is_printed(llmft: Run) -> None:
