@@ -27,7 +27,7 @@ def main() -> None:
     file, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
     config, _ = with_label(load("finetune", ["+recipe=tabular_boosting", "dataset=csv", f"dataset.train={file}"]))
     prepared = prepare(config)
-    model = build(config.model, prepared.task.head, prepared.task.needed(prepared.state))
+    model = build(config.model, prepared.task.head, prepared.task.model_kwargs())
     assert isinstance(model, BoostingForClassification)
     matrices = {name: matrix(prepared, name) for name in ("train", "validation")}
     taken: dict[str, list[float]] = {"scikit-learn": [], "llmft": []}
@@ -49,7 +49,7 @@ def seconds(work: Any) -> float:
 
 def matrix(prepared: Prepared, split: str) -> tuple[numpy.ndarray, numpy.ndarray]:
     """The rows as scikit-learn takes them: categories first, NaN where a cell is missing; and their labels."""
-    rows = whole(prepared.task, prepared.state, prepared.splits[split].features)
+    rows = whole(prepared.task, prepared.splits[split].features)
     numbers = numpy.where(rows["missing"] > 0, numpy.nan, rows["numbers"].double())
     codes = rows["categories"].double().numpy()
     return numpy.hstack([numpy.where(codes == 0, numpy.nan, codes), numbers]), rows["labels"].numpy()
@@ -67,7 +67,7 @@ def by_hand(model: BoostingForClassification, matrices: dict[str, tuple[numpy.nd
 
 def ours(prepared: Prepared, model: BoostingForClassification) -> None:
     """What a run does between the features and the fitted model."""
-    rows = {n: whole(prepared.task, prepared.state, prepared.splits[n].features) for n in ("train", "validation")}
+    rows = {n: whole(prepared.task, prepared.splits[n].features) for n in ("train", "validation")}
     model.fit(rows["train"], rows["validation"], None, seed=0, threads=1)
 
 

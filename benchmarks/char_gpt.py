@@ -105,7 +105,7 @@ def test_loss(model: Any, prepared: Any) -> float:
     """Of the last tenth, as llmft scores it."""
     from llmft.training.prediction import predict
 
-    found = predict(prepared.task, prepared.state, model, prepared.splits["test"].features, 64)
+    found = predict(prepared.task, model, prepared.splits["test"].features, 64)
     return float(found.loss or math.nan)
 
 

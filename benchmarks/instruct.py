@@ -105,7 +105,7 @@ def before(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     config = load("finetune", words(folder, options))
     prepared = prepare(config)
     model = adapters.trainee(first_weights(config, prepared))
-    found = loss_of(prepared.task, prepared.state, model, prepared.splits["validation"], config.trainer.eval_batch_size)
+    found = loss_of(prepared.task, model, prepared.splits["validation"], config.trainer.eval_batch_size)
     return {"loss": found["loss"]}
 
 

@@ -30,8 +30,8 @@ class ShoutConfig(Section):
 class Shout(Tabular):
     config = ShoutConfig
 
-    def synthetic(self, rows, seed):
-        found = super().synthetic(rows, seed)
+    def synthetic_rows(self, rows, seed):
+        found = super().synthetic_rows(rows, seed)
         return found | {"label": [label.upper() + "!" * self.options.loudness for label in found["label"]]}
 '''
 
@@ -68,3 +68,16 @@ def test_without_the_package_the_known_tasks_are_named(llmft: Run) -> None:
     assert code == 2
     assert "no task called shout" in err
     assert "tabular, text_classification" in err
+
+
+def test_a_task_of_an_older_version_is_told_the_new_names(package: None, llmft: Run, write: Write) -> None:
+    """Else its methods would never be called, and the defaults would answer in their place."""
+    old = MODULE.replace("def synthetic_rows(self, rows, seed)", "def synthetic(self, rows, seed)")
+    old += "    state = dict\n\n    def encode(self, rows, state):\n        return {}\n"
+    write("site/shout_package.py", old)
+    code, _, err = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "task.name=shout")
+    assert code == 2
+    assert "shout_package.Shout" in err
+    assert "synthetic is now called synthetic_rows" in err
+    assert "encode takes no state: what was learnt is self.state" in err
+    assert "the class of the state is now called state_class" in err

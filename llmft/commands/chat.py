@@ -41,8 +41,8 @@ def run(config: Config) -> None:
     hardware = detect(config.hardware)
     task = tasks.build(config.task)
     source = Path(str(config.run.source))
-    model, trained = load_trained(source, task, hardware.device, config.model.trust_remote_code)
-    if (state := task.talks(trained)) is None:
+    model, task = load_trained(source, task, hardware.device, config.model.trust_remote_code)
+    if (state := task.chat_state()) is None:
         what = f"{config.task.name} does not answer in turns"
         if task.head == "AutoModelForCausalLM":
             what = "its tokenizer has no chat template, by which turns are written"

@@ -199,7 +199,7 @@ def _write_page(
             curves=_curves(runs, names),
             answers=answers,
             changed=len(changed),
-            written=task.written,
+            written=task.format_answer,
         )
     )
     return Run(page.parent).write_text(page.name, text)

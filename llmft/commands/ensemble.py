@@ -44,12 +44,12 @@ def run(config: Config, ensemble: EnsembleConfig) -> Run:
             raise UserError(Problem(source, what, "command line"))
         members[-1].answer(data)
         console.member(source)
-    thresholds = [member.task.thresholds_by_label(member.state) for member in members]
+    thresholds = [member.task.label_thresholds() for member in members]
     answers = {
         name: combine([member.answers[name] for member in members], ensemble.name, weights, thresholds)
         for name in data.splits
     }
-    state = task.uncalibrated(members[0].state)
+    task = members[0].task.uncalibrated()
     run = Run.create(config)
     facts = {"command": "eval", "sources": ensemble.runs, "hardware": str(hardware), "data": data.digests}
     facts["metric"] = config.headline
@@ -57,7 +57,7 @@ def run(config: Config, ensemble: EnsembleConfig) -> Run:
     with run.alone(), run.recorded(environment() | facts):
         metrics: dict[str, Any] = {}
         for name, rows in data.splits.items():
-            metrics[name] = task.metrics(answers[name], rows, state)
+            metrics[name] = task.score(answers[name], rows)
             keep(task, name, rows, answers[name], run)
         pairs = zip(ensemble.runs, weights, members, strict=True)
         metrics["members"] = [{"run": source, "weight": weight, **member.scores} for source, weight, member in pairs]
@@ -73,21 +73,21 @@ class Member:
     def __init__(self, source: Path, config: Config, device: str) -> None:
         """Load its model; UserError if it has none."""
         self.config, self.size = Run(source).config(), config.trainer.eval_batch_size
-        self.task = tasks.build(self.config.task)
-        self.model, self.state = load_trained(source, self.task, device, config.model.trust_remote_code)
+        task = tasks.build(self.config.task)
+        self.model, self.task = load_trained(source, task, device, config.model.trust_remote_code)
         set_generation(self.model, config.generation, config.seed)
-        self.labels = sorted(self.task.needed(self.state).get("id2label", {}).values())
+        self.labels = sorted(self.task.model_kwargs().get("id2label", {}).values())
         self.answers: dict[str, list[dict[str, Any]]] = {}
         self.scores: dict[str, dict[str, float]] = {}
 
     def answer(self, data: Data) -> None:
         """Answer and score every split, and let the model go; UserError for rows that it can't answer."""
-        task, state = self.task, self.state
-        check_labels(task, state, data)
-        splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
-        check_inputs(task, state, self.model, self.config.model.name, splits)
+        task = self.task
+        check_labels(task, data)
+        splits = {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}
+        check_inputs(task, self.model, self.config.model.name, splits)
         for name, split in splits.items():
-            scores, prediction = evaluate(task, state, self.model, split, self.size)
+            scores, prediction = evaluate(task, self.model, split, self.size)
             self.answers[name] = prediction.answers
             self.scores[name] = {key: value for key, value in scores.items() if isinstance(value, int | float)}
         del self.model

@@ -33,25 +33,24 @@ def run(config: Config) -> Run:
     hardware = detect(config.hardware)
     task = tasks.build(config.task)
     phase("loading", str(source))
-    model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
+    model, task = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
     data = read(config.dataset, task, ("validation", "test"))
-    check_labels(task, state, data)
-    data.notes += [note for name, rows in data.splits.items() for note in task.notes_of_rows(rows, state, name)]
-    splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
-    check_inputs(task, state, model, config.model.name, splits)
+    check_labels(task, data)
+    data.notes += [note for name, rows in data.splits.items() for note in task.notes_of_rows(rows, name)]
+    splits = {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}
+    check_inputs(task, model, config.model.name, splits)
     run = Run.create(config)
     facts = environment() | {"command": "eval", "source": str(source), "hardware": str(hardware), "data": data.digests}
     facts["metric"] = config.headline
     facts["rows_sha256"] = data.rows_sha256
     facts["dataset"] = data_facts(task, splits, data.notes)
-    if thresholds := task.thresholds_by_label(state):
+    if thresholds := task.label_thresholds():
         facts["thresholds"] = thresholds
     with run.alone(), run.recorded(facts):
-        console.announce(config, task, state, model, splits, data.notes, "", hardware, run)
+        console.announce(config, task, model, splits, data.notes, "", hardware, run)
         metrics = {
-            name: score(task, state, model, name, split, config.trainer.eval_batch_size, run)
-            for name, split in splits.items()
+            name: score(task, model, name, split, config.trainer.eval_batch_size, run) for name, split in splits.items()
         }
         run.write_json("metrics.json", metrics)
         write_reports(config, task, run)

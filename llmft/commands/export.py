@@ -1,6 +1,5 @@
 """`llmft export RUN`: the model of a finished run in the form of another runtime, compared with the original."""
 
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,24 +49,22 @@ def run(config: Config) -> Run:
         raise UserError(Problem(str(source), what, "command line", hint))
     task = tasks.build(config.task)
     phase("loading", str(source))
-    model, state = load_trained(source, task, "cpu", config.model.trust_remote_code)
+    model, task = load_trained(source, task, "cpu", config.model.trust_remote_code)
     data = load(config.dataset, task, splits=("validation", "test"))
     name = next((name for name in ("test", "validation") if name in data.splits), None)
     if name is None:
         raise UserError(Problem("dataset.test", "must be given: the export is compared with the original on its rows"))
-    check_labels(task, state, data)
-    split = Split(data[name], encode(task, state, data[name]))
-    check_inputs(task, state, model, config.model.name, {name: split})
+    check_labels(task, data)
+    split = Split(data[name], encode(task, data[name]))
+    check_inputs(task, model, config.model.name, {name: split})
     console.announce(config, task, model, f"{name} {len(split):,}")
     with whole(config) as run, run.recorded(environment() | {"command": "export", "source": str(source)}):
         run.model.mkdir()
-        state.save(run.model)
+        task.save(run.model)
         # int8 learns from rows which layers to keep: not from those that say what it lost, where there are others.
-        seen = encode(task, state, data["validation"]) if "validation" in data.splits else split.features
-        batches = parity.samples(task, state, seen)
-        written = write(
-            model, batches, parity.longest(seen), config.export, run.model, partial(task.readout, state=state)
-        )
+        seen = encode(task, data["validation"]) if "validation" in data.splits else split.features
+        batches = parity.samples(task, seen)
+        written = write(model, batches, parity.longest(seen), config.export, run.model, task.export_outputs)
         facts = {
             "version": 1,
             "format": config.export.format,
@@ -82,11 +79,11 @@ def run(config: Config) -> Run:
         commit(run.model)
         run.write_json(FACTS, facts)
         exported, _ = load_trained(run.folder, task, "cpu", trust_remote_code=True)  # written a moment ago
-        facts["parity"] = parity.compare(config, task, state, model, exported, name, split)
+        facts["parity"] = parity.compare(config, task, model, exported, name, split)
         parity.check(facts["parity"])
-        facts["latency_ms"] = latencies(task, state, model, exported, split.features)
+        facts["latency_ms"] = latencies(task, model, exported, split.features)
         run.write_json(FACTS, facts)
-        console.write_card(config, task, state, facts, run)
+        console.write_card(config, task, facts, run)
     console.conclude(config, facts, run)
     return run
 

@@ -103,18 +103,18 @@ def first_weights(config: Config, prepared: Prepared, notes: list[str] | None = 
         UserError: if the weights are missing, or the model does not take what the task feeds it.
     """
     set_seed(config.seed)
-    needed = prepared.task.needed(prepared.state)
+    needed = prepared.task.model_kwargs()
     model = build(config.model, prepared.task.head, needed, f"task.{config.task.length}", notes)
     set_generation(model, config.generation, config.seed)
-    check_inputs(prepared.task, prepared.state, model, config.model.name, prepared.splits)
+    check_inputs(prepared.task, model, config.model.name, prepared.splits)
     if fits(model):
         if config.model.first_weights == "pretrained":
             what = "is a fitted model, and fitting begins anew with every run"
             raise UserError(Problem("model.path", what, hint="Leave it out, and write model=boosting."))
         return model
-    if notes is not None and (own := getattr(prepared.state, "tokenizer", None)):
+    if notes is not None and (own := getattr(prepared.task.state, "tokenizer", None)):
         rows = prepared.splits["train"].rows
-        texts = [prepared.task.shown(rows[number]) for number in range(min(32, len(rows)))]
+        texts = [prepared.task.format_input(rows[number]) for number in range(min(32, len(rows)))]
         note = tokenizer.as_others_load(own, model.config, texts)
         notes += [note] if note else []
     groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers
@@ -142,8 +142,8 @@ def work(
     facts["metric"] = config.headline
     facts["rows_sha256"] = prepared.data.rows_sha256
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
-    task, state = prepared.task, prepared.state
-    notes = [*notes, *prepared.data.notes, *task.notes(state)]
+    task = prepared.task
+    notes = [*notes, *prepared.data.notes, *task.notes()]
     if not fits(model):
         facts["trains"] = trains(model, config.model.unfreeze)
         examples = prepared.splits["train"].examples
@@ -152,7 +152,7 @@ def work(
         notes += notes_of(config, total)
     facts["dataset"] = data_facts(task, prepared.splits, notes)
     with run.recorded(facts):
-        console.announce(config, task, state, model, prepared.splits, notes, prepared.origin, hardware, run)
+        console.announce(config, task, model, prepared.splits, notes, prepared.origin, hardware, run)
         if hardware.nodes > 1:
             pass  # they are started where they are
         elif hardware.processes == 1:
@@ -190,49 +190,49 @@ def scores(
     callbacks: Sequence[TrainerCallback],
 ) -> dict[str, dict[str, Any]]:
     """What metrics.json says of `model`, which is trained for it."""
-    task, state, splits = prepared.task, prepared.state, prepared.splits
+    task, splits = prepared.task, prepared.splits
     start = time.perf_counter()
     learner = adapters.trainee(model)
-    with frozen(config, task, state, learner, splits, hardware, prepared.entry) as ready:
+    with frozen(config, task, learner, splits, hardware, prepared.entry) as ready:
         encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
-        ready = with_reference(config, task, state, learner, ready, hardware)
+        ready = with_reference(config, task, learner, ready, hardware)
         learn = fit if fits(learner) else train
-        metrics = {"train": learn(config, task, state, learner, ready, hardware, run, callbacks) | encoding}
+        metrics = {"train": learn(config, task, learner, ready, hardware, run, callbacks) | encoding}
     with StopAtOnce(run.again), enough_memory(lambda: advice_for_scoring(config)):
         if config.adapter.name != "none":
             phase("merging", f"the adapter {config.adapter.name} into {config.model.name}")
-            model, merging = keep_and_merge(config, task, state, model, splits, run)
+            model, merging = keep_and_merge(config, task, model, splits, run)
             metrics["train"] |= merging
-        if "validation" in splits and task.tunes:
-            found = predict(task, state, model, splits["validation"].features, config.trainer.eval_batch_size)
-            state = task.tuned(found.outputs, splits["validation"].rows, state)
+        if "validation" in splits and task.calibrates:
+            found = predict(task, model, splits["validation"].features, config.trainer.eval_batch_size)
+            task = task.calibrate(found.outputs, splits["validation"].rows)
         weights = whole_state(model)
         phase("writing", str(run.model))
         if run.writes:
             adapters.save_model(model, run.model, weights)
-            state.save(run.model)
+            task.save(run.model)
             readable(run.folder)
         for name in ("validation", "test"):
             if name in splits:
-                metrics[name] = score(task, state, model, name, splits[name], config.trainer.eval_batch_size, run)
+                metrics[name] = score(task, model, name, splits[name], config.trainer.eval_batch_size, run)
         metrics["train"] |= {
             "peak_memory_bytes": max(gather(peak_memory())),
             "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
         }
-        if run.writes and (beside := baseline(config, task, prepared.state, model, splits, prepared.first)):
+        if run.writes and (beside := baseline(config, prepared.task, model, splits, prepared.first)):
             metrics["train"]["baseline_seconds"] = beside.seconds
             metrics["baseline"] = {"name": beside.name, **beside.scores}
         seen = next((name for name in ("validation", "test") if name in splits), None)
         if run.writes and seen and importances.is_wanted(config, prepared.first):
             start, size = time.perf_counter(), config.trainer.eval_batch_size
-            columns = importances.importance(task, state, model, splits[seen], config.headline, size)
+            columns = importances.importance(task, model, splits[seen], config.headline, size)
             if columns:
                 metrics["importance"] = {"split": seen, "metric": config.headline, "columns": columns}
                 metrics["train"]["importance_seconds"] = time.perf_counter() - start
         run.write_json("metrics.json", metrics)
         if run.writes:
             run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
-            if thresholds := task.thresholds_by_label(state):
+            if thresholds := task.label_thresholds():
                 run.note(thresholds=thresholds)
-            write_reports(config, task, run, state)
+            write_reports(config, task, run)
     return metrics

@@ -81,10 +81,12 @@ def ready(config: Config) -> Answering:
     source = Path(str(config.run.source))
     if sys.stderr.isatty():
         print(f"loading {source}", file=sys.stderr)
-    model, state = load_trained(source, task, hardware.device, config.model.trust_remote_code)
+    model, task = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
     dataset = config.dataset.model_copy(update={"format": "json"})  # rows of Python can hold lists, as JSON can
-    return Answering(task, task.asked(state), model, dataset, config.trainer.eval_batch_size, task.asked_file(state))
+    return Answering(
+        task.for_inference(), model, dataset, config.trainer.eval_batch_size, task.for_inference(strict=True)
+    )
 
 
 def answer(config: Config, answering: Answering, rows: Sequence[str | Mapping[str, Any]]) -> list[Answer]:
@@ -115,7 +117,7 @@ def piped(wanted: PredictConfig) -> bool:
 
 def check_input(wanted: PredictConfig, task: Task[Any]) -> None:
     """Raise UserError for an input that is not there, or a text for a task that reads none."""
-    if wanted.text is not None and task.typed not in task.columns:
+    if wanted.text is not None and task.default_input_role not in task.columns:
         name, hint = task.config.model_fields["name"].default, "Write predict.row={COLUMN: VALUE, ...}."
         raise UserError(Problem("predict.text", f"{name} reads rows with columns, not a text", hint=hint))
     if wanted.input not in (None, "-") and not Path(str(wanted.input)).is_file():
@@ -132,7 +134,7 @@ def asked(config: Config, task: Task[Any]) -> Rows:
         UserError: for a file, or a header, that can't be read.
     """
     wanted, columns = config.predict, config.dataset.columns
-    roles = {"text": task.typed, "text_pair": "text_pair"}
+    roles = {"text": task.default_input_role, "text_pair": "text_pair"}
     names = {key: str(columns.get(role, role)) for key, role in roles.items() if role in task.columns}
     if wanted.row is not None:
         return Rows("row", list(wanted.row), [Row("row", wanted.row)])

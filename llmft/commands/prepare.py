@@ -37,10 +37,9 @@ OF_THE_TOKENIZER = {"path", "hub", "tokenizer", "revision", "trust_remote_code"}
 
 @dataclass(frozen=True)
 class Prepared:
-    """The rows of a run, what its task learnt of them, and their features."""
+    """The rows of a run, the task that has learnt from them, and their features."""
 
     task: Task[Any]
-    state: Any
     data: Data
     splits: dict[str, Split]
     origin: str = ""
@@ -87,29 +86,28 @@ def _in_passing(config: Config, task: Task[Any]) -> Prepared:
 def _corpus(config: Config, task: LanguageModel, folder: Path) -> Prepared:
     """Raw text: the tokens of `train` in a file of `folder`, those of other splits as features."""
     data = load_corpus(config.dataset, task, folder)
-    state = task.fit(data["train"], config.model)
-    check_labels(task, state, data)
-    joined = blocks.join(task, state, data["train"], folder)
+    task = task.fit(data["train"], config.model)
+    check_labels(task, data)
+    joined = blocks.join(task, data["train"], folder)
     data.notes.append(f"train: {joined.about()}")
     splits = {
-        name: Split(rows, joined if name == "train" else encode(task, state, rows))
-        for name, rows in data.splits.items()
+        name: Split(rows, joined if name == "train" else encode(task, rows)) for name, rows in data.splits.items()
     }
-    return Prepared(task, state, data, splits)
+    return Prepared(task, data, splits)
 
 
 def _fresh(config: Config, task: Task[Any]) -> Prepared:
     data = load(config.dataset, task)
-    state = task.fit(data["train"], config.model)
-    check_labels(task, state, data)
-    splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
+    task = task.fit(data["train"], config.model)
+    check_labels(task, data)
+    splits = {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}
     data.notes += task.notes_of_features(splits["train"].features.table, "train")
     for name, rows in data.splits.items():
         if name != "train" or data.stream is None:  # the rows of a stream are a sample here
-            data.notes += task.notes_of_rows(rows, state, name)
+            data.notes += task.notes_of_rows(rows, name)
     if data.stream is not None:
         splits["train"] = replace(splits["train"], stream=data.stream)
-    return Prepared(task, state, data, splits)
+    return Prepared(task, data, splits)
 
 
 def _save(prepared: Prepared, folder: Path) -> None:
@@ -119,7 +117,7 @@ def _save(prepared: Prepared, folder: Path) -> None:
         if isinstance(split.features, FeatureSet):
             split.features.save(folder / f"{name}.features.arrow")
     (folder / "state").mkdir()
-    prepared.state.save(folder / "state")
+    prepared.task.save(folder / "state")
     data = prepared.data
     facts = {"splits": list(prepared.splits), "notes": data.notes, "digests": data.digests}
     facts["rows_sha256"] = data.rows_sha256
@@ -131,18 +129,18 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
     try:
         facts = json.loads((entry.folder / "data.json").read_text(encoding="utf-8"))
         rows = {name: read_dataset(entry.folder / f"{name}.rows.arrow") for name in facts["splits"]}
-        state = task.state.load(entry.folder / "state")
-        features = {name: _features(task, state, entry.folder, name) for name in facts["splits"]}
+        task = task.load(entry.folder / "state")
+        features = {name: _features(task, entry.folder, name) for name in facts["splits"]}
     except OSError:
         return None
     splits = {name: Split(rows[name], features[name]) for name in rows}
     data = Data(rows, facts["notes"], facts["digests"], rows_sha256=facts["rows_sha256"])
-    return Prepared(task, state, data, splits, origin, entry)
+    return Prepared(task, data, splits, origin, entry)
 
 
-def _features(task: Task[Any], state: Any, folder: Path, name: str) -> FeatureSet | Blocks:
+def _features(task: Task[Any], folder: Path, name: str) -> FeatureSet | Blocks:
     if name == "train" and isinstance(task, LanguageModel):
-        return blocks.load(task, state, folder)
+        return blocks.load(task, folder)
     return FeatureSet.load(folder / f"{name}.features.arrow")
 
 

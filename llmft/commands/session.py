@@ -59,22 +59,22 @@ def _without_labels(problem: Problem, task: Task[Any]) -> Problem:
     )
 
 
-def check_inputs(task: Task[Any], state: Any, model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:
+def check_inputs(task: Task[Any], model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:
     """Raise UserError for a model that does not take what the task feeds it, such as a table to a BERT."""
-    batch = task.collator(state)([next(iter(splits.values())).features[0]])
+    batch = task.collator()([next(iter(splits.values())).features[0]])
     forward = adapters.within(model).forward
     taken = model.takes if isinstance(model, Exported) else inspect.signature(forward).parameters
-    if strange := [key for key in batch if key not in taken and key not in task.own_keys]:
+    if strange := [key for key in batch if key not in taken and key not in task.loss_keys]:
         what = f"{name} ({type(model).__name__}) does not take {', '.join(strange)}"
         raise UserError(Problem("model", what, hint=f"Choose a model for {task.config.model_fields['name'].default}."))
 
 
-def check_labels(task: Task[Any], state: Any, data: Data) -> None:
+def check_labels(task: Task[Any], data: Data) -> None:
     """Raise UserError for rows that the fitted task can't express, over all splits."""
-    problems = [problem for name, rows in data.splits.items() for problem in task.check(rows, state, name)]
+    problems = [problem for name, rows in data.splits.items() for problem in task.check(rows, name)]
     for rows in data.stream or ():
         if problems:
             break  # these are enough; the rest of a stream may take minutes
-        problems += task.check(rows, state, "train")
+        problems += task.check(rows, "train")
     if problems:
         raise UserError(problems, "the data")

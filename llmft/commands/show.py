@@ -16,5 +16,5 @@ def run(config: Config) -> None:
     quiet()
     config, notes = with_label(config)
     prepared = prepare(config)
-    notes = [*notes, *prepared.data.notes, *prepared.task.notes(prepared.state)]
-    show(prepared.task, prepared.state, prepared.splits["train"], config.show or 0, notes)
+    notes = [*notes, *prepared.data.notes, *prepared.task.notes()]
+    show(prepared.task, prepared.splits["train"], config.show or 0, notes)

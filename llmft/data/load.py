@@ -39,7 +39,7 @@ class HasRows(Protocol):
     def columns(self) -> dict[str, Column]:
         """The roles that its data must fill."""
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up rows by role."""
 
 
@@ -224,7 +224,7 @@ def synthetic(config: DatasetConfig, task: HasRows) -> dict[str, Table]:
     rows = {"train": config.max_rows or 256, "validation": 16, "test": 16}
     return {
         name: Table(
-            task.synthetic(count, seed=config.split.seed + index),
+            task.synthetic_rows(count, seed=config.split.seed + index),
             [f"synthetic-{name}:{i}" for i in range(1, count + 1)],
         )
         for index, (name, count) in enumerate(rows.items())

@@ -15,14 +15,14 @@ ROWS = (1, 8)
 ROUNDS, SECONDS = 30, 3.0
 
 
-def latencies(task: Task[Any], state: Any, original: Any, exported: Any, features: FeatureSet) -> dict[str, Any]:
+def latencies(task: Task[Any], original: Any, exported: Any, features: FeatureSet) -> dict[str, Any]:
     """Milliseconds a batch of real rows of middling length, original and exported by turns, so that both see the same
     machine: the median of 30 rounds, or of as many as three seconds hold.
     """
     found = []
     with float32(original), float32(exported):
         for rows in ROWS:
-            batch = batch_at(task, state, features, 0.5, rows)
+            batch = batch_at(task, features, 0.5, rows)
             before, after = (median(times) for times in _by_turns((original, exported), batch))
             inputs = {name: list(value.shape) for name, value in batch.items()}
             found.append({"inputs": inputs, "original": before, "exported": after, "ratio": before / after})

@@ -24,22 +24,22 @@ def by_length(features: FeatureSet) -> list[int]:
     return sorted(range(len(features)), key=lambda number: -(features.lengths or [0] * len(features))[number])
 
 
-def batch_at(task: Task[Any], state: Any, features: FeatureSet, place: float, rows: int) -> dict[str, torch.Tensor]:
+def batch_at(task: Task[Any], features: FeatureSet, place: float, rows: int) -> dict[str, torch.Tensor]:
     """So many features in a batch without labels, from `place` of the order by length on; 0 is the longest."""
     order = by_length(features)
     start = min(int(place * len(order)), max(len(order) - rows, 0))
-    return batch_of(task, state, features, [order[(start + i) % len(order)] for i in range(rows)])
+    return batch_of(task, features, [order[(start + i) % len(order)] for i in range(rows)])
 
 
-def sample(task: Task[Any], state: Any, features: FeatureSet) -> dict[str, torch.Tensor]:
+def sample(task: Task[Any], features: FeatureSet) -> dict[str, torch.Tensor]:
     """What a model is traced with: the longest and the shortest row in a batch, so that there is padding."""
     order = by_length(features)
-    return batch_of(task, state, features, [order[0], order[-1]])
+    return batch_of(task, features, [order[0], order[-1]])
 
 
-def samples(task: Task[Any], state: Any, features: FeatureSet) -> list[dict[str, torch.Tensor]]:
+def samples(task: Task[Any], features: FeatureSet) -> list[dict[str, torch.Tensor]]:
     """`sample`, and eight batches of eight rows of all lengths: what a model is like inside."""
-    return [sample(task, state, features), *(batch_at(task, state, features, place / 8, 8) for place in range(8))]
+    return [sample(task, features), *(batch_at(task, features, place / 8, 8) for place in range(8))]
 
 
 def longest(features: FeatureSet) -> int | None:
@@ -47,15 +47,13 @@ def longest(features: FeatureSet) -> int | None:
     return None if features.lengths is None else max(features.lengths)
 
 
-def batch_of(task: Task[Any], state: Any, features: FeatureSet, numbers: list[int]) -> dict[str, torch.Tensor]:
+def batch_of(task: Task[Any], features: FeatureSet, numbers: list[int]) -> dict[str, torch.Tensor]:
     """These features in a batch without labels."""
-    batch = task.collator(state)(features.__getitems__(numbers))
+    batch = task.collator()(features.__getitems__(numbers))
     return {name: value for name, value in batch.items() if name != "labels"}
 
 
-def compare(
-    config: Config, task: Task[Any], state: Any, original: Any, exported: Any, name: str, split: Split
-) -> dict[str, Any]:
+def compare(config: Config, task: Task[Any], original: Any, exported: Any, name: str, split: Split) -> dict[str, Any]:
     """What export.json says under `parity`.
 
     Returns:
@@ -64,7 +62,7 @@ def compare(
         `metric`.
     """
     (before, theirs), (after, ours) = (
-        evaluate(task, state, model, split, config.trainer.eval_batch_size) for model in (original, exported)
+        evaluate(task, model, split, config.trainer.eval_batch_size) for model in (original, exported)
     )
     answers = [(a["answer"], b["answer"]) for a, b in zip(theirs.answers, ours.answers, strict=True)]
     numbers = any(isinstance(answer, float) for answer, _ in answers)  # of which no two are equal
@@ -78,8 +76,8 @@ def compare(
         "difference": difference(theirs.outputs, ours.outputs),
         "limit": DIFFERENCE[config.export.precision],
         "equal_answers": None if numbers else sum(a == b for a, b in answers) / len(answers),
-        "shapes": _shapes(task, state, original, exported, split.features),
-        "padding": _padding(task, state, exported, split.features),
+        "shapes": _shapes(task, original, exported, split.features),
+        "padding": _padding(task, exported, split.features),
         "metric": scores,
         "max_loss": config.export.max_loss,
     }
@@ -103,21 +101,21 @@ def logits(model: Any, batch: dict[str, torch.Tensor]) -> numpy.ndarray:
     return found
 
 
-def _shapes(task: Task[Any], state: Any, original: Any, exported: Any, features: FeatureSet) -> list[dict[str, Any]]:
+def _shapes(task: Task[Any], original: Any, exported: Any, features: FeatureSet) -> list[dict[str, Any]]:
     found = []
     for index, rows in enumerate(ROWS):
-        batch = batch_at(task, state, features, index / len(ROWS), rows)
+        batch = batch_at(task, features, index / len(ROWS), rows)
         shapes = {name: list(value.shape) for name, value in batch.items()}
         found.append({"inputs": shapes, "difference": difference(logits(original, batch), logits(exported, batch))})
     return found
 
 
-def _padding(task: Task[Any], state: Any, exported: Any, features: FeatureSet) -> float | None:
+def _padding(task: Task[Any], exported: Any, features: FeatureSet) -> float | None:
     """The shortest row alone against the same row beside the longest; None where rows have no length."""
     if features.lengths is None:
         return None
-    alone = logits(exported, batch_of(task, state, features, [by_length(features)[-1]]))
-    return difference(alone, logits(exported, sample(task, state, features))[1:])
+    alone = logits(exported, batch_of(task, features, [by_length(features)[-1]]))
+    return difference(alone, logits(exported, sample(task, features))[1:])
 
 
 def check(parity: Mapping[str, Any]) -> None:

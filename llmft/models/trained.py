@@ -1,4 +1,4 @@
-"""A model that a run or an export left, with the state of its task."""
+"""A model that a run or an export left, with its task."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from llmft.schema.problem import Problem, UserError
 
 
 def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
-    """The model and the state in RUN/model, in float32 on `device`. Only safetensors are read.
+    """The model and the task in RUN/model, in float32 on `device`. Only safetensors are read.
 
     A model behind a prefix comes in peft's wrapper. Of a folder that `llmft export` wrote, the program in its own
     format, on the CPU, after its files are verified.
@@ -26,7 +26,7 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
     register()
     folder = run / "model"
     if is_export(run) and (facts := verified(run, trust_remote_code))["format"] != "safetensors":
-        return load_exported(run, facts), task.state.load(folder)
+        return load_exported(run, facts), task.load(folder)
     base = folder / adapters.BASE if (folder / adapters.BASE).is_dir() else folder
     if not (base / "config.json").is_file():
         manifest = run / "manifest.json"
@@ -40,7 +40,7 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
             base, use_safetensors=True, trust_remote_code=trust_remote_code, dtype="float32"
         )
         unmap(model)
-        state = task.state.load(folder)
+        task = task.load(folder)
         if base != folder:
             model = adapters.with_prefix(model, run / "adapter")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -48,4 +48,4 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
         what = "comes with Python code of its own" if own_code else f"cannot be loaded: {str(error).splitlines()[0]}"
         hint = "If you have read it, write model.trust_remote_code=true." if own_code else ""
         raise UserError(Problem(str(folder), what, "command line", hint)) from error
-    return model.to(device), state
+    return model.to(device), task

@@ -23,7 +23,7 @@ def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]
     """The worst of the answers, equal rows once; `label` is None where nothing is right or wrong."""
     wrong: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for row in rows:
-        if (badness := task.badness(row, row["label"])) > 0:
+        if (badness := task.error_score(row, row["label"])) > 0:
             wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((badness, row))
     worst = sorted(wrong.values(), key=lambda same: -same[0][0])
     return [_as_shown(*same[0], task, times=len(same)) for same in worst[:MISTAKES]]
@@ -33,7 +33,7 @@ def samples(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]
     """The first SAMPLES right answers with inputs of their own; none where nothing is right or wrong."""
     right: dict[str, dict[str, Any]] = {}
     for row in rows:
-        if len(right) < SAMPLES and row["label"] is not None and task.badness(row, row["label"]) == 0:
+        if len(right) < SAMPLES and row["label"] is not None and task.error_score(row, row["label"]) == 0:
             right.setdefault(row["input"], row)
     return [_as_shown(0.0, row, task) for row in right.values()]
 
@@ -41,10 +41,10 @@ def samples(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]
 def _as_shown(badness: float, row: dict[str, Any], task: Task[Any], times: int = 1) -> dict[str, Any]:
     return {
         "id": row["id"],
-        "parts": parts(row["input"], task.highlights(row["answer"])),
-        "label": None if row["label"] is None else task.written(row["label"]),
-        "answer": task.written(row["answer"]),
-        "how": task.how_bad(badness) if badness else "",
+        "parts": parts(row["input"], task.spans(row["answer"])),
+        "label": None if row["label"] is None else task.format_answer(row["label"]),
+        "answer": task.format_answer(row["answer"]),
+        "how": task.format_error(badness) if badness else "",
         "times": times,
     }
 

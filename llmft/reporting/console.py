@@ -24,7 +24,6 @@ from llmft.training.steps import rows_of_step, steps_of_run
 def announce(
     config: Config,
     task: Task[Any],
-    state: Any,
     model: PreTrainedModel | Exported,
     splits: Mapping[str, Split],
     notes: list[str],
@@ -48,7 +47,7 @@ def announce(
     }
     if config.adapter.name != "none" and config.trains:
         lines["adapter"] = adapters.described(model, config.adapter)
-    if answers := task.answers(state):
+    if answers := task.describe_answers():
         lines["task"] += f", {answers}"
     if "train" in splits:
         examples = splits["train"].examples

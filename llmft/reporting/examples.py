@@ -11,17 +11,17 @@ from llmft.training.evaluation import Split
 COLOUR, PLAIN = ("\x1b[32m", "\x1b[0m"), ("⟦", "⟧")
 
 
-def show(task: Task[Any], state: Any, split: Split, count: int, notes: list[str]) -> None:
+def show(task: Task[Any], split: Split, count: int, notes: list[str]) -> None:
     """Print the first `count` features of the training rows, and what there is to know of all of them."""
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     before, after = COLOUR if coloured else PLAIN
     for number in range(min(count, len(split.features))):
         feature, row = split.features[number], split.rows[split.features.rows[number]]
-        pieces = task.pieces(feature, row, state)
+        pieces = task.mark_trained(feature, row)
         print(f"{row['id']}{_size(feature)}")
         print("".join(f"{before}{text}{after}" if trained else text for text, trained in pieces))
         if not any(trained for _, trained in pieces):
-            print(f"{before}{task.written(task.reference(row))}{after}")
+            print(f"{before}{task.format_answer(task.reference(row))}{after}")
         print()
     for note in notes:
         phase("note", note)

@@ -60,10 +60,10 @@ def _rows(batch: Mapping[str, Any]) -> str:
     return f"{rows} x {length[0]}" if length else plural(rows, "rows")
 
 
-def write_card(config: Config, task: Task[Any], state: Any, facts: Mapping[str, Any], run: Run) -> None:
+def write_card(config: Config, task: Task[Any], facts: Mapping[str, Any], run: Run) -> None:
     """Write README.md of an export folder: what it is, and lines that answer a row without llmft."""
     card = pages().get_template("export.md.jinja")
     told = {"config": config, "facts": facts, "head": task.head, "module": module_of(run), "lines": lines(facts)}
-    told |= {"file": FILES.get(facts["format"]), "formula": task.formula(state), "row": task.made_up(state)}
+    told |= {"file": FILES.get(facts["format"]), "formula": task.formula(), "row": task.example_row()}
     told["learnt"] = read_facts(run.model)
     run.write_text("README.md", card.render(told))

@@ -19,12 +19,12 @@ from llmft.schema.problem import plural
 from llmft.tasks.task import Task
 
 
-def write_reports(config: Config, task: Task[Any], run: Run, state: Any = None) -> None:
-    """Write report.html, and for a run with a model its card, which says how `state` makes answers of its outputs."""
+def write_reports(config: Config, task: Task[Any], run: Run) -> None:
+    """Write report.html, and for a run with a model its card, which says how outputs become answers."""
     facts = gather(config, task, run) | {"head": task.head, "module": module_of(run)}
     run.write_text("report.html", pages().get_template("report.html.jinja").render(facts))
     if config.trains:
-        facts["formula"] = "" if state is None else task.formula(state)
+        facts["formula"] = task.formula()
         card = pages().get_template("card.md.jinja").render(facts)
         run.write_text("README.md", card)
 

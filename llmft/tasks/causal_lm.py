@@ -12,7 +12,7 @@ from llmft.models.generation import written_after
 from llmft.models.special import GPT, before_text
 from llmft.schema.tasks import causal_lm as schema
 from llmft.tasks.chat_state import ChatState
-from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
+from llmft.tasks.language_model import Example, Key, LanguageModel
 from llmft.tasks.task import Answer
 
 
@@ -24,36 +24,34 @@ class CausalLm(LanguageModel):
     head = "AutoModelForCausalLM"
     context = 1
 
-    def needed(self, state: LanguageState) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         # Without it BERT and its kin would see the tokens that they are to say.
-        return super().needed(state) | {"is_decoder": True}
+        return super().model_kwargs() | {"is_decoder": True}
 
-    def stride(self, state: LanguageState) -> int:
-        return state.block
+    def stride(self) -> int:
+        return self.state.block
 
-    def example(self, tokens: numpy.ndarray, key: Key, state: LanguageState, other: numpy.ndarray | None) -> Example:
+    def example(self, tokens: numpy.ndarray, key: Key, other: numpy.ndarray | None) -> Example:
         """Each place says the token after it."""
         return {"input_ids": tokens[:-1], "labels": tokens[1:]}
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: LanguageState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         """Also the bits that a byte of text costs, a number that does not depend on the tokenizer."""
         size = sum(len(text.encode()) for text in references["text"])
-        return super().metrics(answers, references, state) | {
-            "bits_per_byte": self.nats(answers) / math.log(2) / max(size, 1)
-        }
+        return super().score(answers, references) | {"bits_per_byte": self.nats(answers) / math.log(2) / max(size, 1)}
 
-    def talks(self, state: LanguageState) -> ChatState | None:
-        return ChatState(state.tokenizer, state.block, "") if state.tokenizer.chat_template else None
+    def chat_state(self) -> ChatState | None:
+        return ChatState(self.state.tokenizer, self.state.block, "") if self.state.tokenizer.chat_template else None
 
-    def prompt(self, text: str, state: LanguageState) -> list[int]:
+    def prompt(self, text: str) -> list[int]:
         """As much of the end of the text as the model reads; a tokenizer that begins texts with a token has it here."""
-        tokens = before_text(state.tokenizer) + self.tokens([text], state)[0]
-        return [state.start] if not tokens else tokens[-state.block :]
+        tokens = before_text(self.state.tokenizer) + self.tokens([text])[0]
+        return [self.state.start] if not tokens else tokens[-self.state.block :]
 
     def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
         """The tokens after each prompt."""
         return written_after(model, batch["input_ids"], batch["attention_mask"])
 
-    def said(self, output: Any, state: LanguageState) -> Answer:
+    def said(self, output: Any) -> Answer:
         """What follows the text, up to the end of the document."""
-        return {"answer": state.tokenizer.decode(list(takewhile(lambda token: token != state.end, output)))}
+        return {"answer": self.state.tokenizer.decode(list(takewhile(lambda token: token != self.state.end, output)))}

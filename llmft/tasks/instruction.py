@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy
 import pyarrow
@@ -37,19 +37,16 @@ class Instruction(Task[ChatState]):
 
     config = schema.Instruction
     head = "AutoModelForCausalLM"
-    state = ChatState
-    typed = "prompt"
-    own_keys = (f"{PROMPT}ids", f"{PROMPT}mask")
+    state_class = ChatState
+    default_input_role = "prompt"
+    loss_keys = (f"{PROMPT}ids", f"{PROMPT}mask")
     options: schema.Instruction
-
-    def __init__(self, config: schema.Instruction) -> None:
-        self.options = config
 
     @property
     def columns(self) -> dict[str, Column]:
         return conversations.COLUMNS
 
-    def fit(self, train: Dataset, model: ModelConfig) -> ChatState:
+    def learn(self, train: Dataset, model: ModelConfig) -> ChatState:
         if self.options.generate and (problems := lacking("task.generate", "ROUGE", "rouge_score", "text")):
             raise UserError(problems)
         form = form_of(train.column_names, "train")
@@ -63,28 +60,28 @@ class Instruction(Task[ChatState]):
             with suppress(Unfit):
                 yield conversations.conversation(row, form)
 
-    def needed(self, state: ChatState) -> dict[str, Any]:
-        return state.needed()
+    def model_kwargs(self) -> dict[str, Any]:
+        return self.state.needed()
 
-    def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
         try:
-            form = form_of(rows.column_names, split, answered=not state.asking)
+            form = form_of(rows.column_names, split, answered=not self.state.asking)
         except UserError as error:
             return error.problems
 
         def read(row: dict[str, Any]) -> None:
-            talk = conversations.conversation(row, form, state.asking)
-            if state.asking:
-                state.template.prompt(state.asked(talk))
+            talk = conversations.conversation(row, form, self.state.asking)
+            if self.state.asking:
+                self.state.template.prompt(self.state.asked(talk))
                 return
             if talk.untrained and self.options.train_on == "all":
                 raise Unfit("leaves an answer out of training, and task.train_on=all trains every token")
-            state.template.answers(talk.answered())
+            self.state.template.answers(talk.answered())
 
         return conversations.problems_of(rows, read)
 
-    def notes(self, state: ChatState) -> list[str]:
-        return state.notes()
+    def notes(self) -> list[str]:
+        return self.state.notes()
 
     def notes_of_features(self, features: pyarrow.Table, split: str) -> list[str]:
         """How many tokens are trained.
@@ -99,34 +96,36 @@ class Instruction(Task[ChatState]):
             raise UserError(Problem("task.train_on", what), "the data")
         return [f"{split}: {trained:,} of {len(labels):,} tokens are trained, {trained / len(labels):.1%}"]
 
-    def encode(self, rows: dict[str, list[Any]], state: ChatState) -> Features:
-        form = form_of(list(rows), "rows", answered=not state.asking)
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
+        form = form_of(list(rows), "rows", answered=not self.state.asking)
         count = len(rows["id"])
         talks = [
-            conversations.conversation({key: values[row] for key, values in rows.items()}, form, state.asking)
+            conversations.conversation({key: values[row] for key, values in rows.items()}, form, self.state.asking)
             for row in range(count)
         ]
-        if state.asking:
-            found = [state.template.ask(state.asked(talk), state.max_length) for talk in talks]
+        if self.state.asking:
+            found = [self.state.template.ask(self.state.asked(talk), self.state.max_length) for talk in talks]
         else:
-            found = [self._encoded(talk, state) for talk in talks]
+            found = [self._encoded(talk) for talk in talks]
         features: Features = {
             "input_ids": [tokens.ids for tokens in found],
             "row": list(range(count)),
             "length": [len(tokens.ids) for tokens in found],
             "cut": [tokens.cut for tokens in found],
         }
-        if not state.asking:
+        if not self.state.asking:
             features["labels"] = [tokens.labels for tokens in found]
             if self.options.generate:
-                features[f"{PROMPT}ids"] = [state.template.ask(talk.answered(), state.max_length).ids for talk in talks]
+                features[f"{PROMPT}ids"] = [
+                    self.state.template.ask(talk.answered(), self.state.max_length).ids for talk in talks
+                ]
         return features
 
-    def _encoded(self, talk: Conversation, state: ChatState) -> Tokens:
-        return state.template.encode(talk.answered(), self.options.train_on, state.max_length)
+    def _encoded(self, talk: Conversation) -> Tokens:
+        return self.state.template.encode(talk.answered(), self.options.train_on, self.state.max_length)
 
-    def collator(self, state: ChatState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        pad = state.tokenizer.pad_token_id
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        pad = self.state.tokenizer.pad_token_id
         whole, asked = Padding({"input_ids": pad, "labels": IGNORED}), Padding({"input_ids": pad}, "left")
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -140,13 +139,13 @@ class Instruction(Task[ChatState]):
 
         return collate
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: ChatState) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return token_loss(model, _without_prompts(batch), shift=True)
 
-    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
         return count_labels(batch, shift=True) if "labels" in batch else len(batch["input_ids"])
 
-    def of_loss(self, loss: float) -> dict[str, float]:
+    def metrics_from_loss(self, loss: float) -> dict[str, float]:
         return {"loss": loss, "perplexity": perplexity(loss)}
 
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
@@ -159,29 +158,29 @@ class Instruction(Task[ChatState]):
             counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).tolist()
             for output, own in zip(outputs, losses.split(counts), strict=True):
                 output |= {"loss": own.mean().item(), "tokens": len(own)}
-        asked = ("input_ids", "attention_mask") if "labels" not in batch else self.own_keys
+        asked = ("input_ids", "attention_mask") if "labels" not in batch else self.loss_keys
         if asked[0] in batch:
             for output, ids in zip(outputs, written_after(model, *(batch[key] for key in asked)), strict=True):
                 output["written"] = ids
         return outputs, loss
 
-    def numbers(self, outputs: list[Any]) -> numpy.ndarray:
+    def flatten(self, outputs: list[Any]) -> numpy.ndarray:
         return numpy.asarray([output["loss"] for output in outputs])
 
-    def talks(self, state: ChatState) -> ChatState:
-        return state
+    def chat_state(self) -> ChatState:
+        return self.state
 
-    def asked(self, state: ChatState) -> ChatState:
-        return replace(state, asking=True)
+    def for_inference(self, strict: bool = False) -> Self:
+        return self.with_state(replace(self.state, asking=True))
 
-    def decode(self, outputs: list[Any], rows: list[int], state: ChatState) -> list[Answer]:
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         return [
-            {"answer": state.answer(output["written"]) if "written" in output else None}
+            {"answer": self.state.answer(output["written"]) if "written" in output else None}
             | {key: output[key] for key in ("loss", "tokens") if key in output}
             for output in outputs
         ]
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: ChatState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         if not self.options.generate:
             return {}
         from llmft.metrics.rouge import Rouge  # evaluate imports pipelines, which takes seconds
@@ -191,7 +190,7 @@ class Instruction(Task[ChatState]):
         found: dict[str, Any] = Written(self.options.answer_pattern).compute(predictions=said, references=right)
         return found | Rouge().compute(predictions=said, references=[[text] for text in right])
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         messages = conversations.of_row(row).question().messages
         if len(messages) == 1:
             return conversations.said(messages[0])
@@ -200,8 +199,8 @@ class Instruction(Task[ChatState]):
     def reference(self, row: dict[str, Any]) -> Any:
         return conversations.said(conversations.of_row(row).messages[-1])
 
-    def answers(self, state: ChatState) -> str:
-        return f"answers of an assistant, in at most {state.max_length:,} tokens with what is asked"
+    def describe_answers(self) -> str:
+        return f"answers of an assistant, in at most {self.state.max_length:,} tokens with what is asked"
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """Whether the right answer was written; where none is, the loss over all tokens."""
@@ -212,7 +211,7 @@ class Instruction(Task[ChatState]):
         said, right = (normal(text, self.options.answer_pattern) for text in (answer["answer"], reference))
         return RowScore("exact_match", float(said == right))
 
-    def badness(self, answer: Answer, reference: Any) -> float:
+    def error_score(self, answer: Answer, reference: Any) -> float:
         """The loss of a right answer that was not written; of one that was, nothing."""
         from llmft.metrics.written import normal
 
@@ -220,13 +219,13 @@ class Instruction(Task[ChatState]):
         right = said is not None and normal(said, pattern) == normal(reference, pattern)
         return 0.0 if right else float(answer["loss"])
 
-    def how_bad(self, badness: float) -> str:
+    def format_error(self, badness: float) -> str:
         return f"loss of the right answer {badness:.3f}"
 
-    def written(self, answer: Any) -> str:
+    def format_answer(self, answer: Any) -> str:
         return "–" if answer is None else str(answer)
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """A made-up word has a made-up answer; in a chat a second question follows."""
         rng = random.Random(seed)
         facts = {"lumo": "dax", "vita": "wug", "mirk": "blicket", "dross": "fep", "tavo": "zib", "renn": "toma"}

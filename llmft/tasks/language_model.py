@@ -21,7 +21,6 @@ from llmft.models import tokenizer as tokenizers
 from llmft.models.labelled import count_labels, row_scores, token_loss
 from llmft.models.special import Special
 from llmft.schema.column import Column
-from llmft.schema.language_model import LanguageModelConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.tasks.examples import Examples
@@ -78,7 +77,7 @@ class LanguageModel(Task[LanguageState]):
     """A task on raw text. Training reads blocks of all documents joined; scores are of each document by itself."""
 
     corpus = True
-    state = LanguageState
+    state_class = LanguageState
     options: Any
     special: ClassVar[Special]
     """The special tokens of a tokenizer that is trained for it."""
@@ -89,14 +88,11 @@ class LanguageModel(Task[LanguageState]):
     counts: tuple[str, ...] = ("tokens",)
     """What `scored` counts."""
 
-    def __init__(self, config: LanguageModelConfig) -> None:
-        self.options = config
-
     @property
     def columns(self) -> dict[str, Column]:
         return COLUMNS
 
-    def fit(self, train: Dataset, model: ModelConfig) -> LanguageState:
+    def learn(self, train: Dataset, model: ModelConfig) -> LanguageState:
         tokenizer = tokenizers.load(model, to_learn_from(train), self.special)
         check_language([text[:SHOWN] for text in train["text"][:SAMPLE]], tokenizer)
         new = model.first_weights != "pretrained"
@@ -104,34 +100,36 @@ class LanguageModel(Task[LanguageState]):
             tokenizer.model_max_length = self.options.block
         return LanguageState(tokenizer, self.options.block, new=new)
 
-    def needed(self, state: LanguageState) -> dict[str, Any]:
-        special = {"pad_token_id": state.tokenizer.pad_token_id, "bos_token_id": state.start, "eos_token_id": state.end}
+    def model_kwargs(self) -> dict[str, Any]:
+        special = {
+            "pad_token_id": self.state.tokenizer.pad_token_id,
+            "bos_token_id": self.state.start,
+            "eos_token_id": self.state.end,
+        }
         # Of the positions of an architecture those beyond a block stay random: a task that takes it up must know.
-        seen = {"trained_positions": state.block} if state.new else {}
-        return {"vocab_size": len(state.tokenizer), "max_position_embeddings": state.block, **seen, **special}
+        seen = {"trained_positions": self.state.block} if self.state.new else {}
+        return {"vocab_size": len(self.state.tokenizer), "max_position_embeddings": self.state.block, **seen, **special}
 
-    def check(self, rows: Dataset, state: LanguageState, split: str) -> list[Problem]:
-        texts = enumerate(rows["text"]) if state.asked else ()
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
+        texts = enumerate(rows["text"]) if self.state.asked else ()
         return [
-            Problem(rows[row]["id"], why)
-            for row, text in texts
-            if text is not None and (why := self.refused(text, state))
+            Problem(rows[row]["id"], why) for row, text in texts if text is not None and (why := self.refused(text))
         ]
 
-    def refused(self, text: str, state: LanguageState) -> str:
+    def refused(self, text: str) -> str:
         """Why a text can't be answered, or nothing."""
         return ""
 
-    def trained_on(self, tokens: numpy.ndarray, state: LanguageState) -> LanguageState:
-        """The state by which examples of training are made; `tokens` are all of the training text."""
-        return state
+    def trained_on(self, tokens: numpy.ndarray) -> Self:
+        """The task by which examples of training are made; `tokens` are all of the training text."""
+        return self
 
     @abstractmethod
-    def stride(self, state: LanguageState) -> int:
+    def stride(self) -> int:
         """Tokens of the corpus that an example is made of."""
 
     @abstractmethod
-    def example(self, tokens: numpy.ndarray, key: Key, state: LanguageState, other: numpy.ndarray | None) -> Example:
+    def example(self, tokens: numpy.ndarray, key: Key, other: numpy.ndarray | None) -> Example:
         """What the collator gets of `context` and `stride` tokens, or fewer.
 
         Args:
@@ -139,52 +137,56 @@ class LanguageModel(Task[LanguageState]):
             other: tokens from elsewhere, where the task is `paired` and there are any.
         """
 
-    def tokens(self, texts: list[str], state: LanguageState) -> list[list[int]]:
+    def tokens(self, texts: list[str]) -> list[list[int]]:
         """The tokens of texts. What looks like a special token is text like all other."""
         how: dict[str, Any] = dict.fromkeys(("add_special_tokens", "padding", "truncation", "verbose"), False)
         how |= dict.fromkeys(("return_attention_mask", "return_token_type_ids"), False)
-        found: list[list[int]] = state.tokenizer(texts, split_special_tokens=True, **how)["input_ids"]
+        found: list[list[int]] = self.state.tokenizer(texts, split_special_tokens=True, **how)["input_ids"]
         return found
 
-    def encode(self, rows: dict[str, list[Any]], state: LanguageState) -> Features:
-        if state.asked:
-            prompts = [self.prompt(text, state) for text in rows["text"]]
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
+        if self.state.asked:
+            prompts = [self.prompt(text) for text in rows["text"]]
             lengths = list(map(len, prompts))
             return {"input_ids": prompts, "row": list(range(len(prompts))), "length": lengths}
-        windows = list(self.windows(rows, state))
+        windows = list(self.windows(rows))
         examples, others = [], len(windows) - 1
         for number, (_, window) in enumerate(windows):
             key = zlib.crc32(window.tobytes())  # the same text is masked the same, wherever it stands
             paired = self.paired and others
             other = windows[(number + 1 + key % others) % len(windows)][1] if paired else None
-            examples.append(self.example(window, key, state, other))
+            examples.append(self.example(window, key, other))
         features: Features = {name: [_plain(example[name]) for example in examples] for name in examples[0]}
         return features | {"row": [row for row, _ in windows], "length": list(map(len, features["input_ids"]))}
 
-    def windows(self, rows: dict[str, list[Any]], state: LanguageState) -> Iterator[tuple[int, numpy.ndarray]]:
+    def windows(self, rows: dict[str, list[Any]]) -> Iterator[tuple[int, numpy.ndarray]]:
         """Rows and their tokens, `stride` at a time and `context` of those before: each token is said once.
 
         With a context, a document has its start before it, and its end is a token of it, too.
         """
         documents = rows.get("document") or [None] * len(rows["text"])
         joins = [False, *(a is not None and a == b for a, b in pairwise(documents)), False]
-        before = state.start
-        for row, tokens in enumerate(self.tokens(rows["text"], state)):
+        before = self.state.start
+        for row, tokens in enumerate(self.tokens(rows["text"])):
             if self.context:
-                tokens = [before if joins[row] else state.start, *tokens, *([] if joins[row + 1] else [state.end])]
+                tokens = [
+                    before if joins[row] else self.state.start,
+                    *tokens,
+                    *([] if joins[row + 1] else [self.state.end]),
+                ]
                 before = tokens[-1]
-            whole, stride = numpy.asarray(tokens, dtype=numpy.int64), self.stride(state)
+            whole, stride = numpy.asarray(tokens, dtype=numpy.int64), self.stride()
             for first in range(0, max(len(whole) - self.context, 1), stride):
                 yield row, whole[first : first + stride + self.context]
 
-    def collator(self, state: LanguageState) -> Callable[[list[Example]], dict[str, torch.Tensor]]:
-        left = state.asked and self.head == "AutoModelForCausalLM"
-        return Examples(state.tokenizer.pad_token_id, "left" if left else "right")
+    def collator(self) -> Callable[[list[Example]], dict[str, torch.Tensor]]:
+        left = self.state.asked and self.head == "AutoModelForCausalLM"
+        return Examples(self.state.tokenizer.pad_token_id, "left" if left else "right")
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: LanguageState) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return token_loss(model, batch, shift=False)
 
-    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
         return count_labels(batch, shift=False) if "labels" in batch else len(batch["input_ids"])
 
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
@@ -198,11 +200,11 @@ class LanguageModel(Task[LanguageState]):
         """(B, 1 + len(counts)), float64: nats of an example, and what else is counted, the tokens first."""
         return row_scores(model, batch)[:, : 1 + len(self.counts)]
 
-    def asked(self, state: LanguageState) -> LanguageState:
-        return replace(state, asked=True)
+    def for_inference(self, strict: bool = False) -> Self:
+        return self.with_state(replace(self.state, asked=True))
 
     @abstractmethod
-    def prompt(self, text: str, state: LanguageState) -> list[int]:
+    def prompt(self, text: str) -> list[int]:
         """The tokens of a text that `llmft predict` is given."""
 
     @abstractmethod
@@ -210,12 +212,12 @@ class LanguageModel(Task[LanguageState]):
         """What the model puts out for each prompt of a batch."""
 
     @abstractmethod
-    def said(self, output: Any, state: LanguageState) -> Answer:
+    def said(self, output: Any) -> Answer:
         """The answer that an output of `answer` is."""
 
-    def decode(self, outputs: list[Any], rows: list[int], state: LanguageState) -> list[Answer]:
-        if state.asked:
-            return [self.said(output, state) for output in outputs]
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
+        if self.state.asked:
+            return [self.said(output) for output in outputs]
         sums = numpy.zeros((max(rows) + 1, 1 + len(self.counts)))
         numpy.add.at(sums, rows, numpy.asarray(outputs))
         return [
@@ -224,7 +226,7 @@ class LanguageModel(Task[LanguageState]):
             for nats, *counts in sums.tolist()
         ]
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: LanguageState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         """Of all documents together: the loss of their tokens, as a perplexity too, and how many tokens that is."""
         tokens = sum(answer["tokens"] for answer in answers)
         loss = self.nats(answers) / max(tokens, 1)
@@ -235,14 +237,14 @@ class LanguageModel(Task[LanguageState]):
         """What the tokens of all documents cost together."""
         return sum(answer["answer"] * answer["tokens"] for answer in answers if answer["tokens"])
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         text = str(row["text"])
         return text if len(text) <= SHOWN else f"{text[:SHOWN]} …"
 
     def reference(self, row: dict[str, Any]) -> Any:
         return None
 
-    def badness(self, answer: Answer, reference: Any) -> float:
+    def error_score(self, answer: Answer, reference: Any) -> float:
         """The loss: the report shows the documents that are hardest."""
         return answer["answer"] or 0.0
 
@@ -250,16 +252,16 @@ class LanguageModel(Task[LanguageState]):
         """The loss is the mean over all tokens."""
         return RowScore("loss", (answer["answer"] or 0.0) * answer["tokens"], answer["tokens"])
 
-    def how_bad(self, badness: float) -> str:
+    def format_error(self, badness: float) -> str:
         return ""
 
-    def written(self, answer: Any) -> str:
+    def format_answer(self, answer: Any) -> str:
         return f"loss {answer:.4f}" if isinstance(answer, float) else "–"
 
-    def answers(self, state: LanguageState) -> str:
-        return f"vocabulary of {len(state.tokenizer):,}, blocks of {state.block:,}"
+    def describe_answers(self) -> str:
+        return f"vocabulary of {len(self.state.tokenizer):,}, blocks of {self.state.block:,}"
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Documents of one of sixteen topics, each two words that take turns."""
         rng = random.Random(seed)
         texts = []

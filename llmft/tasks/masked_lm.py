@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy
 import torch
@@ -50,7 +50,8 @@ class MaskedLm(LanguageModel):
 
     config = schema.MaskedLm
     special = BERT
-    state = MaskedState
+    state_class = MaskedState
+    state: MaskedState
 
     @property
     def head(self) -> str:  # type: ignore[override]
@@ -65,8 +66,8 @@ class MaskedLm(LanguageModel):
         more = ("pairs", "right_pairs") if self.options.next_sentence else ()
         return ("tokens", "right", *more)
 
-    def fit(self, train: Dataset, model: ModelConfig) -> MaskedState:
-        state = super().fit(train, model)
+    def learn(self, train: Dataset, model: ModelConfig) -> MaskedState:
+        state = super().learn(train, model)
         tokenizer = state.tokenizer
         lacking = [name for name in ("mask", "cls", "sep") if getattr(tokenizer, f"{name}_token") is None]
         if lacking:
@@ -78,69 +79,68 @@ class MaskedLm(LanguageModel):
             raise UserError(Problem("task.whole_word", what, hint="Leave it out."))
         return found
 
-    def trained_on(self, tokens: numpy.ndarray, state: MaskedState) -> MaskedState:  # type: ignore[override]
+    def trained_on(self, tokens: numpy.ndarray) -> Self:
         """With `mask_rare`, rare tokens are drawn more often. For scores all are alike: any two can be compared."""
-        if not self.options.mask_rare or state.rarity is not None:
-            return state
-        counts = token_counts(tokens, len(state.tokenizer)).clip(min=1)
-        return replace(state, rarity=(counts.max() / counts) ** self.options.mask_rare)
+        if not self.options.mask_rare or self.state.rarity is not None:
+            return self
+        counts = token_counts(tokens, len(self.state.tokenizer)).clip(min=1)
+        return self.with_state(replace(self.state, rarity=(counts.max() / counts) ** self.options.mask_rare))
 
-    def needed(self, state: LanguageState) -> dict[str, Any]:
-        own = {"cls_token_id": state.tokenizer.cls_token_id, "sep_token_id": state.tokenizer.sep_token_id}
-        return super().needed(state) | own
+    def model_kwargs(self) -> dict[str, Any]:
+        own = {"cls_token_id": self.state.tokenizer.cls_token_id, "sep_token_id": self.state.tokenizer.sep_token_id}
+        return super().model_kwargs() | own
 
-    def stride(self, state: LanguageState) -> int:
-        return state.block - (3 if self.options.next_sentence else 2)
+    def stride(self) -> int:
+        return self.state.block - (3 if self.options.next_sentence else 2)
 
-    def example(self, tokens: numpy.ndarray, key: Key, state: MaskedState, other: numpy.ndarray | None) -> Example:  # type: ignore[override]
+    def example(self, tokens: numpy.ndarray, key: Key, other: numpy.ndarray | None) -> Example:
         """Hide some tokens of `[CLS] tokens [SEP]`, or of `[CLS] first half [SEP] second half [SEP]`."""
         draw = numpy.random.default_rng(key)
-        cls, sep = [state.tokenizer.cls_token_id], [state.tokenizer.sep_token_id]
+        cls, sep = [self.state.tokenizer.cls_token_id], [self.state.tokenizer.sep_token_id]
         if not self.options.next_sentence:
-            return self._hidden(numpy.concatenate([cls, tokens, sep]), draw, state)
-        tokens = _longest(tokens, state.end)
+            return self._hidden(numpy.concatenate([cls, tokens, sep]), draw)
+        tokens = _longest(tokens, self.state.end)
         cut = int(draw.integers(len(tokens) + 1))
         first, second, strange = tokens[:cut], tokens[cut:], draw.random() < 0.5
         if strange and other is not None:
-            second = _longest(other, state.end)[: len(second)]
+            second = _longest(other, self.state.end)[: len(second)]
         kinds = numpy.repeat([0, 1], [len(first) + 2, len(second) + 1])
-        found = self._hidden(numpy.concatenate([cls, first, sep, second, sep]), draw, state)
+        found = self._hidden(numpy.concatenate([cls, first, sep, second, sep]), draw)
         return found | {"token_type_ids": kinds, "next_sentence_label": int(strange and other is not None)}
 
-    def _hidden(self, tokens: numpy.ndarray, draw: numpy.random.Generator, state: MaskedState) -> Example:
+    def _hidden(self, tokens: numpy.ndarray, draw: numpy.random.Generator) -> Example:
         """The tokens with some of them changed, and labels where they are to be found."""
-        places = numpy.flatnonzero(state.ordinary[tokens])
+        places = numpy.flatnonzero(self.state.ordinary[tokens])
         # What is hidden together: a word, or a token.
-        words = numpy.cumsum(~state.inside[tokens[places]]) if self.options.whole_word else numpy.arange(len(places))
-        rank = self._ranked(words, tokens[places], draw, state)[words]
+        words = (
+            numpy.cumsum(~self.state.inside[tokens[places]]) if self.options.whole_word else numpy.arange(len(places))
+        )
+        rank = self._ranked(words, tokens[places], draw)[words]
         least = numpy.sort(rank)[: max(1, round(self.options.mask_share * len(places)))]
         chosen = places[rank <= least[-1]] if len(least) else places
         labels = numpy.full(len(tokens), IGNORED)
         labels[chosen] = tokens[chosen]
         how = draw.random(len(chosen))
         changed = tokens.copy()
-        changed[chosen[how < HIDDEN]] = state.tokenizer.mask_token_id
+        changed[chosen[how < HIDDEN]] = self.state.tokenizer.mask_token_id
         others = chosen[(how >= HIDDEN) & (how < HIDDEN + ANOTHER)]
-        changed[others] = draw.choice(state.texts, len(others))
+        changed[others] = draw.choice(self.state.texts, len(others))
         return {"input_ids": changed, "labels": labels}
 
-    @staticmethod
-    def _ranked(
-        words: numpy.ndarray, tokens: numpy.ndarray, draw: numpy.random.Generator, state: MaskedState
-    ) -> numpy.ndarray:
+    def _ranked(self, words: numpy.ndarray, tokens: numpy.ndarray, draw: numpy.random.Generator) -> numpy.ndarray:
         """In which turn each word is drawn; a word is as rare as its rarest token."""
         count = words.max(initial=0) + 1
-        if state.rarity is None:
+        if self.state.rarity is None:
             return draw.permutation(count)
         rarity = numpy.ones(count)
-        numpy.maximum.at(rarity, words, state.rarity[tokens])
+        numpy.maximum.at(rarity, words, self.state.rarity[tokens])
         # A draw by weights, without putting back: Efraimidis and Spirakis 2006.
         return (draw.exponential(size=count) / rarity).argsort().argsort()
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: LanguageState) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """With pairs, the mean loss of the tokens plus that of the pairs."""
         if not self.options.next_sentence:
-            return super().loss(model, batch, state)
+            return super().loss(model, batch)
         labels, output = self._pair(model, batch)
         wanted = labels[labels != IGNORED]
         tokens = functional.cross_entropy(output.prediction_logits.float(), wanted, reduction="none")
@@ -160,23 +160,23 @@ class MaskedLm(LanguageModel):
         inputs = {key: value for key, value in batch.items() if key not in ("labels", "next_sentence_label")}
         return batch["labels"], labelled_output(model, inputs, batch["labels"] != IGNORED)
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: LanguageState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         """Also the share of hidden tokens that are found, and of pairs that are told."""
 
         def share(part: str, whole: str) -> float:
             return sum(answer[part] for answer in answers) / max(sum(answer[whole] for answer in answers), 1)
 
         pairs = {"next_sentence_accuracy": share("right_pairs", "pairs")} if self.options.next_sentence else {}
-        return super().metrics(answers, references, state) | {"accuracy": share("right", "tokens"), **pairs}
+        return super().score(answers, references) | {"accuracy": share("right", "tokens"), **pairs}
 
-    def refused(self, text: str, state: LanguageState) -> str:
-        mask, length = state.tokenizer.mask_token, len(self.prompt(text, state))
-        if state.tokenizer.mask_token_id not in self.prompt(text, state):
+    def refused(self, text: str) -> str:
+        mask, length = self.state.tokenizer.mask_token, len(self.prompt(text))
+        if self.state.tokenizer.mask_token_id not in self.prompt(text):
             return f"has no {mask}, where a word is to be found"
-        return f"has {length:,} tokens, and the model reads {state.block:,}" if length > state.block else ""
+        return f"has {length:,} tokens, and the model reads {self.state.block:,}" if length > self.state.block else ""
 
-    def prompt(self, text: str, state: LanguageState) -> list[int]:
-        found: list[int] = state.tokenizer(text, padding=False, truncation=False, verbose=False)["input_ids"]
+    def prompt(self, text: str) -> list[int]:
+        found: list[int] = self.state.tokenizer(text, padding=False, truncation=False, verbose=False)["input_ids"]
         return found
 
     def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
@@ -187,10 +187,10 @@ class MaskedLm(LanguageModel):
         found = (batch["input_ids"], best.indices, best.values)
         return list(zip(*(part.cpu().numpy() for part in found), strict=True))
 
-    def said(self, output: Any, state: LanguageState) -> Answer:
+    def said(self, output: Any) -> Answer:
         """The text with the likeliest words put in, and for each place the words that come into question."""
         tokens, best, scores = output
-        tokens, tokenizer = tokens.copy(), state.tokenizer
+        tokens, tokenizer = tokens.copy(), self.state.tokenizer
         places = numpy.flatnonzero(tokens == tokenizer.mask_token_id)
         fills = [
             {tokenizer.decode([token]).strip(): round(float(score), 6) for token, score in zip(*line, strict=True)}

@@ -44,7 +44,7 @@ class MultiLabel(Target):
         given = options.threshold if isinstance(options.threshold, float) else 0.5
         return cls(known, [given] * len(known), weights)
 
-    def needed(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         return names.needed(self.labels, self.problem)
 
     def check(self, rows: Dataset, split: str) -> list[Problem]:
@@ -64,7 +64,7 @@ class MultiLabel(Target):
     def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
         return None if self.weights is None else torch.where(labels > 0, torch.tensor(self.weights), 1.0)
 
-    def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
+    def calibrate(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
         truth = numpy.array(self.encode(labels)) > 0  # (rows, labels)
         found = self
         if options.calibrate:
@@ -75,7 +75,7 @@ class MultiLabel(Target):
         columns = zip(scores.T, truth.T, strict=True)
         return replace(found, thresholds=[best_threshold(column, yes, wanted, OF_EACH) for column, yes in columns])
 
-    def thresholds_by_label(self) -> dict[str, float]:
+    def label_thresholds(self) -> dict[str, float]:
         return dict(zip(self.labels, self.thresholds, strict=True))
 
     def uncalibrated(self) -> Self:
@@ -92,7 +92,7 @@ class MultiLabel(Target):
             for said, row in zip(given, scores, strict=True)
         ]
 
-    def readout(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"scores": torch.sigmoid(logits / self.temperature)}
 
     def formula(self) -> str:
@@ -102,7 +102,7 @@ class MultiLabel(Target):
             "`target.thresholds` in `task.json`."
         )
 
-    def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
+    def score(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
         """F1 and its companions; see llmft.metrics.multi_label."""
         from llmft.metrics.multi_label import MultiLabelClassification  # evaluate imports pipelines: seconds
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import pyarrow
 import torch
@@ -38,18 +38,15 @@ class Preference(Task[ChatState]):
 
     config = schema.Preference
     head = "AutoModelForCausalLM"
-    state = ChatState
-    typed = "prompt"
+    state_class = ChatState
+    default_input_role = "prompt"
     options: schema.Preference
-
-    def __init__(self, config: schema.Preference) -> None:
-        self.options = config
 
     @property
     def columns(self) -> dict[str, Column]:
         return pairs.COLUMNS
 
-    def fit(self, train: Dataset, model: ModelConfig) -> ChatState:
+    def learn(self, train: Dataset, model: ModelConfig) -> ChatState:
         form = pairs.form_of(train[0])
         return ChatState.fit(form, lambda: self._talks(train), self.options.template, self.options.max_length, model)
 
@@ -60,26 +57,26 @@ class Preference(Task[ChatState]):
                 chosen, rejected = pair(row)
                 yield Conversation([*chosen.messages, rejected.messages[-1]])
 
-    def needed(self, state: ChatState) -> dict[str, Any]:
-        return state.needed()
+    def model_kwargs(self) -> dict[str, Any]:
+        return self.state.needed()
 
-    def check(self, rows: Dataset, state: ChatState, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
         def read(row: dict[str, Any]) -> None:
-            if _writes(rows.column_names, state):
-                state.template.prompt(state.asked(asked(row)))
+            if self._writes(rows.column_names):
+                self.state.template.prompt(self.state.asked(asked(row)))
                 return
             for talk in pair(row):
-                state.template.answers(talk)
+                self.state.template.answers(talk)
 
         return conversations.problems_of(rows, read)
 
-    def notes(self, state: ChatState) -> list[str]:
-        return state.notes()
+    def notes(self) -> list[str]:
+        return self.state.notes()
 
-    def encode(self, rows: dict[str, list[Any]], state: ChatState) -> Features:
-        if _writes(rows, state):
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
+        if self._writes(rows):
             talks = [asked(dict(zip(rows, values, strict=True))) for values in zip(*rows.values(), strict=True)]
-            found = [state.template.ask(state.asked(talk), state.max_length) for talk in talks]
+            found = [self.state.template.ask(self.state.asked(talk), self.state.max_length) for talk in talks]
             return {
                 "input_ids": [tokens.ids for tokens in found],
                 "row": list(range(len(found))),
@@ -89,7 +86,7 @@ class Preference(Task[ChatState]):
         features: Features = {"row": list(range(len(rows["chosen"]))), "length": [], "cut": []}
         features |= {f"{side}_{what}": [] for side in SIDES for what in ("ids", "labels")} | {LOST: []}
         for values in zip(*rows.values(), strict=True):
-            both, gone, cut = self._encoded(pair(dict(zip(rows, values, strict=True))), state)
+            both, gone, cut = self._encoded(pair(dict(zip(rows, values, strict=True))))
             for side, (ids, labels) in zip(SIDES, both, strict=True):
                 features[f"{side}_ids"].append(ids)
                 features[f"{side}_labels"].append(labels)
@@ -98,9 +95,7 @@ class Preference(Task[ChatState]):
             features[LOST].append(gone)
         return features
 
-    def _encoded(
-        self, both: Iterable[Conversation], state: ChatState
-    ) -> tuple[list[tuple[list[int], list[int]]], int, bool]:
+    def _encoded(self, both: Iterable[Conversation]) -> tuple[list[tuple[list[int], list[int]]], int, bool]:
         """Of each conversation its tokens, and labels for those of its last answer; what their prompt lost; if any did.
 
         Both answers follow one and the same prompt, else their likelihoods would be of different questions: the tokens
@@ -109,13 +104,13 @@ class Preference(Task[ChatState]):
         """
         found, firsts = [], []
         for talk in both:
-            tokens = state.template.encode(talk, "answers", sys.maxsize)
+            tokens = self.state.template.encode(talk, "answers", sys.maxsize)
             last = max(place for place, label in enumerate(tokens.labels) if label != IGNORED)
             firsts.append(next((place + 1 for place in range(last, -1, -1) if tokens.labels[place] == IGNORED), 0))
             found.append((tokens.ids, [IGNORED] * firsts[-1] + tokens.labels[firsts[-1] :]))
-        over = max(len(ids) for ids, _ in found) - state.max_length
-        gone = max(0, min(over, min(firsts) - state.max_length // KEPT))
-        kept = slice(gone, gone + state.max_length)
+        over = max(len(ids) for ids, _ in found) - self.state.max_length
+        gone = max(0, min(over, min(firsts) - self.state.max_length // KEPT))
+        kept = slice(gone, gone + self.state.max_length)
         return [(ids[kept], labels[kept]) for ids, labels in found], gone, over > 0
 
     def notes_of_features(self, features: pyarrow.Table, split: str) -> list[str]:
@@ -123,8 +118,8 @@ class Preference(Task[ChatState]):
         what = "pairs are longer than task.max_length: their prompt loses its beginning, the same for both answers"
         return [f"{split}: {lost:,} of {len(features):,} {what}"] if lost else []
 
-    def collator(self, state: ChatState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        pad = state.tokenizer.pad_token_id
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        pad = self.state.tokenizer.pad_token_id
         padding, asking = Padding({"input_ids": pad, "labels": IGNORED}), Padding({"input_ids": pad}, "left")
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -144,14 +139,14 @@ class Preference(Task[ChatState]):
 
         return collate
 
-    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
         return len(batch["input_ids"]) // (2 if "labels" in batch else 1)
 
-    def first_answers(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
+    def reference_scores(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
         """By how much each chosen answer is the more likely one."""
         return _margins(_likelihoods(model, batch)).tolist()
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: ChatState) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return self._loss(_margins(_likelihoods(model, batch)), batch["reference"])
 
     def _loss(self, margins: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -174,55 +169,55 @@ class Preference(Task[ChatState]):
         loss = self._loss(_margins(found), batch["reference"]).item() if "reference" in batch else None
         return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
 
-    def talks(self, state: ChatState) -> ChatState:
-        return state
+    def chat_state(self) -> ChatState:
+        return self.state
 
-    def asked(self, state: ChatState) -> ChatState:
-        return replace(state, asking=True)
+    def for_inference(self, strict: bool = False) -> Self:
+        return self.with_state(replace(self.state, asking=True))
 
-    def asked_columns(self, filled: set[str]) -> dict[str, Column]:
+    def inference_columns(self, filled: set[str]) -> dict[str, Column]:
         """Without answers to compare, a row is a prompt that the model answers."""
         compares = filled & {*SIDES}
         return {role: spec for role, spec in self.columns.items() if compares or role not in SIDES}
 
-    def decode(self, outputs: list[Any], rows: list[int], state: ChatState) -> list[Answer]:
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         if outputs and isinstance(outputs[0], dict):
-            return [{"answer": state.answer(output["written"])} for output in outputs]
+            return [{"answer": self.state.answer(output["written"])} for output in outputs]
         return [
             {"answer": "chosen" if chosen > rejected else "rejected", "margin": chosen - rejected}
             for chosen, rejected in ((float(chosen), float(rejected)) for chosen, rejected in outputs)
         ]
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: ChatState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         margins = [answer["margin"] for answer in answers]
         right = sum(answer["answer"] == "chosen" for answer in answers)
         return {"accuracy": right / len(answers), "margin": sum(margins) / len(margins)}
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         chosen, rejected = pair(row)
         asked = "\n".join(map(conversations.said, chosen.messages[:-1]))
         return " ⏐ ".join((asked, *(conversations.said(talk.messages[-1]) for talk in (chosen, rejected))))
 
-    def pieces(self, feature: dict[str, Any], row: dict[str, Any], state: ChatState) -> list[tuple[str, bool]]:
+    def mark_trained(self, feature: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, bool]]:
         found: list[tuple[str, bool]] = []
         for side in SIDES:
             tokens = {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
-            found += [(f"{side}: ", False), *super().pieces(tokens, row, state), ("\n", False)]
+            found += [(f"{side}: ", False), *super().mark_trained(tokens, row), ("\n", False)]
         return found[:-1]
 
     def reference(self, row: dict[str, Any]) -> Any:
         return "chosen"
 
-    def answers(self, state: ChatState) -> str:
+    def describe_answers(self) -> str:
         return "which of two answers is the more likely one"
 
-    def badness(self, answer: Answer, reference: Any) -> float:
+    def error_score(self, answer: Answer, reference: Any) -> float:
         return 0.0 if answer["answer"] == reference else max(-answer["margin"], 1e-9)
 
-    def how_bad(self, badness: float) -> str:
+    def format_error(self, badness: float) -> str:
         return f"the other answer is more likely by {badness:.2f} nats a token"
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up questions; the chosen answer holds a word that is kind, the rejected one a word that is not."""
         rng = random.Random(seed)
         filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr")
@@ -236,10 +231,9 @@ class Preference(Task[ChatState]):
                 made[side].append(_told("assistant", said))
         return made
 
-
-def _writes(columns: Container[str], state: ChatState) -> bool:
-    """Whether rows are to be answered: those of predict that have no answers of their own."""
-    return state.asking and not any(side in columns for side in SIDES)
+    def _writes(self, columns: Container[str]) -> bool:
+        """Whether rows are to be answered: those of predict that have no answers of their own."""
+        return self.state.asking and not any(side in columns for side in SIDES)
 
 
 def _told(role: str, words: list[str]) -> str:

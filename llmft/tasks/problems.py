@@ -1,7 +1,7 @@
 """The problems by their names, and what tasks that answer them have in common."""
 
 from dataclasses import asdict, replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy
 import torch
@@ -63,45 +63,47 @@ class TargetTask(Task[S]):
     options: Any
     """The section of the task, which is a TargetConfig, too."""
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: S) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         inputs = {key: value for key, value in batch.items() if key != "labels"}
-        return state.target.loss(model(**inputs).logits.float(), batch["labels"], self.options)
+        return self.state.target.loss(model(**inputs).logits.float(), batch["labels"], self.options)
 
-    def row_weights(self, labels: torch.Tensor, state: S) -> torch.Tensor | None:
-        return state.target.row_weights(labels)
+    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
+        return self.state.target.row_weights(labels)
 
-    def notes_of_rows(self, rows: Dataset, state: S, split: str) -> list[str]:
+    def notes_of_rows(self, rows: Dataset, split: str) -> list[str]:
         if split != "train" or "label" not in rows.column_names:
             return []
-        return state.target.notes(rows["label"][:], self.options)
+        return self.state.target.notes(rows["label"][:], self.options)
 
     @property
-    def tunes(self) -> bool:
+    def calibrates(self) -> bool:
         return self.options.calibrate or isinstance(self.options.threshold, str)
 
-    def tuned(self, outputs: list[Any], references: Dataset, state: S) -> S:
-        found = state.target.tuned(_logits(outputs), references["label"][:], self.options)
-        return cast("S", replace(cast("Any", state), target=found))
+    def calibrate(self, outputs: list[Any], references: Dataset) -> Self:
+        return self._with(self.state.target.calibrate(_logits(outputs), references["label"][:], self.options))
 
-    def thresholds_by_label(self, state: S) -> dict[str, float]:
-        return state.target.thresholds_by_label()
+    def label_thresholds(self) -> dict[str, float]:
+        return self.state.target.label_thresholds()
 
-    def uncalibrated(self, state: S) -> S:
-        return cast("S", replace(cast("Any", state), target=state.target.uncalibrated()))
+    def uncalibrated(self) -> Self:
+        return self._with(self.state.target.uncalibrated())
 
-    def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
-        return state.target.decode(_logits(outputs))
+    def _with(self, target: Target) -> Self:
+        return self.with_state(cast("S", replace(cast("Any", self.state), target=target)))
 
-    def readout(self, logits: torch.Tensor, state: S) -> dict[str, torch.Tensor]:
-        return state.target.readout(logits)
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
+        return self.state.target.decode(_logits(outputs))
 
-    def formula(self, state: S) -> str:
-        return state.target.formula()
+    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.state.target.export_outputs(logits)
 
-    def answers(self, state: S) -> str:
-        return state.target.answers()
+    def formula(self) -> str:
+        return self.state.target.formula()
 
-    def badness(self, answer: Answer, reference: Any) -> float:
+    def describe_answers(self) -> str:
+        return self.state.target.describe_answers()
+
+    def error_score(self, answer: Answer, reference: Any) -> float:
         """How far off a number is, or how sure a wrong label or one that is left out."""
         said, scores = answer["answer"], answer.get("scores", {})
         if reference is None:
@@ -112,7 +114,7 @@ class TargetTask(Task[S]):
             wrong, missed = set(said) - set(reference), set(reference) - set(said)
             unsure = (*(scores.get(name, 0.0) for name in wrong), *(1 - scores.get(name, 0.0) for name in missed))
             return max(unsure, default=0.0)
-        return super().badness(answer, reference)
+        return super().error_score(answer, reference)
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """Whether a label, or all labels of the row, are right; of a number the absolute error."""
@@ -123,16 +125,16 @@ class TargetTask(Task[S]):
             return RowScore("subset_accuracy", float(set(said) == set(reference)))
         return super().row_score(answer, reference)
 
-    def how_bad(self, badness: float) -> str:
-        return self.written(badness) if self.options.problem == "regression" else f"{100 * badness:.1f}%"
+    def format_error(self, badness: float) -> str:
+        return self.format_answer(badness) if self.options.problem == "regression" else f"{100 * badness:.1f}%"
 
-    def written(self, answer: Any) -> str:
+    def format_answer(self, answer: Any) -> str:
         if isinstance(answer, float):
             return f"{answer:,.4g}"
         return (", ".join(answer) or "–") if isinstance(answer, list) else str(answer)
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: S) -> dict[str, Any]:
-        return state.target.metrics(answers, references["label"][:])
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+        return self.state.target.score(answers, references["label"][:])
 
 
 def _logits(outputs: list[Any]) -> numpy.ndarray:

@@ -53,10 +53,7 @@ class QuestionAnswering(Task[QuestionState]):
 
     config = schema.QuestionAnswering
     head = "AutoModelForQuestionAnswering"
-    state = QuestionState
-
-    def __init__(self, config: schema.QuestionAnswering) -> None:
-        self.options = config
+    state_class = QuestionState
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -67,7 +64,7 @@ class QuestionAnswering(Task[QuestionState]):
             "answer_start": Column("number", required=False),
         }
 
-    def fit(self, train: Dataset, model: ModelConfig) -> QuestionState:
+    def learn(self, train: Dataset, model: ModelConfig) -> QuestionState:
         tokenizer = tokenizers.load(model, (text for name in ("question", "context") for text in train[name]))
         tokenizer.padding_side = "right"
         check_language(train[:SAMPLE]["context"], tokenizer)
@@ -77,11 +74,11 @@ class QuestionAnswering(Task[QuestionState]):
             raise UserError(Problem("task.stride", what, hint=f"Write task.stride={half // 2}."))
         return QuestionState(tokenizer, length)
 
-    def needed(self, state: QuestionState) -> dict[str, Any]:
-        sizes = {"vocab_size": len(state.tokenizer), "max_position_embeddings": state.max_length}
-        return {"pad_token_id": state.tokenizer.pad_token_id} | sizes
+    def model_kwargs(self) -> dict[str, Any]:
+        sizes = {"vocab_size": len(self.state.tokenizer), "max_position_embeddings": self.state.max_length}
+        return {"pad_token_id": self.state.tokenizer.pad_token_id} | sizes
 
-    def check(self, rows: Dataset, state: QuestionState, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
         if "answers" not in rows.column_names:
             return []
         problems: list[Problem] = []
@@ -96,12 +93,12 @@ class QuestionAnswering(Task[QuestionState]):
                 problems.append(Problem(row["id"], f"has no answer ({split})", hint=hint))
         return listed(problems)
 
-    def encode(self, rows: dict[str, list[Any]], state: QuestionState) -> Features:
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
         labelled = "answers" in rows
         places = [self._place(rows, row) for row in range(len(rows["context"]))] if labelled else []
         features: Features = {}
         for window in windows(
-            rows["question"], rows["context"], state.tokenizer, state.max_length, self.options.stride
+            rows["question"], rows["context"], self.state.tokenizer, self.state.max_length, self.options.stride
         ):
             made = {
                 **window.inputs,
@@ -124,12 +121,12 @@ class QuestionAnswering(Task[QuestionState]):
         found = read_answers(rows["answers"][row], start, rows["context"][row])
         return (found[0].start, found[0].end) if found else None
 
-    def collator(self, state: QuestionState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = state.tokenizer
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        tokenizer = self.state.tokenizer
         # On the right for any model: labels and windows count tokens from the left.
         return Padding({"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}, "right")
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: QuestionState) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """The mean cross entropy of the first and the last token; padding can be neither."""
         found = self._loss(self._logits(model, batch), batch)
         assert found is not None
@@ -157,20 +154,21 @@ class QuestionAnswering(Task[QuestionState]):
         return functional.cross_entropy(masked.flatten(0, 1), places.flatten())
 
     @property
-    def tunes(self) -> bool:
+    def calibrates(self) -> bool:
         return self.options.unanswerable
 
-    def tuned(self, outputs: list[Any], references: Dataset, state: QuestionState) -> QuestionState:
+    def calibrate(self, outputs: list[Any], references: Dataset) -> Self:
         """The threshold with the best F1, as SQuAD 2.0 chooses it."""
         from llmft.metrics.question_answering import f1  # evaluate imports pipelines, which takes seconds
 
         spans = self._spans(outputs, rows_of([aside for _, aside in outputs]))
         right = [self.reference(row) for row in references]
         gains = [f1(span.text, texts) - f1("", texts) for span, texts in zip(spans, right, strict=True)]
-        return replace(state, threshold=best_threshold([span.none - span.score for span in spans], gains))
+        found = best_threshold([span.none - span.score for span in spans], gains)
+        return self.with_state(replace(self.state, threshold=found))
 
-    def decode(self, outputs: list[Any], rows: list[int], state: QuestionState) -> list[Answer]:
-        return [self._answer(span, state) for span in self._spans(outputs, rows)]
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
+        return [self._answer(span) for span in self._spans(outputs, rows)]
 
     def _spans(self, outputs: list[Any], rows: list[int]) -> list[Span]:
         """The likeliest span of each row."""
@@ -179,21 +177,21 @@ class QuestionAnswering(Task[QuestionState]):
             found.setdefault(row, []).append(best_span(logits, window, self.options.max_answer_length))
         return [over_windows(found[row]) for row in sorted(found)]
 
-    def _answer(self, span: Span, state: QuestionState) -> Answer:
+    def _answer(self, span: Span) -> Answer:
         """The text and where it stands; `score` is how likely it is, or that there is none."""
-        if span.start is None or (self.options.unanswerable and span.none - span.score > state.threshold):
+        if span.start is None or (self.options.unanswerable and span.none - span.score > self.state.threshold):
             return {"answer": "", "start": None, "end": None, "score": float(numpy.exp(span.none))}
         end = span.start + len(span.text)
         return {"answer": span.text, "start": span.start, "end": end, "score": float(numpy.exp(span.score))}
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: QuestionState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         """Exact match and F1; see llmft.metrics.question_answering."""
         from llmft.metrics.question_answering import SpanAnswers  # evaluate imports pipelines, which takes seconds
 
         right = [self.reference(row) for row in references]
         return SpanAnswers().compute(predictions=[answer["answer"] for answer in answers], references=right)
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         return f"{row['question']} ⏐ {row['context']}"
 
     def reference(self, row: dict[str, Any]) -> Any:
@@ -203,10 +201,10 @@ class QuestionAnswering(Task[QuestionState]):
         found = read_answers(row["answers"], row.get("answer_start"), row["context"])
         return list(dict.fromkeys(span.text for span in found))
 
-    def answers(self, state: QuestionState) -> str:
+    def describe_answers(self) -> str:
         return "a part of the context" + (", or no answer" if self.options.unanswerable else "")
 
-    def badness(self, answer: Answer, reference: Any) -> float:
+    def error_score(self, answer: Answer, reference: Any) -> float:
         """How sure an answer is, by what it lacks of F1."""
         from llmft.metrics.question_answering import exact_match, f1
 
@@ -219,10 +217,10 @@ class QuestionAnswering(Task[QuestionState]):
 
         return RowScore("f1", f1(answer["answer"], reference))
 
-    def written(self, answer: Any) -> str:
+    def format_answer(self, answer: Any) -> str:
         return (" / ".join(answer) if isinstance(answer, list) else str(answer)) or "(no answer)"
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up words, among them somebody and a place; the question says which of them is wanted."""
         rng = random.Random(seed)
         telling = {"who": ("lumo", "shine", "vita"), "where": ("mirk", "dross", "blag")}

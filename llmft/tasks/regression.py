@@ -39,7 +39,7 @@ class Regression(Target):
             raise UserError(Problem("dataset.columns.label", f"{what}; there is nothing to predict"), "the data")
         return cls(float(numpy.mean(labels)), deviation)
 
-    def needed(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
     def check(self, rows: Dataset, split: str) -> list[Problem]:
@@ -54,13 +54,13 @@ class Regression(Target):
     def decode(self, logits: numpy.ndarray) -> list[Answer]:
         return [{"answer": float(value) * self.deviation + self.mean} for value in logits[:, 0]]
 
-    def readout(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"answer": logits * self.deviation + self.mean}
 
     def formula(self) -> str:
         return f"The answer is `logits * {self.deviation:.9g} + {self.mean:.9g}`."
 
-    def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
+    def score(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
         """Squared and absolute errors, R2 and correlations; see llmft.metrics.regression."""
         from llmft.metrics.regression import RegressionErrors  # evaluate imports pipelines, which takes seconds
 

@@ -66,11 +66,8 @@ class RelationExtraction(TargetTask[RelationState]):
 
     config = schema.RelationExtraction
     head = "AutoModelForSequenceClassification"
-    state = RelationState
+    state_class = RelationState
     options: schema.RelationExtraction
-
-    def __init__(self, config: schema.RelationExtraction) -> None:
-        self.options = config
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -82,7 +79,7 @@ class RelationExtraction(TargetTask[RelationState]):
             "label": problems.column(self.options),
         }
 
-    def fit(self, train: Dataset, model: ModelConfig) -> RelationState:
+    def learn(self, train: Dataset, model: ModelConfig) -> RelationState:
         texts = list(map(marked.plain, train["text"]))
         tokenizer = tokenizers.load(model, texts)
         tokenizer.padding_side = tokenizers.padding_side(tokenizer)
@@ -91,26 +88,26 @@ class RelationExtraction(TargetTask[RelationState]):
         length = longest(self.options.max_length, model)
         return RelationState(problems.fit(train, self.options), tokenizer, length)
 
-    def needed(self, state: RelationState) -> dict[str, Any]:
-        tokenizer = state.tokenizer
-        sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
+    def model_kwargs(self) -> dict[str, Any]:
+        tokenizer = self.state.tokenizer
+        sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": self.state.max_length}
         sizes["pools_last"] = tokenizers.padding_side(tokenizer) == "left"
         added = {"pad_token_id": tokenizer.pad_token_id, "added_tokens": len(MARKERS)}
-        return state.target.needed() | added | sizes
+        return self.state.target.model_kwargs() | added | sizes
 
-    def check(self, rows: Dataset, state: RelationState, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
         slices = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
         problems = [
             Problem(place, f"{found} ({split})", hint=found.hint)
             for part in slices
-            for place, found in zip(part["id"], _encoded(part, state), strict=True)
+            for place, found in zip(part["id"], self._encoded(part), strict=True)
             if isinstance(found, Unfit)
         ]
-        return listed(problems) + state.target.check(rows, split)
+        return listed(problems) + self.state.target.check(rows, split)
 
-    def encode(self, rows: dict[str, list[Any]], state: RelationState) -> Features:
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
         tokens = []
-        for found in _encoded(rows, state):
+        for found in self._encoded(rows):
             assert isinstance(found, Tokens), found  # `check` has refused all others
             tokens.append(found)
         features: Features = {
@@ -119,28 +116,28 @@ class RelationExtraction(TargetTask[RelationState]):
             "length": [len(found.ids) for found in tokens],
             "cut": [found.cut for found in tokens],
         }
-        if "token_type_ids" in state.tokenizer.model_input_names:
+        if "token_type_ids" in self.state.tokenizer.model_input_names:
             features["token_type_ids"] = [found.types for found in tokens]
         if "label" in rows:
-            features["labels"] = state.target.encode(rows["label"])
+            features["labels"] = self.state.target.encode(rows["label"])
         return features
 
-    def collator(self, state: RelationState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = state.tokenizer
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        tokenizer = self.state.tokenizer
         padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         return Padding(padding, tokenizers.padding_side(tokenizer))
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: RelationState) -> dict[str, Any]:
-        found = super().metrics(answers, references, state)
-        if not are_directed(list(state.target.needed()["label2id"])):
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+        found = super().score(answers, references)
+        if not are_directed(list(self.state.target.model_kwargs()["label2id"])):
             return found
         said = [answer["answer"] for answer in answers]
         return found | DirectedRelations().compute(predictions=said, references=references["label"][:])
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         return str(_marked(row))
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up sentences: e1 is a maker or a thing, and another such word, which is not marked, tells nothing."""
         rng = random.Random(seed)
         makers, things = ("smith", "baker", "weaver"), ("blade", "bread", "cloth")
@@ -157,24 +154,23 @@ class RelationExtraction(TargetTask[RelationState]):
             labels.append("made(e1,e2)" if made else "made(e2,e1)")
         return {"text": texts, "label": labels}
 
+    def _encoded(self, rows: dict[str, list[Any]]) -> list[Tokens | Unfit]:
+        """The tokens of each row with the markers among them, or why there are none."""
+        texts = list(map(marked.plain, rows["text"]))
+        # `[SEP]` and `[E1]` in a text are letters.
+        encodings = self.state.tokenizer(texts, padding=False, truncation=False, split_special_tokens=True).encodings
+        found: list[Tokens | Unfit] = []
+        for place, encoding in enumerate(encodings):
+            try:
+                sentence = _marked({name: column[place] for name, column in rows.items()})
+                found.append(_with_markers(encoding, sentence, self.state))
+            except Unfit as error:
+                found.append(error)
+        return found
+
 
 def _marked(row: dict[str, Any]) -> Marked:
     return marked.read(row["text"], row.get("head"), row.get("tail"))
-
-
-def _encoded(rows: dict[str, list[Any]], state: RelationState) -> list[Tokens | Unfit]:
-    """The tokens of each row with the markers among them, or why there are none."""
-    texts = list(map(marked.plain, rows["text"]))
-    # `[SEP]` and `[E1]` in a text are letters.
-    encodings = state.tokenizer(texts, padding=False, truncation=False, split_special_tokens=True).encodings
-    found: list[Tokens | Unfit] = []
-    for place, encoding in enumerate(encodings):
-        try:
-            sentence = _marked({name: column[place] for name, column in rows.items()})
-            found.append(_with_markers(encoding, sentence, state))
-        except Unfit as error:
-            found.append(error)
-    return found
 
 
 def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) -> Tokens:

@@ -47,7 +47,7 @@ class SingleLabel(Target):
             raise UserError(Problem("task.threshold", what, hint="Leave it out."), "the data")
         return cls(known, weights, threshold=None if isinstance(threshold, str) else threshold)
 
-    def needed(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         return names.needed(self.labels, self.problem)
 
     def check(self, rows: Dataset, split: str) -> list[Problem]:
@@ -68,7 +68,7 @@ class SingleLabel(Target):
     def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
         return None if self.weights is None else torch.tensor(self.weights)[labels]
 
-    def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
+    def calibrate(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
         right = numpy.array(self.encode(labels))
         found = self
         if options.calibrate:
@@ -85,7 +85,7 @@ class SingleLabel(Target):
             found = replace(found, threshold=best_threshold(scores, right == 1, options.threshold, OF_TWO))
         return found
 
-    def thresholds_by_label(self) -> dict[str, float]:
+    def label_thresholds(self) -> dict[str, float]:
         if len(self.labels) != 2:
             return {}
         cut = 0.5 if self.threshold is None else self.threshold
@@ -103,7 +103,7 @@ class SingleLabel(Target):
             for winner, row in zip(best, shares, strict=True)
         ]
 
-    def readout(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"scores": torch.softmax(logits / self.temperature, dim=-1)}
 
     def formula(self) -> str:
@@ -115,7 +115,7 @@ class SingleLabel(Target):
             f"{self.labels[1]!r}{cut}." if cut else "the label with the highest."
         )
 
-    def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
+    def score(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
         """Accuracy and its companions; see llmft.metrics.classification."""
         from llmft.metrics.classification import Classification  # evaluate imports pipelines, which takes seconds
 

@@ -33,21 +33,22 @@ class SpanCorruption(LanguageModel):
     config = schema.SpanCorruption
     special = T5
     head = "AutoModelForSeq2SeqLM"
-    state = SpanState
+    state_class = SpanState
+    state: SpanState
 
-    def fit(self, train: Dataset, model: ModelConfig) -> SpanState:
-        state = super().fit(train, model)
-        most = self._cut(self.stride(state))[1]
+    def learn(self, train: Dataset, model: ModelConfig) -> SpanState:
+        state = super().learn(train, model)
+        most = self._cut(self.with_state(SpanState(state.tokenizer, state.block)).stride())[1]
         state.tokenizer.add_tokens([SENTINEL.format(number) for number in range(most)], special_tokens=True)
         return SpanState(state.tokenizer, state.block)
 
-    def needed(self, state: LanguageState) -> dict[str, Any]:
-        return super().needed(state) | {"decoder_start_token_id": state.tokenizer.pad_token_id}
+    def model_kwargs(self) -> dict[str, Any]:
+        return super().model_kwargs() | {"decoder_start_token_id": self.state.tokenizer.pad_token_id}
 
-    def stride(self, state: LanguageState) -> int:
+    def stride(self) -> int:
         """As many as leave `block` tokens to read, once the runs are replaced and the end is put behind them."""
-        length = state.block - 1
-        while (longer := length + 1) - self._cut(longer)[0] + self._cut(longer)[1] + 1 <= state.block:
+        length = self.state.block - 1
+        while (longer := length + 1) - self._cut(longer)[0] + self._cut(longer)[1] + 1 <= self.state.block:
             length = longer
         return length
 
@@ -56,46 +57,46 @@ class SpanCorruption(LanguageModel):
         tokens = min(max(round(length * self.options.density), 1), max(length - 1, 1))
         return tokens, min(max(round(tokens / self.options.mean_length), 1), tokens, max(length - tokens, 1))
 
-    def example(self, tokens: numpy.ndarray, key: Key, state: SpanState, other: numpy.ndarray | None) -> Example:  # type: ignore[override]
+    def example(self, tokens: numpy.ndarray, key: Key, other: numpy.ndarray | None) -> Example:
         """The text with a sentinel in the place of each run, and the runs with their sentinels before them.
 
         The runs are drawn as Raffel et al. 2020 (section 3.1.4) draw them: all ways to cut that leave so many tokens in
         so many runs are alike, and a text begins with a token that stays.
         """
-        end = [state.end]
+        end = [self.state.end]
         if len(tokens) < 2:
             return {
-                "input_ids": numpy.concatenate([state.sentinels[:1], end]),
-                "labels": numpy.array([*state.sentinels[:1], *tokens, *end]),
+                "input_ids": numpy.concatenate([self.state.sentinels[:1], end]),
+                "labels": numpy.array([*self.state.sentinels[:1], *tokens, *end]),
             }
         draw = numpy.random.default_rng(key)
         count, runs = self._cut(len(tokens))
         lengths = numpy.stack([_parts(len(tokens) - count, runs, draw), _parts(count, runs, draw)], axis=1).ravel()
         pieces = numpy.split(tokens, numpy.cumsum(lengths)[:-1])
-        marks = state.sentinels[:runs, None]
+        marks = self.state.sentinels[:runs, None]
         kept = [part for pair in zip(pieces[::2], marks, strict=True) for part in pair]
         said = [part for pair in zip(marks, pieces[1::2], strict=True) for part in pair]
         return {"input_ids": numpy.concatenate([*kept, end]), "labels": numpy.concatenate([*said, end])}
 
-    def refused(self, text: str, state: LanguageState) -> str:
+    def refused(self, text: str) -> str:
         if SENTINEL.format(0) not in text:
             return f"has no {SENTINEL.format(0)}, where words are to be found"
-        length = len(self.prompt(text, state))
-        return f"has {length:,} tokens, and the model reads {state.block:,}" if length > state.block else ""
+        length = len(self.prompt(text))
+        return f"has {length:,} tokens, and the model reads {self.state.block:,}" if length > self.state.block else ""
 
-    def prompt(self, text: str, state: LanguageState) -> list[int]:
+    def prompt(self, text: str) -> list[int]:
         how = dict.fromkeys(("add_special_tokens", "padding", "truncation", "verbose"), False)
-        return [*state.tokenizer(text, **how)["input_ids"], state.end]
+        return [*self.state.tokenizer(text, **how)["input_ids"], self.state.end]
 
     def answer(self, model: Any, batch: dict[str, Any]) -> list[Any]:
         """Of each prompt its tokens, and those that the decoder writes."""
         written = within(model).generate(**batch)[:, 1:]
         return list(zip(batch["input_ids"].cpu().numpy(), written.cpu().numpy(), strict=True))
 
-    def said(self, output: Any, state: LanguageState) -> Answer:
+    def said(self, output: Any) -> Answer:
         """The text with what the decoder wrote in the places of the sentinels."""
-        special = {state.end, state.tokenizer.pad_token_id}
-        text, written = (state.tokenizer.decode([t for t in tokens if t not in special]) for tokens in output)
+        special = {self.state.end, self.state.tokenizer.pad_token_id}
+        text, written = (self.state.tokenizer.decode([t for t in tokens if t not in special]) for tokens in output)
         mark = re.compile("(" + SENTINEL.format(r"\d+") + ")")
         _, *parts = mark.split(written)
         fills = dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))

@@ -15,28 +15,26 @@ class Summarization(TextToText[TextToTextState]):
     """What does this paper find, in a sentence?"""
 
     config = schema.Summarization
-    state = TextToTextState
+    state_class = TextToTextState
+    options: schema.Summarization
     source, target = "text", "summary"
     scores_by = "rouge_score"
     likeness_metric = "rougeL"
 
-    def __init__(self, config: schema.Summarization) -> None:
-        self.options: schema.Summarization = config
-
     def learnt(self, train: Dataset, **found: Any) -> TextToTextState:
         return TextToTextState(**found)
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: TextToTextState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         said = [answer["answer"] for answer in answers]
         return dict(Rouge().compute(predictions=said, references=references[self.target][:]))
 
     def likeness(self, answer: str, right: list[str]) -> float:
         return rouge_l_of(answer, right)
 
-    def how_bad(self, badness: float) -> str:
+    def format_error(self, badness: float) -> str:
         return f"ROUGE-L {1 - badness:.2f}"
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Reports of made-up words: one word of each of two kinds tells what is to be said, the others are filler."""
         rng = random.Random(seed)
         telling = {

@@ -60,54 +60,47 @@ class Tabular(TargetTask[TableState]):
 
     config = schema.Tabular
     head = "AutoModelForSequenceClassification"
-    state = TableState
+    state_class = TableState
     options: schema.Tabular
-
-    def __init__(self, config: schema.Tabular) -> None:
-        self.options = config
 
     @property
     def columns(self) -> dict[str, Column]:
         label = replace(problems.column(self.options), missing=tuple(self.options.missing))
         return {"features": Column("features"), "label": label}
 
-    def fit(self, train: Dataset, model: ModelConfig) -> TableState:
+    def learn(self, train: Dataset, model: ModelConfig) -> TableState:
         columns = learn_columns(train["features"][:], self.options)
         return TableState(problems.fit(train, self.options), columns)
 
-    def needed(self, state: TableState) -> dict[str, Any]:
-        columns = state.columns
+    def model_kwargs(self) -> dict[str, Any]:
+        columns = self.state.columns
         sizes = {"num_numbers": columns.num_numbers, "category_sizes": columns.category_sizes}
         bins = {"bin_edges": columns.bin_edges} if columns.bin_edges else {}
-        return state.target.needed() | sizes | bins
+        return self.state.target.model_kwargs() | sizes | bins
 
-    def check(self, rows: Dataset, state: TableState, split: str) -> list[Problem]:
-        return state.columns.check(rows, split, state.lenient) + state.target.check(rows, split)
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
+        return self.state.columns.check(rows, split, self.state.lenient) + self.state.target.check(rows, split)
 
-    def notes(self, state: TableState) -> list[str]:
-        return state.columns.notes()
+    def notes(self) -> list[str]:
+        return self.state.columns.notes()
 
-    def notes_of_rows(self, rows: Dataset, state: TableState, split: str) -> list[str]:
-        new = state.columns.notes_of_rows(rows, split) if split != "train" else []
-        return super().notes_of_rows(rows, state, split) + new
+    def notes_of_rows(self, rows: Dataset, split: str) -> list[str]:
+        new = self.state.columns.notes_of_rows(rows, split) if split != "train" else []
+        return super().notes_of_rows(rows, split) + new
 
-    def asked(self, state: TableState) -> TableState:
+    def for_inference(self, strict: bool = False) -> Self:
         """A column that a row of `predict` leaves out is a missing value."""
-        return replace(state, lenient=True)
+        return self if strict else self.with_state(replace(self.state, lenient=True))
 
-    def asked_file(self, state: TableState) -> TableState:
-        """A file must have all columns that training had."""
-        return state
-
-    def encode(self, rows: dict[str, list[Any]], state: TableState) -> Features:
-        encoded = state.columns.encode(rows["features"])
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
+        encoded = self.state.columns.encode(rows["features"])
         features: Features = {key: values.tolist() for key, values in encoded._asdict().items()}
         features["row"] = list(range(len(rows["features"])))
         if "label" in rows:
-            features["labels"] = state.target.encode(rows["label"])
+            features["labels"] = self.state.target.encode(rows["label"])
         return features
 
-    def collator(self, state: TableState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         kinds = {"numbers": torch.float32, "missing": torch.float32, "categories": torch.long}
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -115,21 +108,21 @@ class Tabular(TargetTask[TableState]):
 
         return collate
 
-    def inputs(self, state: TableState) -> dict[str, dict[str, list[int]]]:
-        return state.columns.places()
+    def input_positions(self) -> dict[str, dict[str, list[int]]]:
+        return self.state.columns.places()
 
-    def baseline(self, splits: dict[str, Dataset], state: TableState, seed: int) -> tuple[str, dict[str, list[Any]]]:
-        model = BoostingForClassification(BoostingConfig(**self.needed(state)))
-        rows = {name: self._whole(found, state) for name, found in splits.items()}
+    def baseline(self, splits: dict[str, Dataset], seed: int) -> tuple[str, dict[str, list[Any]]]:
+        model = BoostingForClassification(BoostingConfig(**self.model_kwargs()))
+        rows = {name: self._whole(found) for name, found in splits.items()}
         loss = self.options.loss if self.options.loss in LOSSES else None
         model.fit(rows["train"], rows.get("validation"), loss, seed, torch.get_num_threads())
         return "gradient boosting", {name: model.answered(batch) for name, batch in rows.items() if name != "train"}
 
-    def _whole(self, rows: Dataset, state: TableState) -> dict[str, torch.Tensor]:
+    def _whole(self, rows: Dataset) -> dict[str, torch.Tensor]:
         """All rows in one batch, with the weights of `task.class_weights`."""
-        encoded = state.columns.encode(rows["features"][:])
-        labels = torch.tensor(state.target.encode(rows["label"][:]))
-        weights = self.row_weights(labels, state)
+        encoded = self.state.columns.encode(rows["features"][:])
+        labels = torch.tensor(self.state.target.encode(rows["label"][:]))
+        weights = self.row_weights(labels)
         batch = {
             "numbers": torch.tensor(encoded.numbers).float(),
             "missing": torch.tensor(encoded.missing).float(),
@@ -138,13 +131,13 @@ class Tabular(TargetTask[TableState]):
         }
         return batch if weights is None else batch | {"weights": weights}
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         return ", ".join(f"{name}={value}" for name, value in row["features"].items())
 
-    def made_up(self, state: TableState) -> dict[str, Any]:
-        return state.columns.made_up()
+    def example_row(self) -> dict[str, Any]:
+        return self.state.columns.made_up()
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """What is heavy depends on the colour; size says nothing, and is sometimes missing."""
         rng = random.Random(seed)
         features, labels = [], []

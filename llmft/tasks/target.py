@@ -35,7 +35,7 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def needed(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         """What the model's configuration must say."""
 
     @abstractmethod
@@ -59,7 +59,7 @@ class Target(ABC):
         """How much each row counts by `task.class_weights`, of the shape of `labels`. Default: 1."""
         return None
 
-    def tuned(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
+    def calibrate(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
         """Learn from validation rows what is decided after training. Default: nothing.
 
         Args:
@@ -72,15 +72,15 @@ class Target(ABC):
         """What is odd about the cells of the training rows, a line each. Default: nothing."""
         return []
 
-    def answers(self) -> str:
+    def describe_answers(self) -> str:
         """What is said of a row, in a few words."""
-        names = list(map(str, self.needed().get("id2label", {}).values()))
+        names = list(map(str, self.model_kwargs().get("id2label", {}).values()))
         if not names:
             return "a number"
         how_many = "any of " if self.problem == "multi_label" else ""
         return f"{how_many}{plural(len(names), 'labels')}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
 
-    def thresholds_by_label(self) -> dict[str, float]:
+    def label_thresholds(self) -> dict[str, float]:
         """The score from which on a label is given, where that is decided label by label. Default: none."""
         return {}
 
@@ -93,7 +93,7 @@ class Target(ABC):
         """Answers for logits (rows, outputs) in float64."""
 
     @abstractmethod
-    def readout(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """What `decode` says of logits (B, outputs), in tensors for an exported program: `scores` or `answer`."""
 
     @abstractmethod
@@ -101,5 +101,5 @@ class Target(ABC):
         """How logits become answers, in a sentence for who has the weights alone."""
 
     @abstractmethod
-    def metrics(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
+    def score(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
         """Scores of answers against cells."""

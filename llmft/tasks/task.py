@@ -1,7 +1,9 @@
 """What a task is: the only thing that commands, training and reports know of it."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -15,8 +17,10 @@ from datasets import Dataset
 from llmft.models.labelled import IGNORED
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem
+from llmft.schema.problem import Problem, UserError
 from llmft.schema.task import TaskConfig
+
+GUIDE = "CONTRIBUTING.md shows a task as it is written now."
 
 Features = dict[str, list[Any]]
 Answer = dict[str, Any]
@@ -45,6 +49,36 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 
 
+RENAMED = {
+    "fit": "learn",
+    "needed": "model_kwargs",
+    "counted": "loss_weight",
+    "of_loss": "metrics_from_loss",
+    "first_answers": "reference_scores",
+    "tunes": "calibrates",
+    "tuned": "calibrate",
+    "asked": "for_inference",
+    "asked_file": "for_inference",
+    "asked_columns": "inference_columns",
+    "talks": "chat_state",
+    "inputs": "input_positions",
+    "numbers": "flatten",
+    "readout": "export_outputs",
+    "made_up": "example_row",
+    "thresholds_by_label": "label_thresholds",
+    "metrics": "score",
+    "shown": "format_input",
+    "written": "format_answer",
+    "pieces": "mark_trained",
+    "highlights": "spans",
+    "answers": "describe_answers",
+    "badness": "error_score",
+    "how_bad": "format_error",
+    "synthetic": "synthetic_rows",
+}
+"""Methods of a task in version 0.1.0, and what they are called now."""
+
+
 class Task(ABC, Generic[S]):
     """A kind of problem, from its rows to its answers."""
 
@@ -54,11 +88,55 @@ class Task(ABC, Generic[S]):
     """The Auto class of transformers that puts the head on the model."""
     corpus: ClassVar[bool] = False
     """Whether its rows are raw text, read a part at a time by data/corpus.py, with the columns that it names."""
-    state: type[S]
-    typed: ClassVar[str] = "text"
+    state_class: type[S]
+    """What it learns of the training rows."""
+    state: S
+    """What it has learnt: there once `fit` or `load` has given back the task."""
+    default_input_role: ClassVar[str] = "text"
     """The role that `predict.text` and a line of a .txt file fill."""
-    own_keys: ClassVar[tuple[str, ...]] = ()
+    loss_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of a batch that the task reads itself, and no model takes."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a task that was written for 0.1.0: its methods would never be called.
+
+        Raises:
+            UserError: with the new name of each method, and of those that still take `state`.
+        """
+        super().__init_subclass__()
+        own = {name: method for name, method in vars(cls).items() if inspect.isfunction(method) or name == "tunes"}
+        found = [f"{old} is now called {RENAMED[old]}" for old in own if old in RENAMED]
+        takes = [name for name, method in own.items() if "state" in inspect.signature(method).parameters]
+        found += [f"{name} takes no state: what was learnt is self.state" for name in takes if name not in RENAMED]
+        if isinstance(vars(cls).get("state"), type):
+            found.append("the class of the state is now called state_class")
+        if found:
+            raise UserError([Problem(f"{cls.__module__}.{cls.__name__}", what, hint=GUIDE) for what in found])
+
+    def fit(self, train: Dataset, model: ModelConfig) -> Self:
+        """The task with what it has learnt from the training rows. No weights are loaded.
+
+        Args:
+            train: of streamed rows, a sample in which every label occurs.
+        """
+        return self.with_state(self.learn(train, model))
+
+    def with_state(self, state: S) -> Self:
+        """The same task with this state; the task itself stays as it is."""
+        other = copy(self)
+        other.state = state
+        return other
+
+    def save(self, folder: Path) -> None:
+        """Write what was learnt below `folder`."""
+        self.state.save(folder)
+
+    def load(self, folder: Path) -> Self:
+        """The task with what `save` wrote."""
+        return self.with_state(self.state_class.load(folder))
 
     @property
     @abstractmethod
@@ -66,24 +144,21 @@ class Task(ABC, Generic[S]):
         """The roles that the task's data must fill."""
 
     @abstractmethod
-    def fit(self, train: Dataset, model: ModelConfig) -> S:
-        """Learn labels, vocabularies and scales from the training rows. No weights are loaded.
-
-        Of streamed rows, `train` is a sample in which every label occurs.
-        """
+    def learn(self, train: Dataset, model: ModelConfig) -> S:
+        """Labels, vocabularies and scales of the training rows, for `fit`."""
 
     @abstractmethod
-    def needed(self, state: S) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         """What the model's configuration must be for this state, such as the number of labels.
 
         `added_tokens` says how many of the tokenizer's tokens the task has added: pretrained weights get rows for them.
         """
 
     @abstractmethod
-    def check(self, rows: Dataset, state: S, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
         """What a split, or a part of it, holds that the state can't express."""
 
-    def notes(self, state: S) -> list[str]:
+    def notes(self) -> list[str]:
         """What was learnt that the user should know, a line each."""
         return []
 
@@ -95,14 +170,14 @@ class Task(ABC, Generic[S]):
         """
         return []
 
-    def notes_of_rows(self, rows: Dataset, state: S, split: str) -> list[str]:
+    def notes_of_rows(self, rows: Dataset, split: str) -> list[str]:
         """What the rows of a split hold that the user should know, a line each: what is odd in `train`, and what of
         other rows is unlike training. Those of `predict` have no labels.
         """
         return []
 
     @abstractmethod
-    def encode(self, rows: dict[str, list[Any]], state: S) -> Features:
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
         """Columns of features for a slice of rows: one or many features a row.
 
         `row` is the place of a feature's row in the slice. `length`, if there, groups features into batches, and `cut`
@@ -111,26 +186,26 @@ class Task(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def collator(self, state: S) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         """What makes a batch of features."""
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: S) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """The mean loss of a batch that training makes small. Default: the model's own."""
         loss: torch.Tensor = model(**batch).loss
         return loss
 
-    def first_answers(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
+    def reference_scores(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
         """One number a feature that the first weights give, for a loss that compares with them: `TaskConfig.refers`.
 
         It is computed once before training. The features of train and validation then have it as `reference`.
         """
         raise NotImplementedError
 
-    def row_weights(self, labels: torch.Tensor, state: S) -> torch.Tensor | None:
+    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
         """How much each training row counts for a model that is fitted, of the shape of `labels`. Default: 1."""
         return None
 
-    def baseline(self, splits: dict[str, Dataset], state: S, seed: int) -> tuple[str, dict[str, list[Any]]]:
+    def baseline(self, splits: dict[str, Dataset], seed: int) -> tuple[str, dict[str, list[Any]]]:
         """A simple model fitted to the rows of train, for a task whose section has the key `baseline`.
 
         Returns:
@@ -138,21 +213,21 @@ class Task(ABC, Generic[S]):
         """
         raise NotImplementedError
 
-    def inputs(self, state: S) -> dict[str, dict[str, list[int]]]:
+    def input_positions(self) -> dict[str, dict[str, list[int]]]:
         """The columns of a table that a model reads, each with the places of its values, by key of a feature.
 
         Default: none, as a text has no parts that could change places.
         """
         return {}
 
-    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
         """What the loss of a batch is a mean over: its rows, or, of a language model, the tokens that have a label.
 
         Batches of one step, and of an evaluation, weigh as much as they hold of it.
         """
         return len(next(iter(batch.values())))
 
-    def of_loss(self, loss: float) -> dict[str, float]:
+    def metrics_from_loss(self, loss: float) -> dict[str, float]:
         """The scores that a mean loss is, such as `perplexity` of a language model. Default: itself."""
         return {"loss": loss}
 
@@ -161,83 +236,87 @@ class Task(ABC, Generic[S]):
         output = model(**batch)
         return output.logits.float().cpu().numpy(), None if output.loss is None else output.loss.item()
 
-    def numbers(self, outputs: list[Any]) -> numpy.ndarray:
+    def flatten(self, outputs: list[Any]) -> numpy.ndarray:
         """Outputs as one array of numbers, by which two models that should be the same are compared."""
         return numpy.concatenate([numpy.ravel(output) for output in outputs])
 
-    def asked(self, state: S) -> S:
-        """The state for rows of `llmft predict`, where their answers are others than those that `eval` scores."""
-        return state
+    def for_inference(self, strict: bool = False) -> Self:
+        """The task for rows of `llmft predict`, where they or their answers differ from those that `eval` scores.
 
-    def asked_file(self, state: S) -> S:
-        """The state that checks the columns of a whole file for `llmft predict`. Default: that of its rows."""
-        return self.asked(state)
+        Args:
+            strict: for the columns of a whole file, which must all be there; a typed row may leave some out.
+        """
+        return self
 
-    def talks(self, state: S) -> Any:
+    def chat_state(self) -> Any:
         """The ChatState by which its models answer in turns; None where they don't."""
         return None
 
-    def asked_columns(self, filled: set[str]) -> dict[str, Column]:
+    def inference_columns(self, filled: set[str]) -> dict[str, Column]:
         """The roles of rows of `llmft predict` in which these are filled. Default: those of all data."""
         return self.columns
 
     @property
-    def tunes(self) -> bool:
+    def calibrates(self) -> bool:
         """Whether `tuned` has anything to learn; it costs a pass over the validation rows."""
         return False
 
-    def tuned(self, outputs: list[Any], references: Dataset, state: S) -> S:
+    def calibrate(self, outputs: list[Any], references: Dataset) -> Self:
         """The state with what is decided on validation rows once the best weights are there, such as thresholds.
 
         Args:
             outputs: of the validation rows, in their order.
         """
-        return state
+        return self
 
-    def readout(self, logits: torch.Tensor, state: S) -> dict[str, torch.Tensor]:
+    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """What an exported program says beside its logits (B, outputs), such as `scores`. Default: nothing."""
         return {}
 
-    def formula(self, state: S) -> str:
+    def formula(self) -> str:
         """How logits become answers, in a sentence for who has the weights alone. Default: nothing is to be said."""
         return ""
 
-    def made_up(self, state: S) -> dict[str, Any] | None:
+    def example_row(self) -> dict[str, Any] | None:
         """A made-up row for the card of an export to answer without llmft; None where that takes more than a card says.
 
         None of the user's rows: a card may be published.
         """
         return None
 
-    def thresholds_by_label(self, state: S) -> dict[str, float]:
+    def label_thresholds(self) -> dict[str, float]:
         """The score from which on a label is given, where that is decided label by label. Default: none."""
         return {}
 
-    def uncalibrated(self, state: S) -> S:
+    def uncalibrated(self) -> Self:
         """The state for scores that several models made together: no temperature of one of them made them."""
-        return state
+        return self
 
     @abstractmethod
-    def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         """Answers, one a row in the order of rows; `rows[i]` is the row of `outputs[i]`."""
 
     @abstractmethod
-    def metrics(self, answers: list[Answer], references: Dataset, state: S) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         """Scores of answers against the rows that they answer."""
 
     @abstractmethod
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         """The input of a row, as reports and predictions show it."""
 
-    def pieces(self, feature: dict[str, Any], row: dict[str, Any], state: S) -> list[tuple[str, bool]]:
+    def mark_trained(self, feature: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, bool]]:
         """A training feature in pieces as the model sees it, each with whether it is trained.
 
         Default: its tokens, of which those are trained that have a label of their own; the texts of an encoder and a
         decoder; or, where there are no tokens, the row.
         """
-        tokenizer, ids, labels = getattr(state, "tokenizer", None), feature.get("input_ids"), feature.get("labels", [])
+        tokenizer, ids, labels = (
+            getattr(self.state, "tokenizer", None),
+            feature.get("input_ids"),
+            feature.get("labels", []),
+        )
         if tokenizer is None or ids is None:
-            return [(self.shown(row), False)]
+            return [(self.format_input(row), False)]
         if "Seq2Seq" in self.head:
             return [(tokenizer.decode(ids), False), ("\n", False), (tokenizer.decode(labels), True)]
         by_token = isinstance(labels, list) and len(labels) == len(ids) and isinstance(labels[0], int)
@@ -249,11 +328,11 @@ class Task(ABC, Generic[S]):
         """The right answer of a row as predictions keep it, of the form that `answer` has; None where there is none."""
         return row.get("label")
 
-    def answers(self, state: S) -> str:
+    def describe_answers(self) -> str:
         """What is said of a row, in a few words: `2 labels: bad, good`, `a text`."""
         return ""
 
-    def badness(self, answer: Answer, reference: Any) -> float:
+    def error_score(self, answer: Answer, reference: Any) -> float:
         """How wrong an answer is, for the report to show the worst; 0 for a right one."""
         if answer["answer"] == reference or reference is None:
             return 0.0
@@ -263,15 +342,15 @@ class Task(ABC, Generic[S]):
         """The score that `llmft runs compare` tests for significance, of one row. Default: whether it is right."""
         return RowScore("accuracy", float(answer["answer"] == reference))
 
-    def how_bad(self, badness: float) -> str:
+    def format_error(self, badness: float) -> str:
         """A `badness` as the report shows it. Default: how sure the wrong answer was; nothing where that is unknown."""
         return f"{100 * badness:.1f}%" if badness > 1e-9 else ""
 
-    def written(self, answer: Any) -> str:
+    def format_answer(self, answer: Any) -> str:
         """An answer, or a right one, as a report shows it."""
         return str(answer)
 
-    def highlights(self, answer: Any) -> list[tuple[int, int, str]]:
+    def spans(self, answer: Any) -> list[tuple[int, int, str]]:
         """The places of `shown` that an answer names, for reports to mark them: start, end and label, in characters.
 
         Default: none.
@@ -279,5 +358,5 @@ class Task(ABC, Generic[S]):
         return []
 
     @abstractmethod
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up rows by role that a tiny model can learn."""

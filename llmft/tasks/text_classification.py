@@ -52,11 +52,8 @@ class TextClassification(TargetTask[TextState]):
 
     config = schema.TextClassification
     head = "AutoModelForSequenceClassification"
-    state = TextState
+    state_class = TextState
     options: schema.TextClassification
-
-    def __init__(self, config: schema.TextClassification) -> None:
-        self.options = config
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -66,7 +63,7 @@ class TextClassification(TargetTask[TextState]):
             "label": problems.column(self.options),
         }
 
-    def fit(self, train: Dataset, model: ModelConfig) -> TextState:
+    def learn(self, train: Dataset, model: ModelConfig) -> TextState:
         pair = "text_pair" in train.column_names
         texts = (text for column in ("text", "text_pair")[: 1 + pair] for text in train[column])
         tokenizer = tokenizers.load(model, texts)
@@ -75,12 +72,12 @@ class TextClassification(TargetTask[TextState]):
         check_language(train[:SAMPLE]["text"], tokenizer)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 
-    def baseline(self, splits: dict[str, Dataset], state: TextState, seed: int) -> tuple[str, dict[str, list[Any]]]:
-        columns = ("text", "text_pair")[: 1 + state.pair]
+    def baseline(self, splits: dict[str, Dataset], seed: int) -> tuple[str, dict[str, list[Any]]]:
+        columns = ("text", "text_pair")[: 1 + self.state.pair]
         texts = {name: [rows[column][:] for column in columns] for name, rows in splits.items()}
-        labels = torch.tensor(state.target.encode(splits["train"]["label"][:]))
-        weights = self.row_weights(labels, state)
-        count = state.target.needed()["num_labels"]
+        labels = torch.tensor(self.state.target.encode(splits["train"]["label"][:]))
+        weights = self.row_weights(labels)
+        count = self.state.target.model_kwargs()["num_labels"]
         cells, target = tfidf.matrices(texts, count), labels.numpy()
         counted = None if weights is None else weights.numpy()
         if self.options.problem == "regression":
@@ -91,26 +88,26 @@ class TextClassification(TargetTask[TextState]):
             name, found = "TF-IDF and logistic regression", tfidf.logits_of_one(cells, target, counted, count)
         return name, {split: list(logits) for split, logits in found.items() if split != "train"}
 
-    def needed(self, state: TextState) -> dict[str, Any]:
-        tokenizer = state.tokenizer
-        sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": state.max_length}
+    def model_kwargs(self) -> dict[str, Any]:
+        tokenizer = self.state.tokenizer
+        sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": self.state.max_length}
         sizes["pools_last"] = tokenizers.padding_side(tokenizer) == "left"
-        return state.target.needed() | {"pad_token_id": tokenizer.pad_token_id} | sizes
+        return self.state.target.model_kwargs() | {"pad_token_id": tokenizer.pad_token_id} | sizes
 
-    def check(self, rows: Dataset, state: TextState, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
         pair = "text_pair" in rows.column_names
-        if pair != state.pair:
+        if pair != self.state.pair:
             what = f"{split} {'has' if pair else 'lacks'} the second text that training {'had not' if pair else 'had'}"
             return [Problem("dataset.columns.text_pair", what)]
-        return state.target.check(rows, split)
+        return self.state.target.check(rows, split)
 
-    def encode(self, rows: dict[str, list[Any]], state: TextState) -> Features:
-        pairs = rows["text_pair"] if state.pair else None
-        encoded = state.tokenizer(
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
+        pairs = rows["text_pair"] if self.state.pair else None
+        encoded = self.state.tokenizer(
             rows["text"],
             pairs,
             truncation=True,
-            max_length=state.max_length,
+            max_length=self.state.max_length,
             padding=False,  # the tokenizer of MiniLM pads all rows to 128 unless told otherwise
             split_special_tokens=True,  # `[SEP]` in a text is letters
         )
@@ -119,21 +116,21 @@ class TextClassification(TargetTask[TextState]):
         features["length"] = [len(ids) for ids in encoded["input_ids"]]
         features["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
         if "label" in rows:
-            features["labels"] = state.target.encode(rows["label"])
+            features["labels"] = self.state.target.encode(rows["label"])
         return features
 
-    def collator(self, state: TextState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = state.tokenizer
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        tokenizer = self.state.tokenizer
         padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         return Padding(padding, tokenizers.padding_side(tokenizer))
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         return " ⏐ ".join(row[key] for key in ("text", "text_pair") if row.get(key))
 
-    def made_up(self, state: TextState) -> dict[str, Any]:
-        return {"text": "Some text."} | ({"text_pair": "Another one."} if state.pair else {})
+    def example_row(self) -> dict[str, Any]:
+        return {"text": "Some text."} | ({"text_pair": "Another one."} if self.state.pair else {})
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences of made-up words; the word that decides is one of three."""
         rng = random.Random(seed)
         telling = {"bad": ("mirk", "dross", "blag"), "good": ("lumo", "shine", "vita")}

@@ -76,7 +76,7 @@ class TextToText(Task[S]):
     def learnt(self, train: Dataset, **found: Any) -> S:
         """The state of what was `found` of the tokenizer, and what else the task learns of the training rows."""
 
-    def fit(self, train: Dataset, model: ModelConfig) -> S:
+    def learn(self, train: Dataset, model: ModelConfig) -> S:
         if problems := lacking("task", self.options.name, self.scores_by, "text"):
             raise UserError(problems)
         tokenizer = tokenizers.load(model, self._texts(train), SPECIAL)
@@ -112,49 +112,49 @@ class TextToText(Task[S]):
                 found.append(f"train: {share:.1%} of the tokens of {role} are unknown to the tokenizer")
         return found + unwritable(self.target, targets, tokenizer)
 
-    def needed(self, state: S) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         sizes = {
-            "vocab_size": len(state.tokenizer),
-            "max_position_embeddings": max(state.max_length, state.max_output_length),
+            "vocab_size": len(self.state.tokenizer),
+            "max_position_embeddings": max(self.state.max_length, self.state.max_output_length),
         }
-        if state.start is None:
+        if self.state.start is None:
             return sizes
-        special = {"pad_token_id": state.tokenizer.pad_token_id, "eos_token_id": state.tokenizer.eos_token_id}
-        return sizes | special | {"decoder_start_token_id": state.start}
+        special = {"pad_token_id": self.state.tokenizer.pad_token_id, "eos_token_id": self.state.tokenizer.eos_token_id}
+        return sizes | special | {"decoder_start_token_id": self.state.start}
 
-    def check(self, rows: Dataset, state: S, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
         return []
 
-    def notes(self, state: S) -> list[str]:
-        return state.remarks
+    def notes(self) -> list[str]:
+        return self.state.remarks
 
-    def encode(self, rows: dict[str, list[Any]], state: S) -> Features:
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
         texts = [self.options.prefix + text for text in rows[self.source]]
         # Some tokenizers pad all rows to the longest length they know unless told otherwise. What looks like a special
         # token is text like all other: as one, it would not be written in an answer.
         how: dict[str, Any] = {"truncation": True, "padding": False, "split_special_tokens": True}
-        read = state.tokenizer(texts, max_length=state.max_length, **how)
-        features: Features = {"input_ids": ended(read["input_ids"], state.max_length, state.tokenizer)}
+        read = self.state.tokenizer(texts, max_length=self.state.max_length, **how)
+        features: Features = {"input_ids": ended(read["input_ids"], self.state.max_length, self.state.tokenizer)}
         features["row"] = list(range(len(texts)))
         features["length"] = list(map(len, features["input_ids"]))
         features["cut"] = [bool(encoding.overflowing) for encoding in read.encodings]
         if self.target in rows:
             right = [texts[0] for texts in rows[self.target]]
-            length = state.max_output_length
-            written = state.tokenizer(text_target=right, max_length=length, **how)
-            features["labels"] = ended(written["input_ids"], length, state.tokenizer)
+            length = self.state.max_output_length
+            written = self.state.tokenizer(text_target=right, max_length=length, **how)
+            features["labels"] = ended(written["input_ids"], length, self.state.tokenizer)
         return features
 
-    def collator(self, state: S) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        return Padding({"input_ids": state.tokenizer.pad_token_id, "labels": IGNORED})
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        return Padding({"input_ids": self.state.tokenizer.pad_token_id, "labels": IGNORED})
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: S) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return token_loss(model, batch, shift=False, smoothing=self.options.label_smoothing if model.training else 0.0)
 
-    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
         return count_labels(batch, shift=False) if "labels" in batch else len(batch["input_ids"])
 
-    def of_loss(self, loss: float) -> dict[str, float]:
+    def metrics_from_loss(self, loss: float) -> dict[str, float]:
         return {"loss": loss, "perplexity": perplexity(loss)}
 
     def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
@@ -162,25 +162,27 @@ class TextToText(Task[S]):
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         return model.generate(**inputs).tolist(), loss  # type: ignore[operator]
 
-    def decode(self, outputs: list[Any], rows: list[int], state: S) -> list[Answer]:
-        texts = state.tokenizer.batch_decode(outputs, skip_special_tokens=True)
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
+        texts = self.state.tokenizer.batch_decode(outputs, skip_special_tokens=True)
         return [{"answer": text.strip()} for text in texts]
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         return str(row[self.source])
 
     def reference(self, row: dict[str, Any]) -> Any:
         texts = row.get(self.target)
         return texts[0] if texts and len(texts) == 1 else texts
 
-    def answers(self, state: S) -> str:
-        return f"{self.source} to {self.target}, at most {state.max_length} and {state.max_output_length} tokens"
+    def describe_answers(self) -> str:
+        return (
+            f"{self.source} to {self.target}, at most {self.state.max_length} and {self.state.max_output_length} tokens"
+        )
 
     @abstractmethod
     def likeness(self, answer: str, right: list[str]) -> float:
         """How good one answer is, 0 to 1."""
 
-    def badness(self, answer: Answer, reference: Any) -> float:
+    def error_score(self, answer: Answer, reference: Any) -> float:
         right = [reference] if isinstance(reference, str) else reference
         return 0.0 if not right or answer["answer"] in right else 1 - self.likeness(answer["answer"], right)
 
@@ -189,7 +191,7 @@ class TextToText(Task[S]):
         right = [reference] if isinstance(reference, str) else reference
         return RowScore(self.likeness_metric, self.likeness(answer["answer"], right))
 
-    def written(self, answer: Any) -> str:
+    def format_answer(self, answer: Any) -> str:
         return " ⏐ ".join(answer) if isinstance(answer, list) else str(answer)
 
 

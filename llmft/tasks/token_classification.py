@@ -69,11 +69,8 @@ class TokenClassification(Task[EntityState]):
 
     config = schema.TokenClassification
     head = "AutoModelForTokenClassification"
-    state = EntityState
+    state_class = EntityState
     options: schema.TokenClassification
-
-    def __init__(self, config: schema.TokenClassification) -> None:
-        self.options = config
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -84,7 +81,7 @@ class TokenClassification(Task[EntityState]):
             "spans": Column("json", required=False, target=True, blank=True, also=("label", "labels", "entities")),
         }
 
-    def fit(self, train: Dataset, model: ModelConfig) -> EntityState:
+    def learn(self, train: Dataset, model: ModelConfig) -> EntityState:
         _check_package()
         found, problems = read(train, "train")
         labels = self.options.labels or sorted({label for sentence in found for label in sentence.labels})
@@ -100,40 +97,40 @@ class TokenClassification(Task[EntityState]):
         of_tokens = "text" not in train.column_names or "tags" in train.column_names
         return EntityState(labels, tokenizer, length, min(self.options.stride, length // 2), of_tokens, widened)
 
-    def needed(self, state: EntityState) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         return {
-            "num_labels": len(state.tags),
-            "id2label": dict(enumerate(state.tags)),
-            "label2id": {tag: place for place, tag in enumerate(state.tags)},
-            "pad_token_id": state.tokenizer.pad_token_id,
-            "vocab_size": len(state.tokenizer),
-            "max_position_embeddings": state.max_length,
+            "num_labels": len(self.state.tags),
+            "id2label": dict(enumerate(self.state.tags)),
+            "label2id": {tag: place for place, tag in enumerate(self.state.tags)},
+            "pad_token_id": self.state.tokenizer.pad_token_id,
+            "vocab_size": len(self.state.tokenizer),
+            "max_position_embeddings": self.state.max_length,
         }
 
-    def check(self, rows: Dataset, state: EntityState, split: str) -> list[Problem]:
+    def check(self, rows: Dataset, split: str) -> list[Problem]:
         if not is_labelled(rows):
             return []
         found, problems = read(rows, split)
-        return problems or unknown_labels(rows["id"][:], [one.labels for one in found], state.labels, split)
+        return problems or unknown_labels(rows["id"][:], [one.labels for one in found], self.state.labels, split)
 
-    def notes(self, state: EntityState) -> list[str]:
-        count = state.widened
+    def notes(self) -> list[str]:
+        count = self.state.widened
         what = "begins or ends inside a word, and is" if count == 1 else "begin or end inside a word, and are"
         return [f"train: {plural(count, 'spans')} {what} taken to cover whole ones"] if count else []
 
-    def answers(self, state: EntityState) -> str:
-        return f"{plural(len(state.labels), 'labels')}: {few(state.labels)}"
+    def describe_answers(self) -> str:
+        return f"{plural(len(self.state.labels), 'labels')}: {few(self.state.labels)}"
 
-    def encode(self, rows: dict[str, list[Any]], state: EntityState) -> Features:
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
         records = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
-        sentences = [sentence_of(row, state.of_tokens) for row in records]
-        encoded = state.tokenizer(
+        sentences = [sentence_of(row, self.state.of_tokens) for row in records]
+        encoded = self.state.tokenizer(
             # RoBERTa has other tokens for words behind a space than for those that begin a text.
             [[f" {token}" for token in sentence.tokens] for sentence in sentences],
             is_split_into_words=True,
             truncation=True,
-            max_length=state.max_length,
-            stride=state.stride,
+            max_length=self.state.max_length,
+            stride=self.state.stride,
             return_overflowing_tokens=True,
             padding=False,
             split_special_tokens=True,  # `[SEP]` in a text is letters
@@ -142,7 +139,7 @@ class TokenClassification(Task[EntityState]):
         windows: list[list[list[int | None]]] = [[] for _ in sentences]
         for row, window in zip(owners, encoded.encodings, strict=True):
             windows[row].append(window.word_ids)
-        places = [found for ids in windows for found in first_pieces(ids, state.stride)]
+        places = [found for ids in windows for found in first_pieces(ids, self.state.stride)]
         features: Features = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
         features["row"] = owners
         features["length"] = [len(ids) for ids in encoded["input_ids"]]
@@ -155,7 +152,7 @@ class TokenClassification(Task[EntityState]):
             for row, found, first in zip(owners, places, firsts, strict=True)
         ]
         if "tags" in rows or "spans" in rows:
-            number = {tag: place for place, tag in enumerate(state.tags)}
+            number = {tag: place for place, tag in enumerate(self.state.tags)}
             features["labels"] = []
             for row, found, ids in zip(owners, places, encoded["input_ids"], strict=True):
                 labels = [IGNORED] * len(ids)
@@ -164,8 +161,8 @@ class TokenClassification(Task[EntityState]):
                 features["labels"].append(labels)
         return features
 
-    def collator(self, state: EntityState) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = state.tokenizer
+    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+        tokenizer = self.state.tokenizer
         padding = {
             "input_ids": tokenizer.pad_token_id,
             "token_type_ids": tokenizer.pad_token_type_id,
@@ -173,7 +170,7 @@ class TokenClassification(Task[EntityState]):
         }
         return Padding(padding)  # on the right, so that positions count from the first token
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor], state: EntityState) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         return self._loss(model(**inputs).logits, batch)
 
@@ -182,9 +179,9 @@ class TokenClassification(Task[EntityState]):
         total = functional.cross_entropy(
             logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        return total / self.counted(batch)
+        return total / self.loss_weight(batch)
 
-    def counted(self, batch: dict[str, torch.Tensor]) -> int:
+    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
         """The words of the batch, at least 1: of a sentence of invisible signs no tokenizer leaves any."""
         return max(count_labels(batch, shift=False), 1) if "labels" in batch else len(batch["input_ids"])
 
@@ -195,21 +192,21 @@ class TokenClassification(Task[EntityState]):
         mask = batch["attention_mask"].bool()
         return [row[kept].cpu().numpy() for row, kept in zip(logits, mask, strict=True)], loss
 
-    def decode(self, outputs: list[Any], rows: list[int], state: EntityState) -> list[Answer]:
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         """The likeliest tag of each word, O where it has no token; an I that follows nothing of its label is a B."""
         windows: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
         for (logits, aside), row in zip(outputs, rows, strict=True):
             windows.setdefault(row, []).append((softmax(logits), json.loads(aside)))
-        return [self._answer(windows[row], state) for row in sorted(windows)]
+        return [self._answer(windows[row]) for row in sorted(windows)]
 
-    def _answer(self, windows: list[tuple[Any, dict[str, Any]]], state: EntityState) -> Answer:
+    def _answer(self, windows: list[tuple[Any, dict[str, Any]]]) -> Answer:
         """What the windows of a row say: each of its words stands in one of them."""
         kept = windows[0][1]
         tags, scores = [OUTSIDE] * len(kept["words"]), [0.0] * len(kept["words"])
         for shares, aside in windows:
             for word, place in aside["places"]:
                 likeliest = int(shares[place].argmax())
-                tags[word], scores[word] = state.tags[likeliest], float(shares[place][likeliest])
+                tags[word], scores[word] = self.state.tags[likeliest], float(shares[place][likeliest])
         sentence = Sentence(kept["text"], kept["words"], to_bio(tags))
         entities = [
             sentence.entity(span) | {"score": sum(scores[span[0] : span[1]]) / (span[1] - span[0])}
@@ -217,7 +214,7 @@ class TokenClassification(Task[EntityState]):
         ]
         return {"answer": entities, "tokens": sentence.tokens, "tags": sentence.tags}
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: EntityState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         """Precision, recall and F1 of entities, accuracy of tags; see llmft.metrics.entities."""
         _check_package()
         from llmft.metrics.entities import Entities  # evaluate imports pipelines, which takes seconds
@@ -227,13 +224,13 @@ class TokenClassification(Task[EntityState]):
             references=[sentence_of(row).tags for row in references],
         )
 
-    def shown(self, row: dict[str, Any]) -> str:
+    def format_input(self, row: dict[str, Any]) -> str:
         return sentence_of(row).text
 
     def reference(self, row: dict[str, Any]) -> list[Entity]:
         return sentence_of(row).entities
 
-    def badness(self, answer: Answer, reference: Any) -> float:
+    def error_score(self, answer: Answer, reference: Any) -> float:
         """How many entities are said wrongly or missed."""
         said = {_key(entity) for entity in answer["answer"]}
         return float(len(said ^ {_key(entity) for entity in reference or []}))
@@ -243,16 +240,16 @@ class TokenClassification(Task[EntityState]):
         said, right = ({_key(entity) for entity in entities} for entities in (answer["answer"], reference))
         return RowScore("f1", 2.0 * len(said & right), float(len(said) + len(right)))
 
-    def how_bad(self, badness: float) -> str:
+    def format_error(self, badness: float) -> str:
         return f"{badness:.0f} wrong or missed"
 
-    def written(self, answer: list[Entity]) -> str:
+    def format_answer(self, answer: list[Entity]) -> str:
         return "; ".join(f"{entity['text']} ({entity['label']})" for entity in answer) or "–"
 
-    def highlights(self, answer: list[Entity]) -> list[tuple[int, int, str]]:
+    def spans(self, answer: list[Entity]) -> list[tuple[int, int, str]]:
         return [(entity["start"], entity["end"], entity["label"]) for entity in answer]
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences of made-up words; names of one, two or three words begin with a title or lie at a place."""
         rng = random.Random(seed)
         filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr", "pell", "unda", "sift", "gron")

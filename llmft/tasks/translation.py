@@ -31,14 +31,12 @@ class Translation(TextToText[TranslationState]):
     """What is this sentence in Chinese?"""
 
     config = schema.Translation
-    state = TranslationState
-    source = typed = "source"
+    state_class = TranslationState
+    options: schema.Translation
+    source = default_input_role = "source"
     target = "target"
     scores_by = "sacrebleu"
     likeness_metric = "chrf"
-
-    def __init__(self, config: schema.Translation) -> None:
-        self.options: schema.Translation = config
 
     def learnt(self, train: Dataset, **found: Any) -> TranslationState:
         chosen: str = self.options.bleu_tokenize
@@ -46,22 +44,22 @@ class Translation(TextToText[TranslationState]):
             chosen = tokenizer_of([texts[0] for texts in train[:SAMPLE][self.target]])
         return TranslationState(**found, bleu_tokenize=chosen)
 
-    def notes(self, state: TranslationState) -> list[str]:
+    def notes(self) -> list[str]:
         how = "by the script of target" if self.options.bleu_tokenize == "auto" else "as task.bleu_tokenize says"
-        return [*super().notes(state), f"BLEU is counted with sacreBLEU's tokenizer {state.bleu_tokenize}, {how}"]
+        return [*super().notes(), f"BLEU is counted with sacreBLEU's tokenizer {self.state.bleu_tokenize}, {how}"]
 
-    def metrics(self, answers: list[Answer], references: Dataset, state: TranslationState) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         said = [answer["answer"] for answer in answers]
-        scores = TranslationScores(state.bleu_tokenize)
+        scores = TranslationScores(self.state.bleu_tokenize)
         return dict(scores.compute(predictions=said, references=references[self.target][:]))
 
     def likeness(self, answer: str, right: list[str]) -> float:
         return chrf_of(answer, right) / 100
 
-    def how_bad(self, badness: float) -> str:
+    def format_error(self, badness: float) -> str:
         return f"chrF {100 * (1 - badness):.1f}"
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences whose words come in another order: the verb last, and the adjective after its noun."""
         rng = random.Random(seed)
         texts: list[str] = []

@@ -31,12 +31,11 @@ class Answering:
     """A trained model, and how the columns of the input play their roles."""
 
     task: Task[Any]
-    state: Any
     model: torch.nn.Module
     dataset: DatasetConfig
     batch_size: int
-    of_file: Any = None
-    """The state that checks the columns of a file, where it is another than `state`."""
+    of_file: Task[Any] | None = None
+    """The task that checks the columns of a file, where it is another than `task`."""
     seen: Table = field(default_factory=Table)
     """The first rows that were answered, for `notes`."""
 
@@ -51,7 +50,7 @@ class Answering:
             else values
             for role, values in self.seen.columns.items()
         }
-        return self.task.notes_of_rows(to_dataset(Table(columns, self.seen.ids)), self.state, "the input")
+        return self.task.notes_of_rows(to_dataset(Table(columns, self.seen.ids)), "the input")
 
     def check_columns(self, columns: list[str], whole: bool = True) -> None:
         """Raise UserError where columns are missing: no row of them could be answered.
@@ -59,10 +58,10 @@ class Answering:
         Args:
             whole: these are the columns of a file, not of a row that somebody typed.
         """
-        state = self.of_file if whole and self.of_file is not None else self.state
+        task = self.of_file if whole and self.of_file is not None else self.task
         empty = Row("the input", dict.fromkeys(columns))
         rows = to_dataset(self._roles([empty], "the input")).select([])
-        if problems := self.task.check(rows, state, "the input"):
+        if problems := task.check(rows, "the input"):
             raise UserError([replace(problem, key="predict.input") for problem in problems], "the data")
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:
@@ -89,19 +88,19 @@ class Answering:
         if empty := empty_inputs(table, self.task.columns):
             raise UserError([Problem(table.ids[row], what) for row, what in empty.items()])
         found = to_dataset(table)
-        if problems := self.task.check(found, self.state, WHAT):
+        if problems := self.task.check(found, WHAT):
             raise UserError(problems)
         if len(self.seen) < CHUNK:
             self.seen.extend(Table(table.columns, table.ids))
-        features = encode(self.task, self.state, found)
-        return predict(self.task, self.state, self.model, features, self.batch_size).answers
+        features = encode(self.task, found)
+        return predict(self.task, self.model, features, self.batch_size).answers
 
     def _roles(self, rows: Sequence[Row], name: str) -> Table:
         """The inputs that the task asks for; labels are not looked at."""
         table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
         columns = self.task.columns
         filled = {role for role in columns if str(self.dataset.columns.get(role, role)) in table.columns}
-        inputs = {role: spec for role, spec in self.task.asked_columns(filled).items() if spec.is_input}
+        inputs = {role: spec for role, spec in self.task.inference_columns(filled).items() if spec.is_input}
         # Of roles that another one can stand for, those whose columns this input has. A row of a table may have other
         # columns than those that training read, and lack some: `task.check` says which.
         named = {

@@ -43,7 +43,7 @@ def is_wanted(config: Config, model: torch.nn.Module, rows: int, first: bool) ->
 
 
 def baseline(
-    config: Config, task: Task[Any], state: Any, model: torch.nn.Module, splits: dict[str, Split], first: bool
+    config: Config, task: Task[Any], model: torch.nn.Module, splits: dict[str, Split], first: bool
 ) -> Baseline | None:
     """Fit and score the baseline of a task, or None where none is wanted: see `is_wanted`.
 
@@ -57,11 +57,11 @@ def baseline(
     try:
         with warnings.catch_warnings(), torch.random.fork_rng():
             warnings.simplefilter("ignore")  # that a solver has stopped early, of which nobody could make anything
-            name, outputs = task.baseline(rows, state, config.seed)
-        if task.tunes and "validation" in rows:
-            state = task.tuned(outputs["validation"], rows["validation"], state)
+            name, outputs = task.baseline(rows, config.seed)
+        if task.calibrates and "validation" in rows:
+            task = task.calibrate(outputs["validation"], rows["validation"])
         scores = {
-            split: task.metrics(task.decode(found, list(range(len(found))), state), rows[split], state)
+            split: task.score(task.decode(found, list(range(len(found)))), rows[split])
             for split, found in outputs.items()
         }
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:

@@ -9,7 +9,7 @@ import numpy
 from datasets import Dataset
 
 from llmft.schema.problem import Problem, UserError, plural
-from llmft.tasks.language_model import Example, LanguageModel, LanguageState, token_counts
+from llmft.tasks.language_model import Example, LanguageModel, token_counts
 from llmft.training.features import portions
 
 FILE = "train.tokens"
@@ -22,7 +22,6 @@ class Blocks:
     tokens: numpy.ndarray
     """All of them, mapped into memory."""
     task: LanguageModel
-    state: LanguageState
     seed: int = 0
     epoch: int = 0
     lengths = None
@@ -30,8 +29,8 @@ class Blocks:
     cut = 0
 
     def __post_init__(self) -> None:
-        self.state = self.task.trained_on(self.tokens, self.state)
-        self.stride = self.task.stride(self.state)
+        self.task = self.task.trained_on(self.tokens)
+        self.stride = self.task.stride()
         self.set_epoch(self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
@@ -51,11 +50,11 @@ class Blocks:
     def about(self) -> str:
         """How much text there is, and how much of it the tokenizer does not know."""
         told = f"{plural(len(self.tokens), 'tokens')}, {plural(len(self), 'blocks')} of {self.stride:,}"
-        unknown = self.state.tokenizer.unk_token_id
-        if unknown is None or unknown == self.state.end:  # GPT-2 has one token for all that is special
+        unknown = self.task.state.tokenizer.unk_token_id
+        if unknown is None or unknown == self.task.state.end:  # GPT-2 has one token for all that is special
             return told
-        count = token_counts(self.tokens, len(self.state.tokenizer))[unknown]
-        return f"{told}, {count / len(self.tokens):.2%} {self.state.tokenizer.unk_token}" if count else told
+        count = token_counts(self.tokens, len(self.task.state.tokenizer))[unknown]
+        return f"{told}, {count / len(self.tokens):.2%} {self.task.state.tokenizer.unk_token}" if count else told
 
     def __len__(self) -> int:
         return len(self.tokens) // self.stride
@@ -72,7 +71,7 @@ class Blocks:
         if self.task.paired and len(self) > 1:
             further = 1 + int(numpy.random.default_rng((*key, 1)).integers(len(self) - 1))
             other = self._block((number + further) % len(self))
-        return self.task.example(self._block(number), key, self.state, other)
+        return self.task.example(self._block(number), key, other)
 
     def _block(self, number: int) -> numpy.ndarray:
         """The tokens of a block; the last one goes on at the beginning of the file, which is a document's."""
@@ -83,39 +82,39 @@ class Blocks:
         return self.tokens[numpy.arange(first, first + length) % len(self.tokens)].astype(numpy.int64)
 
 
-def join(task: LanguageModel, state: LanguageState, rows: Dataset, folder: Path) -> Blocks:
+def join(task: LanguageModel, rows: Dataset, folder: Path) -> Blocks:
     """Write the tokens of all documents into `folder`, an end after each, part by part, and map them into memory.
 
     Raises:
         UserError: if they don't fill a block.
     """
-    kind = numpy.uint16 if len(state.tokenizer) <= 2**16 else numpy.uint32
+    kind = numpy.uint16 if len(task.state.tokenizer) <= 2**16 else numpy.uint32
     with (folder / FILE).open("wb") as stream:
-        for tokens in _pieces(task, state, rows):
+        for tokens in _pieces(task, rows):
             numpy.asarray(tokens, dtype=kind).tofile(stream)
-    count, stride = (folder / FILE).stat().st_size // kind().itemsize, task.stride(state)
+    count, stride = (folder / FILE).stat().st_size // kind().itemsize, task.stride()
     if count < stride:
-        what = f"has {plural(count, 'tokens')}, and a block of task.block={state.block} takes {stride:,}"
+        what = f"has {plural(count, 'tokens')}, and a block of task.block={task.state.block} takes {stride:,}"
         raise UserError(Problem("dataset.train", what, hint="Give more text, or a smaller task.block."), "the data")
-    return load(task, state, folder)
+    return load(task, folder)
 
 
-def load(task: LanguageModel, state: LanguageState, folder: Path) -> Blocks:
+def load(task: LanguageModel, folder: Path) -> Blocks:
     """Map what `join` wrote into memory."""
-    kind = numpy.uint16 if len(state.tokenizer) <= 2**16 else numpy.uint32
-    return Blocks(numpy.memmap(folder / FILE, dtype=kind, mode="r"), task, state)
+    kind = numpy.uint16 if len(task.state.tokenizer) <= 2**16 else numpy.uint32
+    return Blocks(numpy.memmap(folder / FILE, dtype=kind, mode="r"), task)
 
 
-def _pieces(task: LanguageModel, state: LanguageState, rows: Dataset) -> Iterator[list[int]]:
+def _pieces(task: LanguageModel, rows: Dataset) -> Iterator[list[int]]:
     """The tokens of each row, and an end where no row goes on with the document."""
     last: Any = None
-    before: list[int] = [] if state.start == state.end else [state.start]
+    before: list[int] = [] if task.state.start == task.state.end else [task.state.start]
     for number, (_, portion) in enumerate(portions(rows)):
         documents = portion.get("document") or [None] * len(portion["text"])
-        for row, (tokens, document) in enumerate(zip(task.tokens(portion["text"], state), documents, strict=True)):
+        for row, (tokens, document) in enumerate(zip(task.tokens(portion["text"]), documents, strict=True)):
             begins = document is None or document != last
             if begins and (number or row):
-                yield [state.end]
+                yield [task.state.end]
             yield [*before, *tokens] if begins else tokens
             last = document
-    yield [state.end]
+    yield [task.state.end]

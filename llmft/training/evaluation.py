@@ -40,27 +40,26 @@ class Split:
 
 def evaluate(
     task: Task[Any],
-    state: Any,
     model: torch.nn.Module,
     split: Split,
     batch_size: int,
     seen: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, Any], Prediction]:
     """The metrics of a split, `loss` among them, and the answers that they are of; for `seen` see `predict`."""
-    prediction = predict(task, state, model, split.features, batch_size, seen)
-    loss = {} if prediction.loss is None else task.of_loss(prediction.loss)
-    return loss | task.metrics(prediction.answers, split.rows, state), prediction
+    prediction = predict(task, model, split.features, batch_size, seen)
+    loss = {} if prediction.loss is None else task.metrics_from_loss(prediction.loss)
+    return loss | task.score(prediction.answers, split.rows), prediction
 
 
-def loss_of(task: Task[Any], state: Any, model: torch.nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
+def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
     """The loss of a split alone, without answers; see `TaskConfig.generates`."""
     with float32(model):
         own = [
-            (task.loss(model, batch, state).item(), task.counted(batch))
-            for _, batch in batches(task, state, split.features, batch_size, model)
+            (task.loss(model, batch).item(), task.loss_weight(batch))
+            for _, batch in batches(task, split.features, batch_size, model)
         ]
     found = list(chain.from_iterable(processes.gather(own)))
-    return task.of_loss(sum(loss * count for loss, count in found) / sum(count for _, count in found))
+    return task.metrics_from_loss(sum(loss * count for loss, count in found) / sum(count for _, count in found))
 
 
 def ties_with_less_loss(scores: Mapping[str, float], best: Mapping[str, float], metric: str) -> bool:
@@ -83,7 +82,7 @@ def _highest(scores: dict[str, float]) -> dict[str, float]:
 
 
 def score(
-    task: Task[Any], state: Any, model: torch.nn.Module, name: str, split: Split, batch_size: int, run: Run
+    task: Task[Any], model: torch.nn.Module, name: str, split: Split, batch_size: int, run: Run
 ) -> dict[str, Any]:
     """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics."""
     what = (
@@ -92,7 +91,7 @@ def score(
         else f"windows of {plural(len(split.rows), f'{name} rows')}"
     )
     with counting("scoring", len(split.features), what) as seen:
-        metrics, prediction = evaluate(task, state, model, split, batch_size, seen)
+        metrics, prediction = evaluate(task, model, split, batch_size, seen)
     keep(task, name, split.rows, prediction.answers, run)
     return metrics
 
@@ -102,7 +101,7 @@ def keep(task: Task[Any], name: str, rows: Dataset, answers: list[Answer], run: 
     run.write_predictions(
         name,
         (
-            {"id": row["id"], "input": task.shown(row), "answer": answer["answer"], "label": task.reference(row)}
+            {"id": row["id"], "input": task.format_input(row), "answer": answer["answer"], "label": task.reference(row)}
             | {key: _highest(value) if key == "scores" else value for key, value in answer.items() if key != "answer"}
             for row, answer in zip(rows, answers, strict=True)
         ),

@@ -25,10 +25,10 @@ class FeatureStream(IterableDataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, task: Task[Any], state: Any, rows: Stream, seed: int, batch_size: int, accumulation: int, grouped: bool
+        self, task: Task[Any], rows: Stream, seed: int, batch_size: int, accumulation: int, grouped: bool
     ) -> None:
         """`batch_size` is the number of rows of one batch over all devices; `accumulation` of them make a step."""
-        self.task, self.state, self.rows, self.seed = task, state, rows, seed
+        self.task, self.rows, self.seed = task, rows, seed
         self.batch_size, self.step_size, self.grouped = batch_size, batch_size * accumulation, grouped
         self.epoch = 0
 
@@ -48,7 +48,7 @@ class FeatureStream(IterableDataset[dict[str, Any]]):
         first, last = (min(batches * i // parts * self.batch_size, len(self)) for i in (part, part + 1))
         window = max(WINDOW // self.step_size, 1) * self.step_size
         for rows in self.rows.windows(chunks, first, last, window):
-            features = encode(self.task, self.state, rows)
+            features = encode(self.task, rows)
             if len(features) != len(rows):
                 raise Failure(f"{self.task.config.__name__} makes several features of a row, which can't be streamed")
             lengths = features.lengths if self.grouped else None

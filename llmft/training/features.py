@@ -78,11 +78,11 @@ class FeatureSet:
         return cls(table.select(kept), rows, lengths, cut, asides)
 
 
-def encode(task: Task[Any], state: Any, rows: Dataset) -> FeatureSet:
+def encode(task: Task[Any], rows: Dataset) -> FeatureSet:
     """Encode all rows of a split."""
     tables, owners, lengths, cut = [], [], [], 0
     for start, portion in portions(rows):
-        features = task.encode(portion, state)
+        features = task.encode(portion)
         owners += [start + row for row in features.pop("row")]
         lengths += features.pop("length", [])
         cut += sum(features.pop("cut", []))

@@ -28,7 +28,6 @@ def fits(model: torch.nn.Module) -> bool:
 def fit(
     config: Config,
     task: Task[Any],
-    state: Any,
     model: Any,
     splits: dict[str, Split],
     hardware: Hardware,
@@ -44,7 +43,7 @@ def fit(
         `seconds`, and what the model's own `fit` returns.
     """
     start = time.perf_counter()
-    rows = {name: whole(task, state, splits[name].features) for name in ("train", "validation") if name in splits}
+    rows = {name: whole(task, splits[name].features) for name in ("train", "validation") if name in splits}
     loss = getattr(config.task, "loss", None)
     with Interrupting():
         facts = model.fit(rows["train"], rows.get("validation"), loss, config.seed, hardware.threads)
@@ -52,10 +51,10 @@ def fit(
     return {"seconds": time.perf_counter() - start, **facts, "earlier_seconds": 0.0}
 
 
-def whole(task: Task[Any], state: Any, features: FeatureSet) -> dict[str, torch.Tensor]:
+def whole(task: Task[Any], features: FeatureSet) -> dict[str, torch.Tensor]:
     """All features in one batch, as the collator makes them, with `weights` where not all of them count alike."""
     batch = {name: _tensor(features.table[name]) for name in features.table.column_names}
-    weights = task.row_weights(batch["labels"], state)
+    weights = task.row_weights(batch["labels"])
     return batch if weights is None else batch | {"weights": weights}
 
 

@@ -134,7 +134,6 @@ def is_frozen(model: PreTrainedModel) -> bool:
 def frozen(
     config: Config,
     task: Task[Any],
-    state: Any,
     model: PreTrainedModel,
     splits: dict[str, Split],
     hardware: Hardware,
@@ -155,7 +154,7 @@ def frozen(
     features = {name: split.features for name, split in splits.items() if name in ("train", "validation")}
     try:
         with enough_memory(lambda: advice_for_scoring(config)):
-            kept = None if splits["train"].stream else _outputs_of(encoder, config, task, state, features, hardware, of)
+            kept = None if splits["train"].stream else _outputs_of(encoder, config, task, features, hardware, of)
         if kept is None:
             what = "rows are streamed" if splits["train"].stream else "its head reads more than one vector a row"
             phase("note", f"the frozen encoder runs in every epoch: {what}")
@@ -176,7 +175,6 @@ def _outputs_of(
     encoder: FrozenEncoder,
     config: Config,
     task: Task[Any],
-    state: Any,
     features: dict[str, FeatureSet],
     hardware: Hardware,
     of: Entry | None,
@@ -189,7 +187,7 @@ def _outputs_of(
     if processes.of_first(lambda: entry is not None and entry.found()):
         assert entry
         # One row is run all the same: it tells whether the head reads a pooled vector.
-        sample = task.collator(state)(features["train"].__getitems__([0]))
+        sample = task.collator()(features["train"].__getitems__([0]))
         with float32(encoder.model), torch.inference_mode(False):
             encoder.read({key: value.to(hardware.device) for key, value in sample.items()})
         try:
@@ -198,7 +196,7 @@ def _outputs_of(
             entry = None
     bf16 = hardware.precision == "bf16"
     parts = [
-        _computed(encoder, task, state, found, config.trainer.eval_batch_size, hardware, bf16 and name == "train")
+        _computed(encoder, task, found, config.trainer.eval_batch_size, hardware, bf16 and name == "train")
         for name, found in features.items()
     ]
     if None in parts:
@@ -224,7 +222,6 @@ def _read(entry: Entry) -> tuple[torch.Tensor, torch.Tensor]:
 def _computed(
     encoder: FrozenEncoder,
     task: Task[Any],
-    state: Any,
     features: FeatureSet,
     batch_size: int,
     hardware: Hardware,
@@ -234,7 +231,7 @@ def _computed(
     own: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
     unkept = False
     with float32(encoder.model), torch.inference_mode(False), torch.autocast(hardware.device, torch.bfloat16, bf16):
-        for numbers, batch in batches(task, state, features, batch_size, encoder.model):
+        for numbers, batch in batches(task, features, batch_size, encoder.model):
             try:
                 vectors, places, _ = encoder.read(batch)
             except Unkept:

@@ -32,15 +32,13 @@ def is_wanted(config: Config, first: bool) -> bool:
     return first and not made_up and config.hardware.processes == 1
 
 
-def importance(
-    task: Task[Any], state: Any, model: torch.nn.Module, split: Split, metric: str, batch_size: int
-) -> dict[str, float]:
+def importance(task: Task[Any], model: torch.nn.Module, split: Split, metric: str, batch_size: int) -> dict[str, float]:
     """What `metric` loses by each column, the most first; nothing where there is no such score, or too many columns.
 
     The cells of a column are exchanged among up to ROWS rows of the split; the mean of one to five such draws is taken.
     Columns that say the same stand in for each other, so that each of them may seem to matter little.
     """
-    places = task.inputs(state)
+    places = task.input_positions()
     if not places or len(places) > COLUMNS:
         return {}
     rng = numpy.random.default_rng(0)
@@ -49,7 +47,7 @@ def importance(
     table = split.features.table.take(rows)
     sample = Split(split.rows.select(rows), FeatureSet(table, list(range(count)), None, 0))
     draws = min(5, max(1, ANSWERS // (count * len(places))))
-    whole = evaluate(task, state, model, sample, batch_size)[0].get(metric)
+    whole = evaluate(task, model, sample, batch_size)[0].get(metric)
     if not isinstance(whole, float):
         return {}
     found = {}
@@ -57,7 +55,7 @@ def importance(
         losses = []
         for _ in range(draws):
             features = replace(sample.features, table=_exchanged(table, parts, rng.permutation(count)))
-            score = evaluate(task, state, model, replace(sample, features=features), batch_size)[0][metric]
+            score = evaluate(task, model, replace(sample, features=features), batch_size)[0][metric]
             losses.append(whole - score if METRICS[metric] else score - whole)
         found[name] = mean(losses)
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))

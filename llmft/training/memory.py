@@ -56,7 +56,7 @@ def _advice(config: Config, when: str, rows: int, ways: list[str]) -> str:
 
 
 def rows_that_fit(
-    config: Config, task: Task[Any], state: Any, model: PreTrainedModel, features: FeatureSet, hardware: Hardware
+    config: Config, task: Task[Any], model: PreTrainedModel, features: FeatureSet, hardware: Hardware
 ) -> int:
     """The largest batch that can be trained on: `trainer.batch_size`, or a part of it without a remainder.
 
@@ -70,28 +70,26 @@ def rows_that_fit(
     size = config.trainer.rows
     lengths = features.lengths
     order = sorted(range(len(features)), key=lambda i: -lengths[i]) if lengths else list(range(len(features)))
-    collate = collator(config, task, state)
+    collate = collator(config, task)
     rows = size
     while True:
         longest = collate(features.__getitems__(order[:rows]))
         batch = {key: value.to(hardware.device) for key, value in longest.items()}
-        if not processes.largest(not _fits(task, state, model, batch, hardware)):
+        if not processes.largest(not _fits(task, model, batch, hardware)):
             return rows
         if rows == 1:
             raise Failure(advice(config, "before the first step, even for a single row"))
         rows = next(part for part in range(rows // 2, 0, -1) if size % part == 0)
 
 
-def _fits(
-    task: Task[Any], state: Any, model: PreTrainedModel, batch: dict[str, torch.Tensor], hardware: Hardware
-) -> bool:
+def _fits(task: Task[Any], model: PreTrainedModel, batch: dict[str, torch.Tensor], hardware: Hardware) -> bool:
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(hardware.precision)
     model.train()
     try:
         with torch.random.fork_rng():
             with torch.autocast(hardware.device, dtype, enabled=dtype is not None):
-                loss = task.loss(model, batch, state)
+                loss = task.loss(model, batch)
             loss.backward()
             kept = [torch.zeros_like(p) for p in model.parameters() if p.requires_grad for _ in range(2)]
             del loss, kept

@@ -18,7 +18,7 @@ LIMIT = 1e-4  # of max|a - b| / max|a|: float32 gives 1e-7 a layer, and a layer 
 
 
 def keep_and_merge(
-    config: Config, task: Task[Any], state: Any, model: torch.nn.Module, splits: dict[str, Split], run: Run
+    config: Config, task: Task[Any], model: torch.nn.Module, splits: dict[str, Split], run: Run
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Keep the adapter of `model` in RUN/adapter, then merge it.
 
@@ -37,9 +37,9 @@ def keep_and_merge(
         return adapters.merged(model), {}
     split = splits.get("validation", splits["train"])
     compared = _losses if config.task.generates else _outputs
-    before, answers = compared(task, state, adapters.trainee(model), split)
+    before, answers = compared(task, adapters.trainee(model), split)
     merged = adapters.merged(model)
-    after, same = compared(task, state, merged, split)
+    after, same = compared(task, merged, split)
     difference = relative(before, after)
     pairs = [(a["answer"], b["answer"]) for a, b in zip(answers, same, strict=True)]
     # Of numbers there is nothing to turn over: how far apart they are is the difference of the outputs.
@@ -60,24 +60,24 @@ def relative(before: numpy.ndarray, after: numpy.ndarray) -> float:
         return float(numpy.abs(before - after).max() / numpy.abs(before).max())
 
 
-def _losses(task: Task[Any], state: Any, model: torch.nn.Module, split: Split) -> tuple[numpy.ndarray, list[Any]]:
+def _losses(task: Task[Any], model: torch.nn.Module, split: Split) -> tuple[numpy.ndarray, list[Any]]:
     """The losses of the first rows of a split in float32, and no answers."""
-    collate, device = task.collator(state), next(model.parameters()).device
+    collate, device = task.collator(), next(model.parameters()).device
     found = []
     with float32(model):
         for number in range(min(ROWS, len(split.features))):
             batch = collate(split.features.__getitems__([number]))
-            found.append(task.loss(model, {key: value.to(device) for key, value in batch.items()}, state).item())
+            found.append(task.loss(model, {key: value.to(device) for key, value in batch.items()}).item())
     return numpy.array(found), []
 
 
-def _outputs(task: Task[Any], state: Any, model: torch.nn.Module, split: Split) -> tuple[numpy.ndarray, list[Any]]:
+def _outputs(task: Task[Any], model: torch.nn.Module, split: Split) -> tuple[numpy.ndarray, list[Any]]:
     """The outputs of the first rows of a split in float32, as one array, and the answers that they are."""
     numbers = range(min(ROWS, len(split.features)))
     device = next(model.parameters()).device
-    batch = task.collator(state)(split.features.__getitems__(list(numbers)))
+    batch = task.collator()(split.features.__getitems__(list(numbers)))
     with float32(model):
         outputs, _ = task.predict(model, {key: value.to(device) for key, value in batch.items()})
     decoded = split.features.with_asides(list(outputs), numbers)
-    answers = task.decode(decoded, [split.features.rows[number] for number in numbers], state)
-    return task.numbers(list(outputs)), answers
+    answers = task.decode(decoded, [split.features.rows[number] for number in numbers])
+    return task.flatten(list(outputs)), answers

@@ -79,9 +79,9 @@ def fitted(lengths: list[int], width: int) -> list[list[int]]:
     return sequences
 
 
-def collator(config: Config, task: Task[Any], state: Any) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+def collator(config: Config, task: Task[Any]) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
     """What makes the batches of training: those of the task, packed where that is asked for."""
-    collate = task.collator(state)
+    collate = task.collator()
     return Packing(collate) if config.trainer.packing else collate
 
 

@@ -72,7 +72,6 @@ def float32(model: torch.nn.Module) -> Iterator[None]:
 
 def predict(
     task: Task[Any],
-    state: Any,
     model: torch.nn.Module,
     features: FeatureSet,
     batch_size: int,
@@ -87,13 +86,13 @@ def predict(
     """
     own = []
     with float32(model):
-        for numbers, batch in batches(task, state, features, batch_size, model):
-            own.append((numbers, *task.predict(model, batch), task.counted(batch)))
+        for numbers, batch in batches(task, features, batch_size, model):
+            own.append((numbers, *task.predict(model, batch), task.loss_weight(batch)))
             if seen:
                 seen(len(numbers) * processes.count())
         if is_sharded(model) and len(own) < math.ceil(len(_shared(features, batch_size, model)) / processes.count()):
             # One batch less than others have: its answers are left out, but all must gather the weights as often.
-            task.predict(model, next(batches(task, state, features, batch_size, model, first=True))[1])
+            task.predict(model, next(batches(task, features, batch_size, model, first=True))[1])
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
     for numbers, found, loss, count in chain.from_iterable(processes.gather(own)):
@@ -103,18 +102,18 @@ def predict(
             total += loss * count
             weighed += count
     outputs = features.with_asides(outputs, range(len(outputs)))
-    return Prediction(task.decode(outputs, features.rows, state), outputs, total / weighed if weighed else None)
+    return Prediction(task.decode(outputs, features.rows), outputs, total / weighed if weighed else None)
 
 
 def batches(
-    task: Task[Any], state: Any, features: FeatureSet, size: int, model: torch.nn.Module, first: bool = False
+    task: Task[Any], features: FeatureSet, size: int, model: torch.nn.Module, first: bool = False
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
     """This process's share of all batches: the numbers of their features, and the batch where `model` is.
 
     Features of like length share a batch; the longest come first. `first`: that of the first process.
     """
     device = next(model.parameters()).device
-    collate = task.collator(state)
+    collate = task.collator()
     all_batches = _shared(features, size, model)
     for numbers in all_batches[0 if first else processes.number() :: processes.count()]:
         yield numbers, {key: value.to(device) for key, value in collate(features.__getitems__(numbers)).items()}

@@ -20,7 +20,7 @@ REFERENCE = "reference"
 
 
 def with_reference(
-    config: Config, task: Task[Any], state: Any, model: torch.nn.Module, splits: dict[str, Split], hardware: Hardware
+    config: Config, task: Task[Any], model: torch.nn.Module, splits: dict[str, Split], hardware: Hardware
 ) -> dict[str, Split]:
     """The splits, those that training reads with `Task.first_answers` in their features.
 
@@ -42,8 +42,8 @@ def with_reference(
             torch.autocast(hardware.device, torch.bfloat16, bf16),
         ):
             own = [
-                (numbers, task.first_answers(model, batch))
-                for numbers, batch in batches(task, state, features, size, model)
+                (numbers, task.reference_scores(model, batch))
+                for numbers, batch in batches(task, features, size, model)
             ]
         values = [0.0] * len(features)
         for numbers, answers in chain.from_iterable(processes.gather(own)):

@@ -34,7 +34,6 @@ from llmft.training.watchdog import Watchdog
 def train(
     config: Config,
     task: Task[Any],
-    state: Any,
     model: PreTrainedModel,
     splits: dict[str, Split],
     hardware: Hardware,
@@ -59,7 +58,7 @@ def train(
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
     # A model that is kept in parts need not fit as a whole: the batch is not tried on it.
     if checkpoint is None and config.hardware.strategy == "ddp":
-        clock.rows = rows_that_fit(config, task, state, model.to(hardware.device), splits["train"].features, hardware)
+        clock.rows = rows_that_fit(config, task, model.to(hardware.device), splits["train"].features, hardware)
     config = _in_batches_of(clock.rows, config)
     metric = config.metric_for_best
     signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)
@@ -71,7 +70,7 @@ def train(
     steps = steps_of_run(config, splits["train"].examples)
     arguments = training_arguments(config, hardware, folder, "validation" in splits, steps)
     trainer = Trainer(
-        config, task, state, splits, folder, clock, signals, watchdog, model=model, args=arguments, callbacks=callbacks
+        config, task, splits, folder, clock, signals, watchdog, model=model, args=arguments, callbacks=callbacks
     )
     trainer.remove_callback(PrinterCallback)
     clock.started = time.perf_counter()

@@ -47,7 +47,6 @@ class Trainer(transformers.Trainer):
         self,
         config: Config,
         task: Task[Any],
-        state: Any,
         splits: dict[str, Split],
         folder: Path,
         clock: Clock,
@@ -56,10 +55,10 @@ class Trainer(transformers.Trainer):
         **kwargs: Any,
     ) -> None:
         """`folder` holds the checkpoints; `kwargs` go to the base class."""
-        self.config, self.task, self.task_state, self.splits, self.folder = config, task, state, splits, folder
+        self.config, self.task, self.splits, self.folder = config, task, splits, folder
         self.clock, self.signals, self.watchdog = clock, signals, watchdog
         super().__init__(
-            data_collator=collator(config, task, state),
+            data_collator=collator(config, task),
             train_dataset=self._train_features(),
             eval_dataset=splits["validation"].features if "validation" in splits else None,
             **kwargs,
@@ -82,8 +81,8 @@ class Trainer(transformers.Trainer):
         if train.stream is None:
             return train.features
         batch, grouped = trainer.rows * processes.count(), trainer.group_by_length
-        seed, task, state = self.config.seed, self.task, self.task_state
-        return FeatureStream(task, state, train.stream, seed, batch, trainer.accumulation, grouped)
+        seed, task = self.config.seed, self.task
+        return FeatureStream(task, train.stream, seed, batch, trainer.accumulation, grouped)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         features = self.splits["train"].features
@@ -114,7 +113,7 @@ class Trainer(transformers.Trainer):
     def get_batch_samples(self, *inputs: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:
         """The batches of a step."""
         batches, items = super().get_batch_samples(*inputs, **options)
-        own = mean(map(self.task.counted, batches)) if batches else 1
+        own = mean(map(self.task.loss_weight, batches)) if batches else 1
         self.counted_of_batch = mean(processes.gather(own)) or 1  # there may be nothing that has a loss
         return batches, items
 
@@ -123,7 +122,7 @@ class Trainer(transformers.Trainer):
 
         The Trainer divides it by the number of batches of the step.
         """
-        return self.task.loss(model, inputs, self.task_state) * (self.task.counted(inputs) / self.counted_of_batch)
+        return self.task.loss(model, inputs) * (self.task.loss_weight(inputs) / self.counted_of_batch)
 
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """One batch forward and backward; its part of the step's mean loss."""
@@ -143,9 +142,9 @@ class Trainer(transformers.Trainer):
         start, split, size = time.perf_counter(), self.splits["validation"], self.config.trainer.eval_batch_size
         with enough_memory(lambda: advice_for_scoring(self.config)):
             if self.config.task.generates and self.config.metric_for_best == "loss":
-                scores = loss_of(self.task, self.task_state, self.model, split, size)
+                scores = loss_of(self.task, self.model, split, size)
             else:
-                scores = evaluate(self.task, self.task_state, self.model, split, size)[0]
+                scores = evaluate(self.task, self.model, split, size)[0]
         numbers = {f"eval_{name}": value for name, value in scores.items() if isinstance(value, int | float)}
         self.clock.evaluating += time.perf_counter() - start
         self.log(dict(numbers))

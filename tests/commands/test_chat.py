@@ -29,7 +29,7 @@ class Scripted:
             "id": ["1"],
             "messages": ['[{"role": "user", "content": "你好 😀"}, {"role": "assistant", "content": "é"}]'],
         }
-        self.state: Any = tasks.build(config.task).fit(Dataset.from_dict(rows), config.model)
+        self.state: Any = tasks.build(config.task).fit(Dataset.from_dict(rows), config.model).state
         size = len(self.state.tokenizer)
         sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1, "n_positions": 512}
         gpt = transformers.GPT2Config(vocab_size=size, eos_token_id=self.state.template.end, bos_token_id=None, **sizes)

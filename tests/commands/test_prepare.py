@@ -36,7 +36,7 @@ def told(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["text_classification", "tabular", "question_answering", "causal_lm"])
 def test_a_run_from_the_cache_is_the_same_run(name: str, llmft: Run, write: Write, here: Path) -> None:
     case = CASES[name]
-    columns = tasks.build(compose(case.command, [f"+recipe={case.recipe}"]).task).synthetic(LINES, seed=0)
+    columns = tasks.build(compose(case.command, [f"+recipe={case.recipe}"]).task).synthetic_rows(LINES, seed=0)
     if "answers" in columns:  # made as text; in a JSON file it is an object
         columns["answers"] = list(map(json.loads, columns["answers"]))
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -32,7 +32,7 @@ class Texts:
 
     columns: ClassVar = ROLES
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         raise NotImplementedError
 
 

@@ -26,7 +26,7 @@ class Texts:
 
     columns = COLUMNS
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         return {"text": [f"made up {seed} {row}" for row in range(rows)]}
 
 

@@ -96,8 +96,8 @@ def test_a_group_is_in_one_split_and_no_feature(people: None) -> None:
         assert all(set(row) == {"size"} for row in data["train"]["features"][:])
         train, validation, test = (people_of(data[name]) for name in ("train", "validation", "test"))
         assert not train & validation | train & test | validation & test
-        state = task.fit(data["train"], compose("finetune", ["+recipe=tabular_mlp"]).model)
-        assert list(state.columns.numbers) == ["size"]
+        task = task.fit(data["train"], compose("finetune", ["+recipe=tabular_mlp"]).model)
+        assert list(task.state.columns.numbers) == ["size"]
         # The share of validation is one of the rows that are left.
         assert len(data["validation"]) == pytest.approx(0.15 * (176 - len(data["test"])), abs=4)
         seen += data["test"]["id"][:]

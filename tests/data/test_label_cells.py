@@ -26,7 +26,7 @@ class Texts:
     def __init__(self, label: Column) -> None:
         self.columns = {"text": Column("text"), "label": label}
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         raise NotImplementedError
 
 

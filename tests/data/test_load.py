@@ -25,7 +25,7 @@ class Texts:
 
     columns: ClassVar = {"text": Column("text"), "text_pair": Column("text", required=False), "label": Column("label")}
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         return {"text": [f"t{seed}-{i}" for i in range(rows)], "label": ["a", "b"] * (rows // 2)}
 
 

@@ -28,7 +28,7 @@ class Task:
 
     columns: ClassVar = {"features": Column("features"), "label": Column("label")}
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         return {"features": [{"n": i} for i in range(rows)], "label": ["a", "b"] * (rows // 2)}
 
 

@@ -27,7 +27,7 @@ class Cells:
 
     columns: ClassVar = {"features": Column("features"), "label": Column("label")}
 
-    def synthetic(self, rows: int, seed: int) -> dict[str, list[Any]]:
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         raise NotImplementedError
 
 

@@ -276,14 +276,14 @@ def test_a_program_is_made_with_other_rows_than_it_is_compared_on(runs: Runs, ll
     encode, samples = export.encode, export.parity.samples
     seen: list[str] = []
 
-    def noted(task: Any, state: Any, rows: Any) -> Any:
-        features = encode(task, state, rows)
+    def noted(task: Any, rows: Any) -> Any:
+        features = encode(task, rows)
         ids[id(features)] = rows[0]["id"]
         return features
 
-    def watched(task: Any, state: Any, features: Any) -> Any:
+    def watched(task: Any, features: Any) -> Any:
         seen.append(ids[id(features)])
-        return samples(task, state, features)
+        return samples(task, features)
 
     monkeypatch.setattr(export, "encode", noted)
     monkeypatch.setattr(export.parity, "samples", watched)

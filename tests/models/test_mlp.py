@@ -49,11 +49,11 @@ TABLE = [{"age": 20, "town": "x", "zip": "10"}, {"age": 40, "town": "y", "zip": 
 
 def test_numbers_are_standardised_and_categories_numbered() -> None:
     task = Tabular(Options(categories=["zip"]))
-    state = task.fit(rows(TABLE), ModelConfig())
-    assert state.columns.numbers == {"age": [30.0, 10.0]}
-    assert state.columns.categories == {"town": ["x", "y"], "zip": ["10", "20"]}
+    task = task.fit(rows(TABLE), ModelConfig())
+    assert task.state.columns.numbers == {"age": [30.0, 10.0]}
+    assert task.state.columns.categories == {"town": ["x", "y"], "zip": ["10", "20"]}
     seen = {"features": [{"age": 50, "town": "y", "zip": "10"}, {"age": None, "town": "new", "zip": "?"}]}
-    features = task.encode(seen, state)
+    features = task.encode(seen)
     assert features == {
         "numbers": [[2.0], [0.0]],
         "missing": [[0.0], [1.0]],
@@ -68,9 +68,9 @@ def test_a_missing_number_is_marked_and_not_a_category(empty: Any) -> None:
     cells = (
         [{"x": v} for v in ("1", "3", "1", "3")] if isinstance(empty, str) else [{"x": v} for v in (1.0, 3.0, 1.0, 3.0)]
     )
-    state = task.fit(rows([*cells, {"x": empty}, {"x": empty}]), ModelConfig())
-    assert state.columns.numbers == {"x": [2.0, 1.0]}
-    assert task.encode({"features": [{"x": empty}]}, state)["missing"] == [[1.0]]
+    task = task.fit(rows([*cells, {"x": empty}, {"x": empty}]), ModelConfig())
+    assert task.state.columns.numbers == {"x": [2.0, 1.0]}
+    assert task.encode({"features": [{"x": empty}]})["missing"] == [[1.0]]
 
 
 WRONG = {
@@ -83,8 +83,8 @@ WRONG = {
 def test_a_row_that_does_not_fit_is_named(name: str) -> None:
     options, found, what = WRONG[name]
     task = Tabular(Options.model_validate(options))
-    state = task.fit(rows(TABLE), ModelConfig())
-    problems = task.check(rows(found, ["a"]), state, "test")
+    task = task.fit(rows(TABLE), ModelConfig())
+    problems = task.check(rows(found, ["a"]), "test")
     assert what in str(problems[0])
 
 

@@ -64,5 +64,5 @@ def test_the_mean_is_held_against_the_mean_of_the_thresholds() -> None:
     # Of two labels, b is given from a mean of 0.35 on, and a above 0.65.
     two = [SingleLabel(["a", "b"], threshold=cut) for cut in (0.2, None)]
     pair = [[label("b", a=0.7, b=0.3)], [label("b", a=0.55, b=0.45)]]
-    (found,) = combine(pair, "mean", [1, 1], [target.thresholds_by_label() for target in two])
+    (found,) = combine(pair, "mean", [1, 1], [target.label_thresholds() for target in two])
     assert (found["answer"], found["scores"]["b"]) == ("b", pytest.approx(0.375))

@@ -58,7 +58,7 @@ def test_the_temperature_of_one_label_is_found_again() -> None:
     assert target.temperature == pytest.approx(3, rel=0.05)
     answers = target.decode(3 * logits)
     assert list(answers[0]["scores"].values()) == pytest.approx(softmax(3 * logits[:1] / target.temperature)[0])
-    found = target.metrics(answers, labels)
+    found = target.score(answers, labels)
     plain = SingleLabel(["a", "b", "c"])
     assert found["ece_uncalibrated"] == pytest.approx(plain.metrics(plain.decode(3 * logits), labels)["ece"])
     assert found["ece"] < 0.03 < 0.1 < found["ece_uncalibrated"]
@@ -73,7 +73,7 @@ def test_the_temperature_of_several_labels_is_found_again() -> None:
     target = MultiLabel(["a", "b"], [0.5, 0.5]).tuned(logits / 2, labels, options)
     assert target.temperature == pytest.approx(0.5, rel=0.05)
     assert target.thresholds == [0.5, 0.5]
-    found = target.metrics(target.decode(logits / 2), labels)
+    found = target.score(target.decode(logits / 2), labels)
     plain = MultiLabel(["a", "b"], [0.5, 0.5])
     assert found["ece_uncalibrated"] == pytest.approx(plain.metrics(plain.decode(logits / 2), labels)["ece"])
     assert found["ece"] < 0.03 < 0.06 < found["ece_uncalibrated"]

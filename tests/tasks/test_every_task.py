@@ -35,9 +35,9 @@ def prepared(name: str, *words: str) -> tuple[Config, Task[Any], Data, Any, Any]
     config = compose(CASES[name].command, [f"+recipe={CASES[name].recipe}", "smoke=true", *CASES[name].words, *words])
     task = tasks.build(config.task)
     data = load(config.dataset, task)
-    state = task.fit(data["train"], config.model)
+    task = task.fit(data["train"], config.model)
     transformers.set_seed(0)
-    return config, task, data, state, build(config.model, task.head, task.needed(state))
+    return config, task, data, build(config.model, task.head, task.model_kwargs())
 
 
 def alike(one: Any, other: Any) -> bool:
@@ -55,27 +55,27 @@ def test_every_task_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_task_says_what_it_must(name: str) -> None:
-    config, task, data, state, _ = prepared(name)
+    config, task, data, _ = prepared(name)
     assert config.task.name == name.partition(" ")[0]
     assert config.task.metric in METRICS
     for rows in data.splits.values():
         assert {role for role, spec in task.columns.items() if spec.required} <= set(rows.column_names)
-        assert task.check(rows, state, "any") == []
-        assert all(task.shown(row) for row in rows)
-    assert task.synthetic(5, seed=1) == task.synthetic(5, seed=1) != task.synthetic(5, seed=2)
+        assert task.check(rows, "any") == []
+        assert all(task.format_input(row) for row in rows)
+    assert task.synthetic_rows(5, seed=1) == task.synthetic_rows(5, seed=1) != task.synthetic_rows(5, seed=2)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_features_keep_their_rows_and_need_no_label(name: str) -> None:
-    config, task, data, state, model = prepared(name)
+    config, task, data, model = prepared(name)
     set_generation(model, config.generation)
     rows = data["train"]
-    features = encode(task, state, rows)
+    features = encode(task, rows)
     assert sorted(set(features.rows)) == list(range(len(rows)))
     targets = [role for role, spec in task.columns.items() if not spec.is_input and role in rows.column_names]
     unlabelled = rows.remove_columns(targets)
-    state = task.asked(state)
-    batch = task.collator(state)(encode(task, state, unlabelled).__getitems__(list(range(4))))
+    task = task.for_inference()
+    batch = task.collator()(encode(task, unlabelled).__getitems__(list(range(4))))
     with float32(model):
         outputs, loss = task.predict(model, batch)
     assert loss is None
@@ -84,21 +84,21 @@ def test_features_keep_their_rows_and_need_no_label(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_state_comes_back_as_it_was_saved(name: str, here: Path) -> None:
-    _, task, data, state, _ = prepared(name)
+    config, task, data, _ = prepared(name)
     folder = here / "model"
     folder.mkdir()
-    state.save(folder)
-    again = task.state.load(folder)
-    assert task.needed(again) == task.needed(state)
+    task.save(folder)
+    again = tasks.build(config.task).load(folder)
+    assert again.needed() == task.model_kwargs()
     rows = data["test"][:]
-    assert task.encode(rows, again) == task.encode(rows, state)
+    assert again.encode(rows) == task.encode(rows)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
-    _, task, data, state, model = prepared(name)
-    split = Split(data["test"], encode(task, state, data["test"]))
-    together, alone = (evaluate(task, state, model, split, size)[1] for size in (16, 1))
+    _, task, data, model = prepared(name)
+    split = Split(data["test"], encode(task, data["test"]))
+    together, alone = (evaluate(task, model, split, size)[1] for size in (16, 1))
     for one, other in zip(together.answers, alone.answers, strict=True):
         assert alike(one, other)
         if isinstance(task, TargetTask) and isinstance(one["answer"], str):
@@ -107,16 +107,16 @@ def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_ten_steps_give_the_pinned_losses(name: str) -> None:
-    config, task, data, state, model = prepared(name, "dataset.max_rows=80")
-    splits = {"train": Split(data["train"], encode(task, state, data["train"]))}
+    config, task, data, model = prepared(name, "dataset.max_rows=80")
+    splits = {"train": Split(data["train"], encode(task, data["train"]))}
     hardware = Hardware("cpu", "fp32", "")
-    features = with_reference(config, task, state, model, splits, hardware)["train"].features
-    collate = task.collator(state)
+    features = with_reference(config, task, model, splits, hardware)["train"].features
+    collate = task.collator()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     model.train()
     for step in range(10):
-        loss = task.loss(model, collate(features.__getitems__(list(range(8 * step, 8 * step + 8)))), state)
+        loss = task.loss(model, collate(features.__getitems__(list(range(8 * step, 8 * step + 8)))))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -164,7 +164,7 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
         return
 
     # `predict` gives the answers again, for the test rows as a file.
-    columns = task.synthetic(16, seed=2)
+    columns = task.synthetic_rows(16, seed=2)
     with (here / "rows.jsonl").open("w") as file:
         for values in zip(*columns.values(), strict=True):
             row = dict(zip(columns, values, strict=True))
@@ -184,10 +184,10 @@ def test_a_run_can_be_loaded_by_transformers_alone(name: str, llmft: Run, here: 
         llmft(CASES[name].command, f"+recipe={CASES[name].recipe}", "smoke=true", *CASES[name].words, "run.dir=run")[0]
         == 0
     )
-    config, task, data, _, _ = prepared(name)
-    model, state = load_trained(here / "run", task, "cpu")
+    config, task, data, _ = prepared(name)
+    model, _ = load_trained(here / "run", task, "cpu")
     plain = getattr(transformers, task.head).from_pretrained(here / "run/model")
-    batch = task.collator(state)(encode(task, state, data["test"]).__getitems__([0, 1]))
+    batch = task.collator()(encode(task, data["test"]).__getitems__([0, 1]))
     outputs = zip(plain(**batch).to_tuple(), model(**batch).to_tuple(), strict=True)
     assert all(torch.equal(one, other) for one, other in outputs if isinstance(one, torch.Tensor))
     assert list(plain.config.label2id) == list(model.config.label2id)

@@ -44,7 +44,9 @@ def test_what_training_writes_is_what_eval_and_predict_write(llmft: Run, write: 
     assert [row["answer"] for row in again] == [row["answer"] for row in scored]
     assert sum(row["answer"] == row["label"] for row in scored) / 16 == metrics["test"]["exact_match"]
 
-    rows = tasks.build(compose("finetune", ["+recipe=llm_chat", "smoke=true"]).task).synthetic(16, seed=2)["messages"]
+    rows = tasks.build(compose("finetune", ["+recipe=llm_chat", "smoke=true"]).task).synthetic_rows(16, seed=2)[
+        "messages"
+    ]
     write("rows.jsonl", "".join(f'{{"messages": {cell}}}\n' for cell in rows))
     code, out, err = llmft("predict", "run", "predict.input=rows.jsonl")
     assert code == 0, err
@@ -148,16 +150,16 @@ def test_a_batch_can_be_made_of_the_same_features_again() -> None:
     config = compose("finetune", ["+recipe=llm_instruct", "smoke=true"])
     task = tasks.build(config.task)
     rows = Dataset.from_dict({"id": ["1", "2"], "prompt": ["你好 😀", "é"], "response": ["再见", "b"]})
-    state = task.fit(rows, config.model)
-    features = encode(task, state, rows).__getitems__([0, 1])
-    one, two = (task.collator(state)(features) for _ in range(2))
+    task = task.fit(rows, config.model)
+    features = encode(task, rows).__getitems__([0, 1])
+    one, two = (task.collator()(features) for _ in range(2))
     assert one.keys() == two.keys() == {"input_ids", "labels", "attention_mask", "prompt_ids", "prompt_mask"}
 
 
 def test_no_loss_is_too_high_for_a_perplexity() -> None:
     task = tasks.build(compose("finetune", ["+recipe=llm_chat"]).task)
-    assert task.of_loss(1.0) == {"loss": 1.0, "perplexity": pytest.approx(2.718281828)}
-    assert task.of_loss(1000.0)["perplexity"] > 1e300
+    assert task.metrics_from_loss(1.0) == {"loss": 1.0, "perplexity": pytest.approx(2.718281828)}
+    assert task.metrics_from_loss(1000.0)["perplexity"] > 1e300
 
 
 def test_a_set_in_which_nothing_is_trained_is_refused() -> None:

@@ -35,16 +35,16 @@ UNIGRAM = train(TEXTS, TokenizerConfig(kind="unigram", size=400), T5)
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
-def tiny(task: Any, state: Any, architecture: str) -> Any:
+def tiny(task: Any, architecture: str) -> Any:
     transformers.set_seed(0)
-    return build(ModelConfig(architecture=architecture, config=TINY), task.head, task.needed(state), "task.block")
+    return build(ModelConfig(architecture=architecture, config=TINY), task.head, task.model_kwargs(), "task.block")
 
 
 @pytest.mark.parametrize("block", [8, 9, 64])
 def test_a_document_is_said_token_by_token_from_its_start_to_its_end(block: int) -> None:
     """Also one that comes in parts."""
-    task, state = CausalLm(causal_lm.CausalLm(block=block)), LanguageState(CHARACTERS, block)
-    features = task.encode({"text": [TEXTS[0], TEXTS[1], TEXTS[2]], "document": ["a", "b", "b"]}, state)
+    task = CausalLm(causal_lm.CausalLm(block=block)).with_state(LanguageState(CHARACTERS, block))
+    features = task.encode({"text": [TEXTS[0], TEXTS[1], TEXTS[2]], "document": ["a", "b", "b"]})
     said: dict[int, list[int]] = {0: [], 1: [], 2: []}
     read: dict[int, list[int]] = {0: [], 1: [], 2: []}
     for row, labels, tokens in zip(features["row"], features["labels"], features["input_ids"], strict=True):
@@ -52,34 +52,34 @@ def test_a_document_is_said_token_by_token_from_its_start_to_its_end(block: int)
         said[row] += labels
         read[row] += tokens
     first, second, third = (CHARACTERS.convert_tokens_to_ids(list(text)) for text in TEXTS)
-    assert said == {0: [*first, state.end], 1: second, 2: [*third, state.end]}
-    assert read == {0: [state.end, *first], 1: [state.end, *second[:-1]], 2: [second[-1], *third]}
+    assert said == {0: [*first, task.state.end], 1: second, 2: [*third, task.state.end]}
+    assert read == {0: [task.state.end, *first], 1: [task.state.end, *second[:-1]], 2: [second[-1], *third]}
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "bert", "llama"])
 def test_a_causal_model_does_not_see_what_it_is_to_say(architecture: str) -> None:
     """BERT looks both ways unless it is told."""
-    task, state = CausalLm(causal_lm.CausalLm(block=8)), LanguageState(CHARACTERS, 8)
-    model = tiny(task, state, architecture).eval()
+    task = CausalLm(causal_lm.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8))
+    model = tiny(task, architecture).eval()
     one, other = torch.tensor([[3, 4, 5, 6]]), torch.tensor([[3, 4, 5, 9]])
     assert torch.equal(model(input_ids=one).logits[0, :3], model(input_ids=other).logits[0, :3])
 
 
 def test_scores_by_hand() -> None:
     """A model that finds all tokens alike: ln V nats each; bits per byte count UTF-8, not characters."""
-    task, state = CausalLm(causal_lm.CausalLm(block=8)), LanguageState(CHARACTERS, 8)
-    model = tiny(task, state, "gpt2").eval()
+    task = CausalLm(causal_lm.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8))
+    model = tiny(task, "gpt2").eval()
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
-    features = task.encode({"text": TEXTS}, state)
+    features = task.encode({"text": TEXTS})
     examples = [{key: features[key][i] for key in ("input_ids", "labels")} for i in range(len(features["row"]))]
-    outputs, loss = predict(task, model, state, examples)
-    answers = task.decode(list(outputs), features["row"], state)
+    outputs, loss = predict(task, model, examples)
+    answers = task.decode(list(outputs), features["row"])
     nats = math.log(len(CHARACTERS))
     assert [answer["tokens"] for answer in answers] == [len(text) + 1 for text in TEXTS]
     assert [answer["answer"] for answer in answers] == pytest.approx([nats] * 3, rel=1e-6)
     assert loss == pytest.approx(nats, rel=1e-6)
-    found = task.metrics(answers, Dataset.from_dict({"text": TEXTS}), state)
+    found = task.score(answers, Dataset.from_dict({"text": TEXTS}))
     tokens, size = sum(map(len, TEXTS)) + 3, sum(len(text.encode()) for text in TEXTS)
     assert found["tokens"] == tokens
     assert found["perplexity"] == pytest.approx(len(CHARACTERS), rel=1e-6)
@@ -87,39 +87,37 @@ def test_scores_by_hand() -> None:
 
 
 def test_a_text_goes_on_beyond_the_positions_of_the_model() -> None:
-    task, state = CausalLm(causal_lm.CausalLm(block=8)), LanguageState(CHARACTERS, 8, asked=True)
-    model = tiny(task, state, "gpt2").eval()
+    task = CausalLm(causal_lm.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8, asked=True))
+    model = tiny(task, "gpt2").eval()
     model.config.max_position_embeddings = 8
     set_generation(model, GenerationConfig(max_new_tokens=30))
     model.generation_config.eos_token_id = None
     for text in ("t", "the red house", ""):
-        features = task.encode({"text": [text]}, state)
-        (output,), loss = predict(task, model, state, [{"input_ids": features["input_ids"][0]}])
+        features = task.encode({"text": [text]})
+        (output,), loss = predict(task, model, [{"input_ids": features["input_ids"][0]}])
         assert (len(output), loss) == (30, None)
         assert len(features["input_ids"][0]) == min(max(len(text), 1), 8)
-        together, _ = predict(
-            task, model, state, [{"input_ids": tokens} for tokens in ([5] * 8, *features["input_ids"])]
-        )
+        together, _ = predict(task, model, [{"input_ids": tokens} for tokens in ([5] * 8, *features["input_ids"])])
         assert together[1] == output, "whatever stands beside it"
 
 
 def test_what_looks_like_a_special_token_is_text() -> None:
     for tokenizer in (CHARACTERS, WORDPIECE):
         task = CausalLm(causal_lm.CausalLm())
-        tokens = task.tokens(["[MASK] <|endoftext|>"], LanguageState(tokenizer, 8))[0]
+        tokens = task.with_state(LanguageState(tokenizer, 8)).tokens(["[MASK] <|endoftext|>"])[0]
         assert not {*tokens} & {tokenizer.mask_token_id, tokenizer.eos_token_id}
 
 
-def predict(task: Any, model: Any, state: Any, examples: list[Any]) -> tuple[Any, float | None]:
+def predict(task: Any, model: Any, examples: list[Any]) -> tuple[Any, float | None]:
     with float32(model):
-        return task.predict(model, task.collator(state)(examples))
+        return task.predict(model, task.collator()(examples))
 
 
 def hidden(share: float, whole_word: bool = False, count: int = 200) -> tuple[numpy.ndarray, numpy.ndarray, list[Any]]:
     task = MaskedLm(masked_lm.MaskedLm(block=64, mask_share=share, whole_word=whole_word))
-    state = MaskedState(WORDPIECE, 64)
-    text = numpy.asarray(task.tokens(["redhouse standsby theriver 没有人知道 " * 2], state)[0])
-    return text, state.inside, [task.example(text, (0, 0, number), state, None) for number in range(count)]
+    task = task.with_state(MaskedState(WORDPIECE, 64))
+    text = numpy.asarray(task.tokens(["redhouse standsby theriver 没有人知道 " * 2])[0])
+    return text, task.state.inside, [task.example(text, (0, 0, number), None) for number in range(count)]
 
 
 def test_hidden_tokens_are_as_many_as_asked_for_and_changed_as_bert_does() -> None:
@@ -157,37 +155,37 @@ def test_rare_tokens_are_hidden_more_often(rare: float, chance: float, monkeypat
     text, count = numpy.array([20, 21, 22, 23, 24]), 2000
     corpus = numpy.repeat(text, [16, 16, 16, 16, 1]).astype(numpy.uint16)
     task = MaskedLm(masked_lm.MaskedLm(block=8, mask_share=0.2, mask_rare=rare))
-    state = MaskedState(WORDPIECE, 8)
-    trained = task.trained_on(corpus, state)
-    assert task.trained_on(corpus, trained) is trained, "a file is counted once"
-    labels = [task.example(text, (0, 0, number), trained, None)["labels"] for number in range(count)]
+    task = task.with_state(MaskedState(WORDPIECE, 8))
+    trained = task.trained_on(corpus)
+    assert trained.trained_on(corpus) is trained, "a file is counted once"
+    labels = [trained.example(text, (0, 0, number), None)["labels"] for number in range(count)]
     assert sum(found[5] != IGNORED for found in labels) / count == pytest.approx(chance, abs=0.04)
     assert all((found != IGNORED).sum() == 1 for found in labels)
     rows = {"text": ["redhouse standsby theriver " * 5]}
-    alike = MaskedLm(masked_lm.MaskedLm(block=8, mask_share=0.2))
-    assert task.encode(rows, state) == alike.encode(rows, state), "scores don't depend on it"
+    alike = MaskedLm(masked_lm.MaskedLm(block=8, mask_share=0.2)).with_state(task.state)
+    assert task.encode(rows) == alike.encode(rows), "scores don't depend on it"
 
 
 def test_a_word_is_as_rare_as_its_rarest_piece() -> None:
     task = MaskedLm(masked_lm.MaskedLm(block=64, mask_share=0.01, mask_rare=1, whole_word=True))
-    text = numpy.asarray(task.tokens(["redhouse standsby"], MaskedState(WORDPIECE, 64))[0])
-    inside = MaskedState(WORDPIECE, 64).inside[text]
+    task = task.with_state(MaskedState(WORDPIECE, 64, rarity=numpy.ones(len(WORDPIECE))))
+    text = numpy.asarray(task.tokens(["redhouse standsby"])[0])
+    inside = task.state.inside[text]
     words, rare = numpy.cumsum(~inside), numpy.flatnonzero(inside)[-1]
-    state = MaskedState(WORDPIECE, 64, rarity=numpy.ones(len(WORDPIECE)))
-    state.rarity[text[rare]] = 1e9  # type: ignore[index]
+    task.state.rarity[text[rare]] = 1e9  # type: ignore[index]
     for number in range(20):
-        found = numpy.flatnonzero(task.example(text, (0, 0, number), state, None)["labels"] != IGNORED) - 1
+        found = numpy.flatnonzero(task.example(text, (0, 0, number), None)["labels"] != IGNORED) - 1
         assert {*found} == {*numpy.flatnonzero(words == words[rare])}
 
 
 def test_half_of_the_second_halves_come_from_elsewhere() -> None:
     task = MaskedLm(masked_lm.MaskedLm(block=23, next_sentence=True, mask_share=0.01))
-    state = MaskedState(WORDPIECE, 23)
-    end = state.end
+    task = task.with_state(MaskedState(WORDPIECE, 23))
+    end = task.state.end
     here, there = numpy.array([10, 11, end, *range(20, 30), end, 12]), numpy.array([end, *range(40, 60)])
     labels = []
     for number in range(300):
-        example = task.example(here, (0, 0, number), state, there)
+        example = task.example(here, (0, 0, number), there)
         tokens = numpy.where(example["labels"] == IGNORED, example["input_ids"], example["labels"])
         first, second = tokens[example["token_type_ids"] == 0], tokens[example["token_type_ids"] == 1]
         assert (first[0], first[-1], second[-1]) == (WORDPIECE.cls_token_id, end, end)
@@ -202,16 +200,16 @@ def test_half_of_the_second_halves_come_from_elsewhere() -> None:
 @pytest.mark.parametrize(("block", "density", "length"), [(16, 0.15, 3), (64, 0.15, 3), (64, 0.5, 1), (9, 0.9, 20)])
 def test_runs_are_cut_out_and_can_be_put_back(block: int, density: float, length: float) -> None:
     task = SpanCorruption(span_corruption.SpanCorruption(block=block, density=density, mean_length=length))
-    state = SpanState(UNIGRAM, block)
-    stride = task.stride(state)
+    task = task.with_state(SpanState(UNIGRAM, block))
+    stride = task.stride()
     tokens = numpy.arange(200, 200 + stride)
     for number in range(50):
-        example = task.example(tokens, (0, 0, number), state, None)
+        example = task.example(tokens, (0, 0, number), None)
         read, said = example["input_ids"].tolist(), example["labels"].tolist()
         assert block - 1 <= len(read) <= block
-        assert (read.pop(), said.pop()) == (state.end, state.end)
-        marks = [token for token in read if token in state.sentinels]
-        assert marks == state.sentinels[: len(marks)].tolist() == [token for token in said if token in marks]
+        assert (read.pop(), said.pop()) == (task.state.end, task.state.end)
+        marks = [token for token in read if token in task.state.sentinels]
+        assert marks == task.state.sentinels[: len(marks)].tolist() == [token for token in said if token in marks]
         assert sum(token not in marks for token in said) == max(1, min(round(stride * density), stride - 1))
         for mark, after in zip(marks, [*marks[1:], None], strict=True):
             run = said[said.index(mark) + 1 : None if after is None else said.index(after)]
@@ -223,24 +221,24 @@ def test_runs_are_cut_out_and_can_be_put_back(block: int, density: float, length
 
 def test_gaps_are_filled_with_what_the_decoder_wrote() -> None:
     task = SpanCorruption(span_corruption.SpanCorruption())
-    state = SpanState(UNIGRAM, 32, asked=True)
-    prompt = numpy.array(task.prompt("the <extra_id_0> house <extra_id_1> river", state))
-    written = numpy.array(task.prompt("<extra_id_0> red <extra_id_1> by the", state))
-    assert task.said((prompt, written), state) == {"answer": "the red house by the river"}
-    assert task.refused("the house", state) == "has no <extra_id_0>, where words are to be found"
+    task = task.with_state(SpanState(UNIGRAM, 32, asked=True))
+    prompt = numpy.array(task.prompt("the <extra_id_0> house <extra_id_1> river"))
+    written = numpy.array(task.prompt("<extra_id_0> red <extra_id_1> by the"))
+    assert task.said((prompt, written)) == {"answer": "the red house by the river"}
+    assert task.refused("the house") == "has no <extra_id_0>, where words are to be found"
 
 
 def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
-    task, state = MaskedLm(masked_lm.MaskedLm()), MaskedState(WORDPIECE, 32, asked=True)
-    model = tiny(task, state, "bert").eval()
-    tokens = task.prompt("the [MASK] house", state)
-    (output,), _ = predict(task, model, state, [{"input_ids": tokens}])
-    answer = task.said(output, state)
+    task = MaskedLm(masked_lm.MaskedLm()).with_state(MaskedState(WORDPIECE, 32, asked=True))
+    model = tiny(task, "bert").eval()
+    tokens = task.prompt("the [MASK] house")
+    (output,), _ = predict(task, model, [{"input_ids": tokens}])
+    answer = task.said(output)
     (scores,) = answer["scores"]
     best = model(input_ids=torch.tensor([tokens])).logits[0, tokens.index(WORDPIECE.mask_token_id)].softmax(-1)
     assert list(scores.values()) == pytest.approx(best.topk(5).values.tolist(), abs=1e-6)
-    assert task.refused("the house", state) == "has no [MASK], where a word is to be found"
-    assert "has 43 tokens, and the model reads 32" in task.refused("[MASK] " + "by " * 40, state)
+    assert task.refused("the house") == "has no [MASK], where a word is to be found"
+    assert "has 43 tokens, and the model reads 32" in task.refused("[MASK] " + "by " * 40)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +252,7 @@ def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
 def test_an_architecture_without_the_head_is_refused(task: Any, architecture: str, said: str) -> None:
     tokenizer = {"AutoModelForSeq2SeqLM": UNIGRAM, "AutoModelForMaskedLM": WORDPIECE}.get(task.head, CHARACTERS)
     with pytest.raises(UserError, match=said):
-        tiny(task, task.state(tokenizer, 16), architecture)
+        tiny(task.with_state(task.state_class(tokenizer, 16)), architecture)
 
 
 def test_whole_words_want_wordpiece() -> None:
@@ -267,12 +265,12 @@ def test_whole_words_want_wordpiece() -> None:
 @pytest.mark.parametrize("next_sentence", [False, True])
 def test_a_block_of_unknown_characters_alone_costs_nothing(next_sentence: bool) -> None:
     """All of its tokens are [UNK], of which none is to be found: there is no mean to take."""
-    task, state = MaskedLm(masked_lm.MaskedLm(block=16, next_sentence=next_sentence)), MaskedState(WORDPIECE, 16)
+    task = MaskedLm(masked_lm.MaskedLm(block=16, next_sentence=next_sentence)).with_state(MaskedState(WORDPIECE, 16))
     tokens = numpy.array(WORDPIECE("ʘ ʘ ʘ ʘ", add_special_tokens=False)["input_ids"])
     assert set(tokens) == {WORDPIECE.unk_token_id}
-    batch = task.collator(state)([task.example(tokens, 1, state, None)])
-    assert task.counted(batch) == 0
-    loss = task.loss(tiny(task, state, "bert"), batch, state)
+    batch = task.collator()([task.example(tokens, 1, None)])
+    assert task.loss_weight(batch) == 0
+    loss = task.loss(tiny(task, "bert"), batch)
     loss.backward()
     assert math.isfinite(loss.item()) and (loss.item() > 0) == next_sentence
 
@@ -281,7 +279,8 @@ def test_a_tokenizer_learns_from_a_part_of_a_large_corpus(monkeypatch: pytest.Mo
     rows = Dataset.from_dict({"text": ["abc", "xyz"] * 20})
     monkeypatch.setattr(corpus, "LEARNT", 60)
     fitted = CausalLm(causal_lm.CausalLm(block=8)).fit(rows, ModelConfig(tokenizer=TokenizerConfig(kind="characters")))
-    assert set(fitted.tokenizer.get_vocab()) - set(fitted.tokenizer.all_special_tokens) == set("abc")
+    tokenizer = fitted.state.tokenizer
+    assert set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) == set("abc")
 
 
 def test_a_tokenizer_of_another_language_is_refused(tmp_path: Path) -> None:
@@ -298,26 +297,27 @@ def test_a_model_that_goes_on_keeps_its_limit(tested: Any, tmp_path: Path) -> No
     tokenizer.model_max_length = 64
     tokenizer.save_pretrained(tmp_path)
     rows = Dataset.from_dict({"text": ["the red house"]})
-    state = tested.fit(rows, ModelConfig(path=str(tmp_path)))
-    assert (state.tokenizer.model_max_length, state.block) == (64, 8)
-    assert "trained_positions" not in tested.needed(state)
-    state.save(tmp_path / "run")
-    again = type(state).load(tmp_path / "run")
+    fitted = tested.fit(rows, ModelConfig(path=str(tmp_path)))
+    assert (fitted.state.tokenizer.model_max_length, fitted.state.block) == (64, 8)
+    assert "trained_positions" not in fitted.model_kwargs()
+    fitted.save(tmp_path / "run")
+    again = tested.load(tmp_path / "run").state
     assert (again.tokenizer.model_max_length, again.block) == (64, 8)
     new = tested.fit(rows, ModelConfig(tokenizer=TokenizerConfig(path=str(tmp_path)), init="random"))
-    assert (new.tokenizer.model_max_length, tested.needed(new)["trained_positions"]) == (8, 8)
+    assert (new.state.tokenizer.model_max_length, new.model_kwargs()["trained_positions"]) == (8, 8)
 
 
 def test_a_prompt_begins_as_the_tokenizer_begins_a_text(tmp_path: Path) -> None:
     task, tokenizer = CausalLm(causal_lm.CausalLm(block=8)), train(["the red house"] * 9, TokenizerConfig(), GPT)
-    plain = task.prompt("the", LanguageState(tokenizer, 8))
+    task = task.with_state(LanguageState(tokenizer, 8))
+    plain = task.prompt("the")
     tokenizer.add_tokens(["<s>"], special_tokens=True)
     tokenizer.bos_token = "<s>"
     first = tokenizer.bos_token_id
-    assert task.prompt("the", LanguageState(tokenizer, 8)) == plain == tokenizer("the")["input_ids"]
+    assert task.prompt("the") == plain == tokenizer("the")["input_ids"]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", first)])
-    assert task.prompt("the", LanguageState(tokenizer, 8)) == [first, *plain] == tokenizer("the")["input_ids"]
-    assert first not in task.prompt("the red house" * 9, LanguageState(tokenizer, 8))
+    assert task.prompt("the") == [first, *plain] == tokenizer("the")["input_ids"]
+    assert first not in task.prompt("the red house" * 9)
 
 
 def test_chinese_is_filled_in_without_spaces_between_its_letters() -> None:

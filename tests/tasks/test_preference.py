@@ -110,31 +110,31 @@ def prepared(*words: str) -> tuple[Any, Any, Any, Any]:
     config = compose("finetune", ["+recipe=llm_dpo", "smoke=true", *words])
     task = tasks.build(config.task)
     rows = load(config.dataset, task)["train"]
-    state = task.fit(rows, config.model)
+    task = task.fit(rows, config.model)
     torch.manual_seed(0)
-    return task, state, build(config.model, task.head, task.needed(state)).eval(), rows
+    return task, build(config.model, task.head, task.model_kwargs()).eval(), rows
 
 
 def test_only_the_last_answer_counts() -> None:
-    task, state, _, _ = prepared()
+    task, _, _ = prepared()
     talk = [user("tavo"), said("renn"), user("ilpa")]
     row = {side: [json.dumps([*talk, said(word)])] for side, word in (("chosen", "lumo"), ("rejected", "mirk"))}
-    features = task.encode(row, state)
+    features = task.encode(row)
     for side, word in (("chosen", "lumo"), ("rejected", "mirk")):
         trained = [label for label in features[f"{side}_labels"][0] if label != IGNORED]
-        assert state.tokenizer.decode(trained) == f"{word}{state.tokenizer.eos_token}"
+        assert task.state.tokenizer.decode(trained) == f"{word}{task.state.tokenizer.eos_token}"
 
 
 def test_both_answers_follow_the_same_cut_prompt() -> None:
-    task, state, _, _ = prepared()
-    ids = state.tokenizer("tavo renn osk", add_special_tokens=False)["input_ids"]
-    state.max_length = 48
+    task, _, _ = prepared()
+    ids = task.state.tokenizer("tavo renn osk", add_special_tokens=False)["input_ids"]
+    task.state.max_length = 48
     row = {
         "prompt": ["tavo renn osk " * 40, "tavo", "tavo " * 40],
         "chosen": ["lumo"] * 3,
         "rejected": ["mirk " * 4, "mirk", "osk " * 60],
     }
-    whole = task.encode({key: [json.dumps(cell) for cell in cells] for key, cells in row.items()}, state)
+    whole = task.encode({key: [json.dumps(cell) for cell in cells] for key, cells in row.items()})
     assert whole["cut"] == [True, False, True]
     assert ids and len(whole["chosen_ids"][0]) < len(whole["rejected_ids"][0]) == 48
     for pair_ in range(3):
@@ -143,13 +143,15 @@ def test_both_answers_follow_the_same_cut_prompt() -> None:
             tokens, labels = whole[f"{side}_ids"][pair_], whole[f"{side}_labels"][pair_]
             first = next(place for place, label in enumerate(labels) if label != IGNORED)
             prompts.append(tokens[:first])
-            trained.append(state.tokenizer.decode(tokens[first:]))
+            trained.append(task.state.tokenizer.decode(tokens[first:]))
         assert prompts[0] == prompts[1]
-        assert trained[0] == f"lumo{state.tokenizer.eos_token}"
+        assert trained[0] == f"lumo{task.state.tokenizer.eos_token}"
         assert len(prompts[0]) >= 2
-        assert trained[1].endswith(state.tokenizer.eos_token) == (pair_ < 2)  # an answer that is too long loses its end
+        assert trained[1].endswith(task.state.tokenizer.eos_token) == (
+            pair_ < 2
+        )  # an answer that is too long loses its end
     assert len(prompts[0]) == 48 // 4
-    assert state.tokenizer.decode(prompts[0]).endswith("tavo \n")
+    assert task.state.tokenizer.decode(prompts[0]).endswith("tavo \n")
     note = "train: 2 of 3 pairs are longer than task.max_length: their prompt loses its beginning, the same for both answers"
     assert task.notes_of_features(pyarrow.table({"prompt_lost": whole["prompt_lost"]}), "train") == [note]
 
@@ -184,10 +186,10 @@ def test_show_marks_both_answers(llmft: Run) -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
 def test_the_loss_is_the_one_of_the_paper(smoothing: float) -> None:
-    task, state, model, rows = prepared(f"task.label_smoothing={smoothing}", "task.beta=0.5")
-    features = encode(task, state, rows).__getitems__([0, 1, 2])
+    task, model, rows = prepared(f"task.label_smoothing={smoothing}", "task.beta=0.5")
+    features = encode(task, rows).__getitems__([0, 1, 2])
     reference = [1.5, -2.0, 0.0]
-    batch = task.collator(state)([row | {"reference": r} for row, r in zip(features, reference, strict=True)])
+    batch = task.collator()([row | {"reference": r} for row, r in zip(features, reference, strict=True)])
     losses = []
     for row, given in zip(features, reference, strict=True):
         sums = []
@@ -199,32 +201,32 @@ def test_the_loss_is_the_one_of_the_paper(smoothing: float) -> None:
         right, wrong = (math.log1p(math.exp(-sign * gained)) for sign in (1, -1))
         losses.append((1 - smoothing) * right + smoothing * wrong)
     with torch.no_grad():
-        assert task.loss(model, batch, state).item() == pytest.approx(sum(losses) / 3, abs=1e-5)
+        assert task.loss(model, batch).item() == pytest.approx(sum(losses) / 3, abs=1e-5)
 
 
 def test_an_answer_is_judged_by_the_mean_of_its_tokens() -> None:
-    task, state, model, rows = prepared()
-    batch = task.collator(state)(encode(task, state, rows).__getitems__([0, 1]))
+    task, model, rows = prepared()
+    batch = task.collator()(encode(task, rows).__getitems__([0, 1]))
     with torch.no_grad():
         outputs, loss = task.predict(model, batch)
-        whole = task.first_answers(model, batch)
+        whole = task.reference_scores(model, batch)
     assert loss is None
     counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).view(2, 2).T.numpy()
     assert ((outputs * counts)[:, 0] - (outputs * counts)[:, 1]).tolist() == pytest.approx(whole, abs=1e-4)
-    answers = task.decode([[-1.0, -2.0], [-2.0, -1.0]], [0, 1], state)
+    answers = task.decode([[-1.0, -2.0], [-2.0, -1.0]], [0, 1])
     assert answers == [{"answer": "chosen", "margin": 1.0}, {"answer": "rejected", "margin": -1.0}]
-    assert task.metrics([*answers, answers[0]], rows, state) == {"accuracy": 2 / 3, "margin": pytest.approx(1 / 3)}
-    assert task.badness(answers[0], "chosen") == 0
-    assert task.badness(answers[1], "chosen") == 1
+    assert task.score([*answers, answers[0]], rows) == {"accuracy": 2 / 3, "margin": pytest.approx(1 / 3)}
+    assert task.error_score(answers[0], "chosen") == 0
+    assert task.error_score(answers[1], "chosen") == 1
 
 
 def test_as_likely_is_not_more_likely() -> None:
     """Else a model that can't tell answers apart, or whose outputs are no numbers, would be right in all rows."""
-    task, state, _, rows = prepared()
-    answers = task.decode([[-1.0, -1.0], [math.nan, math.nan]], [0, 1], state)
+    task, _, rows = prepared()
+    answers = task.decode([[-1.0, -1.0], [math.nan, math.nan]], [0, 1])
     assert [answer["answer"] for answer in answers] == ["rejected", "rejected"]
-    assert task.metrics(answers, rows, state)["accuracy"] == 0
-    assert task.badness(answers[0], "chosen") > 0
+    assert task.score(answers, rows)["accuracy"] == 0
+    assert task.error_score(answers[0], "chosen") > 0
 
 
 def test_the_first_loss_is_that_of_no_change(llmft: Run, here: Path) -> None:
@@ -261,19 +263,19 @@ def test_what_is_asked_begins_as_training_did() -> None:
         "chosen": ['"a"'] * 2,
         "rejected": ['"b"'] * 2,
     }
-    task, state, *_ = prepared()
-    assert state.system == ""
+    task, *_ = prepared()
+    assert task.state.system == ""
     config = compose("finetune", ["+recipe=llm_dpo", "smoke=true"])
-    state = task.fit(Dataset.from_dict(rows), config.model)
-    assert state.system == "Be kind."
-    assert "the system prompt of all rows is kept for predict and chat: Be kind." in state.notes()
+    task = task.fit(Dataset.from_dict(rows), config.model)
+    assert task.state.system == "Be kind."
+    assert "the system prompt of all rows is kept for predict and chat: Be kind." in task.notes()
     lines = {**rows, "chosen": ['"a  b\\nc"'] * 2}
     words = compose("finetune", ["+recipe=llm_dpo", "smoke=true", "model.tokenizer.kind=wordpiece"])
     assert any("of the answers come back" in note for note in task.fit(Dataset.from_dict(lines), words.model).notes())
-    asking = task.asked(state)
-    (ids,) = task.encode({"id": ["1"], "prompt": ['"q"']}, asking)["input_ids"]
-    assert state.tokenizer.decode(ids) == "Be kind.\nq\n"
-    (ids,) = task.encode({"id": ["1"], "prompt": ['"q"'], "system": ["No."]}, asking)["input_ids"]
-    assert state.tokenizer.decode(ids) == "No.\nq\n"
+    asking = task.for_inference()
+    (ids,) = asking.encode({"id": ["1"], "prompt": ['"q"']})["input_ids"]
+    assert task.state.tokenizer.decode(ids) == "Be kind.\nq\n"
+    (ids,) = asking.encode({"id": ["1"], "prompt": ['"q"'], "system": ["No."]})["input_ids"]
+    assert task.state.tokenizer.decode(ids) == "No.\nq\n"
     rows["system"][1] = "Be brief."
-    assert task.fit(Dataset.from_dict(rows), config.model).system == ""
+    assert task.fit(Dataset.from_dict(rows), config.model).state.system == ""

@@ -122,19 +122,19 @@ def test_the_best_threshold(doubts: list[float], gains: list[float], expected: f
 
 def test_the_loss_is_that_of_transformers_but_for_padding() -> None:
     """transformers lets padding be an answer, so that a loss would depend on the batch."""
-    _, task, data, state, model = prepared("question_answering")
+    _, task, data, model = prepared("question_answering")
     model.eval()
-    features = task.encode(data["train"][:8], state)
+    features = task.encode(data["train"][:8])
     rows = [
         {key: features[key][i] for key in features if key not in ("row", "length", "cut", "aside")} for i in range(8)
     ]
-    collate = task.collator(state)
+    collate = task.collator()
     alone = [collate([row]) for row in rows]
     assert len({batch["input_ids"].shape[1] for batch in alone}) > 1
-    one_by_one = [task.loss(model, batch, state).item() for batch in alone]
+    one_by_one = [task.loss(model, batch).item() for batch in alone]
     assert one_by_one == pytest.approx([model(**batch).loss.item() for batch in alone], abs=1e-6)
     batch = collate(rows)
-    assert task.loss(model, batch, state).item() == pytest.approx(sum(one_by_one) / 8, abs=1e-6)
+    assert task.loss(model, batch).item() == pytest.approx(sum(one_by_one) / 8, abs=1e-6)
     with torch.inference_mode():
         outputs, loss = task.predict(model, batch)
     assert loss == pytest.approx(sum(one_by_one) / 8, abs=1e-6)
@@ -143,9 +143,9 @@ def test_the_loss_is_that_of_transformers_but_for_padding() -> None:
 
 
 def test_labels_point_to_the_answer_and_else_to_the_first_token() -> None:
-    _, task, data, state, _ = prepared("question_answering unanswerable")
+    _, task, data, _ = prepared("question_answering unanswerable")
     rows = data["train"][:8]
-    features = task.encode(rows, state)
+    features = task.encode(rows)
     found = [
         (ids[start], start, end)
         for ids, start, end in zip(
@@ -155,7 +155,7 @@ def test_labels_point_to_the_answer_and_else_to_the_first_token() -> None:
     for answers, (token, start, end) in zip(rows["answers"], found, strict=True):
         texts = json.loads(answers)["text"]
         assert (start == end == 0) == (not texts)
-        assert state.tokenizer.convert_ids_to_tokens(token) == (texts[0] if texts else "[CLS]")
+        assert task.state.tokenizer.convert_ids_to_tokens(token) == (texts[0] if texts else "[CLS]")
 
 
 def test_the_frozen_encoder_runs_with_this_head_too(llmft: Run) -> None:
@@ -323,13 +323,13 @@ def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:
     from llmft.schema.problem import UserError
     from llmft.schema.tasks.question_answering import QuestionAnswering as Options
 
-    _, _, data, state, _ = prepared("question_answering")
-    state.tokenizer.save_pretrained("bert")
-    BertConfig(max_position_embeddings=64, vocab_size=len(state.tokenizer)).save_pretrained("bert")
+    _, task, data, _ = prepared("question_answering")
+    task.state.tokenizer.save_pretrained("bert")
+    BertConfig(max_position_embeddings=64, vocab_size=len(task.state.tokenizer)).save_pretrained("bert")
     model = ModelConfig(path="bert")
     with pytest.raises(UserError, match=r"can share fewer than 32\. Write task\.stride=16\."):
         QuestionAnswering(Options()).fit(data["train"], model)
-    assert QuestionAnswering(Options(stride=16)).fit(data["train"], model).max_length == 64
+    assert QuestionAnswering(Options(stride=16)).fit(data["train"], model).state.max_length == 64
 
 
 def test_the_commands_of_the_page_work(trained: str, llmft: Run, write: Write, here: Path) -> None:
@@ -387,15 +387,19 @@ def test_how_bad_an_answer_is() -> None:
 
     task = QuestionAnswering(Options())
     said = {"answer": "in Paris", "score": 0.75}
-    assert task.badness(said, ["Lyon", "Paris"]) == pytest.approx(0.75 / 3)
-    assert task.badness(said, ["Lyon", "In Paris!"]) == 0
-    assert task.badness({"answer": "", "score": 0.5}, ["Lyon"]) == 0.5
-    assert task.badness({"answer": "", "score": 0.5}, []) == 0
-    assert (task.written([]), task.written(["a", "b"]), task.written("")) == ("(no answer)", "a / b", "(no answer)")
+    assert task.error_score(said, ["Lyon", "Paris"]) == pytest.approx(0.75 / 3)
+    assert task.error_score(said, ["Lyon", "In Paris!"]) == 0
+    assert task.error_score({"answer": "", "score": 0.5}, ["Lyon"]) == 0.5
+    assert task.error_score({"answer": "", "score": 0.5}, []) == 0
+    assert (task.format_answer([]), task.format_answer(["a", "b"]), task.format_answer("")) == (
+        "(no answer)",
+        "a / b",
+        "(no answer)",
+    )
 
 
 def test_outputs_of_a_window_are_small() -> None:
-    _, task, _, _, model = prepared("question_answering")
+    _, task, _, model = prepared("question_answering")
     ids = torch.ones((3, 10), dtype=torch.long)
     mask = torch.tensor([[1] * 10, [1] * 4 + [0] * 6, [1] * 7 + [0] * 3])
     with torch.inference_mode():

@@ -17,7 +17,7 @@ from llmft.schema.problem import UserError
 from llmft.schema.tasks import relation_extraction as schema
 from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.marked import read
-from llmft.tasks.relation_extraction import RelationExtraction, RelationState
+from llmft.tasks.relation_extraction import RelationExtraction
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
@@ -33,21 +33,21 @@ def rows_of(*rows: dict[str, Any]) -> Dataset:
 
 
 @pytest.fixture
-def state() -> RelationState:
+def task() -> RelationExtraction:
     labels = ["A(e1,e2)", "A(e2,e1)"] * 2
     train = rows_of(*({"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)))
     return task_of().fit(train, ModelConfig(tokenizer=TokenizerConfig(size=200)))
 
 
-def tokens(state: RelationState, row: dict[str, Any], length: int = 128) -> str:
+def tokens(task: RelationExtraction, row: dict[str, Any], length: int = 128) -> str:
     """What the model reads of a row."""
-    state.max_length = length
+    task.state.max_length = length
     rows = rows_of(row)
-    assert task_of().check(rows, state, "test") == []
-    features = task_of().encode(rows[:], state)
+    assert task.check(rows, "test") == []
+    features = task.encode(rows[:])
     ids = features["input_ids"][0]
     assert features["length"] == [len(ids)]
-    return " ".join(state.tokenizer.convert_ids_to_tokens(ids)) + " *" * features["cut"][0]
+    return " ".join(task.state.tokenizer.convert_ids_to_tokens(ids)) + " *" * features["cut"][0]
 
 
 ENCODED = [
@@ -72,9 +72,9 @@ ENCODED = [
 
 @pytest.mark.parametrize(("row", "length", "expected"), ENCODED)
 def test_markers_stand_around_the_entities(
-    row: dict[str, Any], length: int, expected: str, state: RelationState
+    row: dict[str, Any], length: int, expected: str, task: RelationExtraction
 ) -> None:
-    assert tokens(state, row, length) == expected
+    assert tokens(task, row, length) == expected
 
 
 def test_a_tokenizer_of_bytes_keeps_its_tokens() -> None:
@@ -89,9 +89,9 @@ def test_a_tokenizer_of_bytes_keeps_its_tokens() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", pad_token="<pad>")
     tokenizer.save_pretrained("bpe")
     train = rows_of(*({"text": TEXTS[0], "label": label} for label in "ab"))
-    state = task_of().fit(train, ModelConfig(tokenizer=TokenizerConfig(path="bpe")))
-    found = task_of().encode(rows_of({"text": "the <e1>fire</e1> came from <e2>火</e2> straw"})[:], state)
-    assert state.tokenizer.convert_ids_to_tokens(found["input_ids"][0]) == (
+    task = task_of().fit(train, ModelConfig(tokenizer=TokenizerConfig(path="bpe")))
+    found = task.encode(rows_of({"text": "the <e1>fire</e1> came from <e2>火</e2> straw"})[:])
+    assert task.state.tokenizer.convert_ids_to_tokens(found["input_ids"][0]) == (
         ["the", "[E1]", "Ġfire", "[/E1]", "Ġcame", "Ġfrom", "Ġ", "[E2]", "ç", "ģ", "«", "[/E2]", "Ġstraw"]
     )
 
@@ -106,25 +106,25 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("row", "key", "what"), REFUSED)
-def test_what_cannot_be_encoded_is_refused(row: dict[str, Any], key: str, what: str, state: RelationState) -> None:
-    state.max_length = 10
+def test_what_cannot_be_encoded_is_refused(row: dict[str, Any], key: str, what: str, task: RelationExtraction) -> None:
+    task.state.max_length = 10
     good = (
         dict.fromkeys(row)
         | {"text": "<e1>fire</e1> <e2>straw</e2>"}
         | ({"label": "A(e1,e2)"} if "label" in row else {})
     )
-    problems = task_of().check(rows_of(row, good), state, "test")
+    problems = task.check(rows_of(row, good), "test")
     assert any(problem.key == key and what in str(problem) for problem in problems)
     assert all(problem.key == key for problem in problems)
 
 
-def test_the_official_score_is_of_labels_with_directions(state: RelationState) -> None:
+def test_the_official_score_is_of_labels_with_directions(task: RelationExtraction) -> None:
     rows = rows_of({"label": "A(e1,e2)"}, {"label": "A(e2,e1)"})
     answers = [{"answer": "A(e1,e2)", "scores": {"A(e1,e2)": 0.9, "A(e2,e1)": 0.1}}] * 2
-    assert task_of().metrics(answers, rows, state)["semeval_f1"] == pytest.approx(0.5)
+    assert task.score(answers, rows)["semeval_f1"] == pytest.approx(0.5)
     plain = task_of().fit(rows_of({"text": TEXTS[0], "label": "a"}, {"text": TEXTS[1], "label": "b"}), ModelConfig())
     answers = [{"answer": "a", "scores": {"a": 0.9, "b": 0.1}}] * 2
-    assert "semeval_f1" not in task_of().metrics(answers, rows_of({"label": "a"}, {"label": "b"}), plain)
+    assert "semeval_f1" not in plain.metrics(answers, rows_of({"label": "a"}, {"label": "b"}))
 
 
 SMALL = ("+recipe=bert_relation", "smoke=true", "trainer.max_steps=2", "dataset.max_overlap=1")

@@ -176,13 +176,13 @@ READOUTS = [
 def test_a_program_reads_logits_as_decode_does(target: Target, formula: str) -> None:
     logits = torch.tensor([[1.0, -2.0, 0.5], [30.0, -40.0, 0.0]])
     expected = [list(answer["scores"].values()) for answer in target.decode(logits.double().numpy())]
-    assert target.readout(logits)["scores"].numpy() == pytest.approx(numpy.array(expected), abs=1e-6)
+    assert target.export_outputs(logits)["scores"].numpy() == pytest.approx(numpy.array(expected), abs=1e-6)
     assert target.formula() == formula
 
 
 def test_a_program_gives_numbers_on_their_own_scale() -> None:
     target = Regression(1000.0, 250.0)
-    assert target.readout(torch.tensor([[-2.0], [0.5]]))["answer"].tolist() == [[500.0], [1125.0]]
+    assert target.export_outputs(torch.tensor([[-2.0], [0.5]]))["answer"].tolist() == [[500.0], [1125.0]]
     assert target.formula() == "The answer is `logits * 250 + 1000`."
     two = SingleLabel(["no", "yes"], threshold=0.3)
     assert (

@@ -27,89 +27,87 @@ ROWS = {
 }
 
 
-def fitted(*words: str, rows: dict[str, list[Any]] = ROWS) -> tuple[Any, Any, Any]:
-    """The task with its state, and a tiny model."""
+def fitted(*words: str, rows: dict[str, list[Any]] = ROWS) -> tuple[Any, Any]:
+    """The task, fitted, and a tiny model."""
     config = compose("finetune", ["+recipe=t5_translation", "smoke=true", *words])
     task = tasks.build(config.task)
-    state = task.fit(Dataset.from_dict(rows), config.model)
+    task = task.fit(Dataset.from_dict(rows), config.model)
     transformers.set_seed(0)
-    return task, state, build(config.model, task.head, task.needed(state))
+    return task, build(config.model, task.head, task.model_kwargs())
 
 
 def test_both_sides_end_and_the_first_target_is_learnt() -> None:
-    task, state, model = fitted("task.prefix='translate: '")
-    features = task.encode(ROWS, state)
-    end = state.tokenizer.eos_token_id
+    task, model = fitted("task.prefix='translate: '")
+    features = task.encode(ROWS)
+    end = task.state.tokenizer.eos_token_id
     assert all(ids[-1] == end and ids.count(end) == 1 for key in ("input_ids", "labels") for ids in features[key])
-    read = state.tokenizer.batch_decode(features["input_ids"], skip_special_tokens=True)
-    said = state.tokenizer.batch_decode(features["labels"], skip_special_tokens=True)
+    read = task.state.tokenizer.batch_decode(features["input_ids"], skip_special_tokens=True)
+    said = task.state.tokenizer.batch_decode(features["labels"], skip_special_tokens=True)
     assert read == [f"translate: {text}" for text in ROWS["source"]]
     assert said == [texts[0] for texts in ROWS["target"]]
     config = model.config
     assert (config.decoder_start_token_id, config.pad_token_id, config.eos_token_id) == (
-        state.tokenizer.pad_token_id,
-        state.tokenizer.pad_token_id,
+        task.state.tokenizer.pad_token_id,
+        task.state.tokenizer.pad_token_id,
         end,
     )
-    batch = task.collator(state)([{key: features[key][i] for key in ("input_ids", "labels")} for i in range(3)])
+    batch = task.collator()([{key: features[key][i] for key in ("input_ids", "labels")} for i in range(3)])
     assert batch["input_ids"].shape == batch["attention_mask"].shape != batch["labels"].shape
-    assert task.counted(batch) == sum(map(len, features["labels"])) == int((batch["labels"] != IGNORED).sum())
+    assert task.loss_weight(batch) == sum(map(len, features["labels"])) == int((batch["labels"] != IGNORED).sum())
 
 
 def test_what_looks_like_a_special_token_is_text() -> None:
     rows = {"source": ["a </s> 中 <pad> b"], "target": [["<pad> 👩‍👩‍👧 </s> c"]]}
-    task, state, _ = fitted(rows={key: ROWS[key] + rows[key] for key in ROWS})
-    features = task.encode(rows, state)
-    special = {state.tokenizer.pad_token_id, state.tokenizer.eos_token_id}
+    task, _ = fitted(rows={key: ROWS[key] + rows[key] for key in ROWS})
+    features = task.encode(rows)
+    special = {task.state.tokenizer.pad_token_id, task.state.tokenizer.eos_token_id}
     assert not special & {*features["input_ids"][0][:-1], *features["labels"][0][:-1]}
-    (answer,) = task.decode([[state.tokenizer.pad_token_id, *features["labels"][0]]], [0], state)
+    (answer,) = task.decode([[task.state.tokenizer.pad_token_id, *features["labels"][0]]], [0])
     assert answer["answer"] == rows["target"][0][0]
 
 
 def test_the_tokenizer_that_is_kept_ends_texts_by_itself(tmp_path: Path) -> None:
     """Whoever loads the model with transformers alone gives it what it was trained on."""
-    task, state, _ = fitted()
-    state.save(tmp_path)
+    task, _ = fitted()
+    task.save(tmp_path)
     ids = transformers.AutoTokenizer.from_pretrained(tmp_path)(ROWS["source"])["input_ids"]
-    assert ids == task.encode(ROWS, state)["input_ids"]
+    assert ids == task.encode(ROWS)["input_ids"]
 
 
 def test_what_is_too_long_is_cut_and_still_ends() -> None:
-    task, state, _ = fitted("task.max_length=6", "task.max_output_length=5")
-    features = task.encode(ROWS, state)
+    task, _ = fitted("task.max_length=6", "task.max_output_length=5")
+    features = task.encode(ROWS)
     assert features["cut"][1] and not features["cut"][0]
     assert max(map(len, features["input_ids"])) == 6
     assert max(map(len, features["labels"])) == 5
-    assert {ids[-1] for key in ("input_ids", "labels") for ids in features[key]} == {state.tokenizer.eos_token_id}
+    assert {ids[-1] for key in ("input_ids", "labels") for ids in features[key]} == {task.state.tokenizer.eos_token_id}
 
 
 def test_smoothing_is_of_training_alone() -> None:
-    task, state, model = fitted("task.label_smoothing=0.2")
-    features = encode(task, state, Dataset.from_dict(ROWS))
-    batch = task.collator(state)(features.__getitems__([0, 1, 2]))
+    task, model = fitted("task.label_smoothing=0.2")
+    features = encode(task, Dataset.from_dict(ROWS))
+    batch = task.collator()(features.__getitems__([0, 1, 2]))
     plain = model.eval()(**batch).loss.item()
-    assert task.loss(model, batch, state).item() == pytest.approx(plain, abs=1e-6)
+    assert task.loss(model, batch).item() == pytest.approx(plain, abs=1e-6)
     logits, labels = model(**batch).logits, batch["labels"]
     shares = logits.log_softmax(dim=-1)[labels != IGNORED]
     smoothed = 0.8 * plain - 0.2 * shares.mean().item()
-    assert task.loss(model.train(), batch, state).item() == pytest.approx(smoothed, abs=1e-5)
+    assert task.loss(model.train(), batch).item() == pytest.approx(smoothed, abs=1e-5)
 
 
 def test_the_loss_alone_is_that_of_the_whole_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    task, state, model = fitted()
+    task, model = fitted()
     rows = Dataset.from_dict(ROWS)
-    split = Split(rows, encode(task, state, rows))
-    whole, prediction = evaluate(task, state, model, split, 2)
+    split = Split(rows, encode(task, rows))
+    whole, prediction = evaluate(task, model, split, 2)
     model.train()
     monkeypatch.setattr(type(model), "generate", None)
-    alone = loss_of(task, state, model, split, 2)
+    alone = loss_of(task, model, split, 2)
     assert alone == {key: whole[key] for key in ("loss", "perplexity")}
     assert alone["perplexity"] == math.exp(alone["loss"])
     assert model.training
     tokens = [len(ids) for ids in split.features.table["labels"].to_pylist()]
-    each = [
-        loss_of(task, state, model, Split(rows.select([i]), encode(task, state, rows.select([i]))), 1) for i in range(3)
-    ]
+    each = [loss_of(task, model, Split(rows.select([i]), encode(task, rows.select([i]))), 1) for i in range(3)]
     mean = sum(count * one["loss"] for count, one in zip(tokens, each, strict=True)) / sum(tokens)
     assert alone["loss"] == pytest.approx(mean, abs=1e-5), "a mean over tokens, not over rows"
     assert len(prediction.answers) == 3
@@ -154,8 +152,8 @@ def test_a_decoder_alone_is_refused(llmft: Run, here: Path) -> None:
 def test_a_saved_decoder_alone_is_refused(llmft: Run, here: Path) -> None:
     sizes = {"vocab_size": 300, "n_embd": 8, "n_layer": 1, "n_head": 1}
     transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).save_pretrained(here / "gpt")
-    _, state, _ = fitted()
-    state.tokenizer.save_pretrained(here / "gpt")
+    task, _ = fitted()
+    task.state.tokenizer.save_pretrained(here / "gpt")
     words = ("dataset.max_rows=64", "dataset.split.validation=0", "dataset.split.test=0")
     code, _, err = llmft(
         "finetune", "+recipe=t5_translation", "model.path=gpt", "model.init=pretrained", "smoke=true", *words
@@ -166,17 +164,17 @@ def test_a_saved_decoder_alone_is_refused(llmft: Run, here: Path) -> None:
 
 def test_what_a_tokenizer_cannot_write_is_said(here: Path) -> None:
     letters = {"source": ["abc"] * 9, "target": [["cba"]] * 9}
-    _, state, _ = fitted("model.tokenizer.kind=wordpiece", rows=letters)
-    assert state.remarks == fitted()[1].remarks == []
-    changed = fitted("model.tokenizer.kind=wordpiece")[1].remarks
+    task, _ = fitted("model.tokenizer.kind=wordpiece", rows=letters)
+    assert task.state.remarks == fitted()[0].state.remarks == []
+    changed = fitted("model.tokenizer.kind=wordpiece")[0].state.remarks
     assert [remark.partition(", in case")[0] for remark in changed] == [
         "train: 100% of target come back from the tokenizer otherwise"
     ]
     lines = {"source": ["a b c"] * 9, "target": [["a\nb\nc"]] * 9}
     for kind, share in (("wordpiece", ["train: 100% of target"]), ("bpe", [])):
-        found = fitted(f"model.tokenizer.kind={kind}", rows=lines)[1].remarks
+        found = fitted(f"model.tokenizer.kind={kind}", rows=lines)[0].state.remarks
         assert [remark.partition(" come back")[0] for remark in found] == share  # line breaks are letters, too
-    state.tokenizer.save_pretrained(here / "letters")
+    task.state.tokenizer.save_pretrained(here / "letters")
     chinese = {"source": ["abc"] * 9, "target": [["你好世界"]] * 9}
     with pytest.raises(UserError, match="100% of the words of train are unknown to it"):
         fitted("model.tokenizer=letters", rows=chinese)
@@ -184,17 +182,17 @@ def test_what_a_tokenizer_cannot_write_is_said(here: Path) -> None:
 
 def test_scores_of_several_references_and_of_chinese() -> None:
     rows = {"source": ["a", "b"], "target": [["你好，世界。", "世界好。"], ["再见。"]]}
-    task, state, _ = fitted(rows=rows)
-    assert state.bleu_tokenize == "zh"
-    assert any("tokenizer zh, by the script of target" in note for note in task.notes(state))
+    task, _ = fitted(rows=rows)
+    assert task.state.bleu_tokenize == "zh"
+    assert any("tokenizer zh, by the script of target" in note for note in task.notes())
     data = Dataset.from_dict(rows)
-    found = task.metrics([{"answer": "世界好。"}, {"answer": "再见。"}], data, state)
+    found = task.score([{"answer": "世界好。"}, {"answer": "再见。"}], data)
     assert found["chrf"] == pytest.approx(100)
     assert [task.reference(row) for row in data] == [rows["target"][0], "再见。"]
-    assert task.badness({"answer": "世界好。"}, rows["target"][0]) == 0
-    assert 0 < task.badness({"answer": "世界坏。"}, rows["target"][0]) < 1
-    assert task.written(rows["target"][0]) == "你好，世界。 ⏐ 世界好。"
-    assert fitted("task.bleu_tokenize=char", rows=rows)[1].bleu_tokenize == "char"
+    assert task.error_score({"answer": "世界好。"}, rows["target"][0]) == 0
+    assert 0 < task.error_score({"answer": "世界坏。"}, rows["target"][0]) < 1
+    assert task.format_answer(rows["target"][0]) == "你好，世界。 ⏐ 世界好。"
+    assert fitted("task.bleu_tokenize=char", rows=rows)[0].state.bleu_tokenize == "char"
 
 
 @pytest.mark.parametrize(("name", "split"), [("scitldr", "train"), ("scitldr", "test")])

@@ -199,8 +199,8 @@ def test_a_tokenizer_that_knows_spaces(here: Path) -> None:
     }
     tokenizer = RobertaTokenizer(vocab=vocab, merges=[("Ġ", "a")])
     task = tasks.build(compose("finetune", ["+recipe=bert_ner"]).task)
-    state = EntityState(["per"], tokenizer, 16, 4, True, 0)
-    features = task.encode({"tokens": [["a", "b", "a"]], "tags": [["B-per", "O", "O"]]}, state)
+    task = task.with_state(EntityState(["per"], tokenizer, 16, 4, True, 0))
+    features = task.encode({"tokens": [["a", "b", "a"]], "tags": [["B-per", "O", "O"]]})
     assert tokenizer.convert_ids_to_tokens(features["input_ids"][0]) == ["<s>", "Ġa", "Ġ", "b", "Ġa", "</s>"]
     assert features["labels"] == [[-100, 1, 0, -100, 0, -100]]
 
@@ -213,39 +213,39 @@ def test_a_language_that_the_model_does_not_know(llmft: Run, write: Write) -> No
     assert "of the words of train are unknown to it" in err
 
 
-def prepared(*words: str) -> tuple[Any, Any, Any]:
+def prepared(*words: str) -> tuple[Any, Any]:
     config = compose("finetune", ["+recipe=bert_ner", "smoke=true", *words])
     task = tasks.build(config.task)
     data = load(config.dataset, task)
-    return task, task.fit(data["train"], config.model), data
+    return task.fit(data["train"], config.model), data
 
 
 def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
     write("a.jsonl", line(text="Ann 北京", spans=[span(4, 6, "loc")]) + line(text="\u200b", spans=[]))
-    task, state, data = prepared(
+    task, data = prepared(
         "dataset=json", "dataset.train=a.jsonl", *NO_SHARES, "model=random", "model.tokenizer.size=40"
     )
-    assert state.tags == ["O", "B-loc", "I-loc"]
-    features = encode(task, state, data["train"])
+    assert task.state.tags == ["O", "B-loc", "I-loc"]
+    features = encode(task, data["train"])
     first, second = features.__getitems__([0, 1])
-    pieces = state.tokenizer.convert_ids_to_tokens(first["input_ids"])
+    pieces = task.state.tokenizer.convert_ids_to_tokens(first["input_ids"])
     labelled = [(piece, label) for piece, label in zip(pieces, first["labels"], strict=True) if label != -100]
     assert labelled[0][0].startswith("a")
     assert labelled[1:] == [("北", 1), ("京", 2)]
     # Of a word without pieces there is nothing to learn, and its answer is O.
     assert set(second["labels"]) == {-100}
-    batch = task.collator(state)([second])
-    assert task.counted(batch) == 1
+    batch = task.collator()([second])
+    assert task.loss_weight(batch) == 1
     logits = [numpy.zeros((len(second["input_ids"]), 3), dtype=numpy.float32)]
-    (answer,) = task.decode(features.with_asides(logits, [1]), [0], state)
+    (answer,) = task.decode(features.with_asides(logits, [1]), [0])
     assert answer == {"answer": [], "tokens": ["\u200b"], "tags": ["O"]}
 
 
 def test_special_tokens_in_a_text_are_letters(write: Write) -> None:
     write("a.conll", "Ann\tB-per\n[SEP]\tO\n[CLS]\tO\n")
-    task, state, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES)
-    (ids,) = task.encode(data["train"][:], state)["input_ids"]
-    pieces = state.tokenizer.convert_ids_to_tokens(ids)
+    task, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES)
+    (ids,) = task.encode(data["train"][:])["input_ids"]
+    pieces = task.state.tokenizer.convert_ids_to_tokens(ids)
     assert (pieces[0], pieces.count("[CLS]"), pieces.count("[SEP]"), pieces[-1]) == ("[CLS]", 1, 1, "[SEP]")
 
 
@@ -266,22 +266,22 @@ def test_a_long_sentence_is_answered_as_a_whole(write: Write) -> None:
     tags = ["B-even" if i % 2 == 0 else "I-even" if i % 3 == 0 else "O" for i in range(30)]
     write("a.conll", "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\nw1\tO\n")
     long = ("task.max_length=9", "task.stride=3", "model=random", "model.tokenizer.size=500")
-    task, state, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES, *long)
-    features = encode(task, state, data["train"])
+    task, data = prepared("dataset=conll", "dataset.train=a.conll", *NO_SHARES, *long)
+    features = encode(task, data["train"])
     assert features.rows.count(0) > 5
     assert max(features.lengths) == 9
-    batch = task.collator(state)(features.__getitems__(list(range(len(features)))))
+    batch = task.collator()(features.__getitems__(list(range(len(features)))))
     assert int((batch["labels"] != -100).sum()) == 31, "each word counts once"
 
     told = {}
     for word, tag in zip(words, tags, strict=True):
-        pieces = state.tokenizer([[word]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
+        pieces = task.state.tokenizer([[word]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
         assert len(pieces) == 1, "the tokenizer knows the words as a whole"
-        told[pieces[0]] = state.tags.index(tag)
+        told[pieces[0]] = task.state.tags.index(tag)
     outputs, loss = task.predict(Sure(told, 3), batch)
     share = float(torch.tensor([3.0, 0, 0]).softmax(0)[0])
     assert loss == pytest.approx(-numpy.log(share), abs=1e-6)
-    answers = task.decode(features.with_asides(outputs, range(len(features))), features.rows, state)
+    answers = task.decode(features.with_asides(outputs, range(len(features))), features.rows)
     assert [answer["tags"] for answer in answers] == [tags, ["O"]]
     assert answers[0]["tokens"] == words
     assert {round(entity["score"], 4) for entity in answers[0]["answer"]} == {round(share, 4)}
@@ -297,11 +297,11 @@ def test_a_long_sentence_is_answered_as_a_whole(write: Write) -> None:
 def test_what_a_report_shows() -> None:
     task = tasks.build(compose("finetune", ["+recipe=bert_ner"]).task)
     ann, ulm = ({"text": name, "label": kind, "start": 0, "end": 3} for name, kind in (("Ann", "per"), ("Ulm", "loc")))
-    assert task.written([ann, ulm]) == "Ann (per); Ulm (loc)"
-    assert task.written([]) == "–"
-    assert task.badness({"answer": [ann | {"score": 0.7}]}, [ann]) == 0
-    badness = task.badness({"answer": [ann | {"score": 0.7}]}, [ann | {"end": 4}, ulm])
-    assert task.how_bad(badness) == "3 wrong or missed"
+    assert task.format_answer([ann, ulm]) == "Ann (per); Ulm (loc)"
+    assert task.format_answer([]) == "–"
+    assert task.error_score({"answer": [ann | {"score": 0.7}]}, [ann]) == 0
+    badness = task.error_score({"answer": [ann | {"score": 0.7}]}, [ann | {"end": 4}, ulm])
+    assert task.format_error(badness) == "3 wrong or missed"
 
 
 def test_seqeval_is_missing(llmft: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,8 @@ def prepared(recipe: str, *words: str) -> tuple[Any, Any, Any, dict[str, Split]]
     config = compose("finetune", [f"+recipe={recipe}", "smoke=true", "dataset.max_rows=200", *words])
     task = tasks.build(config.task)
     data = load(config.dataset, task)
-    state = task.fit(data["train"], config.model)
-    return config, task, state, {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
+    task = task.fit(data["train"], config.model)
+    return config, task, {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}
 
 
 PROBLEMS = {"single_label": ("accuracy", 0.9), "multi_label": ("f1_micro", 0.9), "regression": ("pearson", 0.8)}
@@ -70,15 +70,15 @@ PROBLEMS = {"single_label": ("accuracy", 0.9), "multi_label": ("f1_micro", 0.9),
 @pytest.mark.parametrize("recipe", ["bert_textcls", "tabular_mlp"])
 def test_every_problem_has_one_that_learns_the_synthetic_rows(recipe: str, problem: str) -> None:
     weighed = ["task.class_weights=balanced", "task.threshold=f1"] if problem != "regression" else []
-    config, task, state, splits = prepared(recipe, f"task.problem={problem}", "task.baseline=true", *weighed)
+    config, task, splits = prepared(recipe, f"task.problem={problem}", "task.baseline=true", *weighed)
     model, before = torch.nn.Linear(1, 1), torch.random.get_rng_state()
-    found = baseline(config, task, state, model, splits, first=True)
+    found = baseline(config, task, model, splits, first=True)
     assert found is not None
     metric, good = PROBLEMS[problem]
     assert found.scores["test"][metric] >= good
     assert set(found.scores) == {"validation", "test"}
     assert torch.equal(before, torch.random.get_rng_state())
-    again = baseline(config, task, state, model, splits, first=True)
+    again = baseline(config, task, model, splits, first=True)
     assert again is not None
     assert again.scores == found.scores
 
@@ -140,17 +140,17 @@ def test_a_stream_has_none() -> None:
 
 
 def test_a_run_does_not_fail_by_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    config, task, state, splits = prepared("tabular_mlp", "task.baseline=true")
+    config, task, splits = prepared("tabular_mlp", "task.baseline=true")
 
     def broken(*_: Any) -> Any:
         raise ValueError("no such thing")
 
     monkeypatch.setattr(type(task), "baseline", broken)
-    assert baseline(config, task, state, torch.nn.Linear(1, 1), splits, first=True) is None
+    assert baseline(config, task, torch.nn.Linear(1, 1), splits, first=True) is None
     assert "no baseline beside the model, it could not be fitted: no such thing" in capsys.readouterr().out
     splits = {"train": replace(splits["train"])}
     monkeypatch.undo()
-    found = baseline(config, task, state, torch.nn.Linear(1, 1), splits, first=True)
+    found = baseline(config, task, torch.nn.Linear(1, 1), splits, first=True)
     assert found is not None
     assert found.scores == {}
 

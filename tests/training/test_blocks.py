@@ -15,7 +15,7 @@ from llmft.schema.tasks import causal_lm, masked_lm
 from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.causal_lm import CausalLm
 from llmft.tasks.language_model import LanguageState
-from llmft.tasks.masked_lm import MaskedLm
+from llmft.tasks.masked_lm import MaskedLm, MaskedState
 from llmft.training import blocks, features
 
 LETTERS = train(["abcdefghij 一二🙂"], TokenizerConfig(kind="characters"), GPT)
@@ -75,10 +75,10 @@ def test_blocks_depend_on_seed_and_epoch_alone() -> None:
     tokens = numpy.arange(1000, dtype=numpy.uint16) % 10
     task = MaskedLm(masked_lm.MaskedLm(block=16))
     bert = train(["a b c d e f g h i j"], TokenizerConfig(size=100))
-    state = MaskedLm.state(bert, 16)
+    task = task.with_state(MaskedState(bert, 16))
 
     def epoch(seed: int, number: int) -> list[list[int]]:
-        found = blocks.Blocks(tokens, task, state).of(seed)
+        found = blocks.Blocks(tokens, task).of(seed)
         found.set_epoch(number)
         order = list(range(len(found)))
         return [example["input_ids"].tolist() for example in found.__getitems__(order[::-1])[::-1]]
@@ -91,7 +91,7 @@ def test_blocks_depend_on_seed_and_epoch_alone() -> None:
 def test_what_comes_from_elsewhere_is_no_part_of_its_own_block() -> None:
     task = MaskedLm(masked_lm.MaskedLm(block=16, next_sentence=True, mask_share=0.01))
     bert = train(["a b c d e f g h i j k l m n o p q r s t u v w x y z"], TokenizerConfig(size=100))
-    state, size = MaskedLm.state(bert, 16), 13
+    task, size = task.with_state(MaskedState(bert, 16)), 13
     letters = bert.convert_tokens_to_ids([*"abcdefghijklmnopqrstuvwxyz"])
 
     def labels(count: int) -> set[tuple[int, bool]]:
@@ -99,7 +99,7 @@ def test_what_comes_from_elsewhere_is_no_part_of_its_own_block() -> None:
         tokens = numpy.repeat(letters[:count], size).astype(numpy.uint16)  # a block is one letter again and again
         found = set()
         for epoch in range(20):
-            part = blocks.Blocks(tokens, task, state, epoch=epoch)
+            part = blocks.Blocks(tokens, task, epoch=epoch)
             part.offset = 0
             for number, example in enumerate(part.__getitems__(list(range(count)))):
                 kinds = example["token_type_ids"] == 1

@@ -26,7 +26,7 @@ class Lengths:
     config = DatasetConfig
     copies = 1
 
-    def encode(self, rows: dict[str, list[Any]], state: None) -> dict[str, list[Any]]:
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         numbers = [int(text) for text in rows["text"]] * self.copies
         return {"number": numbers, "row": [0] * len(numbers), "length": [1 + n * 7919 % 97 for n in numbers]}
 

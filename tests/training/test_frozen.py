@@ -46,7 +46,7 @@ def built(architecture: str, *words: str) -> tuple[Config, Prepared, Any]:
 def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
     """Features in batches of other sizes and companions than those that they were computed in."""
     config, prepared, model = built(architecture)
-    task, state = prepared.task, prepared.state
+    task = prepared.task
     plain = copy.deepcopy(model)
     assert {parameter.requires_grad for parameter in model.base_model.parameters()} == {False}
     calls = 0
@@ -58,21 +58,21 @@ def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
         return forward(*inputs, **keys)
 
     model.base_model.forward = counted
-    with frozen(config, task, state, model, prepared.splits, CPU, None) as ready:
+    with frozen(config, task, model, prepared.splits, CPU, None) as ready:
         computed = calls
         for name in ("train", "validation"):
             before, after = prepared.splits[name].features, ready[name].features
             numbers = [3, 0, 7, 11, 5]
-            looked = task.collator(state)(after.__getitems__(numbers))
+            looked = task.collator()(after.__getitems__(numbers))
             assert looked[NUMBER].tolist() == [number + (32 if name == "validation" else 0) for number in numbers]
-            batch = task.collator(state)(before.__getitems__(numbers))
+            batch = task.collator()(before.__getitems__(numbers))
             with float32(model), float32(plain):
                 one, other = model(**looked), plain(**batch)
             assert torch.allclose(one.logits, other.logits, atol=1e-6)
             assert torch.allclose(one.loss, other.loss, atol=1e-6)
         assert calls == computed > 0
     model.base_model.forward = forward
-    batch = task.collator(state)(prepared.splits["test"].features.__getitems__([1, 2]))
+    batch = task.collator()(prepared.splits["test"].features.__getitems__([1, 2]))
     with float32(model), float32(plain):
         assert torch.equal(model(**batch).logits, plain(**batch).logits), "released"
 
@@ -106,7 +106,7 @@ def losses(folder: Path) -> list[float]:
 def test_nothing_is_dropped_out_of_a_frozen_encoder() -> None:
     _, prepared, model = built("bert", "model.config.hidden_dropout_prob=0.5")
     encoder = FrozenEncoder(model)
-    batch = prepared.task.collator(prepared.state)(prepared.splits["train"].features.__getitems__([0, 1]))
+    batch = prepared.task.collator()(prepared.splits["train"].features.__getitems__([0, 1]))
     model.train()
     outputs = [model.base_model(batch["input_ids"], attention_mask=batch["attention_mask"])[0] for _ in range(2)]
     assert torch.equal(*outputs)
@@ -128,7 +128,7 @@ def test_a_head_that_reads_every_token_is_told() -> None:
     model.base_model.forward = forward
     model.pre_classifier.forward = lambda first: head(first + hidden[-1].mean(dim=1))
     with float32(model), torch.inference_mode(False), pytest.raises(Unkept):
-        for _, batch in batches(prepared.task, prepared.state, prepared.splits["train"].features, 8, model):
+        for _, batch in batches(prepared.task, prepared.splits["train"].features, 8, model):
             encoder.read(batch)
 
 

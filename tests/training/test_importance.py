@@ -34,24 +34,24 @@ def test_the_columns_that_tell_and_where_they_stand(write: Callable[[str, str], 
     config = compose("finetune", ["+recipe=tabular_boosting", "dataset=csv", "dataset.train=t.csv"])
     task = tasks.build(config.task)
     data = load(config.dataset, task)
-    state = task.fit(data["train"], config.model)
-    assert task.inputs(state) == {
+    task = task.fit(data["train"], config.model)
+    assert task.input_positions() == {
         "n": {"numbers": [0], "missing": [0]},
         "noise": {"numbers": [1], "missing": [1]},
         "when": {"numbers": [2, 3, 4, 5, 6, 7, 8], "missing": [2, 3, 4, 5, 6, 7, 8]},
         "colour": {"categories": [0]},
     }
-    splits = {name: Split(rows, encode(task, state, rows)) for name, rows in data.splits.items()}
-    model = BoostingForClassification(BoostingConfig(max_iter=60, **task.needed(state))).eval()
-    model.fit(whole(task, state, splits["train"].features), None, None, seed=0, threads=1)
-    found = importance(task, state, model, splits["train"], "accuracy", 300)
+    splits = {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}
+    model = BoostingForClassification(BoostingConfig(max_iter=60, **task.model_kwargs())).eval()
+    model.fit(whole(task, splits["train"].features), None, None, seed=0, threads=1)
+    found = importance(task, model, splits["train"], "accuracy", 300)
     assert list(found)[:2] in (["n", "colour"], ["colour", "n"])
     assert min(found["n"], found["colour"]) > 0.2
     assert max(found["noise"], found["when"]) < 0.1
-    assert importance(task, state, model, splits["train"], "accuracy", 300) == found  # drawn with a seed
-    assert importance(task, state, model, splits["train"], "bleu", 300) == {}
+    assert importance(task, model, splits["train"], "accuracy", 300) == found  # drawn with a seed
+    assert importance(task, model, splits["train"], "bleu", 300) == {}
     # Where less is better, what is lost is what is added.
-    assert importance(task, state, model, splits["train"], "loss", 300)["n"] > 0
+    assert importance(task, model, splits["train"], "loss", 300)["n"] > 0
 
 
 def test_cells_move_together_and_nothing_else_does() -> None:
@@ -64,24 +64,27 @@ def test_cells_move_together_and_nothing_else_does() -> None:
 def test_the_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     answered: list[int] = []
 
-    def counted(task: Any, state: Any, model: Any, split: Split, size: int) -> tuple[dict[str, float], None]:
+    def counted(task: Any, model: Any, split: Split, size: int) -> tuple[dict[str, float], None]:
         answered.append(len(split))
         return {"accuracy": 0.5}, None
 
     class Wide:
-        def inputs(self, columns: int) -> dict[str, dict[str, list[int]]]:
-            return {f"c{number}": {} for number in range(columns)}
+        def __init__(self, columns: int) -> None:
+            self.columns = columns
+
+        def inputs(self) -> dict[str, dict[str, list[int]]]:
+            return {f"c{number}": {} for number in range(self.columns)}
 
     monkeypatch.setattr(module, "evaluate", counted)
     config = compose("finetune", ["+recipe=tabular_linear", "smoke=true", "dataset.max_rows=3000"])
     task = tasks.build(config.task)
     rows = load(config.dataset, task)["train"]
-    split = Split(rows, encode(task, task.fit(rows, config.model), rows))
+    split = Split(rows, encode(task.fit(rows, config.model), rows))
     for columns, draws, size in ((1, 5, 1000), (7, 2, 1000), (14, 1, 1000), (100, 1, 150), (300, 1, 50)):
         answered.clear()
-        importance(Wide(), columns, torch.nn.Linear(1, 1), split, "accuracy", 64)  # type: ignore[arg-type]
+        importance(Wide(columns), torch.nn.Linear(1, 1), split, "accuracy", 64)  # type: ignore[arg-type]
         assert answered == [size] * (1 + draws * columns)
-    assert importance(Wide(), 301, torch.nn.Linear(1, 1), split, "accuracy", 64) == {}  # type: ignore[arg-type]
+    assert importance(Wide(301), torch.nn.Linear(1, 1), split, "accuracy", 64) == {}  # type: ignore[arg-type]
 
 
 CASES = {

@@ -51,22 +51,21 @@ STATES: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
-def prepared(name: str) -> tuple[Task[Any], Any, FeatureSet]:
-    """The task, its state, and the features of TEXTS."""
+def prepared(name: str) -> tuple[Task[Any], FeatureSet]:
+    """The task, and the features of TEXTS."""
     kind = task_type(name.split()[0])
     assert kind is not None
     make, columns = STATES[name]
     options = {"name": name.split()[0]} | ({"stride": 8} if "question" in columns else {})
-    task = tasks.build(kind.model_validate(options))
-    state = make()
+    task = tasks.build(kind.model_validate(options)).with_state(make())
     values = {column: TEXTS if column != "question" else ["tavo"] * len(TEXTS) for column in columns}
-    return task, state, encode(task, state, to_dataset(Table(values, [str(row) for row in range(len(TEXTS))])))
+    return task, encode(task, to_dataset(Table(values, [str(row) for row in range(len(TEXTS))])))
 
 
-def difference(task: Task[Any], state: Any, model: PreTrainedModel, features: FeatureSet) -> float:
+def difference(task: Task[Any], model: PreTrainedModel, features: FeatureSet) -> float:
     """max|a - b| / max|a| of the outputs of rows alone and together."""
-    found = [predict(task, state, model, features, size) for size in (1, len(features))]
-    if getattr(state, "asked", False):  # texts, which end earlier than those beside them
+    found = [predict(task, model, features, size) for size in (1, len(features))]
+    if getattr(task.state, "asked", False):  # texts, which end earlier than those beside them
         return float(found[0].answers != found[1].answers)
     alone, together = (one.outputs for one in found)
     alone, together = ([o[0] if isinstance(o, tuple) else o for o in outputs] for outputs in (alone, together))
@@ -92,16 +91,16 @@ NAMED |= {"qwen2", "qwen3", "roberta", "t5", "xlm", "xlnet"}
     ],
 )
 def test_company_changes_no_answer(name: str, kinds: set[str], least: int) -> None:
-    task, state, features = prepared(name)
-    needed = task.needed(state)
+    task, features = prepared(name)
+    needed = task.model_kwargs()
     more = {key: value for key, value in needed.items() if key.endswith("_id") or key == "num_labels"}
-    more |= {"decoder_start_token_id": 1, "eos_token_id": state.tokenizer.sep_token_id, "summary_type": "first"}
+    more |= {"decoder_start_token_id": 1, "eos_token_id": task.state.tokenizer.sep_token_id, "summary_type": "first"}
     tried, wrong = [], {}
     for kind, model in families(task.head, len(tokenizer()), kinds, **more):
         if "asked" in name:
             set_generation(model, GenerationConfig(max_new_tokens=4))
         try:
-            found = difference(task, state, model, features)
+            found = difference(task, model, features)
         except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError):
             assert kind not in NAMED, kind
             continue  # it wants more than a text, such as boxes or pictures, or a longer one
