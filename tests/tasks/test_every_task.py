@@ -89,7 +89,7 @@ def test_state_comes_back_as_it_was_saved(name: str, here: Path) -> None:
     folder.mkdir()
     task.save(folder)
     again = tasks.build(config.task).load(folder)
-    assert again.needed() == task.model_kwargs()
+    assert again.model_kwargs() == task.model_kwargs()
     rows = data["test"][:]
     assert again.encode(rows) == task.encode(rows)
 
