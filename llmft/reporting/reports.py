@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -29,8 +30,9 @@ def write_reports(config: Config, task: Task[Any], run: Run) -> None:
         run.write_text("README.md", card)
 
 
+@cache
 def pages() -> Environment:
-    """The templates of this room, with the filters that they use."""
+    """The templates of this room, with the filters that they use: they are compiled once for all runs of a process."""
     found = Environment(
         loader=PackageLoader("llmft.reporting"),
         autoescape=select_autoescape(["html.jinja"]),

@@ -122,7 +122,7 @@ def test_the_card_describes_the_rows_as_they_were_read_and_warns_of_another_toke
     note = "AutoTokenizer of transformers makes another tokenizer of this run's, a Qwen2Tokenizer"
     again.note(dataset=again.manifest["dataset"] | {"notes": ["train: rows by label: a 1", note]})
     config = Config.model_validate(tree)
-    write_reports(config, build(config.task), again)
+    write_reports(config, build(config.task).load(run / "model"), again)
     card = (run / "README.md").read_text(encoding="utf-8")
     assert "trained on mine.jsonl by" in card
     assert "llmft eval run dataset=json dataset.test=YOUR.jsonl" in card

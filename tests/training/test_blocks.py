@@ -20,7 +20,7 @@ from llmft.training import blocks, features
 
 LETTERS = train(["abcdefghij 一二🙂"], TokenizerConfig(kind="characters"), GPT)
 END = LETTERS.eos_token_id
-TASK, STATE = CausalLm(causal_lm.CausalLm(block=8)), LanguageState(LETTERS, 8)
+TASK = CausalLm(causal_lm.CausalLm(block=8)).with_state(LanguageState(LETTERS, 8))
 
 
 def rows(*texts: str, documents: list[str] | None = None) -> Dataset:
@@ -37,30 +37,30 @@ def test_documents_are_joined_with_an_end_after_each(size: int, here: Path, monk
     """However the rows are portioned; nothing stands between the parts of one document."""
     monkeypatch.setattr(features, "BYTES", size)
     corpus = rows("abc", "def一", "gh🙂", "ij", documents=["a", "b", "b", "c"])
-    found = blocks.join(TASK, STATE, corpus, here)
+    found = blocks.join(TASK, corpus, here)
     assert found.tokens.tolist() == [*ids("abc"), END, *ids("def一gh🙂"), END, *ids("ij"), END]
     assert found.tokens.dtype == numpy.uint16
-    assert blocks.load(TASK, STATE, here).tokens.tolist() == found.tokens.tolist()
+    assert blocks.load(TASK, here).tokens.tolist() == found.tokens.tolist()
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("abcabcabc", "10 tokens, 1 blocks of 8"),
-        ("abc😀😀xyz", "9 tokens, 1 blocks of 8, 55.56% [UNK]"),
+        ("abcabcabc", "10 tokens, 1 block of 8"),
+        ("abc😀😀xyz", "9 tokens, 1 block of 8, 55.56% [UNK]"),
     ],
 )
 def test_what_the_tokenizer_does_not_know_is_told(
     text: str, told: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmft.tasks.language_model.PART", 4)
-    assert blocks.join(TASK, STATE, rows(text), here).about() == told
+    assert blocks.join(TASK, rows(text), here).about() == told
 
 
 @pytest.mark.parametrize("count", [16, 17, 23, 24, 100])
 def test_an_epoch_says_each_token_at_most_once_and_misses_less_than_a_block(count: int, here: Path) -> None:
     """Tokens are numbered, so that each can be told; a label is the token after that which is read."""
-    found = blocks.Blocks(numpy.arange(count, dtype=numpy.uint16), TASK, STATE)
+    found = blocks.Blocks(numpy.arange(count, dtype=numpy.uint16), TASK)
     for epoch in range(4):
         found.set_epoch(epoch)
         examples = found.__getitems__(list(range(len(found))))
@@ -114,7 +114,7 @@ def test_what_comes_from_elsewhere_is_no_part_of_its_own_block() -> None:
 
 def test_less_text_than_a_block_is_said(here: Path) -> None:
     with pytest.raises(UserError, match=r"has 4 tokens, and a block of task.block=8 takes 8"):
-        blocks.join(TASK, STATE, rows("abc"), here)
+        blocks.join(TASK, rows("abc"), here)
 
 
 def test_memory_does_not_grow_with_the_corpus(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_memory_does_not_grow_with_the_corpus(here: Path, monkeypatch: pytest.Mo
     def peak(count: int) -> int:
         corpus = rows(*["abcdefghij" * 100] * count)
         tracemalloc.start()
-        blocks.join(TASK, STATE, corpus, here)
+        blocks.join(TASK, corpus, here)
         try:
             return tracemalloc.get_traced_memory()[1]
         finally:
