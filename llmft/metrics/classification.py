@@ -15,10 +15,10 @@ from llmft.metrics.local import LocalMetric
 class Classification(LocalMetric):
     """Metrics of a choice of one class of many.
 
-    `precision`, `recall` and `f1` are macro averages over all classes that occur in the references or predictions;
-    with two classes or more of one label each, the micro averages equal accuracy. `roc_auc` is that of the second of
-    two classes, or the macro average of one class against the rest; it is None where a class has no example. `ece`
-    looks at the likeliest class of each row.
+    `precision`, `recall` and `f1` are macro averages over all classes that occur in the references or predictions. The
+    micro averages equal accuracy: a row has one class, so a false positive of one class is a false negative of another.
+    `roc_auc` is that of the second of two classes, or the macro average of one class against the rest; it is None where
+    a class has no example. `ece` looks at the likeliest class of each row.
     """
 
     about = "Accuracy; precision, recall, F1 (macro, micro, per class); ROC AUC; Matthews; ECE; the confusion."
@@ -43,17 +43,18 @@ class Classification(LocalMetric):
         """
         shares = numpy.asarray(scores, dtype=float)
         names = [name for name in self.labels if name in {*predictions, *references}]
-        each = metrics.precision_recall_fscore_support(references, predictions, labels=names, zero_division=0.0)
+        # As numbers: scikit-learn looks at texts one by one, in each of its functions.
+        place = {name: number for number, name in enumerate(names)}
+        said, true = (numpy.array([place[name] for name in column]) for column in (predictions, references))
+        each = metrics.precision_recall_fscore_support(true, said, labels=range(len(names)), zero_division=0.0)
         macro = [float(numpy.mean(part)) for part in each[:3]]
-        micro = metrics.precision_recall_fscore_support(
-            references, predictions, labels=names, average="micro", zero_division=0.0
-        )
+        accuracy = float(numpy.mean(said == true))
         return {
-            "accuracy": float(metrics.accuracy_score(references, predictions)),
+            "accuracy": accuracy,
             **dict(zip(("precision", "recall", "f1"), macro, strict=True)),
-            **dict(zip(("precision_micro", "recall_micro", "f1_micro"), map(float, micro[:3]), strict=True)),
+            **dict.fromkeys(("precision_micro", "recall_micro", "f1_micro"), accuracy),
             "roc_auc": self._roc_auc(references, shares),
-            "matthews": float(metrics.matthews_corrcoef(references, predictions)),
+            "matthews": float(metrics.matthews_corrcoef(true, said)),
             **self._calibration(references, shares),
             "per_class": {
                 name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
