@@ -18,11 +18,15 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
 
 from llmft.config.folders import all_groups, inside, names_in, own_configs, recipe_folders, shipped
+from llmft.runs.folder import as_recipe
 from llmft.runs.index import is_run, model_path, title
+from llmft.schema.config import Config
 from llmft.schema.plugins import plugins
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.renewed import renewed
 
 MAX_BYTES = 256_000  # a recipe is a page of text
 MAX_ALIASES = 50  # 166 bytes of nested aliases cost OmegaConf 4.2 s
@@ -185,6 +189,8 @@ class RecipeSource(ConfigSource):
         if file is None:
             raise ConfigLoadError(f"no recipe at {config_path}")
         config, tree, header = _read(file, "recipe", self._get_header_dict)
+        if file.name == "config.yaml" and (file.parent / "manifest.json").is_file():
+            config = OmegaConf.create(_of_today(tree))
         header["package"] = "_global_"  # a recipe speaks for the whole configuration, whether it says so or not
         if "expect" not in tree:
             config.expect = None  # what the recipes promise that this one starts from does not hold for it
@@ -249,6 +255,17 @@ def _read(file: Path, group: str, header_of: Callable[[str], dict[str, Any]]) ->
         raise UserError(Problem("# @package", str(error), f"{near(file)}:1")) from error
     refuse_code(text, tree, header, file, group)
     return config, tree, header
+
+
+def _of_today(tree: dict[Any, Any]) -> Any:
+    """The configuration of a run, which may be of an earlier version, with the keys that there are now.
+
+    A key that it lacks has its default, as it had when the run was made, and not what an option says of it today.
+    """
+    try:
+        return yaml.safe_load(as_recipe(Config.model_validate(renewed(tree))))
+    except ValidationError:
+        return tree  # it was changed by hand; the check says what is wrong
 
 
 def read_yaml(file: Path) -> str:
