@@ -54,7 +54,7 @@ def rows(here: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
 
 def stream_of(rows: Stream, seed: int = 0, size: int = 4, accumulation: int = 1, grouped: bool = True) -> FeatureStream:
     task: Any = Lengths()
-    return FeatureStream(task, None, rows, seed, size, accumulation, grouped)
+    return FeatureStream(task, rows, seed, size, accumulation, grouped)
 
 
 def batches(features: FeatureStream, size: int, workers: int = 0, epoch: int = 0) -> list[list[int]]:
