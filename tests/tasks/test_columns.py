@@ -366,5 +366,5 @@ def test_bins_are_learnt_of_what_a_model_sees(here: Path) -> None:
     state.save(here)
     again = TableState.load(here)
     assert again.columns.bin_edges == columns.bin_edges
-    assert Tabular(Options()).needed(again)["bin_edges"] == columns.bin_edges
-    assert "bin_edges" not in Tabular(Options()).needed(TableState(state.target, learnt()))
+    assert Tabular(Options()).with_state(again).model_kwargs()["bin_edges"] == columns.bin_edges
+    assert "bin_edges" not in Tabular(Options()).with_state(TableState(state.target, learnt())).model_kwargs()

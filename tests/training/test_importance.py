@@ -72,7 +72,7 @@ def test_the_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, columns: int) -> None:
             self.columns = columns
 
-        def inputs(self) -> dict[str, dict[str, list[int]]]:
+        def input_positions(self) -> dict[str, dict[str, list[int]]]:
             return {f"c{number}": {} for number in range(self.columns)}
 
     monkeypatch.setattr(module, "evaluate", counted)
