@@ -155,8 +155,12 @@ def recipes(command: str | None = None) -> list[str]:
     Args:
         command: only those for this command, and those that leave it to the recipe that they start from.
     """
-    found = {name for folder in recipe_folders() for name in names_in(folder)}
-    return sorted(name for name in found if command is None or _command_of(recipe_file(name)) in (None, command))
+    found = {name: folder for folder in reversed(recipe_folders()) for name in names_in(folder)}
+    return sorted(
+        name
+        for name, folder in found.items()
+        if command is None or _command_of(folder / f"{name}.yaml") in (None, command)
+    )
 
 
 def recipe_file(name: str) -> Path:
