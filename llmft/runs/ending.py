@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from llmft.schema.problem import Failure, Stopped, UserError
@@ -28,7 +27,8 @@ def ending(work: Callable[[], object], facts: dict[str, Any] | None = None, unre
     try:
         work()
     except UserError as error:
-        facts["problems"] = [asdict(problem) for problem in error.problems]
+        keys = ("key", "what", "where", "hint")
+        facts["problems"] = [{key: getattr(problem, key) for key in keys} for problem in error.problems]
         return _ended(facts, "error", str(error), WRONG_INPUT)
     except Failure as failure:
         return _ended(facts, "failed", str(failure), FAILED)

@@ -54,7 +54,7 @@ def test_the_temperature_of_one_label_is_found_again() -> None:
     logits = rng.normal(0, 1.5, (4000, 3))
     drawn = (softmax(logits).cumsum(axis=1) > rng.random((4000, 1))).argmax(axis=1)
     labels = [("a", "b", "c")[number] for number in drawn]
-    target = SingleLabel(["a", "b", "c"]).tuned(3 * logits, labels, TargetConfig(calibrate=True))
+    target = SingleLabel(["a", "b", "c"]).calibrate(3 * logits, labels, TargetConfig(calibrate=True))
     assert target.temperature == pytest.approx(3, rel=0.05)
     answers = target.decode(3 * logits)
     assert list(answers[0]["scores"].values()) == pytest.approx(softmax(3 * logits[:1] / target.temperature)[0])
@@ -70,7 +70,7 @@ def test_the_temperature_of_several_labels_is_found_again() -> None:
     yes = rng.random(logits.shape) < sigmoid(logits)
     labels = [[name for name, is_so in zip("ab", row, strict=True) if is_so] for row in yes]
     options = TargetConfig(problem="multi_label", calibrate=True)
-    target = MultiLabel(["a", "b"], [0.5, 0.5]).tuned(logits / 2, labels, options)
+    target = MultiLabel(["a", "b"], [0.5, 0.5]).calibrate(logits / 2, labels, options)
     assert target.temperature == pytest.approx(0.5, rel=0.05)
     assert target.thresholds == [0.5, 0.5]
     found = target.score(target.decode(logits / 2), labels)
@@ -80,7 +80,7 @@ def test_the_temperature_of_several_labels_is_found_again() -> None:
 
 
 def test_rows_that_are_all_right_have_no_temperature() -> None:
-    target = SingleLabel(["a", "b"]).tuned(
+    target = SingleLabel(["a", "b"]).calibrate(
         numpy.array([[2.0, 0.0], [0.0, 3.0]]), ["a", "b"], TargetConfig(calibrate=True)
     )
     assert target.temperature == 1.0

@@ -124,7 +124,7 @@ def test_the_official_score_is_of_labels_with_directions(task: RelationExtractio
     assert task.score(answers, rows)["semeval_f1"] == pytest.approx(0.5)
     plain = task_of().fit(rows_of({"text": TEXTS[0], "label": "a"}, {"text": TEXTS[1], "label": "b"}), ModelConfig())
     answers = [{"answer": "a", "scores": {"a": 0.9, "b": 0.1}}] * 2
-    assert "semeval_f1" not in plain.metrics(answers, rows_of({"label": "a"}, {"label": "b"}))
+    assert "semeval_f1" not in plain.score(answers, rows_of({"label": "a"}, {"label": "b"}))
 
 
 SMALL = ("+recipe=bert_relation", "smoke=true", "trainer.max_steps=2", "dataset.max_overlap=1")

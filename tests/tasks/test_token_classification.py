@@ -106,7 +106,7 @@ def span(start: Any, end: Any, label: Any = "per") -> dict[str, Any]:
 TOKENS = line(tokens=["Ann", "ran"], tags=["B-per", "O"])
 TEXT = line(text="Ann ran", spans=[span(0, 3)])
 FAULTS = [
-    (TOKENS + line(tokens=["Bob", "sat"], tags=["B-per"]), "2 tokens and 1 tags (train)"),
+    (TOKENS + line(tokens=["Bob", "sat"], tags=["B-per"]), "2 tokens and 1 tag (train)"),
     (TOKENS + line(tokens=["Bob"], tags=["X-per"]), "'X-per' is no tag (train)"),
     (TOKENS + line(tokens=["Bob"], tags=["B"]), "'B' is no tag (train)"),
     (TOKENS + line(tokens=["Bob"], tags=["foo"]), "'foo' is no tag (train)"),
