@@ -60,7 +60,7 @@ def test_the_temperature_of_one_label_is_found_again() -> None:
     assert list(answers[0]["scores"].values()) == pytest.approx(softmax(3 * logits[:1] / target.temperature)[0])
     found = target.score(answers, labels)
     plain = SingleLabel(["a", "b", "c"])
-    assert found["ece_uncalibrated"] == pytest.approx(plain.metrics(plain.decode(3 * logits), labels)["ece"])
+    assert found["ece_uncalibrated"] == pytest.approx(plain.score(plain.decode(3 * logits), labels)["ece"])
     assert found["ece"] < 0.03 < 0.1 < found["ece_uncalibrated"]
 
 
@@ -75,7 +75,7 @@ def test_the_temperature_of_several_labels_is_found_again() -> None:
     assert target.thresholds == [0.5, 0.5]
     found = target.score(target.decode(logits / 2), labels)
     plain = MultiLabel(["a", "b"], [0.5, 0.5])
-    assert found["ece_uncalibrated"] == pytest.approx(plain.metrics(plain.decode(logits / 2), labels)["ece"])
+    assert found["ece_uncalibrated"] == pytest.approx(plain.score(plain.decode(logits / 2), labels)["ece"])
     assert found["ece"] < 0.03 < 0.06 < found["ece_uncalibrated"]
 
 
