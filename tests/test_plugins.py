@@ -14,7 +14,7 @@ Write = Callable[[str, str], Path]
 MODULE = '''
 from typing import ClassVar, Literal
 from llmft.schema.tasks.tabular import Tabular as Section
-from llmft.tasks.tabular import Tabular
+from llmft.tasks.tables.tabular import Tabular
 
 
 class ShoutConfig(Section):

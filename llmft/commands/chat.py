@@ -17,8 +17,8 @@ from llmft.models.generation import set_generation
 from llmft.models.trained import load_trained
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.chat_state import ChatState
-from llmft.tasks.conversations import Conversation, Message, Unfit
+from llmft.tasks.chat.chat_state import ChatState
+from llmft.tasks.chat.conversations import Conversation, Message, Unfit
 from llmft.training.hardware import detect
 from llmft.training.prediction import float32
 

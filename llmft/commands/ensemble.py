@@ -15,7 +15,7 @@ from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.ensemble import EnsembleConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.combination import combine
+from llmft.tasks.targets.combination import combine
 from llmft.training.evaluation import Split, evaluate, keep
 from llmft.training.features import encode
 from llmft.training.hardware import detect

@@ -22,7 +22,7 @@ from llmft.data.load import Data, load, source_digests
 from llmft.models.tokenizer import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config
-from llmft.tasks.language_model import LanguageModel
+from llmft.tasks.language_models.language_model import LanguageModel
 from llmft.tasks.task import Task
 from llmft.training import blocks
 from llmft.training.blocks import Blocks
@@ -178,7 +178,7 @@ def _digests_of(entry: Entry) -> dict[str, str]:
 def _code(task: type) -> str:
     """The digest of the code that makes, writes and reads rows and features, and of the task's whole package."""
     ours = Path(tasks.__file__).parent.parent
-    files = [*(ours / "data").glob("*.py"), *(ours / "tasks").glob("*.py")]
+    files = [*(ours / "data").rglob("*.py"), *(ours / "tasks").rglob("*.py")]
     files += [ours / "training" / name for name in ("features.py", "blocks.py")]
     files += [*(ours / "models" / name for name in ("tokenizer.py", "vocabulary.py", "special.py")), Path(__file__)]
     own = Path(inspect.getfile(task))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 2
-READ = (1, FORMAT)  # 1 had `labels` where `target` is now: see llmft.tasks.problems
+READ = (1, FORMAT)  # 1 had `labels` where `target` is now: see llmft.tasks.targets.problems
 
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:

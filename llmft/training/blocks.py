@@ -9,7 +9,7 @@ import numpy
 from datasets import Dataset
 
 from llmft.schema.problem import Problem, UserError, plural
-from llmft.tasks.language_model import Example, LanguageModel, token_counts
+from llmft.tasks.language_models.language_model import Example, LanguageModel, token_counts
 from llmft.training.features import portions
 
 FILE = "train.tokens"

@@ -17,7 +17,7 @@ from llmft.data.table import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
-from llmft.tasks.tabular import Tabular
+from llmft.tasks.tables.tabular import Tabular
 
 Write = Callable[[str, str], Path]
 

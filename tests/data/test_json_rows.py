@@ -15,7 +15,7 @@ from llmft.data.rows import open_file
 from llmft.data.table import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
-from llmft.tasks.sentences import sentence_of
+from llmft.tasks.text.sentences import sentence_of
 
 Write = Callable[[str, str | bytes], Path]
 ROWS = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]

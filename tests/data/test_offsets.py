@@ -18,9 +18,9 @@ from llmft.data.load import load
 from llmft.data.rows import open_file
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.task import task_types
-from llmft.tasks import marked
-from llmft.tasks.answer_spans import read_answers
-from llmft.tasks.sentences import sentence_of
+from llmft.tasks.text import marked
+from llmft.tasks.text.answer_spans import read_answers
+from llmft.tasks.text.sentences import sentence_of
 
 Write = Callable[..., Path]
 

@@ -10,7 +10,7 @@ from llmft.config.load import load as compose
 from llmft.data.load import Data, load
 from llmft.metrics.relations import are_directed, relation
 from llmft.tasks import build
-from llmft.tasks.marked import Marked, read
+from llmft.tasks.text.marked import Marked, read
 
 CARD = (Path(llmft.data.__file__).parent / "relations/README.md").read_text(encoding="utf-8")
 

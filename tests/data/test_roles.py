@@ -17,8 +17,8 @@ from llmft.data.load import load
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from llmft.schema.task import task_types
-from llmft.tasks.answer_spans import read_answers
-from llmft.tasks.pairs import pair
+from llmft.tasks.chat.pairs import pair
+from llmft.tasks.text.answer_spans import read_answers
 
 Write = Callable[..., Path]
 

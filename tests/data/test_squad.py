@@ -13,7 +13,7 @@ from llmft.data.squad import SquadFile
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks.question_answering import QuestionAnswering as Options
-from llmft.tasks.question_answering import QuestionAnswering
+from llmft.tasks.text.question_answering import QuestionAnswering
 
 Write = Callable[[str, str | bytes], Path]
 

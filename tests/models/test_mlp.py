@@ -13,7 +13,7 @@ from llmft.models.mlp import MLPConfig, MLPForClassification
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks.tabular import Tabular as Options
-from llmft.tasks.tabular import Tabular
+from llmft.tasks.tables.tabular import Tabular
 
 Run = Callable[..., tuple[int, str, str]]
 

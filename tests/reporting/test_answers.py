@@ -8,7 +8,7 @@ from llmft.reporting.answers import mistakes, parts, per_label, pictures, sample
 from llmft.reporting.data_facts import balance, interval, majority
 from llmft.schema.target import ProblemType
 from llmft.schema.tasks.text_classification import TextClassification as Options
-from llmft.tasks.text_classification import TextClassification
+from llmft.tasks.text.text_classification import TextClassification
 
 
 def task(problem: ProblemType = "single_label") -> TextClassification:

@@ -13,10 +13,10 @@ from llmft.commands.label import with_label
 from llmft.config.load import load
 from llmft.schema.problem import UserError
 from llmft.schema.tasks.tabular import Tabular as Options
-from llmft.tasks.cells import form_of, numbers_of
-from llmft.tasks.columns import TableColumns, learn_columns
-from llmft.tasks.single_label import SingleLabel
-from llmft.tasks.tabular import TableState, Tabular
+from llmft.tasks.tables.cells import form_of, numbers_of
+from llmft.tasks.tables.columns import TableColumns, learn_columns
+from llmft.tasks.tables.tabular import TableState, Tabular
+from llmft.tasks.targets.single_label import SingleLabel
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]

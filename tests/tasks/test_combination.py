@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from llmft.schema.problem import UserError
-from llmft.tasks.combination import combine
-from llmft.tasks.single_label import SingleLabel
+from llmft.tasks.targets.combination import combine
+from llmft.tasks.targets.single_label import SingleLabel
 
 
 def label(answer: str, **scores: float) -> dict[str, Any]:

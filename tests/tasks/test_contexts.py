@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmft.models.vocabulary import train
 from llmft.schema.tokenizer import TokenizerConfig
-from llmft.tasks.contexts import Span, Window, best_span, over_windows, rows_of, windows
+from llmft.tasks.text.contexts import Span, Window, best_span, over_windows, rows_of, windows
 
 CONTEXTS = [
     "Ada met 李白 in 🎉 Rome, and left Zürich in 1865.",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llmft.schema.problem import UserError
-from llmft.tasks.conversations import COLUMNS, Conversation, Unfit, conversation, form_of, of_row, parse
+from llmft.tasks.chat.conversations import COLUMNS, Conversation, Unfit, conversation, form_of, of_row, parse
 
 ASKED, SAID = {"role": "user", "content": "你好吗?"}, {"role": "assistant", "content": "很好 😀"}
 SYSTEM = {"role": "system", "content": "Be kind."}

@@ -6,9 +6,9 @@ from sklearn import metrics
 
 from llmft.schema.problem import UserError
 from llmft.schema.target import TargetConfig
-from llmft.tasks.decisions import OF_EACH, OF_TWO, sigmoid, softmax, threshold
-from llmft.tasks.multi_label import MultiLabel
-from llmft.tasks.single_label import SingleLabel
+from llmft.tasks.targets.decisions import OF_EACH, OF_TWO, sigmoid, softmax, threshold
+from llmft.tasks.targets.multi_label import MultiLabel
+from llmft.tasks.targets.single_label import SingleLabel
 
 MEASURES = {
     "f1": lambda truth, said: metrics.f1_score(truth, said, zero_division=0),

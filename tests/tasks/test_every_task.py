@@ -18,7 +18,7 @@ from llmft.models.trained import load_trained
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.task import task_types
-from llmft.tasks.problems import TargetTask
+from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split, evaluate
 from llmft.training.features import encode

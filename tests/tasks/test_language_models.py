@@ -22,10 +22,10 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import causal_lm, masked_lm, span_corruption
 from llmft.schema.tokenizer import TokenizerConfig
-from llmft.tasks.causal_lm import CausalLm
-from llmft.tasks.language_model import LanguageState
-from llmft.tasks.masked_lm import UNSPACED, MaskedLm, MaskedState
-from llmft.tasks.span_corruption import SpanCorruption, SpanState
+from llmft.tasks.language_models.causal_lm import CausalLm
+from llmft.tasks.language_models.language_model import LanguageState
+from llmft.tasks.language_models.masked_lm import UNSPACED, MaskedLm, MaskedState
+from llmft.tasks.language_models.span_corruption import SpanCorruption, SpanState
 from llmft.training.prediction import float32
 
 TEXTS = ["the red house stands by the river", "没有人知道", "naïve café 🙂 [MASK] <|endoftext|>"]
@@ -151,7 +151,7 @@ def test_whole_words_are_hidden_wholly() -> None:
 @pytest.mark.parametrize(("rare", "chance"), [(0, 1 / 5), (0.5, 4 / 8), (1, 16 / 20)])
 def test_rare_tokens_are_hidden_more_often(rare: float, chance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of five tokens is drawn; the last is 16 times as rare in the corpus as the others."""
-    monkeypatch.setattr("llmft.tasks.language_model.PART", 7)
+    monkeypatch.setattr("llmft.tasks.language_models.language_model.PART", 7)
     text, count = numpy.array([20, 21, 22, 23, 24]), 2000
     corpus = numpy.repeat(text, [16, 16, 16, 16, 1]).astype(numpy.uint16)
     task = MaskedLm(masked_lm.MaskedLm(block=8, mask_share=0.2, mask_rare=rare))

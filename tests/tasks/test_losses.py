@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional
 
 from llmft.schema.target import TargetConfig
-from llmft.tasks import losses
-from llmft.tasks.multi_label import MultiLabel
-from llmft.tasks.regression import Regression
-from llmft.tasks.single_label import SingleLabel
+from llmft.tasks.targets import losses
+from llmft.tasks.targets.multi_label import MultiLabel
+from llmft.tasks.targets.regression import Regression
+from llmft.tasks.targets.single_label import SingleLabel
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, -0.3], [-2.0, 1.0, 3.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
 CLASSES = torch.tensor([0, 2, 1, 1])

@@ -17,8 +17,8 @@ from llmft.config.load import load as compose
 from llmft.data.load import load
 from llmft.models.build import build
 from llmft.models.labelled import IGNORED
-from llmft.tasks.conversations import Unfit
-from llmft.tasks.pairs import pair
+from llmft.tasks.chat.conversations import Unfit
+from llmft.tasks.chat.pairs import pair
 from llmft.training.features import encode
 
 Run = Callable[..., tuple[int, str, str]]

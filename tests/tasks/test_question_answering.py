@@ -12,7 +12,7 @@ import numpy
 import pytest
 import torch
 
-from llmft.tasks.question_answering import QuestionAnswering, best_threshold
+from llmft.tasks.text.question_answering import QuestionAnswering, best_threshold
 from tests.tasks.test_every_task import prepared
 
 Run = Callable[..., tuple[int, str, str]]

@@ -16,8 +16,8 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import relation_extraction as schema
 from llmft.schema.tokenizer import TokenizerConfig
-from llmft.tasks.marked import read
-from llmft.tasks.relation_extraction import RelationExtraction
+from llmft.tasks.text.marked import read
+from llmft.tasks.text.relation_extraction import RelationExtraction
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]

@@ -4,7 +4,7 @@ import numpy
 import pytest
 from sklearn.preprocessing import QuantileTransformer
 
-from llmft.tasks.scaling import FARTHEST, QUANTILES, bin_edges, learn, scaled
+from llmft.tasks.tables.scaling import FARTHEST, QUANTILES, bin_edges, learn, scaled
 
 RNG = numpy.random.default_rng(0)
 COLUMNS = {

@@ -10,11 +10,11 @@ import torch
 from llmft.schema.problem import UserError
 from llmft.schema.target import TargetConfig
 from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.multi_label import MultiLabel
-from llmft.tasks.problems import from_facts, to_facts
-from llmft.tasks.regression import Regression
-from llmft.tasks.single_label import SingleLabel
-from llmft.tasks.target import Target
+from llmft.tasks.targets.multi_label import MultiLabel
+from llmft.tasks.targets.problems import from_facts, to_facts
+from llmft.tasks.targets.regression import Regression
+from llmft.tasks.targets.single_label import SingleLabel
+from llmft.tasks.targets.target import Target
 
 
 def test_numbers_are_standardised_and_put_back() -> None:

@@ -17,11 +17,11 @@ from llmft.commands.label import with_label
 from llmft.config.load import load
 from llmft.schema.problem import UserError
 from llmft.schema.tasks.tabular import Tabular as Options
-from llmft.tasks.columns import TableColumns, learn_columns
-from llmft.tasks.single_label import SingleLabel
-from llmft.tasks.tabular import TableState
-from llmft.tasks.text_columns import learn_texts
-from llmft.tasks.tfidf import TOKEN
+from llmft.tasks.tables.columns import TableColumns, learn_columns
+from llmft.tasks.tables.tabular import TableState
+from llmft.tasks.tables.text_columns import learn_texts
+from llmft.tasks.targets.single_label import SingleLabel
+from llmft.tasks.text.tfidf import TOKEN
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]

@@ -18,7 +18,7 @@ from llmft.config.load import load as compose
 from llmft.data.load import load
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.schema.problem import UserError
-from llmft.tasks import tfidf
+from llmft.tasks.text import tfidf
 from llmft.training import baseline as module
 from llmft.training.baseline import baseline
 from llmft.training.evaluation import Split

@@ -13,9 +13,9 @@ from llmft.models.vocabulary import train
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import causal_lm, masked_lm
 from llmft.schema.tokenizer import TokenizerConfig
-from llmft.tasks.causal_lm import CausalLm
-from llmft.tasks.language_model import LanguageState
-from llmft.tasks.masked_lm import MaskedLm, MaskedState
+from llmft.tasks.language_models.causal_lm import CausalLm
+from llmft.tasks.language_models.language_model import LanguageState
+from llmft.tasks.language_models.masked_lm import MaskedLm, MaskedState
 from llmft.training import blocks, features
 
 LETTERS = train(["abcdefghij 一二🙂"], TokenizerConfig(kind="characters"), GPT)
@@ -53,7 +53,7 @@ def test_documents_are_joined_with_an_end_after_each(size: int, here: Path, monk
 def test_what_the_tokenizer_does_not_know_is_told(
     text: str, told: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmft.tasks.language_model.PART", 4)
+    monkeypatch.setattr("llmft.tasks.language_models.language_model.PART", 4)
     assert blocks.join(TASK, rows(text), here).about() == told
 
 

@@ -20,13 +20,13 @@ from llmft.schema.generation import GenerationConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.task import task_type
 from llmft.schema.tokenizer import TokenizerConfig
-from llmft.tasks.language_model import LanguageState
-from llmft.tasks.masked_lm import MaskedState
-from llmft.tasks.question_answering import QuestionState
-from llmft.tasks.single_label import SingleLabel
+from llmft.tasks.language_models.language_model import LanguageState
+from llmft.tasks.language_models.masked_lm import MaskedState
+from llmft.tasks.targets.single_label import SingleLabel
 from llmft.tasks.task import Task
-from llmft.tasks.text_classification import TextState
-from llmft.tasks.token_classification import EntityState
+from llmft.tasks.text.question_answering import QuestionState
+from llmft.tasks.text.text_classification import TextState
+from llmft.tasks.text.token_classification import EntityState
 from llmft.training.features import FeatureSet, encode
 from llmft.training.prediction import predict
 from tests.families import config_of, families

@@ -14,7 +14,7 @@ from llmft.data.cells import category, is_missing, parts_of, text_of
 from llmft.data.table import listed
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import tabular as schema
-from llmft.tasks.cells import (
+from llmft.tasks.tables.cells import (
     FLAG,
     MOSTLY,
     PLAIN_FORM,
@@ -26,8 +26,8 @@ from llmft.tasks.cells import (
     orders_rows,
     shown,
 )
-from llmft.tasks.scaling import Scaling, bin_edges, learn, scaled
-from llmft.tasks.text_columns import TextColumn, learn_texts, looks_like_text
+from llmft.tasks.tables.scaling import Scaling, bin_edges, learn, scaled
+from llmft.tasks.tables.text_columns import TextColumn, learn_texts, looks_like_text
 
 SHOWN = 6  # names of columns in a note
 SAMPLE = 200  # cells among which a form of dates is looked for: each of the 30 forms takes a millisecond for so many

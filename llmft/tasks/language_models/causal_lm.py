@@ -11,8 +11,8 @@ from datasets import Dataset
 from llmft.models.generation import written_after
 from llmft.models.special import GPT, before_text
 from llmft.schema.tasks import causal_lm as schema
-from llmft.tasks.chat_state import ChatState
-from llmft.tasks.language_model import Example, Key, LanguageModel
+from llmft.tasks.chat.chat_state import ChatState
+from llmft.tasks.language_models.language_model import Example, Key, LanguageModel
 from llmft.tasks.task import Answer
 
 

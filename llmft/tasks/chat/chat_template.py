@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from llmft.models.labelled import IGNORED
-from llmft.tasks.conversations import Conversation, Message, Unfit, ignore
+from llmft.tasks.chat.conversations import Conversation, Message, Unfit, ignore
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")  # what some templates mark answers by
 KNOWN = {"role", "content"}

@@ -23,9 +23,9 @@ from llmft.models.special import Special
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.tasks.examples import Examples
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
+from llmft.tasks.language_models.examples import Examples
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
 PART = 2**20  # tokens of a file that are counted at a time

@@ -21,10 +21,10 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.schema.tasks import preference as schema
-from llmft.tasks import conversations, pairs
-from llmft.tasks.chat_state import ChatState
-from llmft.tasks.conversations import Conversation, Unfit
-from llmft.tasks.pairs import asked, pair
+from llmft.tasks.chat import conversations, pairs
+from llmft.tasks.chat.chat_state import ChatState
+from llmft.tasks.chat.conversations import Conversation, Unfit
+from llmft.tasks.chat.pairs import asked, pair
 from llmft.tasks.task import Answer, Features, Task
 
 SIDES = ("chosen", "rejected")

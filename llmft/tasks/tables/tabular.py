@@ -1,4 +1,4 @@
-"""A label, several labels or a number for a row of a table; llmft.tasks.columns has what is done with its columns."""
+"""A label, several labels or a number for a row of a table; columns.py has what is done with its columns."""
 
 import random
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.schema.tasks import tabular as schema
-from llmft.tasks import problems
-from llmft.tasks.cells import FLAG
-from llmft.tasks.columns import TableColumns, learn_columns
 from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.problems import TargetTask
-from llmft.tasks.target import Target
+from llmft.tasks.tables.cells import FLAG
+from llmft.tasks.tables.columns import TableColumns, learn_columns
+from llmft.tasks.tables.text_columns import TextColumn
+from llmft.tasks.targets import problems
+from llmft.tasks.targets.problems import TargetTask
+from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Features
-from llmft.tasks.text_columns import TextColumn
 
 COMPONENTS = "texts.safetensors"  # beside task.json: what would be 20 MB of text there
 

@@ -21,11 +21,11 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import question_answering as schema
-from llmft.tasks.answer_spans import holds_answers, read_answers
-from llmft.tasks.contexts import Span, best_span, over_windows, rows_of, windows
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.task import Answer, Features, RowScore, Task
+from llmft.tasks.text.answer_spans import holds_answers, read_answers
+from llmft.tasks.text.contexts import Span, best_span, over_windows, rows_of, windows
 
 LABELS = ("start_positions", "end_positions")
 

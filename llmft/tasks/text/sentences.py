@@ -10,7 +10,7 @@ from datasets import Dataset
 from llmft.data.bio import OUTSIDE, Span, spans, to_bio
 from llmft.data.table import listed
 from llmft.schema.problem import Problem, plural
-from llmft.tasks.words import split
+from llmft.tasks.text.words import split
 
 HINT = "Tags are O, or B-, I-, E- or S- and a label, such as B-person; spans are {start, end, label}."
 

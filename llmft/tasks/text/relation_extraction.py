@@ -21,13 +21,14 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.schema.tasks import relation_extraction as schema
-from llmft.tasks import marked, problems
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
-from llmft.tasks.marked import Marked, Unfit
-from llmft.tasks.problems import TargetTask
-from llmft.tasks.target import Target
+from llmft.tasks.targets import problems
+from llmft.tasks.targets.problems import TargetTask
+from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer, Features
+from llmft.tasks.text import marked
+from llmft.tasks.text.marked import Marked, Unfit
 
 # Before and after each entity, as in Baldini Soares et al. 2019, "Matching the Blanks", section 3.
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")

@@ -16,7 +16,7 @@ from llmft.models.special import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import masked_lm as schema
-from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState, token_counts
+from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState, token_counts
 from llmft.tasks.task import Answer
 
 HIDDEN, ANOTHER = 0.8, 0.1  # of the tokens to be found; the rest stays as it is (Devlin et al. 2019, section 3.1)

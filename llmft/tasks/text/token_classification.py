@@ -24,12 +24,12 @@ from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.schema.tasks import token_classification as schema
-from llmft.tasks.decisions import softmax
 from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.first_pieces import first_pieces
 from llmft.tasks.language import SAMPLE, check_language
-from llmft.tasks.sentences import Entity, Sentence, is_labelled, read, sentence_of
+from llmft.tasks.targets.decisions import softmax
 from llmft.tasks.task import Answer, Features, RowScore, Task
+from llmft.tasks.text.first_pieces import first_pieces
+from llmft.tasks.text.sentences import Entity, Sentence, is_labelled, read, sentence_of
 
 
 @dataclass

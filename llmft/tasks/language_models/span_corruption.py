@@ -11,7 +11,7 @@ from llmft.models.adapters import within
 from llmft.models.special import T5
 from llmft.schema.model import ModelConfig
 from llmft.schema.tasks import span_corruption as schema
-from llmft.tasks.language_model import Example, Key, LanguageModel, LanguageState
+from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState
 from llmft.tasks.task import Answer
 
 SENTINEL = "<extra_id_{}>"  # T5's names

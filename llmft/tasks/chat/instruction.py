@@ -22,10 +22,10 @@ from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import instruction as schema
-from llmft.tasks import conversations
-from llmft.tasks.chat_state import ChatState
-from llmft.tasks.chat_template import Tokens
-from llmft.tasks.conversations import Conversation, Form, Unfit, form_of
+from llmft.tasks.chat import conversations
+from llmft.tasks.chat.chat_state import ChatState
+from llmft.tasks.chat.chat_template import Tokens
+from llmft.tasks.chat.conversations import Conversation, Form, Unfit, form_of
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
 PROMPT = "prompt_"

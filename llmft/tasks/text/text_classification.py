@@ -17,12 +17,13 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.schema.tasks import text_classification as schema
-from llmft.tasks import problems, tfidf
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
-from llmft.tasks.problems import TargetTask
-from llmft.tasks.target import Target
+from llmft.tasks.targets import problems
+from llmft.tasks.targets.problems import TargetTask
+from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Features
+from llmft.tasks.text import tfidf
 
 
 @dataclass

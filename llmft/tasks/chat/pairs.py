@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from llmft.schema.column import Column
-from llmft.tasks.conversations import BESIDE, Conversation, Form, Message, Unfit, ignore, parse, with_beside
+from llmft.tasks.chat.conversations import BESIDE, Conversation, Form, Message, Unfit, ignore, parse, with_beside
 
 
 def _holds_messages(value: Any) -> bool:

@@ -8,7 +8,7 @@ from datasets import Dataset
 from llmft.metrics.rouge import Rouge, rouge_l_of
 from llmft.schema.tasks import summarization as schema
 from llmft.tasks.task import Answer
-from llmft.tasks.text_to_text import TextToText, TextToTextState
+from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState
 
 
 class Summarization(TextToText[TextToTextState]):

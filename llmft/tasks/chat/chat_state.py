@@ -14,11 +14,11 @@ from llmft.models.build import longest
 from llmft.models.special import GPT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.chat_template import ChatTemplate
-from llmft.tasks.conversations import Conversation, Form, Message, Unfit, said
+from llmft.tasks.chat.chat_template import ChatTemplate
+from llmft.tasks.chat.conversations import Conversation, Form, Message, Unfit, said
+from llmft.tasks.chat.own_template import Name, give_template, own_template
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, unwritable
-from llmft.tasks.own_template import Name, give_template, own_template
 
 
 @dataclass

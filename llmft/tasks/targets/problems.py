@@ -9,10 +9,10 @@ from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.schema.target import TargetConfig, label_name
-from llmft.tasks.multi_label import MultiLabel
-from llmft.tasks.regression import Regression
-from llmft.tasks.single_label import SingleLabel
-from llmft.tasks.target import Target
+from llmft.tasks.targets.multi_label import MultiLabel
+from llmft.tasks.targets.regression import Regression
+from llmft.tasks.targets.single_label import SingleLabel
+from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer, RowScore, State, Task
 
 PROBLEMS: dict[str, type[Target]] = {kind.problem: kind for kind in (SingleLabel, MultiLabel, Regression)}

@@ -16,8 +16,8 @@ from typing import Any
 import numpy
 
 from llmft.data.cells import text_of
-from llmft.tasks.cells import FEW
-from llmft.tasks.scaling import learn, scaled
+from llmft.tasks.tables.cells import FEW
+from llmft.tasks.tables.scaling import learn, scaled
 
 TERMS = 20_000  # the most frequent words and pairs of words: with 64 numbers for each, 5 MB
 ROTATIONS = 50  # of varimax, at most; 20 to 40 are enough
@@ -63,7 +63,9 @@ class TextColumn:
 
     @cached_property
     def _vectorizer(self) -> Any:
-        from llmft.tasks.tfidf import vectorizer  # scikit-learn: half a second, for which other tables need not wait
+        from llmft.tasks.text.tfidf import (
+            vectorizer,  # scikit-learn: half a second, for which other tables need not wait
+        )
 
         fitted = vectorizer(self.token, vocabulary=self.terms)
         fitted.idf_ = numpy.array(self.idf)
@@ -79,7 +81,7 @@ def learn_texts(cells: list[Any], size: int, min_count: int) -> TextColumn | Non
     """
     from sklearn.decomposition import TruncatedSVD
 
-    from llmft.tasks.tfidf import TOKEN, vectorizer
+    from llmft.tasks.text.tfidf import TOKEN, vectorizer
 
     fitted = vectorizer(TOKEN, min_df=min_count, max_features=TERMS)
     try:
@@ -133,7 +135,7 @@ def looks_like_text(cells: list[Any]) -> str:
     different = len(set(texts))
     if len(texts) < FEW or 2 * different < len(texts):
         return ""
-    from llmft.tasks.tfidf import UNSPACED
+    from llmft.tasks.text.tfidf import UNSPACED
 
     words = median(len(re.findall(rf"[{UNSPACED}]|[^\s{UNSPACED}]+", text)) for text in texts[:SAMPLE])
     return f"{different:,} of {len(texts):,} cells differ, of about {words:.0f} words" if words >= WORDS else ""

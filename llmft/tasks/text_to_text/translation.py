@@ -10,7 +10,7 @@ from llmft.metrics.translation import TranslationScores, chrf_of, tokenizer_of
 from llmft.schema.tasks import translation as schema
 from llmft.tasks.language import SAMPLE
 from llmft.tasks.task import Answer
-from llmft.tasks.text_to_text import TextToText, TextToTextState
+from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState
 
 WORDS = {
     "who": (("the cat", "felo"), ("my aunt", "tia mea"), ("a boy", "puer"), ("the king", "rego")),

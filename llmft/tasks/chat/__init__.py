@@ -1,0 +1,1 @@
+"""Tasks on conversations, which a decoder reads by its chat template."""

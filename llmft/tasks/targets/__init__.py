@@ -1,0 +1,1 @@
+"""What tasks share that answer with labels or a number: from cells to numbers and back, losses, thresholds."""

@@ -1,0 +1,1 @@
+"""Tasks on a text, or a pair of texts, that an encoder reads."""
