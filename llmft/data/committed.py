@@ -19,7 +19,7 @@ def commit(folder: Path) -> None:
     facts = {}
     for file in sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST):
         _sync(file)
-        facts[str(file.relative_to(folder))] = [file.stat().st_size, digest(file)]
+        facts[file.relative_to(folder).as_posix()] = [file.stat().st_size, digest(file)]
     partial = folder / f".{MANIFEST}.part"
     with partial.open("w", encoding="utf-8") as stream:
         json.dump({"format": 1, "files": facts}, stream)
@@ -39,6 +39,11 @@ def readable(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt":  # Windows opens no directory, and syncs only what is open for writing
+        if path.is_file():
+            with path.open("r+b") as stream:
+                os.fsync(stream.fileno())
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

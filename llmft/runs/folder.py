@@ -183,7 +183,7 @@ class Run:
         Raises:
             UserError: if another process holds it, or it can't be locked.
         """
-        with held(self.folder / "config.yaml", "another process") as self.lock:
+        with held(self.folder, "another process") as self.lock:
             yield
 
     @classmethod
@@ -228,7 +228,7 @@ class Run:
     def weights_digest(self) -> dict[str, str]:
         """sha256 of the trained weights, by file."""
         files = sorted(self.model.rglob("*.safetensors"))
-        return {str(file.relative_to(self.model)): digest(file) for file in files}
+        return {file.relative_to(self.model).as_posix(): digest(file) for file in files}
 
     @property
     def model(self) -> Path:

@@ -1,6 +1,5 @@
 """Which runs there are, and which one a name means. Reads small files alone, and imports neither torch nor pydantic."""
 
-import fcntl
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from llmft.runs.lock import is_held
 from llmft.schema.command import COMMANDS
 from llmft.schema.problem import Problem, UserError
 
@@ -70,14 +70,7 @@ class Entry:
     @property
     def is_held(self) -> bool:
         """Whether a process is at work in it."""
-        try:
-            with (self.folder / "config.yaml").open("rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return is_held(self.folder)
 
     @property
     def is_model(self) -> bool:

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from llmft.schema.problem import Stopped
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# Windows has no SIGUSR1, and SIGBREAK in its place.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGBREAK", "SIGINT") if hasattr(signal, name))
 
 
 def name_of(number: int) -> str | None:

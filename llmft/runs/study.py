@@ -4,7 +4,6 @@ A search that was killed goes on as it would have: what is drawn depends on (see
 before it), and not on a generator that went with the process.
 """
 
-import fcntl
 import json
 import warnings
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import lock_descriptor
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -187,13 +187,12 @@ class _Lock(JournalFileOpenLock):
     """A lock on the journal that goes with its process: Optuna's own outlives one that was killed."""
 
     def __init__(self, file: Path) -> None:
-        self.file = file
+        self.file = file.with_name(f".{file.name}.lock")  # not the journal itself: Windows could not read it then
         self.stream: Any = None
 
     def acquire(self) -> bool:
         self.stream = self.file.open("a")
-        fcntl.flock(self.stream, fcntl.LOCK_EX)
-        return True
+        return lock_descriptor(self.stream.fileno(), poll_interval=0.01)
 
     def release(self) -> None:
         self.stream.close()

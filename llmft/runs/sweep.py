@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmft.runs.folder import Run, as_recipe
-from llmft.runs.index import ROOT, SUMMARY
-from llmft.runs.lock import held
+from llmft.runs.index import ROOT, SUMMARY, is_run
+from llmft.runs.lock import LOCK, held
 from llmft.schema.config import Config
 from llmft.schema.job import Job, told
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.sweep import SweepConfig
 
-LOCK = ".lock"
 LONGEST = 100  # bytes of a job's folder name; file systems take 255
 
 
@@ -77,8 +76,9 @@ class Sweep:
 
     def check_folder(self, config: Config) -> None:
         """Raise UserError for a folder of something else; `config` is that of any job, as it was typed."""
-        # Of a folder that nobody named, only whether its name leads elsewhere by a link.
-        if config.run.dir is None or not any((self.folder / name).is_file() for name in (SUMMARY, LOCK)):
+        # Of a folder that nobody named, only whether its name leads elsewhere by a link. A run has a lock, too.
+        ours = any((self.folder / name).is_file() for name in (SUMMARY, LOCK)) and not is_run(self.folder)
+        if config.run.dir is None or not ours:
             Run.check(config)
 
     def check(self) -> None:
@@ -128,7 +128,7 @@ class Sweep:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(Problem("run.dir", f"{self.folder}: {error.strerror}")) from error
-        with held(self.folder / LOCK, "another sweep"):
+        with held(self.folder, "another sweep"):
             yield
 
 

@@ -39,7 +39,7 @@ def test_a_search_leaves_trials_pictures_and_the_best_recipe(llmft: Run, here: P
     assert "llmft finetune, search=random: 4 trials, 1 at a time, given up early by median" in out
     names = [f"trial-{number:03}" for number in range(1, 5)]
     assert sorted(path.name for path in (here / "s").iterdir()) == [
-        ".lock", "best.yaml", "report.html", "study.jsonl", "summary.json", *names, "trials.csv",
+        ".lock", ".study.jsonl.lock", "best.yaml", "report.html", "study.jsonl", "summary.json", *names, "trials.csv",
     ]  # fmt: skip
     facts = read(here / "s/summary.json")
     assert [job["folder"] for job in facts["jobs"]] == names

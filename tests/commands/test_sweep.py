@@ -212,7 +212,7 @@ def test_a_folder_of_something_else_is_left_alone(llmft: Run, here: Path, write:
 
 def test_two_sweeps_do_not_share_a_folder(llmft: Run, here: Path) -> None:
     (here / "s").mkdir()
-    with held(here / "s/.lock", "another sweep"):
+    with held(here / "s", "another sweep"):
         code, _, err = llmft(*TABLE, "seed=0,1", "run.dir=s")
     assert code == 2
     assert "another sweep is at work in s" in err

@@ -234,7 +234,7 @@ def test_a_run_is_removed_once_a_person_agrees(llmft: Run, several: None, here: 
     assert (code, " kB" in out, "Write yes=true to remove" in err) == (2, True, True)
     assert (here / "outputs" / run).is_dir()
     assert "is not the folder of one run" in llmft("runs", "remove", "tickets", "yes=true")[2]
-    with held(here / "outputs" / run / "config.yaml", "a test"):
+    with held(here / "outputs" / run, "a test"):
         assert "a process is at work" in llmft("runs", "remove", run, "yes=true")[2]
     code, out, _ = llmft("runs", "remove", run, "--yes")
     assert (code, "removed, " in out, (here / "outputs" / run).exists()) == (0, True, False)
@@ -263,7 +263,7 @@ def test_clean_says_and_then_frees(llmft: Run, make: Make, several: None, here: 
     assert leftovers(Path("outputs")) == found
     assert llmft("runs", "clean", "checkpoints", "yes=true")[0] == 0
     assert {one["kind"] for one in leftovers(Path("outputs"))} == {"unfinished", "cache"}
-    with held(old / "config.yaml", "a test"):
+    with held(old, "a test"):
         assert [Path(one["folder"]) for one in leftovers(here / "outputs") if one["kind"] == "unfinished"] == [half]
     assert llmft("runs", "clean", "--yes")[0] == 0
     assert leftovers(Path("outputs")) == []
