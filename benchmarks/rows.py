@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-REVIEWS = HERE.parent / "llmft/data/reviews"
+REVIEWS = HERE.parent / "llmft/samples/reviews"
 FEW, MANY = 5_000, 50_000
 
 

@@ -28,7 +28,7 @@ from llmft.schema.trainer import HardwareConfig
 from llmft.training.hardware import detect
 
 HERE = Path(__file__).parent
-REVIEWS = HERE.parent / "llmft/data/reviews"
+REVIEWS = HERE.parent / "llmft/samples/reviews"
 PEERS = ("llmft", "trainer", "tuned", "bare")
 SEEDS = (0, 1, 2)
 

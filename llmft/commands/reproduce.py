@@ -9,6 +9,7 @@ from llmft.data.load import source_digests
 from llmft.runs.folder import Run, flat
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.renewed import moved
 
 
 def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str
 
 def _check_data(run: Run, config: Config) -> None:
     """Raise UserError for files that are not those that the run has read."""
-    before, now = run.manifest.get("data", {}), source_digests(config.dataset)
+    before = {moved(file): found for file, found in run.manifest.get("data", {}).items()}
+    now = source_digests(config.dataset)
     problems = []
     for file in sorted(before.keys() | now.keys()):
         if before.get(file) != now.get(file):

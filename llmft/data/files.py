@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmft.data.packed import PACKED
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.renewed import moved
 
 PACKAGE = "package:"
 
@@ -21,7 +22,7 @@ def resolve(path: str, key: str) -> Path:
     """
     if not path.startswith(PACKAGE):
         return _home(Path(path), key)
-    name, _, rest = path.removeprefix(PACKAGE).partition("/")
+    name, _, rest = moved(path.removeprefix(PACKAGE)).partition("/")
     # With a dot in the name, find_spec would import the package to the left of it.
     top, *folders = name.split(".")
     spec = find_spec(top) if top.isidentifier() and not top.startswith("__") else None

@@ -20,7 +20,7 @@ from llmft.runs.index import ROOT, entries
 from llmft.runs.lock import held
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, Pruned, Stopped, UserError
-from llmft.schema.renewed import escaped, renewed
+from llmft.schema.renewed import escaped, moved, renewed
 
 # What a run may go on with otherwise than it began: nothing that changes its weights, its log or its scores.
 MAY_DIFFER = {
@@ -162,7 +162,7 @@ class Run:
 
     def check_data(self, digests: dict[str, str]) -> None:
         """Raise UserError if files are not those that the run was started with."""
-        before = self.manifest.get("data", digests)
+        before = {moved(file): found for file, found in self.manifest.get("data", digests).items()}
         if before != digests:
             files = sorted({file for file, _ in set(before.items()) ^ set(digests.items())})
             raise UserError([Problem(file, "is not what the run was started with") for file in files], "the data")

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-import llmft.data
+import llmft
 from llmft.config.load import load as compose
 from llmft.data.load import Data, load
 from llmft.metrics.relations import are_directed, relation
 from llmft.tasks import build
 from llmft.tasks.text.marked import Marked, read
 
-CARD = (Path(llmft.data.__file__).parent / "relations/README.md").read_text(encoding="utf-8")
+CARD = (Path(llmft.__file__).parent / "samples/relations/README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

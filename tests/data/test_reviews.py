@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import llmft.data
+import llmft
 from llmft.config.load import load as compose
 from llmft.data.load import Data, load
 from tests.data.test_load import Texts
 
-FOLDER = Path(llmft.data.__file__).parent / "reviews"
+FOLDER = Path(llmft.__file__).parent / "samples/reviews"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")
 
 

@@ -110,9 +110,9 @@ def questions() -> Data:
 
 
 def test_the_questions_that_come_with_llmft_are_as_their_card_says(questions: Data) -> None:
-    import llmft.data
+    import llmft
 
-    folder = Path(llmft.data.__file__).parent / "questions"
+    folder = Path(llmft.__file__).parent / "samples/questions"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 150_000
     card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
     sizes = {name: len(rows) for name, rows in questions.splits.items()}

@@ -8,6 +8,12 @@ from typing import Any
 
 import pytest
 
+import llmft
+from llmft.data.files import resolve
+from llmft.runs.folder import Run as RunFolder
+from llmft.schema.problem import UserError
+from llmft.schema.renewed import renewed
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -56,3 +62,30 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(llmft: Run) -> None:
     assert {split: scores("stopped")[split] for split in ("validation", "test")} == {
         split: scores("done")[split] for split in ("validation", "test")
     }
+
+
+def test_sample_sets_are_found_by_the_paths_that_they_had() -> None:
+    samples = Path(llmft.__path__[0], "samples")
+    assert resolve("package:llmft/data/reviews", "dataset.path") == samples / "reviews"
+    assert renewed({"dataset": {"path": "package:llmft/data/chats"}}) == {
+        "dataset": {"path": "package:llmft/samples/chats"}
+    }
+    assert renewed({"dataset": {"path": "my/data/reviews"}}) == {"dataset": {"path": "my/data/reviews"}}
+    run = RunFolder(
+        Path(),
+        {
+            "data": {
+                "/lib/llmft/data/reviews/train.csv": "0a",
+                "C:\\llmft\\data\\pairs\\test.csv": "1b",
+                "/llmft/data/own/a.csv": "2c",
+            }
+        },
+    )
+    now = {
+        "/lib/llmft/samples/reviews/train.csv": "0a",
+        "C:\\llmft\\samples\\pairs\\test.csv": "1b",
+        "/llmft/data/own/a.csv": "2c",
+    }
+    run.check_data(now)
+    with pytest.raises(UserError, match=r"reviews.train\.csv"):
+        run.check_data(now | {"/lib/llmft/samples/reviews/train.csv": "changed"})
