@@ -124,7 +124,7 @@ def test_the_questions_that_come_with_llmft_are_as_their_card_says(questions: Da
     assert not (first["train"] & first["test"] or first["train"] & first["validation"])
     assert questions.notes == [], "no input stands twice"
     task = QuestionAnswering(Options())
-    assert all(task.check(rows, None, name) == [] for name, rows in questions.splits.items())  # type: ignore[arg-type]
+    assert all(task.check(rows, name) == [] for name, rows in questions.splits.items())
 
 
 def test_squad_itself_is_read(shared: Callable[[str], Path]) -> None:
@@ -136,6 +136,6 @@ def test_squad_itself_is_read(shared: Callable[[str], Path]) -> None:
     )
     assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 3939, "validation": 1190, "test": 700}
     task = QuestionAnswering(Options())
-    assert all(task.check(rows, None, name) == [] for name, rows in data.splits.items())  # type: ignore[arg-type]
+    assert all(task.check(rows, name) == [] for name, rows in data.splits.items())
     assert len(set(data["test"]["id"])) == 700
     assert max(len(task.reference(row)) for row in data["test"]) > 1
