@@ -13,7 +13,7 @@ from llmft import tasks
 from llmft.commands.session import quiet
 from llmft.models.adapters import within
 from llmft.models.build import positions
-from llmft.models.generation import set_generation
+from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError

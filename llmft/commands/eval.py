@@ -5,7 +5,7 @@ from pathlib import Path
 from llmft import tasks
 from llmft.commands import ensemble
 from llmft.commands.session import check_inputs, check_labels, quiet, read
-from llmft.models.generation import set_generation
+from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting import console
 from llmft.reporting.data_facts import data_facts

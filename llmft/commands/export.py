@@ -13,9 +13,7 @@ from llmft.export import parity
 from llmft.export.latency import latencies
 from llmft.export.programs import write
 from llmft.models import adapters
-from llmft.models.exported import FACTS, is_export
-from llmft.models.runtimes import require
-from llmft.models.trained import load_trained
+from llmft.models.trained import FACTS, is_export, load_trained, require
 from llmft.reporting import export as console
 from llmft.reporting.phases import phase
 from llmft.runs.environment import environment

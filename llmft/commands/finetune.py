@@ -11,11 +11,11 @@ from llmft.commands.launch import launch
 from llmft.commands.prepare import Prepared, prepare
 from llmft.commands.session import check_inputs, quiet
 from llmft.data.committed import readable
-from llmft.models import adapters, tokenizer
+from llmft.models import adapters, tokenizers
 from llmft.models.build import build
-from llmft.models.checkpointed import checkpoint_layers
-from llmft.models.generation import set_generation
-from llmft.models.sharded import check_parts, whole_state
+from llmft.models.generate import set_generation
+from llmft.models.layers import checkpoint_layers
+from llmft.models.weights import check_shardable, whole_state
 from llmft.reporting import console
 from llmft.reporting.data_facts import data_facts
 from llmft.reporting.phases import phase
@@ -115,12 +115,12 @@ def first_weights(config: Config, prepared: Prepared, notes: list[str] | None = 
     if notes is not None and (own := getattr(prepared.task.state, "tokenizer", None)):
         rows = prepared.splits["train"].rows
         texts = [prepared.task.format_input(rows[number]) for number in range(min(32, len(rows)))]
-        note = tokenizer.as_others_load(own, model.config, texts)
+        note = tokenizers.as_others_load(own, model.config, texts)
         notes += [note] if note else []
     groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers
     adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
     if config.hardware.strategy == "fsdp":
-        check_parts(model)
+        check_shardable(model)
     if config.trainer.gradient_checkpointing:
         checkpoint_layers(model)
     if config.trainer.packing:

@@ -14,7 +14,7 @@ from llmft.commands.session import quiet
 from llmft.data.checks import few
 from llmft.data.roles import unread
 from llmft.data.rows import Row, Rows, open_file, open_stream
-from llmft.models.generation import set_generation
+from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting.phases import EVERY
 from llmft.runs.answers import check_output, opened

@@ -19,7 +19,7 @@ from llmft.data.clean import libraries
 from llmft.data.corpus import load_corpus
 from llmft.data.files import digest
 from llmft.data.load import Data, load, source_digests
-from llmft.models.tokenizer import tokenizer_files
+from llmft.models.tokenizers import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config
 from llmft.tasks.language_models.language_model import LanguageModel
@@ -180,7 +180,7 @@ def _code(task: type) -> str:
     ours = Path(tasks.__file__).parent.parent
     files = [*(ours / "data").rglob("*.py"), *(ours / "tasks").rglob("*.py")]
     files += [ours / "training" / name for name in ("features.py", "blocks.py")]
-    files += [*(ours / "models" / name for name in ("tokenizer.py", "vocabulary.py", "special.py")), Path(__file__)]
+    files += [ours / "models" / "tokenizers.py", Path(__file__)]
     own = Path(inspect.getfile(task))
     top = sys.modules[task.__module__.partition(".")[0]]
     if ours not in own.parents:

@@ -15,7 +15,7 @@ import transformers
 from llmft.data.corpus import load_corpus
 from llmft.data.load import Data, load
 from llmft.models import adapters
-from llmft.models.exported import Exported
+from llmft.models.trained import Exported
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Task

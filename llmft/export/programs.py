@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llmft.export.outliers import outliers
-from llmft.models.runtimes import FILES
+from llmft.models.trained import FILES
 from llmft.schema.export import ExportConfig
 from llmft.schema.problem import Failure
 

@@ -1,16 +1,26 @@
 """From a name to a model ready to train. Importing this makes transformers' Auto classes know our own architectures."""
 
-from llmft.models import table
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
-from llmft.models.ft_transformer import FTTransformerConfig, FTTransformerForClassification
-from llmft.models.linear import LinearConfig, LinearForClassification
-from llmft.models.mlp import MLPConfig, MLPForClassification
+from llmft.models.table_models import (
+    FTTransformerConfig,
+    FTTransformerForClassification,
+    LinearConfig,
+    LinearForClassification,
+    MLPConfig,
+    MLPForClassification,
+)
 from llmft.schema.plugins import plugins
 
-table.register(LinearConfig, LinearForClassification)
-table.register(MLPConfig, MLPForClassification)
-table.register(FTTransformerConfig, FTTransformerForClassification)
-table.register(BoostingConfig, BoostingForClassification)
+for config, model in (
+    (LinearConfig, LinearForClassification),
+    (MLPConfig, MLPForClassification),
+    (FTTransformerConfig, FTTransformerForClassification),
+    (BoostingConfig, BoostingForClassification),
+):
+    AutoConfig.register(config.model_type, config, exist_ok=True)
+    AutoModelForSequenceClassification.register(config, model, exist_ok=True)
 
 
 def register() -> None:

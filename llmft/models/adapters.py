@@ -12,7 +12,7 @@ from torch.nn import Linear, ModuleList
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from llmft.models import sharded
+from llmft.models.weights import save_whole
 from llmft.schema.adapter import AdapterConfig
 from llmft.schema.extra import lacking
 from llmft.schema.problem import Problem, UserError, plural
@@ -129,7 +129,7 @@ def save_model(model: torch.nn.Module, folder: Path, state: dict[str, torch.Tens
     if state is None:
         within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
     else:
-        sharded.save(model, state, folder)
+        save_whole(model, state, folder)
 
 
 def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:

@@ -13,7 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from llmft.models.table import TableConfig, TableModel
+from llmft.models.table_models import TableConfig, TableModel
 from llmft.schema.problem import Failure
 
 CATEGORIES = 255  # values of a category column that scikit-learn tells apart; rarer ones share the last code

@@ -1,4 +1,4 @@
-"""From the section `model` to a model: pretrained weights with a new head, or random weights of given sizes."""
+"""From the section model to a model: pretrained weights with a new head, or random weights of given sizes."""
 
 import inspect
 from difflib import get_close_matches
@@ -11,12 +11,9 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from llmft.data.files import digest
 from llmft.models import register
-from llmft.models.dropout import dropouts
-from llmft.models.freeze import freeze, still, unfreezing
-from llmft.models.head import fit_head
-from llmft.models.hub import explained
-from llmft.models.initialise import initialise
-from llmft.models.located import Place, located
+from llmft.models.initialization import fit_head, initialise
+from llmft.models.layers import freeze, still, unfreezing
+from llmft.models.model_files import Place, explained, located
 from llmft.models.weights import unmap
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -298,8 +295,24 @@ def _check_vocabulary(model: ModelConfig, needed: dict[str, Any]) -> None:
 
 
 def _dropouts(config: PreTrainedConfig, model: ModelConfig) -> dict[str, Any]:
-    """What `model.dropout` sets."""
-    return {} if model.dropout is None else dropouts(config, model.dropout)
+    """What `model.dropout` sets: the sizes of an architecture that are shares of dropped values.
+
+    They are told by their names: `hidden_dropout_prob`, `attention_dropout`, `resid_pdrop`, `summary_first_dropout`.
+    Some are unset and mean another one, such as BERT's `classifier_dropout`.
+
+    Raises:
+        UserError: for an architecture that drops nothing.
+    """
+    if model.dropout is None:
+        return {}
+    names = [
+        name
+        for name, value in config.to_dict().items()
+        if ("dropout" in name or "pdrop" in name) and not isinstance(value, bool | str | dict | list)
+    ]
+    if not names:
+        raise UserError(Problem("model.dropout", f"{config.model_type} has no dropout", hint="Leave it out."))
+    return dict.fromkeys(names, model.dropout)
 
 
 def _canonical(config: PreTrainedConfig, sizes: dict[str, Any]) -> dict[str, Any]:

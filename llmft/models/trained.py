@@ -1,17 +1,30 @@
-"""A model that a run or an export left, with its task."""
+"""A model that a run or an export left, with its task; ONNX Runtime, torch or OpenVINO runs an exported program."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
+from transformers.modeling_outputs import SequenceClassifierOutput
 
+from llmft.data.committed import fault
 from llmft.models import adapters, register
-from llmft.models.exported import is_export, load_exported, verified
 from llmft.models.weights import unmap
 from llmft.schema.adapter import AdapterConfig
+from llmft.schema.export import EXTRAS
+from llmft.schema.extra import lacking
 from llmft.schema.problem import Problem, UserError
+
+FACTS = "export.json"
+Session = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+"""What runs a program: from a batch to logits."""
+FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "openvino": "model.xml"}
+"""The file that a runtime opens; OpenVINO keeps its weights in `model.bin` beside it."""
 
 
 def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
@@ -49,3 +62,123 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
         hint = "If you have read it, write model.trust_remote_code=true." if own_code else ""
         raise UserError(Problem(str(folder), what, "command line", hint)) from error
     return model.to(device), task
+
+
+class Exported(torch.nn.Module):
+    """A program behind the interface of a model: the same named batch in, logits and loss out."""
+
+    def __init__(self, facts: dict[str, Any], config: PreTrainedConfig, program: Session) -> None:
+        """`facts` is export.json, of which `inputs` and `parameters` are used here."""
+        super().__init__()
+        self.config = config
+        self.program = program
+        self.kinds = {name: getattr(torch, given["dtype"]) for name, given in facts["inputs"].items()}
+        self.takes = {*self.kinds, "labels"}
+        self.count = int(facts["parameters"])
+        self.origin = f"exported to {facts['format']}, {facts['precision']}"
+        # Programs run on the CPU. Batches go where the parameters of a model are, so it has one, of no size.
+        self.place = torch.nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def forward(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> SequenceClassifierOutput:
+        """Logits (B, num_labels), and with `labels` their mean loss, as transformers computes it."""
+        logits = self.program({name: inputs[name].to(kind) for name, kind in self.kinds.items()}).float()
+        loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def num_parameters(self) -> int:
+        """Parameters of the model that it came from."""
+        return self.count
+
+
+def is_export(folder: Path) -> bool:
+    """Whether `llmft export` wrote the folder."""
+    return (folder / FACTS).is_file()
+
+
+def verified(folder: Path, trust_remote_code: bool = False) -> dict[str, Any]:
+    """What export.json says, once every file of the model hashes to what was written.
+
+    Raises:
+        UserError: for a changed or missing file, a missing runtime, and a pt2 file that nobody has vouched for.
+    """
+    if why := fault(folder / "model"):
+        raise UserError(Problem(str(folder / "model"), why, "command line", "Export the run again."))
+    try:
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        require(facts["format"], running=True)
+    except (ValueError, KeyError) as error:
+        raise UserError(Problem(str(folder / FACTS), f"cannot be read: {error}", "command line")) from error
+    if facts["format"] == "pt2" and not trust_remote_code:
+        what = "is a pt2 file, and torch.export.load runs code that such a file may hold"
+        hint = "If you or somebody you trust made it, write model.trust_remote_code=true."
+        raise UserError(Problem(str(folder), what, "command line", hint))
+    return facts
+
+
+def load_exported(folder: Path, facts: dict[str, Any]) -> Exported:
+    """The program of an export folder, ready to answer.
+
+    Raises:
+        UserError: if the runtime does not take it, as an older one may not.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder / "model", trust_remote_code=False)
+        return Exported(facts, config, session(facts["format"], folder / "model"))
+    except Exception as error:  # each runtime has errors of its own
+        what = f"cannot be loaded: {str(error).splitlines()[0]}"
+        raise UserError(Problem(str(folder / "model"), what, "command line")) from error
+
+
+def require(format: str, running: bool = False) -> None:
+    """Raise UserError where the packages of a format are not installed; `running`: all but its runtime can lack."""
+    extra, packages = EXTRAS.get(format, ("", ()))
+    packages = packages[-1:] if running else packages
+    if problems := [problem for package in packages for problem in lacking("export.format", format, package, extra)]:
+        raise UserError(problems)
+
+
+def session(format: str, folder: Path) -> Session:
+    """The program in `folder`, ready to answer on the CPU with as many threads as torch has."""
+    opened = {"onnx": _onnx, "pt2": _pt2, "openvino": _openvino}[format]
+    return opened(folder / FILES[format])
+
+
+def _onnx(file: Path) -> Session:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    opened = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    names = [given.name for given in opened.get_inputs()]  # without those that the graph does not use
+
+    def run(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        (logits,) = opened.run(["logits"], {name: batch[name].numpy() for name in names})
+        return torch.from_numpy(logits)
+
+    return run
+
+
+def _pt2(file: Path) -> Session:
+    program = torch.export.load(str(file)).module()
+
+    def run(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits: torch.Tensor = program(**batch)["logits"]
+        return logits
+
+    return run
+
+
+def _openvino(file: Path) -> Session:
+    import openvino
+
+    # By default OpenVINO rounds to bfloat16 where the chip has it, which moves outputs by 1e-2.
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = openvino.Core().compile_model(str(file), "CPU", exact)
+    names = {name for given in compiled.inputs for name in given.names}
+
+    def run(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        answer = compiled({name: value.numpy() for name, value in batch.items() if name in names})
+        return torch.from_numpy(answer["logits"].copy())  # the next call writes over it
+
+    return run

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from llmft.models import adapters
-from llmft.models.exported import Exported
+from llmft.models.trained import Exported
 from llmft.reporting.phases import phase
 from llmft.reporting.trains import trains
 from llmft.runs.folder import Run

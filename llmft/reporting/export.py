@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llmft.models.runtimes import FILES
+from llmft.models.trained import FILES
 from llmft.reporting.reports import module_of, pages
 from llmft.runs.folder import Run
 from llmft.schema.config import Config

@@ -6,8 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from llmft.models.adapters import is_original, within
-from llmft.models.freeze import unfreezing
-from llmft.models.parts import LAYER, Part, parts
+from llmft.models.layers import LAYER, Part, parts, unfreezing
 
 
 def trains(model: PreTrainedModel, unfreeze: int | None = None) -> list[dict[str, Any]]:

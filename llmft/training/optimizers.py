@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from llmft.models.parts import depths, parts
+from llmft.models.layers import depths, parts
 from llmft.schema.optimizer import OptimizerConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.training.lion import Lion

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from llmft.models.adapters import within
-from llmft.models.sharded import is_sharded
+from llmft.models.weights import is_sharded
 from llmft.tasks.task import Answer, Task
 from llmft.training import processes
 from llmft.training.features import FeatureSet

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch.utils.data import Dataset, Sampler
 from transformers import TrainerControl, TrainerState
 
-from llmft.models import sharded, weights
+from llmft.models import weights
 from llmft.reporting.phases import phase
 from llmft.runs import checkpoints
 from llmft.schema.config import Config
@@ -29,7 +29,7 @@ from llmft.training.feature_stream import FeatureStream
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.optimizers import optimizer
 from llmft.training.packing import collator
-from llmft.training.placement import save_optimizer, use_fsdp
+from llmft.training.placement import use_fsdp
 from llmft.training.progress import lost
 from llmft.training.sampler import EpochOrder, EpochSampler
 from llmft.training.schedules import schedule
@@ -191,7 +191,9 @@ class Trainer(transformers.Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_fsdp_enabled:
-            save_optimizer(self.model, self.optimizer, self.lr_scheduler, Path(output_dir), self.args.should_save)
+            weights.save_optimizer(
+                self.model, self.optimizer, self.lr_scheduler, Path(output_dir), self.args.should_save
+            )
         elif not self.is_deepspeed_enabled:  # it would write pickles, which are not read again
             super()._save_optimizer_and_scheduler(output_dir)
 
@@ -202,9 +204,9 @@ class Trainer(transformers.Trainer):
         """Write the weights of a checkpoint, in safetensors."""
         folder = Path(str(output_dir))
         if self.is_fsdp_enabled:
-            state = sharded.whole_state(self.model)
+            state = weights.whole_state(self.model)
             if self.args.should_save and state is not None:
-                sharded.save(self.model, state, folder)
+                weights.save_whole(self.model, state, folder)
         elif self.config.adapter.name == "none":
             super().save_model(output_dir, _internal_call)
         elif self.args.should_save:
@@ -214,7 +216,7 @@ class Trainer(transformers.Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         start = time.perf_counter()
         step = self.state.global_step
-        finite = all(bool(sharded.own_part(parameter).isfinite().all()) for parameter in model.parameters())
+        finite = all(bool(weights.own_shard(parameter).isfinite().all()) for parameter in model.parameters())
         if processes.largest(not finite):
             raise Failure(lost("a weight", math.nan, step))
         folder = self.folder / f"checkpoint-{step}"

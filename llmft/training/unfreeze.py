@@ -4,8 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llmft.models.freeze import unfreezing
-from llmft.models.parts import parts
+from llmft.models.layers import parts, unfreezing
 
 
 class GradualUnfreezing(TrainerCallback):

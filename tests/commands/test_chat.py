@@ -14,7 +14,7 @@ from llmft import tasks
 from llmft.commands import chat as chats
 from llmft.commands.chat import Chat, talk
 from llmft.config.load import load as compose
-from llmft.models.generation import set_generation
+from llmft.models.generate import set_generation
 from llmft.schema.generation import GenerationConfig
 
 Run = Callable[..., tuple[int, str, str]]

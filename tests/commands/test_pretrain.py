@@ -81,8 +81,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_said(mistake: str, llmft: Run, write: Write, here: Path) -> None:
-    from llmft.models.special import GPT
-    from llmft.models.vocabulary import train
+    from llmft.models.tokenizers import GPT, train
     from llmft.schema.tokenizer import TokenizerConfig
 
     write("story.txt", STORY)

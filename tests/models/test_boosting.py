@@ -18,7 +18,7 @@ from llmft.export.programs import write
 from llmft.models import boosting
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.models.build import build
-from llmft.models.runtimes import session
+from llmft.models.trained import session
 from llmft.schema.export import ExportConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Failure, UserError

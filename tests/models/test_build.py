@@ -10,8 +10,8 @@ import torch
 from transformers import AutoConfig, BertConfig, BertModel
 
 from llmft.models.build import build, longest, positions
-from llmft.models.tokenizer import load as load_tokenizer
-from llmft.models.vocabulary import train as train_tokenizer
+from llmft.models.tokenizers import load as load_tokenizer
+from llmft.models.tokenizers import train as train_tokenizer
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tokenizer import TokenizerConfig

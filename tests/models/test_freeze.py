@@ -7,9 +7,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from llmft.models.freeze import freeze, unfreezing
-from llmft.models.mlp import MLPConfig, MLPForClassification
-from llmft.models.parts import depths, parts
+from llmft.models.layers import depths, freeze, parts, unfreezing
+from llmft.models.table_models import MLPConfig, MLPForClassification
 from llmft.reporting.trains import trains
 from llmft.schema.problem import UserError
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmft.models.build import build
-from llmft.models.ft_transformer import Attention, FeedForward, FTTransformerConfig, FTTransformerForClassification
+from llmft.models.table_models import Attention, FeedForward, FTTransformerConfig, FTTransformerForClassification
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from llmft.config.load import load as compose
-from llmft.models.generation import Drawing, set_generation, written_after
+from llmft.models.generate import Drawing, set_generation, written_after
 from llmft.schema.generation import GenerationConfig
 from llmft.schema.problem import UserError
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmft.models import tokenizer as tokenizers
+from llmft.models import tokenizers
 from llmft.models.build import build
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError

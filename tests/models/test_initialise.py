@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, set_seed
 from transformers.pytorch_utils import Conv1D
 
 from llmft.models.build import build
-from llmft.models.initialise import RULES
+from llmft.models.initialization import RULES
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 

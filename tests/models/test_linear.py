@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import OneHotEncoder
 
-from llmft.models.linear import LinearConfig, LinearForClassification
+from llmft.models.table_models import LinearConfig, LinearForClassification
 
 ROWS = 200
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from llmft.models.mlp import MLPConfig, MLPForClassification
+from llmft.models.table_models import MLPConfig, MLPForClassification
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks.tabular import Tabular as Options

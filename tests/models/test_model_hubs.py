@@ -9,10 +9,8 @@ import pytest
 from transformers import BertConfig, BertModel
 
 from llmft.models.build import build
-from llmft.models.hub import PICKLES, from_modelscope
-from llmft.models.located import located
-from llmft.models.tokenizer import load
-from llmft.models.vocabulary import train
+from llmft.models.model_files import PICKLES, from_modelscope, located
+from llmft.models.tokenizers import load, train
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tokenizer import TokenizerConfig
@@ -36,7 +34,7 @@ def asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     module = SimpleNamespace(snapshot_download=snapshot, dataset_snapshot_download=snapshot)
     monkeypatch.setitem(sys.modules, "modelscope", module)
-    monkeypatch.setattr("llmft.models.hub.lacking", lambda *_: [])
+    monkeypatch.setattr("llmft.models.model_files.lacking", lambda *_: [])
     return found
 
 

@@ -8,8 +8,8 @@ import pytest
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto import tokenization_auto
 
-from llmft.models import tokenizer as tokenizers
-from llmft.models.vocabulary import train
+from llmft.models import tokenizers
+from llmft.models.tokenizers import train
 from llmft.schema.model import ModelConfig
 from llmft.schema.tokenizer import TokenizerConfig
 

@@ -11,7 +11,7 @@ import transformers
 from transformers import AutoModelForSequenceClassification
 
 from llmft.models.build import build
-from llmft.models.table import PiecewiseLinear
+from llmft.models.table_models import PiecewiseLinear
 from llmft.schema.model import ModelConfig
 
 Run = Callable[..., tuple[int, str, str]]

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from llmft.models.special import BERT, GPT, T5
-from llmft.models.vocabulary import SPACE, train
+from llmft.models.tokenizers import BERT, GPT, SPACE, T5, train
 from llmft.schema.problem import UserError
 from llmft.schema.tokenizer import TokenizerConfig
 

@@ -142,7 +142,7 @@ def test_texts_without_a_right_answer_are_the_hardest(llmft: Run, here: Path) ->
 
 def test_the_card_of_our_own_model_names_what_to_import(llmft: Run, here: Path) -> None:
     assert llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "run.dir=run")[0] == 0
-    assert "after `import llmft.models.mlp`" in (here / "run/README.md").read_text()
+    assert "after `import llmft.models.table_models`" in (here / "run/README.md").read_text()
 
 
 @pytest.mark.parametrize(

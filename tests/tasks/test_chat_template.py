@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.models.labelled import IGNORED
-from llmft.models.special import before_text
+from llmft.models.tokenizers import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.tasks.chat.chat_template import ChatTemplate

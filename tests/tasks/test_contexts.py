@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from llmft.models.vocabulary import train
+from llmft.models.tokenizers import train
 from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.text.contexts import Span, Window, best_span, over_windows, rows_of, windows
 

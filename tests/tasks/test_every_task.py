@@ -13,7 +13,7 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.load import Data, load
 from llmft.models.build import build
-from llmft.models.generation import set_generation
+from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS

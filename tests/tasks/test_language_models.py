@@ -13,10 +13,9 @@ from tokenizers.processors import TemplateProcessing
 
 from llmft.data import corpus
 from llmft.models.build import build
-from llmft.models.generation import set_generation
+from llmft.models.generate import set_generation
 from llmft.models.labelled import IGNORED
-from llmft.models.special import BERT, GPT, T5
-from llmft.models.vocabulary import train
+from llmft.models.tokenizers import BERT, GPT, T5, train
 from llmft.schema.generation import GenerationConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError

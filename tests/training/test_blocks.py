@@ -8,8 +8,7 @@ import numpy
 import pytest
 from datasets import Dataset
 
-from llmft.models.special import GPT
-from llmft.models.vocabulary import train
+from llmft.models.tokenizers import GPT, train
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import causal_lm, masked_lm
 from llmft.schema.tokenizer import TokenizerConfig

@@ -9,7 +9,7 @@ from peft import IA3Config, LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
 
-from llmft.models.mlp import MLPConfig, MLPForClassification
+from llmft.models.table_models import MLPConfig, MLPForClassification
 from llmft.schema.optimizer import OptimizerConfig
 from llmft.schema.problem import UserError
 from llmft.training.muon import orthogonal

@@ -13,9 +13,9 @@ from llmft import tasks
 from llmft.data.arrow import to_dataset
 from llmft.data.table import Table
 from llmft.models.build import build
-from llmft.models.generation import set_generation
-from llmft.models.tokenizer import padding_side
-from llmft.models.vocabulary import train as train_tokenizer
+from llmft.models.generate import set_generation
+from llmft.models.tokenizers import padding_side
+from llmft.models.tokenizers import train as train_tokenizer
 from llmft.schema.generation import GenerationConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.task import task_type

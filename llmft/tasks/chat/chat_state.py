@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from transformers import PreTrainedTokenizerFast
 
-from llmft.models import tokenizer as tokenizers
+from llmft.models import tokenizers
 from llmft.models.build import longest
-from llmft.models.special import GPT
+from llmft.models.tokenizers import GPT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat.chat_template import ChatTemplate

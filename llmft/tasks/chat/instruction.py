@@ -15,7 +15,7 @@ from pyarrow import compute
 
 from llmft.data.padding import Padding
 from llmft.metrics.perplexity import perplexity
-from llmft.models.generation import written_after
+from llmft.models.generate import written_after
 from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
 from llmft.schema.column import Column
 from llmft.schema.extra import lacking

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerFast
 
-from llmft.models.special import before_text
+from llmft.models.tokenizers import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 

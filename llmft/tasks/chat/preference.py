@@ -15,7 +15,7 @@ from pyarrow import compute
 from torch.nn import functional
 
 from llmft.data.padding import Padding
-from llmft.models.generation import written_after
+from llmft.models.generate import written_after
 from llmft.models.labelled import IGNORED, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig

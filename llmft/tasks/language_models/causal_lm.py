@@ -8,8 +8,8 @@ import numpy
 import torch
 from datasets import Dataset
 
-from llmft.models.generation import written_after
-from llmft.models.special import GPT, before_text
+from llmft.models.generate import written_after
+from llmft.models.tokenizers import GPT, before_text
 from llmft.schema.tasks import causal_lm as schema
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.language_models.language_model import Example, Key, LanguageModel

@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from llmft.data.corpus import COLUMNS, to_learn_from
 from llmft.metrics.perplexity import perplexity
-from llmft.models import tokenizer as tokenizers
+from llmft.models import tokenizers
 from llmft.models.labelled import count_labels, row_scores, token_loss
-from llmft.models.special import Special
+from llmft.models.tokenizers import Special
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem

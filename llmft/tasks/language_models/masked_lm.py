@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch.nn import functional
 
 from llmft.models.labelled import IGNORED, labelled_output, mean_loss, sums_by_row
-from llmft.models.special import BERT
+from llmft.models.tokenizers import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import masked_lm as schema

@@ -8,7 +8,7 @@ import numpy
 from datasets import Dataset
 
 from llmft.models.adapters import within
-from llmft.models.special import T5
+from llmft.models.tokenizers import T5
 from llmft.schema.model import ModelConfig
 from llmft.schema.tasks import span_corruption as schema
 from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState

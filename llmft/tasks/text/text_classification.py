@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
-from llmft.models import tokenizer as tokenizers
+from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig

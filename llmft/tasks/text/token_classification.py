@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from llmft.data.bio import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
 from llmft.data.padding import Padding
-from llmft.models import tokenizer as tokenizers
+from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels
 from llmft.schema.column import Column

@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
 from llmft.metrics.perplexity import perplexity
-from llmft.models import tokenizer as tokenizers
+from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels, token_loss
-from llmft.models.special import T5
+from llmft.models.tokenizers import T5
 from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
