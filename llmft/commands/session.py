@@ -3,7 +3,6 @@
 import inspect
 import logging
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -54,9 +53,8 @@ def _without_labels(problem: Problem, task: Task[Any]) -> Problem:
     labels = {f"dataset.columns.{role}" for role, spec in task.columns.items() if not spec.is_input}
     if problem.key not in labels or "has no column" not in problem.what:
         return problem
-    return replace(
-        problem, hint=f"{problem.hint} To answer rows without it: llmft predict RUN predict.input=FILE.".strip()
-    )
+    more = "To answer rows without it: llmft predict RUN predict.input=FILE."
+    return problem._replace(hint=f"{problem.hint} {more}".strip())
 
 
 def check_inputs(task: Task[Any], model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:

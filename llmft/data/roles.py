@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -127,7 +127,7 @@ def assign(
             names = [name, taken[spec.unless]] if spec.unless else [name]
             problem = _missing(f"dataset.columns.{role}", names, split, found, known)
             flags = _flags_hint(role, spec, table.without(set(taken.values()))) if role not in dataset.columns else ""
-            problems.append(replace(problem, hint=flags or problem.hint))
+            problems.append(problem._replace(hint=flags or problem.hint))
     if not problems and not any(roles[role].is_input for role in columns):
         wanted = ", ".join(taken[role] for role, spec in roles.items() if spec.is_input)
         what = f"{split} has none of the columns that could be read: {wanted}; it has {found}"

@@ -98,7 +98,7 @@ def open_file(
     kind = kind or (seen.format if seen else ENDINGS.get(inner_ending(file)))
     if kind in WHOLE:
         if problem := mismatch(file, file.name, kind):
-            raise UserError(replace(problem, hint="Write predict.input_format=csv, json or txt."), "the data")
+            raise UserError(problem._replace(hint="Write predict.input_format=csv, json or txt."), "the data")
         if kind == "excel":
             return _excel(ExcelFile(file, file.name, sheet))
         more = [query] if kind == "sqlite" else []

@@ -2,14 +2,13 @@
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 from llmft.config.folders import PACKAGE
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """A key that a configuration can have."""
 
     name: str
@@ -26,8 +25,7 @@ class Key:
     """`FILE:LINE` where it is defined."""
 
 
-@dataclass(frozen=True)
-class _Source:
+class _Source(NamedTuple):
     """Classes by name, and what else a module calls by a name, such as `Every = Literal["epoch"] | int`."""
 
     classes: dict[str, ast.ClassDef]
@@ -75,7 +73,7 @@ def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
             for found in tasks if below.name == "TaskConfig" else [below]:
                 inside = list(_keys(source, found, f"{prefix}{name}."))
                 own = next((key.default for key in inside if key.name == "task.name" and key.default), "")
-                yield from (replace(key, task=own) for key in inside) if own else inside
+                yield from (key._replace(task=own) for key in inside) if own else inside
             continue
         match after:
             case ast.Expr(value=ast.Constant(value=str(words))):

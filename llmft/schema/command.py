@@ -1,10 +1,9 @@
 """The commands, and which of them work from a run."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """One command of `llmft`."""
 
     what: str

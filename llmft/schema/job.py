@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmft.schema.config import Config
@@ -52,5 +52,5 @@ def in_jobs(wrong: dict[Problem, list[str]], count: int) -> list[Problem]:
     for problem, names in wrong.items():
         jobs = f"in {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
         where = f"{problem.where}, {jobs}" if problem.where else jobs
-        problems.append(problem if len(names) == count else replace(problem, where=where))
+        problems.append(problem if len(names) == count else problem._replace(where=where))
     return problems

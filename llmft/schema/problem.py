@@ -1,14 +1,12 @@
 """What is wrong with the user's input: said all at once, each with where and what to write instead."""
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 ONE = {"are": "is", "were": "was", "have": "has"}
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """One mistake."""
 
     key: str

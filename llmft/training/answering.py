@@ -1,7 +1,7 @@
 """From rows as they come to their answers, by the path of eval; what is wrong with a row becomes its answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
@@ -62,7 +62,7 @@ class Answering:
         empty = Row("the input", dict.fromkeys(columns))
         rows = to_dataset(self._roles([empty], "the input")).select([])
         if problems := task.check(rows, "the input"):
-            raise UserError([replace(problem, key="predict.input") for problem in problems], "the data")
+            raise UserError([problem._replace(key="predict.input") for problem in problems], "the data")
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:
         """The answer of each row, or `{"error": why there is none}`."""

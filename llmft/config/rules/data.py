@@ -1,7 +1,6 @@
 """Rules of the rows: where they come from, how they are read, cleaned and shared out."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 from llmft.config.origin import Origin
@@ -166,7 +165,7 @@ def _files_are_what_is_read(config: Config, origin: Origin) -> list[Problem]:
         for name in [source] if isinstance(source, str) else source:
             file = folder / Path(name).expanduser()
             if file.is_file() and (problem := mismatch(file, name, dataset.format)):
-                problems.append(replace(problem, where=f"dataset.{split}"))
+                problems.append(problem._replace(where=f"dataset.{split}"))
     return problems
 
 
