@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from llmft.schema.task import task_types
+
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     {"cli", "worker"},
@@ -32,7 +34,10 @@ def imports(file: Path) -> set[str]:
 
 
 def room_of(module: str) -> str | None:
+    """The room of a module of llmft. The sections of a family of tasks, tasks/FAMILY/config.py, count as schema/."""
     parts = module.split(".")
+    if parts[:2] == ["llmft", "tasks"] and parts[3:4] == ["config"]:
+        return "schema"
     return parts[1] if parts[0] == "llmft" and len(parts) > 1 else None
 
 
@@ -84,6 +89,21 @@ def test_the_front_rooms_import_no_torch() -> None:
         if own in ("cli", "front", "config", "schema"):
             heavy = {module.split(".")[0] for module in imports(file)} & {"torch", "transformers", "datasets", "numpy"}
             assert not heavy, file
+
+
+def test_a_section_of_a_task_is_read_without_torch() -> None:
+    """Its packages run first: they may import the vocabulary, and nothing else that is not in the standard library."""
+    for file in (ROOT / "llmft/tasks").rglob("__init__.py"):
+        ours = {module for module in imports(file) if not module.startswith("llmft.tasks.task")}  # for its type alone
+        assert {room_of(module) for module in ours} <= {None, "schema"}, file
+        assert not {module.split(".")[0] for module in imports(file)} & {"torch", "transformers", "datasets", "numpy"}
+
+
+def test_a_task_is_a_file_of_its_name_beside_its_section() -> None:
+    for name, section in task_types().items():
+        path = ROOT / section.__module__.replace(".", "/")
+        assert f"class {section.__name__}(" in (path.parent / f"{name}.py").read_text(encoding="utf-8")
+        assert path.name == "config"
 
 
 def test_files_are_one_idea() -> None:

@@ -13,7 +13,7 @@ Write = Callable[[str, str], Path]
 
 MODULE = '''
 from typing import ClassVar, Literal
-from llmft.schema.tasks.tabular import Tabular as Section
+from llmft.tasks.tables.config import Tabular as Section
 from llmft.tasks.tables.tabular import Tabular
 
 

@@ -4,7 +4,7 @@ from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import index_columns
 from llmft.schema.config import Config
 from llmft.schema.problem import UserError
-from llmft.schema.tasks.tabular import Tabular
+from llmft.tasks.tables.config import Tabular
 
 NAMES = ("label", "target", "class", "y")  # in any case; `label` itself needs no guess
 

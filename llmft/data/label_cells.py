@@ -9,7 +9,7 @@ from llmft.data.table import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem
-from llmft.schema.target import label_name
+from llmft.tasks.targets.config import label_name
 
 SET = {"1": True, "true": True, "0": False, "false": False}  # flags of a label
 

@@ -1,4 +1,4 @@
-"""The keys of the vocabulary, read from the source of schema/: to import pydantic would cost each Tab 0.2 s."""
+"""The keys of the vocabulary, read from its source code: to import pydantic would cost each Tab 0.2 s."""
 
 import ast
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def vocabulary() -> dict[str, Key]:
 def keys() -> tuple[Key, ...]:
     """Every key, those of each task apart."""
     source = _Source({}, {}, {})
-    for file in sorted((PACKAGE / "schema").rglob("*.py")):
+    for file in (*sorted((PACKAGE / "schema").glob("*.py")), *sorted((PACKAGE / "tasks").glob("*/config.py"))):
         text, place = file.read_text(encoding="utf-8"), str(file.relative_to(PACKAGE.parent))
         if not any(word in text for word in ("Section", "Config", "Literal")):
             continue  # no keys: command.py is a tenth of all that would be parsed
@@ -69,7 +69,9 @@ def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
             case _:
                 continue
         if below := _section(source, annotation):
-            tasks = [found for found in source.classes.values() if _is_task(source, found)]
+            tasks = [
+                source.classes[found] for found in sorted(source.classes) if _is_task(source, source.classes[found])
+            ]
             for found in tasks if below.name == "TaskConfig" else [below]:
                 inside = list(_keys(source, found, f"{prefix}{name}."))
                 own = next((key.default for key in inside if key.name == "task.name" and key.default), "")

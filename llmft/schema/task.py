@@ -1,10 +1,11 @@
-"""The section `task`: one model a task, in a file of schema/tasks, found by its name. Others come by an entry point."""
+"""The section `task`: one model a task, in tasks/FAMILY/config.py, found by its name. Others come by an entry point."""
 
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, ClassVar
 
-from llmft.schema import tasks
 from llmft.schema.metric import METRICS, METRICS_OF
 from llmft.schema.plugins import plugins
 from llmft.schema.section import Section
@@ -87,17 +88,20 @@ class TaskConfig(Section):
 TINY_TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
+@cache
 def task_types() -> dict[str, type[TaskConfig]]:
-    """The tasks of this package by name, which is that of their file."""
-    found = {}
-    for module in iter_modules(tasks.__path__):
-        members = vars(import_module(f"{tasks.__name__}.{module.name}"))
-        (found[module.name],) = (
-            member
-            for member in members.values()
-            if isinstance(member, type) and issubclass(member, TaskConfig) and member.__module__.endswith(module.name)
-        )
-    return found
+    """The tasks of this package by name, out of the `config.py` of each family: its sections whose `name` is given."""
+    found: dict[str, type[TaskConfig]] = {}
+    for family in iter_modules([str(Path(__file__).parents[1] / "tasks")]):
+        if not family.ispkg:
+            continue
+        module = import_module(f"llmft.tasks.{family.name}.config")
+        for member in vars(module).values():
+            if isinstance(member, type) and issubclass(member, TaskConfig) and member.__module__ == module.__name__:
+                name = member.model_fields["name"].default
+                if isinstance(name, str):  # what several tasks share has none
+                    found[name] = member
+    return dict(sorted(found.items()))
 
 
 def task_type(name: str) -> type[TaskConfig] | None:

@@ -1,8 +1,6 @@
-"""The tasks by family. `build` finds the class of a task by the task's name, which is that of its file."""
+"""The tasks by family. A task is two files: FAMILY/NAME.py, and its section in the FAMILY/config.py without torch."""
 
 from importlib import import_module
-from importlib.util import find_spec
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from llmft.schema.plugins import plugins
@@ -13,10 +11,11 @@ if TYPE_CHECKING:
 
 
 def build(config: TaskConfig) -> "Task[Any]":
-    """The task that a configuration names: from the file of its name, the class of its name, or an entry point."""
+    """The task that a configuration names: the class of its section's name, in the file of its name beside the section.
+
+    A task of another package comes by its entry point.
+    """
     if config.name in task_types():
-        families = [family.name for family in iter_modules(__path__) if family.ispkg]
-        (name,) = filter(find_spec, [f"{__name__}.{family}.{config.name}" for family in families])
-        module = import_module(name)
+        module = import_module(f"{type(config).__module__.removesuffix('.config')}.{config.name}")
         return getattr(module, type(config).__name__)(config)
     return plugins("llmft.tasks")[config.name].load()(config)

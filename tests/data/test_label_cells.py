@@ -14,7 +14,7 @@ from llmft.data.table import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
-from llmft.schema.target import TargetConfig
+from llmft.tasks.targets.config import TargetConfig
 from llmft.tasks.targets.problems import from_facts
 
 Write = Callable[[str, str | bytes], Path]

@@ -10,8 +10,8 @@ from llmft.data.semeval import SemevalFile
 from llmft.data.table import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tasks.relation_extraction import RelationExtraction
 from llmft.tasks import build
+from llmft.tasks.text.config import RelationExtraction
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -12,7 +12,7 @@ from llmft.data.load import Data, load
 from llmft.data.squad import SquadFile
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tasks.question_answering import QuestionAnswering as Options
+from llmft.tasks.text.config import QuestionAnswering as Options
 from llmft.tasks.text.question_answering import QuestionAnswering
 
 Write = Callable[[str, str | bytes], Path]

@@ -12,7 +12,7 @@ from datasets import Dataset
 from llmft.models.table_models import MLPConfig, MLPForClassification
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tasks.tabular import Tabular as Options
+from llmft.tasks.tables.config import Tabular as Options
 from llmft.tasks.tables.tabular import Tabular
 
 Run = Callable[..., tuple[int, str, str]]

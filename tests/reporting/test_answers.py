@@ -6,8 +6,8 @@ import pytest
 
 from llmft.reporting.answers import mistakes, parts, per_label, pictures, samples
 from llmft.reporting.data_facts import balance, interval, majority
-from llmft.schema.target import ProblemType
-from llmft.schema.tasks.text_classification import TextClassification as Options
+from llmft.tasks.targets.config import ProblemType
+from llmft.tasks.text.config import TextClassification as Options
 from llmft.tasks.text.text_classification import TextClassification
 
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from llmft.schema.problem import UserError
-from llmft.schema.target import TargetConfig
+from llmft.tasks.targets.config import TargetConfig
 from llmft.tasks.targets.decisions import OF_EACH, OF_TWO, sigmoid, softmax, threshold
 from llmft.tasks.targets.multi_label import MultiLabel
 from llmft.tasks.targets.single_label import SingleLabel

@@ -19,8 +19,8 @@ from llmft.models.tokenizers import BERT, GPT, T5, train
 from llmft.schema.generation import GenerationConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tasks import causal_lm, masked_lm, span_corruption
 from llmft.schema.tokenizer import TokenizerConfig
+from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.causal_lm import CausalLm
 from llmft.tasks.language_models.language_model import LanguageState
 from llmft.tasks.language_models.masked_lm import UNSPACED, MaskedLm, MaskedState
@@ -42,7 +42,7 @@ def tiny(task: Any, architecture: str) -> Any:
 @pytest.mark.parametrize("block", [8, 9, 64])
 def test_a_document_is_said_token_by_token_from_its_start_to_its_end(block: int) -> None:
     """Also one that comes in parts."""
-    task = CausalLm(causal_lm.CausalLm(block=block)).with_state(LanguageState(CHARACTERS, block))
+    task = CausalLm(sections.CausalLm(block=block)).with_state(LanguageState(CHARACTERS, block))
     features = task.encode({"text": [TEXTS[0], TEXTS[1], TEXTS[2]], "document": ["a", "b", "b"]})
     said: dict[int, list[int]] = {0: [], 1: [], 2: []}
     read: dict[int, list[int]] = {0: [], 1: [], 2: []}
@@ -58,7 +58,7 @@ def test_a_document_is_said_token_by_token_from_its_start_to_its_end(block: int)
 @pytest.mark.parametrize("architecture", ["gpt2", "bert", "llama"])
 def test_a_causal_model_does_not_see_what_it_is_to_say(architecture: str) -> None:
     """BERT looks both ways unless it is told."""
-    task = CausalLm(causal_lm.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8))
+    task = CausalLm(sections.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8))
     model = tiny(task, architecture).eval()
     one, other = torch.tensor([[3, 4, 5, 6]]), torch.tensor([[3, 4, 5, 9]])
     assert torch.equal(model(input_ids=one).logits[0, :3], model(input_ids=other).logits[0, :3])
@@ -66,7 +66,7 @@ def test_a_causal_model_does_not_see_what_it_is_to_say(architecture: str) -> Non
 
 def test_scores_by_hand() -> None:
     """A model that finds all tokens alike: ln V nats each; bits per byte count UTF-8, not characters."""
-    task = CausalLm(causal_lm.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8))
+    task = CausalLm(sections.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8))
     model = tiny(task, "gpt2").eval()
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
@@ -86,7 +86,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_a_text_goes_on_beyond_the_positions_of_the_model() -> None:
-    task = CausalLm(causal_lm.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8, asked=True))
+    task = CausalLm(sections.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8, asked=True))
     model = tiny(task, "gpt2").eval()
     model.config.max_position_embeddings = 8
     set_generation(model, GenerationConfig(max_new_tokens=30))
@@ -102,7 +102,7 @@ def test_a_text_goes_on_beyond_the_positions_of_the_model() -> None:
 
 def test_what_looks_like_a_special_token_is_text() -> None:
     for tokenizer in (CHARACTERS, WORDPIECE):
-        task = CausalLm(causal_lm.CausalLm())
+        task = CausalLm(sections.CausalLm())
         tokens = task.with_state(LanguageState(tokenizer, 8)).tokens(["[MASK] <|endoftext|>"])[0]
         assert not {*tokens} & {tokenizer.mask_token_id, tokenizer.eos_token_id}
 
@@ -113,7 +113,7 @@ def predict(task: Any, model: Any, examples: list[Any]) -> tuple[Any, float | No
 
 
 def hidden(share: float, whole_word: bool = False, count: int = 200) -> tuple[numpy.ndarray, numpy.ndarray, list[Any]]:
-    task = MaskedLm(masked_lm.MaskedLm(block=64, mask_share=share, whole_word=whole_word))
+    task = MaskedLm(sections.MaskedLm(block=64, mask_share=share, whole_word=whole_word))
     task = task.with_state(MaskedState(WORDPIECE, 64))
     text = numpy.asarray(task.tokens(["redhouse standsby theriver 没有人知道 " * 2])[0])
     return text, task.state.inside, [task.example(text, (0, 0, number), None) for number in range(count)]
@@ -153,7 +153,7 @@ def test_rare_tokens_are_hidden_more_often(rare: float, chance: float, monkeypat
     monkeypatch.setattr("llmft.tasks.language_models.language_model.PART", 7)
     text, count = numpy.array([20, 21, 22, 23, 24]), 2000
     corpus = numpy.repeat(text, [16, 16, 16, 16, 1]).astype(numpy.uint16)
-    task = MaskedLm(masked_lm.MaskedLm(block=8, mask_share=0.2, mask_rare=rare))
+    task = MaskedLm(sections.MaskedLm(block=8, mask_share=0.2, mask_rare=rare))
     task = task.with_state(MaskedState(WORDPIECE, 8))
     trained = task.trained_on(corpus)
     assert trained.trained_on(corpus) is trained, "a file is counted once"
@@ -161,12 +161,12 @@ def test_rare_tokens_are_hidden_more_often(rare: float, chance: float, monkeypat
     assert sum(found[5] != IGNORED for found in labels) / count == pytest.approx(chance, abs=0.04)
     assert all((found != IGNORED).sum() == 1 for found in labels)
     rows = {"text": ["redhouse standsby theriver " * 5]}
-    alike = MaskedLm(masked_lm.MaskedLm(block=8, mask_share=0.2)).with_state(task.state)
+    alike = MaskedLm(sections.MaskedLm(block=8, mask_share=0.2)).with_state(task.state)
     assert task.encode(rows) == alike.encode(rows), "scores don't depend on it"
 
 
 def test_a_word_is_as_rare_as_its_rarest_piece() -> None:
-    task = MaskedLm(masked_lm.MaskedLm(block=64, mask_share=0.01, mask_rare=1, whole_word=True))
+    task = MaskedLm(sections.MaskedLm(block=64, mask_share=0.01, mask_rare=1, whole_word=True))
     task = task.with_state(MaskedState(WORDPIECE, 64, rarity=numpy.ones(len(WORDPIECE))))
     text = numpy.asarray(task.tokens(["redhouse standsby"])[0])
     inside = task.state.inside[text]
@@ -178,7 +178,7 @@ def test_a_word_is_as_rare_as_its_rarest_piece() -> None:
 
 
 def test_half_of_the_second_halves_come_from_elsewhere() -> None:
-    task = MaskedLm(masked_lm.MaskedLm(block=23, next_sentence=True, mask_share=0.01))
+    task = MaskedLm(sections.MaskedLm(block=23, next_sentence=True, mask_share=0.01))
     task = task.with_state(MaskedState(WORDPIECE, 23))
     end = task.state.end
     here, there = numpy.array([10, 11, end, *range(20, 30), end, 12]), numpy.array([end, *range(40, 60)])
@@ -198,7 +198,7 @@ def test_half_of_the_second_halves_come_from_elsewhere() -> None:
 
 @pytest.mark.parametrize(("block", "density", "length"), [(16, 0.15, 3), (64, 0.15, 3), (64, 0.5, 1), (9, 0.9, 20)])
 def test_runs_are_cut_out_and_can_be_put_back(block: int, density: float, length: float) -> None:
-    task = SpanCorruption(span_corruption.SpanCorruption(block=block, density=density, mean_length=length))
+    task = SpanCorruption(sections.SpanCorruption(block=block, density=density, mean_length=length))
     task = task.with_state(SpanState(UNIGRAM, block))
     stride = task.stride()
     tokens = numpy.arange(200, 200 + stride)
@@ -219,7 +219,7 @@ def test_runs_are_cut_out_and_can_be_put_back(block: int, density: float, length
 
 
 def test_gaps_are_filled_with_what_the_decoder_wrote() -> None:
-    task = SpanCorruption(span_corruption.SpanCorruption())
+    task = SpanCorruption(sections.SpanCorruption())
     task = task.with_state(SpanState(UNIGRAM, 32, asked=True))
     prompt = numpy.array(task.prompt("the <extra_id_0> house <extra_id_1> river"))
     written = numpy.array(task.prompt("<extra_id_0> red <extra_id_1> by the"))
@@ -228,7 +228,7 @@ def test_gaps_are_filled_with_what_the_decoder_wrote() -> None:
 
 
 def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
-    task = MaskedLm(masked_lm.MaskedLm()).with_state(MaskedState(WORDPIECE, 32, asked=True))
+    task = MaskedLm(sections.MaskedLm()).with_state(MaskedState(WORDPIECE, 32, asked=True))
     model = tiny(task, "bert").eval()
     tokens = task.prompt("the [MASK] house")
     (output,), _ = predict(task, model, [{"input_ids": tokens}])
@@ -243,9 +243,9 @@ def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
 @pytest.mark.parametrize(
     ("task", "architecture", "said"),
     [
-        (CausalLm(causal_lm.CausalLm()), "t5", "learnt by t5, of which transformers has no Auto"),
-        (MaskedLm(masked_lm.MaskedLm()), "gpt2", "learnt by gpt2, of which transformers has no Auto"),
-        (SpanCorruption(span_corruption.SpanCorruption()), "bert", "learnt by bert, of which transformers has no Auto"),
+        (CausalLm(sections.CausalLm()), "t5", "learnt by t5, of which transformers has no Auto"),
+        (MaskedLm(sections.MaskedLm()), "gpt2", "learnt by gpt2, of which transformers has no Auto"),
+        (SpanCorruption(sections.SpanCorruption()), "bert", "learnt by bert, of which transformers has no Auto"),
     ],
 )
 def test_an_architecture_without_the_head_is_refused(task: Any, architecture: str, said: str) -> None:
@@ -258,13 +258,13 @@ def test_whole_words_want_wordpiece() -> None:
     rows = Dataset.from_dict({"text": TEXTS})
     model = ModelConfig(architecture="bert", tokenizer={"kind": "characters"})
     with pytest.raises(UserError, match="words are known by the pieces of WordPiece"):
-        MaskedLm(masked_lm.MaskedLm(whole_word=True)).fit(rows, model)
+        MaskedLm(sections.MaskedLm(whole_word=True)).fit(rows, model)
 
 
 @pytest.mark.parametrize("next_sentence", [False, True])
 def test_a_block_of_unknown_characters_alone_costs_nothing(next_sentence: bool) -> None:
     """All of its tokens are [UNK], of which none is to be found: there is no mean to take."""
-    task = MaskedLm(masked_lm.MaskedLm(block=16, next_sentence=next_sentence)).with_state(MaskedState(WORDPIECE, 16))
+    task = MaskedLm(sections.MaskedLm(block=16, next_sentence=next_sentence)).with_state(MaskedState(WORDPIECE, 16))
     tokens = numpy.array(WORDPIECE("ʘ ʘ ʘ ʘ", add_special_tokens=False)["input_ids"])
     assert set(tokens) == {WORDPIECE.unk_token_id}
     batch = task.collator()([task.example(tokens, 1, None)])
@@ -277,7 +277,7 @@ def test_a_block_of_unknown_characters_alone_costs_nothing(next_sentence: bool) 
 def test_a_tokenizer_learns_from_a_part_of_a_large_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Dataset.from_dict({"text": ["abc", "xyz"] * 20})
     monkeypatch.setattr(corpus, "LEARNT", 60)
-    fitted = CausalLm(causal_lm.CausalLm(block=8)).fit(rows, ModelConfig(tokenizer=TokenizerConfig(kind="characters")))
+    fitted = CausalLm(sections.CausalLm(block=8)).fit(rows, ModelConfig(tokenizer=TokenizerConfig(kind="characters")))
     tokenizer = fitted.state.tokenizer
     assert set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) == set("abc")
 
@@ -286,10 +286,10 @@ def test_a_tokenizer_of_another_language_is_refused(tmp_path: Path) -> None:
     train(["the red house"], TokenizerConfig(), BERT).save_pretrained(tmp_path)
     rows = Dataset.from_dict({"text": ["没有人知道它在哪里" * 400]})
     with pytest.raises(UserError, match="100% of the words of train are unknown to it"):
-        MaskedLm(masked_lm.MaskedLm()).fit(rows, ModelConfig(tokenizer=TokenizerConfig(path=str(tmp_path))))
+        MaskedLm(sections.MaskedLm()).fit(rows, ModelConfig(tokenizer=TokenizerConfig(path=str(tmp_path))))
 
 
-@pytest.mark.parametrize("tested", [CausalLm(causal_lm.CausalLm(block=8)), MaskedLm(masked_lm.MaskedLm(block=8))])
+@pytest.mark.parametrize("tested", [CausalLm(sections.CausalLm(block=8)), MaskedLm(sections.MaskedLm(block=8))])
 def test_a_model_that_goes_on_keeps_its_limit(tested: Any, tmp_path: Path) -> None:
     special = GPT if tested.special is GPT else BERT
     tokenizer = train(["the red house"] * 9, TokenizerConfig(), special)
@@ -307,7 +307,7 @@ def test_a_model_that_goes_on_keeps_its_limit(tested: Any, tmp_path: Path) -> No
 
 
 def test_a_prompt_begins_as_the_tokenizer_begins_a_text(tmp_path: Path) -> None:
-    task, tokenizer = CausalLm(causal_lm.CausalLm(block=8)), train(["the red house"] * 9, TokenizerConfig(), GPT)
+    task, tokenizer = CausalLm(sections.CausalLm(block=8)), train(["the red house"] * 9, TokenizerConfig(), GPT)
     task = task.with_state(LanguageState(tokenizer, 8))
     plain = task.prompt("the")
     tokenizer.add_tokens(["<s>"], special_tokens=True)

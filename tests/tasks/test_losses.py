@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from llmft.schema.target import TargetConfig
 from llmft.tasks.targets import losses
+from llmft.tasks.targets.config import TargetConfig
 from llmft.tasks.targets.multi_label import MultiLabel
 from llmft.tasks.targets.regression import Regression
 from llmft.tasks.targets.single_label import SingleLabel

@@ -321,7 +321,7 @@ def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:
 
     from llmft.schema.model import ModelConfig
     from llmft.schema.problem import UserError
-    from llmft.schema.tasks.question_answering import QuestionAnswering as Options
+    from llmft.tasks.text.config import QuestionAnswering as Options
 
     _, task, data, _ = prepared("question_answering")
     task.state.tokenizer.save_pretrained("bert")
@@ -383,7 +383,7 @@ def test_near_duplicates_are_seen_by_the_context_too(llmft: Run, write: Write) -
 
 
 def test_how_bad_an_answer_is() -> None:
-    from llmft.schema.tasks.question_answering import QuestionAnswering as Options
+    from llmft.tasks.text.config import QuestionAnswering as Options
 
     task = QuestionAnswering(Options())
     said = {"answer": "in Paris", "score": 0.75}

@@ -14,8 +14,8 @@ from datasets import Dataset
 from llmft.config.load import load as compose
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tasks import relation_extraction as schema
 from llmft.schema.tokenizer import TokenizerConfig
+from llmft.tasks.text import config as sections
 from llmft.tasks.text.marked import read
 from llmft.tasks.text.relation_extraction import RelationExtraction
 
@@ -25,7 +25,7 @@ TEXTS = ["the <e1>fire</e1> came from <e2>dry straw</e2> .", "<e2>闪电</e2> �
 
 
 def task_of(**keys: Any) -> RelationExtraction:
-    return RelationExtraction(schema.RelationExtraction(**keys))
+    return RelationExtraction(sections.RelationExtraction(**keys))
 
 
 def rows_of(*rows: dict[str, Any]) -> Dataset:

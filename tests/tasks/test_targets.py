@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from llmft.schema.problem import UserError
-from llmft.schema.target import TargetConfig
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.targets.config import TargetConfig
 from llmft.tasks.targets.multi_label import MultiLabel
 from llmft.tasks.targets.problems import from_facts, to_facts
 from llmft.tasks.targets.regression import Regression

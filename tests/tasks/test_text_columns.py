@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from llmft.commands.label import with_label
 from llmft.config.load import load
 from llmft.schema.problem import UserError
-from llmft.schema.tasks.tabular import Tabular as Options
 from llmft.tasks.tables.columns import TableColumns, learn_columns
+from llmft.tasks.tables.config import Tabular as Options
 from llmft.tasks.tables.tabular import TableState
 from llmft.tasks.tables.text_columns import learn_texts
 from llmft.tasks.targets.single_label import SingleLabel

@@ -10,8 +10,8 @@ from datasets import Dataset
 
 from llmft.models.tokenizers import GPT, train
 from llmft.schema.problem import UserError
-from llmft.schema.tasks import causal_lm, masked_lm
 from llmft.schema.tokenizer import TokenizerConfig
+from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.causal_lm import CausalLm
 from llmft.tasks.language_models.language_model import LanguageState
 from llmft.tasks.language_models.masked_lm import MaskedLm, MaskedState
@@ -19,7 +19,7 @@ from llmft.training import blocks, features
 
 LETTERS = train(["abcdefghij 一二🙂"], TokenizerConfig(kind="characters"), GPT)
 END = LETTERS.eos_token_id
-TASK = CausalLm(causal_lm.CausalLm(block=8)).with_state(LanguageState(LETTERS, 8))
+TASK = CausalLm(sections.CausalLm(block=8)).with_state(LanguageState(LETTERS, 8))
 
 
 def rows(*texts: str, documents: list[str] | None = None) -> Dataset:
@@ -72,7 +72,7 @@ def test_an_epoch_says_each_token_at_most_once_and_misses_less_than_a_block(coun
 
 def test_blocks_depend_on_seed_and_epoch_alone() -> None:
     tokens = numpy.arange(1000, dtype=numpy.uint16) % 10
-    task = MaskedLm(masked_lm.MaskedLm(block=16))
+    task = MaskedLm(sections.MaskedLm(block=16))
     bert = train(["a b c d e f g h i j"], TokenizerConfig(size=100))
     task = task.with_state(MaskedState(bert, 16))
 
@@ -88,7 +88,7 @@ def test_blocks_depend_on_seed_and_epoch_alone() -> None:
 
 
 def test_what_comes_from_elsewhere_is_no_part_of_its_own_block() -> None:
-    task = MaskedLm(masked_lm.MaskedLm(block=16, next_sentence=True, mask_share=0.01))
+    task = MaskedLm(sections.MaskedLm(block=16, next_sentence=True, mask_share=0.01))
     bert = train(["a b c d e f g h i j k l m n o p q r s t u v w x y z"], TokenizerConfig(size=100))
     task, size = task.with_state(MaskedState(bert, 16)), 13
     letters = bert.convert_tokens_to_ids([*"abcdefghijklmnopqrstuvwxyz"])

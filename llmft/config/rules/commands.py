@@ -8,7 +8,7 @@ from llmft.schema.config import Config
 from llmft.schema.export import PRECISIONS
 from llmft.schema.predict import PredictConfig
 from llmft.schema.problem import Problem
-from llmft.schema.target import TargetConfig
+from llmft.tasks.targets.config import TargetConfig
 
 
 def _folders_stay_inside(config: Config, origin: Origin) -> list[Problem]:

@@ -4,7 +4,7 @@ from llmft.config.origin import Origin
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem
-from llmft.schema.target import TargetConfig
+from llmft.tasks.targets.config import TargetConfig
 
 LOSSES = {
     "single_label": ("cross_entropy", "focal"),

@@ -21,7 +21,7 @@ from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.tasks import instruction as schema
+from llmft.tasks.chat import config as sections
 from llmft.tasks.chat import conversations
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.chat_template import Tokens
@@ -35,12 +35,12 @@ PROMPT = "prompt_"
 class Instruction(Task[ChatState]):
     """What should the assistant say?"""
 
-    config = schema.Instruction
+    config = sections.Instruction
     head = "AutoModelForCausalLM"
     state_class = ChatState
     default_input_role = "prompt"
     loss_keys = (f"{PROMPT}ids", f"{PROMPT}mask")
-    options: schema.Instruction
+    options: sections.Instruction
 
     @property
     def columns(self) -> dict[str, Column]:

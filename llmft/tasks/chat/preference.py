@@ -20,7 +20,7 @@ from llmft.models.labelled import IGNORED, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.schema.tasks import preference as schema
+from llmft.tasks.chat import config as sections
 from llmft.tasks.chat import conversations, pairs
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.conversations import Conversation, Unfit
@@ -36,11 +36,11 @@ KEPT = 4  # a quarter of `max_length` stays for the end of the prompt
 class Preference(Task[ChatState]):
     """Which of two answers does the model find more likely, and is it the one that people chose?"""
 
-    config = schema.Preference
+    config = sections.Preference
     head = "AutoModelForCausalLM"
     state_class = ChatState
     default_input_role = "prompt"
-    options: schema.Preference
+    options: sections.Preference
 
     @property
     def columns(self) -> dict[str, Column]:

@@ -10,8 +10,8 @@ from datasets import Dataset
 
 from llmft.models.generate import written_after
 from llmft.models.tokenizers import GPT, before_text
-from llmft.schema.tasks import causal_lm as schema
 from llmft.tasks.chat.chat_state import ChatState
+from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.language_model import Example, Key, LanguageModel
 from llmft.tasks.task import Answer
 
@@ -19,7 +19,7 @@ from llmft.tasks.task import Answer
 class CausalLm(LanguageModel):
     """How likely is a text, and how does it go on?"""
 
-    config = schema.CausalLm
+    config = sections.CausalLm
     special = GPT
     head = "AutoModelForCausalLM"
     context = 1

@@ -15,7 +15,7 @@ from llmft.models.labelled import IGNORED, labelled_output, mean_loss, sums_by_r
 from llmft.models.tokenizers import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.tasks import masked_lm as schema
+from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState, token_counts
 from llmft.tasks.task import Answer
 
@@ -48,7 +48,7 @@ class MaskedState(LanguageState):
 class MaskedLm(LanguageModel):
     """What stands behind [MASK]?"""
 
-    config = schema.MaskedLm
+    config = sections.MaskedLm
     special = BERT
     state_class = MaskedState
     state: MaskedState

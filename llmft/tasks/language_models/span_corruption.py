@@ -10,7 +10,7 @@ from datasets import Dataset
 from llmft.models.adapters import within
 from llmft.models.tokenizers import T5
 from llmft.schema.model import ModelConfig
-from llmft.schema.tasks import span_corruption as schema
+from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState
 from llmft.tasks.task import Answer
 
@@ -30,7 +30,7 @@ class SpanState(LanguageState):
 class SpanCorruption(LanguageModel):
     """What stood between the words?"""
 
-    config = schema.SpanCorruption
+    config = sections.SpanCorruption
     special = T5
     head = "AutoModelForSeq2SeqLM"
     state_class = SpanState

@@ -13,7 +13,7 @@ from llmft.data import dates
 from llmft.data.cells import category, is_missing, parts_of, text_of
 from llmft.data.table import listed
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.tasks import tabular as schema
+from llmft.tasks.tables import config as sections
 from llmft.tasks.tables.cells import (
     FLAG,
     MOSTLY,
@@ -241,7 +241,7 @@ class TableColumns:
         return notes + self.remarks
 
 
-def learn_columns(table: list[dict[str, Any]], options: schema.Tabular) -> TableColumns:
+def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> TableColumns:
     """What there is to learn of the columns of the training rows.
 
     Raises:
@@ -309,7 +309,7 @@ def _lists(name: str, cells: list[Any]) -> list[Problem]:
 
 
 def _learn_column(
-    name: str, cells: list[Any], options: schema.Tabular, found: TableColumns, sentences: dict[str, str]
+    name: str, cells: list[Any], options: sections.Tabular, found: TableColumns, sentences: dict[str, str]
 ) -> str | None:
     """Put a column's cells, those that are missing left out, into `found`; the reason if there is nothing to learn.
 
@@ -350,7 +350,7 @@ def _learn_column(
     return None
 
 
-def _learn_text(name: str, cells: list[Any], options: schema.Tabular, found: TableColumns) -> str | None:
+def _learn_text(name: str, cells: list[Any], options: sections.Tabular, found: TableColumns) -> str | None:
     """Put a text column, None for what is missing, into `found`; the reason if there is nothing to learn."""
     text = learn_texts(cells, options.text_size, options.min_count)
     if text is None:

@@ -14,8 +14,8 @@ from llmft.models.boosting import LOSSES, BoostingConfig, BoostingForClassificat
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.schema.tasks import tabular as schema
 from llmft.tasks.facts import read_facts, write_facts
+from llmft.tasks.tables import config as sections
 from llmft.tasks.tables.cells import FLAG
 from llmft.tasks.tables.columns import TableColumns, learn_columns
 from llmft.tasks.tables.text_columns import TextColumn
@@ -58,10 +58,10 @@ class TableState:
 class Tabular(TargetTask[TableState]):
     """Is a tumour malignant, which products does a customer buy, what earns a household?"""
 
-    config = schema.Tabular
+    config = sections.Tabular
     head = "AutoModelForSequenceClassification"
     state_class = TableState
-    options: schema.Tabular
+    options: sections.Tabular
 
     @property
     def columns(self) -> dict[str, Column]:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from llmft.data.checks import few, unknown_labels
 from llmft.data.strata import classes
 from llmft.schema.problem import Problem, UserError, plural
-from llmft.schema.target import ProblemType, TargetConfig
+from llmft.tasks.targets.config import ProblemType, TargetConfig
 
 SHOWN = 8  # labels of which a note says how many rows they have
 UNEVEN = 10  # times the rows of the rarest label from which on weights are suggested

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from llmft.schema.column import Column
-from llmft.schema.target import TargetConfig, label_name
+from llmft.tasks.targets.config import TargetConfig, label_name
 from llmft.tasks.targets.multi_label import MultiLabel
 from llmft.tasks.targets.regression import Regression
 from llmft.tasks.targets.single_label import SingleLabel

@@ -9,8 +9,8 @@ from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.target import ProblemType, TargetConfig
 from llmft.tasks.targets import losses
+from llmft.tasks.targets.config import ProblemType, TargetConfig
 from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer
 

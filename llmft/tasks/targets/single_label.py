@@ -10,9 +10,9 @@ from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.target import ProblemType, TargetConfig
 from llmft.tasks.targets import labels as names
 from llmft.tasks.targets import losses
+from llmft.tasks.targets.config import ProblemType, TargetConfig
 from llmft.tasks.targets.decisions import OF_TWO, best_threshold, softmax, temperature
 from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer

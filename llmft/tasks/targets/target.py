@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
-from llmft.schema.target import ProblemType, TargetConfig
+from llmft.tasks.targets.config import ProblemType, TargetConfig
 from llmft.tasks.task import Answer
 
 

@@ -10,7 +10,7 @@ import numpy
 from numpy.lib.stride_tricks import sliding_window_view
 from transformers import PreTrainedTokenizerFast
 
-from llmft.schema.tasks.question_answering import least_context
+from llmft.tasks.text.config import least_context
 
 
 @dataclass(frozen=True)

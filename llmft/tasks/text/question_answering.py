@@ -20,10 +20,10 @@ from llmft.models.build import longest
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.tasks import question_answering as schema
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.task import Answer, Features, RowScore, Task
+from llmft.tasks.text import config as sections
 from llmft.tasks.text.answer_spans import holds_answers, read_answers
 from llmft.tasks.text.contexts import Span, best_span, over_windows, rows_of, windows
 
@@ -51,7 +51,7 @@ class QuestionState:
 class QuestionAnswering(Task[QuestionState]):
     """When was the bridge built? The words of the text that say it."""
 
-    config = schema.QuestionAnswering
+    config = sections.QuestionAnswering
     head = "AutoModelForQuestionAnswering"
     state_class = QuestionState
 
@@ -69,7 +69,7 @@ class QuestionAnswering(Task[QuestionState]):
         tokenizer.padding_side = "right"
         check_language(train[:SAMPLE]["context"], tokenizer)
         length = longest(self.options.max_length, model)
-        if self.options.stride >= (half := schema.least_context(length)):
+        if self.options.stride >= (half := sections.least_context(length)):
             what = f"the model reads {length} tokens at a time, and two windows can share fewer than {half}"
             raise UserError(Problem("task.stride", what, hint=f"Write task.stride={half // 2}."))
         return QuestionState(tokenizer, length)

@@ -20,13 +20,13 @@ from llmft.models.build import longest
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.schema.tasks import relation_extraction as schema
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer, Features
+from llmft.tasks.text import config as sections
 from llmft.tasks.text import marked
 from llmft.tasks.text.marked import Marked, Unfit
 
@@ -65,10 +65,10 @@ class Tokens:
 class RelationExtraction(TargetTask[RelationState]):
     """What has e1 to do with e2?"""
 
-    config = schema.RelationExtraction
+    config = sections.RelationExtraction
     head = "AutoModelForSequenceClassification"
     state_class = RelationState
-    options: schema.RelationExtraction
+    options: sections.RelationExtraction
 
     @property
     def columns(self) -> dict[str, Column]:

@@ -16,13 +16,13 @@ from llmft.models.build import longest
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.schema.tasks import text_classification as schema
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Features
+from llmft.tasks.text import config as sections
 from llmft.tasks.text import tfidf
 
 
@@ -51,10 +51,10 @@ class TextState:
 class TextClassification(TargetTask[TextState]):
     """Is a review positive, which topics has a question, how alike are two sentences?"""
 
-    config = schema.TextClassification
+    config = sections.TextClassification
     head = "AutoModelForSequenceClassification"
     state_class = TextState
-    options: schema.TextClassification
+    options: sections.TextClassification
 
     @property
     def columns(self) -> dict[str, Column]:

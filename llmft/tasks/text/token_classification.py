@@ -23,11 +23,11 @@ from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, plural
-from llmft.schema.tasks import token_classification as schema
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.targets.decisions import softmax
 from llmft.tasks.task import Answer, Features, RowScore, Task
+from llmft.tasks.text import config as sections
 from llmft.tasks.text.first_pieces import first_pieces
 from llmft.tasks.text.sentences import Entity, Sentence, is_labelled, read, sentence_of
 
@@ -67,10 +67,10 @@ class EntityState:
 class TokenClassification(Task[EntityState]):
     """Who and what is named in a text?"""
 
-    config = schema.TokenClassification
+    config = sections.TokenClassification
     head = "AutoModelForTokenClassification"
     state_class = EntityState
-    options: schema.TokenClassification
+    options: sections.TokenClassification
 
     @property
     def columns(self) -> dict[str, Column]:

@@ -6,17 +6,17 @@ from typing import Any
 from datasets import Dataset
 
 from llmft.metrics.rouge import Rouge, rouge_l_of
-from llmft.schema.tasks import summarization as schema
 from llmft.tasks.task import Answer
+from llmft.tasks.text_to_text import config as sections
 from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState
 
 
 class Summarization(TextToText[TextToTextState]):
     """What does this paper find, in a sentence?"""
 
-    config = schema.Summarization
+    config = sections.Summarization
     state_class = TextToTextState
-    options: schema.Summarization
+    options: sections.Summarization
     source, target = "text", "summary"
     scores_by = "rouge_score"
     likeness_metric = "rougeL"

@@ -20,10 +20,10 @@ from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.text_to_text import TextToTextConfig
 from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.language import SAMPLE, check_language, unknown, unwritable
 from llmft.tasks.task import Answer, Features, RowScore, Task
+from llmft.tasks.text_to_text.config import TextToTextConfig
 
 # T5's without those of its gaps: a decoder begins with padding.
 SPECIAL = replace(T5, more=())

@@ -7,9 +7,9 @@ from typing import Any
 from datasets import Dataset
 
 from llmft.metrics.translation import TranslationScores, chrf_of, tokenizer_of
-from llmft.schema.tasks import translation as schema
 from llmft.tasks.language import SAMPLE
 from llmft.tasks.task import Answer
+from llmft.tasks.text_to_text import config as sections
 from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState
 
 WORDS = {
@@ -30,9 +30,9 @@ class TranslationState(TextToTextState):
 class Translation(TextToText[TranslationState]):
     """What is this sentence in Chinese?"""
 
-    config = schema.Translation
+    config = sections.Translation
     state_class = TranslationState
-    options: schema.Translation
+    options: sections.Translation
     source = default_input_role = "source"
     target = "target"
     scores_by = "sacrebleu"

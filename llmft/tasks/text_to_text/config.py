@@ -1,6 +1,6 @@
-"""What the sections of all tasks have that answer a text with a text."""
+"""The sections of the tasks that answer a text with a text."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,3 +34,32 @@ class TextToTextConfig(TaskConfig):
     @property
     def generates(self) -> bool:
         return True
+
+
+class Summarization(TextToTextConfig, TaskConfig):
+    """A short text for a long one."""
+
+    name: Literal["summarization"] = "summarization"
+    """A short text for a long one."""
+
+    max_length: int = Field(default=512, ge=4, le=131072)
+    """Longer inputs are cut to this many tokens; the share that is cut is printed."""
+
+    @property
+    def headline(self) -> str:
+        return "rougeL"
+
+
+class Translation(TextToTextConfig, TaskConfig):
+    """A text in another language."""
+
+    name: Literal["translation"] = "translation"
+    """A text in another language."""
+
+    bleu_tokenize: Literal["auto", "13a", "zh", "char", "intl", "none"] = "auto"
+    """How sacreBLEU takes texts apart. `auto` goes by the script of the training targets: `zh` for Chinese, `char` for
+    others without spaces (Japanese, Thai, ...), else `13a`, which most published scores have."""
+
+    @property
+    def headline(self) -> str:
+        return "bleu"

@@ -1,12 +1,12 @@
-"""The section `task` of tables."""
+"""The section of the task on tables."""
 
 from collections import Counter
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from llmft.schema.target import TargetConfig, as_texts
 from llmft.schema.task import TINY_TRANSFORMER, TaskConfig
+from llmft.tasks.targets.config import TargetConfig, as_texts
 
 
 class Tabular(TargetConfig, TaskConfig):

@@ -1,1 +1,0 @@
-"""The section `task` of each task: a file of the task's name holds one model."""
