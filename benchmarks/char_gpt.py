@@ -103,7 +103,7 @@ def bare(folder: Path, steps: int) -> dict[str, float]:
 
 def test_loss(model: Any, prepared: Any) -> float:
     """Of the last tenth, as llmft scores it."""
-    from llmft.training.prediction import predict
+    from llmft.training.evaluation import predict
 
     found = predict(prepared.task, model, prepared.splits["test"].features, 64)
     return float(found.loss or math.nan)

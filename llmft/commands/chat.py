@@ -19,8 +19,8 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.conversations import Conversation, Message, Unfit
+from llmft.training.evaluation import float32
 from llmft.training.hardware import detect
-from llmft.training.prediction import float32
 
 HELP = """  /system TEXT   set the system prompt; without a text, show it
   /reset         forget the conversation, not the system prompt

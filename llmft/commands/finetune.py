@@ -28,23 +28,17 @@ from llmft.runs.index import nearest_names
 from llmft.runs.signals import StopAtOnce
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
-from llmft.training import importance as importances
-from llmft.training.baseline import baseline
-from llmft.training.evaluation import score
+from llmft.training.batches import check_packing
+from llmft.training.diagnostics import baseline, importance, wants_importance
+from llmft.training.evaluation import predict, score
 from llmft.training.fit import fit, fits
-from llmft.training.frozen import frozen, is_frozen
+from llmft.training.frozen import frozen, is_frozen, with_reference
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
-from llmft.training.optimizers import groups
-from llmft.training.packing import check_packing
-from llmft.training.prediction import predict
+from llmft.training.optimization import groups, notes_of, steps_of_epoch, steps_of_run
 from llmft.training.processes import gather
-from llmft.training.reference import with_reference
-from llmft.training.schedules import notes_of
-from llmft.training.steps import steps_of_epoch, steps_of_run
-from llmft.training.trackers import check_trackers
-from llmft.training.tracking import tracked
+from llmft.training.trackers import check_trackers, tracked
 from llmft.training.train import train
 
 
@@ -223,9 +217,9 @@ def scores(
             metrics["train"]["baseline_seconds"] = beside.seconds
             metrics["baseline"] = {"name": beside.name, **beside.scores}
         seen = next((name for name in ("validation", "test") if name in splits), None)
-        if run.writes and seen and importances.is_wanted(config, prepared.first):
+        if run.writes and seen and wants_importance(config, prepared.first):
             start, size = time.perf_counter(), config.trainer.eval_batch_size
-            columns = importances.importance(task, model, splits[seen], config.headline, size)
+            columns = importance(task, model, splits[seen], config.headline, size)
             if columns:
                 metrics["importance"] = {"split": seen, "metric": config.headline, "columns": columns}
                 metrics["train"]["importance_seconds"] = time.perf_counter() - start

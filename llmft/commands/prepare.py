@@ -24,10 +24,8 @@ from llmft.runs.folder import flat
 from llmft.schema.config import Config
 from llmft.tasks.language_models.language_model import LanguageModel
 from llmft.tasks.task import Task
-from llmft.training import blocks
-from llmft.training.blocks import Blocks
 from llmft.training.evaluation import Split
-from llmft.training.features import FeatureSet, encode
+from llmft.training.features import Blocks, FeatureSet, encode, join_documents, load_blocks
 
 FILE = "file "  # before the path of a data file, in the facts of an entry
 
@@ -88,7 +86,7 @@ def _corpus(config: Config, task: LanguageModel, folder: Path) -> Prepared:
     data = load_corpus(config.dataset, task, folder)
     task = task.fit(data["train"], config.model)
     check_labels(task, data)
-    joined = blocks.join(task, data["train"], folder)
+    joined = join_documents(task, data["train"], folder)
     data.notes.append(f"train: {joined.about()}")
     splits = {
         name: Split(rows, joined if name == "train" else encode(task, rows)) for name, rows in data.splits.items()
@@ -140,7 +138,7 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
 
 def _features(task: Task[Any], folder: Path, name: str) -> FeatureSet | Blocks:
     if name == "train" and isinstance(task, LanguageModel):
-        return blocks.load(task, folder)
+        return load_blocks(task, folder)
     return FeatureSet.load(folder / f"{name}.features.arrow")
 
 
@@ -179,8 +177,7 @@ def _code(task: type) -> str:
     """The digest of the code that makes, writes and reads rows and features, and of the task's whole package."""
     ours = Path(tasks.__file__).parent.parent
     files = [*(ours / "data").rglob("*.py"), *(ours / "tasks").rglob("*.py")]
-    files += [ours / "training" / name for name in ("features.py", "blocks.py")]
-    files += [ours / "models" / "tokenizers.py", Path(__file__)]
+    files += [ours / "training" / "features.py", ours / "models" / "tokenizers.py", Path(__file__)]
     own = Path(inspect.getfile(task))
     top = sys.modules[task.__module__.partition(".")[0]]
     if ours not in own.parents:

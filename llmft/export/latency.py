@@ -8,8 +8,8 @@ import torch
 
 from llmft.export.parity import batch_at
 from llmft.tasks.task import Task
+from llmft.training.evaluation import float32
 from llmft.training.features import FeatureSet
-from llmft.training.prediction import float32
 
 ROWS = (1, 8)
 ROUNDS, SECONDS = 30, 3.0

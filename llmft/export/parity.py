@@ -11,9 +11,8 @@ from llmft.schema.export import DIFFERENCE
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, plural
 from llmft.tasks.task import Task
-from llmft.training.evaluation import Split, evaluate
+from llmft.training.evaluation import Split, evaluate, float32
 from llmft.training.features import FeatureSet
-from llmft.training.prediction import float32
 
 ROWS = (1, 2, 3, 5, 8)
 """Rows of the batches that are compared, each at another place of the order by length."""

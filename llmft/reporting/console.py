@@ -18,7 +18,7 @@ from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.fit import fits
 from llmft.training.hardware import Hardware
-from llmft.training.steps import rows_of_step, steps_of_run
+from llmft.training.optimization import rows_of_step, steps_of_run
 
 
 def announce(

@@ -3,7 +3,7 @@
 from llmft.reporting.charts import Line, chart
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
-from llmft.training.schedules import planned
+from llmft.training.optimization import planned
 
 
 def schedule(config: Config, run: Run) -> list[str]:

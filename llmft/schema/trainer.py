@@ -70,7 +70,7 @@ class TrainerConfig(Section):
 
     @property
     def rows(self) -> int:
-        """`batch_size` as a number; training/steps.py puts one in the place of `all`."""
+        """`batch_size` as a number; training/optimization.py puts one in the place of `all`."""
         assert self.batch_size != "all"
         return self.batch_size
 

@@ -19,8 +19,8 @@ from llmft.data.table import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Answer, Task
+from llmft.training.evaluation import predict
 from llmft.training.features import CHUNK, encode
-from llmft.training.prediction import predict
 
 T = TypeVar("T")
 WHAT = "this row"  # what messages call it, where those of training name a split

@@ -11,9 +11,9 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Failure, plural
 from llmft.tasks.task import Task
 from llmft.training import processes
+from llmft.training.batches import collator
 from llmft.training.features import FeatureSet
 from llmft.training.hardware import Hardware
-from llmft.training.packing import collator
 
 
 def ran_out(error: BaseException) -> bool:

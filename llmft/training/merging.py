@@ -10,8 +10,7 @@ from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
-from llmft.training.evaluation import Split
-from llmft.training.prediction import float32
+from llmft.training.evaluation import Split, float32
 
 ROWS = 64  # that are compared: the longest of them decides the time, and a fault in merging shows in any
 LIMIT = 1e-4  # of max|a - b| / max|a|: float32 gives 1e-7 a layer, and a layer that was left out 1e-2

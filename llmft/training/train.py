@@ -19,17 +19,12 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Failure, Stopped
 from llmft.tasks.task import Task
 from llmft.training import processes
-from llmft.training.arguments import training_arguments
-from llmft.training.clock import Clock
+from llmft.training.callbacks import GradualUnfreezing, Progress, StopSignals, Watchdog
 from llmft.training.evaluation import Split
 from llmft.training.hardware import Hardware
 from llmft.training.memory import advice, enough_memory, rows_that_fit
-from llmft.training.progress import Progress
-from llmft.training.signals import StopSignals
-from llmft.training.steps import in_numbers, steps_of_run
-from llmft.training.trainer import Trainer
-from llmft.training.unfreeze import GradualUnfreezing
-from llmft.training.watchdog import Watchdog
+from llmft.training.optimization import in_numbers, steps_of_run
+from llmft.training.trainer import Clock, Trainer, training_arguments
 
 
 def train(

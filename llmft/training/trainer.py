@@ -1,43 +1,95 @@
-"""The one Trainer for every task: transformers' own, with our order of rows and our evaluation."""
+"""The one Trainer for every task: transformers' own, with our order of rows, our evaluation and our checkpoints.
 
+All that overrides transformers' Trainer, or depends on what it and accelerate keep to themselves, lies in this file.
+`tests/training/test_trainer_contract.py` lists it, and fails by name where a version lacks any of it.
+"""
+
+import json
 import math
 import shutil
 import time
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Self
 
 import torch
 import transformers
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors import SafetensorError
 from torch.utils.data import Dataset, Sampler
-from transformers import TrainerControl, TrainerState
+from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
 from llmft.models import weights
 from llmft.reporting.phases import phase
 from llmft.runs import checkpoints
+from llmft.runs.environment import seconds_since_start
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
 from llmft.training import processes
-from llmft.training.blocks import Blocks
-from llmft.training.clock import Clock
+from llmft.training.batches import EpochSampler, FeatureStream, collator
+from llmft.training.callbacks import EpochOrder, StopSignals, Watchdog, lost
 from llmft.training.evaluation import Split, evaluate, loss_of, ties_with_less_loss
-from llmft.training.feature_stream import FeatureStream
+from llmft.training.features import Blocks
+from llmft.training.hardware import Hardware
 from llmft.training.memory import advice_for_scoring, enough_memory
-from llmft.training.optimizers import optimizer
-from llmft.training.packing import collator
-from llmft.training.placement import use_fsdp
-from llmft.training.progress import lost
-from llmft.training.sampler import EpochOrder, EpochSampler
-from llmft.training.schedules import schedule
-from llmft.training.signals import StopSignals
-from llmft.training.steps import steps_of_epoch
-from llmft.training.watchdog import Watchdog
+from llmft.training.optimization import optimizer, schedule, steps_of_epoch
 
 WEIGHTS = "model.safetensors"
+
+
+def _file(checkpoint: Path) -> Path:
+    """Where this process keeps its sums: each of several has losses of its own."""
+    return checkpoint / f"clock_{processes.number()}.json"
+
+
+@dataclass
+class Clock:
+    """What a checkpoint carries beyond transformers' own state: sums over all sessions, and the batch that fitted.
+
+    In seconds, but for `rows` and `loss`.
+    """
+
+    rows: int
+    """Rows of a batch: `trainer.batch_size`, or what fitted into memory. A resumed run takes the same."""
+    training: float = 0.0
+    """All seconds of earlier sessions; those of this one count from `started`."""
+    evaluating: float = 0.0
+    saving: float = 0.0
+    total: float = 0.0
+    """Seconds of earlier sessions from process start to end."""
+    loss: float = 0.0
+    """Sum of the training loss over all steps. transformers' own mean forgets the steps of earlier sessions."""
+    ended: bool = False
+    """Whether no step was left to do. transformers would do one more."""
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training steps alone, so far."""
+        return self.training + time.perf_counter() - self.started - self.evaluating - self.saving
+
+    def save(self, checkpoint: Path) -> None:
+        """Write the sums so far into a checkpoint."""
+        facts = {
+            "rows": self.rows,
+            "training": self.training + time.perf_counter() - self.started,
+            "evaluating": self.evaluating,
+            "saving": self.saving,
+            "total": self.total + seconds_since_start(),
+            "loss": self.loss,
+            "ended": self.ended,
+        }
+        _file(checkpoint).write_text(json.dumps(facts), encoding="utf-8")
+
+    @classmethod
+    def load(cls, checkpoint: Path) -> Self:
+        """Go on from what `save` wrote."""
+        return cls(**json.loads(_file(checkpoint).read_text(encoding="utf-8")))
 
 
 class Trainer(transformers.Trainer):
@@ -241,3 +293,95 @@ class Trainer(transformers.Trainer):
             checkpoints.rotate(self.folder, self.config.trainer.keep, step, self.state.best_global_step)
         processes.gather(None)  # none stops before it is committed: the launcher would not wait long for the first
         self.clock.saving += time.perf_counter() - start
+
+
+def training_arguments(
+    config: Config, hardware: Hardware, folder: Path, evaluates: bool, steps: int
+) -> TrainingArguments:
+    """The arguments of a run that keeps its checkpoints below `folder`.
+
+    Args:
+        evaluates: whether there is a validation split.
+        steps: how many are planned.
+    """
+    trainer = config.trainer
+    metric = config.metric_for_best
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        seed=config.seed,
+        num_train_epochs=trainer.epochs,
+        max_steps=trainer.max_steps or -1,
+        per_device_train_batch_size=trainer.rows,
+        gradient_accumulation_steps=trainer.accumulation,
+        max_grad_norm=trainer.max_grad_norm,
+        learning_rate=config.optimizer.lr,
+        logging_steps=min(trainer.log_every, max(1, steps // 10)),
+        logging_nan_inf_filter=False,  # it hides a NaN behind the average of earlier losses
+        **_every("eval", trainer.eval_every if evaluates else None),
+        **_every("save", trainer.save_every),
+        restore_callback_states_from_checkpoint=True,  # the patience of early stopping
+        load_best_model_at_end=False,  # it takes the weights unverified, from a path that a moved run does not have
+        metric_for_best_model=metric if evaluates else None,
+        greater_is_better=METRICS[metric] if evaluates else None,
+        use_cpu=hardware.device == "cpu",
+        bf16=hardware.precision == "bf16",
+        fp16=hardware.precision == "fp16",
+        dataloader_num_workers=trainer.workers,
+        # Otherwise one process would read a stream for all, and join batches that are padded to different widths.
+        accelerator_config={"dispatch_batches": False},
+        dataloader_pin_memory=hardware.device == "cuda",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        push_to_hub=False,
+        # Layers that do not train yet give no gradient; unset, it is expected of all where layers are computed again.
+        ddp_find_unused_parameters=True if config.model.unfreeze else None,
+        **_placement(config),
+    )
+    # Seeing several GPUs, transformers would share every batch out among them by DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _placement(config: Config) -> dict[str, Any]:
+    hardware = config.hardware
+    if hardware.strategy == "fsdp":
+        return {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT"}}
+    if hardware.strategy == "deepspeed":
+        same: dict[str, Any] = dict.fromkeys(
+            ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"), "auto"
+        )
+        precision = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
+        # Our optimizer is torch's, of which deepspeed has not tried all.
+        zero = {"zero_optimization": {"stage": hardware.zero_stage}, "zero_allow_untested_optimizer": True}
+        return {"deepspeed": same | precision | zero}
+    return {}
+
+
+def _every(what: str, every: int | str | None) -> dict[str, Any]:
+    if every is None:
+        return {f"{what}_strategy": "no"}
+    if every == "epoch":
+        return {f"{what}_strategy": "epoch"}
+    return {f"{what}_strategy": "steps", f"{what}_steps": every}
+
+
+def use_fsdp(accelerator: Accelerator, plugin: dict[str, Any], model: PreTrainedModel) -> None:
+    """Let `accelerator` shard `model` by FSDP, layer by layer.
+
+    On processors alone accelerate drops the plugin and trains as ddp, in silence, though torch shards there too.
+    Without a policy of its own the weights stay in float32, as scores need them; training computes under autocast.
+    """
+    state = accelerator.state
+    if state.distributed_type is DistributedType.MULTI_CPU:
+        state.distributed_type = DistributedType.FSDP
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(**plugin)
+    state.fsdp_plugin.mixed_precision_policy = None
+    state.fsdp_plugin.transformer_cls_names_to_wrap = _layers(model)
+
+
+def _layers(model: PreTrainedModel) -> list[str]:
+    """The classes of what the model has most of in a row: its layers. `_no_split_modules` names embeddings too, which
+    accelerate shards by themselves, and for DistilBERT none."""
+    rows = [part for part in model.modules() if isinstance(part, torch.nn.ModuleList)]
+    return sorted({type(layer).__name__ for layer in max(rows, key=len, default=())})

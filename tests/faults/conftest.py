@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmft.training.progress import Progress
+from llmft.training.callbacks import Progress
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ SCRIPT = """
 import os, sys, time
 from llmft import worker
 from llmft.data import committed
-from llmft.training.progress import Progress
+from llmft.training.callbacks import Progress
 plain = Progress.on_step_end
 rank = int(os.environ["RANK"])
 def act():

@@ -75,7 +75,7 @@ def files(write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) ->
     for name, first, last in (("data/a.csv", 0, 20), ("data/b.csv", 20, 32), ("validation.csv", 32, 40)):
         write(name, "text,label\n" + "".join(f"row {'long ' * (i % 5)}{i},{i % 2}\n" for i in range(first, last)))
     monkeypatch.setattr("llmft.data.text_files.CHUNK", 7)
-    monkeypatch.setattr("llmft.training.feature_stream.WINDOW", 16)
+    monkeypatch.setattr("llmft.training.batches.WINDOW", 16)
 
 
 @pytest.mark.parametrize("loader", LOADERS)

@@ -15,7 +15,7 @@ import pytest
 
 from llmft.cli import main
 from llmft.runs import checkpoints
-from llmft.training.progress import Progress
+from llmft.training.callbacks import Progress
 from tests.faults.test_kill import forked
 from tests.faults.test_resume import outcome
 

@@ -20,11 +20,10 @@ from llmft.schema.metric import METRICS
 from llmft.schema.task import task_types
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.task import Task
-from llmft.training.evaluation import Split, evaluate
+from llmft.training.evaluation import Split, evaluate, float32
 from llmft.training.features import encode
+from llmft.training.frozen import with_reference
 from llmft.training.hardware import Hardware
-from llmft.training.prediction import float32
-from llmft.training.reference import with_reference
 from tests.tasks.cases import CASES
 
 Run = Callable[..., tuple[int, str, str]]

@@ -25,7 +25,7 @@ from llmft.tasks.language_models.causal_lm import CausalLm
 from llmft.tasks.language_models.language_model import LanguageState
 from llmft.tasks.language_models.masked_lm import UNSPACED, MaskedLm, MaskedState
 from llmft.tasks.language_models.span_corruption import SpanCorruption, SpanState
-from llmft.training.prediction import float32
+from llmft.training.evaluation import float32
 
 TEXTS = ["the red house stands by the river", "没有人知道", "naïve café 🙂 [MASK] <|endoftext|>"]
 CHARACTERS = train(TEXTS, TokenizerConfig(kind="characters"), GPT)

@@ -19,8 +19,8 @@ from llmft.data.load import load
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.schema.problem import UserError
 from llmft.tasks.text import tfidf
-from llmft.training import baseline as module
-from llmft.training.baseline import baseline
+from llmft.training import diagnostics as module
+from llmft.training.diagnostics import baseline
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
 
@@ -121,10 +121,10 @@ def test_when_it_is_fitted(words: tuple[str, ...]) -> None:
     config = compose("finetune", ["+recipe=tabular_mlp", *words])
     trees = BoostingForClassification(BoostingConfig(num_labels=2))
     model = trees if config.model.name.endswith("boosting") else torch.nn.Linear(1, 1)
-    assert module.is_wanted(config, model, 50_000, first=True) is CASES[words]
+    assert module.wants_baseline(config, model, 50_000, first=True) is CASES[words]
     asked = config.task.baseline is True  # type: ignore[attr-defined]
-    assert module.is_wanted(config, model, 50_001, first=True) is asked
-    assert module.is_wanted(config, model, 10, first=False) is asked
+    assert module.wants_baseline(config, model, 50_001, first=True) is asked
+    assert module.wants_baseline(config, model, 10, first=False) is asked
 
 
 def test_a_stream_has_none() -> None:

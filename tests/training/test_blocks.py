@@ -15,7 +15,8 @@ from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.causal_lm import CausalLm
 from llmft.tasks.language_models.language_model import LanguageState
 from llmft.tasks.language_models.masked_lm import MaskedLm, MaskedState
-from llmft.training import blocks, features
+from llmft.training import features
+from llmft.training.features import Blocks, join_documents, load_blocks
 
 LETTERS = train(["abcdefghij 一二🙂"], TokenizerConfig(kind="characters"), GPT)
 END = LETTERS.eos_token_id
@@ -36,10 +37,10 @@ def test_documents_are_joined_with_an_end_after_each(size: int, here: Path, monk
     """However the rows are portioned; nothing stands between the parts of one document."""
     monkeypatch.setattr(features, "BYTES", size)
     corpus = rows("abc", "def一", "gh🙂", "ij", documents=["a", "b", "b", "c"])
-    found = blocks.join(TASK, corpus, here)
+    found = join_documents(TASK, corpus, here)
     assert found.tokens.tolist() == [*ids("abc"), END, *ids("def一gh🙂"), END, *ids("ij"), END]
     assert found.tokens.dtype == numpy.uint16
-    assert blocks.load(TASK, here).tokens.tolist() == found.tokens.tolist()
+    assert load_blocks(TASK, here).tokens.tolist() == found.tokens.tolist()
 
 
 @pytest.mark.parametrize(
@@ -53,13 +54,13 @@ def test_what_the_tokenizer_does_not_know_is_told(
     text: str, told: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmft.tasks.language_models.language_model.PART", 4)
-    assert blocks.join(TASK, rows(text), here).about() == told
+    assert join_documents(TASK, rows(text), here).about() == told
 
 
 @pytest.mark.parametrize("count", [16, 17, 23, 24, 100])
 def test_an_epoch_says_each_token_at_most_once_and_misses_less_than_a_block(count: int, here: Path) -> None:
     """Tokens are numbered, so that each can be told; a label is the token after that which is read."""
-    found = blocks.Blocks(numpy.arange(count, dtype=numpy.uint16), TASK)
+    found = Blocks(numpy.arange(count, dtype=numpy.uint16), TASK)
     for epoch in range(4):
         found.set_epoch(epoch)
         examples = found.__getitems__(list(range(len(found))))
@@ -77,7 +78,7 @@ def test_blocks_depend_on_seed_and_epoch_alone() -> None:
     task = task.with_state(MaskedState(bert, 16))
 
     def epoch(seed: int, number: int) -> list[list[int]]:
-        found = blocks.Blocks(tokens, task).of(seed)
+        found = Blocks(tokens, task).of(seed)
         found.set_epoch(number)
         order = list(range(len(found)))
         return [example["input_ids"].tolist() for example in found.__getitems__(order[::-1])[::-1]]
@@ -98,7 +99,7 @@ def test_what_comes_from_elsewhere_is_no_part_of_its_own_block() -> None:
         tokens = numpy.repeat(letters[:count], size).astype(numpy.uint16)  # a block is one letter again and again
         found = set()
         for epoch in range(20):
-            part = blocks.Blocks(tokens, task, epoch=epoch)
+            part = Blocks(tokens, task, epoch=epoch)
             part.offset = 0
             for number, example in enumerate(part.__getitems__(list(range(count)))):
                 kinds = example["token_type_ids"] == 1
@@ -113,7 +114,7 @@ def test_what_comes_from_elsewhere_is_no_part_of_its_own_block() -> None:
 
 def test_less_text_than_a_block_is_said(here: Path) -> None:
     with pytest.raises(UserError, match=r"has 4 tokens, and a block of task.block=8 takes 8"):
-        blocks.join(TASK, rows("abc"), here)
+        join_documents(TASK, rows("abc"), here)
 
 
 def test_memory_does_not_grow_with_the_corpus(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +123,7 @@ def test_memory_does_not_grow_with_the_corpus(here: Path, monkeypatch: pytest.Mo
     def peak(count: int) -> int:
         corpus = rows(*["abcdefghij" * 100] * count)
         tracemalloc.start()
-        blocks.join(TASK, corpus, here)
+        join_documents(TASK, corpus, here)
         try:
             return tracemalloc.get_traced_memory()[1]
         finally:

@@ -14,7 +14,7 @@ from llmft.data.stream import Stream
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Failure
-from llmft.training.feature_stream import FeatureStream
+from llmft.training.batches import FeatureStream
 
 Rows = Callable[[int], Stream]
 
@@ -35,7 +35,7 @@ class Lengths:
 def rows(here: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
     """A stream of so many rows, in chunks of 5 and two files."""
     monkeypatch.setattr("llmft.data.text_files.CHUNK", 5)
-    monkeypatch.setattr("llmft.training.feature_stream.WINDOW", 40)
+    monkeypatch.setattr("llmft.training.batches.WINDOW", 40)
     known: dict[int, Stream] = {}
 
     def make(count: int) -> Stream:
@@ -97,7 +97,7 @@ def test_rows_of_a_batch_come_from_all_over_the_files(rows: Rows) -> None:
 
 
 def test_grouping_spares_padding(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmft.training.feature_stream.WINDOW", 400)
+    monkeypatch.setattr("llmft.training.batches.WINDOW", 400)
     lengths = [1 + n * 7919 % 97 for n in range(1600)]
 
     def padded(grouped: bool) -> float:

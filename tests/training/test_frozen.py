@@ -14,9 +14,9 @@ from llmft.commands.finetune import first_weights
 from llmft.commands.prepare import Prepared, prepare
 from llmft.config.load import load as compose
 from llmft.schema.config import Config
+from llmft.training.evaluation import batches, float32
 from llmft.training.frozen import NUMBER, FrozenEncoder, Unkept, frozen
 from llmft.training.hardware import Hardware
-from llmft.training.prediction import batches, float32
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ["+recipe=bert_textcls", "smoke=true", "model.freeze=encoder"]

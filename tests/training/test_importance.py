@@ -14,11 +14,11 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.load import load
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
-from llmft.training import importance as module
+from llmft.training import diagnostics as module
+from llmft.training.diagnostics import importance
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
 from llmft.training.fit import whole
-from llmft.training.importance import importance
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -100,8 +100,8 @@ CASES = {
 @pytest.mark.parametrize("words", CASES)
 def test_when_it_is_looked_at(words: tuple[str, ...]) -> None:
     config = compose("finetune", list(words))
-    assert module.is_wanted(config, first=True) is CASES[words]
-    assert module.is_wanted(config, first=False) is ("task.importance=true" in words)
+    assert module.wants_importance(config, first=True) is CASES[words]
+    assert module.wants_importance(config, first=False) is ("task.importance=true" in words)
 
 
 def test_the_report_shows_it(llmft: Run, here: Path) -> None:

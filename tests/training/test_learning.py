@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from llmft.config.grid import jobs
 from llmft.config.load import load
 from llmft.training.features import FeatureSet
-from llmft.training.steps import AT_ONCE, in_numbers, rows_of_step, steps_of_epoch, steps_of_run
+from llmft.training.optimization import AT_ONCE, in_numbers, rows_of_step, steps_of_epoch, steps_of_run
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true")
@@ -46,7 +46,7 @@ def test_all_rows_are_one_step(llmft: Run, here: Path, monkeypatch: pytest.Monke
     code, out, _ = llmft(*SMOKE, *still, "trainer.batch_size=all", "run.dir=b")
     assert code == 0
     assert "3 steps of all 32 rows, sgd" in out
-    monkeypatch.setattr("llmft.training.steps.AT_ONCE", 200)
+    monkeypatch.setattr("llmft.training.optimization.AT_ONCE", 200)
     assert llmft(*SMOKE, *still, "trainer.batch_size=all", "run.dir=c")[0] == 0
     one, whole, portions = (logged(here / name, "loss") for name in "abc")
     assert len(one) == 3

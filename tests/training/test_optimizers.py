@@ -12,8 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
 from llmft.models.table_models import MLPConfig, MLPForClassification
 from llmft.schema.optimizer import OptimizerConfig
 from llmft.schema.problem import UserError
-from llmft.training.muon import orthogonal
-from llmft.training.optimizers import groups, optimizer
+from llmft.training.optimization import groups, optimizer, orthogonal
 
 State = dict[str, torch.Tensor]
 LR, DECAY = 0.1, 0.05

@@ -12,7 +12,7 @@ import transformers
 from llmft.data.padding import Padding
 from llmft.models.labelled import IGNORED, count_labels, token_loss
 from llmft.schema.problem import UserError
-from llmft.training.packing import Packing, check_packing, fitted, mixes
+from llmft.training.batches import Packing, check_packing, fitted, mixes
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 # Large weights: with small ones a row would hardly change if it saw another.
@@ -153,7 +153,7 @@ def test_a_packed_run_logs_the_losses_of_a_padded_one(llmft: Callable[..., Any],
 
 
 def test_a_run_is_refused_before_it_begins(llmft: Callable[..., Any], here: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("llmft.training.packing.mixes", lambda _: "lets rows see each other")
+    monkeypatch.setattr("llmft.training.batches.mixes", lambda _: "lets rows see each other")
     words = ("finetune", "+recipe=llm_instruct", "smoke=true", "trainer.packing=true", "run.dir=run")
     code, _, err = llmft(*words)
     assert code == 2

@@ -27,8 +27,8 @@ from llmft.tasks.task import Task
 from llmft.tasks.text.question_answering import QuestionState
 from llmft.tasks.text.text_classification import TextState
 from llmft.tasks.text.token_classification import EntityState
+from llmft.training.evaluation import predict
 from llmft.training.features import FeatureSet, encode
-from llmft.training.prediction import predict
 from tests.families import config_of, families
 
 LENGTHS = (12, 3, 7, 1, 9, 7)

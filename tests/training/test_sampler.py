@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmft.training.sampler import EpochSampler
+from llmft.training.batches import EpochSampler
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,7 +10,7 @@ import transformers
 
 from llmft.config.load import load
 from llmft.schema.optimizer import SchedulerConfig
-from llmft.training.schedules import notes_of, planned, schedule, share
+from llmft.training.optimization import notes_of, planned, schedule, share
 
 # Steps 0 to 10 of ten, of which the first two warm up; an epoch has four.
 EXPECTED: dict[str, tuple[dict[str, Any], list[float]]] = {

@@ -14,10 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from llmft.config.load import load as compose
 from llmft.runs.folder import Run as Folder
-from llmft.training import tracking
-from llmft.training.progress import Progress
-from llmft.training.trackers import without_secrets
-from llmft.training.tracking import tracked
+from llmft.training import trackers
+from llmft.training.callbacks import Progress
+from llmft.training.trackers import tracked, without_secrets
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true")
@@ -257,7 +256,7 @@ BROKEN = {
 def test_a_tracker_that_fails_stops_nobody(
     how: str, llmft: Run, here: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE", 0.2)
+    monkeypatch.setattr(trackers, "PATIENCE", 0.2)
     statement, note = BROKEN[how]
     fake(wandb=SAY + f"class Settings(dict): pass\ndef init(**keys):\n    {statement}\n")
     code, out, err = llmft(*SMOKE, "run.dir=run", "tracking.to=[wandb,tensorboard]")

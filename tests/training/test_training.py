@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from llmft.training.prediction import float32
+from llmft.training.evaluation import float32
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("+recipe=bert_textcls", "smoke=true", "run.dir=run")

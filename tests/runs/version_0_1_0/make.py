@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from llmft.cli import main
-from llmft.training.progress import Progress
+from llmft.training.callbacks import Progress
 
 TINY = "{hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16}"
 WORDS = ["finetune", "+recipe=bert_textcls", "dataset=csv", "dataset.train=train.csv", "dataset.test=test.csv"]

@@ -1,0 +1,369 @@
+"""What moves the weights: the optimizer, its groups, the learning rate by step, and how many steps there are.
+
+At the end of the file are two optimizers that torch has not: Lion, and Muon with AdamW for what is no hidden matrix.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.adamw import adamw
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from transformers.pytorch_utils import Conv1D
+
+from llmft.models.layers import depths, parts
+from llmft.schema.config import Config
+from llmft.schema.metric import METRICS
+from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
+from llmft.schema.problem import Problem, UserError
+from llmft.training.features import FeatureSet
+from llmft.training.hardware import bfloat16
+
+AT_ONCE = 8192  # tokens, or rows of a table, that `trainer.batch_size=all` computes at a time
+
+
+def optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer, with L1 and L2 put in.
+
+    Raises:
+        UserError: for `layer_decay` or muon and a model without numbered layers.
+    """
+    cls, keys = rule(config)
+    built = cls(groups(config, model), lr=config.lr, **keys)
+    if config.l2:
+        built.register_step_pre_hook(_add_l2)
+    if config.l1:
+        built.register_step_post_hook(_shrink_by_l1)
+    return built
+
+
+def rule(config: OptimizerConfig) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
+    """The class and its arguments, but for learning rate and weight decay, which are given by group."""
+    adam = {
+        "betas": config.betas,
+        "eps": config.eps,
+        # One fused kernel instead of a loop over tensors: a step of MiniLM takes 25 ms instead of 60 on 2 cores. In
+        # fp16 it takes gradients before they are scaled back, so that no penalty can be added to them.
+        "fused": not (config.l1 or config.l2),
+    }
+    rules: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
+        "adam": (torch.optim.Adam, adam),
+        "adamw": (torch.optim.AdamW, adam),
+        "sgd": (torch.optim.SGD, {"momentum": config.momentum, "nesterov": config.nesterov}),
+        "rmsprop": (torch.optim.RMSprop, {"momentum": config.momentum, "alpha": config.alpha, "eps": config.eps}),
+        "adagrad": (torch.optim.Adagrad, {"eps": config.eps}),
+        "adafactor": (torch.optim.Adafactor, {"beta2_decay": config.beta2_decay}),
+        "lion": (Lion, {"betas": config.betas}),
+        "muon": (Muon, adam | {"momentum": config.momentum}),
+    }
+    return rules[config.name]
+
+
+def groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """The weights that train, by learning rate, whether they decay, and for muon whether they are hidden matrices.
+
+    The first group has the peak rate.
+
+    Raises:
+        UserError: for `layer_decay` or muon and a model without numbered layers.
+    """
+    plain = {id(parameter) for parameter in _left_alone(config, model)}
+    hidden = {id(parameter) for parameter in _hidden(model)} if config.name == "muon" else set()
+    depth, top = depths(model) if config.layer_decay < 1 else ({}, 0)
+    found: dict[tuple[int, bool, bool], list[nn.Parameter]] = {(0, True, False): [], (0, False, False): []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            below = top - depth.get(name, top)  # layers between this weight and the head, itself included
+            kind = below, id(parameter) not in plain, id(parameter) in hidden
+            found.setdefault(kind, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.lr * config.layer_decay**below,
+            "weight_decay": config.weight_decay * decays,
+            "l1": config.l1 * decays,
+            "l2": config.l2 * decays,
+            "hidden": turned,
+        }
+        for (below, decays, turned), parameters in sorted(
+            found.items(), key=lambda item: (item[0][0], not item[0][1], item[0][2])
+        )
+    ]
+
+
+def _hidden(model: nn.Module) -> list[torch.Tensor]:
+    """The linear maps of numbered layers. Rows of embeddings and heads stand each for itself (Jordan et al. 2024)."""
+    layers = [part for part in parts(model) if part.layer is not None]
+    if not layers:
+        what = f"muon is for the matrices of numbered layers, and {type(model).__name__} has none"
+        raise UserError(Problem("optimizer.name", what, hint="Write optimizer=adamw."))
+    inside = (module for part in layers for outer in part.modules for module in outer.modules())
+    return [module.weight for module in inside if isinstance(module, nn.Linear | Conv1D)]
+
+
+def _left_alone(config: OptimizerConfig, model: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights that `no_decay` names: biases by name, norms and embeddings by the kind of their module."""
+    for path, module in model.named_modules():
+        norm = "norm" in config.no_decay and "norm" in type(module).__name__.lower()
+        embedding = "embeddings" in config.no_decay and isinstance(module, nn.Embedding)
+        for name, parameter in module.named_parameters(recurse=False):
+            if norm or embedding or ("bias" in config.no_decay and "bias" in f"{path}.{name}"):
+                yield parameter
+
+
+@torch.no_grad()
+def _add_l2(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Add the gradient of `l2 / 2 * w²`."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if group["l2"] and weight.grad is not None:
+                weight.grad.add_(weight, alpha=group["l2"])
+
+
+@torch.no_grad()
+def _shrink_by_l1(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """The proximal step of `l1 * |w|`: soft thresholding (Parikh and Boyd 2014, section 6.5.2)."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if group["l1"] and weight.grad is not None:
+                weight.copy_(weight.sign() * (weight.abs() - group["lr"] * group["l1"]).clamp(min=0))
+
+
+def schedule(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total: int) -> LRScheduler:
+    """What moves the learning rates of an optimizer, step by step, or after each evaluation for `plateau`.
+
+    Args:
+        epoch: steps of an epoch.
+        total: steps of the run.
+    """
+    scheduler = config.scheduler
+    if scheduler.name == "plateau":
+        better = METRICS[config.metric_for_best]
+        floors = [group["lr"] * scheduler.min_ratio for group in optimizer.param_groups]
+        return ReduceLROnPlateau(
+            optimizer,
+            mode="max" if better else "min",
+            factor=scheduler.factor,
+            patience=scheduler.patience,
+            threshold=0,  # better is what early stopping and the best checkpoint call so
+            min_lr=floors,
+            eps=0,
+        )
+    return LambdaLR(optimizer, lambda step: share(scheduler, step, epoch, total))
+
+
+def warmup_of(scheduler: SchedulerConfig, total: int) -> int:
+    """The steps in which the learning rate rises."""
+    return scheduler.warmup_steps or math.ceil(scheduler.warmup_ratio * total)
+
+
+def notes_of(config: Config, total: int) -> list[str]:
+    """A line where the learning rate never gets to its peak, or only at the end."""
+    warmup = warmup_of(config.scheduler, total)
+    if warmup < total or total == 1:
+        return []
+    return [
+        f"the learning rate rises for {warmup:,} steps, and there are {total:,}: it never gets to optimizer.lr. "
+        f"Write scheduler.warmup_steps={max(1, total // 10)}, or train for longer"
+    ]
+
+
+def share(scheduler: SchedulerConfig, step: int, epoch: int, total: int) -> float:
+    """The learning rate of a step, as a share of its peak.
+
+    Args:
+        step: the steps that were taken before.
+        epoch: steps of an epoch.
+        total: steps of the run.
+    """
+    warmup = warmup_of(scheduler, total)
+    if step < warmup:
+        return step / warmup
+    after = step - warmup
+    left = max(0.0, 1 - after / max(total - warmup, 1))  # share of the steps after the warm-up, from 1 to 0
+    every = epoch if scheduler.every == "epoch" else scheduler.every
+    floor = scheduler.min_ratio
+    match scheduler.name:
+        case "linear":
+            shape = left
+        case "polynomial":
+            shape = left**scheduler.power
+        case "cosine":
+            shape = (1 + math.cos(math.pi * (1 - left))) / 2
+        case "cosine_with_restarts":
+            shape = (1 + math.cos(math.pi * (scheduler.cycles * (1 - left) % 1))) / 2 if left else 0.0
+        case "wsd":
+            shape = min(1.0, max(0, total - step) / (scheduler.decay_ratio * total))
+        case "step":
+            return max(floor, scheduler.gamma ** (after // every))
+        case "exponential":
+            return max(floor, scheduler.gamma ** (after / every))
+        case "inverse_sqrt":
+            return max(floor, math.sqrt(max(warmup, 1) / max(step, 1)))
+        case _:
+            return 1.0
+    return floor + (1 - floor) * shape
+
+
+def planned(config: Config, epoch: int, total: int) -> list[tuple[float, float]]:
+    """The learning rate by step, counted from 1, at 200 steps of the run or at all; none for `plateau`."""
+    if config.scheduler.name == "plateau":
+        return []
+    steps = sorted({1 + round(i * (total - 1) / 199) for i in range(200)})
+    return [(step, config.optimizer.lr * share(config.scheduler, step - 1, epoch, total)) for step in steps]
+
+
+def rows_of_step(config: Config, examples: int) -> int:
+    """Rows of one optimizer step, over all processes and accumulated batches, of a training split of `examples`."""
+    trainer = config.trainer
+    if trainer.batch_size == "all":
+        return examples
+    return config.hardware.processes * trainer.batch_size * trainer.accumulation
+
+
+def steps_of_epoch(config: Config, examples: int) -> int:
+    """Steps of a pass over `examples`."""
+    return math.ceil(examples / rows_of_step(config, examples))
+
+
+def steps_of_run(config: Config, examples: int) -> int:
+    """Steps that the run is planned to take; early stopping may end it before."""
+    return config.trainer.max_steps or math.ceil(steps_of_epoch(config, examples) * config.trainer.epochs)
+
+
+def in_numbers(config: Config, features: FeatureSet) -> Config:
+    """The configuration with `trainer.batch_size=all` as a number, accumulated until all rows are a step."""
+    trainer = config.trainer
+    if trainer.batch_size != "all":
+        return config
+    own = math.ceil(len(features) / config.hardware.processes)
+    batches = math.ceil(own * max(features.lengths or [int(features.mean_length or 1)]) / AT_ONCE)
+    batch = math.ceil(own / min(batches, own))  # of like sizes: none takes much more memory than needed
+    whole = trainer.model_copy(update={"batch_size": batch, "accumulation": math.ceil(own / batch)})
+    return config.model_copy(update={"trainer": whole})
+
+
+class Lion(torch.optim.Optimizer):
+    """A step by the sign of a mean of gradients: every weight moves by the learning rate (Chen et al. 2023).
+
+    With a gradient g, a running mean m that begins at zero, and the decoupled weight decay d:
+
+        w <- w - lr * (sign(beta1 * m + (1 - beta1) * g) + d * w)
+        m <- beta2 * m + (1 - beta2) * g
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step; weights without a gradient stay."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for weight in group["params"]:
+                if (gradient := weight.grad) is None:
+                    continue
+                mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(mean.lerp(gradient, 1 - beta1).sign_(), alpha=-group["lr"])
+                mean.lerp_(gradient, 1 - beta2)
+        return loss
+
+
+class Muon(torch.optim.Optimizer):
+    """For the groups with `hidden`, whose weights are matrices; for all others it is AdamW.
+
+    Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", with the scale of Liu et al. 2025,
+    "Muon is Scalable for LLM Training", by which the learning rate of AdamW fits. torch has had Muon since 2.9, for
+    matrices alone.
+
+    With a gradient G of shape (n, m), a running mean M that begins at zero, and the decoupled weight decay d:
+
+        M <- momentum * M + (1 - momentum) * G
+        W <- W - lr * (0.2 * sqrt(max(n, m)) * orthogonal(momentum * M + (1 - momentum) * G) + d * W)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+        fused: bool = True,
+    ) -> None:
+        own = {"betas": betas, "eps": eps, "momentum": momentum, "fused": fused, "hidden": False}
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step; weights without a gradient stay."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not group["hidden"]:
+                self._adamw(weights, group)
+                continue
+            for weight in weights:
+                mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
+                mean.lerp_(weight.grad, 1 - group["momentum"])
+                step = orthogonal(weight.grad.lerp(mean, group["momentum"]))
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(step, alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)
+        return loss
+
+    def _adamw(self, weights: list[torch.Tensor], group: dict[str, Any]) -> None:
+        states = [self.state[weight] for weight in weights]
+        for weight, state in zip(weights, states, strict=True):
+            if not state:
+                state["step"] = torch.zeros((), device=weight.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        if weights:
+            adamw(
+                weights,
+                [weight.grad for weight in weights],  # type: ignore[misc]
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=group["fused"],
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """Near U Vᵀ of the singular value decomposition U S Vᵀ, by the iteration of Newton and Schulz.
+
+    In bfloat16 where the chip computes in it: without (AVX2), 384 x 384 took 576 ms in it, and 15 in float32.
+    """
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = (matrix if wide else matrix.T).to(torch.bfloat16 if bfloat16(matrix.device.type)[0] else torch.float32)
+    x = x / x.norm().clamp(min=1e-7)  # no singular value is above 1
+    # Five turns of a * x + b * x³ + c * x⁵ bring every singular value from (0, 1] to about 0.7 to 1.2 (Jordan et al.).
+    a, b, c = 3.4445, -4.7750, 2.0315
+    for _ in range(5):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x if wide else x.T
