@@ -1,7 +1,8 @@
 """The tokenizer of a model: loaded with its weights, or trained on the training texts.
 
 The same texts give the same tokenizer in every run, whatever their order. The trainers of `tokenizers` go through hash
-tables whose order differs from run to run; where that shows in what they find, it is put right here.
+tables whose order differs from run to run; where that shows in what they find, it is put right here. The last functions
+tell whether a tokenizer knows the language of the rows.
 """
 
 import json
@@ -27,6 +28,8 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msg
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # tokens of a character that has none of its own
 BREAK = "\0"  # between the words that a trainer is given
 LONGEST_WORD = 1000  # of WordPiece; a longer one is unknown. BERT has 100, which a line of Thai or Japanese exceeds
+SAMPLE = 1000  # rows that tell whether a tokenizer knows their language
+CHOOSE = "Choose a model of their language, such as model=bert_base_chinese."
 SPACE = "▁"  # what stands for a space inside the pieces of Unigram
 
 
@@ -362,3 +365,33 @@ def _normalizer(config: TokenizerConfig, *more: normalizers.Normalizer) -> norma
         found.append(normalizers.Lowercase())
     found += more
     return normalizers.Sequence(found) if found else None
+
+
+def unknown(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> float:
+    """The share of the tokens of some texts that stand for what the tokenizer does not know."""
+    mark = tokenizer.unk_token_id
+    if mark is None:
+        return 0.0
+    ids = [i for row in tokenizer(texts, add_special_tokens=False)["input_ids"] for i in row]
+    return ids.count(mark) / max(len(ids), 1)
+
+
+def check_language(texts: list[str], tokenizer: PreTrainedTokenizerFast, hint: str = CHOOSE) -> None:
+    """Raise UserError where the tokenizer knows less than half of the text: its model would learn nothing."""
+    if (share := unknown(texts, tokenizer)) > 0.5:
+        what = f"{share:.0%} of the words of train are unknown to it"
+        raise UserError(Problem("model.tokenizer", what, hint=hint), "the data")
+
+
+def unwritable(what: str, texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """A note on texts that a model can't write since tokens don't hold all of their letters, where one in 100 is such.
+
+    Spaces and line breaks count as other letters do; those at both ends are stripped of every answer.
+    """
+    read = tokenizer(texts, padding=False, split_special_tokens=True)["input_ids"]
+    again = tokenizer.batch_decode(read, skip_special_tokens=True)
+    changed = sum(one.strip() != other.strip() for one, other in zip(texts, again, strict=True)) / max(len(texts), 1)
+    if changed < 0.01:
+        return []
+    how = "come back from the tokenizer otherwise, in case or spaces: they can't be written as they are"
+    return [f"train: {changed:.0%} of {what} {how}"]

@@ -8,8 +8,7 @@ from llmft.reporting.reports import module_of, pages
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import plural
-from llmft.tasks.facts import read_facts
-from llmft.tasks.task import Task
+from llmft.tasks.task import Task, read_facts
 
 
 def announce(config: Config, task: Task[Any], model: Any, rows: str) -> None:

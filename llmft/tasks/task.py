@@ -1,6 +1,7 @@
 """What a task is: the only thing that commands, training and reports know of it."""
 
 import inspect
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
@@ -21,6 +22,8 @@ from llmft.schema.problem import Problem, UserError
 from llmft.schema.task import TaskConfig
 
 GUIDE = "CONTRIBUTING.md shows a task as it is written now."
+FORMAT = 2  # of RUN/model/task.json
+READ = (1, FORMAT)  # 1 had `labels` where `target` is now: see tasks/targets/problems.py
 
 Features = dict[str, list[Any]]
 Answer = dict[str, Any]
@@ -46,9 +49,26 @@ class State(Protocol):
         """Read what `save` wrote."""
 
 
+def write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """Keep what a task learnt from the training rows as `task.json`, beside the weights."""
+    text = json.dumps({"format": FORMAT, **facts}, ensure_ascii=False, indent=2)
+    (folder / "task.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What `write_facts` kept.
+
+    Raises:
+        OSError: where there is no such file.
+        ValueError: for a file that is broken, or of another format.
+    """
+    facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    if (found := facts.pop("format", None)) not in READ:
+        raise ValueError(f"task.json has format {found}; this llmft reads formats {READ[0]} to {FORMAT}")
+    return dict(facts)
+
+
 S = TypeVar("S", bound=State)
-
-
 RENAMED = {
     "fit": "learn",
     "needed": "model_kwargs",

@@ -18,8 +18,8 @@ from llmft.data.load import load
 from llmft.data.rows import open_file
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.task import task_types
-from llmft.tasks.text import marked
-from llmft.tasks.text.answer_spans import read_answers
+from llmft.tasks.text import entity_markers
+from llmft.tasks.text.contexts import read_answers
 from llmft.tasks.text.sentences import sentence_of
 
 Write = Callable[..., Path]
@@ -52,7 +52,7 @@ def found(task: str, row: dict[str, Any]) -> list[str]:
     if task == "question_answering":
         (answer,) = read_answers(row["answers"], row["answer_start"], row["context"])
         return [answer.text, row["context"][answer.start : answer.end]]
-    sentence = marked.read(row["text"], row["head"], row["tail"])
+    sentence = entity_markers.read(row["text"], row["head"], row["tail"])
     return [sentence.text[slice(*span)] for span in (sentence.head, sentence.tail)]
 
 

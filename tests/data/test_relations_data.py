@@ -10,7 +10,7 @@ from llmft.config.load import load as compose
 from llmft.data.load import Data, load
 from llmft.metrics.relations import are_directed, relation
 from llmft.tasks import build
-from llmft.tasks.text.marked import Marked, read
+from llmft.tasks.text.entity_markers import Marked, read
 
 CARD = (Path(llmft.__file__).parent / "samples/relations/README.md").read_text(encoding="utf-8")
 

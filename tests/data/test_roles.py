@@ -18,7 +18,7 @@ from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from llmft.schema.task import task_types
 from llmft.tasks.chat.pairs import pair
-from llmft.tasks.text.answer_spans import read_answers
+from llmft.tasks.text.contexts import read_answers
 
 Write = Callable[..., Path]
 

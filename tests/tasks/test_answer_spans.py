@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llmft.schema.problem import UserError
-from llmft.tasks.text.answer_spans import AnswerSpan, read_answers
+from llmft.tasks.text.contexts import AnswerSpan, read_answers
 
 TEXT = "Ada met 李白 in 🎉 Rome, and left Rome in 1865."
 ROME = AnswerSpan("Rome", 16)

@@ -11,9 +11,8 @@ from llmft.models.labelled import IGNORED
 from llmft.models.tokenizers import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
-from llmft.tasks.chat.chat_template import ChatTemplate
+from llmft.tasks.chat.chat_template import TEMPLATES, ChatTemplate, give_template, own_template
 from llmft.tasks.chat.conversations import Conversation, Unfit, parse
-from llmft.tasks.chat.own_template import TEMPLATES, give_template, own_template
 
 TURN = "<s>{{ m.role }}\n{{ m.content }}<e>\n"
 ASK = "{% if add_generation_prompt %}<s>assistant\n{% endif %}"

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from llmft.commands.label import with_label
 from llmft.config.load import load
 from llmft.schema.problem import UserError
-from llmft.tasks.tables.cells import form_of, numbers_of
 from llmft.tasks.tables.columns import TableColumns, learn_columns
 from llmft.tasks.tables.config import Tabular as Options
+from llmft.tasks.tables.number_columns import form_of, numbers_of
 from llmft.tasks.tables.tabular import TableState, Tabular
 from llmft.tasks.targets.single_label import SingleLabel
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmft.tasks.text.marked import Marked, Unfit, plain, read
+from llmft.tasks.text.entity_markers import Marked, Unfit, plain, read
 
 GOOD = [
     ("The <e1>fire</e1> came from <e2>dry straw</e2>.", None, None, "The [fire]₁ came from [dry straw]₂."),

@@ -16,7 +16,7 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.text import config as sections
-from llmft.tasks.text.marked import read
+from llmft.tasks.text.entity_markers import read
 from llmft.tasks.text.relation_extraction import RelationExtraction
 
 Run = Callable[..., tuple[int, str, str]]

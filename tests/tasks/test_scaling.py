@@ -4,7 +4,7 @@ import numpy
 import pytest
 from sklearn.preprocessing import QuantileTransformer
 
-from llmft.tasks.tables.scaling import FARTHEST, QUANTILES, bin_edges, learn, scaled
+from llmft.tasks.tables.number_columns import FARTHEST, QUANTILES, bin_edges, learn_scale, scaled
 
 RNG = numpy.random.default_rng(0)
 COLUMNS = {
@@ -23,12 +23,12 @@ def test_quantiles_are_those_of_scikit_learn(name: str) -> None:
     count = min(QUANTILES, len(values))
     theirs = QuantileTransformer(n_quantiles=count, subsample=None, output_distribution="normal")
     expected = theirs.fit(values[:, None]).transform(new[:, None])[:, 0].clip(-FARTHEST, FARTHEST)
-    assert scaled(new, learn(values, "quantile"), "quantile") == pytest.approx(expected, abs=1e-6)
+    assert scaled(new, learn_scale(values, "quantile"), "quantile") == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("how", "expected"), [("standard", [-1, 0, 1, 3, numpy.nan]), ("quantile", [-5, 0, 5, 5, numpy.nan])])  # fmt: skip
 def test_a_column_by_hand(how: str, expected: list[float]) -> None:
-    learnt = learn(numpy.array([1.0, 3.0]), how)
+    learnt = learn_scale(numpy.array([1.0, 3.0]), how)
     found = scaled(numpy.array([1.0, 2.0, 3.0, 5.0, numpy.nan]), learnt, how)
     assert found.tolist() == pytest.approx(expected, nan_ok=True)
 
@@ -37,7 +37,7 @@ def test_a_column_by_hand(how: str, expected: list[float]) -> None:
 @pytest.mark.parametrize("values", [[], [7.0], [7.0, 7.0], [0.1, 0.1, 0.1]])
 def test_a_column_without_spread_stays_finite(how: str, values: list[float]) -> None:
     value = values[0] if values else 7.0
-    found = scaled(numpy.array([value, value + 1, -1e9]), learn(numpy.array(values), how), how)
+    found = scaled(numpy.array([value, value + 1, -1e9]), learn_scale(numpy.array(values), how), how)
     assert found[0] == 0 or not values
     assert found[1] == pytest.approx(1 if how == "standard" else 5, abs=0 if values else 7)
     assert numpy.isfinite(found).all()

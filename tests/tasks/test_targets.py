@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from llmft.schema.problem import UserError
-from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.targets.config import TargetConfig
 from llmft.tasks.targets.multi_label import MultiLabel
 from llmft.tasks.targets.problems import from_facts, to_facts
 from llmft.tasks.targets.regression import Regression
 from llmft.tasks.targets.single_label import SingleLabel
 from llmft.tasks.targets.target import Target
+from llmft.tasks.task import read_facts, write_facts
 
 
 def test_numbers_are_standardised_and_put_back() -> None:

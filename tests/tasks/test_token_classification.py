@@ -13,10 +13,8 @@ import torch
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.load import load
-from llmft.tasks.text.first_pieces import first_pieces
-from llmft.tasks.text.sentences import sentence_of
-from llmft.tasks.text.token_classification import EntityState
-from llmft.tasks.text.words import split
+from llmft.tasks.text.sentences import sentence_of, split
+from llmft.tasks.text.token_classification import EntityState, first_pieces
 from llmft.training.features import encode
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,14 +11,12 @@ from transformers import PreTrainedTokenizerFast
 
 from llmft.models import tokenizers
 from llmft.models.build import longest
-from llmft.models.tokenizers import GPT
+from llmft.models.tokenizers import GPT, SAMPLE, unwritable
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.chat.chat_template import ChatTemplate
+from llmft.tasks.chat.chat_template import ChatTemplate, TemplateName, give_template, own_template
 from llmft.tasks.chat.conversations import Conversation, Form, Message, Unfit, said
-from llmft.tasks.chat.own_template import Name, give_template, own_template
-from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.language import SAMPLE, unwritable
+from llmft.tasks.task import read_facts, write_facts
 
 
 @dataclass
@@ -41,7 +39,7 @@ class ChatState:
         cls,
         form: Form,
         talks: Callable[[], Iterable[Conversation]],
-        wanted: Name | None,
+        wanted: TemplateName | None,
         length: int,
         model: ModelConfig,
     ) -> Self:

@@ -14,19 +14,22 @@ from llmft.data.cells import category, is_missing, parts_of, text_of
 from llmft.data.table import listed
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.tables import config as sections
-from llmft.tasks.tables.cells import (
+from llmft.tasks.tables.number_columns import (
     FLAG,
     MOSTLY,
     PLAIN_FORM,
     NumberForm,
+    Scaling,
+    bin_edges,
     constant,
     counts_rows,
     form_of,
+    learn_scale,
     numbers_of,
     orders_rows,
+    scaled,
     shown,
 )
-from llmft.tasks.tables.scaling import Scaling, bin_edges, learn, scaled
 from llmft.tasks.tables.text_columns import TextColumn, learn_texts, looks_like_text
 
 SHOWN = 6  # names of columns in a note
@@ -321,7 +324,7 @@ def _learn_column(
     if name in options.numbers or (free and len(cells) and fitting == len(cells)):
         values = numbers_of(cells, form)
         values = values[~numpy.isnan(values)]
-        found.numbers[name] = learn(values, options.scaling)
+        found.numbers[name] = learn_scale(values, options.scaling)
         if form != PLAIN_FORM:
             found.forms[name] = form
         if how := form["style"] != FLAG and shown(form, cells):
@@ -336,7 +339,11 @@ def _learn_column(
     if written is not None:
         days = dates.days(dates.read(cells, written))
         days = days[~numpy.isnan(days)]
-        found.dates[name] = {"form": written, "days": learn(days, options.scaling), "clock": bool((days % 1).any())}
+        found.dates[name] = {
+            "form": written,
+            "days": learn_scale(days, options.scaling),
+            "clock": bool((days % 1).any()),
+        }
         return None
     if free and cells:
         odd_cells = _nearly(name, cells, ~numpy.isnan(numbers_of(cells, form)), "numbers") or _nearly_dates(name, cells)

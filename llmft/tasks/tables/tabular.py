@@ -14,15 +14,14 @@ from llmft.models.boosting import LOSSES, BoostingConfig, BoostingForClassificat
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.tasks.facts import read_facts, write_facts
 from llmft.tasks.tables import config as sections
-from llmft.tasks.tables.cells import FLAG
 from llmft.tasks.tables.columns import TableColumns, learn_columns
+from llmft.tasks.tables.number_columns import FLAG
 from llmft.tasks.tables.text_columns import TextColumn
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.targets.target import Target
-from llmft.tasks.task import Features
+from llmft.tasks.task import Features, read_facts, write_facts
 
 COMPONENTS = "texts.safetensors"  # beside task.json: what would be 20 MB of text there
 

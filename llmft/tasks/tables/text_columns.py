@@ -16,8 +16,7 @@ from typing import Any
 import numpy
 
 from llmft.data.cells import text_of
-from llmft.tasks.tables.cells import FEW
-from llmft.tasks.tables.scaling import learn, scaled
+from llmft.tasks.tables.number_columns import FEW, learn_scale, scaled
 
 TERMS = 20_000  # the most frequent words and pairs of words: with 64 numbers for each, 5 MB
 ROTATIONS = 50  # of varimax, at most; 20 to 40 are enough
@@ -95,7 +94,7 @@ def learn_texts(cells: list[Any], size: int, min_count: int) -> TextColumn | Non
             warnings.simplefilter("ignore")  # where all rows are empty, a share of no variance
             svd.fit(matrix)
         components = _varimax(svd.components_.T.astype(numpy.float32))
-    scales = [learn(column, "standard") for column in _reduced(matrix, components).T]
+    scales = [learn_scale(column, "standard") for column in _reduced(matrix, components).T]
     terms = fitted.get_feature_names_out().tolist()
     return TextColumn(terms, fitted.idf_.tolist(), scales, TOKEN, components)
 

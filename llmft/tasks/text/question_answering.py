@@ -17,15 +17,13 @@ from llmft.data.padding import Padding
 from llmft.data.table import listed
 from llmft.models import tokenizers
 from llmft.models.build import longest
+from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.language import SAMPLE, check_language
-from llmft.tasks.task import Answer, Features, RowScore, Task
+from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 from llmft.tasks.text import config as sections
-from llmft.tasks.text.answer_spans import holds_answers, read_answers
-from llmft.tasks.text.contexts import Span, best_span, over_windows, rows_of, windows
+from llmft.tasks.text.contexts import Span, best_span, holds_answers, over_windows, read_answers, rows_of, windows
 
 LABELS = ("start_positions", "end_positions")
 

@@ -17,18 +17,17 @@ from llmft.data.table import listed
 from llmft.metrics.relations import DirectedRelations, are_directed
 from llmft.models import tokenizers
 from llmft.models.build import longest
+from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.targets.target import Target
-from llmft.tasks.task import Answer, Features
+from llmft.tasks.task import Answer, Features, read_facts, write_facts
 from llmft.tasks.text import config as sections
-from llmft.tasks.text import marked
-from llmft.tasks.text.marked import Marked, Unfit
+from llmft.tasks.text import entity_markers
+from llmft.tasks.text.entity_markers import Marked, Unfit
 
 # Before and after each entity, as in Baldini Soares et al. 2019, "Matching the Blanks", section 3.
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
@@ -81,7 +80,7 @@ class RelationExtraction(TargetTask[RelationState]):
         }
 
     def learn(self, train: Dataset, model: ModelConfig) -> RelationState:
-        texts = list(map(marked.plain, train["text"]))
+        texts = list(map(entity_markers.plain, train["text"]))
         tokenizer = tokenizers.load(model, texts)
         tokenizer.padding_side = tokenizers.padding_side(tokenizer)
         check_language(texts[:SAMPLE], tokenizer)
@@ -157,7 +156,7 @@ class RelationExtraction(TargetTask[RelationState]):
 
     def _encoded(self, rows: dict[str, list[Any]]) -> list[Tokens | Unfit]:
         """The tokens of each row with the markers among them, or why there are none."""
-        texts = list(map(marked.plain, rows["text"]))
+        texts = list(map(entity_markers.plain, rows["text"]))
         # `[SEP]` and `[E1]` in a text are letters.
         encodings = self.state.tokenizer(texts, padding=False, truncation=False, split_special_tokens=True).encodings
         found: list[Tokens | Unfit] = []
@@ -171,7 +170,7 @@ class RelationExtraction(TargetTask[RelationState]):
 
 
 def _marked(row: dict[str, Any]) -> Marked:
-    return marked.read(row["text"], row.get("head"), row.get("tail"))
+    return entity_markers.read(row["text"], row.get("head"), row.get("tail"))
 
 
 def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) -> Tokens:
@@ -183,7 +182,7 @@ def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) ->
     ids, offsets, types = encoding.ids, encoding.offsets, encoding.type_ids
     own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
     spans = []
-    for name, (start, end) in zip(marked.ENTITIES, (sentence.head, sentence.tail), strict=True):
+    for name, (start, end) in zip(entity_markers.ENTITIES, (sentence.head, sentence.tail), strict=True):
         # A token may begin with the space before its word.
         inside = [place for place in own if offsets[place][0] < end and offsets[place][1] > start]
         if not inside:

@@ -5,12 +5,24 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import regex
 from datasets import Dataset
 
 from llmft.data.bio import OUTSIDE, Span, spans, to_bio
 from llmft.data.table import listed
 from llmft.schema.problem import Problem, plural
-from llmft.tasks.text.words import split
+
+# Scripts that put no spaces between words: each of their letters is taken alone, with the marks on it.
+ALONE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+# Letters, digits and marks; the joiners stand inside words of Persian and of Indian scripts.
+LETTERS = rf"[[\p{{L}}\p{{N}}\p{{M}}\u200c\u200d]--{ALONE}]"
+WORD = regex.compile(rf"(?V1){ALONE}\p{{M}}*|{LETTERS}+|(?!\s)\X")
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """The start and end of each word: runs of letters and digits; signs, emoji and Chinese characters one by one."""
+    return [match.span() for match in WORD.finditer(text)]
+
 
 HINT = "Tags are O, or B-, I-, E- or S- and a label, such as B-person; spans are {start, end, label}."
 

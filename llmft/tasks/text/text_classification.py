@@ -13,15 +13,14 @@ from transformers import PreTrainedTokenizerFast
 from llmft.data.padding import Padding
 from llmft.models import tokenizers
 from llmft.models.build import longest
+from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.targets.target import Target
-from llmft.tasks.task import Features
+from llmft.tasks.task import Features, read_facts, write_facts
 from llmft.tasks.text import config as sections
 from llmft.tasks.text import tfidf
 

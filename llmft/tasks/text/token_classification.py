@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,16 +19,14 @@ from llmft.data.padding import Padding
 from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels
+from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, plural
-from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.language import SAMPLE, check_language
 from llmft.tasks.targets.decisions import softmax
-from llmft.tasks.task import Answer, Features, RowScore, Task
+from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 from llmft.tasks.text import config as sections
-from llmft.tasks.text.first_pieces import first_pieces
 from llmft.tasks.text.sentences import Entity, Sentence, is_labelled, read, sentence_of
 
 
@@ -278,3 +276,38 @@ def _check_package() -> None:
     """Raise UserError where seqeval is not installed; `predict` does without."""
     if problems := lacking("task", "token_classification", "seqeval", "text"):
         raise UserError(problems)
+
+
+Place = tuple[int, int]
+"""A word, and the place of its first token in the window."""
+
+
+def first_pieces(windows: Sequence[Sequence[int | None]], shared: int) -> list[list[Place]]:
+    """The words that each window of a text answers: every word that has tokens, once.
+
+    A word that stands in two windows is answered by the one that shows more around it. There is no end to what is
+    around a word at the beginning or the end of the whole text.
+
+    Args:
+        windows: for each token of each window its word, None for special tokens.
+        shared: tokens that a window shares with the one before it.
+    """
+    best: dict[int, tuple[float, int, int]] = {}  # word -> what is around it, the window, the place
+    before: list[int] = []  # the words of the tokens of the window before
+    for number, window in enumerate(windows):
+        tokens = [(place, word) for place, word in enumerate(window) if word is not None]
+        # A window may begin in the middle of a word, whose first token is not in it.
+        last = before[len(before) - shared - 1] if number else None
+        for i, (place, word) in enumerate(tokens):
+            if word != last:
+                left = i if number else float("inf")
+                right = len(tokens) - 1 - i if number < len(windows) - 1 else float("inf")
+                around = min(left, right)
+                if word not in best or around > best[word][0]:
+                    best[word] = (around, number, place)
+            last = word
+        before = [word for _, word in tokens]
+    found: list[list[Place]] = [[] for _ in windows]
+    for word, (_, number, place) in sorted(best.items()):
+        found[number].append((word, place))
+    return found

@@ -15,14 +15,12 @@ from llmft.metrics.perplexity import perplexity
 from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels, token_loss
-from llmft.models.tokenizers import T5
+from llmft.models.tokenizers import SAMPLE, T5, check_language, unknown, unwritable
 from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.facts import read_facts, write_facts
-from llmft.tasks.language import SAMPLE, check_language, unknown, unwritable
-from llmft.tasks.task import Answer, Features, RowScore, Task
+from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 from llmft.tasks.text_to_text.config import TextToTextConfig
 
 # T5's without those of its gaps: a decoder begins with padding.
