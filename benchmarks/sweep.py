@@ -20,12 +20,13 @@ from typing import Any
 import transformers
 
 from llmft.cli import main
-from llmft.commands import finetune, sweep
+from llmft.commands import finetune
 from llmft.runs.folder import Run
+from llmft.sweeps import jobs
 
 WORDS = ["finetune", "-m", "+recipe=bert_textcls", "dataset.max_rows=64", "trainer.epochs=1", "seed=range(6)"]
 PARTS: dict[str, Any] = {
-    "work": sweep,
+    "work": jobs,
     "run": finetune,
     "first_weights": finetune,
     "environment": finetune,

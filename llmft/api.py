@@ -103,11 +103,11 @@ def work(command: str, words: list[str], multirun: bool = False) -> Any:
     if first.show:
         return import_module("llmft.commands.show").run(first)
     if not isinstance(jobs, list):
-        return import_module("llmft.commands.search").run(
+        return import_module("llmft.sweeps.trials").run(
             jobs, shlex.join(["llmft", command, *config_dir_words(), *words])
         )
     if jobs[0].values:
-        return import_module("llmft.commands.sweep").run(
+        return import_module("llmft.sweeps.jobs").run(
             jobs, shlex.join(["llmft", command, "-m", *config_dir_words(), *words])
         )
     _look(first)
@@ -123,7 +123,7 @@ def _look(config: "Config") -> None:
     if config.command in ("predict", "chat"):  # the rows of training are not read
         return
     from llmft.data.read import files_of
-    from llmft.reporting.phases import phase
+    from llmft.reporting.lines import phase
 
     sources = {split: getattr(config.dataset, split) for split in ("train", "validation", "test")}
     problems: list[Problem] = []
@@ -146,7 +146,7 @@ def planned(command: str, words: list[str], multirun: bool) -> "list[Job] | Spac
         from llmft.schema.job import Job
 
         return [Job({}, config_of(command, words))]
-    from llmft.config.search import plan
+    from llmft.config.grid import plan
 
     return plan(command, words, multirun)
 

@@ -14,7 +14,7 @@ import llmft as package
 from llmft.api import _look
 from llmft.cli import _main
 from llmft.config.load import load
-from llmft.reporting.phases import counting
+from llmft.reporting.lines import counting
 from llmft.schema.problem import UserError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -148,7 +148,7 @@ sys.exit(code + 100 * len(sys.modules.keys() & {'torch', 'datasets'}))
 
 def test_a_long_count_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0, 40.0, 50.0, 80.0])
-    monkeypatch.setattr("llmft.reporting.phases.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("llmft.reporting.lines.time.perf_counter", lambda: next(clock))
     with counting("scoring", 1000, "test rows") as seen:
         for _ in range(4):
             seen(250)

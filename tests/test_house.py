@@ -13,6 +13,7 @@ FLOORS = (
     {"api"},
     {"front"},
     {"config"},
+    {"sweeps"},
     {"commands"},
     {"tasks", "training", "reporting", "export"},
     {"data", "models", "metrics", "runs"},

@@ -9,7 +9,7 @@ from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting import console
 from llmft.reporting.data_facts import data_facts
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run

@@ -15,10 +15,9 @@ from llmft.export.programs import write
 from llmft.models import adapters
 from llmft.models.trained import FACTS, is_export, load_trained, require
 from llmft.reporting import export as console
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.runs.environment import environment
-from llmft.runs.folder import Run
-from llmft.runs.whole import whole
+from llmft.runs.folder import Run, whole
 from llmft.schema.config import Config
 from llmft.schema.export import EXTRAS
 from llmft.schema.problem import Problem, UserError

@@ -18,14 +18,14 @@ from llmft.models.layers import checkpoint_layers
 from llmft.models.weights import check_shardable, whole_state
 from llmft.reporting import console
 from llmft.reporting.data_facts import data_facts
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.reporting.reports import write_reports
 from llmft.reporting.trains import trains
 from llmft.runs import checkpoints
+from llmft.runs.ending import StopAtOnce
 from llmft.runs.environment import environment, peak_memory, seconds_since_start
 from llmft.runs.folder import Run
 from llmft.runs.index import nearest_names
-from llmft.runs.signals import StopAtOnce
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.training.batches import check_packing

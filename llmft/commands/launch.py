@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
+from llmft.runs.ending import StopRequests
 from llmft.runs.folder import Run
-from llmft.runs.signals import StopRequests
 from llmft.schema.problem import Failure
 
 COMMAND = (sys.executable, "-m", "llmft.worker")

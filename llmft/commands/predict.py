@@ -16,7 +16,7 @@ from llmft.data.roles import unread
 from llmft.data.rows import Row, Rows, open_file, open_stream
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
-from llmft.reporting.phases import EVERY
+from llmft.reporting.lines import EVERY
 from llmft.runs.answers import check_output, opened
 from llmft.schema.config import Config
 from llmft.schema.predict import PredictConfig

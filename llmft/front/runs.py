@@ -72,7 +72,7 @@ def _list(words: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _print_list(found: list[dict[str, Any]], root: Path, chosen: bool) -> None:
-    from llmft.reporting.sweep import aligned
+    from llmft.reporting.lines import aligned
 
     if not found:
         print(f"no run in {root}{' that fits' if chosen else ' yet'}")
@@ -103,7 +103,7 @@ def _compare(names: list[str], options: dict[str, str]) -> dict[str, Any]:
 
 
 def _print_comparison(facts: dict[str, Any], verdict: Any) -> None:
-    from llmft.reporting.sweep import aligned
+    from llmft.reporting.lines import aligned
 
     names = [run["name"] for run in facts["runs"]]
     table = [["", *names]]
@@ -204,7 +204,7 @@ def _clean(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _print_leftovers(found: list[dict[str, Any]], agreed: bool) -> None:
-    from llmft.reporting.sweep import aligned
+    from llmft.reporting.lines import aligned
 
     for row in aligned([[one["kind"], room(one["bytes"]), one["folder"], one["why"]] for one in found] or [[""]]):
         if found:

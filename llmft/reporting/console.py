@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from llmft.models import adapters
 from llmft.models.trained import Exported
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.reporting.trains import trains
 from llmft.runs.folder import Run
 from llmft.schema.config import Config

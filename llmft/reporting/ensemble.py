@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmft.data.load import Data
-from llmft.reporting.sweep import aligned
+from llmft.reporting.lines import aligned
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.ensemble import EnsembleConfig

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 

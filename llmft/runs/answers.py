@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from llmft.runs.ending import Interrupting
 from llmft.runs.folder import flat
-from llmft.runs.signals import Interrupting
 from llmft.schema.predict import PredictConfig
 from llmft.schema.problem import Problem, UserError
 

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from llmft.data.files import digest
+from llmft.runs.ending import Interrupting
 from llmft.runs.index import ROOT, entries
 from llmft.runs.lock import held
 from llmft.schema.config import Config
@@ -307,3 +309,31 @@ class Run:
         file = self.folder / "manifest.json"
         self.manifest = json.loads(file.read_text(encoding="utf-8")) | facts
         self.write_json("manifest.json", self.manifest)
+
+
+@contextmanager
+def whole(config: Config) -> Iterator[Run]:
+    """Fill a hidden folder beside the run's own; at the end it gets its name. After an error nothing is left.
+
+    Raises:
+        UserError: as `Run.create` does.
+    """
+    Run.check(config)
+    folder = place(config)
+    run = Run(folder.with_name(f".{folder.name}-{secrets.token_hex(4)}"))
+    try:
+        with Interrupting():
+            try:
+                run.folder.mkdir(parents=True)
+            except OSError as error:
+                raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
+            run.write_text("config.yaml", as_recipe(config))
+            yield run
+            try:
+                run.folder.rename(folder)
+            except OSError as error:  # somebody has put something there meanwhile
+                raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
+    except BaseException:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+    run.folder = folder

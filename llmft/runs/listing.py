@@ -17,7 +17,7 @@ DEPTH = 3  # outputs/NAME/SWEEP/JOB
 FILTERS = ("name", "command", "status", "model", "data")
 SORTS = ("when", "size", "name")
 UNFINISHED = ("failed", "stopped", "interrupted", "killed")
-HALF = re.compile(r"\..+(-[0-9a-f]{8}|\.part|\.removed)")  # see runs/whole.py, Run.write_text and `remove`
+HALF = re.compile(r"\..+(-[0-9a-f]{8}|\.part|\.removed)")  # see `whole` and Run.write_text in folder.py, and `remove`
 DAYS = 30  # after which nobody is expected to go on with an unfinished run
 
 

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from llmft.models.layers import parts, unfreezing
-from llmft.reporting.duration import duration
+from llmft.reporting.lines import duration
+from llmft.runs.ending import StopRequests, name_of
 from llmft.runs.folder import Run
-from llmft.runs.signals import StopRequests, name_of
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure
 from llmft.training import processes

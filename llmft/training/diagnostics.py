@@ -13,7 +13,7 @@ import numpy
 import pyarrow
 import torch
 
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.tasks.task import Task

@@ -16,7 +16,7 @@ from datasets import Dataset
 from llmft.data.stream import Stream
 from llmft.models.adapters import within
 from llmft.models.weights import is_sharded
-from llmft.reporting.phases import counting
+from llmft.reporting.lines import counting
 from llmft.runs.folder import Run
 from llmft.schema.problem import plural
 from llmft.tasks.task import Answer, Task

@@ -8,8 +8,8 @@ import pyarrow
 import torch
 from transformers import TrainerCallback
 
+from llmft.runs.ending import Interrupting
 from llmft.runs.folder import Run
-from llmft.runs.signals import Interrupting
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split

@@ -21,7 +21,7 @@ from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
 from llmft.data.files import digest
 from llmft.models.weights import digest_of
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.schema.config import Config
 from llmft.tasks.task import Task
 from llmft.training import processes

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.runs import checkpoints
 from llmft.runs.folder import Run
 from llmft.schema.config import Config

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
 
 from llmft.models import weights
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.runs import checkpoints
 from llmft.runs.environment import seconds_since_start
 from llmft.schema.config import Config

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmft.config.grid import jobs
+from llmft.config.grid import jobs, plan
 from llmft.config.load import load
-from llmft.config.search import plan
 from llmft.schema.space import Space
 
 Write = Callable[[str, str], Path]

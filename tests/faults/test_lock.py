@@ -15,10 +15,10 @@ import pytest
 from llmft.cli import main
 from llmft.config.load import load
 from llmft.runs.folder import Run
-from llmft.runs.sweep import Sweep
 from llmft.schema.config import Config
 from llmft.schema.job import Job
 from llmft.schema.problem import UserError
+from llmft.sweeps.layout import Sweep
 from tests.faults.test_kill import forked
 from tests.faults.test_resume import SMOKE
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from llmft.config.folders import groups
-from llmft.config.search import plan
+from llmft.config.grid import plan
 from llmft.front.help import WIDTH, overview, page
 from llmft.schema.command import AT_ONCE, COMMANDS
 

@@ -8,7 +8,7 @@ import pytest
 from llmft.config.load import load
 from llmft.data.table import listed
 from llmft.reporting.console import conclude, scores_line
-from llmft.reporting.phases import phase
+from llmft.reporting.lines import phase
 from llmft.runs.folder import Run
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.training.hardware import detect

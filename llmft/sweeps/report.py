@@ -1,4 +1,4 @@
-"""What a search leaves to look at: trials.csv, a row a trial in their order, and report.html."""
+"""What sweeps and searches leave to look at: jobs.csv or trials.csv, a row a job in their order, and report.html."""
 
 import csv
 import io
@@ -8,9 +8,69 @@ from typing import Any
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.reports import pages
 from llmft.runs.folder import Run
-from llmft.runs.sweep import Sweep, short_keys
 from llmft.schema.metric import METRICS
 from llmft.schema.space import Dimension, Space
+from llmft.sweeps.layout import Sweep, short_keys
+from llmft.sweeps.tables import ranked_by, ranking
+
+
+def write_sweep_report(sweep: Sweep, facts: dict[str, Any]) -> None:
+    """Write jobs.csv and report.html from what summary.json says."""
+    jobs = [_job_row(number, job) for number, job in enumerate(facts["jobs"], 1)]
+    keys = list(dict.fromkeys(key for job in facts["jobs"] for key in job["values"]))
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text,
+        ["job", *keys, *(key for key in jobs[0] if key != "job" and key not in keys)],
+        restval="",
+        lineterminator="\n",
+    )
+    writer.writeheader()
+    writer.writerows(jobs)
+    folder = Run(sweep.folder)
+    folder.write_text("jobs.csv", text.getvalue())
+    reports = {job["folder"] for job in facts["jobs"] if (sweep.folder / job["folder"] / "report.html").is_file()}
+    page = (
+        pages()
+        .get_template("sweep.html.jinja")
+        .render(
+            config=sweep.entries[0].config,
+            facts=facts,
+            folder=sweep.folder,
+            jobs=jobs,
+            keys=short_keys(keys),
+            done=sum(job["status"] == "done" for job in facts["jobs"]),
+            ranking=ranking(facts),
+            ranked_by=ranked_by(facts),
+            scatter=[picture for key in keys if (picture := _job_scatter(key, facts))],
+            reports=reports,
+        )
+    )
+    folder.write_text("report.html", page)
+
+
+def _job_row(number: int, job: dict[str, Any]) -> dict[str, Any]:
+    scores = {split: (job[split] or {}).get(job["metric"]) for split in ("validation", "test")}
+    ended = {"status": job["status"], "reason": job["reason"], "metric": job["metric"]}
+    return {"job": number, **job["values"], **ended, **scores, "seconds": job["seconds"], "folder": job["folder"]}
+
+
+def _job_scatter(key: str, facts: dict[str, Any]) -> str:
+    """Score by the value of a key; nothing for one that is no number, is chance, or has one value."""
+    points = [
+        (job["values"].get(key), (job[facts["split"]] or {}).get(job["metric"]))
+        for job in facts["jobs"]
+        if job["metric"] == facts["jobs"][0]["metric"]
+    ]
+    found = [(value, score) for value, score in points if _is_number(value) and score is not None]
+    if key == "seed" or len(found) < len(points) or len({value for value, _ in found}) < 2:
+        return ""
+    metric = facts["jobs"][0]["metric"]
+    return chart([Line(f"{metric} by {key}", found, "b", joined=False)], key, f"{metric} by {key}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def write_search_report(sweep: Sweep, space: Space, facts: dict[str, Any]) -> None:
@@ -35,7 +95,7 @@ def write_search_report(sweep: Sweep, space: Space, facts: dict[str, Any]) -> No
             importance=facts["search"]["importance"],
             history=_history_chart(trials, facts),
             curves=_curves_chart(facts),
-            scatter=[_scatter(dimension, trials, facts) for dimension in space.dimensions if not dimension.words],
+            scatter=[_trial_scatter(dimension, trials, facts) for dimension in space.dimensions if not dimension.words],
             keys=short_keys(facts["search"]["space"]),
         )
     )
@@ -89,7 +149,7 @@ def _curves_chart(facts: dict[str, Any]) -> str:
     return chart(lines, "percent of its steps", f"{metric} while training")
 
 
-def _scatter(dimension: Dimension, trials: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+def _trial_scatter(dimension: Dimension, trials: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """Score by the value of a key, or by its logarithm."""
     metric, key = facts["search"]["metric"], dimension.key
     name = f"log10 of {key}" if dimension.log else key

@@ -5,6 +5,7 @@ before it), and not on a generator that went with the process.
 """
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +20,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, Pruned, UserError
 from llmft.schema.search import TRIALS, SearchConfig
 from llmft.schema.space import Dimension
 
 NAME = "search"
 WHOLE = 100  # how far along a trial is, in percent of its steps: trials of other lengths can be compared
 EARLY = WHOLE // 10  # until then a score says more of the first weights than of the settings
+Report = Callable[[int, float], bool]
+"""(percent of the trial's steps, score) -> whether to give the trial up."""
 STATES = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -47,16 +51,16 @@ class Trial:
 
 
 class Study:
-    """All trials of a search. Only what `report` gives back is for other processes, forked from this one."""
+    """All trials of a search. One process holds it; those of the trials use `join`."""
 
     def __init__(self, config: SearchConfig, dimensions: list[Dimension], more_is_better: bool, file: Path) -> None:
         """Go on with the trials in `file`, or begin it. The caller sees to it that nobody else does."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.config, self.dimensions = config, {dimension.key: dimension for dimension in dimensions}
+        self.config, self.file = config, file
+        self.dimensions = {dimension.key: dimension for dimension in dimensions}
         _without_torn_line(file)
-        storage = JournalStorage(JournalFileBackend(str(file), lock_obj=_Lock(file)))
         self._study = optuna.create_study(
-            storage=storage,
+            storage=_storage(file),
             study_name=NAME,
             load_if_exists=True,
             direction="maximize" if more_is_better else "minimize",
@@ -115,19 +119,6 @@ class Study:
             self._study.ask(fixed_distributions=self._spaces)
         return self.trials[number]
 
-    def report(self, number: int) -> Callable[[int, float], bool]:
-        """What a trial tells its score to while it runs: (percent of its steps, score) -> whether to give it up."""
-        frozen = self._study.get_trials(deepcopy=False)[number]
-        trial = optuna.trial.Trial(self._study, frozen._trial_id)
-
-        def tell(percent: int, value: float) -> bool:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a trial that was resumed tells some scores twice
-                trial.report(value, percent)
-                return percent < WHOLE and trial.should_prune()
-
-        return tell
-
     def done(self, number: int, value: float) -> None:
         """Note the score of a trial."""
         self._study.tell(number, value)
@@ -151,6 +142,44 @@ class Study:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.config.seed)
         found = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
         return {key: float(share) for key, share in found.items()}
+
+
+def join(file: Path, number: int, config: SearchConfig) -> Report:
+    """What a trial tells its scores to, in the trial's own process: the journal of a search that another holds."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.load_study(storage=_storage(file), study_name=NAME, pruner=_pruner(config))
+    trial = optuna.trial.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+
+    def report(percent: int, value: float) -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a trial that was resumed tells some scores twice
+            trial.report(value, percent)
+            return percent < WHOLE and trial.should_prune()
+
+    return report
+
+
+class Pruning(TrainerCallback):
+    """Stops a trial once what it reports to says so."""
+
+    def __init__(self, metric: str, report: Report) -> None:
+        self.metric, self.report = metric, report
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float],
+        **_: Any,
+    ) -> None:
+        percent, score = round(100 * state.global_step / state.max_steps), metrics[f"eval_{self.metric}"]
+        if math.isfinite(score) and self.report(percent, score):
+            raise Pruned(f"{self.metric} {score:.4f} after {percent}% of its steps")
+
+
+def _storage(file: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(file), lock_obj=_Lock(file)))
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

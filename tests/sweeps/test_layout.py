@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llmft.config.load import load
-from llmft.runs.sweep import Sweep, folder_name, short_keys
 from llmft.schema.job import Job, told
+from llmft.sweeps.layout import Sweep, folder_name, short_keys
 
 NAMES = {
     "lr=1e-05 seed=0": "lr-1e-05_seed-0",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from llmft.config.load import load
-from llmft.runs.summary import summarise, write_summary
-from llmft.runs.sweep import Sweep
 from llmft.schema.job import Job
+from llmft.sweeps.layout import Sweep
+from llmft.sweeps.summary import summarise, write_summary
 
 Scored = tuple[dict[str, Any], dict[str, float | None] | None, dict[str, float | None] | None]
 

@@ -1,15 +1,19 @@
-"""What a sweep prints: what it will do, a line as a job starts and one as it ends, and the table, best first."""
+"""What sweeps and searches print: what they will do, a line as a job starts and one as it ends, a table, best first."""
 
-import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmft.reporting.duration import duration
-from llmft.runs.summary import FOLD
-from llmft.runs.sweep import Entry, Sweep, short_keys
+from llmft.reporting.lines import aligned, duration, width
 from llmft.schema.job import shown
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import plural
+from llmft.schema.space import Space
+from llmft.sweeps.layout import Entry, Sweep, short_keys
+from llmft.sweeps.summary import FOLD
 
+if TYPE_CHECKING:
+    from llmft.sweeps.study import Study
+
+SHOWN = 10  # trials in the table of a search; trials.csv has all
 CHANCE = {"seed": "seeds", FOLD: "folds"}
 
 
@@ -40,8 +44,8 @@ def announce(sweep: Sweep, at_a_time: str, notes: list[str]) -> None:
 def line(sweep: Sweep, entry: Entry, text: str) -> None:
     """Print what became of a job."""
     count = str(len(sweep.entries))
-    width = max(_width(other.label) for other in sweep.entries)
-    label = entry.label + " " * (min(width, 60) - _width(entry.label))
+    widest = max(width(other.label) for other in sweep.entries)
+    label = entry.label + " " * (min(widest, 60) - width(entry.label))
     print(f"[{entry.number:>{len(count)}}/{count}] {label}  {text}", flush=True)
 
 
@@ -126,14 +130,45 @@ def ranked_by(facts: dict[str, Any]) -> str:
     return f"{metric} on {facts['split']}, {'more' if METRICS[metric] else 'less'} is better"
 
 
-def aligned(table: list[list[str]]) -> list[str]:
-    """The rows of a table, its columns under each other; Chinese characters take two places."""
-    widths = [max(_width(cell) for cell in column) for column in zip(*table, strict=True)]
-    rows = (
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)) for row in table
-    )
-    return [row.rstrip() for row in rows]
+def announce_search(sweep: Sweep, space: Space, study: "Study", at_a_time: str) -> None:
+    """Print how many trials there will be, of what, by which score, and where."""
+    config, search = space.first.config, study.config
+    metric = config.metric_for_best
+    pruned = "" if search.pruner == "none" else f", given up early by {search.pruner}"
+    print(f"llmft {config.command}, search={search.name}: {study.size} trials, {at_a_time}{pruned}")
+    lines = [[dimension.key, str(dimension)] for dimension in space.dimensions]
+    lines.append(["score", f"{metric} on validation, {'more' if METRICS[metric] else 'less'} is better"])
+    lines.append(["folder", str(sweep.folder)])
+    if over := sum(trial.status != "running" for trial in study.trials):
+        lines.append(["note", f"{over} of them {'is' if over == 1 else 'are'} over already"])
+    for row in aligned(lines):
+        print(f"  {row}")
+    print(flush=True)
 
 
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+def trial_line(study: "Study", entry: Entry, text: str) -> None:
+    """Print what became of a trial."""
+    count = str(study.size)
+    print(f"[{entry.number:>{len(count)}}/{count}] {entry.label}  {text}", flush=True)
+
+
+def conclude_search(sweep: Sweep, facts: dict[str, Any]) -> None:
+    """Print the best trials, which keys mattered, where all is, and the next command to type."""
+    scored = [group for group in facts["ranking"] if group["validation"]]
+    print()
+    if scored:
+        for row in aligned(ranking(facts | {"ranking": scored[:SHOWN]})):
+            print(f"  {row}")
+        counts = {status: sum(job["status"] == status for job in facts["jobs"]) for status in ("pruned", "failed")}
+        more = [f"{count} {status}" for status, count in counts.items() if count]
+        more += [f"{len(scored) - SHOWN} more in trials.csv"] if len(scored) > SHOWN else []
+        print(f"  {', '.join(more)}\n" if more else "")
+        print(f"  ranked by  {ranked_by(facts)}")
+    if importance := facts["search"]["importance"]:
+        short = short_keys(importance)
+        shares = ", ".join(f"{short[key]} {share:.0%}" for key, share in importance.items())
+        print(f"  mattered   {shares}; by {len(scored)} finished trials")
+    print(f"  trials     {sweep.folder / 'trials.csv'}")
+    print(f"  report     {sweep.folder / 'report.html'}")
+    if facts["best"]:
+        print(f"  next       llmft {sweep.entries[0].config.command} {sweep.folder / 'best.yaml'}", flush=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmft.runs.study import Study
 from llmft.schema.problem import UserError
 from llmft.schema.search import SearchConfig
 from llmft.schema.space import Dimension
+from llmft.sweeps.study import Study, join
 
 STEPS = 10
 LR = Dimension("lr", low=1e-5, high=1e-1, log=True)
@@ -39,7 +39,7 @@ def study(file: Path, dimensions: list[Dimension] = SPACE, **keys: Any) -> Study
 
 def tried(found: Study, number: int, words: dict[str, str], of: Callable[[dict[str, str], int], float] = score) -> int:
     """Train a trial on the surface; the steps that it took."""
-    report = found.report(number)
+    report = join(found.file, number, found.config)
     for step in range(1, STEPS + 1):
         if report(100 * step // STEPS, of(words, step)):
             found.pruned(number)
@@ -81,7 +81,7 @@ def test_a_search_that_was_killed_draws_what_it_would_have_drawn(here: Path) -> 
     for until in range(14):  # a process a trial, killed in the middle of it
         again = study(parts, name="tpe")
         trial = again.ask()
-        again.report(until)(10, score(trial.words, 1))
+        join(parts, until, again.config)(10, score(trial.words, 1))
         with parts.open("ab") as file:
             file.write(b'{"op_code": 6, "tor')
         again = study(parts, name="tpe")
@@ -131,7 +131,7 @@ def test_a_bad_trial_is_given_up_unless_none_is_to_be(pruner: str, here: Path) -
     assert taken[:6] == [STEPS] * 6 or pruner == "hyperband"
     assert (min(taken[6:]) < STEPS) == (pruner != "none")
     # The last score of a trial is never a reason: it is done.
-    assert not found.report(found.ask().number)(100, 0.0)
+    assert not join(found.file, found.ask().number, found.config)(100, 0.0)
 
 
 def test_less_may_be_better(here: Path) -> None:
@@ -156,6 +156,6 @@ def test_another_search_is_told_apart(here: Path) -> None:
 def test_no_trial_is_given_up_by_its_first_steps(here: Path) -> None:
     found = study(here / "study.jsonl", [LR], name="random")
     for number in range(6):
-        report = found.report(found.ask().number)
+        report = join(found.file, found.ask().number, found.config)
         assert [report(percent, 0.9 - number / 100) for percent in (1, 20)] == [False, number == 5]
         found.done(number, 0.9)

@@ -1,15 +1,15 @@
-"""What a command is doing while nothing else is printed: a line for each phase, and how far it is. Imports no torch."""
+"""Lines that any command prints: its phases, how far it is, how long it took, aligned tables. Imports no torch."""
 
 import shutil
 import sys
 import textwrap
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from llmft.reporting.duration import duration
 from llmft.schema.problem import plural
 
 EVERY = 30.0  # seconds between two lines where there is no terminal for a bar
@@ -46,3 +46,24 @@ def counting(name: str, total: int, what: str) -> Iterator[Callable[[int], None]
                 phase(name, f"{done:,} of {total:,} {what}, {left} left")
 
         yield seen
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `3 min 05 s`, `2 h 10 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def aligned(table: list[list[str]]) -> list[str]:
+    """The rows of a table, its columns under each other; Chinese characters take two places."""
+    widths = [max(width(cell) for cell in column) for column in zip(*table, strict=True)]
+    rows = (
+        "  ".join(cell + " " * (most - width(cell)) for cell, most in zip(row, widths, strict=True)) for row in table
+    )
+    return [row.rstrip() for row in rows]
+
+
+def width(text: str) -> int:
+    """The places that a text takes on a terminal."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmft.config.search import plan
+from llmft.config.grid import plan
 from llmft.schema.problem import UserError
 from llmft.schema.space import Dimension, Space
 

@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -18,18 +17,17 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from llmft.commands.label import with_label
-from llmft.reporting import sweep as console
-from llmft.runs.children import Children
-from llmft.runs.ending import DONE, STOPPED, ending
+from llmft.runs.ending import DONE, STOPPED
 from llmft.runs.folder import Run
-from llmft.runs.summary import write_summary
-from llmft.runs.sweep import Entry, Sweep
 from llmft.schema.job import Job, in_jobs, noting
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
+from llmft.sweeps import tables
+from llmft.sweeps.child import ChildJob
+from llmft.sweeps.children import FORKS, Children
+from llmft.sweeps.layout import Entry, Sweep
+from llmft.sweeps.summary import write_summary
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
-
     from llmft.commands.prepare import Prepared
 
 
@@ -54,15 +52,15 @@ def run(jobs: list[Job], command: str) -> dict[str, Any]:
     sweep.check()
     shared = jobs[0].config.sweep
     slots: deque[int | None] = deque(shared.gpus) or deque([None] * shared.jobs)
-    console.announce(sweep, f"{len(slots)} at a time", notes)
+    tables.announce(sweep, f"{len(slots)} at a time", notes)
     check_hardware(sweep, shared.gpus)
     prepared = prepare(sweep)
     with sweep.alone(), Children() as children:
         write_summary(sweep)
         work(sweep, prepared, slots, children)
         facts = write_summary(sweep)
-        import_module("llmft.reporting.sweep_report").write_sweep_report(sweep, facts)
-    console.conclude(sweep, facts)
+        import_module("llmft.sweeps.report").write_sweep_report(sweep, facts)
+    tables.conclude(sweep, facts)
     left = [entry.label for entry in sweep.entries if entry.status != "done"]
     if left and children.received:
         raise Stopped(f"{children.received}; what was done is saved. Go on with: {command}")
@@ -117,11 +115,12 @@ def prepare(sweep: Sweep) -> "list[Prepared]":
     from llmft.reporting.reports import pages
 
     finetune.quiet()
-    for module in iter_modules(import_module("llmft.metrics").__path__):
-        with suppress(ImportError):  # what it needs may be an extra that is not installed
-            import_module(f"llmft.metrics.{module.name}")
-    for page in ("report.html.jinja", "card.md.jinja"):
-        pages().get_template(page)  # compiled here: 0.2 s of a job's 1.2
+    if FORKS:
+        for module in iter_modules(import_module("llmft.metrics").__path__):
+            with suppress(ImportError):  # what it needs may be an extra that is not installed
+                import_module(f"llmft.metrics.{module.name}")
+        for page in ("report.html.jinja", "card.md.jinja"):
+            pages().get_template(page)  # compiled here: 0.2 s of a job's 1.2
     keys = [json.dumps(decided_by(entry.config)) for entry in sweep.entries]
     found: dict[str, Prepared | None] = {}
     wrong: dict[Problem, list[str]] = {}
@@ -151,35 +150,20 @@ def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], chi
             entry, gpu = waiting.popleft(), slots.popleft()
             if not (entry.folder / "config.yaml").is_file():
                 Run.create(entry.config)
-            console.line(sweep, entry, "starts")
+            tables.line(sweep, entry, "starts")
             started[entry.number] = time.monotonic()
             data = prepared[entry.number - 1]
-            children.start((entry, gpu), entry.folder / "log.txt", job(entry, data, gpu, share))
+            children.start((entry, gpu), entry.folder / "log.txt", child_job(entry, data, gpu, share))
         for (entry, gpu), code in children.ended():
             slots.append(gpu)
             end(entry, code, stopping=bool(children.received))
             facts = write_summary(sweep)
-            console.line(sweep, entry, console.result(facts, entry, time.monotonic() - started[entry.number]))
+            tables.line(sweep, entry, tables.result(facts, entry, time.monotonic() - started[entry.number]))
 
 
-def job(
-    entry: Entry, prepared: "Prepared", gpu: int | None, share: int, callbacks: "Sequence[TrainerCallback]" = ()
-) -> Callable[[], int]:
-    """What a child does: one run, on its share of the machine; its exit code."""
-
-    def work() -> int:
-        import torch
-
-        from llmft.commands import finetune
-
-        if gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads did not come along
-        if share > 1:
-            torch.set_num_threads(max(1, torch.get_num_threads() // share))
-        return ending(lambda: finetune.run(entry.config, prepared, callbacks))
-
-    return work
+def child_job(entry: Entry, prepared: "Prepared", gpu: int | None, share: int) -> ChildJob:
+    """The run of an entry; a forked process shares the memory of its data."""
+    return ChildJob(entry.config, prepared if FORKS else None, prepared.first, gpu, share)
 
 
 def end(entry: Entry, code: int, stopping: bool) -> None:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from llmft.reporting.duration import duration
-from llmft.reporting.sweep import aligned
+from llmft.reporting.lines import aligned, duration
 
 
 def test_columns_are_under_each_other_in_any_script() -> None:

@@ -1,6 +1,6 @@
 """`llmft finetune search=tpe ...`: trials drawn one after another, each a run in a process of its own.
 
-What is heavy is imported inside functions, for the reasons that commands/sweep.py gives.
+What is heavy is imported inside functions, for the reasons that jobs.py gives.
 """
 
 import gc
@@ -10,31 +10,29 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmft.commands.sweep import check_hardware, end, job, last_line, prepare
-from llmft.reporting import search as console
-from llmft.reporting.search_report import write_search_report
-from llmft.reporting.sweep import result
-from llmft.runs.children import Children
 from llmft.runs.folder import MAY_DIFFER, flat
 from llmft.runs.index import ROOT
-from llmft.runs.summary import write_summary
-from llmft.runs.sweep import Entry, Sweep, short_keys
 from llmft.schema.config import Config
 from llmft.schema.job import Job, told
 from llmft.schema.metric import METRICS
-from llmft.schema.problem import Failure, Problem, Pruned, Stopped, UserError
+from llmft.schema.problem import Failure, Problem, Stopped, UserError
 from llmft.schema.space import Space
+from llmft.sweeps import tables
+from llmft.sweeps.child import GIVEN_UP, Reports
+from llmft.sweeps.children import Children
+from llmft.sweeps.jobs import check_hardware, child_job, end, last_line, prepare
+from llmft.sweeps.layout import Entry, Sweep, short_keys
+from llmft.sweeps.summary import write_summary
 
 if TYPE_CHECKING:
     from llmft.commands.prepare import Prepared
-    from llmft.runs.study import Study, Trial
+    from llmft.sweeps.study import Study, Trial
 
-GIVEN_UP = 76  # the exit code of a trial that was pruned
 JOURNAL = "study.jsonl"
 OF_THE_COMMAND = {"resume", "search.trials", "search.timeout", *MAY_DIFFER}  # may differ when a search goes on
 
@@ -54,10 +52,10 @@ def run(space: Space, command: str) -> dict[str, Any]:
         Failure: if no trial has a score.
         Stopped: if a signal stopped the search.
     """
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # see commands/sweep.py
-    first, study_class = space.first.config, import_study()
-    sweep = Sweep(folder_of(space), [])
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # see jobs.py
+    first, sweep = space.first.config, Sweep(folder_of(space), [])
     sweep.check_folder(first)
+    study_class = import_study()
     probe = Sweep(sweep.folder, [])
     probe.add(1, space.first, "the first trial", "first")
     check_hardware(probe, first.sweep.gpus)
@@ -67,11 +65,11 @@ def run(space: Space, command: str) -> dict[str, Any]:
         assert first.search
         study = study_class(first.search, space.dimensions, METRICS[first.metric_for_best], sweep.folder / JOURNAL)
         study.bind(facts_of(space))
-        console.announce(sweep, space, study, f"{len(slots)} at a time")
+        tables.announce_search(sweep, space, study, f"{len(slots)} at a time")
         work(sweep, space, study, data, slots, children)
         facts = summary(sweep, space, study, study.importance())
-        write_search_report(sweep, space, facts)
-    console.conclude(sweep, facts)
+        import_module("llmft.sweeps.report").write_search_report(sweep, space, facts)
+    tables.conclude_search(sweep, facts)
     if children.received:
         raise Stopped(f"{children.received}; what was done is saved. Go on with: {command}")
     if not facts["best"]:
@@ -82,7 +80,7 @@ def run(space: Space, command: str) -> dict[str, Any]:
 def import_study() -> "type[Study]":
     """Optuna, in our words."""
     try:
-        from llmft.runs.study import Study
+        from llmft.sweeps.study import Study
     except ImportError as error:
         hint = "Write: pip install 'llmft[search]'."
         raise UserError(Problem("search", "is done by Optuna, which is not installed", hint=hint)) from error
@@ -121,7 +119,7 @@ def work(
     children: Children,
 ) -> None:
     """Keep every slot busy until no trial is left, the time is over or a signal comes."""
-    gc.freeze()  # see commands/sweep.py
+    gc.freeze()  # see jobs.py
     search = space.first.config.search
     assert search
     begun = deque(trial for trial in study.trials if trial.status == "running")
@@ -138,11 +136,12 @@ def work(
             entry = place(sweep, space, trial)
             if (prepared := ready(sweep, entry, data)) is None:
                 study.failed(trial.number)
-                console.line(study, entry, f"failed: {entry.reason}")
+                tables.trial_line(study, entry, f"failed: {entry.reason}")
                 continue
-            console.line(study, entry, "starts")
+            tables.trial_line(study, entry, "starts")
             gpu = slots.popleft()
-            child = trial_job(entry, study, prepared, gpu, share)
+            reports = Reports(study.file, trial.number, search)
+            child = replace(child_job(entry, prepared, gpu, share), reports=reports)
             children.start((entry, gpu, time.monotonic()), entry.folder / "log.txt", child)
         if not children.running:
             return
@@ -150,7 +149,7 @@ def work(
             slots.append(gpu)
             settle(entry, study, code, stopping=bool(children.received))
             facts = summary(sweep, space, study)
-            console.line(study, entry, result(facts, entry, time.monotonic() - started))
+            tables.trial_line(study, entry, tables.result(facts, entry, time.monotonic() - started))
 
 
 def place(sweep: Sweep, space: Space, trial: "Trial") -> Entry:
@@ -188,23 +187,6 @@ def ready(sweep: Sweep, entry: Entry, data: "dict[str, Prepared]") -> "Prepared 
             entry.reason = "; ".join(f"{problem.key} {problem}" for problem in error.problems)
     entry.status = "failed"
     return None
-
-
-def trial_job(entry: Entry, study: "Study", prepared: "Prepared", gpu: int | None, share: int) -> Callable[[], int]:
-    """What a child does: one run, given up where its scores fall behind."""
-    from llmft.training.pruning import Pruning
-
-    pruning = Pruning(entry.config.metric_for_best, study.report(entry.number - 1))
-    run_it = job(entry, prepared, gpu, share, [pruning])
-
-    def work() -> int:
-        try:
-            return run_it()
-        except Pruned as pruned:
-            print(pruned)
-            return GIVEN_UP
-
-    return work
 
 
 def settle(entry: Entry, study: "Study", code: int, stopping: bool) -> None:

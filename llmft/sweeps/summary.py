@@ -6,8 +6,8 @@ from typing import Any
 
 from llmft.runs.folder import Run, as_recipe
 from llmft.runs.index import SUMMARY
-from llmft.runs.sweep import Entry, Sweep
 from llmft.schema.metric import METRICS
+from llmft.sweeps.layout import Entry, Sweep
 
 FOLD = "dataset.fold"
 

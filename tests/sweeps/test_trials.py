@@ -140,7 +140,7 @@ def test_a_search_goes_on_as_if_it_had_not_been_stopped(llmft: Run, here: Path) 
 
 def test_without_optuna_it_says_how_to_get_it(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "llmft.runs.study", raising=False)
+    monkeypatch.delitem(sys.modules, "llmft.sweeps.study", raising=False)
     code, _, err = llmft(*SEARCH)
     assert code == 2
     assert "is done by Optuna, which is not installed. Write: pip install 'llmft[search]'." in err
