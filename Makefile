@@ -4,7 +4,7 @@ BIN := .venv/bin
 RECIPES := $(basename $(notdir $(wildcard recipes/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-kill lint format smoke wheel docs bench clean
+.PHONY: help demo test test-slow test-kill test-oldest lint format smoke wheel docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,18 @@ test-slow: .venv/installed  ## the tests that train for minutes
 
 test-kill: .venv/installed  ## kill -9 at 20 random moments, 5 of them inside a save
 	$(BIN)/pytest -m slow tests/faults/test_kill.py
+
+.venv/oldest: .ci/oldest.txt .venv/installed
+	rm -rf $@
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps --target $@ -r $<
+	@touch $@
+
+# A run that is stopped and resumed ends as one that was not, bit for bit; and transformers has what our Trainer overrides.
+test-oldest: .venv/oldest  ## training and resuming with the oldest supported transformers
+	@export PYTHONPATH=$(CURDIR)/.venv/oldest; \
+	$(BIN)/python -c 'import transformers as t; print(f"transformers=={t.__version__}")' | grep -Fxf - .ci/oldest.txt && \
+	$(BIN)/pytest tests/training/test_trainer_contract.py tests/faults/test_resume.py \
+		-k 'trainer_contract or bit_for_bit and random and not streamed'
 
 lint: .venv/installed  ## style, types, and generated pages that are out of date
 	$(BIN)/ruff check .
