@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from llmft import tasks
 from llmft.data.load import load
-from llmft.metrics.translation import TranslationScores
+from llmft.metrics.text_metrics import TranslationScores
 from llmft.schema.config import Config
 
 BATCH = 500  # rows that are compared with all training rows at a time

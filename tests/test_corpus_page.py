@@ -3,12 +3,13 @@
 import re
 import shlex
 from collections.abc import Callable
+from inspect import getsource
 from pathlib import Path
 
 import pytest
 
-from llmft.data import quality
-from llmft.data.plain_text import PIECE
+from llmft.data import clean
+from llmft.data.documents import PIECE
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/corpus.md").read_text(encoding="utf-8")
 LINES = [
@@ -32,16 +33,16 @@ def test_every_command_of_the_page_works(
 
 def test_the_limits_of_the_page_are_those_of_the_rules() -> None:
     limits = (
-        quality.LETTERS,
-        quality.PUNCTUATION,
-        quality.RUNS,
-        quality.RUN,
-        quality.WORD,
-        quality.LINES,
-        quality.PASSAGES,
+        clean.LETTERS,
+        clean.PUNCTUATION,
+        clean.RUNS,
+        clean.RUN,
+        clean.WORD,
+        clean.LINES,
+        clean.PASSAGES,
     )
     assert limits == (0.5, 0.4, 0.2, 5, (1.5, 15.0), 0.3, 0.3)
-    assert (quality.PASSAGE, quality.WORDS, PIECE) == (40, 20, 250_000)
-    named = set(re.findall(r'return "(.+)"', Path(quality.__file__).read_text(encoding="utf-8")))
+    assert (clean.PASSAGE, clean.WORDS, PIECE) == (40, 20, 250_000)
+    named = set(re.findall(r'return "(.+)"', getsource(clean.flaw)))
     assert named == {row.split(" | ")[0] for row in re.findall(r"^\| (.*)", PAGE, re.MULTILINE)} & named
     assert len(named) == 6

@@ -10,7 +10,7 @@ import numpy
 
 from llmft import tasks
 from llmft.commands.session import quiet
-from llmft.metrics.paired import LEVEL, bootstrap, holm, mcnemar, score
+from llmft.metrics.significance import LEVEL, bootstrap, holm, mcnemar, score
 from llmft.reporting.answers import predictions
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.reports import pages

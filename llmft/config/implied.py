@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from llmft.config.words import quoted
-from llmft.data.files import expand, resolve
+from llmft.data.columnar import splits_of_saved
+from llmft.data.files import BINARY, JSON, expand, first_letter, inner_ending, kind_of, looks_like_json, resolve
 from llmft.data.formats import FORMATS
-from llmft.data.kinds import BINARY, JSON, first_letter, inner_ending, kind_of, looks_like_json
-from llmft.data.saved import splits_of_saved
 from llmft.schema.problem import Problem, UserError
 
 SPLITS = ("train", "validation", "test")

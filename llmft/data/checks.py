@@ -6,9 +6,8 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from llmft.data.cells import category
-from llmft.data.strata import classes
-from llmft.data.table import Table, listed
+from llmft.data.cell_values import category, classes
+from llmft.data.source import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
 

@@ -1,29 +1,30 @@
 """Raw text for a language model: read a part at a time, cleaned, shared out, and kept on the disk, not in memory."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy
 import pyarrow
 import pyarrow.compute
 from datasets import Dataset
 from tqdm import tqdm
 
 from llmft.data import checks, clean
-from llmft.data.arrow import TableWriter, read_dataset, to_arrow
-from llmft.data.digests import digest_of
+from llmft.data.arrow import TableWriter, read_dataset, read_table, rows_sha256, to_arrow
+from llmft.data.documents import BATCH
 from llmft.data.files import digest
 from llmft.data.formats import FORMATS
-from llmft.data.load import SPLITS, Data, HasRows, same_bytes, synthetic, unread_note
-from llmft.data.plain_text import BATCH
+from llmft.data.load import Data, HasRows, same_bytes, synthetic, unread_note
 from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import assign
-from llmft.data.rows_digest import rows_sha256
-from llmft.data.shares import Shares
-from llmft.data.sieve import Sieve
-from llmft.data.source import CHUNK
-from llmft.data.table import Table
+from llmft.data.sieve import Sieve, digest_of
+from llmft.data.source import CHUNK, Table
+from llmft.data.splitting import SPLITS
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError, plural
@@ -238,3 +239,76 @@ def _empty(
             hint = f"Each file is one: write dataset.unit=paragraph for smaller ones. {hint}"
         problems.append(Problem("dataset.split", f"leaves {' and '.join(lost)} without text: {have}", hint=hint))
     return problems
+
+
+class Shares:
+    """Which split each document of `train` goes to. A document's place in the order depends on its text and the seed.
+
+    So equal texts are drawn alike and go together. Memory holds about 20 bytes a document.
+    """
+
+    def __init__(self, shares: dict[str, float], seed: int) -> None:
+        """`shares`: split -> share of `train`."""
+        self.shares, self.key = shares, str(seed).encode()
+        self.draws = array("Q")
+
+    def needed(self, most: int | None) -> int | None:
+        """How many documents give each split `most` of them; None for all."""
+        least = min(*self.shares.values(), 1 - sum(self.shares.values()))
+        return None if most is None else ceil(most / least)
+
+    def add(self, digest: int) -> None:
+        """The next document, by the digest of its text."""
+        self.draws.append(int.from_bytes(blake2b(digest.to_bytes(8), digest_size=8, key=self.key).digest()))
+
+    def parts(self) -> numpy.ndarray:
+        """For each document 0, for train, or the number of its share from 1 on.
+
+        A share gets as many as it says, rounded, but at least one, and leaves one to each split after it; documents of
+        one text that stand at its end all go to it. Where there are too few texts for that, all stay in train.
+        """
+        draws = numpy.frombuffer(self.draws, dtype=numpy.uint64) if self.draws else numpy.zeros(0, numpy.uint64)
+        order, found = numpy.sort(draws), numpy.zeros(len(draws), dtype=numpy.int8)
+        if numpy.count_nonzero(order[1:] != order[:-1]) < len(self.shares):
+            return found
+        start = 0
+        for number, share in enumerate(self.shares.values(), 1):
+            left = len(self.shares) - number + 1
+            stop = max(start + 1, min(start + round(share * len(order)), len(order) - left))
+            if start < len(order):
+                last = order[stop - 1]
+                found[(draws <= last) & (found == 0)] = number
+                start = int(numpy.searchsorted(order, last, "right"))
+        return found
+
+    def share_out(self, whole: Path, files: list[Path], most: int | None) -> list[int]:
+        """Move the rows of `whole` into a file for train and one for each share; at most so many documents each.
+
+        Returns:
+            How many documents each file has.
+        """
+        parts = self.parts()
+        for number in range(len(files) if most else 0):
+            parts[numpy.flatnonzero(parts == number)[most:]] = -1
+        writers = [TableWriter(file, read_table(whole).schema) for file in files]
+        for batch, rows in _of_documents(whole):
+            goes = parts[rows]
+            for number, writer in enumerate(writers):
+                if (mine := goes == number).any():
+                    writer.write(pyarrow.Table.from_batches([batch]).filter(pyarrow.array(mine)))
+        for writer in writers:
+            writer.close()
+        whole.unlink()
+        return [int((parts == number).sum()) for number in range(len(files))]
+
+
+def _of_documents(file: Path) -> Iterator[tuple[pyarrow.RecordBatch, list[int]]]:
+    """The rows of a file part by part, and of each the number of its document."""
+    number, last = -1, ""
+    for batch in read_table(file).to_batches():
+        rows = []
+        for document in batch["document"].to_pylist():
+            if document != last:
+                number, last = number + 1, document
+            rows.append(number)
+        yield batch, rows

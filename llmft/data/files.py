@@ -1,15 +1,34 @@
-"""Which files a configuration means: paths, folders, patterns, and folders inside installed packages."""
+"""Which files a configuration means: paths, folders, patterns, parts of installed packages; and what each file is.
+
+What a file is, its first bytes and its ending tell, before anything else is made of it.
+"""
 
 import hashlib
+import re
+import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from llmft.data.packed import PACKED
+from llmft.data.encodings import BROKEN, PACKED, broken, inner_name, open_bytes
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.renewed import moved
 
 PACKAGE = "package:"
+HEAD = 512
+JSON = (".jsonl", ".json", ".ndjson")
+BINARY = {
+    "parquet": "a parquet file",
+    "excel": "an Excel workbook",
+    "sqlite": "a SQLite database",
+    "arrow": "an Arrow file",
+}
+"""Formats whose files are no text."""
+
+UNPACK = "Unpack it first."
+TABLE = "Write it as a table: pandas.DataFrame(...).to_parquet('NAME.parquet'), then dataset.train=NAME.parquet."
+CODE = "Write it without: df.to_parquet('NAME.parquet'), then dataset.train=NAME.parquet."
 
 
 def resolve(path: str, key: str) -> Path:
@@ -117,3 +136,155 @@ def digest(file: Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is that is no text."""
+
+    what: str
+    hint: str
+    format: str = ""
+    """The `dataset.format` that reads it, if one does."""
+
+
+SIGNATURES = (
+    (b"SQLite format 3\0", Kind("a SQLite database", "Write dataset=sqlite.", "sqlite")),
+    (b"ARROW1\0\0", Kind("an Arrow file", "Write dataset=arrow.", "arrow")),
+    (b"\xff\xff\xff\xff", Kind("an Arrow file", "Write dataset=arrow.", "arrow")),  # a stream, as `datasets` writes
+    (b"%PDF-", Kind("a PDF", "Take the text out of it first, such as by pdftotext.")),
+    (b"{\\rtf", Kind("a rich text document", "Save it as plain text.")),
+    (b"\x89PNG\r\n\x1a\n", Kind("a picture (PNG)", "Texts and tables are read, pictures are not.")),
+    (b"\xff\xd8\xff", Kind("a picture (JPEG)", "Texts and tables are read, pictures are not.")),
+    (b"GIF87a", Kind("a picture (GIF)", "Texts and tables are read, pictures are not.")),
+    (b"GIF89a", Kind("a picture (GIF)", "Texts and tables are read, pictures are not.")),
+    (b"II*\0", Kind("a picture (TIFF)", "Texts and tables are read, pictures are not.")),
+    (b"MM\0*", Kind("a picture (TIFF)", "Texts and tables are read, pictures are not.")),
+    (b"\x1f\x8b", Kind("a gzip file", "Let its name end in .gz.")),
+    (b"\x28\xb5\x2f\xfd", Kind("a Zstandard file", "Let its name end in .zst.")),
+    (b"\xfd7zXZ\0", Kind("an xz file", UNPACK)),
+    (b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", UNPACK)),
+    (b"Rar!\x1a\x07", Kind("a RAR archive", UNPACK)),
+    (b"\x93NUMPY", Kind("a NumPy file", TABLE)),
+    (b"\x89HDF\r\n", Kind("an HDF5 file", TABLE)),
+    (b"Obj\x01", Kind("an Avro file", TABLE)),
+    (b"version https://git-lfs.github.com/spec/", Kind("a pointer of Git LFS, not the file", "Run `git lfs pull`.")),
+)
+PICKLE = Kind("a pickle, which can hold code", CODE)
+WEB_PAGE = Kind("a web page", "The download gave a page in place of the file.")
+PLAIN_ZIP = Kind("a zip", "Let its name end in .zip; it is read where it holds one file.")
+OLD_EXCEL = Kind("an old Excel workbook (.xls)", "Save it as .xlsx or .csv.")
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+
+def kind_of(file: Path) -> Kind | None:
+    """What a file is, of a packed one what it holds; None for a text.
+
+    Raises:
+        UserError: for a packed file that can't be opened.
+        OSError: for one that can't be read.
+    """
+    try:
+        with open_bytes(file) as stream:
+            head = stream.read(HEAD)
+    except BROKEN as error:
+        raise UserError(broken(file, file.name, error), "the data") from error
+    kind = kind_of_head(head, file)
+    if kind and file.suffix.lower() in PACKED and (kind.format or head.startswith(b"PK")):
+        return Kind(f"{kind.what}, packed", UNPACK)
+    return kind
+
+
+def kind_of_head(head: bytes, file: Path | None = None) -> Kind | None:
+    """What begins with these bytes; None for a text. A zip may be many things, which only the file can tell."""
+    ending = file.suffix.lower() if file else ""
+    for start, kind in SIGNATURES:
+        if head.startswith(start):
+            return kind
+    if head.startswith(b"PAR1"):
+        return Kind("a parquet file", "Write dataset=parquet.", "parquet")
+    if head.startswith(b"PK\x03\x04"):
+        return _of_zip(file) if file else PLAIN_ZIP
+    if head.startswith(OLE):
+        return _of_ole(file) if file else OLD_EXCEL
+    if (head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")) or ending in (".pkl", ".pickle"):
+        return PICKLE
+    if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
+        return Kind("a bzip2 file", UNPACK)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return Kind("a picture (WebP)", "Texts and tables are read, pictures are not.")
+    if head[257:262] == b"ustar":
+        return Kind("a tar archive", UNPACK)
+    page = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    return WEB_PAGE if page and ending in (".csv", ".tsv", ".tab", ".parquet", *JSON) else None
+
+
+def _of_zip(file: Path) -> Kind:
+    """What a zip is that does not end in .zip: many formats are one inside."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError):
+        return PLAIN_ZIP
+    if "xl/workbook.xml" in names:
+        return Kind("an Excel workbook", "Write dataset=excel.", "excel")
+    if "word/document.xml" in names:
+        return Kind("a Word document", "Save it as plain text.")
+    if "xl/workbook.bin" in names or ("content.xml" in names and "mimetype" in names):
+        return Kind("a workbook of another form than .xlsx", "Save it as .xlsx or .csv.")
+    if any(name.endswith("/data.pkl") for name in names):
+        return Kind("a file of PyTorch, a pickle, which can hold code", CODE)
+    return Kind("a NumPy file", TABLE) if any(name.endswith(".npy") for name in names) else PLAIN_ZIP
+
+
+def _of_ole(file: Path) -> Kind:
+    """What a file of older Office programs is; they also wrap newer files that are locked by a password."""
+    if "EncryptedPackage".encode("utf-16-le") in file.read_bytes():
+        return Kind("a document of Office, locked by a password", "Save it without one.")
+    return OLD_EXCEL
+
+
+def mismatch(file: Path, name: str, format: str) -> Problem | None:
+    """What is wrong with reading a file as `format`, where it is something else; nothing for a file that is not there.
+
+    Args:
+        name: the file as messages name it.
+    """
+    try:
+        kind = kind_of(file)
+        first = first_letter(file) if kind is None else ""
+    except UserError as error:
+        return Problem(name, error.problems[0].what, hint=error.problems[0].hint)
+    except OSError:
+        return None
+    if kind:
+        return Problem(name, f"is {kind.what}", hint=kind.hint) if kind.format != format else None
+    if not first:
+        return None  # it holds nothing, which its reader says
+    if format in BINARY:
+        found = "json" if first in "{[" else "csv"
+        return Problem(name, f"is a text, not {BINARY[format]}", hint=f"Write dataset={found}.")
+    ending = inner_ending(file)
+    if format == "csv" and ending in JSON and first in "{[":
+        return Problem(name, "is JSON, and dataset=csv reads tables", hint="Write dataset=json.")
+    if format == "json" and ending in (".csv", ".tsv", ".tab") and first not in "{[":
+        return Problem(name, "is a table, and dataset=json reads JSON", hint="Write dataset=csv.")
+    return None
+
+
+def inner_ending(file: Path) -> str:
+    """The ending of what a file holds, in small letters: `.csv` for A.CSV.GZ."""
+    return Path(inner_name(file)).suffix.lower()
+
+
+def looks_like_json(file: Path) -> bool:
+    """Whether a text begins with an object, or with a list of objects or lists."""
+    with open_bytes(file) as stream:
+        return bool(re.match(rb'(\xef\xbb\xbf)?\s*(\{\s*"|\[\s*[\[{])', stream.read(HEAD)))
+
+
+def first_letter(file: Path) -> str:
+    """The first letter of a text that is ASCII there, in whatever encoding; some other letter where it is not."""
+    with open_bytes(file) as stream:
+        head = stream.read(HEAD).lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")
+    return chr(head[0]) if head else ""

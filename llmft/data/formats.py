@@ -1,23 +1,17 @@
-"""The formats of files, one reader each: a line here, the reader in a file of its own."""
+"""The formats of files: a line for each, with its endings and its reader."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmft.data.aligned_files import AlignedFiles
-from llmft.data.class_folders import TEXTS, ClassFolders, files_by_class
-from llmft.data.conll import open_conll
-from llmft.data.excel import ExcelFile
-from llmft.data.parquet import ParquetFile
-from llmft.data.plain_text import PlainText
-from llmft.data.po_files import PoFile
-from llmft.data.python_files import PythonFile
-from llmft.data.saved import ArrowFile, files_of_saved
-from llmft.data.semeval import SemevalFile
+from llmft.data.annotated import SemevalFile, SquadFile, open_conll
+from llmft.data.columnar import ArrowFile, ParquetFile, files_of_saved
+from llmft.data.csv_files import open_csv
+from llmft.data.documents import TEXTS, ClassFolders, PlainText, PythonFile, files_by_class
+from llmft.data.excel_sqlite import ExcelFile, SqliteFile
+from llmft.data.json_files import open_json
 from llmft.data.source import Source
-from llmft.data.sqlite import SqliteFile
-from llmft.data.squad import SquadFile
-from llmft.data.text_files import open_csv, open_json
+from llmft.data.translation_files import AlignedFiles, PoFile
 
 
 @dataclass(frozen=True)

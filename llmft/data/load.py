@@ -1,8 +1,5 @@
 """From the section `dataset` to the splits of a run: read, given roles, checked, split. No model is needed for it."""
 
-import random
-import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,25 +8,18 @@ from typing import Any, Protocol
 import datasets
 
 from llmft.data import checks, clean
-from llmft.data.arrow import to_dataset
+from llmft.data.arrow import rows_sha256, to_dataset
 from llmft.data.files import digest
-from llmft.data.folds import held_out
-from llmft.data.groups import GROUP, together, with_group
 from llmft.data.read import files_of, read_split
 from llmft.data.roles import assign, index_note, list_notes, unread
-from llmft.data.rows_digest import rows_sha256
-from llmft.data.split import split
-from llmft.data.strata import strata
+from llmft.data.source import Table, listed
+from llmft.data.splitting import SAID, SPLITS, TIME, note_of, sample_rows, take_splits, with_group, with_times
 from llmft.data.stream import Stream
-from llmft.data.table import Table, listed
-from llmft.data.times import SAID, TIME, by_time, note_of, with_times
 from llmft.schema.column import Column
-from llmft.schema.dataset import DatasetConfig, SplitConfig
+from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 
 COLUMNS_ARE_CHOSEN = ("csv", "json", "parquet", "excel", "sqlite", "arrow", "hub")
-SPLITS = ("train", "validation", "test")
-NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 
 
 class HasRows(Protocol):
@@ -105,12 +95,12 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         if drawn := checks.are_draws(inputs, task.columns):
             what = f"{len(inputs):,} rows with {len(set(inputs)):,} different inputs"
             notes.append(f"train: {what}: equal rows count as draws, not as copies, so that splits may share inputs")
-    tables = _shared_out(tables, config, task.columns, drawn)
+    tables = take_splits(tables, config, task.columns, drawn)
     if config.split.by:
         notes.append(note_of({name: table for name, table in tables.items() if TIME in table.columns}, config.split.by))
         tables = {name: table.without((TIME, SAID)) for name, table in tables.items()}
     if config.max_rows:
-        tables = {name: _sample(table, config.max_rows, config.split) for name, table in tables.items()}
+        tables = {name: sample_rows(table, config.max_rows, config.split) for name, table in tables.items()}
         stream = None  # so few rows are held in memory
     if problems := checks.roles_differ(tables, task.columns):
         raise UserError(problems, "the data")
@@ -229,77 +219,3 @@ def synthetic(config: DatasetConfig, task: HasRows) -> dict[str, Table]:
         )
         for index, (name, count) in enumerate(rows.items())
     }
-
-
-def _units(train: Table, roles: dict[str, Column], drawn: bool) -> list[str]:
-    """A name for each row; rows of the same name are never parted."""
-    keys = list(map(str, range(len(train)))) if drawn else checks.input_keys(train, roles)
-    return together(keys, train.columns.get(GROUP))
-
-
-def _shared_out(
-    tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column], drawn: bool
-) -> dict[str, Table]:
-    """Take what has no file of its own from train: the fold that is held out, and shares of the rest.
-
-    Args:
-        drawn: rows of equal inputs may be parted.
-    """
-    if config.folds and config.fold is not None and "train" in tables:
-        tables = _folded(tables, config, roles, config.folds, config.fold, drawn)
-    shares = {
-        name: getattr(config.split, name) for name in SPLITS[1:] if name not in tables and getattr(config.split, name)
-    }
-    if "train" not in tables or not shares:
-        return tables
-    train = tables["train"]
-    labels = strata(train.columns.get("label")) if config.split.stratify else None
-    by = config.split.by
-    units = train.ids if by else _units(train, roles, drawn)
-    parts = by_time(train.columns[TIME], shares) if by else split(units, labels, shares, config.split.seed)
-    kinds = len(set(labels or ()))
-    # As many labels as rows: numbers, or names. No share can have its part of each.
-    numbers = labels is not None and all(NUMBER.fullmatch(str(label)) for label in labels)
-    many = numbers and 2 * kinds > len(train) > 2
-    hint = f"It has {kinds} labels. Are they numbers? Write task.problem=regression." if many else ""
-    if not hint and len(set(units)) < len(train):
-        what = "groups and inputs" if GROUP in train.columns else "inputs"
-        hint = f"It has {len(set(units)):,} different {what}; equal ones stay in one split. Name files for the splits."
-    empty = [
-        Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}", hint=hint)
-        for name, rows in parts.items()
-        if not rows
-    ]
-    if empty:
-        raise UserError(empty, "the data")
-    found = {**tables, **{name: train.take(rows) for name, rows in parts.items()}}
-    return {name: found[name] for name in SPLITS if name in found}
-
-
-def _folded(
-    tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column], folds: int, fold: int, drawn: bool
-) -> dict[str, Table]:
-    """One fold of train as test, the others as train."""
-    train = tables["train"]
-    labels = strata(train.columns.get("label")) if config.split.stratify else None
-    units = _units(train, roles, drawn)
-    held = held_out(units, labels, folds, fold, config.split.seed, grouped=GROUP in train.columns)
-    rest = sorted(set(range(len(train))) - set(held))
-    return {**tables, "train": train.take(rest), "test": train.take(held)}
-
-
-def _sample(table: Table, rows: int, how: SplitConfig) -> Table:
-    """`rows` rows at random; if stratified, one of each label first, then each label's share."""
-    if len(table) <= rows:
-        return table
-    order = random.Random(how.seed).sample(range(len(table)), len(table))
-    labels = strata(table.columns.get("label")) if how.stratify else None
-    if labels:
-        counts, seen = Counter(labels), Counter[Any]()
-        place: dict[int, tuple[bool, float]] = {}
-        for row in order:
-            rank = seen[labels[row]]
-            place[row] = (rank > 0, (rank + 0.5) / counts[labels[row]])
-            seen[labels[row]] += 1
-        order.sort(key=place.__getitem__)
-    return table.take(sorted(order[:rows]))

@@ -1,21 +1,31 @@
-"""From what the section `dataset` names to a Table a split, or to its files, chunk by chunk."""
+"""From what the section `dataset` names to Tables: files chunk by chunk, the Hugging Face hub, scikit-learn."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from llmft.data.files import expand, resolve
+from llmft.data.columnar import named
+from llmft.data.csv_files import open_csv
+from llmft.data.documents import HOME, of_the_library
+from llmft.data.encodings import lines_of, opened, without_end
+from llmft.data.files import expand, mismatch, resolve
 from llmft.data.formats import FORMATS
-from llmft.data.hub import read_hub
-from llmft.data.kinds import mismatch
-from llmft.data.python_files import HOME, of_the_library
-from llmft.data.source import Mark, Source
-from llmft.data.table import Table, listed
+from llmft.data.json_files import open_json
+from llmft.data.source import Mark, Source, Table, listed
 from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError, plural
 
 SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+URL = re.compile(r"hf://datasets/([^@]+)@([^/]+)/(.+)")
+OWN = ("csv", "json", "text")  # what `datasets` calls the kinds of files that hold no types
+# What a repository may say of such files that our readers understand, too; the rest of a BuilderConfig is about itself.
+UNDERSTOOD = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter", "names"}
+UNDERSTOOD |= {"column_names", "encoding", "chunksize", "block_size", "use_threads"}
+GUESSED = "rows were read by the library datasets, which may take texts such as 007, NA or dates for something else"
 
 
 def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table, list[Path]]:
@@ -120,3 +130,94 @@ def _read_sklearn(dataset: str, split: str) -> Table:
 def _numbered(columns: dict[str, list[Any]], name: str) -> Table:
     length = len(next(iter(columns.values()), []))
     return Table(columns, [f"{name}:{number}" for number in range(1, length + 1)])
+
+
+def read_hub(dataset: DatasetConfig, split: str, source: Files) -> Table:
+    """Splits of a data set of the hub; class numbers become their names.
+
+    Files of csv, JSON lines and text are read by our own readers: pandas, which `datasets` reads them with, makes 7 of
+    `007` and nothing of `NA`. Others, and those that a repository asks to read in a way of its own, by `datasets`.
+
+    Raises:
+        UserError: for a data set that can't be read, with the way out where there is no network.
+    """
+    table = Table()
+    for name in [source] if isinstance(source, str) else source:
+        own, typed = _own_files(dataset, name)
+        table.extend(own if own is not None else _by_datasets(dataset, split, name, typed))
+    return table
+
+
+def _own_files(dataset: DatasetConfig, name: str) -> tuple[Table | None, bool]:
+    """The rows of a split by our own readers, or None; and whether its files hold types, so that nothing is guessed."""
+    import datasets
+
+    try:
+        builder = datasets.load_dataset_builder(dataset.path, dataset.subset, revision=dataset.revision)
+        kind = type(builder).__module__.rpartition(".")[2]
+        files = {str(key): list(urls) for key, urls in (builder.config.data_files or {}).items()}.get(name)
+        if kind not in OWN or files is None or not _understood(builder.config):
+            return None, kind not in OWN
+        places = [_place(url) for url in files]
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError):
+        return None, False  # said by what comes next, unless a copy lies in the cache
+    table = Table()
+    for file, called in places:
+        for part in _rows(kind, file, called, builder.config):
+            table.extend(part)
+    for column, feature in (builder.info.features or {}).items():
+        if column in table.columns:
+            table.columns[column] = named(table.columns[column], feature)
+    return table, False
+
+
+def _understood(config: Any) -> bool:
+    """Whether a repository asks for nothing that only pandas can do, such as `skiprows`."""
+    defaults = {one.name: one.default if one.default is not MISSING else None for one in fields(config)}
+    return all(getattr(config, key) == default for key, default in defaults.items() if key not in UNDERSTOOD)
+
+
+def _place(url: str) -> tuple[Path, str]:
+    """Where a file of a repository lies on this machine, and what rows call it."""
+    from huggingface_hub import hf_hub_download
+
+    if found := URL.fullmatch(url):
+        repository, revision, file = found[1], unquote(found[2]), found[3]
+        return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision)), file
+    if "://" in url or not Path(url).is_file():
+        raise ValueError(url)
+    return Path(url), Path(url).name
+
+
+def _rows(kind: str, file: Path, name: str, config: Any) -> Iterator[Table]:
+    encoding = getattr(config, "encoding", None) or "utf-8"
+    if kind == "text":
+        with opened(file, name, encoding) as stream:
+            texts = [without_end(line) for line in lines_of(stream, name, 1)]
+        yield Table({"text": texts}, [f"{name}:{line}" for line in range(1, len(texts) + 1)])
+        return
+    if kind == "csv":
+        delimiter = config.sep if config.sep != "," else None
+        yield from (part for _, part in open_csv(file, name, encoding, config.names or (), delimiter).chunks())
+    else:
+        yield from (part for _, part in open_json(file, name, encoding).chunks())
+
+
+def _by_datasets(dataset: DatasetConfig, split: str, name: str, typed: bool) -> Table:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(dataset.path, dataset.subset, split=name, revision=dataset.revision)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = f"{dataset.path} ({name}) cannot be read: {why}"
+        hint = (
+            "Where there is a network, `hf download --repo-type dataset "
+            f"{dataset.path} --local-dir DIR`; then write dataset.train=DIR."
+        )
+        raise UserError(Problem(f"dataset.{split}", what, hint=hint), "the data") from error
+    columns = {column: named(list(rows[column][:]), feature) for column, feature in rows.features.items()}
+    table = Table(columns, [f"{name}:{number}" for number in range(1, len(rows) + 1)])
+    if not typed and len(rows):
+        table.left_out[GUESSED] += len(rows)
+    return table

@@ -11,9 +11,23 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from llmft.data.cells import category, flattened, is_missing, number, of_one_type, parts_of
-from llmft.data.label_cells import SET, flag_columns, items, joined_name, label, labels, list_in, with_joined
-from llmft.data.table import Table, listed
+from llmft.data.cell_values import (
+    SET,
+    category,
+    flag_columns,
+    flattened,
+    is_missing,
+    items,
+    joined_name,
+    label,
+    labels,
+    list_in,
+    number,
+    of_one_type,
+    parts_of,
+    with_joined,
+)
+from llmft.data.source import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError

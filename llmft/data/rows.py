@@ -1,6 +1,6 @@
 """Rows to answer, one after another as they come: one that can't be read says why, and the others go on.
 
-Training stops at such a row (data/text_files.py); an input that never ends can't wait for its last line.
+Training stops at such a row (data/csv_files.py); an input that never ends can't wait for its last line.
 """
 
 import codecs
@@ -14,29 +14,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from llmft.data.conll import Word, said, sentences, word_column
-from llmft.data.encodings import Marking, undecodable, without_end
-from llmft.data.excel import ExcelFile
+from llmft.data.annotated import SquadFile, Word, said, sentences, word_column
+from llmft.data.csv_files import SEEN, CsvReader, check_header, is_spaced, misfit, open_csv, separator, unreadable
+from llmft.data.encodings import BROKEN, Marking, open_bytes, undecodable, without_end
+from llmft.data.excel_sqlite import ExcelFile
+from llmft.data.files import HEAD, inner_ending, kind_of, kind_of_head, mismatch
 from llmft.data.formats import FORMATS
-from llmft.data.json_rows import row_of
-from llmft.data.kinds import HEAD, inner_ending, kind_of, kind_of_head, mismatch
-from llmft.data.packed import BROKEN, open_bytes
-from llmft.data.source import Source
-from llmft.data.squad import SquadFile
-from llmft.data.table import Table
-from llmft.data.text_files import (
-    SEEN,
-    CsvReader,
-    JsonList,
-    check_header,
-    is_spaced,
-    json_object,
-    misfit,
-    open_csv,
-    open_json,
-    separator,
-    unreadable,
-)
+from llmft.data.json_files import JsonList, json_object, open_json, row_of
+from llmft.data.source import Source, Table
 from llmft.schema.problem import Problem, UserError
 
 WHOLE = ("parquet", "excel", "sqlite", "arrow")  # read by what reads them for training, not as a stream of lines

@@ -1,25 +1,25 @@
 """Training rows that are read while training instead of before it: memory holds a few chunks of them at a time."""
 
+import random
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow
 from tqdm import tqdm
 
 from llmft.data import checks, clean
-from llmft.data.arrow import to_arrow, to_dataset
+from llmft.data.arrow import RowsDigest, to_arrow, to_dataset
+from llmft.data.cell_values import classes
+from llmft.data.json_files import JsonList
 from llmft.data.read import chunks, files_of
 from llmft.data.roles import Kinds, assign
-from llmft.data.rows_digest import RowsDigest
-from llmft.data.sample import Sample
-from llmft.data.source import Mark, Source
-from llmft.data.table import MANY, Table, listed
-from llmft.data.text_files import JsonList
+from llmft.data.source import MANY, Mark, Source, Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Failure, Problem, UserError
@@ -48,7 +48,7 @@ class Survey:
     notes: list[str]
     """What the user should know, a line each."""
     sha256: str
-    """The digest of all rows; see llmft.data.rows_digest."""
+    """The digest of all rows; see llmft.data.arrow."""
 
 
 class Stream:
@@ -178,3 +178,37 @@ def _stamp(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
+
+
+Row = tuple[int, str, dict[str, Any]]  # its number, its id, its values
+
+
+class Sample:
+    """Rows drawn at random, as many as were asked for or all there are; and besides them the first of each label."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self.random = random.Random(seed)
+        self.seen = 0
+        self.drawn: list[Row] = []
+        self.first: dict[str, Row] = {}
+
+    def add(self, table: Table) -> None:
+        """Draw from some more rows. After each, every row so far has had the same chance (Vitter's algorithm R)."""
+        for place in range(len(table)):
+            where = self.seen if self.seen < self.size else self.random.randrange(self.seen + 1)
+            found = classes(table.columns["label"][place]) if "label" in table.columns else []
+            new = [name for name in found if name not in self.first]
+            if where < self.size or new:
+                row = (self.seen, table.ids[place], {name: values[place] for name, values in table.columns.items()})
+                if where < self.size:
+                    self.drawn[where : where + 1] = [row]
+                self.first |= dict.fromkeys(new, row)
+            self.seen += 1
+
+    def table(self) -> Table:
+        """The rows that were drawn, in the order in which they came."""
+        rows = {row[0]: row for row in (*self.drawn, *self.first.values())}
+        found = [rows[number] for number in sorted(rows)]
+        names = list(found[0][2]) if found else []
+        return Table({name: [row[2][name] for row in found] for name in names}, [row[1] for row in found])

@@ -1,6 +1,7 @@
-"""What the metrics of this repository share: nothing is fetched, and nothing is left on the disk."""
+"""What all metrics here share: nothing is fetched, and nothing is left on the disk."""
 
 import tempfile
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import datasets
@@ -26,3 +27,17 @@ class LocalMetric(evaluate.Metric):
             inputs_description="",
             features=datasets.Features(self.columns),
         )
+
+
+def per_class(names: Iterable[str], parts: Sequence[Iterable[float]]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and the number of references of each class.
+
+    Args:
+        names: the classes.
+        parts: the four numbers, each (classes,), as scikit-learn's and seqeval's
+            `precision_recall_fscore_support(average=None)` give them.
+    """
+    return {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
+        for name, p, r, f, s in zip(names, *parts, strict=True)
+    }

@@ -11,11 +11,11 @@ import torch
 
 from llmft.data import clean
 from llmft.data.arrow import to_dataset
-from llmft.data.cells import text_of
+from llmft.data.cell_values import text_of
 from llmft.data.checks import empty_inputs
 from llmft.data.roles import assign
 from llmft.data.rows import Row
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Answer, Task

@@ -156,9 +156,8 @@ def test_what_is_refused(words: tuple[str, ...], what: str, runs: dict[str, str]
 
 
 def test_wnut_can_be_read(shared: Callable[[str], Path]) -> None:
-    from llmft.data.bio import spans, to_bio
-    from llmft.data.conll import open_conll
-    from llmft.data.table import Table
+    from llmft.data.annotated import open_conll, spans, to_bio
+    from llmft.data.source import Table
 
     file = shared("wnut17") / "train.conll"
     whole = Table()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmft.data.bio import spans, to_bio
+from llmft.data.annotated import spans, to_bio
 
 SCHEMES = [
     # BIO stays as it is

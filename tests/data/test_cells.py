@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from llmft.data.cells import category, is_missing, number, of_one_type
+from llmft.data.cell_values import category, is_missing, number, of_one_type
 from llmft.data.checks import input_keys
 from llmft.data.roles import assign
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from llmft.config.load import load as compose
 from llmft.data import clean
 from llmft.data.checks import input_keys
+from llmft.data.duplicates import likeness, near, runs, without_duplicates, without_leaks, without_near
 from llmft.data.load import load
-from llmft.data.near import likeness, near, runs
-from llmft.data.repeats import without_duplicates, without_leaks, without_near
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import CleanConfig, DatasetConfig
 from llmft.schema.problem import UserError
@@ -251,7 +250,7 @@ def test_nothing_left_is_said(write: Write) -> None:
 
 
 def test_a_stream_is_cleaned_as_it_is_read(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmft.data.text_files.CHUNK", 3)
+    monkeypatch.setattr("llmft.data.json_files.CHUNK", 3)
     write("train.jsonl", jsonl([("cafÃ©" if i % 3 else "ab" * (i % 2) or f"row {i}", str(i % 2)) for i in range(20)]))
     asked = {"unicode": True, "min_characters": 3}
     whole = load(of(clean=asked), Texts())

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from llmft.data.conll import open_conll
+from llmft.data.annotated import open_conll
 from llmft.data.rows import open_file
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.problem import UserError
 
 Write = Callable[..., Path]
@@ -115,7 +115,7 @@ def test_another_encoding(write: Write) -> None:
 
 
 def test_a_chunk_can_be_read_again(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmft.data.conll.CHUNK", 2)
+    monkeypatch.setattr("llmft.data.annotated.CHUNK", 2)
     text = "".join(f"{'é' * i}\tO\nx\tB-a\n{chr(10) * (1 + i % 2)}" for i in range(1, 6))
     source = open_conll(write("a.conll", text), "a.conll", "utf-8")
     chunks = list(source.chunks())

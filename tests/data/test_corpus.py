@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmft.data import corpus, digests, plain_text
+from llmft.data import corpus, documents, sieve
 from llmft.data.corpus import COLUMNS, load_corpus, to_learn_from
 from llmft.data.load import Data
 from llmft.schema.dataset import DatasetConfig
@@ -84,7 +84,7 @@ def test_equal_texts_are_not_parted_by_the_shares(load: Load, write: Write) -> N
 
 
 def test_parts_of_a_document_stay_together(load: Load, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_text, "PIECE", 40)
+    monkeypatch.setattr(documents, "PIECE", 40)
     for number in range(40):
         write(f"texts/{number:02}.txt", "".join(paragraphs(3, seed=number)))
     data = load(train="texts", unit="file")
@@ -189,7 +189,7 @@ def test_texts_are_mended_in_every_split(load: Load, write: Write) -> None:
 def test_a_document_of_several_rows_is_not_too_short_for_its_end(
     load: Load, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain_text, "PIECE", 20)
+    monkeypatch.setattr(documents, "PIECE", 20)
     write("a.txt", "a line of 17 chars\nend\n\nend\n")
     data = load(train="a.txt", split={"validation": 0, "test": 0}, clean={"min_characters": 10})
     assert list(data["train"]["text"]) == ["a line of 17 chars\n", "end\n\n"]
@@ -197,14 +197,14 @@ def test_a_document_of_several_rows_is_not_too_short_for_its_end(
 
 def test_the_first_documents_are_enough(load: Load, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands after them is not read."""
-    monkeypatch.setattr(plain_text, "PIECE", 40)
+    monkeypatch.setattr(documents, "PIECE", 40)
     texts = paragraphs(400)
     write("a.txt", "".join(texts).encode() + b"\xff" * 100)
-    monkeypatch.setattr(plain_text, "CHUNK", 20)
+    monkeypatch.setattr(documents, "CHUNK", 20)
     data = load(train="a.txt", max_rows=3)
     assert {name: len(set(rows["document"])) for name, rows in data.splits.items()} == {"train": 3, "validation": 3, "test": 3}  # fmt: skip
-    documents = list(dict.fromkeys(data["train"]["document"]))
-    first = "".join(row["text"] for row in data["train"] if row["document"] == documents[0])
+    names = list(dict.fromkeys(data["train"]["document"]))
+    first = "".join(row["text"] for row in data["train"] if row["document"] == names[0])
     assert first in texts
 
 
@@ -262,9 +262,9 @@ def test_a_corpus_that_cannot_be_trained_on_is_refused(name: str, load: Load, wr
 
 
 def test_digests_are_a_set_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "RECENT", 7)
+    monkeypatch.setattr(sieve, "RECENT", 7)
     rng = random.Random(0)
-    found, known = digests.Digests(), set[int]()
+    found, known = sieve.Digests(), set[int]()
     for _ in range(300):
         number = rng.choice([rng.randrange(2**64), rng.randrange(40), 2**64 - 1])
         assert (number in found) == (number in known)
@@ -297,8 +297,8 @@ def peak(work: Callable[[], object]) -> int:
 
 def test_memory_does_not_grow_with_the_corpus(load: Load, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times the text, the same memory but for 8 bytes a document, and 20 while they are shared out."""
-    monkeypatch.setattr(digests, "RECENT", 100)
-    for module in (plain_text, corpus):
+    monkeypatch.setattr(sieve, "RECENT", 100)
+    for module in (documents, corpus):
         monkeypatch.setattr(module, "CHUNK", 50)
         monkeypatch.setattr(module, "BATCH", 5000)
 

@@ -19,7 +19,7 @@ from llmft.data.load import load
 from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import assign
 from llmft.data.rows import open_file
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError

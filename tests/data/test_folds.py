@@ -10,10 +10,9 @@ import pytest
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.folds import held_out
-from llmft.data.groups import together
-from llmft.data.load import Data, _folded, load
-from llmft.data.table import Table
+from llmft.data.load import Data, load
+from llmft.data.source import Table
+from llmft.data.splitting import held_out, hold_out_fold, together
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
@@ -118,7 +117,7 @@ def test_numbers_as_labels_are_not_stratified() -> None:
     """A regression has as many labels as rows."""
     texts = [str(number) for number in range(30)]
     rows = Table({"text": texts, "label": [number / 7 for number in range(30)]}, texts)
-    found = _folded({"train": rows}, DatasetConfig(), {"text": Column("text")}, folds=3, fold=0, drawn=False)
+    found = hold_out_fold({"train": rows}, DatasetConfig(), {"text": Column("text")}, folds=3, fold=0, drawn=False)
     assert (len(found["train"]), len(found["test"])) == (20, 10)
 
 
@@ -127,5 +126,7 @@ def test_of_several_labels_the_rarest_keeps_its_share() -> None:
     labels = [["common", "rare"] if number < 12 else ["common"] if number % 3 else [] for number in range(60)]
     rows = Table({"text": texts, "label": labels}, texts)
     for fold in range(3):
-        found = _folded({"train": rows}, DatasetConfig(), {"text": Column("text")}, folds=3, fold=fold, drawn=False)
+        found = hold_out_fold(
+            {"train": rows}, DatasetConfig(), {"text": Column("text")}, folds=3, fold=fold, drawn=False
+        )
         assert Counter(name for cell in found["test"].columns["label"] for name in cell)["rare"] == 4

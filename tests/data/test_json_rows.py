@@ -12,7 +12,7 @@ from llmft.config.load import load as compose
 from llmft.data.load import load
 from llmft.data.read import read_split
 from llmft.data.rows import open_file
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from llmft.tasks.text.sentences import sentence_of

@@ -15,8 +15,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from llmft.data.kinds import kind_of, mismatch
-from llmft.data.packed import FREE, inner_name, open_bytes
+from llmft.data.encodings import FREE, inner_name, open_bytes
+from llmft.data.files import kind_of, mismatch
 from llmft.data.rows import open_file, open_stream
 from llmft.schema.problem import UserError
 

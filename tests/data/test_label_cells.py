@@ -8,9 +8,9 @@ import pytest
 
 from llmft.data.load import load
 from llmft.data.roles import assign
-from llmft.data.sample import Sample
-from llmft.data.strata import strata
-from llmft.data.table import Table
+from llmft.data.source import Table
+from llmft.data.splitting import strata
+from llmft.data.stream import Sample
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError

@@ -10,9 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from llmft.data.checks import empty_targets, overlaps, without_empty
+from llmft.data.columnar import ParquetFile
 from llmft.data.load import load
-from llmft.data.parquet import ParquetFile
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmft.data import plain_text
-from llmft.data.plain_text import PlainText
-from llmft.data.python_files import PythonFile
+from llmft.data import documents
+from llmft.data.documents import PlainText, PythonFile
 from llmft.data.read import chunks, files_of
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 
@@ -48,7 +47,7 @@ def test_a_document_is_what_the_unit_says(unit: str, encoding: str, write: Write
 
 
 def test_a_long_document_is_several_rows_cut_at_line_ends(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_text, "PIECE", 10)
+    monkeypatch.setattr(documents, "PIECE", 10)
     text = "four\nfive\nsix\n\nand a line that is too long\nend\n"
     table = rows(write("a.txt", text), "paragraph")
     assert table.columns["text"] == ["four\nfive\n", "six\n\n", "and a line", " that is t", "oo long\n", "end\n"]
@@ -65,7 +64,7 @@ def test_the_rows_of_a_file_are_the_file(
     file = tmp_path_factory.mktemp("text") / "a.txt"
     file.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain_text, "PIECE", piece)
+        patch.setattr(documents, "PIECE", piece)
         table = rows(file, unit)
     assert "".join(table.columns["text"]).encode() == file.read_bytes()
     assert all(len(part.rstrip()) <= piece and len(part) <= 3 * piece for part in table.columns["text"])

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from llmft.data.quality import flaw
+from llmft.data.clean import flaw
 
 PROSE = (
     "The house stood at the end of the road, where the hill begins. Nobody had lived in it for years, and the garden "

@@ -13,9 +13,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from llmft.data.arrow import RowsDigest
 from llmft.data.corpus import COLUMNS, load_corpus
 from llmft.data.load import Data, load
-from llmft.data.rows_digest import RowsDigest
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from llmft.data.annotated import SemevalFile
 from llmft.data.load import load
-from llmft.data.semeval import SemevalFile
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from llmft.tasks import build
@@ -44,7 +44,7 @@ def test_examples_are_read(name: str, end: str, write: Write) -> None:
 
 
 def test_a_chunk_is_read_again_from_its_mark(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmft.data.semeval.CHUNK", 3)
+    monkeypatch.setattr("llmft.data.annotated.CHUNK", 3)
     text = "".join(example(i, f"本{'x' * i}") + "\n" * (i % 3) for i in range(1, 11))
     source = SemevalFile(write("a.txt", text.encode("gb18030")), "a.txt", "gb18030")
     found = list(source.chunks())

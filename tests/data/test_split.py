@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmft.data.split import split
+from llmft.data.splitting import split
 
 SHARES = {"validation": 0.1, "test": 0.2}
 

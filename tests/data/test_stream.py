@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from llmft.data.load import Data, load
-from llmft.data.sample import Sample
-from llmft.data.table import Table
+from llmft.data.source import Table
+from llmft.data.stream import Sample
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Failure, UserError
@@ -33,8 +33,8 @@ class Cells:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmft.data.text_files.CHUNK", 4)
-    monkeypatch.setattr("llmft.data.parquet.CHUNK", 4)
+    for reader in ("csv_files", "json_files", "columnar"):
+        monkeypatch.setattr(f"llmft.data.{reader}.CHUNK", 4)
 
 
 def read(task: Any = None, **keys: Any) -> Data:
@@ -223,7 +223,7 @@ def test_a_sample_is_fair() -> None:
 
 def test_memory_does_not_grow_with_the_rows(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checking and reading 1.6 MB of rows takes 0.3 MB, as much as 0.1 MB of rows take; in memory they take more."""
-    monkeypatch.setattr("llmft.data.text_files.CHUNK", 50)
+    monkeypatch.setattr("llmft.data.csv_files.CHUNK", 50)
     monkeypatch.setattr("llmft.data.stream.SAMPLE", 50)
     letters = random.Random(0)
     lines = (f"{letters.randbytes(100).hex()},{i % 2}\n" for i in range(8000))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from llmft.data.csv_files import open_csv
+from llmft.data.json_files import open_json
 from llmft.data.rows import open_file
-from llmft.data.source import Source
-from llmft.data.table import Table
-from llmft.data.text_files import open_csv, open_json
+from llmft.data.source import Source, Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 
@@ -150,7 +150,8 @@ def test_a_chunk_is_read_again_from_its_mark(
     encoding: str, end: str, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In encodings with a byte order mark, with a state, and with characters of one to four bytes."""
-    monkeypatch.setattr("llmft.data.text_files.CHUNK", 3)
+    monkeypatch.setattr("llmft.data.csv_files.CHUNK", 3)
+    monkeypatch.setattr("llmft.data.json_files.CHUNK", 3)
     rows = [f'"本{"x" * i}, ""{i}""{end}次",{i}' for i in range(2000)]
     text = "text,label\n" + "\n\n".join(rows).replace("\n", end) + end
     objects = "".join(f'{{"text": "本{i}"}}\n\n' for i in range(2000)).replace("\n", end)

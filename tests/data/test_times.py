@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.load import Data, load
-from llmft.data.times import by_time
+from llmft.data.splitting import by_time
 from llmft.schema.problem import UserError
 
 Write = Callable[[str, str], Path]

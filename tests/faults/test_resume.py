@@ -74,7 +74,7 @@ def files(write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) ->
     """32 rows for a stream, in chunks of 7, of which two batches are shuffled at a time."""
     for name, first, last in (("data/a.csv", 0, 20), ("data/b.csv", 20, 32), ("validation.csv", 32, 40)):
         write(name, "text,label\n" + "".join(f"row {'long ' * (i % 5)}{i},{i % 2}\n" for i in range(first, last)))
-    monkeypatch.setattr("llmft.data.text_files.CHUNK", 7)
+    monkeypatch.setattr("llmft.data.csv_files.CHUNK", 7)
     monkeypatch.setattr("llmft.training.batches.WINDOW", 16)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmft.metrics.classification import Classification
+from llmft.metrics.target_metrics import Classification
 
 
 def test_three_classes_by_hand() -> None:

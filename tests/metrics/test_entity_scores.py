@@ -5,7 +5,7 @@ import random
 import pytest
 from seqeval import metrics as seqeval
 
-from llmft.metrics.entities import Entities
+from llmft.metrics.extraction_metrics import Entities
 
 
 def scored(predictions: list[str], references: list[str]) -> dict:

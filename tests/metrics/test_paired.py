@@ -4,7 +4,7 @@ import numpy
 import pytest
 from scipy.stats import ttest_rel
 
-from llmft.metrics.paired import bootstrap, holm, mcnemar, score
+from llmft.metrics.significance import bootstrap, holm, mcnemar, score
 
 
 def right(both: int, first: int, second: int, neither: int = 0) -> tuple[numpy.ndarray, numpy.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmft.metrics.question_answering import SpanAnswers, exact_match, f1, normalised, words
+from llmft.metrics.text_metrics import SpanAnswers, exact_match, f1, normalised, words
 
 ROWS = [
     json.loads(line)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmft.metrics.relations import DirectedRelations, are_directed
+from llmft.metrics.extraction_metrics import DirectedRelations, are_directed
 
 A, A_BACK, B, B_BACK, OTHER = "A(e1,e2)", "A(e2,e1)", "B(e1,e2)", "B(e2,e1)", "Other"
 CASES = {

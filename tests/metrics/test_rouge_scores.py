@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmft.metrics.rouge import NAMES, Rouge, Words, rouge_l_of
+from llmft.metrics.text_metrics import ROUGE, Rouge, Words, rouge_l_of
 
 ENGLISH = [
     ("The cat sat on the mat.", "A cat sat, on the mat!"),
@@ -16,9 +16,9 @@ ENGLISH = [
 def test_english_scores_are_those_of_the_library(said: str, right: str) -> None:
     from rouge_score.rouge_scorer import RougeScorer
 
-    expected = RougeScorer(list(NAMES), use_stemmer=False).score(right, said)
+    expected = RougeScorer(list(ROUGE), use_stemmer=False).score(right, said)
     found = Rouge().compute(predictions=[said], references=[[right]])
-    assert found == {name: expected[name].fmeasure for name in NAMES}
+    assert found == {name: expected[name].fmeasure for name in ROUGE}
 
 
 WORDS = [

@@ -3,10 +3,8 @@
 import numpy
 import pytest
 
-from llmft.metrics.calibration import calibration
-from llmft.metrics.confusion import SHOWN, WHOLE, confusion, most_confused
-from llmft.metrics.multi_label import MultiLabelClassification
-from llmft.metrics.regression import RegressionErrors
+from llmft.metrics.diagnostics import SHOWN, WHOLE, calibration, confusion, most_confused
+from llmft.metrics.target_metrics import MultiLabelClassification, RegressionErrors
 
 
 def test_several_labels_by_hand() -> None:

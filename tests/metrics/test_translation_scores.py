@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmft.metrics.translation import TranslationScores, chrf_of, tokenizer_of
+from llmft.metrics.text_metrics import TranslationScores, chrf_of, tokenizer_of
 
 
 def test_bleu_by_hand() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmft.metrics.written import Written, normal
+from llmft.metrics.text_metrics import Written, normal
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmft.config.load import load
-from llmft.data.table import listed
+from llmft.data.source import listed
 from llmft.reporting.console import conclude, scores_line
 from llmft.reporting.lines import phase
 from llmft.runs.folder import Run

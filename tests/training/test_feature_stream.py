@@ -34,7 +34,7 @@ class Lengths:
 @pytest.fixture
 def rows(here: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
     """A stream of so many rows, in chunks of 5 and two files."""
-    monkeypatch.setattr("llmft.data.text_files.CHUNK", 5)
+    monkeypatch.setattr("llmft.data.csv_files.CHUNK", 5)
     monkeypatch.setattr("llmft.training.batches.WINDOW", 40)
     known: dict[int, Stream] = {}
 

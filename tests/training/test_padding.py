@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from llmft import tasks
 from llmft.data.arrow import to_dataset
-from llmft.data.table import Table
+from llmft.data.source import Table
 from llmft.models.build import build
 from llmft.models.generate import set_generation
 from llmft.models.tokenizers import padding_side

@@ -4,8 +4,7 @@ import math
 from pathlib import Path
 
 from llmft.config.origin import Origin
-from llmft.data.files import resolve
-from llmft.data.kinds import mismatch
+from llmft.data.files import mismatch, resolve
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from llmft.data.table import MANY, listed
+from llmft.data.source import MANY, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
 

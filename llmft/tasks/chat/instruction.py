@@ -14,7 +14,7 @@ from datasets import Dataset
 from pyarrow import compute
 
 from llmft.data.padding import Padding
-from llmft.metrics.perplexity import perplexity
+from llmft.metrics.diagnostics import perplexity
 from llmft.models.generate import written_after
 from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
 from llmft.schema.column import Column
@@ -183,8 +183,10 @@ class Instruction(Task[ChatState]):
     def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         if not self.options.generate:
             return {}
-        from llmft.metrics.rouge import Rouge  # evaluate imports pipelines, which takes seconds
-        from llmft.metrics.written import Written
+        from llmft.metrics.text_metrics import (
+            Rouge,  # evaluate imports pipelines, which takes seconds
+            Written,
+        )
 
         said, right = [answer["answer"] for answer in answers], [self.reference(row) for row in references]
         found: dict[str, Any] = Written(self.options.answer_pattern).compute(predictions=said, references=right)
@@ -204,7 +206,7 @@ class Instruction(Task[ChatState]):
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """Whether the right answer was written; where none is, the loss over all tokens."""
-        from llmft.metrics.written import normal
+        from llmft.metrics.text_metrics import normal
 
         if answer["answer"] is None:
             return RowScore("loss", answer["loss"] * answer["tokens"], answer["tokens"])
@@ -213,7 +215,7 @@ class Instruction(Task[ChatState]):
 
     def error_score(self, answer: Answer, reference: Any) -> float:
         """The loss of a right answer that was not written; of one that was, nothing."""
-        from llmft.metrics.written import normal
+        from llmft.metrics.text_metrics import normal
 
         said, pattern = answer["answer"], self.options.answer_pattern
         right = said is not None and normal(said, pattern) == normal(reference, pattern)

@@ -10,8 +10,8 @@ import pandas
 from datasets import Dataset
 
 from llmft.data import dates
-from llmft.data.cells import category, is_missing, parts_of, text_of
-from llmft.data.table import listed
+from llmft.data.cell_values import category, is_missing, parts_of, text_of
+from llmft.data.source import listed
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.tables import config as sections
 from llmft.tasks.tables.number_columns import (
@@ -74,7 +74,7 @@ class TableColumns:
     forms: dict[str, NumberForm] = field(default_factory=dict)
     """How numbers are written in the columns where that is not with digits and a point alone."""
     missing: list[str] = field(default_factory=list)
-    """Texts that stand for no value in this table, as `llmft.data.cells.category` writes them."""
+    """Texts that stand for no value in this table, as `llmft.data.cell_values.category` writes them."""
     bin_edges: list[list[float]] = field(default_factory=list)
     """By number that a model sees, those of its piecewise-linear encoding; none without `task.bins`."""
     remarks: list[str] = field(default_factory=list)

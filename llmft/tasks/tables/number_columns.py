@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 import numpy
 from scipy.special import ndtri
 
-from llmft.data.cells import FLAGS, NUMBER, category, is_missing, number, text_of
+from llmft.data.cell_values import FLAGS, NUMBER, category, is_missing, number, text_of
 
 FEW = 20  # rows: with fewer, numbers that count upwards may do so by chance
 MANY = 50  # rows: of so many whole numbers drawn from four times as many, one in 500 draws has no two alike

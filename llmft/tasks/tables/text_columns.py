@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy
 
-from llmft.data.cells import text_of
+from llmft.data.cell_values import text_of
 from llmft.tasks.tables.number_columns import FEW, learn_scale, scaled
 
 TERMS = 20_000  # the most frequent words and pairs of words: with 64 numbers for each, 5 MB

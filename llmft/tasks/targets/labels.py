@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
+from llmft.data.cell_values import classes
 from llmft.data.checks import few, unknown_labels
-from llmft.data.strata import classes
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.targets.config import ProblemType, TargetConfig
 

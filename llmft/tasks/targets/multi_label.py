@@ -103,8 +103,8 @@ class MultiLabel(Target):
         )
 
     def score(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
-        """F1 and its companions; see llmft.metrics.multi_label."""
-        from llmft.metrics.multi_label import MultiLabelClassification  # evaluate imports pipelines: seconds
+        """F1 and its companions; see llmft.metrics.target_metrics."""
+        from llmft.metrics.target_metrics import MultiLabelClassification  # evaluate imports pipelines: seconds
 
         return MultiLabelClassification(self.labels, self.temperature).compute(
             predictions=[answer["answer"] for answer in answers],

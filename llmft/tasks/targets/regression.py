@@ -61,7 +61,7 @@ class Regression(Target):
         return f"The answer is `logits * {self.deviation:.9g} + {self.mean:.9g}`."
 
     def score(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
-        """Squared and absolute errors, R2 and correlations; see llmft.metrics.regression."""
-        from llmft.metrics.regression import RegressionErrors  # evaluate imports pipelines, which takes seconds
+        """Squared and absolute errors, R2 and correlations; see llmft.metrics.target_metrics."""
+        from llmft.metrics.target_metrics import RegressionErrors  # evaluate imports pipelines, which takes seconds
 
         return RegressionErrors().compute(predictions=[answer["answer"] for answer in answers], references=labels)

@@ -116,8 +116,8 @@ class SingleLabel(Target):
         )
 
     def score(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
-        """Accuracy and its companions; see llmft.metrics.classification."""
-        from llmft.metrics.classification import Classification  # evaluate imports pipelines, which takes seconds
+        """Accuracy and its companions; see llmft.metrics.target_metrics."""
+        from llmft.metrics.target_metrics import Classification  # evaluate imports pipelines, which takes seconds
 
         return Classification(self.labels, self.temperature).compute(
             predictions=[answer["answer"] for answer in answers],

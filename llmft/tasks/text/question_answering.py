@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
-from llmft.data.table import listed
+from llmft.data.source import listed
 from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.tokenizers import SAMPLE, check_language
@@ -157,7 +157,7 @@ class QuestionAnswering(Task[QuestionState]):
 
     def calibrate(self, outputs: list[Any], references: Dataset) -> Self:
         """The threshold with the best F1, as SQuAD 2.0 chooses it."""
-        from llmft.metrics.question_answering import f1  # evaluate imports pipelines, which takes seconds
+        from llmft.metrics.text_metrics import f1  # evaluate imports pipelines, which takes seconds
 
         spans = self._spans(outputs, rows_of([aside for _, aside in outputs]))
         right = [self.reference(row) for row in references]
@@ -183,8 +183,8 @@ class QuestionAnswering(Task[QuestionState]):
         return {"answer": span.text, "start": span.start, "end": end, "score": float(numpy.exp(span.score))}
 
     def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
-        """Exact match and F1; see llmft.metrics.question_answering."""
-        from llmft.metrics.question_answering import SpanAnswers  # evaluate imports pipelines, which takes seconds
+        """Exact match and F1; see llmft.metrics.text_metrics."""
+        from llmft.metrics.text_metrics import SpanAnswers  # evaluate imports pipelines, which takes seconds
 
         right = [self.reference(row) for row in references]
         return SpanAnswers().compute(predictions=[answer["answer"] for answer in answers], references=right)
@@ -204,14 +204,14 @@ class QuestionAnswering(Task[QuestionState]):
 
     def error_score(self, answer: Answer, reference: Any) -> float:
         """How sure an answer is, by what it lacks of F1."""
-        from llmft.metrics.question_answering import exact_match, f1
+        from llmft.metrics.text_metrics import exact_match, f1
 
         if reference is None or exact_match(answer["answer"], reference):
             return 0.0
         return max(float(answer["score"]) * (1 - f1(answer["answer"], reference)), 1e-9)
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        from llmft.metrics.question_answering import f1
+        from llmft.metrics.text_metrics import f1
 
         return RowScore("f1", f1(answer["answer"], reference))
 

@@ -12,9 +12,8 @@ from tokenizers import AddedToken, Encoding
 from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
-from llmft.data.source import CHUNK
-from llmft.data.table import listed
-from llmft.metrics.relations import DirectedRelations, are_directed
+from llmft.data.source import CHUNK, listed
+from llmft.metrics.extraction_metrics import DirectedRelations, are_directed
 from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.tokenizers import SAMPLE, check_language

@@ -8,8 +8,8 @@ from typing import Any
 import regex
 from datasets import Dataset
 
-from llmft.data.bio import OUTSIDE, Span, spans, to_bio
-from llmft.data.table import listed
+from llmft.data.annotated import OUTSIDE, Span, spans, to_bio
+from llmft.data.source import listed
 from llmft.schema.problem import Problem, plural
 
 # Scripts that put no spaces between words: each of their letters is taken alone, with the marks on it.

@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from llmft.data.bio import OUTSIDE, spans, to_bio
+from llmft.data.annotated import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
 from llmft.data.padding import Padding
 from llmft.models import tokenizers
@@ -213,9 +213,9 @@ class TokenClassification(Task[EntityState]):
         return {"answer": entities, "tokens": sentence.tokens, "tags": sentence.tags}
 
     def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
-        """Precision, recall and F1 of entities, accuracy of tags; see llmft.metrics.entities."""
+        """Precision, recall and F1 of entities, accuracy of tags; see llmft.metrics.extraction_metrics."""
         _check_package()
-        from llmft.metrics.entities import Entities  # evaluate imports pipelines, which takes seconds
+        from llmft.metrics.extraction_metrics import Entities  # evaluate imports pipelines, which takes seconds
 
         return Entities().compute(
             predictions=[answer["tags"] for answer in answers],

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from llmft.metrics.rouge import Rouge, rouge_l_of
+from llmft.metrics.text_metrics import Rouge, rouge_l_of
 from llmft.tasks.task import Answer
 from llmft.tasks.text_to_text import config as sections
 from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState

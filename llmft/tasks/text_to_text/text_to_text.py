@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from llmft.data.padding import Padding
-from llmft.metrics.perplexity import perplexity
+from llmft.metrics.diagnostics import perplexity
 from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels, token_loss

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from llmft.metrics.translation import TranslationScores, chrf_of, tokenizer_of
+from llmft.metrics.text_metrics import TranslationScores, chrf_of, tokenizer_of
 from llmft.models.tokenizers import SAMPLE
 from llmft.tasks.task import Answer
 from llmft.tasks.text_to_text import config as sections

@@ -1,12 +1,123 @@
-"""What is a row in a file of JSON: an object; or what spaCy, Label Studio and doccano export, as a text with spans."""
+"""JSON: objects as rows, one a line or in a list; and exports of spaCy, Label Studio, doccano: texts with spans."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from llmft.data.encodings import inner_name, lines_of, nul, opened
+from llmft.data.source import CHUNK, MANY, START, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError
 
 OBJECT = 'Write {"text": ..., "label": ...}.'
 FIELD = "Write dataset.field=NAME for the list of rows."
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """A .jsonl file, one object a line."""
+
+    file: Path
+    name: str
+    encoding: str
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A chunk has the keys that its own rows have."""
+        mark = start or START
+        rows: list[tuple[int, Any]] = []
+        problems: list[Problem] = []
+        with opened(self.file, self.name, self.encoding, mark.position) as stream:
+            for number, line in enumerate(lines_of(stream, self.name, mark.line), mark.line):
+                if not line.strip():
+                    continue
+                row = json_object(line, f"{self.name}:{number}")
+                if isinstance(row, Problem):
+                    problems.append(row)
+                else:
+                    rows.append((number, row))
+                if len(rows) == CHUNK:
+                    yield mark, _objects(rows, self.name)
+                    mark, rows = Mark(stream.tell(), number + 1), []
+                if len(problems) == MANY:
+                    break
+        if rows:
+            yield mark, _objects(rows, self.name)
+        if problems:
+            raise UserError(listed(problems), "the data")
+
+
+@dataclass(frozen=True)
+class JsonList:
+    """A .json file that holds one list of objects, or one object around it. It is one chunk, whatever its size."""
+
+    file: Path
+    name: str
+    encoding: str
+    field: str | None = None
+    """The key of the list in the object."""
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A row is named by its number."""
+        with opened(self.file, self.name, self.encoding) as stream:
+            try:
+                text = stream.read().removeprefix("\ufeff")
+                if "\0" in text:
+                    line = text.count("\n", 0, text.index("\0")) + 1
+                    raise UserError(nul(self.file, f"{self.name}:{line}"), "the data")
+                value = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    Problem(f"{self.name}:{error.lineno}", f"is no JSON: {error.msg}"), "the data"
+                ) from error
+        found, beside = rows_in(value, self.field, self.name)
+        rows = [(number, row_of(row, f"{self.name}:{number}")) for number, row in enumerate(found, 1)]
+        if problems := [row for _, row in rows if isinstance(row, Problem)]:
+            raise UserError(listed(problems), "the data")
+        table = _objects(rows, self.name)
+        if beside:
+            keys = ", ".join(map(str, beside))
+            table.left_out[f"keys beside the rows of {self.name} were not read: {keys}"] = len(beside)
+        yield START, table
+
+
+def open_json(file: Path, name: str, encoding: str, field: str | None = None) -> JsonLines | JsonList:
+    """A file of JSON: an object a line, or one value as a whole, as its first lines tell.
+
+    A file that ends in .json and holds one object alone is read as a whole, too: its rows may be in a list of it.
+    """
+    if field is not None:
+        return JsonList(file, name, encoding, field)
+    with opened(file, name, encoding) as stream:
+        lines = (found for line in iter(stream.readline, "") if (found := line.strip("\ufeff \t\r\n")))
+        first, second = next(lines, ""), next(lines, "")
+    try:
+        value = json.loads(first)
+    except ValueError:  # it goes on in the next line
+        # An object that is broken off after a comma or a bracket goes on; one that is cut elsewhere is a broken line.
+        whole = first.startswith("[") or (first.startswith("{") and first.endswith(("{", "[", ",")))
+    except RecursionError:
+        whole = False
+    else:
+        single = not second and inner_name(file).lower().endswith(".json")
+        whole = (isinstance(value, list) and not is_of_spacy(value)) or (single and isinstance(value, dict))
+    return (JsonList if whole else JsonLines)(file, name, encoding)
+
+
+def json_object(line: str, place: str) -> dict[str, Any] | Problem:
+    """The object that a line holds, or what is wrong with the line."""
+    try:
+        row = json.loads(line.rstrip("\r\n"))
+    except json.JSONDecodeError as error:
+        return Problem(place, f"is no JSON: {error.msg} at column {error.colno}")
+    except (RecursionError, ValueError) as error:  # lists in lists in lists, a number of 5,000 digits
+        return Problem(place, f"is no JSON that can be read: {error}")
+    return row_of(row, place)
+
+
+def _objects(rows: list[tuple[int, Any]], name: str) -> Table:
+    keys = list(dict.fromkeys(key for _, row in rows for key in row))
+    return Table({key: [row.get(key) for _, row in rows] for key in keys}, [f"{name}:{number}" for number, _ in rows])
 
 
 def row_of(value: Any, place: str) -> dict[str, Any] | Problem:

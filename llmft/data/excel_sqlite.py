@@ -1,33 +1,40 @@
-"""Excel workbooks (.xlsx), read as the csv of a sheet would be: every value a string.
-
-By openpyxl, which tells errors, number formats and formulas. python-calamine is 17 times as fast, but gives an empty
-cell for `#REF!` and for a formula that was never computed.
-"""
+"""Tables of other programs, read as csv is, every value a string: sheets of Excel and queries of SQLite."""
 
 import re
+import sqlite3
 import warnings
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from llmft.data.packed import bomb
-from llmft.data.source import CHUNK, Mark
-from llmft.data.table import MANY, Table, listed
-from llmft.data.text_files import check_header
+from llmft.data.csv_files import check_header
+from llmft.data.encodings import bomb
+from llmft.data.source import CHUNK, MANY, Mark, Table, listed
 from llmft.schema.extra import lacking
 from llmft.schema.problem import Problem, UserError
 
 ZEROS = re.compile("0{2,}")  # a number format that shows 7 as 007
-HINT = "Write dataset.sheet=NAME."
+SHEET = "Write dataset.sheet=NAME."
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")  # how the format writes characters that XML can't hold
+
+BYTES = "Leave the column out: write dataset.query='select ...'."
+READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+"""What a query may do: not attach files, set pragmas or write."""
 
 
 @dataclass(frozen=True)
 class ExcelFile:
-    """One sheet of a .xlsx file. The first row that holds anything is the header."""
+    """One sheet of a .xlsx file. The first row that holds anything is the header.
+
+    By openpyxl, which tells errors, number formats and formulas. python-calamine is 17 times as fast, but gives an
+    empty cell for `#REF!` and for a formula that was never computed.
+    """
 
     file: Path
     name: str
@@ -57,7 +64,7 @@ class ExcelFile:
         first = next((number for number, row in enumerate(values) if any(c.value is not None for c in row)), None)
         if first is None:
             return Table(), []
-        header = [_text(cell) for cell in values[first]]
+        header = [_cell_text(cell) for cell in values[first]]
         while header and not header[-1]:
             header.pop()
         check_header([name for name in header if name], f"{self.name}:{first + 1}".removesuffix(":1"))
@@ -83,7 +90,7 @@ class ExcelFile:
                 if fault := _fault(cell, value, name):
                     faults.append(Problem(f"{self.name}:{number}", f"{cell.coordinate} {fault[0]}", hint=fault[1]))
                 elif name:
-                    found[name] = _text(value)
+                    found[name] = _cell_text(value)
             problems += faults
             if not faults:
                 for name, text in found.items():
@@ -112,12 +119,12 @@ class ExcelFile:
         if self.sheet is not None:
             if self.sheet not in sheets:
                 what = f"has no sheet {self.sheet!r}; it has {', '.join(sheets)}"
-                raise UserError(Problem(self.name, what, hint=HINT), "the data")
+                raise UserError(Problem(self.name, what, hint=SHEET), "the data")
             return sheets[self.sheet]
         filled = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible" and _is_filled(sheet)]
         if len(filled) > 1:
             what = f"has {len(filled)} sheets with rows: {', '.join(sheet.title for sheet in filled)}"
-            raise UserError(Problem(self.name, what, hint=HINT), "the data")
+            raise UserError(Problem(self.name, what, hint=SHEET), "the data")
         if not filled:
             raise UserError(Problem(self.name, f"has no rows in a sheet that is shown; it has {', '.join(sheets)}"))
         return filled[0]
@@ -144,7 +151,7 @@ def _fault(cell: Any, value: Any, column: str) -> tuple[str, str] | None:
     return None
 
 
-def _text(cell: Any) -> str:
+def _cell_text(cell: Any) -> str:
     """A value as Excel's own csv has it, but for numbers in full and dates by ISO 8601."""
     value = cell.value
     if value is None:
@@ -170,3 +177,78 @@ def _text(cell: Any) -> str:
 def _plain(format: str) -> str:
     """A number format without its literal texts, colours and conditions."""
     return re.sub(r'"[^"]*"|\[[^\]]*\]|\\.', "", format).lower()
+
+
+@dataclass(frozen=True)
+class SqliteFile:
+    """The rows of a query, or of the only table. Nothing is ever written to the database."""
+
+    file: Path
+    name: str
+    """The file as row ids name it."""
+    query: str | None = None
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A row is named by its number in the result; rows before `start` are read over."""
+        first = start.line if start else 1
+        problems: list[Problem] = []
+        with closing(self._open()) as database:
+            try:
+                cursor = database.execute(self.query or f"select * from {self._table(database)}")
+                header = [column[0].strip() for column in cursor.description or ()]
+                check_header(header, self.name)
+                rows = islice(enumerate(cursor, 1), first - 1, None)
+                while part := list(islice(rows, CHUNK)):
+                    ids = [f"{self.name}:{number}" for number, _ in part]
+                    for column, name in enumerate(header):
+                        held = [number for number, row in part if isinstance(row[column], bytes)]
+                        problems += [
+                            Problem(f"{self.name}:{number}", f"{name} holds bytes", hint=BYTES) for number in held
+                        ]
+                    if not problems:
+                        columns = {name: [_value_text(row[i]) for _, row in part] for i, name in enumerate(header)}
+                        yield Mark(0, part[0][0]), Table(columns, ids)
+                    if len(problems) >= MANY:
+                        break
+            except (sqlite3.Error, sqlite3.Warning) as error:
+                place = "dataset.query" if self.query else self.name
+                hint = "A query may only select." if "authoriz" in str(error) or "one statement" in str(error) else ""
+                raise UserError(Problem(place, f"{self.name}: {error}", hint=hint), "the data") from error
+            except ValueError as error:  # the query holds a NUL character
+                raise UserError(Problem("dataset.query", str(error)), "the data") from error
+        if problems:
+            raise UserError(listed(problems), "the data")
+
+    def _open(self) -> sqlite3.Connection:
+        for ending in ("-wal", "-journal"):
+            beside = self.file.with_name(self.file.name + ending)
+            if beside.is_file() and beside.stat().st_size:
+                what = f"has changes in {beside.name} that are not yet in it"
+                hint = "Close the program that writes it, or run `pragma wal_checkpoint(truncate)` in it."
+                raise UserError(Problem(self.name, what, hint=hint), "the data")
+        # Immutable: no lock and no file beside it, so that a folder without write access will do.
+        database = sqlite3.connect(f"file:{quote(str(self.file.absolute()))}?mode=ro&immutable=1", uri=True)
+        database.execute("pragma trusted_schema=off")
+        database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READING else sqlite3.SQLITE_DENY)
+        return database
+
+    def _table(self, database: sqlite3.Connection) -> str:
+        """The name of the only table, quoted.
+
+        Raises:
+            UserError: where there are several, or none.
+        """
+        kinds = "select name from sqlite_master where type = 'table' and name not like 'sqlite\\_%' escape '\\'"
+        names = [name for (name,) in database.execute(kinds)]
+        if len(names) != 1:
+            what = f"has {len(names)} tables: {', '.join(names)}" if names else "has no table"
+            hint = f"Write dataset.query='select * from {names[0]}'." if names else ""
+            raise UserError(Problem(self.name, what, hint=hint), "the data")
+        return '"' + names[0].replace('"', '""') + '"'
+
+
+def _value_text(value: Any) -> str:
+    """A value as csv has it; nothing for NULL."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value)
