@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from llmft import export
 from llmft.config.folders import config_dir, config_dir_words
 from llmft.schema.command import COMMANDS
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
     from llmft.schema.config import Config
     from llmft.schema.job import Job
     from llmft.schema.space import Space
+
+ELSEWHERE = {"pretrain": "llmft.commands.finetune", "export": "llmft.exports.export"}
+"""Where a command lies that has no file in `commands/`."""
 
 __all__ = ["Failure", "Model", "Outcome", "Stopped", "UserError", "eval", "export", "finetune", "load", "pretrain"]
 
@@ -55,6 +56,11 @@ def pretrain(*words: str) -> Outcome:
 def eval(run: "str | Path | Outcome", *words: str) -> Outcome:
     """`llmft eval RUN WORDS`: score a run on other data; errors are those of `finetune`."""
     return _outcome("eval", (_named(run), *words))
+
+
+def export(run: "str | Path | Outcome", *words: str) -> Outcome:
+    """`llmft export RUN WORDS`: write its model for another runtime; errors are those of `finetune`."""
+    return _outcome("export", (_named(run), *words))
 
 
 class Model:
@@ -111,7 +117,7 @@ def work(command: str, words: list[str], multirun: bool = False) -> Any:
             jobs, shlex.join(["llmft", command, "-m", *config_dir_words(), *words])
         )
     _look(first)
-    return import_module(f"llmft.commands.{command}").run(first)
+    return import_module(ELSEWHERE.get(command, f"llmft.commands.{command}")).run(first)
 
 
 def _look(config: "Config") -> None:
@@ -169,16 +175,6 @@ def facts_of(found: Any) -> dict[str, Any]:
     file = exported if exported.is_file() else found.folder / "metrics.json"
     metrics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return {"folder": str(found.folder), "metrics": metrics}
-
-
-class _Export(ModuleType):
-    """`llmft.export` is a package, and called it is `llmft export RUN WORDS`; errors are those of `finetune`."""
-
-    def __call__(self, run: str | Path | Outcome, *words: str) -> Outcome:
-        return _outcome("export", (_named(run), *words))
-
-
-export.__class__ = _Export
 
 
 def _named(run: "str | Path | Outcome") -> str:

@@ -14,8 +14,8 @@ FLOORS = (
     {"front"},
     {"config"},
     {"sweeps"},
-    {"commands"},
-    {"tasks", "training", "reporting", "export"},
+    {"commands", "exports"},
+    {"tasks", "training", "reporting"},
     {"data", "models", "metrics", "runs"},
     {"schema"},
 )

@@ -1,5 +1,7 @@
 """`llmft eval RUN RUN ... ensemble=mean`: score what several runs say together, and each of them beside it."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.load import Data, load
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
-from llmft.reporting import ensemble as console
+from llmft.reporting.lines import aligned
 from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run
@@ -18,7 +20,7 @@ from llmft.schema.problem import Problem, UserError
 from llmft.tasks.targets.combination import combine
 from llmft.training.evaluation import Split, evaluate, keep
 from llmft.training.features import encode
-from llmft.training.hardware import detect
+from llmft.training.hardware import Hardware, detect
 
 
 def run(config: Config, ensemble: EnsembleConfig) -> Run:
@@ -34,7 +36,7 @@ def run(config: Config, ensemble: EnsembleConfig) -> Run:
     task = tasks.build(config.task)
     data = load(config.dataset, task, splits=("validation", "test"))
     weights = ensemble.weights or [1.0] * len(ensemble.runs)
-    console.announce(config, ensemble, weights, data, hardware)
+    _announce(config, ensemble, weights, data, hardware)
     members: list[Member] = []
     for source in ensemble.runs:
         members.append(Member(Path(source), config, hardware.device))
@@ -43,7 +45,7 @@ def run(config: Config, ensemble: EnsembleConfig) -> Run:
             what = f"answers {own}, and {ensemble.runs[0]} answers {wanted}"
             raise UserError(Problem(source, what, "command line"))
         members[-1].answer(data)
-        console.member(source)
+        print(f"  answered  {source}", flush=True)
     thresholds = [member.task.label_thresholds() for member in members]
     answers = {
         name: combine([member.answers[name] for member in members], ensemble.name, weights, thresholds)
@@ -63,7 +65,7 @@ def run(config: Config, ensemble: EnsembleConfig) -> Run:
         metrics["members"] = [{"run": source, "weight": weight, **member.scores} for source, weight, member in pairs]
         run.write_json("metrics.json", metrics)
         write_reports(config, task, run)
-    console.conclude(config, ensemble, metrics, run)
+    _conclude(config, ensemble, metrics, run)
     return run
 
 
@@ -95,3 +97,49 @@ class Member:
 
 def _few(labels: list[str]) -> str:
     return ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+
+
+def _announce(
+    config: Config, ensemble: EnsembleConfig, weights: Sequence[float], data: Data, hardware: Hardware
+) -> None:
+    """Print what will answer, and what."""
+    print(f"llmft {config.command}: {config.name}, ensemble={ensemble.name} of {len(ensemble.runs)} runs")
+    counts = ", ".join(f"{name} {len(rows):,}" for name, rows in data.splits.items())
+    lines = [["task", config.task.name], ["data", f"{config.dataset.called}: {counts}"]]
+    if ensemble.weights:
+        lines.append(["weights", ", ".join(f"{weight:g}" for weight in weights)])
+    lines.append(["hardware", str(hardware)])
+    lines += [["note", note] for note in data.notes]
+    for row in aligned(lines):
+        print(f"  {row}")
+
+
+def _conclude(config: Config, ensemble: EnsembleConfig, metrics: dict[str, Any], run: Run) -> None:
+    """Print a table for each split, a row a run and one for all together, and where the rest is."""
+    names = short_names(ensemble.runs)
+    for split in ("validation", "test"):
+        if split not in metrics:
+            continue
+        scores = {key: value for key, value in metrics[split].items() if isinstance(value, int | float)}
+        shown = [key for key in scores if not key.endswith("_micro")]
+        table = [[split, *shown]]
+        table += [
+            [name, *(_number(found[split].get(key)) for key in shown)]
+            for name, found in zip(names, metrics["members"], strict=True)
+        ]
+        table.append([f"{ensemble.name} of {len(names)}", *(_number(scores[key]) for key in shown)])
+        print()
+        for row in aligned(table):
+            print(f"  {row}")
+    print()
+    print(f"  report     {run.folder / 'report.html'}")
+
+
+def short_names(runs: Sequence[str]) -> list[str]:
+    """The runs without the folders that all of them lie in."""
+    common = os.path.commonpath([str(Path(run).parent) for run in runs])
+    return [os.path.relpath(run, common) if common else run for run in runs]
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{value:.4f}"

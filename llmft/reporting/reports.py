@@ -13,11 +13,11 @@ from llmft.metrics.diagnostics import most_confused
 from llmft.reporting.answers import mistakes, per_label, pictures, predictions, samples
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.data_facts import interval, majority
-from llmft.reporting.schedule import schedule
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import plural
 from llmft.tasks.task import Task
+from llmft.training.optimization import planned
 
 
 def write_reports(config: Config, task: Task[Any], run: Run) -> None:
@@ -116,3 +116,14 @@ def curves(events: Iterable[dict[str, Any]], metric: str) -> list[str]:
     if len(scores) > 1 and metric != "loss":  # one evaluation is a number, and stands above
         found.append(chart([Line(f"validation {metric}", scores, "b")], "step", f"{metric} by step"))
     return found
+
+
+def schedule(config: Config, run: Run) -> list[str]:
+    """The learning rate as it was planned, and as it was: the chart of a run that trained, or none."""
+    logged = [(event["step"], event["lr"]) for event in run.events() if "lr" in event]
+    if not logged:
+        return []
+    lines = [Line("learning rate", logged, "b")]
+    if plan := planned(config, **run.manifest["planned_steps"]):
+        lines.insert(0, Line("as planned", plan, "a"))
+    return [chart(lines, "step", "learning rate by step")]

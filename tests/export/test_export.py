@@ -14,9 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llmft.commands import export
 from llmft.data.files import digest
-from llmft.export import programs
+from llmft.exports import export, programs
 from llmft.schema.export import DIFFERENCE, PRECISIONS
 
 Run = Callable[..., tuple[int, str, str]]

@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from llmft.export.outliers import DEVIATIONS, spread
+from llmft.exports.programs import DEVIATIONS, spread
 
 
 def test_the_range_is_counted_in_deviations() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmft.export.parity import check, difference, lost
+from llmft.exports.parity import check, difference, lost
 from llmft.schema.problem import Failure
 
 DIFFERENCES = {

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from llmft.config.load import load as compose
 from llmft.config.origin import Origin
 from llmft.config.rules import model as rules
-from llmft.export.programs import write
+from llmft.exports.programs import write
 from llmft.models import boosting
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.models.build import build

@@ -1,5 +1,6 @@
 """`llmft export RUN`: the model of a finished run in the form of another runtime, compared with the original."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,19 @@ from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.committed import commit
 from llmft.data.files import digest
 from llmft.data.load import load
-from llmft.export import parity
-from llmft.export.latency import latencies
-from llmft.export.programs import write
+from llmft.exports import parity
+from llmft.exports.programs import write
 from llmft.models import adapters
-from llmft.models.trained import FACTS, is_export, load_trained, require
-from llmft.reporting import export as console
+from llmft.models.trained import FACTS, FILES, is_export, load_trained, require
 from llmft.reporting.lines import phase
+from llmft.reporting.reports import module_of, pages
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run, whole
 from llmft.schema.config import Config
 from llmft.schema.export import EXTRAS
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
+from llmft.tasks.facts import read_facts
+from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
 
@@ -54,7 +56,7 @@ def run(config: Config) -> Run:
     check_labels(task, data)
     split = Split(data[name], encode(task, data[name]))
     check_inputs(task, model, config.model.name, {name: split})
-    console.announce(config, task, model, f"{name} {len(split):,}")
+    _announce(config, task, model, f"{name} {len(split):,}")
     with whole(config) as run, run.recorded(environment() | {"command": "export", "source": str(source)}):
         run.model.mkdir()
         task.save(run.model)
@@ -78,10 +80,10 @@ def run(config: Config) -> Run:
         exported, _ = load_trained(run.folder, task, "cpu", trust_remote_code=True)  # written a moment ago
         facts["parity"] = parity.compare(config, task, model, exported, name, split)
         parity.check(facts["parity"])
-        facts["latency_ms"] = latencies(task, model, exported, split.features)
+        facts["latency_ms"] = parity.latencies(task, model, exported, split.features)
         run.write_json(FACTS, facts)
-        console.write_card(config, task, facts, run)
-    console.conclude(config, facts, run)
+        _write_card(config, task, facts, run)
+    _conclude(config, facts, run)
     return run
 
 
@@ -97,3 +99,60 @@ def sizes(original: Path, exported: Path) -> dict[str, Any]:
         for folder in (original, exported)
     )
     return {"original": before, "exported": after, "ratio": before / after}
+
+
+def _announce(config: Config, task: Task[Any], model: Any, rows: str) -> None:
+    """Print what will happen."""
+    print(f"llmft export: {config.name}")
+    print(f"  task      {config.task.name}")
+    print(f"  model     {config.model.name} ({model.config.model_type}) of {config.run.source}")
+    print(f"  format    {config.export.format}, {config.export.precision}")
+    print(f"  compared  on {config.dataset.called}: {rows} rows", flush=True)
+
+
+def _conclude(config: Config, facts: Mapping[str, Any], run: Run) -> None:
+    """Print how small, fast and exact the export is, where it lies, and the next command to type."""
+    print()
+    for name, text in _lines(facts).items():
+        print(f"  {name:<9} {text}")
+    print(f"  folder    {run.folder}")
+    trust = " model.trust_remote_code=true" if facts["format"] == "pt2" else ""
+    print(f"  next      llmft eval {run.folder} {config.own_files}{trust}")
+
+
+def _lines(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What there is to say of an export, in a line each."""
+    parity, size, latency = facts["parity"], facts["bytes"], facts["latency_ms"]
+    metric = parity["metric"]
+    found = {
+        "size": f"{size['exported'] / 1e6:,.2f} MB, {_times(size['ratio'], 'smaller', 'larger')} than the original",
+        "speed": "; ".join(
+            f"{_rows(batch)} {batch['exported']:.2f} ms, {_times(batch['ratio'], 'faster', 'slower')}"
+            for batch in latency["batches"]
+        )
+        + f" ({latency['threads']} thread{'s' if latency['threads'] > 1 else ''})",
+        "answers": ("" if parity["equal_answers"] is None else f"{parity['equal_answers']:.1%} are equal, ")
+        + f"outputs differ by {parity['difference']:.1e} at most (limit {parity['limit']:g}) "
+        f"over {plural(parity['rows'], 'rows')} of {parity['split']}",
+    }
+    if metric.get("loss") is not None:
+        found[metric["name"]] = f"{metric['exported']:.4f}, originally {metric['original']:.4f}"
+    return found
+
+
+def _times(ratio: float, more: str, less: str) -> str:
+    return f"{ratio:.2f} times {more}" if ratio >= 1 else f"{1 / ratio:.2f} times {less}"
+
+
+def _rows(batch: Mapping[str, Any]) -> str:
+    rows, *length = next(iter(batch["inputs"].values()))
+    return f"{rows} x {length[0]}" if length else plural(rows, "rows")
+
+
+def _write_card(config: Config, task: Task[Any], facts: Mapping[str, Any], run: Run) -> None:
+    """Write README.md of an export folder: what it is, and lines that answer a row without llmft."""
+    card = pages().get_template("export.md.jinja")
+    told = {"config": config, "facts": facts, "head": task.head, "module": module_of(run), "lines": _lines(facts)}
+    told |= {"file": FILES.get(facts["format"]), "formula": task.formula(), "row": task.example_row()}
+    told["learnt"] = read_facts(run.model)
+    run.write_text("README.md", card.render(told))

@@ -1,6 +1,8 @@
-"""How near an export is to the model that it came from, on real rows."""
+"""How near an export is to the model that it came from, on real rows, and how fast."""
 
+import time
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 import numpy
@@ -16,6 +18,9 @@ from llmft.training.features import FeatureSet
 
 ROWS = (1, 2, 3, 5, 8)
 """Rows of the batches that are compared, each at another place of the order by length."""
+TIMED = (1, 8)
+"""Rows of the batches that are timed."""
+ROUNDS, SECONDS = 30, 3.0
 
 
 def by_length(features: FeatureSet) -> list[int]:
@@ -138,3 +143,32 @@ def check(parity: Mapping[str, Any]) -> None:
 def _shape(inputs: dict[str, list[int]]) -> str:
     rows, *length = next(iter(inputs.values()))
     return f"{rows} x {length[0]}" if length else plural(rows, "rows")
+
+
+def latencies(task: Task[Any], original: Any, exported: Any, features: FeatureSet) -> dict[str, Any]:
+    """Milliseconds a batch of real rows of middling length, original and exported by turns, so that both see the same
+    machine: the median of 30 rounds, or of as many as three seconds hold.
+    """
+    found = []
+    with float32(original), float32(exported):
+        for rows in TIMED:
+            batch = batch_at(task, features, 0.5, rows)
+            before, after = (median(times) for times in _by_turns((original, exported), batch))
+            inputs = {name: list(value.shape) for name, value in batch.items()}
+            found.append({"inputs": inputs, "original": before, "exported": after, "ratio": before / after})
+    return {"threads": torch.get_num_threads(), "batches": found}
+
+
+def _by_turns(models: tuple[Any, ...], batch: dict[str, torch.Tensor]) -> list[list[float]]:
+    """Milliseconds of each model, in rounds; two rounds before them are not counted."""
+    times: list[list[float]] = [[] for _ in models]
+    end = time.perf_counter() + SECONDS
+    for number in range(ROUNDS + 2):
+        for model, taken in zip(models, times, strict=True):
+            start = time.perf_counter()
+            model(**batch)
+            if number >= 2:
+                taken.append((time.perf_counter() - start) * 1000)
+        if number >= 4 and time.perf_counter() > end:
+            break
+    return times
