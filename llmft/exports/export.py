@@ -21,8 +21,7 @@ from llmft.runs.folder import Run, whole
 from llmft.schema.config import Config
 from llmft.schema.export import EXTRAS
 from llmft.schema.problem import Problem, UserError, plural
-from llmft.tasks.facts import read_facts
-from llmft.tasks.task import Task
+from llmft.tasks.task import Task, read_facts
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
 
