@@ -22,6 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 1 failed, 2 the user's input is wrong, 75 stopped by a signal with a checkpoint, 130 without one.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    if sys.platform == "win32":  # where a pipe has the encoding of the country, which lacks other scripts
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8")
     if "--json" in words and words[:2] != ["completion", "words"]:
         return _as_json([word for word in words if word != "--json"])
     return _main(words, {})
@@ -63,6 +67,7 @@ def _answer(words: list[str], facts: dict[str, Any]) -> int:
     if not words and command in COMMANDS and COMMANDS[command].trains:
         _help([command])
         return 2  # nothing was named that could be done: a script whose words are empty must not think it is
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Metal lacks is computed on the CPU
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported: libraries draw no bars of their own
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
     unread = FAILED if command == "predict" else DONE  # answers that reach nobody are no answers

@@ -77,7 +77,7 @@ def _in_passing(config: Config, task: Task[Any]) -> Prepared:
     """Data that are not kept. Files of a corpus go once they are mapped into memory, which holds what it needs."""
     if not isinstance(task, LanguageModel):
         return _fresh(config, task)
-    with TemporaryDirectory(prefix="llmft-") as folder:
+    with TemporaryDirectory(prefix="llmft-", ignore_cleanup_errors=True) as folder:
         return _corpus(config, task, Path(folder))
 
 

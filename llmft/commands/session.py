@@ -44,7 +44,7 @@ def read(dataset: DatasetConfig, task: Task[Any], splits: tuple[str, ...]) -> Da
             return load(dataset, task, splits)
         except UserError as error:
             raise UserError([_without_labels(problem, task) for problem in error.problems], error.subject) from error
-    with TemporaryDirectory(prefix="llmft-") as folder:
+    with TemporaryDirectory(prefix="llmft-", ignore_cleanup_errors=True) as folder:
         return load_corpus(dataset, task, Path(folder), splits)
 
 

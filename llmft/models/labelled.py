@@ -101,9 +101,10 @@ def sums_by_row(logits: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor
     """`row_scores` of logits that are there: (places, vocabulary) of the places (B, T) that are `wanted`."""
     nats = functional.cross_entropy(logits, labels[wanted], reduction="none")
     right = logits.argmax(-1) == labels[wanted]
-    each = torch.stack([nats.double(), torch.ones_like(nats).double(), right.double()], dim=1)
-    rows = wanted.nonzero()[:, 0]
-    return torch.zeros(len(labels), 3, dtype=torch.float64, device=labels.device).index_add(0, rows, each)
+    device = "cpu" if logits.device.type == "mps" else logits.device  # Metal has no float64
+    each = torch.stack([nats, torch.ones_like(nats), right.float()], dim=1).to(device).double()
+    rows = wanted.nonzero()[:, 0].to(device)
+    return torch.zeros(len(labels), 3, dtype=torch.float64, device=device).index_add(0, rows, each)
 
 
 def _inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

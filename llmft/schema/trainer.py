@@ -78,8 +78,8 @@ class TrainerConfig(Section):
 class HardwareConfig(Section):
     """Where the work is done, and in which numbers."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes a GPU where there is one."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """`auto` takes an NVIDIA or AMD GPU (`cuda`), else the GPU of a Mac (`mps`), else the CPU."""
 
     processes: int = Field(default=1, ge=1)
     """Processes that train side by side, each on a GPU of its own or its share of the cores. `trainer.batch_size` is

@@ -103,4 +103,6 @@ def _fits(task: Task[Any], model: PreTrainedModel, batch: dict[str, torch.Tensor
             value.copy_(buffers[name])
         if hardware.device == "cuda":
             torch.cuda.empty_cache()
+        elif hardware.device == "mps":
+            torch.mps.empty_cache()
     return True

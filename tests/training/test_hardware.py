@@ -1,5 +1,6 @@
 """Which numbers a machine gets, by what its chip is made for."""
 
+import os
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ def test_precision_follows_the_gpu(capability: tuple[int, int], chosen: str, mon
 
 WRONG = [
     ({"device": "cuda"}, "hardware.device"),
+    ({"device": "mps"}, "no GPU that torch reaches by Metal"),
     ({"device": "cpu", "precision": "fp16"}, "hardware.precision"),
     ({"strategy": "deepspeed", "processes": 2}, "Install it: pip install deepspeed"),
 ]
@@ -79,3 +81,49 @@ def test_what_the_machine_lacks_is_said(keys: dict[str, Any], key: str, monkeypa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=key):
         detect(HardwareConfig(**keys))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "metal", "device"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu"), (True, False, "cuda")],
+)
+def test_auto_takes_cuda_then_mps_then_the_cpu(
+    gpu: bool, metal: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: metal)
+    assert device_of(HardwareConfig()) == device
+
+
+MAC = [
+    ({}, None),
+    ({"precision": "bf16"}, None),
+    ({"precision": "fp16"}, "fp16 needs an NVIDIA or AMD GPU"),
+    ({"processes": 2}, "a Mac has one GPU"),
+    ({"device": "cuda"}, "there is no GPU here"),
+]
+
+
+@pytest.mark.parametrize(("keys", "wrong"), MAC)
+def test_what_a_mac_does_and_lacks(keys: dict[str, Any], wrong: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: (major, minor) <= (14, 2))
+    if wrong:
+        with pytest.raises(UserError, match=wrong):
+            detect(HardwareConfig(**keys))
+        return
+    found = detect(HardwareConfig(**keys))
+    assert (found.device, found.precision) == ("mps", keys.get("precision", "fp32"))
+    assert str(found).startswith("the GPU of this Mac (mps), ")
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_: False)
+    if keys:
+        with pytest.raises(UserError, match="needs macOS 14"):
+            detect(HardwareConfig(**keys))
+
+
+def test_several_processes_need_a_system_that_ends_groups_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "killpg")
+    with pytest.raises(UserError, match="several processes need Linux or macOS"):
+        device_of(HardwareConfig(device="cpu", processes=2))

@@ -154,7 +154,7 @@ class MaskedLm(LanguageModel):
         labels, output = self._pair(model, batch)
         tokens = sums_by_row(output.prediction_logits.float(), labels, labels != IGNORED)
         right = output.seq_relationship_logits.argmax(-1) == batch["next_sentence_label"]
-        return torch.cat([tokens, torch.ones_like(tokens[:, :1]), right[:, None].double()], dim=1)
+        return torch.cat([tokens, torch.ones_like(tokens[:, :1]), right[:, None].to(tokens.device).double()], dim=1)
 
     def _pair(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
         inputs = {key: value for key, value in batch.items() if key not in ("labels", "next_sentence_label")}
