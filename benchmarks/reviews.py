@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import load
+from llmft.data.pipeline import load
 
 
 def main() -> None:

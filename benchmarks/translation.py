@@ -15,7 +15,7 @@ import yaml
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from llmft import tasks
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.metrics.text_metrics import TranslationScores
 from llmft.schema.config import Config
 

@@ -7,7 +7,7 @@ import pytest
 
 from llmft import worker
 from llmft.config.load import load
-from llmft.data.load import source_digests
+from llmft.data.pipeline import source_digests
 from llmft.runs.folder import Run
 from llmft.schema.problem import UserError
 

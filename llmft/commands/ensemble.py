@@ -7,7 +7,7 @@ from typing import Any
 
 from llmft import tasks
 from llmft.commands.session import check_inputs, check_labels, quiet
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.reporting.lines import aligned

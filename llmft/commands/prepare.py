@@ -18,7 +18,7 @@ from llmft.data.cache import Entry
 from llmft.data.clean import libraries
 from llmft.data.corpus import load_corpus
 from llmft.data.files import digest
-from llmft.data.load import Data, load, source_digests
+from llmft.data.pipeline import Data, load, source_digests
 from llmft.models.tokenizers import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config

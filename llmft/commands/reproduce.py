@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmft.commands.prepare import prepare
-from llmft.data.load import source_digests
+from llmft.data.pipeline import source_digests
 from llmft.runs.folder import Run, flat
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError

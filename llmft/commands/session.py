@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from llmft.data.corpus import load_corpus
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.models import adapters
 from llmft.models.trained import Exported
 from llmft.schema.dataset import DatasetConfig

@@ -19,7 +19,7 @@ from llmft.data.arrow import TableWriter, read_dataset, read_table, rows_sha256,
 from llmft.data.documents import BATCH
 from llmft.data.files import digest
 from llmft.data.formats import FORMATS
-from llmft.data.load import Data, HasRows, same_bytes, synthetic, unread_note
+from llmft.data.pipeline import Data, HasRows, same_bytes, synthetic, unread_note
 from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import assign
 from llmft.data.sieve import Sieve, digest_of

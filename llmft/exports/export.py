@@ -9,7 +9,7 @@ from llmft import tasks
 from llmft.commands.session import check_inputs, check_labels, quiet
 from llmft.data.committed import commit
 from llmft.data.files import digest
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.exports import parity
 from llmft.exports.programs import write
 from llmft.models import adapters

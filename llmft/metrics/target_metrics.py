@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from llmft.metrics.diagnostics import before_and_after, confusion
+from llmft.metrics.calibration import before_and_after, confusion
 from llmft.metrics.local import LocalMetric, per_class
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from llmft.metrics.diagnostics import SHOWN
+from llmft.metrics.calibration import SHOWN
 from llmft.reporting.charts import Line, chart
 from llmft.runs.folder import Run
 from llmft.tasks.task import Task

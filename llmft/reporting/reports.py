@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from transformers import CONFIG_MAPPING
 
-from llmft.metrics.diagnostics import most_confused
+from llmft.metrics.calibration import most_confused
 from llmft.reporting.answers import mistakes, per_label, pictures, predictions, samples
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.data_facts import interval, majority

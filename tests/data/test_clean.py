@@ -15,7 +15,7 @@ from llmft.config.load import load as compose
 from llmft.data import clean
 from llmft.data.checks import input_keys
 from llmft.data.duplicates import likeness, near, runs, without_duplicates, without_leaks, without_near
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import CleanConfig, DatasetConfig

@@ -12,7 +12,7 @@ import pytest
 
 from llmft.data import corpus, documents, sieve
 from llmft.data.corpus import COLUMNS, load_corpus, to_learn_from
-from llmft.data.load import Data
+from llmft.data.pipeline import Data
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 

@@ -15,7 +15,7 @@ import pyarrow
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import assign
 from llmft.data.rows import open_file

@@ -10,7 +10,7 @@ import pytest
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.data.source import Table
 from llmft.data.splitting import held_out, hold_out_fold, together
 from llmft.schema.column import Column

@@ -10,7 +10,7 @@ import pytest
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.read import GUESSED, _place, read_hub
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError

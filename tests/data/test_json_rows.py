@@ -9,7 +9,7 @@ import pytest
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.read import read_split
 from llmft.data.rows import open_file
 from llmft.data.source import Table

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.roles import assign
 from llmft.data.source import Table
 from llmft.data.splitting import strata

@@ -11,7 +11,7 @@ import pytest
 
 from llmft.data.checks import empty_targets, overlaps, without_empty
 from llmft.data.columnar import ParquetFile
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from llmft import tasks
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.rows import open_file
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.task import task_types

@@ -7,7 +7,7 @@ import pytest
 
 import llmft
 from llmft.config.load import load as compose
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.metrics.extraction_metrics import are_directed, relation
 from llmft.tasks import build
 from llmft.tasks.text.entity_markers import Marked, read

@@ -8,7 +8,7 @@ import pytest
 
 import llmft
 from llmft.config.load import load as compose
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from tests.data.test_load import Texts
 
 FOLDER = Path(llmft.__file__).parent / "samples/reviews"

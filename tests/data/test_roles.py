@@ -13,7 +13,7 @@ from llmft import tasks
 from llmft.commands import session
 from llmft.commands.label import with_label
 from llmft.config.load import load as compose
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from llmft.schema.task import task_types

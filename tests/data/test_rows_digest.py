@@ -15,7 +15,7 @@ import pytest
 
 from llmft.data.arrow import RowsDigest
 from llmft.data.corpus import COLUMNS, load_corpus
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 

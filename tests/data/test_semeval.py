@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmft.data.annotated import SemevalFile
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.source import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError

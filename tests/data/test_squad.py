@@ -9,7 +9,7 @@ import pytest
 
 from llmft.config.load import load as compose
 from llmft.data.annotated import SquadFile
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from llmft.tasks.text.config import QuestionAnswering as Options

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.data.source import Table
 from llmft.data.stream import Sample
 from llmft.schema.column import Column

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.data.splitting import by_time
 from llmft.schema.problem import UserError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError

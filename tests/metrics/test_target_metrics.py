@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from llmft.metrics.diagnostics import SHOWN, WHOLE, calibration, confusion, most_confused
+from llmft.metrics.calibration import SHOWN, WHOLE, calibration, confusion, most_confused
 from llmft.metrics.target_metrics import MultiLabelClassification, RegressionErrors
 
 

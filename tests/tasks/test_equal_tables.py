@@ -16,7 +16,7 @@ import pytest
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.arrow import rows_sha256
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.training.features import encode
 
 HEADER = ["postal", "size", "rooms", "since", "garden", "note", "label"]

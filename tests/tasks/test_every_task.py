@@ -11,7 +11,7 @@ import transformers
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import Data, load
+from llmft.data.pipeline import Data, load
 from llmft.models.build import build
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.models.build import build
 from llmft.models.labelled import IGNORED
 from llmft.tasks.chat.conversations import Unfit

@@ -12,7 +12,7 @@ import torch
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.tasks.text.sentences import sentence_of, split
 from llmft.tasks.text.token_classification import EntityState, first_pieces
 from llmft.training.features import encode

@@ -15,7 +15,7 @@ import torch
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.schema.problem import UserError
 from llmft.tasks.text import tfidf

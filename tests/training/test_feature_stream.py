@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.data.stream import Stream
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig

@@ -12,7 +12,7 @@ import torch
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.load import load
+from llmft.data.pipeline import load
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.training import diagnostics as module
 from llmft.training.diagnostics import importance

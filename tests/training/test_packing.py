@@ -9,9 +9,9 @@ import pytest
 import torch
 import transformers
 
-from llmft.data.padding import Padding
 from llmft.models.labelled import IGNORED, count_labels, token_loss
 from llmft.schema.problem import UserError
+from llmft.tasks.padding import Padding
 from llmft.training.batches import Packing, check_packing, fitted, mixes
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

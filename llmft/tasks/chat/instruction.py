@@ -13,8 +13,7 @@ import torch
 from datasets import Dataset
 from pyarrow import compute
 
-from llmft.data.padding import Padding
-from llmft.metrics.diagnostics import perplexity
+from llmft.metrics.calibration import perplexity
 from llmft.models.generate import written_after
 from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
 from llmft.schema.column import Column
@@ -26,6 +25,7 @@ from llmft.tasks.chat import conversations
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.chat_template import Tokens
 from llmft.tasks.chat.conversations import Conversation, Form, Unfit, form_of
+from llmft.tasks.padding import Padding
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
 PROMPT = "prompt_"
@@ -125,8 +125,8 @@ class Instruction(Task[ChatState]):
         return self.state.template.encode(talk.answered(), self.options.train_on, self.state.max_length)
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        pad = self.state.tokenizer.pad_token_id
-        whole, asked = Padding({"input_ids": pad, "labels": IGNORED}), Padding({"input_ids": pad}, "left")
+        tokenizer = self.state.tokenizer
+        whole, asked = Padding.by(tokenizer, labels=IGNORED), Padding.by(tokenizer, "left")
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             if "labels" not in features[0]:

@@ -14,7 +14,6 @@ from datasets import Dataset
 from pyarrow import compute
 from torch.nn import functional
 
-from llmft.data.padding import Padding
 from llmft.models.generate import written_after
 from llmft.models.labelled import IGNORED, token_losses
 from llmft.schema.column import Column
@@ -25,6 +24,7 @@ from llmft.tasks.chat import conversations, pairs
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.conversations import Conversation, Unfit
 from llmft.tasks.chat.pairs import asked, pair
+from llmft.tasks.padding import Padding
 from llmft.tasks.task import Answer, Features, Task
 
 SIDES = ("chosen", "rejected")
@@ -119,8 +119,8 @@ class Preference(Task[ChatState]):
         return [f"{split}: {lost:,} of {len(features):,} {what}"] if lost else []
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        pad = self.state.tokenizer.pad_token_id
-        padding, asking = Padding({"input_ids": pad, "labels": IGNORED}), Padding({"input_ids": pad}, "left")
+        tokenizer = self.state.tokenizer
+        padding, asking = Padding.by(tokenizer, labels=IGNORED), Padding.by(tokenizer, "left")
 
         def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             """All chosen answers (B), then all rejected ones (B), and `reference` (B,), once it is known."""

@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from llmft.data.corpus import COLUMNS, to_learn_from
-from llmft.metrics.diagnostics import perplexity
+from llmft.metrics.calibration import perplexity
 from llmft.models import tokenizers
 from llmft.models.labelled import IGNORED, count_labels, row_scores, token_loss
 from llmft.models.tokenizers import SAMPLE, Special, check_language

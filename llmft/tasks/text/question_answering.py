@@ -13,7 +13,6 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from llmft.data.padding import Padding
 from llmft.data.source import listed
 from llmft.models import tokenizers
 from llmft.models.build import longest
@@ -21,6 +20,7 @@ from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.tasks.padding import Padding
 from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 from llmft.tasks.text import config as sections
 from llmft.tasks.text.contexts import Span, best_span, holds_answers, over_windows, read_answers, rows_of, windows
@@ -120,9 +120,8 @@ class QuestionAnswering(Task[QuestionState]):
         return (found[0].start, found[0].end) if found else None
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = self.state.tokenizer
         # On the right for any model: labels and windows count tokens from the left.
-        return Padding({"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}, "right")
+        return Padding.by(self.state.tokenizer, "right")
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """The mean cross entropy of the first and the last token; padding can be neither."""

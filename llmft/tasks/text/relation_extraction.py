@@ -11,7 +11,6 @@ from datasets import Dataset
 from tokenizers import AddedToken, Encoding
 from transformers import PreTrainedTokenizerFast
 
-from llmft.data.padding import Padding
 from llmft.data.source import CHUNK, listed
 from llmft.metrics.extraction_metrics import DirectedRelations, are_directed
 from llmft.models import tokenizers
@@ -20,6 +19,7 @@ from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.tasks.padding import Padding
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.targets.target import Target
@@ -123,8 +123,7 @@ class RelationExtraction(TargetTask[RelationState]):
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         tokenizer = self.state.tokenizer
-        padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        return Padding(padding, tokenizers.padding_side(tokenizer))
+        return Padding.by(tokenizer, tokenizers.padding_side(tokenizer))
 
     def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
         found = super().score(answers, references)

@@ -10,13 +10,13 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from llmft.data.padding import Padding
 from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.tasks.padding import Padding
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.targets.target import Target
@@ -121,8 +121,7 @@ class TextClassification(TargetTask[TextState]):
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
         tokenizer = self.state.tokenizer
-        padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        return Padding(padding, tokenizers.padding_side(tokenizer))
+        return Padding.by(tokenizer, tokenizers.padding_side(tokenizer))
 
     def format_input(self, row: dict[str, Any]) -> str:
         return " ⏐ ".join(row[key] for key in ("text", "text_pair") if row.get(key))

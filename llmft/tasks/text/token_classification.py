@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerFast
 
 from llmft.data.annotated import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
-from llmft.data.padding import Padding
 from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels
@@ -24,6 +23,7 @@ from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, plural
+from llmft.tasks.padding import Padding
 from llmft.tasks.targets.decisions import softmax
 from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 from llmft.tasks.text import config as sections
@@ -160,13 +160,8 @@ class TokenClassification(Task[EntityState]):
         return features
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = self.state.tokenizer
-        padding = {
-            "input_ids": tokenizer.pad_token_id,
-            "token_type_ids": tokenizer.pad_token_type_id,
-            "labels": IGNORED,
-        }
-        return Padding(padding)  # on the right, so that positions count from the first token
+        # On the right for any model: positions count from the first token.
+        return Padding.by(self.state.tokenizer, "right", labels=IGNORED)
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         inputs = {key: value for key, value in batch.items() if key != "labels"}

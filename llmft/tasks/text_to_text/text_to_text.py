@@ -10,8 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from llmft.data.padding import Padding
-from llmft.metrics.diagnostics import perplexity
+from llmft.metrics.calibration import perplexity
 from llmft.models import tokenizers
 from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels, token_loss
@@ -20,6 +19,7 @@ from llmft.schema.column import Column
 from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.tasks.padding import Padding
 from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 from llmft.tasks.text_to_text.config import TextToTextConfig
 
@@ -144,7 +144,7 @@ class TextToText(Task[S]):
         return features
 
     def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        return Padding({"input_ids": self.state.tokenizer.pad_token_id, "labels": IGNORED})
+        return Padding.by(self.state.tokenizer, labels=IGNORED)
 
     def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return token_loss(model, batch, shift=False, smoothing=self.options.label_smoothing if model.training else 0.0)

@@ -1,6 +1,6 @@
 """From features of unequal length to one tensor a key, no wider than its longest of the batch."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -12,6 +12,12 @@ class Padding:
         """`values`: the padding of each sequence key, such as {"input_ids": 0}; other keys are stacked as they are."""
         self.values = values
         self.side = side
+
+    @classmethod
+    def by(cls, tokenizer: Any, side: str = "right", **values: int) -> Self:
+        """Padding of what a tokenizer makes, with its own padding tokens; `values` are those of further keys."""
+        own = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        return cls(own | values, side)
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors of shape (B, longest of the key) for sequence keys and (B,) for numbers, and `attention_mask`, which

@@ -1,4 +1,4 @@
-"""What scores alone do not say: how far probabilities are from shares, and which labels are taken for which.
+"""How far probabilities are from the truth: calibration, perplexity; and which labels are taken for which.
 
 Needs no `evaluate`, which takes seconds to import: reports and every task read it.
 """
