@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 
 from llmft.runs.environment import environment
-from llmft.schema.trainer import HardwareConfig
+from llmft.schema.execution import HardwareConfig
 from llmft.training.hardware import detect
 
 HERE = Path(__file__).parent

@@ -18,8 +18,7 @@ from llmft.schema.problem import Failure, Problem, Stopped, UserError
 
 if TYPE_CHECKING:
     from llmft.schema.config import Config
-    from llmft.schema.job import Job
-    from llmft.schema.space import Space
+    from llmft.schema.job import Job, Space
 
 ELSEWHERE = {"pretrain": "llmft.commands.finetune", "export": "llmft.exports.export"}
 """Where a command lies that has no file in `commands/`."""

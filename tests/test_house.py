@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmft.schema.task import task_types
+from llmft.schema.tasks import task_types
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmft.config.load import load
-from llmft.schema.search import SearchConfig
+from llmft.schema.execution import SearchConfig
 from llmft.sweeps.child import ChildJob, Reports
 
 ROOT = Path(__file__).resolve().parents[1]

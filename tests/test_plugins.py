@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmft.schema.plugins import plugins
+from llmft.schema.tasks import plugins
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]

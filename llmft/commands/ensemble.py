@@ -15,7 +15,7 @@ from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
-from llmft.schema.ensemble import EnsembleConfig
+from llmft.schema.inference import EnsembleConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.targets.combination import combine
 from llmft.training.evaluation import Split, evaluate, keep

@@ -19,7 +19,7 @@ from llmft.models.trained import load_trained
 from llmft.reporting.lines import EVERY
 from llmft.runs.answers import check_output, opened
 from llmft.schema.config import Config
-from llmft.schema.predict import PredictConfig
+from llmft.schema.inference import PredictConfig
 from llmft.schema.problem import Failure, Problem, UserError
 from llmft.tasks.task import Answer, Task
 from llmft.training.answering import Answering, as_they_come, windows

@@ -12,7 +12,7 @@ from llmft.config.rules import RULES
 from llmft.schema.config import NAME, Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
-from llmft.schema.task import TaskConfig, task_type
+from llmft.schema.tasks import TaskConfig, task_type
 
 
 def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None = None) -> Config:

@@ -29,7 +29,7 @@ from llmft.config.secrets import HINT, secrets_in
 from llmft.runs.index import model_path
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.renewed import escaped
-from llmft.schema.task import task_type
+from llmft.schema.tasks import task_type
 
 # Parts of Hydra's own node that could act, empty unless somebody filled them: a second lock behind the one on files.
 ACTIVE = ("callbacks", "job.env_set", "job.env_copy", "searchpath")

@@ -15,7 +15,7 @@ from llmft.config.folders import PACKAGE, options
 from llmft.config.precedence import GROUPS, LAYERS
 from llmft.schema.config import Config
 from llmft.schema.section import section_of
-from llmft.schema.task import TaskConfig, task_types
+from llmft.schema.tasks import TaskConfig, task_types
 
 DOCS = PACKAGE.parent / "docs"
 INTRO = """# Every key of a configuration

@@ -20,9 +20,8 @@ from llmft.config import words
 from llmft.config.brief import brief
 from llmft.config.compose import SWEPT, Composed, compose, loader
 from llmft.config.load import checked
-from llmft.schema.job import Job, in_jobs, noting, shown, told
+from llmft.schema.job import Dimension, Job, Space, in_jobs, noting, shown, told
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.space import Dimension, Space
 
 MAX_JOBS = 1000  # to check one takes 0.06 s
 CALL = re.compile(r"(choice|range|interval|log|glob|shuffle|sort|tag)\((.*)\)", re.DOTALL)

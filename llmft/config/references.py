@@ -15,7 +15,7 @@ from llmft.config.sources import ESCAPED
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
-from llmft.schema.task import task_type
+from llmft.schema.tasks import task_type
 
 REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
 

@@ -24,9 +24,9 @@ from llmft.config.folders import all_groups, inside, names_in, own_configs, reci
 from llmft.runs.folder import as_recipe
 from llmft.runs.index import is_run, model_path, title
 from llmft.schema.config import Config
-from llmft.schema.plugins import plugins
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.renewed import renewed
+from llmft.schema.tasks import plugins
 
 MAX_BYTES = 256_000  # a recipe is a page of text
 MAX_ALIASES = 50  # 166 bytes of nested aliases cost OmegaConf 4.2 s

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from llmft.schema.config import Config
 from llmft.schema.section import AS_TYPED, section_of
-from llmft.schema.task import task_types
+from llmft.schema.tasks import task_types
 
 
 class Texts(NamedTuple):

@@ -11,8 +11,7 @@ from llmft.data.duplicates import text_roles, without_duplicates, without_leaks,
 from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import CleanConfig, DatasetConfig
-from llmft.schema.extra import lacking
-from llmft.schema.problem import Problem, UserError, plural
+from llmft.schema.problem import Problem, UserError, lacking, plural
 
 OF_TEXTS = ("unicode", "normalize", "min_characters", "max_characters", "quality", "near_duplicates")
 

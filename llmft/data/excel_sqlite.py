@@ -16,8 +16,7 @@ from urllib.parse import quote
 from llmft.data.csv_files import check_header
 from llmft.data.encodings import bomb
 from llmft.data.source import CHUNK, MANY, Mark, Table, listed
-from llmft.schema.extra import lacking
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, lacking
 
 ZEROS = re.compile("0{2,}")  # a number format that shows 7 as 007
 SHEET = "Write dataset.sheet=NAME."

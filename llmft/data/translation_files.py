@@ -8,8 +8,7 @@ from pathlib import Path
 
 from llmft.data.encodings import lines_of, opened, without_end
 from llmft.data.source import CHUNK, START, FileGroup, Mark, Table
-from llmft.schema.extra import lacking
-from llmft.schema.problem import Problem, UserError, plural
+from llmft.schema.problem import Problem, UserError, lacking, plural
 
 NAMES = ("source", "target")
 """The columns that the two files become, in their order."""

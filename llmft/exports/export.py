@@ -19,7 +19,7 @@ from llmft.reporting.reports import module_of, pages
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run, whole
 from llmft.schema.config import Config
-from llmft.schema.export import EXTRAS
+from llmft.schema.inference import EXTRAS
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.task import Task, read_facts
 from llmft.training.evaluation import Split

@@ -9,7 +9,7 @@ import numpy
 import torch
 
 from llmft.schema.config import Config
-from llmft.schema.export import DIFFERENCE
+from llmft.schema.inference import DIFFERENCE
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, plural
 from llmft.tasks.task import Task

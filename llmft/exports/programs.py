@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llmft.models.trained import FILES
-from llmft.schema.export import ExportConfig
+from llmft.schema.inference import ExportConfig
 from llmft.schema.problem import Failure
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from llmft.models.table_models import (
     MLPConfig,
     MLPForClassification,
 )
-from llmft.schema.plugins import plugins
+from llmft.schema.tasks import plugins
 
 for config, model in (
     (LinearConfig, LinearForClassification),

@@ -13,9 +13,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmft.models.weights import save_whole
-from llmft.schema.adapter import AdapterConfig
-from llmft.schema.extra import lacking
-from llmft.schema.problem import Problem, UserError, plural
+from llmft.schema.model import AdapterConfig
+from llmft.schema.problem import Problem, UserError, lacking, plural
 
 BASE = "base"
 """Where in RUN/model the model lies that has a prefix before it. `from_pretrained` of RUN/model finds none: without its

@@ -17,7 +17,7 @@ from transformers.generation.logits_process import (
 from llmft.models.adapters import within
 from llmft.models.build import positions
 from llmft.models.trained import Exported
-from llmft.schema.generation import GenerationConfig
+from llmft.schema.inference import GenerationConfig
 from llmft.schema.problem import Problem, UserError
 
 

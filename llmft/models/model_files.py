@@ -11,9 +11,8 @@ from safetensors import SafetensorError
 from transformers.utils import cached_file
 
 from llmft.data.files import resolve
-from llmft.schema.extra import lacking
 from llmft.schema.model import Hub
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, lacking
 
 GGUF = ".gguf"
 LOCAL = (".", "~", "/", "package:")  # how a path begins that is none of a hub

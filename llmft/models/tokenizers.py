@@ -19,9 +19,8 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFas
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from llmft.models.model_files import Place, explained, located
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import ModelConfig, TokenizerConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.tokenizer import TokenizerConfig
 
 PLAIN = ("TokenizersBackend", "PreTrainedTokenizerFast")  # what transformers 5 and 4 call a tokenizer.json alone
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")

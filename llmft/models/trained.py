@@ -15,10 +15,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from llmft.data.committed import fault
 from llmft.models import adapters, register
 from llmft.models.weights import unmap
-from llmft.schema.adapter import AdapterConfig
-from llmft.schema.export import EXTRAS
-from llmft.schema.extra import lacking
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.inference import EXTRAS
+from llmft.schema.model import AdapterConfig
+from llmft.schema.problem import Problem, UserError, lacking
 
 FACTS = "export.json"
 Session = Callable[[dict[str, torch.Tensor]], torch.Tensor]

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 
 from llmft.runs.ending import Interrupting
 from llmft.runs.folder import flat
-from llmft.schema.predict import PredictConfig
+from llmft.schema.inference import PredictConfig
 from llmft.schema.problem import Problem, UserError
 
 

@@ -5,23 +5,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
-from llmft.schema.adapter import AdapterConfig
-from llmft.schema.chat import ChatConfig
 from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
-from llmft.schema.ensemble import EnsembleConfig
-from llmft.schema.export import ExportConfig
-from llmft.schema.generation import GenerationConfig
+from llmft.schema.execution import HardwareConfig, SearchConfig, SweepConfig, TrackingConfig, TrainerConfig
+from llmft.schema.inference import ChatConfig, EnsembleConfig, ExportConfig, GenerationConfig, PredictConfig
 from llmft.schema.metric import METRICS
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import AdapterConfig, ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
-from llmft.schema.predict import PredictConfig
-from llmft.schema.search import SearchConfig
 from llmft.schema.section import Section
-from llmft.schema.sweep import SweepConfig
-from llmft.schema.task import TaskConfig, task_names, task_type
-from llmft.schema.tracking import TrackingConfig
-from llmft.schema.trainer import HardwareConfig, TrainerConfig
+from llmft.schema.tasks import TaskConfig, task_names, task_type
 
 # What may become part of a folder's name.
 NAME = r"^[^\W_](?:[\w.-]{0,62}\w)?$"

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from llmft.schema.execution import Every
 from llmft.schema.section import Section
-from llmft.schema.trainer import Every
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 

@@ -1,6 +1,7 @@
 """What is wrong with the user's input: said all at once, each with where and what to write instead."""
 
 import re
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 ONE = {"are": "is", "were": "was", "have": "has"}
@@ -64,3 +65,11 @@ def plural(number: float, what: str) -> str:
         return f"{number:,} {what}" if isinstance(number, int) else f"{number:g} {what}"
     what = re.sub(r"(\w)s\b", r"\1", what, count=1)
     return "1 " + re.sub(r"\b(are|were|have)\b", lambda verb: ONE[verb[0]], what)
+
+
+def lacking(key: str, choice: str, package: str, extra: str) -> list[Problem]:
+    """A problem if `choice`, a value of `key`, needs a package that is not installed."""
+    if find_spec(package) is not None:
+        return []
+    what = f"{choice} needs the package {package}, which is not installed"
+    return [Problem(key, what, hint=f"Install it: pip install 'llmft[{extra}]'")]

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmft.runs.ending import ending
 from llmft.schema.config import Config
+from llmft.schema.execution import SearchConfig
 from llmft.schema.problem import Pruned
-from llmft.schema.search import SearchConfig
 
 if TYPE_CHECKING:
     from llmft.commands.prepare import Prepared

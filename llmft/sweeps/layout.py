@@ -11,9 +11,9 @@ from llmft.runs.folder import Run, as_recipe
 from llmft.runs.index import ROOT, SUMMARY, is_run
 from llmft.runs.lock import LOCK, held
 from llmft.schema.config import Config
+from llmft.schema.execution import SweepConfig
 from llmft.schema.job import Job, told
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.sweep import SweepConfig
 
 LONGEST = 100  # bytes of a job's folder name; file systems take 255
 

@@ -8,8 +8,8 @@ from typing import Any
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.reports import pages
 from llmft.runs.folder import Run
+from llmft.schema.job import Dimension, Space
 from llmft.schema.metric import METRICS
-from llmft.schema.space import Dimension, Space
 from llmft.sweeps.layout import Sweep, short_keys
 from llmft.sweeps.tables import ranked_by, ranking
 

@@ -22,9 +22,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llmft.schema.execution import TRIALS, SearchConfig
+from llmft.schema.job import Dimension
 from llmft.schema.problem import Problem, Pruned, UserError
-from llmft.schema.search import TRIALS, SearchConfig
-from llmft.schema.space import Dimension
 
 NAME = "search"
 WHOLE = 100  # how far along a trial is, in percent of its steps: trials of other lengths can be compared

@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from llmft.reporting.lines import aligned, duration, width
-from llmft.schema.job import shown
+from llmft.schema.job import Space, shown
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import plural
-from llmft.schema.space import Space
 from llmft.sweeps.layout import Entry, Sweep, short_keys
 from llmft.sweeps.summary import FOLD
 

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 from llmft.runs.folder import MAY_DIFFER, flat
 from llmft.runs.index import ROOT
 from llmft.schema.config import Config
-from llmft.schema.job import Job, told
+from llmft.schema.job import Job, Space, told
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
-from llmft.schema.space import Space
 from llmft.sweeps import tables
 from llmft.sweeps.child import GIVEN_UP, Reports
 from llmft.sweeps.children import Children

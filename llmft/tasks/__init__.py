@@ -3,8 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llmft.schema.plugins import plugins
-from llmft.schema.task import TaskConfig, task_types
+from llmft.schema.tasks import TaskConfig, plugins, task_types
 
 if TYPE_CHECKING:
     from llmft.tasks.task import Task

@@ -19,7 +19,7 @@ from llmft.models.labelled import IGNORED
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.task import TaskConfig
+from llmft.schema.tasks import TaskConfig
 
 GUIDE = "CONTRIBUTING.md shows a task as it is written now."
 FORMAT = 2  # of RUN/model/task.json

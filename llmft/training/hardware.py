@@ -6,8 +6,8 @@ from importlib.util import find_spec
 
 import torch
 
+from llmft.schema.execution import HardwareConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.trainer import HardwareConfig
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,8 @@ from tqdm import tqdm
 
 from llmft.runs.folder import Run, flat
 from llmft.schema.config import Config
-from llmft.schema.extra import lacking
-from llmft.schema.problem import UserError
-from llmft.schema.tracking import TrackingConfig
+from llmft.schema.execution import TrackingConfig
+from llmft.schema.problem import UserError, lacking
 
 FILE = "tracking.json"
 PATIENCE = 30.0  # seconds that all trackers have together at the end of a run

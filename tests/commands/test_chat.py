@@ -15,7 +15,7 @@ from llmft.commands import chat as chats
 from llmft.commands.chat import Chat, talk
 from llmft.config.load import load as compose
 from llmft.models.generate import set_generation
-from llmft.schema.generation import GenerationConfig
+from llmft.schema.inference import GenerationConfig
 
 Run = Callable[..., tuple[int, str, str]]
 

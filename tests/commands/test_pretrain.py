@@ -82,7 +82,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_said(mistake: str, llmft: Run, write: Write, here: Path) -> None:
     from llmft.models.tokenizers import GPT, train
-    from llmft.schema.tokenizer import TokenizerConfig
+    from llmft.schema.model import TokenizerConfig
 
     write("story.txt", STORY)
     write("short.txt", "the en")

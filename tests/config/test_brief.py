@@ -7,7 +7,7 @@ import pytest
 
 from llmft.config.grid import jobs, plan
 from llmft.config.load import load
-from llmft.schema.space import Space
+from llmft.schema.job import Space
 
 Write = Callable[[str, str], Path]
 

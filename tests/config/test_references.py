@@ -11,7 +11,7 @@ from llmft.config.load import load
 from llmft.config.references import defaults
 from llmft.schema.config import Config
 from llmft.schema.problem import UserError
-from llmft.schema.task import task_names
+from llmft.schema.tasks import task_names
 
 Write = Callable[[str, str], Path]
 Run = Callable[..., tuple[int, str, str]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llmft.config.grid import plan
+from llmft.schema.job import Dimension, Space
 from llmft.schema.problem import UserError
-from llmft.schema.space import Dimension, Space
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]

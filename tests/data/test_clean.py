@@ -281,7 +281,7 @@ def test_a_table_has_no_texts_to_clean(write: Write) -> None:
 def test_a_missing_package_is_named(
     key: str, package: str, llmft: Run, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmft.schema.extra.find_spec", lambda name: None)
+    monkeypatch.setattr("llmft.schema.problem.find_spec", lambda name: None)
     write("a.csv", "text,label\n" + "".join(f"row {i},{i % 2}\n" for i in range(40)))
     code, _, err = llmft(
         "finetune", "+recipe=bert_textcls", "smoke=true", "dataset=csv", "dataset.train=a.csv", f"dataset.clean.{key}"

@@ -17,7 +17,7 @@ from llmft import tasks
 from llmft.data.pipeline import load
 from llmft.data.rows import open_file
 from llmft.schema.dataset import DatasetConfig
-from llmft.schema.task import task_types
+from llmft.schema.tasks import task_types
 from llmft.tasks.text import entity_markers
 from llmft.tasks.text.contexts import read_answers
 from llmft.tasks.text.sentences import sentence_of

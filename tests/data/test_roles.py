@@ -16,7 +16,7 @@ from llmft.config.load import load as compose
 from llmft.data.pipeline import load
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
-from llmft.schema.task import task_types
+from llmft.schema.tasks import task_types
 from llmft.tasks.chat.pairs import pair
 from llmft.tasks.text.contexts import read_answers
 

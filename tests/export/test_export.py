@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from llmft.data.files import digest
 from llmft.exports import export, programs
-from llmft.schema.export import DIFFERENCE, PRECISIONS
+from llmft.schema.inference import DIFFERENCE, PRECISIONS
 
 Run = Callable[..., tuple[int, str, str]]
 Runs = dict[str, Path]

@@ -9,7 +9,7 @@ from llmft.config.docs import descriptions
 from llmft.front.vocabulary import vocabulary
 from llmft.schema.config import Config
 from llmft.schema.section import section_of
-from llmft.schema.task import task_types
+from llmft.schema.tasks import task_types
 
 
 def fields(task: Any) -> dict[str, tuple[str, Any]]:

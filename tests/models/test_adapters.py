@@ -13,8 +13,7 @@ import transformers
 from llmft.models import adapters
 from llmft.models.build import build
 from llmft.reporting.trains import trains
-from llmft.schema.adapter import AdapterConfig
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import AdapterConfig, ModelConfig
 from llmft.schema.problem import UserError
 from tests.families import config_of
 

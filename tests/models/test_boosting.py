@@ -19,7 +19,7 @@ from llmft.models import boosting
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.models.build import build
 from llmft.models.trained import session
-from llmft.schema.export import ExportConfig
+from llmft.schema.inference import ExportConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Failure, UserError
 

@@ -12,9 +12,8 @@ from transformers import AutoConfig, BertConfig, BertModel
 from llmft.models.build import build, longest, positions
 from llmft.models.tokenizers import load as load_tokenizer
 from llmft.models.tokenizers import train as train_tokenizer
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import ModelConfig, TokenizerConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tokenizer import TokenizerConfig
 
 HEAD = "AutoModelForSequenceClassification"
 NEEDED = {"num_labels": 3, "id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}

@@ -10,7 +10,7 @@ import transformers
 
 from llmft.config.load import load as compose
 from llmft.models.generate import Drawing, set_generation, written_after
-from llmft.schema.generation import GenerationConfig
+from llmft.schema.inference import GenerationConfig
 from llmft.schema.problem import UserError
 
 Run = Callable[..., tuple[int, str, str]]

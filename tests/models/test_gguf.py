@@ -165,7 +165,7 @@ def test_a_gguf_file_that_cannot_be_had_is_explained(name: str, llama: Path, her
 
 
 def test_the_package_that_reads_it_is_named(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmft.schema.extra.find_spec", lambda _: None)
+    monkeypatch.setattr("llmft.schema.problem.find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"pip install 'llmft\[gguf\]'"):
         tokenizers.load(of(path=str(llama)), [])
 

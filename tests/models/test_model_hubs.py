@@ -11,9 +11,8 @@ from transformers import BertConfig, BertModel
 from llmft.models.build import build
 from llmft.models.model_files import PICKLES, from_modelscope, located
 from llmft.models.tokenizers import load, train
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import ModelConfig, TokenizerConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tokenizer import TokenizerConfig
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from transformers.models.auto import tokenization_auto
 
 from llmft.models import tokenizers
 from llmft.models.tokenizers import train
-from llmft.schema.model import ModelConfig
-from llmft.schema.tokenizer import TokenizerConfig
+from llmft.schema.model import ModelConfig, TokenizerConfig
 
 TEXTS = [
     "Ünder the  bridge, a Cat sat 12 times!",

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmft.models.tokenizers import BERT, GPT, SPACE, T5, train
+from llmft.schema.model import TokenizerConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tokenizer import TokenizerConfig
 
 KINDS = ("wordpiece", "bpe", "unigram", "characters")
 REVERSIBLE = KINDS[1:]

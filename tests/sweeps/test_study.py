@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from llmft.schema.execution import SearchConfig
+from llmft.schema.job import Dimension
 from llmft.schema.problem import UserError
-from llmft.schema.search import SearchConfig
-from llmft.schema.space import Dimension
 from llmft.sweeps.study import Study, join
 
 STEPS = 10

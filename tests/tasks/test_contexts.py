@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from llmft.models.tokenizers import train
-from llmft.schema.tokenizer import TokenizerConfig
+from llmft.schema.model import TokenizerConfig
 from llmft.tasks.text.contexts import Span, Window, best_span, over_windows, rows_of, windows
 
 CONTEXTS = [

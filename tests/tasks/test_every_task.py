@@ -17,7 +17,7 @@ from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
-from llmft.schema.task import task_types
+from llmft.schema.tasks import task_types
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split, evaluate, float32

@@ -16,10 +16,9 @@ from llmft.models.build import build
 from llmft.models.generate import set_generation
 from llmft.models.labelled import IGNORED
 from llmft.models.tokenizers import BERT, GPT, T5, train
-from llmft.schema.generation import GenerationConfig
-from llmft.schema.model import ModelConfig
+from llmft.schema.inference import GenerationConfig
+from llmft.schema.model import ModelConfig, TokenizerConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.causal_lm import CausalLm
 from llmft.tasks.language_models.language_model import LanguageState

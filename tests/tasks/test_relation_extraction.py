@@ -12,9 +12,8 @@ import pytest
 from datasets import Dataset
 
 from llmft.config.load import load as compose
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import ModelConfig, TokenizerConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.text import config as sections
 from llmft.tasks.text.entity_markers import read
 from llmft.tasks.text.relation_extraction import RelationExtraction

@@ -303,7 +303,7 @@ def test_what_a_report_shows() -> None:
 
 
 def test_seqeval_is_missing(llmft: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmft.schema.extra.find_spec", lambda _: None)
+    monkeypatch.setattr("llmft.schema.problem.find_spec", lambda _: None)
     code, _, err = llmft("finetune", "+recipe=bert_ner", "smoke=true")
     assert code == 2
     assert "pip install 'llmft[text]'" in err

@@ -9,8 +9,8 @@ import pytest
 from datasets import Dataset
 
 from llmft.models.tokenizers import GPT, train
+from llmft.schema.model import TokenizerConfig
 from llmft.schema.problem import UserError
-from llmft.schema.tokenizer import TokenizerConfig
 from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.causal_lm import CausalLm
 from llmft.tasks.language_models.language_model import LanguageState

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from llmft.schema.execution import HardwareConfig
 from llmft.schema.problem import UserError
-from llmft.schema.trainer import HardwareConfig
 from llmft.training.hardware import detect, device_of
 
 CHIPS = [

@@ -86,7 +86,7 @@ def test_a_merged_model_that_answers_otherwise_is_no_model(llmft: Run, here: Pat
 
 
 def test_without_peft_it_says_how_to_get_it(llmft: Run, here: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("llmft.schema.extra.find_spec", lambda name: None)
+    monkeypatch.setattr("llmft.schema.problem.find_spec", lambda name: None)
     code, _, err = llmft(*SMOKE, "adapter=lora")
     assert code == 2
     assert "adapter  lora needs the package peft, which is not installed" in err

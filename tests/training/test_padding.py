@@ -16,10 +16,9 @@ from llmft.models.build import build
 from llmft.models.generate import set_generation
 from llmft.models.tokenizers import padding_side
 from llmft.models.tokenizers import train as train_tokenizer
-from llmft.schema.generation import GenerationConfig
-from llmft.schema.model import ModelConfig
-from llmft.schema.task import task_type
-from llmft.schema.tokenizer import TokenizerConfig
+from llmft.schema.inference import GenerationConfig
+from llmft.schema.model import ModelConfig, TokenizerConfig
+from llmft.schema.tasks import task_type
 from llmft.tasks.language_models.language_model import LanguageState
 from llmft.tasks.language_models.masked_lm import MaskedState
 from llmft.tasks.targets.single_label import SingleLabel

@@ -3,10 +3,8 @@
 from pathlib import Path, PurePath
 
 from llmft.config.origin import Origin
-from llmft.schema.chat import ChatConfig
 from llmft.schema.config import Config
-from llmft.schema.export import PRECISIONS
-from llmft.schema.predict import PredictConfig
+from llmft.schema.inference import PRECISIONS, ChatConfig, PredictConfig
 from llmft.schema.problem import Problem
 from llmft.tasks.targets.config import TargetConfig
 

@@ -3,7 +3,7 @@
 from llmft.config.origin import Origin
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem
-from llmft.schema.task import task_types
+from llmft.schema.tasks import task_types
 
 
 def _pretraining_is_on_raw_text(config: Config, origin: Origin) -> list[Problem]:

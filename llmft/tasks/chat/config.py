@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from llmft.schema.task import TINY_TRANSFORMER, TaskConfig
+from llmft.schema.tasks import TINY_TRANSFORMER, TaskConfig
 
 
 class Instruction(TaskConfig):

@@ -17,9 +17,8 @@ from llmft.metrics.calibration import perplexity
 from llmft.models.generate import written_after
 from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
 from llmft.schema.column import Column
-from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, lacking
 from llmft.tasks.chat import config as sections
 from llmft.tasks.chat import conversations
 from llmft.tasks.chat.chat_state import ChatState

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from llmft.schema.task import TINY_TRANSFORMER, TaskConfig
+from llmft.schema.tasks import TINY_TRANSFORMER, TaskConfig
 
 
 class LanguageModelConfig(TaskConfig):

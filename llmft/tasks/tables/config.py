@@ -5,8 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from llmft.schema.task import TINY_TRANSFORMER, TaskConfig
-from llmft.tasks.targets.config import TargetConfig, as_texts
+from llmft.schema.section import as_texts
+from llmft.schema.tasks import TINY_TRANSFORMER, TaskConfig
+from llmft.tasks.targets.config import TargetConfig
 
 
 class Tabular(TargetConfig, TaskConfig):

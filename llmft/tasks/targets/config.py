@@ -1,25 +1,16 @@
 """What is answered where it is labels or a number: the keys that several tasks share."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from llmft.schema.metric import METRICS_OF
-from llmft.schema.section import Section
+from llmft.schema.section import Section, as_texts, no_booleans
 
 
 def label_name(text: str) -> str:
     """A label as all files write it: `True` of Python and `TRUE` of a workbook are `true`, as in JSON."""
     return text.lower() if text.lower() in ("true", "false") else text
-
-
-def as_texts(values: Any) -> Any:
-    """Cells are texts: `[1, 2, good]` is written without quotes."""
-    if not isinstance(values, list):
-        return values
-    _no_booleans(values)
-    return [str(value) if isinstance(value, int | float) else value for value in values]
 
 
 def _as_labels(values: Any) -> Any:
@@ -35,14 +26,8 @@ def _by_label(values: Any) -> Any:
     """`{0: 1, 1: 3}` is written without quotes, too."""
     if not isinstance(values, dict):
         return values
-    _no_booleans(values)
+    no_booleans(values)
     return {label_name(str(label)): value for label, value in values.items()}
-
-
-def _no_booleans(values: Iterable[Any]) -> None:
-    """Raise ValueError for what YAML has read as true or false: nobody can tell any more how it was written."""
-    if any(isinstance(value, bool) for value in values):
-        raise ValueError("holds true or false, as which YAML reads yes, no, on and off too: put texts into quotes")
 
 
 Labels = Annotated[list[str], BeforeValidator(_as_labels)]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from llmft.schema.metric import METRICS_OF
-from llmft.schema.task import TINY_TRANSFORMER, TaskConfig
+from llmft.schema.tasks import TINY_TRANSFORMER, TaskConfig
 from llmft.tasks.targets.config import TargetConfig
 
 

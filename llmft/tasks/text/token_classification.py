@@ -20,9 +20,8 @@ from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels
 from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
-from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError, plural
+from llmft.schema.problem import Problem, UserError, lacking, plural
 from llmft.tasks.padding import Padding
 from llmft.tasks.targets.decisions import softmax
 from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts

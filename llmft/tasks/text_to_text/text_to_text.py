@@ -16,9 +16,8 @@ from llmft.models.build import longest
 from llmft.models.labelled import IGNORED, count_labels, token_loss
 from llmft.models.tokenizers import SAMPLE, T5, check_language, unknown, unwritable
 from llmft.schema.column import Column
-from llmft.schema.extra import lacking
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, lacking
 from llmft.tasks.padding import Padding
 from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 from llmft.tasks.text_to_text.config import TextToTextConfig

@@ -1,4 +1,4 @@
-"""The sections `trainer` and `hardware`: how long, in which portions, and on what."""
+"""The sections that say how runs are executed: trainer, hardware, tracking, and of many runs sweep and search."""
 
 from typing import Annotated, Literal
 
@@ -97,3 +97,46 @@ class HardwareConfig(Section):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Numbers used in training; `auto` takes bf16 where the chip is made for it. Scores are always computed in fp32."""
+
+
+class TrackingConfig(Section):
+    """Trackers, which draw the numbers of many runs side by side. Keys and addresses come from the environment."""
+
+    to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=list)
+    """Trackers that get every number of events.jsonl, the final scores and the configuration; none by default."""
+
+    project: str = Field(default="llmft", min_length=1, max_length=100)
+    """What the runs of a subject are called together: a project of wandb and trackio, an experiment of mlflow."""
+
+
+class SweepConfig(Section):
+    """Many runs by one command, `llmft finetune -m`."""
+
+    jobs: int = Field(default=1, ge=1)
+    """Jobs that run at a time; each gets its share of the processor's cores."""
+
+    gpus: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    """Numbers of GPUs, such as `[0,1]`: one job at a time on each, instead of `jobs`. Unset: all jobs see all GPUs."""
+
+
+TRIALS = 20
+
+
+class SearchConfig(Section):
+    """Look for the best settings, by Optuna. What is searched are the keys with several values or a range: `KEY=A,B`,
+    `KEY=range(1,9)`, `KEY=interval(0,0.5)`, `KEY=log(1e-5,1e-3)`; in a recipe, those of `hydra.sweeper.params`."""
+
+    name: Literal["random", "tpe", "grid"] = "tpe"
+    """`random` draws each trial anew, `tpe` near those that did well, `grid` takes every combination."""
+
+    trials: int | None = Field(default=None, ge=1)
+    """How many settings to try. Unset: 20, or the whole grid. The same command with more goes on with the search."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of the draws. Apart from the run's `seed`, which all trials share."""
+
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    """Which trials stop early. `median`: those worse than the median of the others, as far along as these are."""
+
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds after which no further trial starts."""

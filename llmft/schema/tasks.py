@@ -1,14 +1,16 @@
-"""The section `task`: one model a task, in tasks/FAMILY/config.py, found by its name. Others come by an entry point."""
+"""The section `task`: what every task has, and how a task is found: in tasks/FAMILY/config.py, or by an entry point."""
 
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from llmft.schema.metric import METRICS, METRICS_OF
-from llmft.schema.plugins import plugins
 from llmft.schema.section import Section
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class TaskConfig(Section):
@@ -115,3 +117,11 @@ def task_type(name: str) -> type[TaskConfig] | None:
 def task_names() -> list[str]:
     """Every task that can be named, those of other packages included."""
     return [*task_types(), *sorted(plugins("llmft.tasks"))]
+
+
+@cache
+def plugins(group: Literal["llmft.tasks", "llmft.models"]) -> "dict[str, EntryPoint]":
+    """Entry points by name. Looked up once: reading the metadata of a hundred packages takes 20 ms."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=group)}
