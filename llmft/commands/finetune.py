@@ -29,7 +29,7 @@ from llmft.runs.index import nearest_names
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.training.batches import check_packing
-from llmft.training.diagnostics import baseline, importance, wants_importance
+from llmft.training.comparisons import baseline, importance, wants_importance
 from llmft.training.evaluation import predict, score
 from llmft.training.fit import fit, fits
 from llmft.training.frozen import frozen, is_frozen, with_reference

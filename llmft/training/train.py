@@ -22,9 +22,9 @@ from llmft.training import processes
 from llmft.training.callbacks import GradualUnfreezing, Progress, StopSignals, Watchdog
 from llmft.training.evaluation import Split
 from llmft.training.hardware import Hardware
+from llmft.training.loop import Clock, Trainer, training_arguments
 from llmft.training.memory import advice, enough_memory, rows_that_fit
 from llmft.training.optimization import in_numbers, steps_of_run
-from llmft.training.trainer import Clock, Trainer, training_arguments
 
 
 def train(

@@ -12,7 +12,7 @@ from llmft.reporting.lines import phase
 from llmft.runs.folder import Run
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.training.hardware import detect
-from llmft.training.trainer import training_arguments
+from llmft.training.loop import training_arguments
 
 
 @pytest.mark.parametrize(("accuracy", "how"), [(0.82, "met"), (0.8367, "met"), (0.81, "missed")])

@@ -19,8 +19,8 @@ from llmft.data.pipeline import load
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.schema.problem import UserError
 from llmft.tasks.text import tfidf
-from llmft.training import diagnostics as module
-from llmft.training.diagnostics import baseline
+from llmft.training import comparisons as module
+from llmft.training.comparisons import baseline
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
 

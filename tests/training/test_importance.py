@@ -14,8 +14,8 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.pipeline import load
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
-from llmft.training import diagnostics as module
-from llmft.training.diagnostics import importance
+from llmft.training import comparisons as module
+from llmft.training.comparisons import importance
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
 from llmft.training.fit import whole

@@ -12,7 +12,7 @@ from llmft.commands.prepare import prepare
 from llmft.config.load import load
 from llmft.models.build import build
 from llmft.schema.model import ModelConfig
-from llmft.training import trainer
+from llmft.training import loop
 from llmft.training.hardware import Hardware
 
 Run = Callable[..., tuple[int, str, str]]
@@ -31,10 +31,10 @@ def test_deepspeed_is_told_the_stage_and_the_rest_by_its_own_names(stage: int, m
         def __init__(self, **keys: Any) -> None:
             told.update(keys)
 
-    monkeypatch.setattr(trainer, "TrainingArguments", Arguments)
+    monkeypatch.setattr(loop, "TrainingArguments", Arguments)
     words = ("hardware.strategy=deepspeed", "hardware.processes=2", f"hardware.zero_stage={stage}")
     config = load("finetune", [*SMOKE, *words])
-    trainer.training_arguments(config, Hardware("cuda", "bf16", ""), Path("x"), True, 10)
+    loop.training_arguments(config, Hardware("cuda", "bf16", ""), Path("x"), True, 10)
     assert told["deepspeed"]["zero_optimization"] == {"stage": stage}
     assert told["deepspeed"]["gradient_clipping"] == "auto"
     assert told["bf16"]
@@ -49,7 +49,7 @@ def test_each_layer_is_a_part_of_its_own(architecture: str, layers: list[str]) -
     own = architecture == "mlp"
     model = ModelConfig(architecture=architecture, init="random", config={} if own else TINY)
     built = build(model, "AutoModelForSequenceClassification", {} if own else NEEDED)
-    assert trainer._layers(built) == layers
+    assert loop._layers(built) == layers
 
 
 def test_the_hardware_line_says_where() -> None:

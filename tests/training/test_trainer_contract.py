@@ -1,4 +1,4 @@
-"""What llmft/training/trainer.py needs of transformers' Trainer and of accelerate, most of it private, name by name.
+"""What llmft/training/loop.py needs of transformers' Trainer and of accelerate, most of it private, name by name.
 
 Runs against the pinned and against the oldest supported transformers (`.ci/run`). The tables say what is needed; the last
 tests say that they are complete, by the syntax tree of our file.
@@ -16,7 +16,7 @@ import pytest
 import transformers
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from llmft.training import callbacks, trainer
+from llmft.training import callbacks, loop
 
 # Overridden methods of transformers.Trainer, each with the parameters that we take or pass on by name or place.
 OVERRIDDEN = {
@@ -80,7 +80,7 @@ def test_an_overridden_method_is_there_and_takes_what_we_pass(name: str) -> None
 @pytest.mark.parametrize("name", OVERRIDDEN)
 def test_transformers_still_calls_it_and_ours_takes_its_arguments(name: str) -> None:
     """An override that nobody calls any more would be left out in silence."""
-    tree, ours = tree_of(transformers.Trainer), inspect.signature(getattr(trainer.Trainer, name))
+    tree, ours = tree_of(transformers.Trainer), inspect.signature(getattr(loop.Trainer, name))
     assert name in attributes(tree), f"transformers.Trainer calls {name} no more"
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and own(call.func.value):
@@ -108,7 +108,7 @@ def test_arguments_state_and_control_are_there() -> None:
 
 
 def test_the_keys_of_the_arguments_are_there() -> None:
-    tree = ast.parse(inspect.getsource(trainer.training_arguments))
+    tree = ast.parse(inspect.getsource(loop.training_arguments))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     (made,) = (call for call in calls if getattr(call.func, "id", "") == "TrainingArguments")
     given = {key.arg for key in made.keywords if key.arg}
@@ -139,7 +139,7 @@ def test_what_is_changed_inside_of_accelerate_is_there() -> None:
 
 def test_the_tables_are_complete() -> None:
     """Each method, attribute and call of our Trainer is its own, or stands in a table."""
-    tree, base = tree_of(trainer.Trainer), set(dir(transformers.Trainer))
+    tree, base = tree_of(loop.Trainer), set(dir(transformers.Trainer))
     methods = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     assert (methods & base) - {"__init__"} == set(OVERRIDDEN)
     ours = {"config", "task", "splits", "folder", "clock", "signals", "watchdog", "counted_of_batch"}
@@ -152,7 +152,7 @@ def test_the_tables_are_complete() -> None:
 def test_the_tables_of_parts_are_complete(owner: str, names: set[str]) -> None:
     found = {
         node.attr
-        for node in ast.walk(tree_of(trainer.Trainer))
+        for node in ast.walk(tree_of(loop.Trainer))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Attribute)
         and own(node.value.value)
@@ -170,7 +170,5 @@ def test_the_oldest_transformers_that_is_allowed_is_the_one_that_is_tried() -> N
 
 
 def test_only_one_file_overrides_the_trainer() -> None:
-    files = Path(trainer.__file__).parents[1].rglob("*.py")
-    assert [file.name for file in files if "(transformers.Trainer)" in file.read_text(encoding="utf-8")] == [
-        "trainer.py"
-    ]
+    files = Path(loop.__file__).parents[1].rglob("*.py")
+    assert [file.name for file in files if "(transformers.Trainer)" in file.read_text(encoding="utf-8")] == ["loop.py"]

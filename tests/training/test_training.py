@@ -114,7 +114,7 @@ def test_of_equal_scores_the_smaller_loss_is_the_best(
 ) -> None:
     scripted, best = TIES[case]
     scores = iter({"accuracy": accuracy, "loss": loss} for accuracy, loss in scripted)
-    monkeypatch.setattr("llmft.training.trainer.evaluate", lambda *_: (next(scores), None))
+    monkeypatch.setattr("llmft.training.loop.evaluate", lambda *_: (next(scores), None))
     words = (
         "trainer.max_steps=6",
         "trainer.eval_every=1",
@@ -134,7 +134,7 @@ def test_of_equal_scores_the_smaller_loss_is_the_best(
 
 def test_an_equal_score_does_not_reset_patience(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter({"accuracy": 0.9, "loss": 1 / step} for step in range(1, 9))
-    monkeypatch.setattr("llmft.training.trainer.evaluate", lambda *_: (next(scores), None))
+    monkeypatch.setattr("llmft.training.loop.evaluate", lambda *_: (next(scores), None))
     words = (
         "trainer.max_steps=8",
         "trainer.eval_every=1",

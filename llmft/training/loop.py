@@ -1,7 +1,8 @@
 """The one Trainer for every task: transformers' own, with our order of rows, our evaluation and our checkpoints.
 
-All that overrides transformers' Trainer, or depends on what it and accelerate keep to themselves, lies in this file.
-`tests/training/test_trainer_contract.py` lists it, and fails by name where a version lacks any of it.
+All that overrides transformers' Trainer, or depends on what it and accelerate keep to themselves, lies here, but for
+the `forward` that accelerate puts on a model and `evaluation.float32` sets aside. It is listed in
+`tests/training/test_trainer_contract.py`, which fails by name where a version lacks any of it.
 """
 
 import json
