@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from llmft.config.nearest import KEYS_ELSEWHERE
-from llmft.config.origin import Origin
+from llmft.config.precedence import Origin
 from llmft.config.rules import RULES
 from llmft.schema.config import NAME, Config
 from llmft.schema.problem import Problem, UserError

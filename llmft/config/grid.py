@@ -17,8 +17,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from llmft.config import words
-from llmft.config.brief import brief
 from llmft.config.compose import SWEPT, Composed, compose, loader
+from llmft.config.differing import brief
 from llmft.config.load import checked
 from llmft.schema.job import Dimension, Job, Space, in_jobs, noting, shown, told
 from llmft.schema.problem import Problem, UserError

@@ -1,5 +1,6 @@
-"""Which value wins where several places set a key: the rules, as data. `llmft explain` and docs/config.md say them."""
+"""Which value wins where several places set a key, as data for `llmft explain` and docs/config.md; who set it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,3 +115,23 @@ def history(settings: list[Setting], key: str) -> list[Setting]:
             if value is not None:
                 found.append(Setting(key, value, setting.place, setting.layer, setting.by))
     return found
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where dotted keys were set."""
+
+    of: Callable[[str], str]
+    """`command line` or `FILE:LINE`. Working it out takes 0.4 s, so that only messages ask for it."""
+    given: frozenset[str] = frozenset()
+    """The keys of the command line."""
+    chosen: frozenset[str] = frozenset()
+    """The groups of which the command line names an option."""
+
+    def __call__(self, key: str) -> str:
+        """Where `key` was set."""
+        return self.of(key)
+
+    def typed(self, key: str) -> bool:
+        """Whether a person gave the key, or a table around it, on the command line."""
+        return any(key == word or key.startswith(f"{word}.") for word in self.given)

@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from llmft.config.compose import Composed, compose
-from llmft.config.load import checked, load, read_run
-from llmft.config.members import members
+from llmft.config.load import checked, load, members, read_run
 from llmft.config.nearest import KEYS_ELSEWHERE
 from llmft.config.precedence import COMMAND_LINE, GROUPS, LAYERS, Setting, history
 from llmft.config.references import defaults

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmft.config.brief import brief
 from llmft.config.compose import compose
+from llmft.config.differing import brief
 from llmft.config.folders import config_dir, options, recipes
 from llmft.config.load import checked, load
 from llmft.front.completion import complete

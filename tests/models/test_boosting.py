@@ -12,8 +12,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from transformers import AutoModelForSequenceClassification
 
 from llmft.config.load import load as compose
-from llmft.config.origin import Origin
-from llmft.config.rules import model as rules
+from llmft.config.precedence import Origin
+from llmft.config.rules import of_models as rules
 from llmft.exports.programs import write
 from llmft.models import boosting
 from llmft.models.boosting import BoostingConfig, BoostingForClassification

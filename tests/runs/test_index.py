@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmft.config.load import load
-from llmft.config.members import members
+from llmft.config.load import load, members
 from llmft.runs.folder import Run, as_recipe
 from llmft.runs.index import entries, find_run, model_path, title
 from llmft.schema.config import Config

@@ -1,14 +1,5 @@
 """Rules that look at several keys: each looks at one thing and says what to write instead."""
 
-from llmft.config.rules import commands, data, generation, model, placement, raw_text, target, training
+from llmft.config.rules import of_data, of_models, of_runs
 
-RULES = (
-    *data.RULES,
-    *model.RULES,
-    *raw_text.RULES,
-    *target.RULES,
-    *training.RULES,
-    *placement.RULES,
-    *generation.RULES,
-    *commands.RULES,
-)
+RULES = (*of_data.RULES, *of_models.RULES, *of_runs.RULES)

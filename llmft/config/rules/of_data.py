@@ -1,12 +1,15 @@
-"""Rules of the rows: where they come from, how they are read, cleaned and shared out."""
+"""Rules of the rows: where they come from, how they are read, cleaned and split, and what is answered about them."""
 
 import math
 from pathlib import Path
 
-from llmft.config.origin import Origin
+from llmft.config.precedence import Origin
 from llmft.data.files import mismatch, resolve
 from llmft.schema.config import Config
+from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem
+from llmft.schema.tasks import task_types
+from llmft.tasks.targets.config import TargetConfig
 
 
 def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
@@ -224,6 +227,95 @@ def _a_baseline_sees_all_rows(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _pretraining_is_on_raw_text(config: Config, origin: Origin) -> list[Problem]:
+    if config.command != "pretrain" or config.task.pretrains:
+        return []
+    names = ", ".join(name for name, task in task_types().items() if task.pretrains)
+    hint = f"Write llmft finetune; llmft pretrain is for {names}."
+    return [Problem("task", f"{config.task.name} learns from rows that say what is right", origin("task.name"), hint)]
+
+
+def _blocks_are_read_as_they_are(config: Config, origin: Origin) -> list[Problem]:
+    dataset, name = config.dataset, config.task.name
+    if not config.task.pretrains or not config.trains:
+        return []
+    found = {
+        "dataset.streaming": (dataset.streaming, "raw text is read part by part anyway, and kept on the disk"),
+        "dataset.folds": (dataset.folds, "folds are of rows in memory"),
+        "dataset.columns.group": ("group" in dataset.columns, "no split parts a document; there are no other groups"),
+        "model.freeze": (
+            "encoder" in config.model.freeze,
+            "each epoch cuts the text elsewhere, so that nothing can be computed once",
+        ),
+        "adapter": (config.adapter.name == "prefix", f"a prefix is not offered for {name}"),
+    }
+    hints = {"model.freeze": "Name parts, such as [embeddings,layers.0-3].", "adapter": "Write adapter=lora."}
+    return [
+        Problem(key, what, origin(key), hints.get(key, "Leave it out."))
+        for key, (asked, what) in found.items()
+        if asked
+    ]
+
+
+LOSSES = {
+    "single_label": ("cross_entropy", "focal"),
+    "multi_label": ("cross_entropy", "focal"),
+    "regression": ("mse", "mae", "huber"),
+}
+OF_LABELS = ("labels", "class_weights", "label_smoothing", "threshold", "calibrate")
+
+
+def _metric_is_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
+    key, metric = "trainer.metric_for_best", config.trainer.metric_for_best
+    if not metric or metric not in METRICS or metric in config.task.metrics:
+        return []
+    kind = getattr(config.task, "problem", config.task.name)
+    hint = f"They are {', '.join(config.task.metrics)}."
+    return [Problem(key, f"{metric} is no metric of {kind}", origin(key), hint)]
+
+
+def _keys_are_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
+    task = config.task
+    if not isinstance(task, TargetConfig):
+        return []
+    problems = []
+    if task.loss and task.loss not in (fitting := LOSSES[task.problem]):
+        hint = f"Choose {', '.join(fitting[:-1])} or {fitting[-1]}."
+        problems.append(Problem("task.loss", f"{task.loss} is no loss of {task.problem}", origin("task.loss"), hint))
+    elif task.loss == "focal" and task.label_smoothing:
+        key = "task.label_smoothing"
+        problems.append(Problem(key, "is of cross_entropy, and task.loss is focal", origin(key), "Leave out one."))
+    for key, used, wanted in (
+        ("separator", task.problem == "multi_label", "task.problem=multi_label"),
+        ("focal_gamma", task.loss == "focal", "task.loss=focal"),
+    ):
+        if not used and origin.typed(f"task.{key}"):
+            problems.append(
+                Problem(f"task.{key}", f"is read with {wanted} alone", origin(f"task.{key}"), "Leave it out.")
+            )
+    if task.problem == "regression":
+        defaults = {key: TargetConfig.model_fields[key].default for key in OF_LABELS}
+        problems += [
+            Problem(
+                f"task.{key}", "is of labels, and task.problem is regression", origin(f"task.{key}"), "Leave it out."
+            )
+            for key, default in defaults.items()
+            if getattr(task, key) != default
+        ]
+    return problems
+
+
+def _there_is_something_to_tune_on(config: Config, origin: Origin) -> list[Problem]:
+    task, dataset = config.task, config.dataset
+    if not isinstance(task, TargetConfig) or dataset.validation or dataset.split.validation or config.command == "eval":
+        return []
+    return [
+        Problem(f"task.{key}", "is learnt from validation rows, and there are none", origin(f"task.{key}"))
+        for key, wanted in (("calibrate", task.calibrate), ("threshold", isinstance(task.threshold, str)))
+        if wanted
+    ]
+
+
 RULES = (
     _a_baseline_sees_all_rows,
     _a_split_by_time_takes_shares,
@@ -240,4 +332,9 @@ RULES = (
     _files_are_what_is_read,
     _folds_can_be_made,
     _groups_are_in_memory,
+    _pretraining_is_on_raw_text,
+    _blocks_are_read_as_they_are,
+    _metric_is_of_the_problem,
+    _keys_are_of_the_problem,
+    _there_is_something_to_tune_on,
 )
