@@ -38,7 +38,7 @@ CASES = [
     ("++max_seq_length=64", "Did you mean task.max_length?"),
     ("optimizer.lr=-1", "optimizer.lr  -1 is not above 0 (command line)"),
     ("trainer.batch_size=2.5", "trainer.batch_size  2.5 is not a whole number or 'all' (command line)"),
-    ("hardware.device=tpu", "'tpu' is not one of 'auto', 'cpu' or 'cuda' (command line)"),
+    ("hardware.device=tpu", "'tpu' is not one of 'auto', 'cuda', 'mps' or 'cpu' (command line)"),
     ("trainer.eval_every=often", "'often' is not 'epoch' or a whole number (command line)"),
     (
         "trainer.packing=true",
