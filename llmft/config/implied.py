@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmft.config.words import quoted
-from llmft.data.columnar import splits_of_saved
+from llmft.data.binary_tables import splits_of_saved
 from llmft.data.files import BINARY, JSON, expand, first_letter, inner_ending, kind_of, looks_like_json, resolve
 from llmft.data.formats import FORMATS
 from llmft.schema.problem import Problem, UserError

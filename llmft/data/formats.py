@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmft.data.annotated import SemevalFile, SquadFile, open_conll
-from llmft.data.columnar import ArrowFile, ParquetFile, files_of_saved
+from llmft.data.binary_tables import ArrowFile, ExcelFile, ParquetFile, SqliteFile, files_of_saved
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import TEXTS, ClassFolders, PlainText, PythonFile, files_by_class
-from llmft.data.excel_sqlite import ExcelFile, SqliteFile
 from llmft.data.json_files import open_json
 from llmft.data.source import Source
 from llmft.data.translation_files import AlignedFiles, PoFile

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from llmft.data.columnar import named
+from llmft.data.binary_tables import named
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import HOME, of_the_library
 from llmft.data.encodings import lines_of, opened, without_end

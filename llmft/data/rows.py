@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from llmft.data.annotated import SquadFile, Word, said, sentences, word_column
+from llmft.data.binary_tables import ExcelFile
 from llmft.data.csv_files import SEEN, CsvReader, check_header, is_spaced, misfit, open_csv, separator, unreadable
 from llmft.data.encodings import BROKEN, Marking, open_bytes, undecodable, without_end
-from llmft.data.excel_sqlite import ExcelFile
 from llmft.data.files import HEAD, inner_ending, kind_of, kind_of_head, mismatch
 from llmft.data.formats import FORMATS
 from llmft.data.json_files import JsonList, json_object, open_json, row_of

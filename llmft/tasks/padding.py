@@ -6,7 +6,11 @@ import torch
 
 
 class Padding:
-    """A collator for token sequences: pads each key with its own value and adds the attention mask."""
+    """A collator for token sequences: pads each key with its own value and adds the attention mask.
+
+    [{"input_ids": [5, 6, 7]}, {"input_ids": [8]}], padded by 0 on the right, become `input_ids` [[5, 6, 7], [8, 0, 0]]
+    and `attention_mask` [[1, 1, 1], [1, 0, 0]].
+    """
 
     def __init__(self, values: dict[str, int], side: str = "right") -> None:
         """`values`: the padding of each sequence key, such as {"input_ids": 0}; other keys are stacked as they are."""

@@ -9,8 +9,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from llmft.data.binary_tables import ParquetFile
 from llmft.data.checks import empty_targets, overlaps, without_empty
-from llmft.data.columnar import ParquetFile
 from llmft.data.pipeline import load
 from llmft.data.source import Table
 from llmft.schema.column import Column

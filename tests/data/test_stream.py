@@ -33,7 +33,7 @@ class Cells:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for reader in ("csv_files", "json_files", "columnar"):
+    for reader in ("csv_files", "json_files", "binary_tables"):
         monkeypatch.setattr(f"llmft.data.{reader}.CHUNK", 4)
 
 
