@@ -32,8 +32,10 @@ def read_or_iso(cells: Sequence[Any], form: str) -> pandas.DatetimeIndex:
 def form_of(cells: Sequence[Any]) -> str | None:
     """The form in which all cells, none of them empty, are dates; None if there is none."""
     first = cells[0]
+    # Most columns of texts end here. Without a digit no form fits, and all 31 would be tried.
     if isinstance(first, str) and not any(character.isdigit() for character in first):
         return None
+    # One cell rules out all forms but one or two in 20 ms, as long as a single form takes on 10,000 cells.
     fitting = (form for form in FORMS if not read(cells[:1], form).hasnans)
     return next((form for form in fitting if not read(cells, form).hasnans), None)
 
@@ -53,6 +55,7 @@ def days(dates: pandas.DatetimeIndex) -> numpy.ndarray:
 
 def cycles(dates: pandas.DatetimeIndex, clock: bool) -> list[numpy.ndarray]:
     """Sine and cosine, (rows,) each, of the place in the year and in the week, and with `clock` in the day."""
+    # As angles, so that December 31 lies beside January 1, and Sunday beside Monday.
     hours = ((dates - dates.normalize()) / pandas.Timedelta(days=1)).to_numpy(dtype=float)
     turns = [(dates.day_of_year - 1) / 365.25, dates.day_of_week / 7, *([hours] if clock else [])]
     angles = [2 * numpy.pi * numpy.asarray(turn, dtype=float) for turn in turns]

@@ -28,6 +28,7 @@ _SPACE = re.compile(r"\s+")
 def runs(text: str) -> set[str]:
     """The runs of RUN characters in a text, without case and extra space; all of a shorter text is one."""
     text = _SPACE.sub(" ", text.casefold()).strip()
+    # At least one run, also of an empty text, so that `likeness` never divides by zero.
     return {text[start : start + RUN] for start in range(max(1, len(text) - RUN + 1))}
 
 
@@ -51,6 +52,7 @@ class Near:
 
         self.threshold, self.text_of = threshold, text_of
         self.index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=WEIGHTS)
+        # crc32 is the same in every process, as Python's `hash` of a text is not. Its 32 bits are what MinHash takes.
         self.empty = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=zlib.crc32)
 
     def hashed(self, text: str) -> Any:
@@ -62,7 +64,7 @@ class Near:
 
     def twin(self, text: str, hashed: Any) -> int | None:
         """The first text that was added and is like `text`."""
-        candidates = sorted(self.index.query(hashed))
+        candidates = sorted(self.index.query(hashed))  # a set, whose order may differ from run to run
         return next((one for one in candidates if likeness(text, self.text_of(one)) >= self.threshold), None)
 
     def add(self, number: int, hashed: Any) -> None:
@@ -76,6 +78,7 @@ def near(texts: list[str], threshold: float, start: int = 0) -> dict[int, int]:
     found: dict[int, int] = {}
     for row, text in enumerate(tqdm(texts, "near duplicates", unit=" rows", disable=None, leave=False)):
         hashed = known.hashed(text)
+        # Rows before `start` are those of other splits, which stay whatever they are like.
         twin = known.twin(text, hashed) if row >= start else None
         if twin is None:
             known.add(row, hashed)
@@ -107,6 +110,7 @@ def without_duplicates(train: Table, roles: dict[str, Column], agreeing: bool) -
     for first, *more in groups.values():
         differ = any(labels[row] != labels[first] for row in more)
         if agreeing and differ:
+            # Nobody knows which of the labels is right, so the first row goes too.
             torn += [first, *more]
         else:
             again += more
@@ -119,7 +123,7 @@ def without_near(
     train: Table, others: list[Table], roles: dict[str, Column], threshold: float
 ) -> tuple[Table, list[str]]:
     """The rows whose texts are like those of no earlier row that stays, and of no row of `others`."""
-    tables = [*others, train]
+    tables = [*others, train]  # train last: a row is compared with those before it alone
     texts = [text for table in tables for text in _texts(table, roles)]
     ids = [id for table in tables for id in table.ids]
     labels = [label for table in tables for label in _labels(table)]
@@ -135,6 +139,7 @@ def without_near(
 
 def _texts(table: Table, roles: dict[str, Column]) -> list[str]:
     columns = [table.columns[role] for role in text_roles(roles) if role in table.columns]
+    # Parted by a character that text files may not hold, so that `ab` and `c` differ from `a` and `bc`.
     return ["\0".join(text or "" for text in texts) for texts in zip(*columns, strict=True)]
 
 

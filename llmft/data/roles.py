@@ -89,7 +89,9 @@ def assign(
     """
     taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
     kept = {name: values for name, values in table.columns.items() if name not in dataset.ignore}
+    # Parts of objects first: from here on `translation.en` is a column like any other.
     table = _with_parts(Table(kept, table.ids, table.left_out, table.index), taken.values(), whole=kinds is None)
+    # Before columns are joined: pandas puts its index first in a file.
     counting = index_columns(table)
     problems = [
         Problem(f"dataset.columns.{role}", "the task has no such role", hint=f"Its roles are {', '.join(roles)}.")
@@ -97,6 +99,8 @@ def assign(
         if role not in roles
     ]
     table = with_joined(table, dataset, roles, problems)
+    # Of a chunk, `kinds` holds the types of the whole split, so that all chunks agree on the type of a column. It lacks
+    # the columns that were made above, of which the chunk's own types must do.
     partial_rows = kinds is not None
     unknown = {name: values for name, values in table.columns.items() if name not in (kinds or {})}
     kinds = (kinds or {}) | kinds_of(Table(unknown, table.ids))
@@ -107,8 +111,10 @@ def assign(
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
         if spec.kind == "features":
+            # What is left for features: no column of another role, which may hold the answer.
             cells, faults = flattened(table.without({*taken.values(), *flag_columns(dataset, roles)}))
             problems += faults
+            # A column that counts the rows is a feature only where somebody names it.
             chosen = dataset.columns.get(role) or [
                 name for name in cells if name not in taken.values() and name not in counting
             ]
@@ -140,6 +146,7 @@ def assign(
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
             names = [name, taken[spec.unless]] if spec.unless else [name]
             problem = _missing(f"dataset.columns.{role}", names, split, found, known)
+            # Where labels were written by `get_dummies`, no column is called `label`: a guess by names would mislead.
             flags = _flags_hint(role, spec, table.without(set(taken.values()))) if role not in dataset.columns else ""
             problems.append(problem._replace(hint=flags or problem.hint))
     if not problems and not any(roles[role].is_input for role in columns):
@@ -161,6 +168,7 @@ def columns_of(
     """
     taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
     for role, spec in roles.items():
+        # The name of an export, such as `entities`, counts only where no column has the role's own name.
         others = [taken[other] for other, found in roles.items() if found.unless == role]
         if spec.also and role not in dataset.columns and not {role, *others} & set(columns):
             taken[role] = next((name for name in spec.also if name in lists), role)
@@ -212,7 +220,7 @@ def list_notes(split: str, table: Table, roles: dict[str, Column], format: str) 
         return []
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
-        values = table.columns.get(role, [])[:SEEN]
+        values = table.columns.get(role, [])[:SEEN]  # the first rows tell; to parse all cells would take seconds
         if spec.kind == "features":
             columns |= {name: [row[name] for row in values] for name in (values[0] if values else ())}
         elif spec.kind in ("text", "texts", "label"):
@@ -221,6 +229,7 @@ def list_notes(split: str, table: Table, roles: dict[str, Column], format: str) 
     for name, values in columns.items():
         cells = [value for value in values if isinstance(value, str) and value.strip()]
         lists = [cell for cell in cells if ARRAY.fullmatch(cell.strip()) or list_in(cell) is not None]
+        # More than half, since a text may begin with a bracket by chance, as `[sic]` does.
         if 2 * len(lists) > len(cells):
             short = lists[0] if len(lists[0]) <= 40 else f"{lists[0][:40]}…"
             notes.append(f"{split}: {name} holds lists written as text, such as {short}, and each is read as one text")
@@ -248,6 +257,7 @@ def _with_parts(table: Table, wanted: Iterable[str], whole: bool) -> Table:
             if (values := table.columns.get(name[: dot.start()])) is None:
                 continue
             parts = [_part(value, name[dot.end() :]) for value in values]
+            # Of a chunk, other rows may have the part. Objects that are all empty say nothing of their keys either.
             if not whole or set(map(id, parts)) != {id(_NOWHERE)} or not any(map(bool, values)):
                 columns[name] = [None if part is _NOWHERE else part for part in parts]
                 break
@@ -265,6 +275,7 @@ def _part(value: Any, path: str) -> Any:
         return _NOWHERE
     if path in value:
         return value[path]
+    # Keys may hold dots themselves, so every dot may be the end of a key: `a.b.c` is {"a.b": {"c": 1}} too.
     tries = (_part(value.get(path[: dot.start()]), path[dot.end() :]) for dot in re.finditer(r"\.", path))
     return next((found for found in tries if found is not _NOWHERE), _NOWHERE)
 
@@ -275,7 +286,7 @@ def _is_torn(kinds: Kinds) -> bool:
 
 
 def _torn(name: str, kinds: Kinds) -> Problem:
-    row, value = [*kinds.first.values()][1]
+    row, value = [*kinds.first.values()][1]  # in the order of rows: the first value of the second type
     return Problem(row, f"{name} is {value!r}, which does not go with the rows before it")
 
 
@@ -297,6 +308,7 @@ def _flags_hint(role: str, spec: Column, table: Table) -> str:
     names = [name for name, cells in columns.items() if {*cells} == {"0", "1"} or {*cells} == {"true", "false"}]
     if spec.kind not in ("label", "labels") or len(names) < 2:
         return ""
+    # Flags of which every row has exactly one are a single class in as many columns.
     sums = {sum(SET[str(cell)] for cell in row) for row in zip(*(columns[name] for name in names), strict=True)}
     problem = " task.problem=multi_label" if spec.kind == "label" and sums != {1} else ""
     flags = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
@@ -324,6 +336,7 @@ def _typed(
     else:
         read, what = label, "not a class"
     if spec.missing is not None or spec.kind == "number":
+        # Before types are counted: a column of numbers with one NA is a column of numbers.
         values = [None if _stands_for_none(value, spec) else value for value in values]
         kinds = Kinds()
         kinds.add(values, ids)
@@ -344,6 +357,7 @@ def _typed(
             listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}", hint=hint) for i in wrong]), "the data"
         )
     if spec.kind in ("label", "labels") and len(kinds.counts) > 1:
+        # The rarest type is the slip: one number among a thousand texts, or one text among numbers.
         row, value = kinds.first[min(kinds.counts, key=lambda kind: kinds.counts[kind])]
         counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in kinds.counts.most_common())
         raise UserError(Problem(row, f"{name} is {value!r}, unlike the others: {counts}"), "the data")
