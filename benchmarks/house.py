@@ -109,7 +109,7 @@ def density(tree: ast.Module, text: str) -> float:
 
 
 def comments(text: str) -> int:
-    """Comments, on lines of their own and behind code, but for words to a tool."""
+    """Comments, on lines of their own and behind code, except for words to a tool."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     idle = ("# type:", "# noqa", "# fmt:")
     return sum(token.type == tokenize.COMMENT and not token.string.startswith(idle) for token in tokens)

@@ -79,7 +79,7 @@ class Model:
             rows: texts, or a mapping from column to cell for each row.
 
         Returns:
-            In the order of the rows. A row that can't be answered has `error` in place of an answer.
+            In the order of the rows. A row that cannot be answered has `error` in place of an answer.
         """
         if isinstance(rows, str | Mapping):
             raise TypeError("predict takes a list of texts or rows: write predict([...])")

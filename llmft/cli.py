@@ -70,7 +70,7 @@ def _answer(words: list[str], facts: dict[str, Any]) -> int:
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Metal lacks is computed on the CPU
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported: libraries draw no bars of their own
     gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
-    unread = FAILED if command == "predict" else DONE  # answers that reach nobody are no answers
+    unread = FAILED if command == "predict" else DONE  # answers that reach nobody are not answers
     return ending(lambda: facts.update(_done(command, words)), facts, unread)
 
 
@@ -201,7 +201,7 @@ def _flags(command: str, words: list[str]) -> tuple[str | None, bool, list[str]]
         if flag in ("--cfg", "-c"):
             what, _, section = (f"{value}" if equals else next(remaining, "")).partition("=")
             if what not in ("job", "diff") or (what == "diff" and section):
-                hint = "Write --cfg job for all, --cfg job=SECTION for a part, or --cfg diff for what is no default."
+                hint = "Write --cfg job for all, --cfg job=SECTION for a part, or --cfg diff for what is not a default."
                 raise UserError(Problem(f"--cfg {what}".strip(), "shows no such part", "command line", hint))
             shown = section or shown or "" if what == "job" else what
         elif flag in ("--package", "-p"):  # as Hydra has it: the part that `--cfg job` shows

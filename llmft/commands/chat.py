@@ -96,7 +96,7 @@ class Chat:
         Ctrl-C stays as far as it came.
 
         Raises:
-            Unfit: for a message that can't be answered; it is forgotten.
+            Unfit: for a message that cannot be answered; it is forgotten.
         """
         self.messages.append(_message("user", text))
         stream = Stream(self.state, write if self.streams else lambda _: None)
@@ -147,7 +147,7 @@ class Chat:
 
 
 class Stream:
-    """What a model writes, shown as far as it can't change any more; transformers calls it with each token."""
+    """What a model writes, shown as far as it cannot change any more; transformers calls it with each token."""
 
     def __init__(self, state: ChatState, write: Callable[[str], None]) -> None:
         self.state, self.write = state, write
@@ -268,7 +268,7 @@ def show(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Say something that is no answer."""
+    """Say something that is not an answer."""
     print(text, file=sys.stderr, flush=True)
 
 

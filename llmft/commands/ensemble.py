@@ -83,7 +83,7 @@ class Member:
         self.scores: dict[str, dict[str, float]] = {}
 
     def answer(self, data: Data) -> None:
-        """Answer and score every split, and let the model go; UserError for rows that it can't answer."""
+        """Answer and score every split, and let the model go; UserError for rows that it cannot answer."""
         task = self.task
         check_labels(task, data)
         splits = {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}

@@ -13,7 +13,7 @@ def with_label(config: Config) -> tuple[Config, list[str]]:
     """The configuration with its `dataset.columns.label`, and a line to print if it was guessed.
 
     It then stands in RUN/config.yaml, so that later commands and other files mean the same column. Nothing is guessed
-    for other tasks, for data of the hub, and for files that can't be read, which is said when they are.
+    for other tasks, for data of the hub, and for files that cannot be read, which is said when they are.
     """
     dataset = config.dataset
     if not isinstance(config.task, Tabular) or "label" in dataset.columns or dataset.format in ("hub", "synthetic"):

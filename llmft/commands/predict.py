@@ -131,7 +131,7 @@ def asked(config: Config, task: Task[Any]) -> Rows:
     """The rows to answer.
 
     Raises:
-        UserError: for a file, or a header, that can't be read.
+        UserError: for a file, or a header, that cannot be read.
     """
     wanted, columns = config.predict, config.dataset.columns
     roles = {"text": task.default_input_role, "text_pair": "text_pair"}
@@ -147,7 +147,7 @@ def asked(config: Config, task: Task[Any]) -> Rows:
         section = config.dataset
         more = (section.separator, section.sheet, section.query, section.field)
         return open_file(Path(str(wanted.input)), kind, encoding, text, *more)
-    # Not sys.stdin: Python can't end while a thread waits in it.
+    # Not sys.stdin: Python cannot end while a thread waits in it.
     stream = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
     rows = open_stream(stream, "stdin", kind, encoding, text, config.dataset.separator)
     print(f"reading standard input as {rows.kind}", file=sys.stderr)
@@ -175,7 +175,7 @@ def progress(wanted: PredictConfig) -> "tqdm[Any]":
 
 
 def conclude(wanted: PredictConfig, good: int, bad: int, example: str) -> None:
-    """Say on stderr how many rows were answered; a bad row is no failure while others are good."""
+    """Say on stderr how many rows were answered; a bad row is not a failure while others are good."""
     if bad and not good:
         raise Failure(example if bad == 1 else f"none of {bad:,} rows could be answered, such as {example}")
     if wanted.text is None and wanted.row is None:

@@ -29,7 +29,7 @@ def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str
     run = Run.open(folder)
     config = run.config()
     if not config.trains or run.manifest.get("status") != "done":
-        what = f"is no finished training run: {config.command}, {run.manifest.get('status')}"
+        what = f"is not a finished training run: {config.command}, {run.manifest.get('status')}"
         raise UserError(Problem(str(folder), what, "command line"), "this command")
     _check_data(run, config)
     asked = config.model.model_copy(update={"trust_remote_code": trust_remote_code})

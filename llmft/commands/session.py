@@ -68,7 +68,7 @@ def check_inputs(task: Task[Any], model: torch.nn.Module, name: str, splits: dic
 
 
 def check_labels(task: Task[Any], data: Data) -> None:
-    """Raise UserError for rows that the fitted task can't express, over all splits."""
+    """Raise UserError for rows that the fitted task cannot express, over all splits."""
     problems = [problem for name, rows in data.splits.items() for problem in task.check(rows, name)]
     for rows in data.stream or ():
         if problems:

@@ -20,7 +20,7 @@ from llmft.schema.problem import Problem, UserError
 
 
 def differing(command: str, words: list[str], multirun: bool = False) -> str:
-    """A line for each key that has another value than without the words, but for the task: key, value, place, default.
+    """A line for each key that the words change, except for the task: key, value, place, default.
 
     For a command that works from a run, what differs from that run.
 
@@ -93,7 +93,7 @@ def brief(command: str, arguments: list[str]) -> Callable[[Config], str]:
 
 
 def _base(command: str, recipe: str | None, choices: dict[str, str]) -> dict[str, Any] | None:
-    """What the recipe says with these options, or None where that is no configuration by itself."""
+    """What the recipe says with these options, or None where that is not a configuration by itself."""
     words = [f"+recipe={recipe}"] if recipe else []
     try:
         tree = compose(command, words + [f"{group}={option}" for group, option in choices.items()]).tree

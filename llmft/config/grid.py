@@ -164,7 +164,7 @@ def _values(command: str, key: str, value: str, where: str) -> list[str]:
             values = list(islice(override.sweep_iterator(), MAX_JOBS + 1))
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         why = str(error).strip().splitlines()[0]
-        raise UserError(Problem(f"{key}={value}", f"is no sweep: {why}", where)) from error
+        raise UserError(Problem(f"{key}={value}", f"is not a sweep: {why}", where)) from error
     if name == "glob" and key == "+recipe":
         values = [recipe for recipe in values if compose(command, [f"+recipe={recipe}"]).tree["command"] == command]
     if not values:
@@ -186,7 +186,7 @@ def _combinations(axes: list[Axis]) -> Iterator[tuple[dict[str, Any], list[str]]
 
 
 def own_words(composed: Composed) -> list[str]:
-    """The words of a recipe's own sweep, but for keys that the command line says."""
+    """The words of a recipe's own sweep, except for keys that the command line says."""
     for key in composed.sweeper:
         if str(key).startswith(("+", "~")) or key == "recipe":
             raise UserError(Problem(f"{SWEPT}.{key}", "sweeps no key of the configuration"))
@@ -275,9 +275,9 @@ def _range(name: str, kind: str, low: str, high: str, where: str) -> Dimension:
     try:
         dimension = Dimension(name, low=float(low), high=float(high), log=kind == "log")
     except ValueError:
-        raise UserError(Problem(name, f"{kind}({low},{high}) wants two numbers", where)) from None
+        raise UserError(Problem(name, f"{kind}({low},{high}) needs two numbers", where)) from None
     if not dimension.low < dimension.high:
-        raise UserError(Problem(name, f"{kind}({low},{high}) wants the lower number first", where))
+        raise UserError(Problem(name, f"{kind}({low},{high}) needs the lower number first", where))
     if dimension.log and dimension.low <= 0:
         hint = f"Write {name}=interval({low},{high})."
         raise UserError(Problem(name, f"{low} has no logarithm", where, hint))
@@ -312,5 +312,5 @@ def _first(dimensions: list[Dimension], make: Make) -> Job:
     kinds = {(job.config.task.name, job.config.metric_for_best) for job in found}
     if len(kinds) > 1:
         names = ", ".join(sorted(f"{metric} of {task}" for task, metric in kinds))
-        raise UserError(Problem("search", f"trials can't be compared: {names}", hint="Set trainer.metric_for_best."))
+        raise UserError(Problem("search", f"trials cannot be compared: {names}", hint="Set trainer.metric_for_best."))
     return found[0]

@@ -1,4 +1,4 @@
-"""What people who know Hydra type, and what llmft wants instead. One table, so that nothing is refused without a word.
+"""What people who know Hydra type, and what llmft needs instead. One table, so that nothing is refused without a word.
 
 Answered as Hydra does: `-m`, `--cfg job`, `--config-dir`, `--package` (the part that `--cfg job` shows) and `--resolve`
 (values are always shown resolved).
@@ -73,5 +73,5 @@ def wrong_word(override: Override, groups: Collection[str], where: str) -> Probl
     if key == "recipe" and sign != "+":
         return Problem(f"{sign}recipe={value}", "wants a plus sign", where, f"Write +recipe={value}.")
     if key in groups and key != "recipe" and sign in ("+", "++"):
-        return Problem(f"{sign}{key}={value}", "wants no plus sign", where, f"Write {key}={value}.")
+        return Problem(f"{sign}{key}={value}", "takes no plus sign", where, f"Write {key}={value}.")
     return None

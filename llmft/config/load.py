@@ -79,7 +79,7 @@ def origin_of(composed: Composed, default: str = "default") -> Origin:
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:
-    """RUN's configuration; sections chosen again are replaced but for what GROUPS keeps, and the command line wins.
+    """RUN's configuration; sections chosen again are replaced except for what GROUPS keeps, and the command line wins.
 
     Several runs answer together, as `ensemble` says; the configuration is that of the first.
     """
@@ -144,7 +144,7 @@ def read_run(run: Path) -> dict[str, Any]:
     file = run / "config.yaml"
     tree = yaml.safe_load(read_yaml(file))
     if not isinstance(tree, dict):
-        raise UserError(Problem(str(file), "is no configuration"))
+        raise UserError(Problem(str(file), "is not a configuration"))
     return renewed(tree)
 
 
@@ -199,7 +199,7 @@ def members(words: list[str], sweeps: bool) -> list[Path]:
 
 
 def differences(runs: list[Path], trees: list[dict[str, Any]], other_data: bool) -> list[Problem]:
-    """Why the runs can't be scored together: another task, texts that are mended otherwise, or rows of which some runs
+    """Why the runs cannot be scored together: another task, texts that are mended otherwise, or rows of which some runs
     have seen those to be scored.
 
     Args:

@@ -75,7 +75,7 @@ GROUPS = {
         # The columns, those left out, and how texts were mended for the model.
         kept=("columns", "clean", "ignore"),
         rule="Files on the command line choose the option that reads them, unless one is chosen. `eval`, `predict` and "
-        "`export` on other data keep the run's `columns`, `clean` and `ignore`, but for what is typed.",
+        "`export` on other data keep the run's `columns`, `clean` and `ignore`, except for what is typed.",
     ),
     "optimizer": Group(
         which="name",

@@ -291,7 +291,7 @@ def read_yaml(file: Path) -> str:
 def _no_yaml(file: Path, error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return Problem(near(file), f"is no YAML: {what}", f"{near(file)}:{mark.line + 1 if mark else 1}")
+    return Problem(near(file), f"is not YAML: {what}", f"{near(file)}:{mark.line + 1 if mark else 1}")
 
 
 class EntryPointSource(ConfigSource):

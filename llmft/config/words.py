@@ -198,7 +198,7 @@ def _in_hydra(value: Any) -> str:
 
 
 def _table(value: str) -> list[tuple[str, str]] | None:
-    """The names and values of `{a: b, c: d}`; None for what is no table."""
+    """The names and values of `{a: b, c: d}`; None for what is not a table."""
     if not (value.startswith("{") and value.endswith("}")):
         return None
     pairs = [PAIR.fullmatch(part) for part in split(value[1:-1]) if part]
@@ -244,14 +244,14 @@ def parse(words: list[str]) -> list[Override]:
             problems.append(Problem(key, "looks like a secret, and configurations are saved", "command line", HINT))
             continue
         if not equals and typed[:1] != "~":
-            problems.append(Problem(word, "is no KEY=VALUE", "command line"))
+            problems.append(Problem(word, "is not KEY=VALUE", "command line"))
         elif override := _parse(
             f"{coded}={_as_texts(value, kind)}" if kind else as_hydra_reads(coded + equals + value)
         ):
             values = {"key_or_group": literal_name(override.key_or_group), "_value": literal(override.value())}
             overrides.append(replace(override, **values))
         else:
-            problems.append(Problem(word, "is no KEY=VALUE", "command line"))
+            problems.append(Problem(word, "is not KEY=VALUE", "command line"))
     if problems:
         raise UserError(problems)
     return overrides

@@ -219,18 +219,18 @@ class SquadFile:
         """The questions that are whole, what is missing of others, and what the ids and answers of these contradict.
 
         Raises:
-            UserError: for a file that is no JSON, or no object.
+            UserError: for a file that is not JSON, or no object.
         """
         with opened(self.file, self.name, self.encoding) as stream:
             try:
                 tree = json.loads(stream.read())
             except json.JSONDecodeError as error:
                 raise UserError(
-                    Problem(f"{self.name}:{error.lineno}", f"is no JSON: {error.msg}"), "the data"
+                    Problem(f"{self.name}:{error.lineno}", f"is not JSON: {error.msg}"), "the data"
                 ) from error
         if not isinstance(tree, dict):
             hint = "Rows with question, context and answers are read with dataset=json."
-            raise UserError(Problem(self.name, "is no object with the key 'data', as SQuAD's files are", hint=hint))
+            raise UserError(Problem(self.name, "is not an object with the key 'data', as SQuAD's files are", hint=hint))
         walk = _Walk(self.name)
         rows = list(walk.questions(tree))
         table = Table({key: [row[key] for row in rows] for key in QUESTION_COLUMNS}, walk.places)
@@ -279,7 +279,7 @@ class _Walk:
             if isinstance(item, dict):
                 yield place, item
             else:
-                self.missing.append(Problem(f"{self.name}:{place}", "is no object"))
+                self.missing.append(Problem(f"{self.name}:{place}", "is not an object"))
 
     def _text(self, node: dict[str, Any], key: str, path: str) -> str | None:
         found = node.get(key)
@@ -336,7 +336,7 @@ class SemevalFile:
     def _fault(self, example: list[str], line: int) -> Problem | None:
         """What is wrong with the lines of an example, which begins in `line`."""
         if _sentence(example[0]) is None:
-            what = "is no sentence of SemEval, with a number before it and in quotes"
+            what = "is not a sentence of SemEval, with a number before it and in quotes"
             return Problem(f"{self.name}:{line}", what, hint="For a table write dataset=csv.")
         if len(example) < 2 or example[1].startswith(COMMENT) or _sentence(example[1]) is not None:
             return Problem(f"{self.name}:{line}", "has no relation in the line below it")

@@ -1,4 +1,4 @@
-"""Tables in files that are no text: Excel, SQLite, parquet, and the .arrow files that the library `datasets` saves.
+"""Tables in files that are not text: Excel, SQLite, parquet, and the .arrow files that the library `datasets` saves.
 
 Excel and SQLite are read as csv is, every value a string; parquet and Arrow keep the type of each column.
 """
@@ -25,7 +25,7 @@ from llmft.schema.problem import Problem, UserError, lacking
 
 ZEROS = re.compile("0{2,}")  # a number format that shows 7 as 007
 SHEET = "Write dataset.sheet=NAME."
-_ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")  # how the format writes characters that XML can't hold
+_ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")  # how the format writes characters that XML cannot hold
 
 BYTES = "Leave the column out: write dataset.query='select ...'."
 READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
@@ -58,7 +58,7 @@ class ExcelFile:
         """The rows that can be read, and what is wrong with the others.
 
         Raises:
-            UserError: for a file that is no workbook, a sheet that is not there, or a header that can't be read.
+            UserError: for a file that is not a workbook, a sheet that is not there, or a header that cannot be read.
         """
         if missing := lacking("dataset.format", "excel", "openpyxl", "files"):
             raise UserError(missing)
@@ -117,7 +117,7 @@ class ExcelFile:
                 with self.file.open("rb") as opened:  # openpyxl refuses the name of a workbook that ends otherwise
                     book = openpyxl.load_workbook(opened, data_only=values)
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError, EOFError) as error:
-            what = f"is no whole Excel workbook: {str(error).splitlines()[0] if str(error) else error!r}"
+            what = f"is not a whole Excel workbook: {str(error).splitlines()[0] if str(error) else error!r}"
             raise UserError(Problem(self.name, what), "the data") from error
         sheets = {sheet.title: sheet for sheet in book.worksheets}
         if self.sheet is not None:
@@ -156,7 +156,7 @@ def _fault(cell: Any, value: Any, column: str) -> tuple[str, str] | None:
 
 
 def _cell_text(cell: Any) -> str:
-    """A value as Excel's own csv has it, but for numbers in full and dates by ISO 8601."""
+    """A value as Excel's own csv has it, except for numbers in full and dates by ISO 8601."""
     value = cell.value
     if value is None:
         return ""
@@ -285,7 +285,7 @@ class ParquetFile:
                             yield Mark(0, number), Table(_values(batch), ids, index=index)
                         number += len(batch)
         except (pyarrow.ArrowException, OSError) as error:
-            what = f"is no whole parquet file: {str(error).splitlines()[0]}"
+            what = f"is not a whole parquet file: {str(error).splitlines()[0]}"
             raise UserError(Problem(self.name, what), "the data") from error
 
 
@@ -377,14 +377,14 @@ class ArrowFile:
                             yield Mark(0, number), Table({k: named(v, features[k]) for k, v in columns.items()}, ids)
                         number += len(part)
         except (pyarrow.ArrowException, OSError) as error:
-            what = f"is no whole Arrow file: {str(error).splitlines()[0]}"
+            what = f"is not a whole Arrow file: {str(error).splitlines()[0]}"
             raise UserError(Problem(self.name, what), "the data") from error
 
 
 def named(values: list[Any], feature: Any) -> list[Any]:
     """The values of a column, with names for the numbers of classes, also in lists such as of a tag for each word.
 
-    A number may be written as text, unless a class is called so; -1 is no class.
+    A number may be written as text, unless a class is called so; -1 is not a class.
     """
     from datasets import ClassLabel
 

@@ -102,7 +102,7 @@ def number(cell: Any) -> float:
 
 
 def of_one_type(values: list[Any], kinds: Collection[type] | None) -> list[Any]:
-    """The cells of a column, of which Arrow wants one type: numbers where all are numbers, else texts.
+    """The cells of a column, of which Arrow needs one type: numbers where all are numbers, else texts.
 
     Args:
         kinds: the types of all cells of the column that are not empty, where `values` may be a part of them. None: they
@@ -154,7 +154,7 @@ def flattened(table: Table) -> tuple[dict[str, list[Any]], list[Problem]]:
 
 
 def label(value: Any) -> str | None:
-    """A class as text: 1 and 1.0 are `1`, `True` and `TRUE` are `true`; what is no class (1.5, a list) gives None."""
+    """A class as text: 1 and 1.0 are `1`, `True` and `TRUE` are `true`; None for what is not a class (1.5, a list)."""
     if isinstance(value, str):
         return label_name(value.strip()) or None
     if isinstance(value, bool):
@@ -235,7 +235,7 @@ def with_joined(table: Table, dataset: DatasetConfig, roles: dict[str, Column], 
             odd = [name for name, flag in zip(names, flags, strict=True) if not is_missing(flag) and flag not in SET]
             given = [name for name, flag in zip(names, flags, strict=True) if flag is not None and SET.get(flag)]
             if odd:
-                faults.append(Problem(row, f"{odd[0]} is no flag, which is 1 or 0, or true or false"))
+                faults.append(Problem(row, f"{odd[0]} is not a flag, which is 1 or 0, or true or false"))
             elif spec.kind == "label" and len(given) != 1 and not any(map(is_missing, flags)):
                 hint = "For any number of labels, write task.problem=multi_label."
                 faults.append(

@@ -12,7 +12,7 @@ from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
 
 DROP_EMPTY = Problem("dataset.drop_empty", "set it to true to leave such rows out", mistakes=0)
-DRAWN = 10  # rows that each input of a table has on average, from which on equal rows are no copies
+DRAWN = 10  # rows that each input of a table has on average, from which on equal rows are not copies
 DROP_UNLABELED = Problem("dataset.drop_unlabeled", "set it to true to leave rows without a label out", mistakes=0)
 SHOWN_LEAKS = 3
 TEXTS = ("text", "words", "json")  # the kinds of inputs that can be empty

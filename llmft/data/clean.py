@@ -127,7 +127,7 @@ def fault(texts: list[str], clean: CleanConfig) -> str:
 
 
 def without_faults(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
-    """The rows that can stay whatever the others are, and how many can't, by the reason."""
+    """The rows that can stay whatever the others are, and how many cannot, by the reason."""
     counts: Counter[str] = Counter()
     if clean.min_characters is None and clean.max_characters is None and not clean.quality:
         return table, counts

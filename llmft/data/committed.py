@@ -52,7 +52,7 @@ def _sync(path: Path) -> None:
 
 
 def fault(folder: Path) -> str:
-    """Why a folder can't be used, or nothing."""
+    """Why a folder cannot be used, or nothing."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:

@@ -91,7 +91,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
         splits: the ones wanted, as of `load`.
 
     Raises:
-        UserError: with what can't be read, by file and line, or what left a split without text.
+        UserError: with what cannot be read, by file and line, or what left a split without text.
     """
     clean.libraries(config)
     files, digests = _files(config)

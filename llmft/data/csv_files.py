@@ -84,7 +84,7 @@ class CsvFile:
                     if len(row) == len(self.header):
                         rows.append(row)
                         ids.append(f"{self.name}:{line}")
-                    elif row:  # an empty line is no row
+                    elif row:  # an empty line is not a row
                         problems.append(misfit(f"{self.name}:{line}", row, len(self.header)))
                     line = first.line + reader.line_num
                     if len(rows) == CHUNK:
@@ -192,7 +192,7 @@ def check_header(header: Sequence[str], name: str) -> None:
 
 
 def _count(source: CsvFile) -> int:
-    """The number of rows, or -1 for a file that can't be read like this."""
+    """The number of rows, or -1 for a file that cannot be read like this."""
     try:
         return sum(len(table) for _, table in _with_header(source).chunks())
     except UserError:

@@ -21,7 +21,7 @@ BATCH = 4 * PIECE  # characters of a chunk
 TEXTS = (".txt", ".text", ".md")
 
 HOME = Path(sysconfig.get_path("stdlib"))
-# Packages of the user are no part of it, and many systems leave its tests out.
+# Packages of the user are not part of it, and many systems leave its tests out.
 OTHERS = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 NO_TEXT = re.compile(r"#!|#.*?coding[:=]|#\s*(type|noqa|pragma|pylint)\b")  # for programs to read
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -126,7 +126,7 @@ class ClassFolders(FileGroup):
     """Texts, each a file."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`; all rows, whatever `start` is. A row is named by its file, whose last line end is no text."""
+        """See `Source`; all rows, whatever `start` is. A row is named by its file, whose last line end is not text."""
         table = Table({"text": [], "label": []})
         folders = {file.parent.parent for file in self.files}
         inside = sum(one.is_file() and not one.name.startswith(".") for folder in folders for one in folder.rglob("*"))

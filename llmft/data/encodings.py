@@ -37,7 +37,7 @@ def inner_name(file: Path) -> str:
     """The name of what a file holds: `a.csv` for a.csv.gz, for a .zip that of its one file, else its own.
 
     Raises:
-        UserError: for a .zip that holds several files, none, or one that can't be unpacked.
+        UserError: for a .zip that holds several files, none, or one that cannot be unpacked.
     """
     ending = file.suffix.lower()
     if ending == ".zip" and file.is_file():
@@ -50,7 +50,7 @@ def open_bytes(file: Path) -> BinaryIO:
     """The bytes of a file, unpacked. The stream can `tell` and `seek`.
 
     Raises:
-        UserError: for a .zip that holds several files, none, or one that can't be unpacked.
+        UserError: for a .zip that holds several files, none, or one that cannot be unpacked.
     """
     ending = file.suffix.lower()
     if ending == ".gz":
@@ -69,16 +69,16 @@ def open_bytes(file: Path) -> BinaryIO:
 
 
 def broken(file: Path, name: str, error: BaseException) -> Problem:
-    """What is wrong with a packed file that can't be read to its end."""
+    """What is wrong with a packed file that cannot be read to its end."""
     kind = {".gz": "gzip", ".zst": "Zstandard"}.get(file.suffix.lower(), "zip")
-    return Problem(name, f"is no whole {kind} file: {error}")
+    return Problem(name, f"is not a whole {kind} file: {error}")
 
 
 def _zip(file: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise UserError(Problem(file.name, f"is no whole zip file: {error}"), "the data") from error
+        raise UserError(Problem(file.name, f"is not a whole zip file: {error}"), "the data") from error
 
 
 def _member(archive: zipfile.ZipFile, file: Path) -> zipfile.ZipInfo:
@@ -99,7 +99,7 @@ def _member(archive: zipfile.ZipFile, file: Path) -> zipfile.ZipInfo:
         raise UserError(Problem(file.name, "is locked by a password", hint="Unpack it first."), "the data")
     bomb(file, info.file_size, info.compress_size)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        what = f"is packed by method {info.compress_type} of zip, which Python can't unpack"
+        what = f"is packed by method {info.compress_type} of zip, which Python cannot unpack"
         raise UserError(Problem(file.name, what, hint="Unpack it first."), "the data")
     return info
 
@@ -257,7 +257,7 @@ MARKS = {"": "\udcff", "gb18030": "\udcfe", "cp1252": "\udcfd", "utf-16": "\udcf
 
 
 class Marking:
-    """What `codecs.register_error` takes: a mark for what can't be decoded, so that a stream can go on."""
+    """What `codecs.register_error` takes: a mark for what cannot be decoded, so that a stream can go on."""
 
     def __init__(self) -> None:
         self.guess = ""

@@ -24,7 +24,7 @@ BINARY = {
     "sqlite": "a SQLite database",
     "arrow": "an Arrow file",
 }
-"""Formats whose files are no text."""
+"""Formats whose files are not text."""
 
 UNPACK = "Unpack it first."
 TABLE = "Write it as a table: pandas.DataFrame(...).to_parquet('NAME.parquet'), then dataset.train=NAME.parquet."
@@ -140,7 +140,7 @@ def digest(file: Path) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is that is no text."""
+    """What a file is that is not text."""
 
     what: str
     hint: str
@@ -181,8 +181,8 @@ def kind_of(file: Path) -> Kind | None:
     """What a file is, of a packed one what it holds; None for a text.
 
     Raises:
-        UserError: for a packed file that can't be opened.
-        OSError: for one that can't be read.
+        UserError: for a packed file that cannot be opened.
+        OSError: for one that cannot be read.
     """
     try:
         with open_bytes(file) as stream:

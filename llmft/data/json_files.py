@@ -68,7 +68,7 @@ class JsonList:
                 value = json.loads(text)
             except json.JSONDecodeError as error:
                 raise UserError(
-                    Problem(f"{self.name}:{error.lineno}", f"is no JSON: {error.msg}"), "the data"
+                    Problem(f"{self.name}:{error.lineno}", f"is not JSON: {error.msg}"), "the data"
                 ) from error
         found, beside = rows_in(value, self.field, self.name)
         rows = [(number, row_of(row, f"{self.name}:{number}")) for number, row in enumerate(found, 1)]
@@ -109,9 +109,9 @@ def json_object(line: str, place: str) -> dict[str, Any] | Problem:
     try:
         row = json.loads(line.rstrip("\r\n"))
     except json.JSONDecodeError as error:
-        return Problem(place, f"is no JSON: {error.msg} at column {error.colno}")
+        return Problem(place, f"is not JSON: {error.msg} at column {error.colno}")
     except (RecursionError, ValueError) as error:  # lists in lists in lists, a number of 5,000 digits
-        return Problem(place, f"is no JSON that can be read: {error}")
+        return Problem(place, f"is not JSON that can be read: {error}")
     return row_of(row, place)
 
 
@@ -129,7 +129,7 @@ def row_of(value: Any, place: str) -> dict[str, Any] | Problem:
             return _of_label_studio(value)
     except ValueError as error:
         return Problem(place, str(error))
-    return value if isinstance(value, dict) else Problem(place, "is no JSON object", hint=OBJECT)
+    return value if isinstance(value, dict) else Problem(place, "is not a JSON object", hint=OBJECT)
 
 
 def rows_in(value: Any, field: str | None, name: str) -> tuple[list[Any], list[str]]:

@@ -32,7 +32,7 @@ def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table
     """All rows of one split, and the files that they came from.
 
     Raises:
-        UserError: naming the file and line of what can't be read.
+        UserError: naming the file and line of what cannot be read.
     """
     if dataset.format == "hub":
         return read_hub(dataset, split, source), []
@@ -69,7 +69,7 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
     """All rows of some files in their order, a chunk at a time, each with where it lies.
 
     Raises:
-        UserError: after the last chunk, with what can't be read in any of the files.
+        UserError: after the last chunk, with what cannot be read in any of the files.
     """
     problems: list[Problem] = []
     found = FORMATS[dataset.format]
@@ -139,7 +139,7 @@ def read_hub(dataset: DatasetConfig, split: str, source: Files) -> Table:
     `007` and nothing of `NA`. Others, and those that a repository asks to read in a way of its own, by `datasets`.
 
     Raises:
-        UserError: for a data set that can't be read, with the way out where there is no network.
+        UserError: for a data set that cannot be read, with the way out where there is no network.
     """
     table = Table()
     for name in [source] if isinstance(source, str) else source:

@@ -176,7 +176,7 @@ def columns_of(
 
 
 def unread(columns: Iterable[str], dataset: DatasetConfig, roles: dict[str, Column]) -> list[str]:
-    """The columns that play no role, but for those that no one misses: what a row is called, and its split."""
+    """The columns that play no role, except for those that no one misses: what a row is called, and its split."""
     named = dataset.columns.get("features")
     if any(spec.kind == "features" for spec in roles.values()) and not named:
         return []
@@ -207,7 +207,7 @@ def index_note(split: str, table: Table, dataset: DatasetConfig, roles: dict[str
         return []
     what = "which counts or names the rows" if len(names) == 1 else "which count or name the rows"
     hint = f"if it is one, name all features in dataset.columns.{role}"
-    return [f"{split}: {', '.join(map(repr, names))}, {what}, is no feature; {hint}"]
+    return [f"{split}: {', '.join(map(repr, names))}, {what}, is not a feature; {hint}"]
 
 
 def list_notes(split: str, table: Table, roles: dict[str, Column], format: str) -> list[str]:
@@ -404,7 +404,7 @@ def _json(value: Any, spec: Column, dataset: DatasetConfig) -> str | None:
 
 
 def _held(cell: str, spec: Column, format: str) -> Any:
-    """What the JSON in a cell means, where the role takes it and the file can't say it otherwise; else the cell."""
+    """What the JSON in a cell means, where the role takes it and the file cannot say it otherwise; else the cell."""
     if cell.lstrip().startswith(("[", "{")) and (spec.structure is None or format in CELLS):
         with suppress(ValueError, RecursionError):
             found = json.loads(cell)

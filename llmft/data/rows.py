@@ -1,6 +1,6 @@
-"""Rows to answer, one after another as they come: one that can't be read says why, and the others go on.
+"""Rows to answer, one after another as they come: one that cannot be read says why, and the others go on.
 
-Training stops at such a row (data/csv_files.py); an input that never ends can't wait for its last line.
+Training stops at such a row (data/csv_files.py); an input that never ends cannot wait for its last line.
 """
 
 import codecs
@@ -71,7 +71,7 @@ def open_file(
         field: the key of the rows in one object of JSON.
 
     Raises:
-        UserError: for a file that can't be opened, a header that can't be read, or a file that is broken as a whole.
+        UserError: for a file that cannot be opened, a header that cannot be read, or a file that is broken as a whole.
     """
     try:
         seen = kind_of(file)
@@ -139,7 +139,7 @@ def open_stream(
         file: where the bytes come from, if that can be read again: a pipe tells its separator by the first line.
 
     Raises:
-        UserError: for a header that can't be read.
+        UserError: for a header that cannot be read.
     """
     if isinstance(stream, io.BufferedReader) and not file and (seen := kind_of_head(stream.peek(HEAD)[:HEAD])):
         hint = "Name the file: predict.input=FILE."
@@ -238,11 +238,11 @@ def _json_list(text: str, name: str, encoding: str) -> Iterator[Row]:
 def _object(row: dict[str, Any] | Problem, place: str) -> Row:
     if isinstance(row, Problem):
         return Row(place, {}, str(row))
-    return Row(place, row, "" if is_text(row) else "holds half of a surrogate pair, which is no letter")
+    return Row(place, row, "" if is_text(row) else "holds half of a surrogate pair, which is not a letter")
 
 
 def is_text(value: Any) -> bool:
-    """Whether all texts of a JSON value can be written as UTF-8: `"\\ud800"` can't."""
+    """Whether all texts of a JSON value can be written as UTF-8: `"\\ud800"` cannot."""
     if isinstance(value, dict):
         return all(is_text(part) for pair in value.items() for part in pair)
     if isinstance(value, list):
@@ -306,7 +306,7 @@ def _csv(lines: Iterable[str], name: str, encoding: str, dialect: tuple[str, int
                 yield Row(place, {}, fault)
             elif len(cells) == len(header):
                 yield Row(place, dict(zip(header, cells, strict=True)))
-            elif cells:  # an empty line is no row
+            elif cells:  # an empty line is not a row
                 yield Row(place, {}, str(misfit(place, cells, len(header))))
 
     return Rows("csv", header or None, rows())

@@ -21,9 +21,9 @@ class Table:
     ids: list[str] = field(default_factory=list)
     """`FILE:LINE` for text files, as an editor counts; `FILE:ROW`, from 1, where there are no lines."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """What of the file is no row, such as empty lines, and how many there were of each kind."""
+    """What of the file is not a row, such as empty lines, and how many there were of each kind."""
     index: list[str] = field(default_factory=list)
-    """Columns that the file itself says are no data but the names or numbers of its rows."""
+    """Columns that the file itself says are not data but the names or numbers of its rows."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,7 +81,7 @@ class Source(Protocol):
         """Tables of at most CHUNK rows, each with the mark where it begins: all of them, or those from `start` on.
 
         Raises:
-            UserError: after the last chunk, with the line of each row that can't be read.
+            UserError: after the last chunk, with the line of each row that cannot be read.
         """
 
 

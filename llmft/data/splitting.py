@@ -169,7 +169,7 @@ def held_out(
     for row, unit in enumerate(units):
         rows.setdefault(unit, []).append(row)
     if len(rows) < folds:
-        what = f"{folds} folds can't be made of {len(rows)} {'groups' if grouped else 'different inputs'}"
+        what = f"{folds} folds cannot be made of {len(rows)} {'groups' if grouped else 'different inputs'}"
         raise UserError(Problem("dataset.folds", what), "the data")
     same = labels if labels is not None else ["any"] * len(units)
     try:
@@ -192,7 +192,7 @@ def with_group(
 ) -> tuple[DatasetConfig, dict[str, Column]]:
     """The section and the roles to read a split by: those of the task, and the group where one is named.
 
-    Rows are taken from train alone, so that other splits may lack the column. Where they have it, it is no feature.
+    Rows are taken from train alone, so that other splits may lack the column. Where they have it, it is not a feature.
     """
     name = config.columns.get(GROUP)
     if name is None:

@@ -61,7 +61,7 @@ class Stream:
         """Find the chunks, and what their columns are.
 
         Raises:
-            UserError: with the file and line of each row that can't be read.
+            UserError: with the file and line of each row that cannot be read.
         """
         self.config, self.roles = config, roles
         self.files = files_of(config, "train", config.train or [])
@@ -72,7 +72,7 @@ class Stream:
         found = chunks(config, self.files)
         for source, mark, table in tqdm(found, "reading train", unit=" chunks", disable=None, leave=False):
             if isinstance(source, JsonList):
-                what, hint = "is one list, which can't be read in parts", "Write one object a line."
+                what, hint = "is one list, which cannot be read in parts", "Write one object a line."
                 raise UserError(Problem(source.name, what, hint=hint), "the data")
             for name, values in table.columns.items():
                 self.kinds.setdefault(name, Kinds()).add(values, table.ids)

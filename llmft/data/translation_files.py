@@ -69,7 +69,7 @@ class PoFile:
         with opened(self.file, self.name, self.encoding) as stream:
             text = "".join(lines_of(stream, self.name, 1))
         try:
-            # After an empty line polib can't take the text for the name of a file.
+            # After an empty line polib cannot take the text for the name of a file.
             entries = polib.pofile(_Lines("\n" + text))
         except OSError as error:
             raise UserError(_broken(str(error), self.name), "the data") from error
@@ -96,8 +96,8 @@ class _Lines(str):
 
 
 def _broken(why: str, name: str) -> Problem:
-    """What polib says of a file that it can't read, with the place in our form."""
+    """What polib says of a file that it cannot read, with the place in our form."""
     line = re.search(r"\(line (\d+)\)", why)
-    reason = why.rpartition(": ")[2].strip() if ": " in why else "is no gettext file"
+    reason = why.rpartition(": ")[2].strip() if ": " in why else "is not a gettext file"
     place = f"{name}:{int(line[1]) - 1}" if line else name
-    return Problem(place, f"is no gettext file: {reason}" if reason != "is no gettext file" else reason)
+    return Problem(place, f"is not a gettext file: {reason}" if reason != "is not a gettext file" else reason)

@@ -33,7 +33,7 @@ def run(config: Config) -> Run:
 
     Raises:
         UserError: if there is no finished model, no rows to compare on, or a package is missing.
-        Failure: if the model can't be written in this format, or what was written is not the original.
+        Failure: if the model cannot be written in this format, or what was written is not the original.
     """
     quiet()
     require(config.export.format)

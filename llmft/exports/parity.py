@@ -128,7 +128,7 @@ def check(parity: Mapping[str, Any]) -> None:
     found = {f"over {plural(parity['rows'], 'rows')} of {parity['split']}": parity["difference"]}
     found |= {f"for {_shape(shape['inputs'])}": shape["difference"] for shape in parity["shapes"]}
     found |= {"for a row with padding": parity["padding"]} if parity["padding"] is not None else {}
-    # Written so that what is no number fails too.
+    # Written so that what is not a number fails too.
     wrong = [f"outputs differ by {value:.1e} {where}" for where, value in found.items() if not value <= limit]
     metric = parity["metric"]
     if not metric.get("loss", 0.0) <= parity["max_loss"]:

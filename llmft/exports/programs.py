@@ -67,7 +67,7 @@ def write(
         What export.json keeps of it: `inputs` and `outputs` with `dtype` and `shape`, and for ONNX `opset`.
 
     Raises:
-        Failure: if the model can't be traced or converted.
+        Failure: if the model cannot be traced or converted.
     """
     half = export.precision == "fp16"
     model = (copy.deepcopy(model).half() if half else model).eval()
@@ -139,7 +139,7 @@ def _save(program: Any, file: Path) -> None:
 
 
 def quantize(file: Path, batches: list[Batch]) -> dict[str, Any]:
-    """Turn an ONNX file into one of int8, but for layers with outliers; export.json names them in `float32_layers`."""
+    """Turn an ONNX file into int8, except for layers with outliers; export.json names them in `float32_layers`."""
     import onnx_ir
     from transformers.exporters import OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
     from transformers.exporters.configs import ExportFormat

@@ -133,7 +133,7 @@ def _keys(command: str, last: str) -> Iterator[str]:
     """Groups and keys, one step further than `last`: first `optimizer=` and `optimizer.`, then `optimizer.lr=`."""
     allowed, chosen = COMMANDS[command].keys, groups(command)
     yield from (f"{group}=" for group in chosen if not allowed or group in allowed)
-    # A section that is no group, such as `predict`, is of the command that names it.
+    # A section that is not a group, such as `predict`, is of the command that names it.
     others = {key for other in COMMANDS.values() for key in other.keys} - {"name", "seed", *chosen}
     for key in vocabulary():
         if key in ("command", "run.source") or key.startswith("expect."):

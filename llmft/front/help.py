@@ -210,7 +210,7 @@ def _flags(name: str) -> dict[str, str]:
     sweep = "sweep: every combination of the values in KEY=A,B  KEY=range(3)  +recipe=glob(*)"
     return ({} if COMMANDS[name].of_a_run else {"-m": sweep}) | {
         "--cfg job": "print the whole checked configuration, run nothing; --cfg job=SECTION a part of it",
-        "--cfg diff": "print what is no default, and where it was set",
+        "--cfg diff": "print what is not a default, and where it was set",
         "--config-dir DIR": "options DIR/GROUP/NAME.yaml and recipes DIR/recipe/NAME.yaml, before all others; -cd",
         "--json": "print one JSON object at the end: results, or what is wrong; all else goes to stderr",
         "--help": "this page; --help KEY explains a key",

@@ -47,7 +47,7 @@ def _wanted(words: list[str]) -> tuple[Path, str, bool]:
     given = dict(word.split("=", 1) for word in words if "=" in word)
     runs = [word for word in words if "=" not in word]
     if len(runs) != 1 or given.keys() - {"to", "private"} or given.get("private", "true") not in ("true", "false"):
-        raise UserError(Problem(" ".join(words) or "push", "is no run with a place", "command line", HINT))
+        raise UserError(Problem(" ".join(words) or "push", "is not a run with a place", "command line", HINT))
     owner, _, name = given.get("to", "").partition("/")
     if not owner or not name or "/" in name:
         raise UserError(Problem("to", "must be given as OWNER/NAME", "command line", HINT))

@@ -48,7 +48,7 @@ def copy(name: str, to: str) -> None:
     """Copy a recipe to ./recipes/TO.yaml, or to the file that TO is.
 
     Raises:
-        UserError: if that file is there already, or can't be written.
+        UserError: if that file is there already, or cannot be written.
     """
     source = _file(name)
     file = Path(to) if to.endswith(".yaml") else OWN / f"{to}.yaml"

@@ -191,7 +191,9 @@ def _clean(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
     try:
         days = float(options.get("days", DAYS))
     except ValueError as error:
-        raise UserError(Problem("days", f"{options['days']!r} is no number", "command line"), "this command") from error
+        raise UserError(
+            Problem("days", f"{options['days']!r} is not a number", "command line"), "this command"
+        ) from error
     root = Path(options.get("dir", ROOT))
     found = [one for one in leftovers(root, days) if not names or one["kind"] in names]
     agreed = options.get("yes") == "true"

@@ -78,7 +78,7 @@ class Classification(LocalMetric):
 
 
 def roc_auc(truths: Sequence[numpy.ndarray], scores: Sequence[numpy.ndarray]) -> float | None:
-    """The mean over pairs of truth and score; None where a truth is the same for all rows, or a score is no number."""
+    """The mean over pairs of truth and score; None if a truth is the same for all rows, or a score is not a number."""
     if any(hits.all() or not hits.any() for hits in truths) or not numpy.isfinite(scores).all():
         return None
     return float(numpy.mean([metrics.roc_auc_score(hits, row) for hits, row in zip(truths, scores, strict=True)]))
@@ -148,7 +148,7 @@ class MultiLabelClassification(LocalMetric):
 class RegressionErrors(LocalMetric):
     """`mse`, `rmse`, `mae` in the units of the data; `r2`, 1 - squared error / variance; `pearson` and `spearman`.
 
-    What can't be computed is None: correlations where all answers or all references are one number, `r2` in the latter
+    What cannot be computed is None: correlations where all answers or all references are one number, `r2` in the latter
     case.
     """
 

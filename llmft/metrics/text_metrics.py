@@ -104,8 +104,8 @@ class SpanAnswers(LocalMetric):
     """`exact_match` and `f1` in shares of 1, each the mean over rows of the best over the right answers of a row.
 
     By the evaluation script of SQuAD 2.0, which gives what that of 1.1 gives wherever each right answer has a word that
-    is no article. Where some rows have a right answer and others none, `has_answer_` and `no_answer_` scores tell them
-    apart.
+    is not an article. If some rows have a right answer and others none, `has_answer_` and `no_answer_` scores tell
+    them apart.
     """
 
     about = "Exact match and F1 of answers that are parts of a text, as SQuAD has them."
@@ -184,7 +184,7 @@ def _scorer(names: tuple[str, ...]) -> Any:
 class TranslationScores(LocalMetric):
     """`bleu` (Papineni et al. 2002) and `chrf` (Popović 2015) over all rows, each with any number of references.
 
-    `bleu_signature` says how BLEU was counted (Post 2018): scores of two signatures can't be compared.
+    `bleu_signature` says how BLEU was counted (Post 2018): scores of two signatures cannot be compared.
     """
 
     about = "BLEU and chrF by sacreBLEU."

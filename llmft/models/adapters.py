@@ -135,7 +135,7 @@ def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:
     """`model` with the prefix in `folder` before it.
 
     Raises:
-        OSError, ValueError: if it can't be read.
+        OSError, ValueError: if it cannot be read.
     """
     import peft
 
@@ -228,7 +228,7 @@ def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
 
 
 def _linear(model: PreTrainedModel) -> list[str]:
-    """The linear layers below the head, but for those that share their weights, and routers, which say two things.
+    """The linear layers below the head, except for those that share their weights, and routers, which say two things.
 
     peft's own `all-linear` takes some of the head's, and output embeddings that transformers finds no other way.
     """

@@ -340,7 +340,7 @@ def _fit(
     """Fit one estimator.
 
     Args:
-        codes: gets the codes of each category column, as `_take` wants them.
+        codes: gets the codes of each category column, as `_take` needs them.
         names: the labels that an output goes to, by the class or number that it is for.
     """
     classes = numpy.unique(rows.labels) if config.problem_type != "regression" else numpy.zeros(1)

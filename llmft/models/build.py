@@ -269,7 +269,7 @@ def _check_kind(config: PreTrainedConfig, auto: Any, model: ModelConfig) -> None
     key = "model.path" if model.path else "model.architecture"
     kind = KINDS.get(auto.__name__)
     hint = f"It takes {kind}." if kind else ""
-    what = f"the task can't be learnt by {config.model_type}, of which transformers has no {auto.__name__}"
+    what = f"the task cannot be learnt by {config.model_type}, of which transformers has no {auto.__name__}"
     raise UserError(Problem(key, what, hint=hint))
 
 

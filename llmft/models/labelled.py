@@ -108,7 +108,7 @@ def sums_by_row(logits: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor
 
 
 def _inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What the model takes but for labels, which a decoder reads in their place."""
+    """What the model takes except for labels, which a decoder reads in their place."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     config = _own(model).config
     if config.is_encoder_decoder:

@@ -42,7 +42,7 @@ def from_modelscope(
         return Path(load(path, revision=revision, allow_patterns=files, ignore_patterns=PICKLES))
     except Exception as error:  # it has dozens of kinds, those of requests among them
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        what = f"{path} is no folder here, and modelscope.cn did not give it: {first}"
+        what = f"{path} is not a folder here, and modelscope.cn did not give it: {first}"
         command = f"`modelscope download --{kind} {path} --local_dir DIR`"
         hint = f"Where there is a network, {command}; then write {key}=DIR."
         raise UserError(Problem(key, what, hint=hint)) from error
@@ -65,12 +65,12 @@ def explained(path: str, key: str) -> Iterator[None]:
         elif Path(path).is_file():
             what = f"{path} cannot be read: {first}"
         elif Path(path).is_dir():
-            what = f"{path} is no whole {key.rpartition('.')[2].replace('path', 'model')}: {first}"
+            what = f"{path} is not a whole {key.rpartition('.')[2].replace('path', 'model')}: {first}"
         else:
-            what = f"{path} is no folder here, and the hub did not give it: {first}"
+            what = f"{path} is not a folder here, and the hub did not give it: {first}"
             hint = (
                 f"Where there is a network, `hf download {path} --local-dir DIR`; then write {key}=DIR. Where "
-                "huggingface.co can't be reached: HF_ENDPOINT=URL of a mirror, or model.hub=modelscope."
+                "huggingface.co cannot be reached: HF_ENDPOINT=URL of a mirror, or model.hub=modelscope."
             )
         raise UserError(Problem(key, what, hint=hint)) from error
 
@@ -128,7 +128,7 @@ def located(path: str, key: str, hub: Hub = "huggingface", revision: str | None 
     if found.is_file():
         with found.open("rb") as stream:
             if stream.read(len(MAGIC)) != MAGIC:
-                raise UserError(Problem(key, f"{path} is no GGUF file"))
+                raise UserError(Problem(key, f"{path} is not a GGUF file"))
         return Place(str(found.absolute().parent), str(found.absolute()))
     if not inside or path.startswith(LOCAL):
         raise UserError(Problem(key, f"no such file: {found}", hint=f"At the hub: {key}=OWNER/NAME/FILE.gguf."))

@@ -263,7 +263,7 @@ class Attention(nn.Module):
         super().__init__()
         width, heads = config.hidden_size, config.num_attention_heads
         if width % heads:
-            raise ValueError(f"hidden_size={width} is no multiple of num_attention_heads={heads}")
+            raise ValueError(f"hidden_size={width} is not a multiple of num_attention_heads={heads}")
         self.heads, self.dropout = heads, config.attention_dropout
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)

@@ -87,7 +87,7 @@ def _source(model: ModelConfig) -> tuple[str, Place] | None:
 
 
 def tokenizer_files(model: ModelConfig) -> list[Path] | None:
-    """The files that a tokenizer is made of: none for one that is trained here, None where they can't be told."""
+    """The files that a tokenizer is made of: none for one that is trained here, None where they cannot be told."""
     if (named := _source(model)) is None:
         return []
     place = named[1]
@@ -149,7 +149,7 @@ def as_others_load(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig,
         try:
             other = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            what = f"can't load the tokenizer of this run ({str(error).splitlines()[0]})"
+            what = f"cannot load the tokenizer of this run ({str(error).splitlines()[0]})"
         else:
             if other(texts, padding=False)["input_ids"] == tokenizer(texts, padding=False)["input_ids"]:
                 return None
@@ -163,9 +163,9 @@ def as_others_load(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig,
 def padding_side(tokenizer: PreTrainedTokenizerFast) -> Literal["left", "right"]:
     """Where padding stands for a model that classifies texts, whatever side the tokenizer was saved with.
 
-    Heads read the first token, a mean over the mask, or the last token that is no padding; positions count from the
-    left, and the decoder of BART sees padding before a text in spite of the mask. So padding goes to the right, but for
-    XLNet, which puts `<cls>` last and reads what stands in the last column.
+    Heads read the first token, a mean over the mask, or the last token that is not padding; positions count from the
+    left, and the decoder of BART sees padding before a text in spite of the mask. So padding goes to the right, except
+    for XLNet, which puts `<cls>` last and reads what stands in the last column.
     """
     ids = tokenizer("a")["input_ids"]
     return "left" if ids and ids[-1] == tokenizer.cls_token_id else "right"
@@ -383,7 +383,7 @@ def check_language(texts: list[str], tokenizer: PreTrainedTokenizerFast, hint: s
 
 
 def unwritable(what: str, texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """A note on texts that a model can't write since tokens don't hold all of their letters, where one in 100 is such.
+    """A note on texts that a model cannot write since tokens don't hold all of their letters, where one in 100 is such.
 
     Spaces and line breaks count as other letters do; those at both ends are stripped of every answer.
     """
@@ -392,5 +392,5 @@ def unwritable(what: str, texts: list[str], tokenizer: PreTrainedTokenizerFast) 
     changed = sum(one.strip() != other.strip() for one, other in zip(texts, again, strict=True)) / max(len(texts), 1)
     if changed < 0.01:
         return []
-    how = "come back from the tokenizer otherwise, in case or spaces: they can't be written as they are"
+    how = "come back from the tokenizer otherwise, in case or spaces: they cannot be written as they are"
     return [f"train: {changed:.0%} of {what} {how}"]

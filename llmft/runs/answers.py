@@ -72,7 +72,7 @@ class Csv:
 
 
 def _json(value: Any) -> str:
-    """JSON, with null for what is no number: other readers stop at NaN."""
+    """JSON, with null for what is not a number: other readers stop at NaN."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
     except ValueError:
@@ -105,7 +105,7 @@ def opened(predict: PredictConfig) -> Iterator[Writer]:
     """What takes the answers. A file has its name once it is whole; until then, and if work fails, there is none.
 
     Raises:
-        UserError: if the file can't be made.
+        UserError: if the file cannot be made.
         OSError: if the disk does not take it.
     """
     if predict.output is None:

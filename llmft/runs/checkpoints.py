@@ -48,7 +48,7 @@ def rotate(folder: Path, keep: int, step: int, best: int | None) -> None:
 def remove(run: Path) -> None:
     """Delete the checkpoints of a run that is done: RUN/model holds its best weights.
 
-    One that can't be deleted costs room and nothing else, so that it is a note.
+    One that cannot be deleted costs room and nothing else, so that it is a note.
     """
     folder = run / "checkpoints"
     if folder.is_dir():

@@ -24,7 +24,7 @@ def ending(work: Callable[[], object], facts: dict[str, Any] | None = None, unre
     """Do `work`, and say on stderr why if it could not be done.
 
     Args:
-        facts: takes what a program wants to know of an error: `error`, a sentence, and `problems` of the user's input.
+        facts: takes what a program needs to know of an error: `error`, a sentence, and `problems` of the user's input.
         unread: the exit code where nobody reads standard output any more, as in `llmft ... | head`.
 
     Returns:

@@ -183,7 +183,7 @@ class Run:
         """Hold the folder against a second process; the lock goes with the process, however it ends.
 
         Raises:
-            UserError: if another process holds it, or it can't be locked.
+            UserError: if another process holds it, or it cannot be locked.
         """
         with held(self.folder, "another process") as self.lock:
             yield
@@ -215,7 +215,7 @@ class Run:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         except OSError as error:
             hint = "Begin it with llmft finetune."
-            raise UserError(Problem(str(folder), "is no run: it has no manifest.json", hint=hint)) from error
+            raise UserError(Problem(str(folder), "is not a run: it has no manifest.json", hint=hint)) from error
         return cls(folder, manifest, writes)
 
     def config(self) -> Config:

@@ -153,7 +153,7 @@ def _newest(folder: Path) -> Path:
         return found.folder
     sweeps = sorted(file.parent.name for file in folder.glob(f"*/{SUMMARY}"))
     if not there and not sweeps:
-        raise UserError(Problem(str(folder), "is no run: it has no config.yaml", "command line"))
+        raise UserError(Problem(str(folder), "is not a run: it has no config.yaml", "command line"))
     what = (
         f"has no finished training run; it has {_listed([*map(str, there), *(f'{name} (a sweep)' for name in sweeps)])}"
     )

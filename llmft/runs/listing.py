@@ -83,7 +83,7 @@ def _numbers(scores: dict[str, Any]) -> dict[str, float]:
 
 
 def _metric(tree: dict[str, Any], scores: dict[str, float]) -> str | None:
-    """The metric of a run whose manifest does not name it: the one that picked, or the first that is no loss."""
+    """The metric of a run whose manifest does not name it: the one that picked, or the first that is not a loss."""
     chosen = _at(tree, "trainer", "metric_for_best")
     return str(chosen) if chosen in scores else next((name for name in scores if name != "loss"), None)
 

@@ -25,7 +25,7 @@ def held(folder: Path, by: str) -> Iterator[int]:
         The descriptor of the locked file. A process that inherits it holds the lock too (Linux and macOS).
 
     Raises:
-        UserError: if another process holds the lock, or the file can't be locked.
+        UserError: if another process holds the lock, or the file cannot be locked.
     """
     from filelock import lock_descriptor
 
@@ -33,19 +33,19 @@ def held(folder: Path, by: str) -> Iterator[int]:
     try:
         stream = file.open("a")  # NFS locks only files that are open for writing
     except OSError as error:
-        raise UserError(Problem("run.dir", f"{file} can't be locked: {error.strerror}")) from error
+        raise UserError(Problem("run.dir", f"{file} cannot be locked: {error.strerror}")) from error
     with stream:
         try:
             is_free = lock_descriptor(stream.fileno(), blocking=False)
         except OSError as error:
-            raise UserError(Problem("run.dir", f"{file} can't be locked: {error.strerror}")) from error
+            raise UserError(Problem("run.dir", f"{file} cannot be locked: {error.strerror}")) from error
         if not is_free:
             raise UserError(Problem("run.dir", f"{by} is at work in {folder}"))
         yield stream.fileno()
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the lock of a folder. False where there is no lock, or it can't be opened."""
+    """Whether a process holds the lock of a folder. False where there is no lock, or it cannot be opened."""
     file = folder / LOCK
     try:
         with file.open("r+b" if os.access(file, os.W_OK) else "rb") as stream:

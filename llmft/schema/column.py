@@ -29,7 +29,7 @@ class Column:
     labels: tuple[str, ...] = ()
     """The labels, where they are declared."""
     structure: Callable[[Any], bool] | None = None
-    """Of `json` that may be a plain text, too: whether what the JSON in a csv cell means is no text but what the role
+    """Of `json` that may be a plain text, too: whether what the JSON in a csv cell means is not text but what the role
     takes. In a file that can hold lists and objects itself, a text is a text. None: the role takes no plain text."""
     unless: str = ""
     """Required as well, unless this other role is there."""

@@ -99,7 +99,7 @@ COMMANDS = {
             "trainer.eval_batch_size",
             "model.trust_remote_code",
         ),
-        about="Starts from RUN's own configuration; a dataset that is chosen replaces RUN's but for its columns. It "
+        about="Starts from RUN's own configuration; a dataset that is chosen replaces RUN's except for its columns. It "
         "leaves a run folder of its own, with scores, predictions and a report.",
         used=("dataset.test", "dataset.columns", "dataset.encoding", "run.dir", "trainer.eval_batch_size"),
         examples=(
@@ -126,7 +126,7 @@ COMMANDS = {
             "model.trust_remote_code",
         ),
         about="Answers come in the order of the rows, while the input is still being read, and are those that eval "
-        "gives. A row that can't be answered gets an error in place of an answer, and the others go on; if no row can "
+        "gives. A row that cannot be answered gets an error in place of an answer, and the others go on; if no row can "
         "be answered, the command has failed. Labels in the input are not looked at. Standard output holds answers and "
         "nothing else, stderr says how many there are; no run folder is made.",
         used=(

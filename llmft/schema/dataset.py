@@ -127,7 +127,7 @@ class DatasetConfig(Section):
     """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
 
     header: list[str] = Field(default_factory=list)
-    """For `format: csv`: the names of the columns, for files whose first line is no header but a row."""
+    """For `format: csv`: the names of the columns, for files whose first line is not a header but a row."""
 
     separator: str | None = None
     """For `format: csv`: the character between the cells of a row, such as `;` or `|`, or the word `tab`. Unset: the

@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
 
 class Failure(Exception):
-    """The run can't go on, and nobody's input was malformed: printed without a traceback, exit code 1."""
+    """The run cannot go on, and nobody's input was malformed: printed without a traceback, exit code 1."""
 
 
 class Stopped(Exception):

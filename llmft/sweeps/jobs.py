@@ -45,7 +45,7 @@ def run(jobs: list[Job], command: str) -> dict[str, Any]:
         Failure: if a job failed; the others were done.
         Stopped: if a signal stopped the sweep.
     """
-    # By default torch asks CUDA whether there is a GPU, and a process that has asked can't be forked any more.
+    # By default torch asks CUDA whether there is a GPU, and a process that has asked cannot be forked any more.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     jobs, notes = with_labels(jobs)
     sweep = Sweep.of(jobs)
@@ -127,7 +127,7 @@ def prepare(sweep: Sweep) -> "list[Prepared]":
     for key, entry in zip(keys, sweep.entries, strict=True):
         with noting(wrong, entry.label):
             if key not in found:
-                found[key] = None  # in case it can't be prepared
+                found[key] = None  # in case it cannot be prepared
                 found[key] = finetune.prepare(entry.config)
             if data := found[key]:
                 import_architecture(entry.config.model, data.task.head)
@@ -141,7 +141,7 @@ def prepare(sweep: Sweep) -> "list[Prepared]":
 
 def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], children: Children) -> None:
     """Keep every slot busy until no job is left or a signal comes; `slots` are GPUs, or None for no choice."""
-    gc.freeze()  # what this process holds is no garbage: looking through it took each job 0.3 of 0.8 s
+    gc.freeze()  # what this process holds is not garbage: looking through it took each job 0.3 of 0.8 s
     waiting = deque(entry for entry in sweep.entries if entry.status != "done")
     share = min(len(slots), len(waiting))
     started: dict[int, float] = {}

@@ -122,7 +122,7 @@ class Sweep:
         The children hold it too: a sweep that was killed keeps it until the last of them has saved.
 
         Raises:
-            UserError: if another sweep holds it, or it can't be made or locked.
+            UserError: if another sweep holds it, or it cannot be made or locked.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def _job_row(number: int, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _job_scatter(key: str, facts: dict[str, Any]) -> str:
-    """Score by the value of a key; nothing for one that is no number, is chance, or has one value."""
+    """Score by the value of a key; nothing for one that is not a number, is chance, or has one value."""
     points = [
         (job["values"].get(key), (job[facts["split"]] or {}).get(job["metric"]))
         for job in facts["jobs"]

@@ -152,7 +152,7 @@ def work(
 
 
 def place(sweep: Sweep, space: Space, trial: "Trial") -> Entry:
-    """The trial in its folder; a combination that is no configuration has failed."""
+    """The trial in its folder; a combination that is not a configuration has failed."""
     reason = ""
     try:
         job = space.make(trial.words)

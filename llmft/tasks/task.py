@@ -176,7 +176,7 @@ class Task(ABC, Generic[S]):
 
     @abstractmethod
     def check(self, rows: Dataset, split: str) -> list[Problem]:
-        """What a split, or a part of it, holds that the state can't express."""
+        """What a split, or a part of it, holds that the state cannot express."""
 
     def notes(self) -> list[str]:
         """What was learnt that the user should know, a line each."""
@@ -201,7 +201,7 @@ class Task(ABC, Generic[S]):
         """Columns of features for a slice of rows: one or many features a row.
 
         `row` is the place of a feature's row in the slice. `length`, if there, groups features into batches, and `cut`
-        marks features that lost some of their row; the other keys go to the collator, but for `aside`: what `decode`
+        marks features that lost some of their row; the other keys go to the collator, except for `aside`: what `decode`
         must know of a feature beside its output, such as where its tokens stand in a text. It then gets pairs of both.
         """
 

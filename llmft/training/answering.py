@@ -74,7 +74,7 @@ class Answering:
         return [{"error": row.error} if row.error else next(found[frozenset(row.values)]) for row in rows]
 
     def _answers(self, rows: Sequence[Row]) -> list[Answer]:
-        """All at once, or else by halves, until a row that can't be answered stands alone."""
+        """All at once, or else by halves, until a row that cannot be answered stands alone."""
         try:
             return self._together(rows)
         except UserError as error:

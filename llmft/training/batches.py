@@ -26,7 +26,7 @@ PACKED_LIMIT = 1e-4  # of max|a - b| / max|a|: float32 gives 1e-6, and a row tha
 class EpochSampler(Sampler[int]):
     """The numbers of all rows, in the order of `shuffled`.
 
-    transformers' own length grouping draws from the global random state and can't be repeated from the second epoch
+    transformers' own length grouping draws from the global random state and cannot be repeated from the second epoch
     on; this one depends on (seed, epoch) alone.
     """
 
@@ -113,7 +113,7 @@ class FeatureStream(IterableDataset[dict[str, Any]]):
         for rows in self.rows.windows(chunks, first, last, window):
             features = encode(self.task, rows)
             if len(features) != len(rows):
-                raise Failure(f"{self.task.config.__name__} makes several features of a row, which can't be streamed")
+                raise Failure(f"{self.task.config.__name__} makes several features of a row, which cannot be streamed")
             lengths = features.lengths if self.grouped else None
             order = shuffled(len(features), self.step_size, lengths, generator)
             for start in range(0, len(order), self.step_size):
@@ -200,7 +200,7 @@ def check_packing(model: Any, name: str) -> None:
 def mixes(model: Any) -> str:
     """How a model fails with packed rows, in a few words; empty for one that keeps them apart."""
     if model.config.is_encoder_decoder or not model.can_generate():
-        return "is no decoder"
+        return "is not a decoder"
     if "position_ids" not in inspect.signature(type(model).forward).parameters:
         return "does not take positions, which tell where a row begins"
     device = next(model.parameters()).device

@@ -198,7 +198,7 @@ class Watchdog(TrainerCallback):
             for child in psutil.Process().children(recursive=True):
                 child.kill()  # such as a loader's worker that hangs, and would outlive us
         finally:
-            os._exit(1)  # the main thread can't be asked
+            os._exit(1)  # the main thread cannot be asked
 
 
 class GradualUnfreezing(TrainerCallback):

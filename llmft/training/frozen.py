@@ -184,7 +184,7 @@ def _outputs_of(
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """What the head reads for every feature of every split: vectors (N, H), and the places of their tokens (N,).
 
-    In float32, but for the training rows of a run in bfloat16. None if it reads more than that.
+    In float32, except for the training rows of a run in bfloat16. None if it reads more than that.
     """
     entry = _entry(encoder, config, hardware, of) if of else None
     if processes.of_first(lambda: entry is not None and entry.found()):

@@ -1,6 +1,6 @@
 """The one Trainer for every task: transformers' own, with our order of rows, our evaluation and our checkpoints.
 
-All that overrides transformers' Trainer, or depends on what it and accelerate keep to themselves, lies here, but for
+All that overrides transformers' Trainer, or depends on what it and accelerate keep to themselves, lies here, except for
 the `forward` that accelerate puts on a model and `evaluation.float32` sets aside. It is listed in
 `tests/training/test_trainer_contract.py`, which fails by name where a version lacks any of it.
 """
@@ -52,7 +52,7 @@ def _file(checkpoint: Path) -> Path:
 class Clock:
     """What a checkpoint carries beyond transformers' own state: sums over all sessions, and the batch that fitted.
 
-    In seconds, but for `rows` and `loss`.
+    In seconds, except for `rows` and `loss`.
     """
 
     rows: int
@@ -235,7 +235,7 @@ class Trainer(transformers.Trainer):
             weights.load(self.model, best / WEIGHTS)
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
-        """What a batch is computed under. accelerate's own is in the model's forward, but for a sharded one."""
+        """What a batch is computed under. accelerate's own is in the model's forward, except for a sharded one."""
         if not self.is_fsdp_enabled:
             return super().autocast_smart_context_manager(cache_enabled)
         numbers = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)

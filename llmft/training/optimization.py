@@ -1,6 +1,6 @@
 """What moves the weights: the optimizer, its groups, the learning rate by step, and how many steps there are.
 
-At the end of the file are two optimizers that torch has not: Lion, and Muon with AdamW for what is no hidden matrix.
+At the end of the file are two optimizers that torch has not: Lion, and Muon with AdamW for what is not a hidden matrix.
 """
 
 import math
@@ -40,7 +40,7 @@ def optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimize
 
 
 def rule(config: OptimizerConfig) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
-    """The class and its arguments, but for learning rate and weight decay, which are given by group."""
+    """The class and its arguments, except for learning rate and weight decay, which are given by group."""
     adam = {
         "betas": config.betas,
         "eps": config.eps,

@@ -113,7 +113,7 @@ def _step_of(checkpoint: Path | None) -> int:
 
 
 def _checkpoint_of(folder: Path) -> Path | None:
-    """The checkpoint to go on from, said in a line, and those that can't be used.
+    """The checkpoint to go on from, said in a line, and those that cannot be used.
 
     Raises:
         Failure: if some were finished once, and none of them can be used.

@@ -1,4 +1,4 @@
-"""`llmft chat`: turns by a model that says what a test wants, and a run that is asked over a pipe."""
+"""`llmft chat`: turns by a model that says what a test needs, and a run that is asked over a pipe."""
 
 import io
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""`llmft eval RUN RUN ... ensemble=mean`: what several runs say together, and which runs can't."""
+"""`llmft eval RUN RUN ... ensemble=mean`: what several runs say together, and which runs cannot."""
 
 import json
 import shutil

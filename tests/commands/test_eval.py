@@ -96,7 +96,7 @@ def test_a_folder_that_is_no_run(llmft: Run, here: Path) -> None:
         (): "name the folder of a run first",
         ("dataset=csv",): "name the folder of a run first",
         ("none",): "no such folder",
-        ("empty",): "is no run: it has no config.yaml",
+        ("empty",): "is not a run: it has no config.yaml",
     }.items():
         code, _, err = llmft("eval", *words)
         assert code == 2
@@ -108,7 +108,7 @@ BREAKS = {
     "no state": ("model/task.json", None, "task.json"),
     "a state of another format": ("model/task.json", lambda data: data.replace(b'"format": 2', b'"format": 9'), "format 9"),
     "no model": ("model/config.json", None, "the run did not finish"),
-    "a configuration that is none": ("config.yaml", lambda _: b"- 1\n", "is no configuration"),
+    "a configuration that is none": ("config.yaml", lambda _: b"- 1\n", "is not a configuration"),
     "a configuration with a wrong key": ("config.yaml", lambda data: data.replace(b"optimizer:", b"optimiser:"), "optimiser"),
     "weights as a pickle": ("model/model.safetensors", None, "cannot be loaded"),
 }  # fmt: skip

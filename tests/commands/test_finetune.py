@@ -35,7 +35,7 @@ def lines(file: Path) -> list[Any]:
 
 
 def test_checkpoints_stay_until_the_run_is_done(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report is written last: where it can't be, the run goes on from its checkpoints, and ends as it would have."""
+    """The report is written last: where it cannot be, the run goes on from its checkpoints, and ends as it would have."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -157,8 +157,8 @@ BAD = {
     b'{"Body": "lumo"}\n{"Body": 1}\n{"body": "x"}\n{"Body": "x"\n[]\n{"Body": "\\ud800"}\n': {
         "stdin:2": "Body is 1, not a text",
         "stdin:3": "this row has no column 'Body'; it has body. Did you mean dataset.columns.text=body?",
-        "stdin:4": "is no JSON: Expecting ',' delimiter at column 13",
-        "stdin:5": "is no JSON object",
+        "stdin:4": "is not JSON: Expecting ',' delimiter at column 13",
+        "stdin:5": "is not a JSON object",
         "stdin:6": "holds half of a surrogate pair",
     },
 }
@@ -233,7 +233,7 @@ def test_a_pipe_is_utf_8_whatever_the_training_files_were(
     wanted = read(out)[0]["scores"]
     write("gb.jsonl", text.encode("gb18030"))
     words = ("predict.input=gb.jsonl", "predict.output=a.csv", "predict.encoding=utf-8-sig", "predict.keep=[Body]")
-    assert llmft("predict", "run", *words)[0] == 0, "a file that is no UTF-8 is what the training files were"
+    assert llmft("predict", "run", *words)[0] == 0, "a file that is not UTF-8 is what the training files were"
     assert (here / "a.csv").read_bytes().startswith("\ufeffid,Body,answer".encode())
     (row,) = csv.DictReader((here / "a.csv").open(encoding="utf-8-sig", newline=""))
     assert (row["Body"], float(row["scores.good"])) == ("lumo 太差了，真的太差了", wanted["good"])
@@ -255,8 +255,8 @@ REFUSED = {
     "predict.input=twice.csv": "two columns are called 'a'",
     "predict.input=gb.csv": "gb.csv:1  is not utf-8; it looks like gb18030: write dataset.encoding=gb18030",
     "predict.text=a predict.output=a.csv predict.encoding=nonsense": "predict.encoding  there is no encoding nonsense",
-    "predict.input=cut.parquet": "is no whole parquet file",
-    "predict.input=cut.json": "is no JSON: ",
+    "predict.input=cut.parquet": "is not a whole parquet file",
+    "predict.input=cut.json": "is not JSON: ",
     "predict.text=a predict.output=new.csv": "new.csv is there already; nothing is written over",
     "predict.text=a predict.output=no/a.csv": "there is no folder no",
     "dataset=csv dataset.test=new.csv": "was decided by training; predict takes predict, generation, dataset.columns",

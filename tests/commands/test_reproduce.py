@@ -38,4 +38,4 @@ def test_a_run_is_done_again_and_compared(llmft: Run, write: Write, here: Path) 
     assert code == 2
     assert f"a.csv  has changed since outputs/t/{first.name}" in err
     code, _, err = llmft("runs", "reproduce", "scored")
-    assert (code, "is no finished training run: eval, done" in err) == (2, True)
+    assert (code, "is not a finished training run: eval, done" in err) == (2, True)

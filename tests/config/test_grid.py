@@ -85,7 +85,7 @@ def test_the_same_configuration_is_one_job() -> None:
 
 WRONG = {
     "seed=interval(0,1)": r"seed=interval\(0,1\) +names no values; it is for a search \(command line\)\. Choose one, such as search=tpe, or write",
-    "seed=range(0,3,0)": r"is no sweep: range\(\) arg 3 must not be zero",
+    "seed=range(0,3,0)": r"is not a sweep: range\(\) arg 3 must not be zero",
     "seed=range(0)": "means no value",
     "model=glob(nosuch*)": "means no value",
     "seed=range(": r"'range\(' is not a whole number",

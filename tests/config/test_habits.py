@@ -36,11 +36,11 @@ REFUSED = {
     "+hydra.callbacks.x=1": "hydra.callbacks.x  is Hydra's own",
     "experiment=exp1": "experiment=exp1  an experiment is a recipe (command line). Write +recipe=exp1.",
     "+experiment=exp1": "+experiment=exp1  an experiment is a recipe (command line). Write +recipe=exp1.",
-    "recipe=bert_ner": "recipe=bert_ner  wants a plus sign (command line). Write +recipe=bert_ner.",
+    "recipe=bert_ner": "recipe=bert_ner  needs a plus sign (command line). Write +recipe=bert_ner.",
     "++recipe=bert_ner": "Write +recipe=bert_ner.",
     "optimizer@x=adamw": "optimizer@x  moves a group to another place; each group has one (command line). Write optimizer=adamw.",
     "+optimizer@x.y=adamw": "Write optimizer=adamw.",
-    "+optimizer=sgd": "+optimizer=sgd  wants no plus sign (command line). Write optimizer=sgd.",
+    "+optimizer=sgd": "+optimizer=sgd  takes no plus sign (command line). Write optimizer=sgd.",
     "++search=tpe": "Write search=tpe.",
     "~optimizer": "optimizer  takes the name of one option (command line).",
 }  # fmt: skip

@@ -112,8 +112,8 @@ EVIL = {
     "a secret": ("name: sgd\napi_key: abcdefgh\n", "optimizer.api_key  looks like a secret"),
     "itself": ("defaults: [evil]\n", "names itself"),
     "a list": ("- a\n", "holds no `key: value` lines"),
-    "no YAML": ("a: [1", "is no YAML"),
-    "an object": ("name: !!python/name:os.system\n", "is no YAML"),
+    "no YAML": ("a: [1", "is not YAML"),
+    "an object": ("name: !!python/name:os.system\n", "is not YAML"),
 }  # fmt: skip
 
 

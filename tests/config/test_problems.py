@@ -87,13 +87,13 @@ CASES = [
     ),
     (
         "trainer.save_every=5",
-        "trainer.save_every  5 is no multiple of trainer.eval_every=epoch (command line). The best checkpoint is picked among those that were scored: write trainer.eval_every=5, too.",
+        "trainer.save_every  5 is not a multiple of trainer.eval_every=epoch (command line). The best checkpoint is picked among those that were scored: write trainer.eval_every=5, too.",
     ),
-    ("trainer.eval_every=4 trainer.save_every=6", "6 is no multiple of trainer.eval_every=4"),
+    ("trainer.eval_every=4 trainer.save_every=6", "6 is not a multiple of trainer.eval_every=4"),
     ("trainer.metric_for_best=accuracyy", "no metric called accuracyy"),
     (
         "dataset=reviews dataset.train=mine.csv",
-        "dataset.train  is no part of dataset=reviews (command line). Leave out the choice of dataset.",
+        "dataset.train  is not part of dataset=reviews (command line). Leave out the choice of dataset.",
     ),
     ("optimizer.betas=[2,3]", "optimizer.betas.0  2 is not below 1"),
     (
@@ -172,7 +172,7 @@ CASES = [
     ),
     ("hardware.strategy=deepspeed hardware.processes=2 resume=true", "the checkpoints of deepspeed hold code"),
     ("hardware.zero_stage=1", "hardware.zero_stage  is not read by hardware.strategy=ddp (command line)"),
-    ("hardware.nodes=2 hardware.processes=3", "hardware.processes  3 can't be spread over 2 nodes evenly"),
+    ("hardware.nodes=2 hardware.processes=3", "hardware.processes  3 cannot be spread over 2 nodes evenly"),
     (
         "trainer.gradient_checkpointing=true model.freeze=encoder",
         "trainer.gradient_checkpointing  no gradient goes through a frozen encoder (command line)",
@@ -211,15 +211,15 @@ def test_an_unknown_command_names_the_nearest(llmft: Run, words: list[str]) -> N
 
 
 BROKEN = [
-    ("a: [1", "is no YAML"),
+    ("a: [1", "is not YAML"),
     ("# @package _global_\n- a\n", "holds no `key: value` lines"),
     (b"# @package _global_\nname: \xff\xfe\n", "is not UTF-8 text"),
     ("# @package _global_\nname: " + "x" * 300_000, "is larger than 256 kB"),
-    ("# @package _global_\nname: a\nname: b\n", "is no YAML"),
-    ("# @package _global_\nname: a\n---\nname: b\n", "is no YAML"),
-    ("# @package _global_\nname: !!python/name:os.system\n", "is no YAML"),
-    ("# @package _global_\nname: *nobody\n", "is no YAML"),
-    ("# @package _global_\nname: a\0b\n", "is no YAML"),
+    ("# @package _global_\nname: a\nname: b\n", "is not YAML"),
+    ("# @package _global_\nname: a\n---\nname: b\n", "is not YAML"),
+    ("# @package _global_\nname: !!python/name:os.system\n", "is not YAML"),
+    ("# @package _global_\nname: *nobody\n", "is not YAML"),
+    ("# @package _global_\nname: a\0b\n", "is not YAML"),
     ("# @package _global_\ndefaults: x\n", "'x' names no option"),
     ("# @package _global_\ndefaults: [3]\n", "'3' names no option"),
     ("# @package _global_\ndefaults: [{a: b, c: d}]\n", "names no option"),

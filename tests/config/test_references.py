@@ -1,4 +1,4 @@
-"""`${key}` stands for the value of any key, that of a default too; what it can't stand for is an error with its place."""
+"""`${key}` stands for the value of any key, that of a default too; what it cannot stand for is an error with its place."""
 
 from collections.abc import Callable
 from pathlib import Path

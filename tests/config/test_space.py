@@ -102,10 +102,10 @@ WRONG = {
     "search.pruner=halving seed=1,2": "is not one of 'median', 'hyperband' or 'none'",
     "dataset.split.validation=0 seed=1,2": "trials are compared by validation rows, and there are none",
     "dataset.folds=3 seed=1,2": "a trial of a search is one run",
-    "hardware.processes=2 seed=1,2": r"can't be given up early .* Write search\.pruner=none",
+    "hardware.processes=2 seed=1,2": r"cannot be given up early .* Write search\.pruner=none",
     "search=grid optimizer.lr=log(1e-5,1e-3)": "has no end of values, and a grid tries all",
     "search=grid seed=range(40) trainer.batch_size=range(1,40)": "a grid of 1,560 trials; 1,000 are allowed",
-    "+recipe=tabular_mlp,bert_textcls": "of the search|trials can't be compared|names several",
+    "+recipe=tabular_mlp,bert_textcls": "of the search|trials cannot be compared|names several",
 }
 
 

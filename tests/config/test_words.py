@@ -110,7 +110,7 @@ def test_quotes_and_backslashes_survive(text: str) -> None:
 
 
 def test_a_word_without_a_value_is_refused() -> None:
-    with pytest.raises(UserError, match="is no KEY=VALUE"):
+    with pytest.raises(UserError, match="is not KEY=VALUE"):
         parse(["nonsense words"])
 
 

@@ -14,7 +14,7 @@ SCHEMES = [
     ("B-per E-per I-per", "B-per I-per B-per"),
     # BILOU
     ("B-per L-per U-per O", "B-per I-per B-per O"),
-    # What no scheme allows: an entity begins where it can't go on.
+    # What no scheme allows: an entity begins where it cannot go on.
     ("I-per", "B-per"),
     ("E-per O", "B-per O"),
     ("B-per I-org I-org", "B-per B-org I-org"),

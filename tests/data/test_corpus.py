@@ -296,7 +296,7 @@ def peak(work: Callable[[], object]) -> int:
 
 
 def test_memory_does_not_grow_with_the_corpus(load: Load, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four times the text, the same memory but for 8 bytes a document, and 20 while they are shared out."""
+    """Four times the text, the same memory except for 8 bytes a document, and 20 while they are shared out."""
     monkeypatch.setattr(sieve, "RECENT", 100)
     for module in (documents, corpus):
         monkeypatch.setattr(module, "CHUNK", 50)

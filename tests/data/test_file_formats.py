@@ -117,7 +117,7 @@ def test_row_ids_are_those_that_excel_shows(here: Path) -> None:
 
 
 def test_cells_of_a_workbook(here: Path) -> None:
-    """A cell, its number format, and its text: what Excel's own csv says, but for full numbers and ISO dates."""
+    """A cell, its number format, and its text: what Excel's own csv says, except for full numbers and ISO dates."""
     book = openpyxl.Workbook()
     page = book.active
     page.append(["a"])
@@ -233,7 +233,7 @@ def test_a_broken_workbook_is_named(here: Path, write: Write) -> None:
     with pytest.raises(UserError, match=r"b.xlsx +is"):
         read("excel", "b.xlsx")
     put("a.xlsx", "</row>", "<row>")
-    with pytest.raises(UserError, match=r"a.xlsx +is no whole Excel workbook"):
+    with pytest.raises(UserError, match=r"a.xlsx +is not a whole Excel workbook"):
         read("excel", "a.xlsx")
     workbook("c.xlsx", [["text", "text"], ["a", "b"]])
     with pytest.raises(UserError, match=r"two columns are called 'text'"):
@@ -284,7 +284,7 @@ def test_what_a_query_may_not(query: str, what: str, here: Path) -> None:
 
 
 def test_what_lies_beside_a_database_is_not_overlooked(here: Path) -> None:
-    """Rows that are in the write-ahead log alone are no part of the file, nor of its digest."""
+    """Rows that are in the write-ahead log alone are not part of the file, nor of its digest."""
     open_one = sqlite3.connect("a.db")
     open_one.execute("pragma journal_mode=wal")
     open_one.execute("create table t (text)")
@@ -306,7 +306,7 @@ SAVED = Features({"text": Value("string"), "label": ClassLabel(names=["å·®", "å¥
 
 
 def test_what_save_to_disk_left(here: Path) -> None:
-    """In the order of its shards, classes by name; what `map` kept beside them is no part of it."""
+    """In the order of its shards, classes by name; what `map` kept beside them is not part of it."""
     rows = {"text": [f"t{i}" for i in range(5)], "label": [0, 1, 1, -1, 0], "tags": [[0, 1]] * 5}
     saved = Dataset.from_dict(rows, features=SAVED)
     saved.save_to_disk("d", num_shards=2)

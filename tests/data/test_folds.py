@@ -57,8 +57,8 @@ def test_groups_that_share_an_input_are_one() -> None:
 @pytest.mark.parametrize(
     ("units", "labels", "grouped", "what"),
     [
-        (["a", "b", "b"], None, False, "3 folds can't be made of 2 different inputs"),
-        (["a", "b", "b"], None, True, "3 folds can't be made of 2 groups"),
+        (["a", "b", "b"], None, False, "3 folds cannot be made of 2 different inputs"),
+        (["a", "b", "b"], None, True, "3 folds cannot be made of 2 groups"),
         (["a", "b", "c", "d"], ["x", "x", "y", "y"], False, "no label has 3 rows. Write dataset.split.stratify=false."),
     ],
 )

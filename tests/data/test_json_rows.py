@@ -77,7 +77,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     ({"a": {"b": 1}}, {"field": "a.b"}, "has no list under dataset.field=a.b"),
     ({"text": {"0": "a", "1": "b"}, "label": {"0": "x", "1": "y"}}, {}, "holds columns, not rows. Write it by df.to_json"),
     ({"text": ["a", "b"], "label": ["x", "y"]}, {}, "holds columns, not rows"),
-    ({"data": [*ROWS, 1]}, {"field": "data"}, "a.json:3 +is no JSON object"),
+    ({"data": [*ROWS, 1]}, {"field": "data"}, "a.json:3 +is not a JSON object"),
 ]  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def test_packed_parts_behind_one_another_are_all_read(ending: str, write: Write)
 def test_half_a_packed_file_is_no_whole_one(ending: str, write: Write) -> None:
     content = PACKINGS[ending](b"text,label\n" + TEXT.replace(b"\r\n", b",a\n"))
     file = write(f"b.csv{ending}", content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"is no whole|not whole"):
+    with pytest.raises(UserError, match=r"is not a whole|not whole"):
         list(open_file(file, None, "utf-8", "text").rows)
 
 

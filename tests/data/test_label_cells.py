@@ -116,7 +116,7 @@ def test_columns_of_flags_are_told_from_others(write: Write) -> None:
 FLAG_FAULTS = {
     "two where one is wanted": ("a,1,1", "a.csv:2  2 of red, round are set, and one is the label. For any number of labels, write task.problem=multi_label"),
     "none": ("a,0,0", "a.csv:2  0 of red, round are set"),
-    "no flag": ("a,2,0", "a.csv:2  red is no flag, which is 1 or 0"),
+    "no flag": ("a,2,0", "a.csv:2  red is not a flag, which is 1 or 0"),
     "a hole": ("a,1,NA", "a.csv:2  has no label"),
 }  # fmt: skip
 

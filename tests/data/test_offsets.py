@@ -102,7 +102,7 @@ def test_offsets_mean_the_same_characters_in_files_that_are_no_text(task: str, f
             database.execute(f"create table t ({', '.join(cells)})")
             places = ", ".join("?" * len(cells))
             database.executemany(f"insert into t values ({places})", [[*cells.values()]] * 2)
-    else:  # what XML can't hold stands as _x000D_, as Excel writes it
+    else:  # what XML cannot hold stands as _x000D_, as Excel writes it
         texts = [
             re.sub("[\\x00-\\x08\\x0b-\\x1f]", lambda c: f"_x{ord(c[0]):04X}_", str(cell)) for cell in cells.values()
         ]

@@ -127,7 +127,9 @@ def test_the_index_of_pandas_is_no_feature(name: str, write: Write) -> None:
     pyarrow.parquet.write_table(table, "a.parquet")
     rows, notes = read("tabular", format="parquet", train="a.parquet")
     assert [list(row) for row in rows["features"]] == [features] * 4
-    about = "which counts or names the rows, is no feature; if it is one, name all features in dataset.columns.features"
+    about = (
+        "which counts or names the rows, is not a feature; if it is one, name all features in dataset.columns.features"
+    )
     assert [note for note in notes if "index" in note or "who" in note] == [f"train: {one!r}, {about}" for one in left]
     if index:
         rows, notes = read("tabular", format="parquet", train="a.parquet", columns={"features": ["a", index]})

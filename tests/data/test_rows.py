@@ -112,7 +112,7 @@ def test_the_kind_is_seen_by_the_first_line(line: str) -> None:
     assert open_stream(io.BytesIO(line.encode()), "f", None, "utf-8", None).kind == kind, "a table has columns"
 
 
-DEEP = {"[" * 100_000: "is no JSON that can be read", f'{{"a": {"9" * 5000}}}': "is no JSON that can be read"}
+DEEP = {"[" * 100_000: "is not JSON that can be read", f'{{"a": {"9" * 5000}}}': "is not JSON that can be read"}
 
 
 @pytest.mark.parametrize("line", DEEP, ids=["lists", "digits"])

@@ -56,9 +56,9 @@ def test_a_chunk_is_read_again_from_its_mark(write: Write, monkeypatch: pytest.M
 
 GOOD = example(1, "fine")
 BROKEN = {
-    "a table": (GOOD + "text,label\na,b\n", "a.txt:5  is no sentence of SemEval, with a number before it and in quotes. For a table write dataset=csv."),
-    "no quotes": (GOOD + "2\tA text.\nOther\n", "a.txt:5  is no sentence of SemEval"),
-    "no number": (GOOD + '"A text."\nOther\n', "a.txt:5  is no sentence of SemEval"),
+    "a table": (GOOD + "text,label\na,b\n", "a.txt:5  is not a sentence of SemEval, with a number before it and in quotes. For a table write dataset=csv."),
+    "no quotes": (GOOD + "2\tA text.\nOther\n", "a.txt:5  is not a sentence of SemEval"),
+    "no number": (GOOD + '"A text."\nOther\n', "a.txt:5  is not a sentence of SemEval"),
     "no relation at the end": (GOOD + '2\t"A text."\n', "a.txt:5  has no relation in the line below it"),
     "a comment for a relation": (GOOD + '2\t"A text."\nComment:\n\n' + GOOD, "a.txt:5  has no relation in the line below it"),
     "sentences alone": ('1\t"A text."\n2\t"A text."\n3\t"A text."\n', "a.txt:1  has no relation in the line below it"),

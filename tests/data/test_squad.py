@@ -53,10 +53,13 @@ def test_a_row_is_a_question_named_by_its_id_or_its_number(write: Write) -> None
 
 PARAGRAPH = {"context": "Ada left.", "qas": [question()]}
 BROKEN: dict[str, tuple[str, str]] = {
-    "no JSON": ('{"data": [}', "a.json:1  is no JSON: Expecting value"),
-    "a list": ('[{"question": "Who?"}]', "a.json  is no object with the key 'data', as SQuAD's files are. Rows with"),
+    "no JSON": ('{"data": [}', "a.json:1  is not JSON: Expecting value"),
+    "a list": (
+        '[{"question": "Who?"}]',
+        "a.json  is not an object with the key 'data', as SQuAD's files are. Rows with",
+    ),
     "no data": ('{"version": 1}', "a.json  has no list 'data'"),
-    "no object": ('{"data": [1]}', "a.json:data[0]  is no object"),
+    "no object": ('{"data": [1]}', "a.json:data[0]  is not an object"),
     "no paragraphs": ('{"data": [{"title": "T"}]}', "a.json:data[0]  has no list 'paragraphs'"),
     "no context": (tree(PARAGRAPH, {"qas": [question()]}), "a.json:data[0].paragraphs[1]  has no text 'context'"),
     "no qas": (tree({"context": "Ada"}), "a.json:data[0].paragraphs[0]  has no list 'qas'"),

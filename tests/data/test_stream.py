@@ -164,7 +164,9 @@ def test_faults_of_all_chunks_come_at_once(write: Write) -> None:
 
 def test_a_list_of_json_cannot_be_streamed(write: Write) -> None:
     write("a.json", '[{"text": "a", "label": 1}]')
-    with pytest.raises(UserError, match=r"a\.json  is one list, which can't be read in parts. Write one object a line"):
+    with pytest.raises(
+        UserError, match=r"a\.json  is one list, which cannot be read in parts. Write one object a line"
+    ):
         read(format="json", train="a.json")
 
 

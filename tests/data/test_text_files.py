@@ -225,7 +225,7 @@ def test_many_broken_rows_are_counted(write: Write) -> None:
 
 
 def test_a_file_of_broken_rows_alone_is_not_read_to_its_end(write: Write) -> None:
-    """So that what is wrong with a file that memory can't hold fits into memory."""
+    """So that what is wrong with a file that memory cannot hold fits into memory."""
     for source in (
         open_csv(write("a.csv", "text,label\n" + "x\n" * 5000), "a.csv", "utf-8"),
         open_json(write("a.jsonl", "x\n" * 5000), "a.jsonl", "utf-8"),
@@ -263,9 +263,9 @@ def test_json_rows(text: str, table: Table, write: Write) -> None:
 
 
 BROKEN_JSON = [
-    ('{"text": "a"}\n{"text": \n', "a.jsonl:2  is no JSON"),
-    ('{"text": "a"}\n[1, 2]\n', "a.jsonl:2  is no JSON object"),
-    ('[{"text": "a"}', "a.jsonl:1  is no JSON"),
+    ('{"text": "a"}\n{"text": \n', "a.jsonl:2  is not JSON"),
+    ('{"text": "a"}\n[1, 2]\n', "a.jsonl:2  is not a JSON object"),
+    ('[{"text": "a"}', "a.jsonl:1  is not JSON"),
 ]
 
 

@@ -65,5 +65,5 @@ def test_a_folder_that_cannot_be_locked_says_why(folder: str, monkeypatch: pytes
 
     monkeypatch.setattr(fcntl, "flock", flock)
     alone = FOLDERS[folder](load("finetune", ["+recipe=bert_textcls", "run.dir=x"]))
-    with pytest.raises(UserError, match=r"run.dir  x/\S+ can't be locked: No locks available"), alone:
+    with pytest.raises(UserError, match=r"run.dir  x/\S+ cannot be locked: No locks available"), alone:
         pass

@@ -125,7 +125,7 @@ def test_a_run_has_its_own_values(write: Write) -> None:
 
 
 WRONG = {
-    "": "explain  wants a key (command line). Write llmft explain",
+    "": "explain  needs a key (command line). Write llmft explain",
     "lrr": "lrr  no such key (command line). Did you mean optimizer.lr?",
     "optimizer.lrr": "optimizer.lrr  no such key for task=text_classification (command line). Did you mean optimizer.lr",
     "task.beta": "task.beta  no such key for task=text_classification (command line). It is a key of task=preference.",

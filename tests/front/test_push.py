@@ -63,7 +63,7 @@ def test_the_model_and_its_card_go(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ((), "push  is no run with a place"),
+        ((), "push  is not a run with a place"),
         (("RUN",), "to  must be given as OWNER/NAME"),
         (("RUN", "to=name"), "to  must be given as OWNER/NAME"),
         (("RUN", "to=a/b/c"), "to  must be given as OWNER/NAME"),

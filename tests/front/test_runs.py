@@ -272,4 +272,4 @@ def test_clean_says_and_then_frees(llmft: Run, make: Make, several: None, here: 
     assert llmft("runs", "clean")[1] == "nothing to free\n"
     assert "Did you mean cache?" in llmft("runs", "clean", "cach")[2]
     code, _, err = llmft("runs", "clean", "days=x")
-    assert (code, "'x' is no number" in err) == (2, True)
+    assert (code, "'x' is not a number" in err) == (2, True)

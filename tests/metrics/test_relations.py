@@ -12,7 +12,7 @@ CASES = {
     # A: 1 of 2 said and 1 of 2 that are, whichever way: P = R = 1/2.
     "directions share a relation": ([A, A], [A, A_BACK], 1 / 2),
     # A: 2 of 2 said, 2 of 3 that are: F 4/5. Other would have 2/3.
-    "Other is no relation": ([A, A_BACK, OTHER, OTHER], [A, A_BACK, A, OTHER], 4 / 5),
+    "Other is not a relation": ([A, A_BACK, OTHER, OTHER], [A, A_BACK, A, OTHER], 4 / 5),
     # A: 1 of 2 said, 1 of 1: F 2/3. B: 0 of 0 said, 0 of 1.
     "mixed up": ([A, A, OTHER], [A, B, OTHER], (2 / 3 + 0) / 2),
     # A: 1 of 1. B: 0 of 1 said, 0 of 0: it counts, since it was said.

@@ -113,7 +113,7 @@ def test_it_answers_as_scikit_learn_does_and_comes_back_to_the_bit(problem: str,
 
 
 def test_neighbouring_numbers_stay_apart() -> None:
-    """A threshold between two neighbours among float32 is no float32 itself."""
+    """A threshold between two neighbours among float32 is not a float32 itself."""
     low = torch.tensor(1.0)
     values = torch.stack([low, torch.nextafter(low, torch.tensor(2.0))]).repeat(50)[:, None]
     rows = {"numbers": values, "missing": torch.zeros_like(values), "categories": torch.zeros(100, 0, dtype=torch.long)}

@@ -114,5 +114,5 @@ def test_dropout_is_for_training_alone() -> None:
 def test_heads_must_share_a_token_out() -> None:
     sizes = {"hidden_size": 10, "num_attention_heads": 4}
     wrong = ModelConfig(architecture="ft_transformer", init="random", config=sizes)
-    with pytest.raises(UserError, match="hidden_size=10 is no multiple of num_attention_heads=4"):
+    with pytest.raises(UserError, match="hidden_size=10 is not a multiple of num_attention_heads=4"):
         build(wrong, "AutoModelForSequenceClassification", {"num_labels": 2})

@@ -138,13 +138,13 @@ def test_a_gguf_file_may_give_the_architecture_alone(llama: Path) -> None:
 
 
 WRONG = {
-    "a file that is none": ("none.gguf", "none.gguf is no GGUF file"),
+    "a file that is none": ("none.gguf", "none.gguf is not a GGUF file"),
     "a file that is cut short": ("cut.gguf", "cut.gguf cannot be read: "),
     "weights that are cut off": ("half.gguf", "half.gguf cannot be read: "),
     "an architecture that transformers does not read": ("other.gguf", "other.gguf cannot be read: "),
     "a file that is not there": ("missing.gguf", "no such file: missing.gguf. At the hub: model.path=OWNER/NAME/FILE.gguf."),
     "a file of no folder": ("./a/b/c.gguf", "no such file: a/b/c.gguf"),
-    "a file of the hub without a network": ("a/b/c.gguf", "a/b is no folder here, and the hub did not give it"),
+    "a file of the hub without a network": ("a/b/c.gguf", "a/b is not a folder here, and the hub did not give it"),
     "another file than expected": ("llama.gguf", "is not what model.sha256 says"),
 }  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_the_manifest_says_how_a_run_ended(here: Path) -> None:
 
 @pytest.mark.parametrize("error", [Failure("the gradient is nan"), None])
 def test_a_full_disk_hides_nothing(error: Failure | None, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That the manifest can't be written is said only where nothing else is wrong."""
+    """That the manifest cannot be written is said only where nothing else is wrong."""
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

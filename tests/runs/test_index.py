@@ -91,7 +91,7 @@ def test_a_path_that_exists_wins_over_a_name(tickets: None, make: Make) -> None:
     make("tickets")
     assert find_run("tickets") == Path("tickets")
     (Path("tickets/config.yaml")).unlink()
-    with pytest.raises(UserError, match="is no run: it has no config"):
+    with pytest.raises(UserError, match="is not a run: it has no config"):
         find_run("tickets")
 
 

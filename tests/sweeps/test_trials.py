@@ -89,7 +89,7 @@ def test_a_bad_trial_is_given_up_and_one_that_fails_is_told(
     monkeypatch.setattr(finetune, "train", train)
     words = [word for word in TABLE if not word.startswith("search") and word != ACCURACY]  # by its loss
     steps = ("trainer.eval_every=2", "trainer.save_every=2", "dataset.max_rows=64")
-    # Five that learn, then one that fails and one that can't learn.
+    # Five that learn, then one that fails and one that cannot learn.
     code, out, err = llmft(
         *words, *steps, "search=grid", "optimizer.lr=0.05,1e-9", "seed=1,2,3,4,5,6", "search.trials=7"
     )

@@ -1,4 +1,4 @@
-"""Rows of four forms become the same messages, and what is no conversation says why."""
+"""Rows of four forms become the same messages, and what is not a conversation says why."""
 
 import json
 from typing import Any
@@ -43,8 +43,8 @@ def test_a_row_becomes_messages_up_to_its_last_answer(row: dict[str, Any], messa
         (["hello"], 'message 1 is "hello", not a role and a content'),
         ([{"content": "a"}], "message 1 has no 'role'; it has 'content'"),
         ([{"from": "human", "text": "a"}], "message 1 has no 'value'; it has 'from', 'text'"),
-        ([{"role": "robot", "content": "a"}], 'message 1 is of "robot", which is no role'),
-        ([{"role": ["user"], "content": "a"}], 'message 1 is of ["user"], which is no role'),
+        ([{"role": "robot", "content": "a"}], 'message 1 is of "robot", which is not a role'),
+        ([{"role": ["user"], "content": "a"}], 'message 1 is of ["user"], which is not a role'),
         ([ASKED, {"role": "assistant", "content": " \n"}], "the content of message 2 is empty"),
         ([ASKED, {"role": "assistant", "content": None}], "the content of message 2 is null, not a text"),
         ([ASKED, {**SAID, "tool_calls": [{"function": {}}]}], 'message 2 calls {"function": {}}, which has no name'),
@@ -162,7 +162,7 @@ def test_what_stands_beside_the_messages_goes_to_the_template() -> None:
 @pytest.mark.parametrize(
     ("beside", "why"),
     [
-        ({"images": ["a.png"]}, "has images, which a text model can't read; write dataset.ignore=[images] to leave"),
+        ({"images": ["a.png"]}, "has images, which a text model cannot read; write dataset.ignore=[images] to leave"),
         ({"system": "Be kind."}, "has a column system, and a message of the system as well"),
         ({"tools": ["f"]}, 'tools is ["f"], no list of functions'),
         ({"tools": [{"type": "function"}]}, "tool 1 has no name"),

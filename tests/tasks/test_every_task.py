@@ -40,7 +40,7 @@ def prepared(name: str, *words: str) -> tuple[Config, Task[Any], Data, Any, Any]
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two answers are the same but for the last digits of their numbers."""
+    """Whether two answers are the same except for the last digits of their numbers."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     if isinstance(one, list):

@@ -110,7 +110,11 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
         ([talk("a", "b"), {"messages": {"a": 1}}], (), 'rows.jsonl:2  messages is {"a": 1}, no list of messages'),
         ([talk("a", "b"), {"messages": talk("a", "b")["messages"][1:]}], (), "rows.jsonl:2  messages begins with an"),
         ([talk("a", "b <|im_end|>")], (), "rows.jsonl:1  message 2 holds <|im_end|>"),
-        ([talk("a", "b")], ("task.template=null",), "model.tokenizer  tiny-llama is no chat model: its tokenizer has"),
+        (
+            [talk("a", "b")],
+            ("task.template=null",),
+            "model.tokenizer  tiny-llama is not a chat model: its tokenizer has",
+        ),
         ([{"prompt": "a"}], (), "dataset.columns.response  train has prompt and no column 'response'"),
         ([{"prompt": "a", "response": "b"} | talk("a", "b")], (), "dataset.columns  train has messages and prompt"),
         (
@@ -175,9 +179,9 @@ def test_a_set_in_which_nothing_is_trained_is_refused() -> None:
     ("words", "problem"),
     [
         (("adapter=prefix",), "adapter.name  a prefix goes before models that classify, and instruction writes"),
-        (("task.answer_pattern=(",), "is no regular expression"),
+        (("task.answer_pattern=(",), "is not a regular expression"),
         (("task.answer_pattern=####",), "has no group"),
-        (("trainer.metric_for_best=accuracy",), "accuracy is no metric of instruction"),
+        (("trainer.metric_for_best=accuracy",), "accuracy is not a metric of instruction"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(words: tuple[str, ...], problem: str, llmft: Run) -> None:

@@ -115,11 +115,11 @@ def test_a_thousand_labels_stay_readable(llmft: Run, write: Write, here: Path) -
 
 
 RULES = [
-    (["task.loss=mse"], "task.loss  mse is no loss of single_label (command line). Choose cross_entropy or focal."),
+    (["task.loss=mse"], "task.loss  mse is not a loss of single_label (command line). Choose cross_entropy or focal."),
     (["task.loss=focal", "task.label_smoothing=0.1"], "task.label_smoothing  is of cross_entropy, and task.loss is focal"),
     (["task.problem=regression", "task.calibrate=true"], "task.calibrate  is of labels, and task.problem is regression (command line). Leave it out."),
-    (["task.problem=regression", "trainer.metric_for_best=f1"], "f1 is no metric of regression (command line). They are loss, mse,"),
-    (["task.problem=multi_label", "trainer.metric_for_best=accuracy"], "accuracy is no metric of multi_label"),
+    (["task.problem=regression", "trainer.metric_for_best=f1"], "f1 is not a metric of regression (command line). They are loss, mse,"),
+    (["task.problem=multi_label", "trainer.metric_for_best=accuracy"], "accuracy is not a metric of multi_label"),
     (["task.threshold=f1", "dataset=csv", "dataset.train=a.csv", "dataset.split.validation=0"], "task.threshold  is learnt from validation rows, and there are none"),
     (["task.threshold=1"], "task.threshold  1 is not below 1 or one of 'f1', 'accuracy' or 'matthews'"),
     (["task.class_weights={a: x}"], "task.class_weights.a  'x' is not a number (command line)"),

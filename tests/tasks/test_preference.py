@@ -221,7 +221,7 @@ def test_an_answer_is_judged_by_the_mean_of_its_tokens() -> None:
 
 
 def test_as_likely_is_not_more_likely() -> None:
-    """Else a model that can't tell answers apart, or whose outputs are no numbers, would be right in all rows."""
+    """Else a model that cannot tell answers apart, or whose outputs are not numbers, would be right in all rows."""
     task, _, rows = prepared()
     answers = task.decode([[-1.0, -1.0], [math.nan, math.nan]], [0, 1])
     assert [answer["answer"] for answer in answers] == ["rejected", "rejected"]

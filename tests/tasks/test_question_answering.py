@@ -298,7 +298,7 @@ REFUSED = {
     "task.stride=128": "stride=128 is not below half of max_length=256",
     "task.max_length=8": "task.max_length  8 is not at least 16",
     "task.max_answer_length=0": "0 is not at least 1",
-    "trainer.metric_for_best=accuracy": "accuracy is no metric of question_answering",
+    "trainer.metric_for_best=accuracy": "accuracy is not a metric of question_answering",
 }  # fmt: skip
 
 

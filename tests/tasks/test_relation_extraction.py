@@ -64,7 +64,7 @@ ENCODED = [
     ({"text": "<e1> fire </e1>from<e2> straw </e2>"}, 128, "[CLS] [E1] fire [/E1] from [E2] straw [/E2] [SEP]"),
     ({"text": TEXTS[1]}, 128, "[CLS] [E2] 闪 电 [/E2] 引 起 [E1] 大 火 [/E1] e 👩 sep e1 [SEP]"),
     ({"text": "e\u0301 <e1>👩</e1> <e2>大</e2>"}, 128, "[CLS] e [E1] 👩 [/E1] [E2] 大 [/E2] [SEP]"),
-    # Letters of a text are no markers.
+    # Letters of a text are not markers.
     ({"text": "[SEP] <e1>[E1]</e1> <e2>e1</e2>"}, 128, "[CLS] [UNK] sep [UNK] [E1] [UNK] e1 [UNK] [/E1] [E2] e1 [/E2] [SEP]"),
 ]  # fmt: skip
 

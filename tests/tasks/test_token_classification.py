@@ -105,9 +105,9 @@ TOKENS = line(tokens=["Ann", "ran"], tags=["B-per", "O"])
 TEXT = line(text="Ann ran", spans=[span(0, 3)])
 FAULTS = [
     (TOKENS + line(tokens=["Bob", "sat"], tags=["B-per"]), "2 tokens and 1 tag (train)"),
-    (TOKENS + line(tokens=["Bob"], tags=["X-per"]), "'X-per' is no tag (train)"),
-    (TOKENS + line(tokens=["Bob"], tags=["B"]), "'B' is no tag (train)"),
-    (TOKENS + line(tokens=["Bob"], tags=["foo"]), "'foo' is no tag (train)"),
+    (TOKENS + line(tokens=["Bob"], tags=["X-per"]), "'X-per' is not a tag (train)"),
+    (TOKENS + line(tokens=["Bob"], tags=["B"]), "'B' is not a tag (train)"),
+    (TOKENS + line(tokens=["Bob"], tags=["foo"]), "'foo' is not a tag (train)"),
     (TOKENS + line(tokens=["Bob"], tags=None), "has neither tags for its tokens nor spans for its text (train)"),
     (TOKENS + line(tokens=["Bob"], tags=[1]), "tags is [1], not a list of texts"),
     (TOKENS + line(tokens=[], tags=[]), "has an empty text (train)"),
@@ -120,9 +120,9 @@ FAULTS = [
     (TEXT + line(text="Bobby", spans=[span(0, 3), span(3, 5)]), "the span 3 to 5 (per) shares the word 'Bobby' with the one before it (train)"),
     (TEXT + line(text="Bob", spans=[span(0, "3")]), "the span 0 to '3' (per) does not begin and end at whole numbers (train)"),
     (TEXT + line(text="Bob", spans=[span(0, True)]), "the span 0 to True (per) does not begin and end at whole numbers (train)"),
-    (TEXT + line(text="Bob", spans=[{"start": 0, "end": 3}]), 'the span {"start": 0, "end": 3} is no {start, end, label} (train)'),
-    (TEXT + line(text="Bob", spans=[span(0, 3, " ")]), 'the span {"start": 0, "end": 3, "label": " "} is no {start, end, label} (train)'),
-    (TEXT + line(text="Bob", spans=span(0, 3)), "spans are no list of {start, end, label} (train)"),
+    (TEXT + line(text="Bob", spans=[{"start": 0, "end": 3}]), 'the span {"start": 0, "end": 3} is not {start, end, label} (train)'),
+    (TEXT + line(text="Bob", spans=[span(0, 3, " ")]), 'the span {"start": 0, "end": 3, "label": " "} is not {start, end, label} (train)'),
+    (TEXT + line(text="Bob", spans=span(0, 3)), "spans are not a list of {start, end, label} (train)"),
     (TEXT + line(text="Bob", spans=None), "has neither tags for its tokens nor spans for its text (train)"),
 ]  # fmt: skip
 COMMAND = ("finetune", "+recipe=bert_ner", "smoke=true", "dataset=json", "dataset.train=a.jsonl")

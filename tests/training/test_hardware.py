@@ -63,7 +63,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_device_is_known_without_starting_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has started it can't be forked."""
+    """A process that has started it cannot be forked."""
 
     def start() -> None:
         raise AssertionError

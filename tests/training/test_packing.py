@@ -48,11 +48,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "see each other",
     ),
     "mamba": (SIZES | {"state_size": 4, "initializer_range": 0.3}, "positions"),
-    "bert": (SIZES | {"intermediate_size": 48}, "is no decoder"),
+    "bert": (SIZES | {"intermediate_size": 48}, "is not a decoder"),
     "bart": (
         {"vocab_size": 97, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
         | {"decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48},
-        "is no decoder",
+        "is not a decoder",
     ),
 }  # fmt: skip
 

@@ -102,7 +102,7 @@ def test_company_changes_no_answer(name: str, kinds: set[str], least: int) -> No
             found = difference(task, model, features)
         except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError):
             assert kind not in NAMED, kind
-            continue  # it wants more than a text, such as boxes or pictures, or a longer one
+            continue  # it needs more than a text, such as boxes or pictures, or a longer one
         tried.append(kind)
         if not found < 2e-5:
             wrong[kind] = found

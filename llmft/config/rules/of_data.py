@@ -72,7 +72,9 @@ def _stream_is_of_whole_rows(config: Config, origin: Origin) -> list[Problem]:
     if not config.dataset.streaming or config.task.streams:
         return []
     key = "dataset.streaming"
-    what = f"{config.task.name} makes several examples of a long row, and those of a stream can't be counted beforehand"
+    what = (
+        f"{config.task.name} makes several examples of a long row, and those of a stream cannot be counted beforehand"
+    )
     return [Problem(key, what, origin(key), "Leave it out: the rows are then read as a whole.")]
 
 
@@ -146,7 +148,7 @@ def _files_are_of_one_dataset(config: Config, origin: Origin) -> list[Problem]:
     return [
         Problem(
             f"dataset.{split}",
-            f"is no part of dataset={dataset.name}",
+            f"is not part of dataset={dataset.name}",
             "command line",
             "Leave out the choice of dataset." if origin.typed("dataset.train") else "Name dataset.train as well.",
         )
@@ -209,7 +211,7 @@ def _a_split_by_time_takes_shares(config: Config, origin: Origin) -> list[Proble
     shared = any(not getattr(dataset, name) and getattr(dataset.split, name) for name in ("validation", "test"))
     for wrong, what, hint in (
         (dataset.folds, "folds are drawn, whatever the time of their rows", "Leave out one of the two."),
-        ("group" in dataset.columns, "groups and times can't both decide", "Leave out dataset.columns.group."),
+        ("group" in dataset.columns, "groups and times cannot both decide", "Leave out dataset.columns.group."),
         (origin.typed("dataset.split.stratify"), "with it, labels have no say in the split", "Leave one of them out."),
         (config.task.pretrains, f"{config.task.name} reads documents, which have no columns", "Leave it out."),
         (not shared, "no share is taken of train: other splits have files, or share 0", "Leave it out."),
@@ -271,7 +273,7 @@ def _metric_is_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
         return []
     kind = getattr(config.task, "problem", config.task.name)
     hint = f"They are {', '.join(config.task.metrics)}."
-    return [Problem(key, f"{metric} is no metric of {kind}", origin(key), hint)]
+    return [Problem(key, f"{metric} is not a metric of {kind}", origin(key), hint)]
 
 
 def _keys_are_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
@@ -281,7 +283,7 @@ def _keys_are_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
     problems = []
     if task.loss and task.loss not in (fitting := LOSSES[task.problem]):
         hint = f"Choose {', '.join(fitting[:-1])} or {fitting[-1]}."
-        problems.append(Problem("task.loss", f"{task.loss} is no loss of {task.problem}", origin("task.loss"), hint))
+        problems.append(Problem("task.loss", f"{task.loss} is not a loss of {task.problem}", origin("task.loss"), hint))
     elif task.loss == "focal" and task.label_smoothing:
         key = "task.label_smoothing"
         problems.append(Problem(key, "is of cross_entropy, and task.loss is focal", origin(key), "Leave out one."))

@@ -94,7 +94,7 @@ def _something_is_left_to_unfreeze(config: Config, origin: Origin) -> list[Probl
 
 
 def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
-    """What belongs to gradients, steps and checkpoints would change nothing, or can't be done."""
+    """What belongs to gradients, steps and checkpoints would change nothing, or cannot be done."""
     model, task = config.model, config.task
     if model.architecture not in FITTED or model.path:
         return []
@@ -135,7 +135,7 @@ def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
         return []
     problems = []
     if hardware.processes % hardware.nodes:
-        what = f"{hardware.processes} can't be spread over {hardware.nodes} nodes evenly"
+        what = f"{hardware.processes} cannot be spread over {hardware.nodes} nodes evenly"
         problems.append(Problem("hardware.processes", what, origin("hardware.processes")))
     if strategy != "deepspeed" and origin.typed("hardware.zero_stage"):
         what = f"is not read by hardware.strategy={strategy}"

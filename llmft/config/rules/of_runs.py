@@ -20,7 +20,7 @@ def _best_checkpoint_can_be_kept(config: Config, origin: Origin) -> list[Problem
         problems.append(
             Problem(
                 "trainer.save_every",
-                f"{trainer.save_every} is no multiple of trainer.eval_every={trainer.eval_every}",
+                f"{trainer.save_every} is not a multiple of trainer.eval_every={trainer.eval_every}",
                 origin("trainer.save_every"),
                 "The best checkpoint is picked among those that were scored: "
                 f"write trainer.eval_every={trainer.save_every}, too.",
@@ -188,7 +188,7 @@ def _a_search_has_scores_to_go_by(config: Config, origin: Origin) -> list[Proble
         hint = "Search on one fold, dataset.fold=0, or on a split, and try the winner on all folds."
         problems.append(Problem("dataset.folds", "a trial of a search is one run", origin("dataset.folds"), hint))
     if search.pruner != "none" and config.hardware.processes > 1:
-        what = "a trial of several processes can't be given up early"
+        what = "a trial of several processes cannot be given up early"
         problems.append(Problem("search.pruner", what, origin("search.pruner"), "Write search.pruner=none."))
     return problems
 

@@ -52,7 +52,7 @@ class ChatState:
             wanted: the form of conversations for a tokenizer without a chat template.
 
         Raises:
-            UserError: for a tokenizer whose template answers can't be learnt from.
+            UserError: for a tokenizer whose template answers cannot be learnt from.
         """
         tokenizer = tokenizers.load(model, (said(message) for talk in talks() for message in talk.messages), GPT)
         give_template(tokenizer, wanted or ("plain" if form.answer else None), model)

@@ -134,7 +134,7 @@ class ChatTemplate:
     def _check_written(self, talk: Conversation) -> None:
         """Raise Unfit for a control token in a text, and for what the template leaves out without a word."""
         if reserved := RESERVED & talk.given.keys():
-            raise Unfit(f"chat_template_kwargs has {min(reserved)}, which is no variable of a chat template")
+            raise Unfit(f"chat_template_kwargs has {min(reserved)}, which is not a variable of a chat template")
         for number, message in enumerate(talk.messages, 1):
             self.check_control(message, f"message {number}")
             for key in sorted(message.keys() - KNOWN - LINKS):
@@ -184,7 +184,7 @@ class ChatTemplate:
         text that asks for it: a thought and the tools that it calls are part of it.
 
         Raises:
-            Unfit: where they can't be told, or an answer is not closed by the end of turn.
+            Unfit: where they cannot be told, or an answer is not closed by the end of turn.
         """
         self._check_written(talk)
         text = self._text(talk)
@@ -306,7 +306,7 @@ def give_template(tokenizer: PreTrainedTokenizerFast, wanted: TemplateName | Non
     if tokenizer.chat_template:
         return
     if wanted is None:
-        what = f"{model.name} is no chat model: its tokenizer has no chat template, which rows with roles need"
+        what = f"{model.name} is not a chat model: its tokenizer has no chat template, which rows with roles need"
         hint = "Choose one that has, such as model=smollm2; or write task.template=plain."
         raise UserError(Problem("model.tokenizer", what, hint=hint), "the data")
     eos = tokenizer.eos_token or EOS

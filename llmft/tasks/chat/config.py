@@ -49,7 +49,7 @@ class Instruction(TaskConfig):
             try:
                 groups = re.compile(pattern).groups
             except re.error as error:
-                raise ValueError(f"is no regular expression: {error}") from error
+                raise ValueError(f"is not a regular expression: {error}") from error
             if not groups:
                 raise ValueError("has no group: put what counts into brackets, such as '#### (.+)'")
         return pattern

@@ -26,7 +26,7 @@ use, and OpenAI's older one."""
 MARKS = ("weight", "train", "loss")
 """Keys of a message that say, by 0 or 1, whether it is trained."""
 MEDIA = ("images", "videos", "audios")
-"""Columns that a text model can't read."""
+"""Columns that a text model cannot read."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Conversation:
     given: dict[str, Any] = field(default_factory=dict)
     """Variables of the template by name: `tools`, `documents`, and those of `chat_template_kwargs`."""
     untrained: frozenset[int] = frozenset()
-    """Places of answers that the row wants left out of training."""
+    """Places of answers that the row needs left out of training."""
 
     def until(self, place: int) -> Self:
         """The conversation before the message at `place`."""
@@ -70,7 +70,7 @@ class Form:
 
     about: str
     asked: str
-    """The column that it can't do without."""
+    """The column that it cannot do without."""
     answer: str | None = None
     """The column of the answer, where it has one of its own."""
     others: tuple[str, ...] = ()
@@ -106,11 +106,11 @@ COLUMNS = {
 
 
 class Unfit(ValueError):
-    """Why a row is no conversation, or one that can't be trained on."""
+    """Why a row is not a conversation, or one that cannot be trained on."""
 
 
 def problems_of(rows: Iterable[dict[str, Any]], read: Callable[[dict[str, Any]], object]) -> list[Problem]:
-    """What is wrong with the first rows that can't be read."""
+    """What is wrong with the first rows that cannot be read."""
     problems: list[Problem] = []
     for row in rows:
         try:
@@ -188,7 +188,7 @@ def with_beside(messages: list[Message], row: dict[str, Any]) -> Conversation:
     cells = {name: _cell(row.get(name)) for name in BESIDE if name != "system"}
     for name in MEDIA:
         if cells[name]:
-            raise Unfit(f"has {name}, which a text model can't read; {ignore(name)}")
+            raise Unfit(f"has {name}, which a text model cannot read; {ignore(name)}")
     given = {name: _tools(cells[name]) if name == "tools" else cells[name] for name in ("tools", "documents")}
     more = cells["chat_template_kwargs"] or {}
     if not isinstance(more, dict):
@@ -313,7 +313,7 @@ def _parsed(message: Any, place: str) -> Message:
     if missing:
         raise Unfit(f"{place} has no {missing[0]!r}; it has {', '.join(map(repr, message)) or 'nothing'}")
     if not isinstance(speaker, str) or speaker not in ROLES:
-        raise Unfit(f"{place} is of {_short(speaker)}, which is no role; they are {', '.join(ROLES)}")
+        raise Unfit(f"{place} is of {_short(speaker)}, which is not a role; they are {', '.join(ROLES)}")
     content = _text("" if content is None and calls else content, keys[1], place)
     if not content.strip() and not calls:
         raise Unfit(f"the {keys[1]} of {place} is empty")
@@ -352,7 +352,7 @@ def _trained(others: dict[str, Any], role: str, place: str) -> bool:
 
 
 def _calls(calls: Any, place: str) -> list[Any]:
-    """Calls of tools as chat templates take them: their arguments are no text of JSON, as OpenAI's are, but a table."""
+    """Calls of tools as chat templates take them: their arguments are a table, not JSON as OpenAI's are."""
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise Unfit(f"tool_calls of {place} is {_short(calls)}, no list of calls")
     found = []

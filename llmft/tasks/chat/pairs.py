@@ -81,7 +81,7 @@ def question(row: dict[str, Any]) -> list[Any]:
         return []
     cell = json.loads(row[named[0]])
     if more and not isinstance(cell, str):
-        raise Unfit(f"has an input, and its {named[0]} is no text that it could stand below")
+        raise Unfit(f"has an input, and its {named[0]} is not text that it could stand below")
     if isinstance(cell, str):
         return [{"role": "user", "content": f"{cell}\n\n{row['input']}" if more else cell}]
     if isinstance(cell, list):

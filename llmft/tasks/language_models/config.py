@@ -24,7 +24,7 @@ class LanguageModelConfig(TaskConfig):
 
     @property
     def headline(self) -> str:
-        """Losses of other tokenizers can't be compared, and neither can these; but they are easier to imagine."""
+        """Losses of other tokenizers cannot be compared, and neither can these; but they are easier to imagine."""
         return "perplexity"
 
 

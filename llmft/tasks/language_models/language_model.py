@@ -41,7 +41,7 @@ class LanguageState:
     new: bool = field(default=False, compare=False)
     """Whether it goes with weights that learn from scratch, and will have seen no more than a block."""
     asked: bool = False
-    """Whether a text is to be gone on with, or filled, as `llmft predict` wants it."""
+    """Whether a text is to be gone on with, or filled, as `llmft predict` needs it."""
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
@@ -114,7 +114,7 @@ class LanguageModel(Task[LanguageState]):
         ]
 
     def refused(self, text: str) -> str:
-        """Why a text can't be answered, or nothing."""
+        """Why a text cannot be answered, or nothing."""
         return ""
 
     def trained_on(self, tokens: numpy.ndarray) -> Self:

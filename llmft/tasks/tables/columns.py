@@ -112,7 +112,7 @@ class TableColumns:
         return [None if is_missing(cell, self.missing) else cell for cell in found]
 
     def numbers_in(self, table: list[dict[str, Any]], name: str) -> numpy.ndarray:
-        """A number column as float64 (rows,), NaN for what is no number."""
+        """A number column as float64 (rows,), NaN for what is not a number."""
         return numbers_of(self.cells(table, name), self.forms.get(name, PLAIN_FORM))
 
     def codes_in(self, table: list[dict[str, Any]], name: str) -> list[int]:
@@ -367,7 +367,7 @@ def _learn_text(name: str, cells: list[Any], options: sections.Tabular, found: T
 
 
 def _nearly(name: str, cells: list[Any], fits: numpy.ndarray, kind: str) -> list[str]:
-    """A line on a column that would be numbers or dates but for a few cells, or but for a mark or two."""
+    """A line on a column that would be numbers or dates except for a few cells, or except for a mark or two."""
     others = list(dict.fromkeys(str(cells[row]) for row in numpy.flatnonzero(~fits)))
     share = fits.mean()
     if share < (0.5 if len(others) <= 2 else MOSTLY):

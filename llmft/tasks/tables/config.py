@@ -35,13 +35,13 @@ class Tabular(TargetConfig, TaskConfig):
     """A label, several labels or a number for a row of a table."""
 
     numbers: list[str] = Field(default_factory=list)
-    """Columns where any value that is no number is an error. Others count as numbers if all their values are."""
+    """Columns where any value that is not a number is an error. Others count as numbers if all their values are."""
 
     categories: list[str] = Field(default_factory=list)
     """Columns that are categories although their values look like numbers, such as postal codes."""
 
     dates: list[str] = Field(default_factory=list)
-    """Columns where any value that is no date is an error. Others count as dates if all their values are."""
+    """Columns where any value that is not a date is an error. Others count as dates if all their values are."""
 
     texts: list[str] = Field(default_factory=list)
     """Columns of free text, such as a review. Their words become numbers by TF-IDF and a truncated SVD, both learnt
@@ -72,7 +72,7 @@ class Tabular(TargetConfig, TaskConfig):
 
     importance: bool | None = None
     """Show in the report how much each column matters: what the score loses once its cells change places among 1,000
-    validation rows, or test rows. Unset: yes, but for `smoke=true`; in a sweep once for each set of rows."""
+    validation rows, or test rows. Unset: yes, except for `smoke=true`; in a sweep once for each set of rows."""
 
     @model_validator(mode="after")
     def _one_kind_a_column(self) -> Self:

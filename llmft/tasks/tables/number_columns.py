@@ -14,7 +14,7 @@ from llmft.data.cell_values import FLAGS, NUMBER, category, is_missing, number, 
 
 FEW = 20  # rows: with fewer, numbers that count upwards may do so by chance
 MANY = 50  # rows: of so many whole numbers drawn from four times as many, one in 500 draws has no two alike
-MOSTLY = 0.8  # share of cells from which on a column is one of numbers but for a few
+MOSTLY = 0.8  # share of cells from which on a column is one of numbers except for a few
 
 _SPACES = " \u00a0\u202f\u2009"
 _SIGNS = {"\u2212": "-", "％": "%"}
@@ -53,7 +53,7 @@ PLAIN_FORM: NumberForm = {"style": PLAIN, "sign": ""}
 
 
 def numbers_of(cells: list[Any], form: NumberForm = PLAIN_FORM) -> numpy.ndarray:
-    """Cells as float64 (rows,); NaN for what is no finite number of this form.
+    """Cells as float64 (rows,); NaN for what is not a finite number of this form.
 
     What is a number already, as in JSON, is one in any form.
     """
@@ -136,7 +136,7 @@ def constant(cells: list[Any]) -> str | None:
 
 
 def counts_rows(cells: list[Any]) -> bool:
-    """Whether a column numbers the rows, one by one but for those that went to other splits."""
+    """Whether a column numbers the rows, one by one except for those that went to other splits."""
     numbers = numbers_of(cells)
     whole = len(numbers) >= FEW and not numpy.isnan(numbers).any() and (numbers % 1 == 0).all()
     if not whole or abs(numbers[-1] - numbers[0]) >= 2 * len(numbers):
@@ -190,7 +190,7 @@ def scaled(values: numpy.ndarray, learnt: list[float], how: Scaling) -> numpy.nd
 
     `quantile`: the share of training rows below a value, turned into the value of the normal distribution with as much
     below it. Of a value that many rows have, the middle of its shares is taken. scikit-learn's QuantileTransformer does
-    the same but for the least and the largest value, which it puts farthest out even if they are the most frequent.
+    the same except for the least and the largest value, which it puts farthest out even if they are the most frequent.
     """
     if how == "standard":
         mean, deviation = learnt

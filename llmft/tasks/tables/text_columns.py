@@ -1,7 +1,7 @@
 """Text columns of a table: what is learnt of their words, and the numbers that a model sees of a text.
 
 TF-IDF of words and pairs of words, brought down to a few numbers by a truncated SVD (latent semantic analysis,
-Deerwester et al. 1990, JASIS 41:391-407): trees and small networks can't take 20,000 columns that are nearly all zero.
+Deerwester et al. 1990, JASIS 41:391-407): trees and small networks cannot take 20,000 columns that are nearly all zero.
 The numbers are then turned by varimax, so that each is about few words: a tree splits by one of them at a time. With 64
 numbers, boosting gets an accuracy of 0.71 instead of 0.68 on SST-2, and 0.88 instead of 0.87 on ChnSentiCorp.
 """

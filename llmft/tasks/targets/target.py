@@ -40,7 +40,7 @@ class Target(ABC):
 
     @abstractmethod
     def check(self, rows: Dataset, split: str) -> list[Problem]:
-        """What the cells of a split hold that can't be expressed."""
+        """What the cells of a split hold that cannot be expressed."""
 
     @abstractmethod
     def encode(self, labels: list[Any]) -> list[Any]:

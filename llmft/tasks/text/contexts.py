@@ -51,7 +51,7 @@ def read_answers(cell: str, start: float | None, context: str, place: str = "") 
     found = []
     for text, given in _pairs(json.loads(cell), start, place):
         if not isinstance(text, str):
-            raise _error(place, f"answer {text!r} is no text")
+            raise _error(place, f"answer {text!r} is not text")
         if not text.strip():
             raise _error(place, "an answer is empty", "Where there is none, leave the list of answers empty.")
         where = _found(text, context, place) if given is None else _checked(text, given, context, place)

@@ -29,7 +29,7 @@ class Marked:
 
 
 class Unfit(Exception):
-    """Why the entities of a text can't be marked, in a few words, and what to write instead."""
+    """Why the entities of a text cannot be marked, in a few words, and what to write instead."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)

@@ -175,7 +175,7 @@ def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) ->
     """The tokens of a text with markers around its entities, cut to `max_length` so that both entities stay.
 
     Raises:
-        Unfit: if they can't stay.
+        Unfit: if they cannot stay.
     """
     ids, offsets, types = encoding.ids, encoding.offsets, encoding.type_ids
     own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == 0]

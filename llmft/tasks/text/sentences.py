@@ -142,7 +142,7 @@ def _of_text(text: str, spans: str | None) -> Sentence:
 def _list(spans: str) -> list[Any]:
     found = json.loads(spans)
     if not isinstance(found, list):
-        raise ValueError("spans are no list of {start, end, label}")
+        raise ValueError("spans are not a list of {start, end, label}")
     return found
 
 
@@ -160,7 +160,7 @@ def _span(entry: Any, text: str) -> Span:
         entry = {"label": labels[0], **entry}  # Label Studio's small export
     whole = isinstance(entry, dict) and {"start", "end", "label"} <= entry.keys()
     if not whole or not isinstance(entry["label"], str) or not entry["label"].strip():
-        raise ValueError(f"the span {json.dumps(entry, ensure_ascii=False)} is no {{start, end, label}}")
+        raise ValueError(f"the span {json.dumps(entry, ensure_ascii=False)} is not {{start, end, label}}")
     start, end, kind = entry["start"], entry["end"], entry["label"].strip()
     if any(isinstance(place, bool) or not isinstance(place, int) for place in (start, end)):
         raise ValueError(f"the span {start!r} to {end!r} ({kind}) does not begin and end at whole numbers")
