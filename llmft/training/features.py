@@ -6,7 +6,7 @@ Rows are encoded once and read a whole batch at a time. Blocks are cut elsewhere
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy
 import pyarrow
@@ -15,8 +15,10 @@ from datasets import Dataset
 
 from llmft.data.arrow import read_table, write_table
 from llmft.schema.problem import Problem, UserError, plural
-from llmft.tasks.language_models.language_model import Example, LanguageModel, token_counts
 from llmft.tasks.task import Task
+
+if TYPE_CHECKING:
+    from llmft.tasks.language_models.language_model import Example, LanguageModel
 
 CHUNK = 1000  # rows that are encoded at a time: the tokenizer is fast from a few hundred on, and memory stays small
 BYTES = 4_000_000  # or fewer rows, where they are long texts
@@ -126,7 +128,7 @@ class Blocks:
 
     tokens: numpy.ndarray
     """All of them, mapped into memory."""
-    task: LanguageModel
+    task: "LanguageModel"
     seed: int = 0
     epoch: int = 0
     lengths = None
@@ -158,20 +160,22 @@ class Blocks:
         unknown = self.task.state.tokenizer.unk_token_id
         if unknown is None or unknown == self.task.state.end:  # GPT-2 has one token for all that is special
             return told
+        from llmft.tasks.language_models.language_model import token_counts  # with tokenizers, which tables do without
+
         count = token_counts(self.tokens, len(self.task.state.tokenizer))[unknown]
         return f"{told}, {count / len(self.tokens):.2%} {self.task.state.tokenizer.unk_token}" if count else told
 
     def __len__(self) -> int:
         return len(self.tokens) // self.stride
 
-    def __getitem__(self, number: int) -> Example:
+    def __getitem__(self, number: int) -> "Example":
         return self.__getitems__([number])[0]
 
-    def __getitems__(self, numbers: list[int]) -> list[Example]:
+    def __getitems__(self, numbers: list[int]) -> "list[Example]":
         """Blocks by number, as the task makes examples of them."""
         return [self._example(number) for number in numbers]
 
-    def _example(self, number: int) -> Example:
+    def _example(self, number: int) -> "Example":
         key, other = (self.seed, self.epoch, number), None
         if self.task.paired and len(self) > 1:
             further = 1 + int(numpy.random.default_rng((*key, 1)).integers(len(self) - 1))
@@ -187,7 +191,7 @@ class Blocks:
         return self.tokens[numpy.arange(first, first + length) % len(self.tokens)].astype(numpy.int64)
 
 
-def join_documents(task: LanguageModel, rows: Dataset, folder: Path) -> Blocks:
+def join_documents(task: "LanguageModel", rows: Dataset, folder: Path) -> Blocks:
     """Write the tokens of all documents into `folder`, an end after each, part by part, and map them into memory.
 
     Raises:
@@ -204,13 +208,13 @@ def join_documents(task: LanguageModel, rows: Dataset, folder: Path) -> Blocks:
     return load_blocks(task, folder)
 
 
-def load_blocks(task: LanguageModel, folder: Path) -> Blocks:
+def load_blocks(task: "LanguageModel", folder: Path) -> Blocks:
     """Map what `join_documents` wrote into memory."""
     kind = numpy.uint16 if len(task.state.tokenizer) <= 2**16 else numpy.uint32
     return Blocks(numpy.memmap(folder / TOKENS, dtype=kind, mode="r"), task)
 
 
-def _pieces(task: LanguageModel, rows: Dataset) -> Iterator[list[int]]:
+def _pieces(task: "LanguageModel", rows: Dataset) -> Iterator[list[int]]:
     """The tokens of each row, and an end where no row goes on with the document."""
     last: Any = None
     before: list[int] = [] if task.state.start == task.state.end else [task.state.start]
