@@ -24,8 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from llmft.config import habits, sources, words
 from llmft.config.folders import option_file, options, refusal, shipped
 from llmft.config.precedence import COMMAND_LINE, GROUPS, Group, Setting
-from llmft.config.references import resolve
-from llmft.config.secrets import HINT, secrets_in
+from llmft.config.references import HINT, resolve, secrets_in
 from llmft.runs.index import model_path
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.renewed import escaped

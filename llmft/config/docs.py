@@ -20,8 +20,8 @@ from llmft.schema.tasks import TaskConfig, task_types
 DOCS = PACKAGE.parent / "docs"
 INTRO = """# Every key of a configuration
 
-Made by `make docs` from `llmft/schema`; change the text there. `llmft finetune ... --cfg job` prints the values of
-a run.
+Made by `make docs` from `llmft/schema` and `llmft/tasks/*/config.py`; change the text there. `llmft finetune ...
+--cfg job` prints the values of a run.
 
 For completion and checks while you write a recipe, point your editor at `docs/config.schema.json`, such as by a first
 line `# yaml-language-server: $schema=PATH/docs/config.schema.json`.

@@ -18,7 +18,7 @@ class Layer:
 
 
 LAYERS = {
-    "default": Layer("the default of the key, in `llmft/schema`", "Nothing else sets it."),
+    "default": Layer("the default of the key, in `llmft/schema` or `llmft/tasks`", "Nothing else sets it."),
     "option": Layer(
         "the option of a group, `GROUP/NAME.yaml` in `configs`",
         "The option of a group wins over the default of a key.",

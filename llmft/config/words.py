@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
-from llmft.config.secrets import HINT, is_secret
+from llmft.config.references import HINT, is_secret
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import AS_TYPED, section_of

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from llmft.commands.ensemble import combine
 from llmft.schema.problem import UserError
-from llmft.tasks.targets.combination import combine
 from llmft.tasks.targets.single_label import SingleLabel
 
 

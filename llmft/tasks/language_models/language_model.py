@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy
 import torch
@@ -18,11 +18,12 @@ from transformers import PreTrainedTokenizerFast
 from llmft.data.corpus import COLUMNS, to_learn_from
 from llmft.metrics.calibration import perplexity
 from llmft.models import tokenizers
-from llmft.models.labelled import IGNORED, count_labels, row_scores, token_loss
+from llmft.models.labelled import count_labels, row_scores, token_loss
 from llmft.models.tokenizers import SAMPLE, Special, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.tasks.padding import Examples
 from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 
 PART = 2**20  # tokens of a file that are counted at a time
@@ -278,32 +279,3 @@ def token_counts(tokens: numpy.ndarray, size: int) -> numpy.ndarray:
 
 def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, numpy.ndarray) else value
-
-
-class Examples:
-    """A collator: pads each key with its own value. There is an attention mask where something is padded."""
-
-    def __init__(self, pad: int, side: Literal["left", "right"] = "right") -> None:
-        """`pad`: the token that fills `input_ids`."""
-        self.values = {"input_ids": pad, "labels": IGNORED, "token_type_ids": 0}
-        self.side = side
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (B, longest of the key), or (B,) for numbers; examples without labels always get a mask."""
-        batch = {}
-        for key in examples[0]:
-            rows = [example[key] for example in examples]
-            sequences = key in self.values
-            batch[key] = self._padded(rows, self.values[key]) if sequences else torch.tensor(rows)
-        lengths = [len(example["input_ids"]) for example in examples]
-        if "labels" not in batch or min(lengths) < max(lengths):
-            batch["attention_mask"] = self._padded([numpy.ones(length, dtype=numpy.int64) for length in lengths], 0)
-        return batch
-
-    def _padded(self, rows: list[Any], value: int) -> torch.Tensor:
-        width = max(map(len, rows))
-        padded = numpy.full((len(rows), width), value, dtype=numpy.int64)
-        for line, row in zip(padded, rows, strict=True):
-            place = slice(width - len(row), width) if self.side == "left" else slice(len(row))
-            line[place] = row
-        return torch.from_numpy(padded)
