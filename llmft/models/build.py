@@ -119,6 +119,11 @@ def longest(length: int, model: ModelConfig) -> int:
 
 
 def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: bool) -> PreTrainedModel:
+    """Random weights; the arguments are those of `build`.
+
+    Raises:
+        UserError: for sizes of which the architecture makes no model, such as heads that do not divide `hidden_size`.
+    """
     try:
         config = _architecture(model, needed)
         _check_kind(config, auto, model)
@@ -135,11 +140,17 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: b
 def _pretrained(
     model: ModelConfig, auto: Any, needed: dict[str, Any], length: str, notes: list[str]
 ) -> PreTrainedModel:
+    """The weights at `model.path` with a head that fits the labels; the arguments are those of `build`.
+
+    Raises:
+        UserError: if they cannot be read, are not those of `model.sha256`, or have no room for the data.
+    """
     place = _place(model)
     _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
     with explained(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_options(model, place), **fixed)
+        # Read once more without our labels, which say in which order the rows of the head that was saved stand.
         own = AutoConfig.from_pretrained(place.name, **_options(model, place)).id2label
         _check_kind(config, auto, model)
         _check_sizes(config, model)
@@ -158,12 +169,13 @@ def _pretrained(
             output_loading_info=True,
             **(_unpacked() if place.gguf else {}),
         )
+    # transformers draws weights anew where sizes differ. Right for a head; a base model would lose what it has learned.
     misfits = sorted(name for name, *_ in report["mismatched_keys"] if name.startswith(f"{built.base_model_prefix}."))
     if misfits:
         what = f"asks for other sizes than the weights have: {', '.join(misfits[:3])}"
         raise UserError(Problem("model.config", what, hint="Write model.init=random, or leave the sizes out."))
     unmap(built)
-    if "num_labels" in needed:
+    if "num_labels" in needed:  # of a model that classifies
         mismatched = {name for name, *_ in report["mismatched_keys"]}
         note = fit_head(built, own or {}, needed.get("id2label", {}), {*report["missing_keys"]}, mismatched)
         notes += [f"model.path: {note}"] if note else []
@@ -197,11 +209,13 @@ def import_architecture(model: ModelConfig, head: str) -> None:
 
 
 def _place(model: ModelConfig) -> Place:
+    """Where `model.path` lies."""
     assert model.path is not None
     return located(model.path, "model.path", model.hub, model.revision)
 
 
 def _options(model: ModelConfig, place: Place) -> dict[str, Any]:
+    """What every `from_pretrained` of this model gets."""
     return {"revision": model.revision, "trust_remote_code": model.trust_remote_code} | place.options
 
 

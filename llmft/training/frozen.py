@@ -42,17 +42,22 @@ class Unkept(Exception):
 
 
 class FrozenEncoder:
-    """Takes the place of `model.base_model.forward`, on this instance alone."""
+    """Takes the place of `model.base_model.forward`, on this instance alone.
+
+    Only the one vector of a feature that the head reads is kept: for MiniLM 1.5 kB instead of 197 kB for 128 tokens.
+    Every other position of the output is zero, which the head does not see.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.encoder = model.base_model
         self.plain = self.encoder.forward
-        self.vectors = self.ranks = torch.empty(0)
-        self.output: type[Any] = dict
-        self.pooled = False
-        self.numbers: torch.Tensor | None = None
-        self.given: Any = None
+        self.vectors = torch.empty(0)  # (N, H): of each feature, what the head reads
+        self.ranks = torch.empty(0)  # (N,): where that token stands, counted from the first that is not padding
+        self.output: type[Any] = dict  # the class of the encoder's output, which the head may index by position
+        self.pooled = False  # whether the head reads `pooler_output`, and not a token
+        self.numbers: torch.Tensor | None = None  # (B,): the features of the batch that is computed now
+        self.given: Any = None  # an output to hand to the head while `read` looks for what it reads
         self.encoder.forward = self._forward
         self.hook = model.register_forward_pre_hook(self._remember, with_kwargs=True)
 
@@ -72,17 +77,22 @@ class FrozenEncoder:
             self.encoder.eval()  # nothing is dropped out of what does not train
             with torch.no_grad():
                 return self.plain(input_ids, attention_mask=attention_mask, **keys)
-        vectors = self.vectors[self.numbers]
+        vectors = self.vectors[self.numbers]  # (B, H)
+        # Expanded, a zero takes no memory; only a head that reads a token needs a copy to write the token into.
         hidden = vectors.new_zeros(1).expand(*input_ids.shape, vectors.shape[-1])  # (B, T, H)
         if self.pooled:
             return self.output(last_hidden_state=hidden, pooler_output=vectors)
         assert attention_mask is not None  # packed rows go through `plain`
+        # (B,): padding may stand on the left, and how much of it there is depends on the batch.
         places = attention_mask.argmax(dim=1) + self.ranks[self.numbers]
         rows = torch.arange(len(places), device=places.device)
         return self.output(last_hidden_state=hidden.clone().index_put((rows, places), vectors))
 
     def read(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Run the encoder on a batch, and find by gradient what the head reads of it.
+
+        By gradient, since no attribute of transformers says it: BERT's head reads a pooled vector, DistilBERT's the
+        first token, GPT-2's the last one that is not padding.
 
         Returns:
             the vectors that it reads (B, H), the places of their tokens (B,), counted from the first token that is no
@@ -95,7 +105,7 @@ class FrozenEncoder:
         with torch.no_grad():
             output = self.plain(**inputs)
         self.output = type(output)
-        hidden = output.last_hidden_state.detach().requires_grad_()
+        hidden = output.last_hidden_state.detach().requires_grad_()  # (B, T, H)
         pooled = output.get("pooler_output")
         read = {"last_hidden_state": hidden}
         if pooled is not None:
@@ -116,8 +126,9 @@ class FrozenEncoder:
             assert pooled is not None
             return pooled.detach(), torch.zeros(len(pooled), dtype=torch.long), logits.detach()
         if used[0] and not any(used[1:]):
-            places = gradients[0].abs().sum(dim=2) > 0  # (B, T)
+            places = gradients[0].abs().sum(dim=2) > 0  # (B, T): the tokens that move the logits
             mask = batch["attention_mask"].bool()
+            # One token a row, and never padding: a mean over all tokens, for one, ends in `Unkept`.
             if bool((places.sum(dim=1) == 1).all()) and bool((places & mask).any(dim=1).all()):
                 place = places.int().argmax(dim=1)
                 rows = torch.arange(len(place), device=place.device)
