@@ -49,7 +49,7 @@ def take_splits(
         return tables
     train = tables["train"]
     labels = strata(train.columns.get("label")) if config.split.stratify else None
-    by = config.split.by
+    by = config.split.by  # then the time alone decides, also between rows of equal inputs
     units = train.ids if by else _units(train, roles, drawn)
     parts = by_time(train.columns[TIME], shares) if by else split(units, labels, shares, config.split.seed)
     kinds = len(set(labels or ()))
@@ -120,19 +120,20 @@ def split(
     groups: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         groups.setdefault(key, []).append(row)
-    strata: dict[str | None, list[list[int]]] = {}
+    by_label: dict[str | None, list[list[int]]] = {}
     for group in groups.values():
-        strata.setdefault(labels[group[0]] if labels else None, []).append(group)
+        by_label.setdefault(labels[group[0]] if labels else None, []).append(group)
     rng = random.Random(seed)
     chosen: dict[str, list[int]] = {name: [] for name in shares}
     train: list[int] = []
     due = dict.fromkeys(shares, 0.0)  # carried from stratum to stratum, so that many small ones round to the right sum
-    for label in sorted(strata, key=str):
-        stratum = strata[label]
+    for label in sorted(by_label, key=str):
+        stratum = by_label[label]
         rng.shuffle(stratum)
         rows = sum(map(len, stratum))
         for name, share in shares.items():
             due[name] += share * rows
+            # Half of a group is enough: it then brings the share nearer. One group of each label stays in train.
             while len(stratum) > 1 and due[name] >= len(stratum[-1]) / 2 and due[name] > 0:
                 group = stratum.pop()
                 chosen[name] += group
@@ -176,6 +177,7 @@ def held_out(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a label of fewer rows than folds lacks in some of them
             if grouped:
+                # Groups differ in size, so folds are balanced by rows.
                 parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(same, same, units)
                 return sorted(int(row) for row in list(parts)[fold][1])
             first = [same[members[0]] for members in rows.values()]
@@ -212,6 +214,7 @@ def together(keys: Sequence[str], groups: Sequence[str | None] | None) -> list[s
     """
     if groups is None:
         return list(keys)
+    # Inputs and groups are the two sides of a graph, and rows its edges: what hangs together is never parted.
     _, key = numpy.unique(numpy.asarray(keys, dtype=object), return_inverse=True)
     own = [f"group {group}" if group is not None else f"key {row}" for row, group in zip(key, groups, strict=True)]
     _, group = numpy.unique(numpy.asarray(own, dtype=object), return_inverse=True)
@@ -266,6 +269,7 @@ def by_time(times: Sequence[float], shares: dict[str, float]) -> dict[str, list[
     for name, share in reversed(shares.items()):
         due += share * len(times)
         chosen[name] = []
+        # From the latest time backwards. A split gets at least one time, and train keeps the earliest.
         while len(left) > 1 and (due >= len(left[-1]) / 2 or not chosen[name]):
             due -= len(left[-1])
             chosen[name] += left.pop()

@@ -23,7 +23,7 @@ from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
-from tests.data.test_load import Texts
+from tests.data.test_pipeline import Texts
 
 Write = Callable[[str, str | bytes], Path]
 

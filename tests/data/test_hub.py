@@ -14,7 +14,7 @@ from llmft.data.pipeline import load
 from llmft.data.read import GUESSED, _place, read_hub
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
-from tests.data.test_load import Texts
+from tests.data.test_pipeline import Texts
 
 HUB = {"format": "hub", "path": "someone/reviews", "train": "train", "test": "test", "split": {"validation": 0}}
 

@@ -9,7 +9,7 @@ import pytest
 import llmft
 from llmft.config.load import load as compose
 from llmft.data.pipeline import Data, load
-from tests.data.test_load import Texts
+from tests.data.test_pipeline import Texts
 
 FOLDER = Path(llmft.__file__).parent / "samples/reviews"
 CARD = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from llmft.data.stream import Sample
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Failure, UserError
-from tests.data.test_load import FAULTS, JSON_FAULTS, Texts, files
+from tests.data.test_pipeline import FAULTS, JSON_FAULTS, Texts, files
 
 Write = Callable[..., Path]
 NO_SHARES = {"validation": 0, "test": 0}
