@@ -152,3 +152,17 @@ def test_what_is_not_an_entry_is_left_alone(here: Path, monkeypatch: pytest.Monk
     before = sorted(here.rglob("*"))
     assert entry(a="1").publish(write(size=5000))
     assert [path for path in before if not path.exists()] == []
+
+
+def test_an_entry_is_named_by_the_code_of_every_family_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders are looked through to the bottom: an entry that another encoding wrote must not be found."""
+    from llmft.commands import prepare
+    from llmft.tasks.tables.tabular import Tabular
+
+    seen: set[Path] = set()
+    monkeypatch.setattr(prepare, "digest", lambda file: seen.add(file) or "")
+    prepare._code.__wrapped__(Tabular)
+    ours = Path(prepare.__file__).parents[1]
+    files = {*(ours / "tasks").rglob("*.py"), *(ours / "data").rglob("*.py")}
+    assert ours / "tasks/text/contexts.py" in files
+    assert files <= seen
