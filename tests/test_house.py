@@ -1,6 +1,7 @@
 """The walls of docs/architecture.md: who may import whom."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -63,6 +64,13 @@ def test_every_room_is_on_a_floor_and_in_the_picture() -> None:
     assert rooms - {"__init__", "__main__"} == set(FLOOR)
     picture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     assert [room for room in FLOOR if f"        {room}" not in picture] == []
+
+
+def test_the_page_names_files_that_there_are() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page))
+    assert len(named) > 40
+    assert {name for name in named if not ((ROOT / "llmft" / name).is_file() or (ROOT / name).is_file())} == set()
 
 
 KNOWN_TO = {
