@@ -81,3 +81,21 @@ def test_a_task_of_an_older_version_is_told_the_new_names(package: None, llmft: 
     assert "synthetic is now called synthetic_rows" in err
     assert "encode takes no state: what was learnt is self.state" in err
     assert "the class of the state is now called state_class" in err
+
+
+@pytest.mark.parametrize(
+    ("now", "before"),
+    [
+        ("llmft.tasks.tables.config import", "llmft.schema.tasks.tabular import"),
+        ("llmft.tasks.tables.tabular import", "llmft.tasks.tabular import"),
+    ],
+)
+def test_a_task_that_imports_from_an_older_place_is_told_the_new_one(
+    package: None, llmft: Run, write: Write, now: str, before: str
+) -> None:
+    assert now in MODULE
+    write("site/shout_package.py", MODULE.replace(now, before))
+    code, _, err = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "task.name=shout")
+    assert code == 2
+    assert f"imports {before.split()[0]}, which has moved" in err
+    assert "Import llmft.tasks.tables.tabular for the task and llmft.tasks.tables.config for its section." in err

@@ -7,6 +7,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from llmft.schema.metric import METRICS, METRICS_OF
+from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import Section
 
 if TYPE_CHECKING:
@@ -111,7 +112,25 @@ def task_type(name: str) -> type[TaskConfig] | None:
     if name in (ours := task_types()):
         return ours[name]
     found = plugins("llmft.tasks").get(name)
-    return found.load().config if found else None
+    return _loaded(found).config if found else None
+
+
+def _loaded(point: "EntryPoint") -> Any:
+    """The class that an entry point names.
+
+    Raises:
+        UserError: where its package imports a task from where version 0.1.0 had it, with the place of today.
+    """
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        section = task_types().get(missing.rpartition(".")[2])
+        if not missing.startswith("llmft.") or section is None:
+            raise
+        hint = f"Import {section.__module__.removesuffix('config')}{missing.rpartition('.')[2]} for the task and "
+        hint += f"{section.__module__} for its section."
+        raise UserError(Problem(point.value, f"imports {missing}, which has moved", hint=hint)) from error
 
 
 def task_names() -> list[str]:
