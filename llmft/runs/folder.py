@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from llmft.data.files import digest
 from llmft.runs.ending import Interrupting
-from llmft.runs.index import ROOT, entries
+from llmft.runs.index import LOADER, ROOT, entries
 from llmft.runs.lock import held
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, Pruned, Stopped, UserError
@@ -38,6 +38,11 @@ MAY_DIFFER |= {"tracking.to", "tracking.project"}  # who is told of it
 
 def as_recipe(config: Config) -> str:
     """The checked configuration as a recipe: `llmft COMMAND RUN/config.yaml` does the run again."""
+    text = yaml.safe_dump(_recipe(config), allow_unicode=True, sort_keys=False)
+    return f"# @package _global_\n{text}"
+
+
+def _recipe(config: Config) -> dict[str, Any]:
     tree = config.model_dump(mode="json")
     tree["run"]["dir"] = None  # the folder that this file lies in
     tree["resume"] = tree["smoke"] = False  # it has been made small already
@@ -45,12 +50,12 @@ def as_recipe(config: Config) -> str:
     if config.command != "export":
         del tree["export"]
     del tree["predict"], tree["chat"]  # what a later command is asked
-    return "# @package _global_\n" + yaml.safe_dump(escaped(tree), allow_unicode=True, sort_keys=False)
+    return escaped(tree)
 
 
 def _saved(folder: Path) -> dict[str, Any]:
     """The configuration in a run's folder."""
-    return renewed(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    return renewed(yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), LOADER))
 
 
 def place(config: Config) -> Path:
@@ -142,8 +147,8 @@ class Run:
         if (folder / "manifest.json").is_file():
             run.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         with suppress(ValidationError):  # keys that are younger than the run have their defaults
-            saved = renewed(yaml.safe_load(as_recipe(Config.model_validate(saved))))
-        before, now = flat(saved), flat(renewed(yaml.safe_load(as_recipe(config))))
+            saved = renewed(_recipe(Config.model_validate(saved)))
+        before, now = flat(saved), flat(renewed(_recipe(config)))
         changed = [
             Problem(key, f"was {before.get(key)!r} in {run.folder} and is {now.get(key)!r} now")
             for key in sorted(before.keys() | now.keys())

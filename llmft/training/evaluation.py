@@ -6,7 +6,7 @@ Training's evaluation, the final scores and `llmft eval` all go through here, so
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Any
 
@@ -171,9 +171,18 @@ def evaluate(
     split: Split,
     batch_size: int,
     seen: Callable[[int], None] | None = None,
+    answered: Prediction | None = None,
 ) -> tuple[dict[str, Any], Prediction]:
-    """The metrics of a split, `loss` among them, and the answers that they are of; for `seen` see `predict`."""
-    prediction = predict(task, model, split.features, batch_size, seen)
+    """The metrics of a split, `loss` among them, and the answers that they are of.
+
+    Args:
+        seen: as for `predict`.
+        answered: what `model` said of these rows before. It is decoded anew: the task may be calibrated since.
+    """
+    if answered is None:
+        prediction = predict(task, model, split.features, batch_size, seen)
+    else:
+        prediction = replace(answered, answers=task.decode(answered.outputs, split.features.rows))
     loss = {} if prediction.loss is None else task.metrics_from_loss(prediction.loss)
     return loss | task.score(prediction.answers, split.rows), prediction
 
@@ -209,16 +218,22 @@ def _highest(scores: dict[str, float]) -> dict[str, float]:
 
 
 def score(
-    task: Task[Any], model: torch.nn.Module, name: str, split: Split, batch_size: int, run: Run
+    task: Task[Any],
+    model: torch.nn.Module,
+    name: str,
+    split: Split,
+    batch_size: int,
+    run: Run,
+    answered: Prediction | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics."""
+    """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics; see `evaluate`."""
     what = (
         f"{name} rows"
         if len(split.features) == len(split.rows)
         else f"windows of {plural(len(split.rows), f'{name} rows')}"
     )
     with counting("scoring", len(split.features), what) as seen:
-        metrics, prediction = evaluate(task, model, split, batch_size, seen)
+        metrics, prediction = evaluate(task, model, split, batch_size, seen, answered)
     keep(task, name, split.rows, prediction.answers, run)
     return metrics
 

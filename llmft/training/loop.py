@@ -34,7 +34,7 @@ from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.batches import EpochSampler, FeatureStream, collator
 from llmft.training.callbacks import EpochOrder, StopSignals, Watchdog, lost
-from llmft.training.evaluation import Split, evaluate, loss_of, ties_with_less_loss
+from llmft.training.evaluation import Prediction, Split, evaluate, loss_of, ties_with_less_loss
 from llmft.training.features import Blocks
 from llmft.training.hardware import Hardware
 from llmft.training.memory import advice_for_scoring, enough_memory
@@ -110,6 +110,10 @@ class Trainer(transformers.Trainer):
         """`folder` holds the checkpoints; `kwargs` go to the base class."""
         self.config, self.task, self.splits, self.folder = config, task, splits, folder
         self.clock, self.signals, self.watchdog = clock, signals, watchdog
+        self.last: tuple[int, Prediction] | None = None
+        """The step of the last evaluation, and its answers; None where answers are not computed, or are drawn."""
+        self.best: tuple[int, Prediction] | None = None
+        """Those of the best evaluation."""
         super().__init__(
             data_collator=collator(config, task),
             train_dataset=self._train_features(),
@@ -197,7 +201,8 @@ class Trainer(transformers.Trainer):
             if self.config.task.generates and self.config.metric_for_best == "loss":
                 scores = loss_of(self.task, self.model, split, size)
             else:
-                scores = evaluate(self.task, self.model, split, size)[0]
+                scores, prediction = evaluate(self.task, self.model, split, size)
+                self.last = None if self.config.task.generates else (self.state.global_step, prediction)
         numbers = {f"eval_{name}": value for name, value in scores.items() if isinstance(value, int | float)}
         self.clock.evaluating += time.perf_counter() - start
         self.log(dict(numbers))
@@ -217,6 +222,7 @@ class Trainer(transformers.Trainer):
             self.state.best_global_step, best = self.state.global_step, True
         # What scored best must be there at the end, although no checkpoint may be due.
         self.control.should_save |= best
+        self.best = self.last if best else self.best
         return best
 
     def finish(self, checkpoint: Path) -> None:
@@ -224,15 +230,22 @@ class Trainer(transformers.Trainer):
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         weights.load(self.model, checkpoint / WEIGHTS)
 
-    def take_best(self) -> None:
-        """Take the weights of the best checkpoint; those that there are stay where none was scored."""
-        if not self.state.best_global_step:
-            return
-        best = self.folder / f"checkpoint-{self.state.best_global_step}"
-        if why := processes.of_first(lambda: checkpoints.fault(best)):
-            phase("note", f"{best.name}, the best, {why}: the last weights are taken instead")
-        else:
+    def take_best(self) -> Prediction | None:
+        """Take the weights of the best checkpoint; those that there are stay where none was scored.
+
+        Returns:
+            The validation answers of these weights, where this process has computed them while it trained.
+        """
+        step = self.state.best_global_step
+        if not step:
+            return None
+        if step != self.state.global_step:  # else the model has these weights: to read them again took 0.2 s
+            best = self.folder / f"checkpoint-{step}"
+            if why := processes.of_first(lambda: checkpoints.fault(best)):
+                phase("note", f"{best.name}, the best, {why}: the last weights are taken instead")
+                return None
             weights.load(self.model, best / WEIGHTS)
+        return self.best[1] if self.best and self.best[0] == step else None
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
         """What a batch is computed under. accelerate's own is in the model's forward, except for a sharded one."""
