@@ -182,7 +182,8 @@ def test_the_template_of_the_tokenizer_is_never_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"), [(None, "no chat model"), ("chatml", "<|im_start|> and <|im_end|>, which"), ("plain", "<|end")]
+    ("name", "problem"),
+    [(None, "is not a chat model"), ("chatml", "<|im_start|> and <|im_end|>, which"), ("plain", "<|end")],
 )
 def test_a_pretrained_model_without_a_template(name: str | None, problem: str) -> None:
     with pytest.raises(UserError, match="model=smollm2") as error:
