@@ -71,7 +71,7 @@ def wrong_word(override: Override, groups: Collection[str], where: str) -> Probl
     if key == "experiment" and key not in groups:
         return Problem(f"{sign}experiment={value}", "an experiment is a recipe", where, f"Write +recipe={value}.")
     if key == "recipe" and sign != "+":
-        return Problem(f"{sign}recipe={value}", "wants a plus sign", where, f"Write +recipe={value}.")
+        return Problem(f"{sign}recipe={value}", "needs a plus sign", where, f"Write +recipe={value}.")
     if key in groups and key != "recipe" and sign in ("+", "++"):
         return Problem(f"{sign}{key}={value}", "takes no plus sign", where, f"Write {key}={value}.")
     return None

@@ -73,7 +73,7 @@ def run(words: list[str]) -> None:
         case _:
             hint = f"Write llmft completion {', '.join(SHELLS)}."
             raise UserError(
-                Problem(" ".join(words) or "completion", "wants a shell", "command line", hint), "this command"
+                Problem(" ".join(words) or "completion", "needs a shell", "command line", hint), "this command"
             )
 
 

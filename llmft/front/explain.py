@@ -91,7 +91,7 @@ def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
         else:
             runs.append(word)
     if not asked:
-        raise UserError(Problem("explain", "wants a key", COMMAND_LINE, HINT), "this command")
+        raise UserError(Problem("explain", "needs a key", COMMAND_LINE, HINT), "this command")
     if runs and not (command and COMMANDS[command].of_a_run):
         command = "eval"
     recipe = next((word.partition("=")[2] for word in rest if word.startswith("+recipe=")), None)

@@ -92,7 +92,7 @@ def _print_list(found: list[dict[str, Any]], root: Path, chosen: bool) -> None:
 def _compare(names: list[str], options: dict[str, str]) -> dict[str, Any]:
     if len(names) < 2:
         hint = "Write llmft runs compare A B, each the folder of a run or its name."
-        raise UserError(Problem("compare", "wants two runs or more", "command line", hint), "this command")
+        raise UserError(Problem("compare", "needs two runs or more", "command line", hint), "this command")
     folders = [find_run(name) for name in names]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError(Problem(" ".join(names), "name the same run twice", "command line"), "this command")
@@ -130,7 +130,7 @@ def _short(value: Any) -> str:
 def _reproduce(names: list[str], options: dict[str, str]) -> dict[str, Any]:
     if len(names) != 1:
         raise UserError(
-            Problem("reproduce", "wants one run", "command line", "Write llmft runs reproduce RUN."), "this command"
+            Problem("reproduce", "needs one run", "command line", "Write llmft runs reproduce RUN."), "this command"
         )
     folder = find_run(names[0])
     command = import_module("llmft.commands.reproduce")
@@ -150,7 +150,7 @@ def _reproduce(names: list[str], options: dict[str, str]) -> dict[str, Any]:
 def _remove(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
     if not names:
         raise UserError(
-            Problem("remove", "wants a run", "command line", "Write llmft runs remove RUN."), "this command"
+            Problem("remove", "needs a run", "command line", "Write llmft runs remove RUN."), "this command"
         )
     found: list[dict[str, Any]] = [{"folder": str(folder), "bytes": size(folder)} for folder in map(_removable, names)]
     for one in found:

@@ -122,7 +122,7 @@ def test_folds_have_seen_the_rows_of_each_other(rows: None, llmft: Run, here: Pa
 
 REFUSED = {
     "s": "3 runs are named (command line). Write ensemble=mean or ensemble=vote",
-    "s/seed-0 ensemble=mean": "wants two runs or more",
+    "s/seed-0 ensemble=mean": "needs two runs or more",
     "s ensemble.weights=[1,2]": "2 weights for 3 runs",
     "s ensemble.weights=[0,0,0]": "are all 0",
     "s ensemble.weights=[1,-2,1]": "-2 is not at least 0",

@@ -109,7 +109,7 @@ def test_predictions_say_what_is_right(runs: dict[str, str]) -> None:
     page = (Path(runs["texts"]) / "report.html").read_text(encoding="utf-8")
     assert "Ann (人)" in page
     assert "wrong or missed" in page
-    assert "dataset=conll dataset.test=YOUR.conll" in (Path(runs["texts"]) / "README.md").read_text(encoding="utf-8")
+    assert "dataset=json dataset.test=YOUR.jsonl" in (Path(runs["texts"]) / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def test_a_run_folder_is_whole(llmft: Run, here: Path) -> None:
     assert (code, err) == (0, "")
     names = {str(file.relative_to(here / "run")) for file in (here / "run").rglob("*") if file.is_file()}
     assert names == {
+        ".lock",
         "config.yaml",
         "manifest.json",
         "metrics.json",

@@ -87,8 +87,8 @@ def test_a_recipe_may_bring_its_search_and_the_command_line_wins(write: Write) -
 WRONG = {
     "optimizer.lrr=log(1e-5,1e-3)": r"optimizer\.lrr +no such key .* Did you mean optimizer\.lr\?",
     "optimizer.lr=log(0,1)": r"optimizer\.lr +0 has no logarithm .*Write optimizer\.lr=interval\(0,1\)",
-    "optimizer.lr=log(1,1e-3)": "wants the lower number first",
-    "optimizer.lr=log(a,b)": "wants two numbers",
+    "optimizer.lr=log(1,1e-3)": "needs the lower number first",
+    "optimizer.lr=log(a,b)": "needs two numbers",
     "optimizer.lr=interval(-1,1)": r"optimizer\.lr +-1\.0 is not above 0 \(command line, in optimizer\.lr=-1\.0\)",
     "trainer.batch_size=interval(16,33)": r"24\.5 is not a whole number",
     "trainer.batch_size=16,x": r"'x' is not a whole number or 'all' \(command line, in trainer\.batch_size=x\)",

@@ -169,7 +169,7 @@ def test_what_can_not_be_compared_is_said(llmft: Run, make: Make) -> None:
     numbers = [(f"text {n}", "a", 1.0) for n in range(5)]
     make("outputs/numbers/20260101-000000-0000", [(t, 1.0, a) for t, _, a in numbers], ("task.problem=regression",))
     for words, what in {
-        ("a",): "wants two runs or more",
+        ("a",): "needs two runs or more",
         ("a", "a"): "name the same run twice",
         ("a", "aa"): "no run of this name",
         ("a", "none"): "no answers to the same split",

@@ -264,7 +264,7 @@ def test_a_gpu_for_each_job(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPa
 THREADS = """
 from llmft.cli import main
 from llmft.commands import finetune
-from tests.commands.test_sweep import told
+from tests.sweeps.test_jobs import told
 finetune.run = told
 for jobs in 1, 2:
     main(["finetune", "-m", "+recipe=bert_textcls", "smoke=true", "seed=0,1", f"sweep.jobs={jobs}", f"run.dir=s{jobs}"])

@@ -203,7 +203,7 @@ def _an_ensemble_is_of_runs(config: Config, origin: Origin) -> list[Problem]:
         what = f"is of labels or numbers, and {config.task.name} answers neither"
         return [Problem("ensemble", what, origin("ensemble"), "Leave it out.")]
     if len(ensemble.runs) < 2:
-        return [Problem("ensemble", "wants two runs or more", origin("ensemble"), "llmft eval RUN RUN ensemble=mean")]
+        return [Problem("ensemble", "needs two runs or more", origin("ensemble"), "llmft eval RUN RUN ensemble=mean")]
     key, weights = "ensemble.weights", ensemble.weights
     if weights is not None and len(weights) != len(ensemble.runs):
         return [Problem(key, f"{len(weights)} weights for {len(ensemble.runs)} runs", origin(key))]

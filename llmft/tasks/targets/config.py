@@ -18,7 +18,7 @@ def _as_labels(values: Any) -> Any:
     if not isinstance(texts, list):
         return values
     if len(set(map(str, texts))) < max(len(texts), 2):
-        raise ValueError("wants two labels or more, each once")
+        raise ValueError("needs two labels or more, each once")
     return [label_name(text) if isinstance(text, str) else text for text in texts]
 
 
