@@ -109,15 +109,16 @@ def test_a_parent_that_is_killed_leaves_no_orphan(deaf: bool, run: Run, monkeypa
     ignore = "worker.GRACE = 2; signal.signal(15, signal.SIG_IGN)\n" if deaf else ""
     acting(f"{ignore}(run.folder / f'ready{{other}}').touch()\ntime.sleep(60)", monkeypatch)
     own = Run(run.folder)
-    (run.folder / "config.yaml").rename(run.folder / "old")  # the fixture holds that one
-    own.write_text("config.yaml", "")
+    (run.folder / ".lock").rename(run.folder / "old")  # the fixture holds that one
 
     def parent() -> None:
         with own.alone():
             launch.launch(own, 2, 1)
 
     child = forked(parent)
+    start = time.monotonic()
     while len(list(run.folder.glob("ready*"))) < 2:
+        assert time.monotonic() - start < 60, "they have not started"
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
