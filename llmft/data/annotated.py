@@ -51,7 +51,7 @@ def to_bio(tags: Sequence[str]) -> list[str]:
     open_kind = ""  # of the entity that may go on
     for tag in tags:
         if not TAG.fullmatch(tag):
-            raise ValueError(f"{tag!r} is no tag")
+            raise ValueError(f"{tag!r} is not a tag")
         place, _, kind = tag.partition("-")
         if tag == OUTSIDE:
             found.append(OUTSIDE)
@@ -182,7 +182,7 @@ class ConllFile:
             )
         if not columns[self.column]:
             return Problem(place, "has a tag and no word")
-        return None if TAG.fullmatch(columns[-1]) else Problem(place, f"{columns[-1]!r} is no tag", hint=TAGS)
+        return None if TAG.fullmatch(columns[-1]) else Problem(place, f"{columns[-1]!r} is not a tag", hint=TAGS)
 
 
 def open_conll(file: Path, name: str, encoding: str) -> ConllFile:

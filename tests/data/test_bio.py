@@ -33,7 +33,7 @@ def test_every_scheme_becomes_bio(given: str, wanted: str) -> None:
 
 @pytest.mark.parametrize("tag", ["X-per", "B", "B-", "foo", "o", "b-per", "", "B-per ", "0", "B_per"])
 def test_what_is_no_tag(tag: str) -> None:
-    with pytest.raises(ValueError, match="is no tag"):
+    with pytest.raises(ValueError, match="is not a tag"):
         to_bio(["O", tag])
 
 

@@ -85,9 +85,9 @@ def test_sentences(text: str, tokens: list, tags: list, lines: list, write: Writ
 
 FAULTS = [
     ("Ann\tB-per\nran\n", "a.conll:2", "has one column, 'ran'; a word and its tag are two"),
-    ("Ann B-per\n\nran X-per\n", "a.conll:3", "'X-per' is no tag"),
-    ("Ann B\n", "a.conll:1", "'B' is no tag"),
-    ("Ann\tper\n", "a.conll:1", "'per' is no tag"),
+    ("Ann B-per\n\nran X-per\n", "a.conll:3", "'X-per' is not a tag"),
+    ("Ann B\n", "a.conll:1", "'B' is not a tag"),
+    ("Ann\tper\n", "a.conll:1", "'per' is not a tag"),
     ("Ann\tB-per\n\tO\n", "a.conll:2", "has a tag and no word"),
     ("Ann\tO\n\nra\0n\tO\n", "a.conll:3", "holds NUL characters"),
 ]
