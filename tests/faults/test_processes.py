@@ -117,6 +117,7 @@ def test_two_processes_give_what_one_gives(llmft: Run, here: Path) -> None:
     assert numbers(again["test"]) == pytest.approx(numbers(scores_two["test"]), abs=1e-6)
 
 
+@pytest.mark.slow  # 25 s
 def test_two_processes_give_what_one_gives_of_raw_text(llmft: Run, here: Path) -> None:
     """Each has its own number of hidden tokens, and the loss is a mean over those of both."""
     words = (
@@ -136,6 +137,7 @@ def test_two_processes_give_what_one_gives_of_raw_text(llmft: Run, here: Path) -
         assert numbers(two) == pytest.approx(numbers(one), abs=1e-5)
 
 
+@pytest.mark.slow  # 80 s of processor time; tests of one process hold the same
 def test_stopped_and_resumed_it_is_the_same_bit_for_bit(llmft: Run, here: Path, at_step: Any) -> None:
     """In the second epoch, where the order of rows is a new one. The signal comes to one process, and both stop."""
     words = (*TWO, "dataset.max_rows=128", "trainer.max_steps=40", "model.config.hidden_dropout_prob=0.2")

@@ -78,7 +78,10 @@ def files(write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("llmft.training.batches.WINDOW", 16)
 
 
-@pytest.mark.parametrize("loader", LOADERS)
+LONG = ("streamed at random", "streamed, accumulation", "by epochs", "a prefix")  # what the others hold one by one
+
+
+@pytest.mark.parametrize("loader", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in LOADERS])
 def test_r10_a_resumed_run_is_the_same_bit_for_bit(
     loader: str, llmft: Run, here: Path, at_step: Any, files: None
 ) -> None:

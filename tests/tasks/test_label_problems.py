@@ -60,6 +60,7 @@ def test_several_labels_from_a_file(llmft: Run, topics: str, here: Path) -> None
     assert json.loads((here / "again/metrics.json").read_text())["test"] == metrics["test"]
 
 
+@pytest.mark.slow  # 25 s
 def test_two_processes_learn_the_same_thresholds(llmft: Run, topics: str, here: Path) -> None:
     """As one that takes batches of twice the size: the loss of a step is the same."""
     words = (

@@ -96,6 +96,7 @@ def test_layers_train_from_their_epoch_on(llmft: Run, here: Path) -> None:
     assert [line["trains"] for line in trained][:3] == [f"trains from epoch {epoch} on" for epoch in (4, 3, 2)]
 
 
+@pytest.mark.slow  # 30 s
 def test_processes_do_not_wait_for_layers_that_do_not_train_yet(llmft: Run, here: Path) -> None:
     words = ("model.unfreeze=1", "optimizer.lr=0.01", "scheduler=constant", "trainer.max_steps=4", "trainer.keep=9")
     both = ("hardware.processes=2", "trainer.gradient_checkpointing=true")

@@ -200,5 +200,5 @@ def test_what_training_took_is_recorded(llmft: Run, here: Path) -> None:
             "tokens_per_second", "peak_memory_bytes", "total_seconds"} == set(train)  # fmt: skip
     assert (train["steps"], train["epochs"]) == (8, 2.0)
     assert train["samples_per_second"] == pytest.approx(64 / train["seconds"])
-    assert 1e8 < train["peak_memory_bytes"] < 5e9
+    assert 1e8 < train["peak_memory_bytes"] < 5e10  # of all that this process has done
     assert train["total_seconds"] > train["seconds"] + train["evaluation_seconds"] + train["saving_seconds"]
