@@ -68,7 +68,7 @@ def test_every_command_of_the_readme_works(
         elif words[0] == "llmft":
             words = [re.sub(r"outputs/(tickets|mine)/RUN", lambda name: run_of(here, name[1]), word) for word in words]
             # A sweep over recipes, with two of them: each of the others is trained by a test of its own.
-            words = [word.replace("glob(*)", "glob(tabular_[lm]*)") for word in words]
+            words = [word.replace("glob(*)", "glob(tabular_*l*)") for word in words]
             looks = {"--cfg", "--help", "show=3"} & {*words}
             trains = words[1] in ("finetune", "pretrain") and not looks
             tiny = ["smoke=true", "trainer.max_steps=1"] if trains else []
