@@ -67,9 +67,9 @@ def work(run: Run) -> None:
     prepared = prepare(config)
     run.check_data(prepared.data.digests)  # torchrun, or a file that has changed since the command read it
     model = first_weights(config, prepared)
-    processes.join(hardware.device)
+    processes.init(hardware.device)
     train_and_score(config, prepared, model, hardware, run)
-    processes.part()
+    processes.destroy()
 
 
 def _check_count(run: Run) -> None:

@@ -37,7 +37,7 @@ from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
 from llmft.training.optimization import groups, notes_of, steps_of_epoch, steps_of_run
-from llmft.training.processes import gather
+from llmft.training.processes import all_gather
 from llmft.training.trackers import check_trackers, tracked
 from llmft.training.train import train
 
@@ -216,7 +216,7 @@ def scores(
                 before = answered if name == "validation" else None
                 metrics[name] = score(task, model, name, splits[name], config.trainer.eval_batch_size, run, before)
         metrics["train"] |= {
-            "peak_memory_bytes": max(gather(peak_memory())),
+            "peak_memory_bytes": max(all_gather(peak_memory())),
             "total_seconds": metrics["train"].pop("earlier_seconds") + seconds_since_start(),
         }
         if run.writes and (beside := baseline(config, prepared.task, model, splits, prepared.first)):

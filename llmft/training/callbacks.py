@@ -130,7 +130,7 @@ class StopSignals(StopRequests, TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # It reaches one process after the other, and one that stopped a step early would leave the others waiting.
-        self.agreed = processes.largest(self.noticed)
+        self.agreed = processes.all_reduce_max(self.noticed)
         if self.received and state.global_step < state.max_steps:
             control.should_training_stop = True
             self.within_epoch = not float(state.epoch or 0).is_integer()
@@ -184,7 +184,7 @@ class Watchdog(TrainerCallback):
 
     def _end(self) -> None:
         why = f"no step for {self.seconds:g} s, after step {self.step}"
-        stacks = self.run.folder / f"stacks_{processes.number()}.txt"
+        stacks = self.run.folder / f"stacks_{processes.rank()}.txt"
         print(
             f"failed: {why}. {stacks} says where each thread was. "
             "The last checkpoint is kept; if steps take so long, raise trainer.step_timeout.",

@@ -99,13 +99,14 @@ def predict(
         for numbers, batch in batches(task, features, batch_size, model):
             own.append((numbers, *task.predict(model, batch), task.loss_weight(batch)))
             if seen:
-                seen(len(numbers) * processes.count())
-        if is_sharded(model) and len(own) < math.ceil(len(_shared(features, batch_size, model)) / processes.count()):
+                seen(len(numbers) * processes.world_size())
+        most = math.ceil(len(_shared(features, batch_size, model)) / processes.world_size())  # batches of rank 0
+        if is_sharded(model) and len(own) < most:
             # One batch less than others have: its answers are left out, but all must gather the weights as often.
             task.predict(model, next(batches(task, features, batch_size, model, first=True))[1])
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
-    for numbers, found, loss, count in chain.from_iterable(processes.gather(own)):
+    for numbers, found, loss, count in chain.from_iterable(processes.all_gather(own)):
         for number, output in zip(numbers, found, strict=True):
             outputs[number] = output
         if loss is not None:
@@ -125,7 +126,7 @@ def batches(
     device = next(model.parameters()).device
     collate = task.collator()
     all_batches = _shared(features, size, model)
-    for numbers in all_batches[0 if first else processes.number() :: processes.count()]:
+    for numbers in all_batches[0 if first else processes.rank() :: processes.world_size()]:
         yield numbers, {key: value.to(device) for key, value in collate(features.__getitems__(numbers)).items()}
 
 
@@ -194,7 +195,7 @@ def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: i
             (task.loss(model, batch).item(), task.loss_weight(batch))
             for _, batch in batches(task, split.features, batch_size, model)
         ]
-    found = list(chain.from_iterable(processes.gather(own)))
+    found = list(chain.from_iterable(processes.all_gather(own)))
     return task.metrics_from_loss(sum(loss * count for loss, count in found) / sum(count for _, count in found))
 
 

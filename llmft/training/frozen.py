@@ -198,7 +198,7 @@ def _outputs_of(
     In float32, except for the training rows of a run in bfloat16. None if it reads more than that.
     """
     entry = _entry(encoder, config, hardware, of) if of else None
-    if processes.of_first(lambda: entry is not None and entry.found()):
+    if processes.from_rank0(lambda: entry is not None and entry.found()):
         assert entry
         # One row is run all the same: it tells whether the head reads a pooled vector.
         sample = task.collator()(features["train"].__getitems__([0]))
@@ -252,9 +252,9 @@ def _computed(
                 unkept = True
                 break
             own.append((numbers, vectors.float().cpu(), places.cpu()))
-    if processes.largest(unkept):
+    if processes.all_reduce_max(unkept):
         return None
-    everything = list(chain.from_iterable(processes.gather(own)))
+    everything = list(chain.from_iterable(processes.all_gather(own)))
     all_vectors = torch.empty(len(features), everything[0][1].shape[1])
     all_places = torch.empty(len(features), dtype=torch.long)
     for numbers, vectors, places in everything:
@@ -302,7 +302,7 @@ def with_reference(
                 for numbers, batch in batches(task, features, size, model)
             ]
         values = [0.0] * len(features)
-        for numbers, answers in chain.from_iterable(processes.gather(own)):
+        for numbers, answers in chain.from_iterable(processes.all_gather(own)):
             for number, answer in zip(numbers, answers, strict=True):
                 values[number] = answer
         column = pyarrow.array(values, pyarrow.float32())

@@ -45,7 +45,7 @@ WEIGHTS = "model.safetensors"
 
 def _file(checkpoint: Path) -> Path:
     """Where this process keeps its sums: each of several has losses of its own."""
-    return checkpoint / f"clock_{processes.number()}.json"
+    return checkpoint / f"clock_{processes.rank()}.json"
 
 
 @dataclass
@@ -126,8 +126,8 @@ class Trainer(transformers.Trainer):
         if config.hardware.strategy == "fsdp":
             use_fsdp(self.accelerator, self.args.fsdp_plugin_args, self.model)
             self.is_fsdp_enabled = True
-        if processes.count() > 1:  # transformers seeds all alike, and their dropouts would be the same
-            transformers.set_seed(config.seed + processes.number())
+        if processes.world_size() > 1:  # transformers seeds all alike, and their dropouts would be the same
+            transformers.set_seed(config.seed + processes.rank())
         if isinstance(self.train_dataset, FeatureStream | Blocks):
             self.add_callback(EpochOrder(self.train_dataset))
 
@@ -137,7 +137,7 @@ class Trainer(transformers.Trainer):
             return train.features.of(self.config.seed)
         if train.stream is None:
             return train.features
-        batch, grouped = trainer.rows * processes.count(), trainer.group_by_length
+        batch, grouped = trainer.rows * processes.world_size(), trainer.group_by_length
         seed, task = self.config.seed, self.task
         return FeatureStream(task, train.stream, seed, batch, trainer.accumulation, grouped)
 
@@ -171,7 +171,7 @@ class Trainer(transformers.Trainer):
         """The batches of a step."""
         batches, items = super().get_batch_samples(*inputs, **options)
         own = mean(map(self.task.loss_weight, batches)) if batches else 1
-        self.counted_of_batch = mean(processes.gather(own)) or 1  # there may be nothing that has a loss
+        self.counted_of_batch = mean(processes.all_gather(own)) or 1  # there may be nothing that has a loss
         return batches, items
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
@@ -241,7 +241,7 @@ class Trainer(transformers.Trainer):
             return None
         if step != self.state.global_step:  # else the model has these weights: to read them again took 0.2 s
             best = self.folder / f"checkpoint-{step}"
-            if why := processes.of_first(lambda: checkpoints.fault(best)):
+            if why := processes.from_rank0(lambda: checkpoints.fault(best)):
                 phase("note", f"{best.name}, the best, {why}: the last weights are taken instead")
                 return None
             weights.load(self.model, best / WEIGHTS)
@@ -283,7 +283,7 @@ class Trainer(transformers.Trainer):
         start = time.perf_counter()
         step = self.state.global_step
         finite = all(bool(weights.own_shard(parameter).isfinite().all()) for parameter in model.parameters())
-        if processes.largest(not finite):
+        if processes.all_reduce_max(not finite):
             raise Failure(lost("a weight", math.nan, step))
         folder = self.folder / f"checkpoint-{step}"
         (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier session, while its files are replaced
@@ -294,7 +294,7 @@ class Trainer(transformers.Trainer):
             stopped = self.control.should_training_stop and not self.signals.received
             self.clock.ended = stopped or step >= self.state.max_steps
             self.clock.save(folder)
-            processes.gather(None)  # the files of all are there
+            processes.all_gather(None)  # the files of all are there
             if self.args.should_save:
                 checkpoints.commit(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -305,7 +305,7 @@ class Trainer(transformers.Trainer):
             ) from error
         if self.args.should_save:
             checkpoints.rotate(self.folder, self.config.trainer.keep, step, self.state.best_global_step)
-        processes.gather(None)  # none stops before it is committed: the launcher would not wait long for the first
+        processes.all_gather(None)  # none stops before it is committed: the launcher would not wait long for the first
         self.clock.saving += time.perf_counter() - start
 
 

@@ -75,7 +75,7 @@ def rows_that_fit(
     while True:
         longest = collate(features.__getitems__(order[:rows]))
         batch = {key: value.to(hardware.device) for key, value in longest.items()}
-        if not processes.largest(not _fits(task, model, batch, hardware)):
+        if not processes.all_reduce_max(not _fits(task, model, batch, hardware)):
             return rows
         if rows == 1:
             raise Failure(advice(config, "before the first step, even for a single row"))

@@ -101,7 +101,7 @@ def train(
         "batch_size": clock.rows,
         "earlier_seconds": clock.total,
         "answered": answered,
-        "loss": mean(processes.gather(clock.loss)) / step,
+        "loss": mean(processes.all_gather(clock.loss)) / step,
         "samples_per_second": seen / seconds,
     }
     if features.mean_length is not None:
@@ -119,7 +119,7 @@ def _checkpoint_of(folder: Path) -> Path | None:
     Raises:
         Failure: if some were finished once, and none of them can be used.
     """
-    checkpoint, passed_over = processes.of_first(lambda: checkpoints.latest(folder))
+    checkpoint, passed_over = processes.from_rank0(lambda: checkpoints.latest(folder))
     for line in passed_over:
         phase("note", f"{line}; it is not used")
     if checkpoint is None and any((path / checkpoints.MANIFEST).is_file() for path in checkpoints.found(folder)):
