@@ -32,7 +32,7 @@ from llmft.training.batches import check_packing
 from llmft.training.comparisons import baseline, importance, wants_importance
 from llmft.training.evaluation import predict, score
 from llmft.training.fit import fit, fits
-from llmft.training.frozen import frozen, is_frozen, with_reference
+from llmft.training.frozen import cached_encoder, is_frozen, with_reference
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
@@ -187,7 +187,7 @@ def scores(
     task, splits = prepared.task, prepared.splits
     start = time.perf_counter()
     learner = adapters.trainee(model)
-    with frozen(config, task, learner, splits, hardware, prepared.entry) as ready:
+    with cached_encoder(config, task, learner, splits, hardware, prepared.entry) as ready:
         encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
         ready = with_reference(config, task, learner, ready, hardware)
         learn = fit if fits(learner) else train

@@ -1,4 +1,4 @@
-"""Memory that runs out: known by its errors, and looked for before training, while nothing is lost by it."""
+"""Out of memory: recognizing the error, advising what to write instead, and finding a batch size that fits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +16,8 @@ from llmft.training.features import FeatureSet
 from llmft.training.hardware import Hardware
 
 
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that there was not enough memory; torch has no class of its own for that on a CPU."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means out of memory. On a CPU torch raises a plain RuntimeError, known by its text alone."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
@@ -25,17 +25,17 @@ def ran_out(error: BaseException) -> bool:
 
 @contextmanager
 def enough_memory(advice: Callable[[], str]) -> Iterator[None]:
-    """Turn the error of memory that ran out into a Failure with `advice`."""
+    """Turn an out-of-memory error into a Failure whose text is `advice()`; called late, it may name the last step."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
         raise Failure(advice()) from error
 
 
 def advice(config: Config, when: str) -> str:
-    """What to write instead; the batch of half the rows and twice the accumulation trains the same."""
+    """The keys that reduce memory in training. Half the batch size with twice the accumulation trains the same."""
     rows, accumulation = config.trainer.rows, config.trainer.accumulation
     ways = [f"trainer.batch_size={rows // 2} trainer.accumulation={2 * accumulation}"] if rows > 1 else []
     if config.hardware.precision != "bf16":
@@ -44,7 +44,7 @@ def advice(config: Config, when: str) -> str:
 
 
 def advice_for_scoring(config: Config) -> str:
-    """The same for evaluation, whose batches have a size of their own."""
+    """The keys that reduce memory in evaluation."""
     rows = config.trainer.eval_batch_size
     return _advice(config, "while rows were scored", rows, [f"trainer.eval_batch_size={max(1, rows // 4)}"])
 
@@ -52,20 +52,20 @@ def advice_for_scoring(config: Config) -> str:
 def _advice(config: Config, when: str, rows: int, ways: list[str]) -> str:
     if length := getattr(config.task, key := config.task.length, None):
         ways.insert(1, f"task.{key}={length // 2}")
-    return f"out of memory {when}, in batches of {plural(rows, 'rows')}. Less is needed with {', or '.join(ways)}"
+    return f"out of memory {when}, with batches of {plural(rows, 'rows')}. To use less, set {', or '.join(ways)}"
 
 
-def rows_that_fit(
+def find_batch_size(
     config: Config, task: Task[Any], model: PreTrainedModel, features: FeatureSet, hardware: Hardware
 ) -> int:
-    """The largest batch that can be trained on: `trainer.batch_size`, or a part of it without a remainder.
+    """The largest batch size that fits into memory: `trainer.batch_size`, or the next divisor of it that does.
 
-    The longest rows, of a stream those of its sample, are tried: forward, backward, and with room for what Adam keeps.
-    Where several processes train, all of them must have room. Nothing of it remains: no step is taken, and the random
-    state and the buffers of the model are put back.
+    Tries forward and backward on the longest rows (of a stream, the longest of its sample), with room for Adam's two
+    moments. With several processes, it has to fit in all of them. Leaves no trace: no step is taken, and the random
+    state and the model's buffers are restored.
 
     Raises:
-        Failure: if a single row is too large.
+        Failure: if a single row does not fit.
     """
     size = config.trainer.rows
     lengths = features.lengths
@@ -79,7 +79,8 @@ def rows_that_fit(
             return rows
         if rows == 1:
             raise Failure(advice(config, "before the first step, even for a single row"))
-        rows = next(part for part in range(rows // 2, 0, -1) if size % part == 0)
+        # A divisor of the batch size, so that accumulated batches add up to exactly the rows that a step had.
+        rows = next(divisor for divisor in range(rows // 2, 0, -1) if size % divisor == 0)
 
 
 def _fits(task: Task[Any], model: PreTrainedModel, batch: dict[str, torch.Tensor], hardware: Hardware) -> bool:
@@ -91,10 +92,11 @@ def _fits(task: Task[Any], model: PreTrainedModel, batch: dict[str, torch.Tensor
             with torch.autocast(hardware.device, dtype, enabled=dtype is not None):
                 loss = task.loss(model, batch)
             loss.backward()
-            kept = [torch.zeros_like(p) for p in model.parameters() if p.requires_grad for _ in range(2)]
-            del loss, kept
+            # Adam allocates its two moments in the first step, while all gradients are still there.
+            moments = [torch.zeros_like(p) for p in model.parameters() if p.requires_grad for _ in range(2)]
+            del loss, moments
     except (MemoryError, RuntimeError) as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
         return False
     finally:

@@ -23,7 +23,7 @@ from llmft.training.callbacks import GradualUnfreezing, Progress, StopSignals, W
 from llmft.training.evaluation import Split
 from llmft.training.hardware import Hardware
 from llmft.training.loop import Clock, Trainer, training_arguments
-from llmft.training.memory import advice, enough_memory, rows_that_fit
+from llmft.training.memory import advice, enough_memory, find_batch_size
 from llmft.training.optimization import in_numbers, steps_of_run
 
 
@@ -54,7 +54,7 @@ def train(
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
     # A model that is kept in parts need not fit as a whole: the batch is not tried on it.
     if checkpoint is None and config.hardware.strategy == "ddp":
-        clock.rows = rows_that_fit(config, task, model.to(hardware.device), splits["train"].features, hardware)
+        clock.rows = find_batch_size(config, task, model.to(hardware.device), splits["train"].features, hardware)
     config = _in_batches_of(clock.rows, config)
     metric = config.metric_for_best
     signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)

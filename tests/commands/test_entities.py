@@ -131,7 +131,7 @@ def test_what_else_training_can_do(words: tuple[str, ...], llmft: Run, write: Wr
     code, out, err = llmft("finetune", "+recipe=bert_ner", "smoke=true", *files, *words, "run.dir=run")
     assert code == 0, err
     if words == ("model.freeze=encoder",):
-        assert "the frozen encoder runs in every epoch: its head reads more than one vector a row" in out
+        assert "the frozen encoder runs in every epoch: its head reads more than one vector of a row" in out
     metrics = json.loads((here / "run/metrics.json").read_text())
     assert metrics["test"]["per_class"]["per"]["support"] > 0
 

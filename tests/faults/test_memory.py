@@ -83,7 +83,7 @@ def test_r16_a_row_that_does_not_fit_alone(llmft: Run, here: Path, room_for: Any
 def test_trying_leaves_no_trace(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*SMOKE, "model.config.hidden_dropout_prob=0.3")
     assert llmft(*words, "run.dir=tried")[0] == 0
-    monkeypatch.setattr("llmft.training.train.rows_that_fit", lambda *_: 8)
+    monkeypatch.setattr("llmft.training.train.find_batch_size", lambda *_: 8)
     assert llmft(*words, "run.dir=not")[0] == 0
     assert outcome(here / "tried") == outcome(here / "not")
 

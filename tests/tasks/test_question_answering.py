@@ -161,7 +161,7 @@ def test_labels_point_to_the_answer_and_else_to_the_first_token() -> None:
 def test_the_frozen_encoder_runs_with_this_head_too(llmft: Run) -> None:
     code, out, err = llmft(*TINY, "model.freeze=encoder", "trainer.max_steps=2")
     assert code == 0, err
-    assert "its head reads more than one vector a row" in out
+    assert "its head reads more than one vector of a row" in out
 
 
 def test_an_adapter_is_merged(llmft: Run, here: Path) -> None:

@@ -15,7 +15,7 @@ from llmft.commands.prepare import Prepared, prepare
 from llmft.config.load import load as compose
 from llmft.schema.config import Config
 from llmft.training.evaluation import batches, float32
-from llmft.training.frozen import NUMBER, FrozenEncoder, Unkept, frozen
+from llmft.training.frozen import INDEX, FrozenEncoder, NotOneVector, cached_encoder
 from llmft.training.hardware import Hardware
 
 Run = Callable[..., tuple[int, str, str]]
@@ -58,13 +58,13 @@ def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
         return forward(*inputs, **keys)
 
     model.base_model.forward = counted
-    with frozen(config, task, model, prepared.splits, CPU, None) as ready:
+    with cached_encoder(config, task, model, prepared.splits, CPU, None) as ready:
         computed = calls
         for name in ("train", "validation"):
             before, after = prepared.splits[name].features, ready[name].features
             numbers = [3, 0, 7, 11, 5]
             looked = task.collator()(after.__getitems__(numbers))
-            assert looked[NUMBER].tolist() == [number + (32 if name == "validation" else 0) for number in numbers]
+            assert looked[INDEX].tolist() == [number + (32 if name == "validation" else 0) for number in numbers]
             batch = task.collator()(before.__getitems__(numbers))
             with float32(model), float32(plain):
                 one, other = model(**looked), plain(**batch)
@@ -86,12 +86,12 @@ def test_the_head_learns_what_it_would_learn_of_a_running_encoder(llmft: Run, he
     assert llmft("finetune", *SMOKE, *still, "run.dir=kept")[0] == 0
 
     def refuse(self: FrozenEncoder, batch: Any) -> Any:
-        raise Unkept
+        raise NotOneVector
 
     monkeypatch.setattr(FrozenEncoder, "read", refuse)
     code, out, _ = llmft("finetune", *SMOKE, *still, "run.dir=running")
     assert code == 0
-    assert "the frozen encoder runs in every epoch: its head reads more than one vector a row" in out
+    assert "the frozen encoder runs in every epoch: its head reads more than one vector of a row" in out
     kept, running = (losses(here / name) for name in ("kept", "running"))
     assert kept == pytest.approx(running, abs=1e-5)
     one, other = (load_file(here / name / "model/model.safetensors") for name in ("kept", "running"))
@@ -127,7 +127,7 @@ def test_a_head_that_reads_every_token_is_told() -> None:
 
     model.base_model.forward = forward
     model.pre_classifier.forward = lambda first: head(first + hidden[-1].mean(dim=1))
-    with float32(model), torch.inference_mode(False), pytest.raises(Unkept):
+    with float32(model), torch.inference_mode(False), pytest.raises(NotOneVector):
         for _, batch in batches(prepared.task, prepared.splits["train"].features, 8, model):
             encoder.read(batch)
 

@@ -12,7 +12,7 @@ import transformers
 from llmft.models.labelled import IGNORED, count_labels, token_loss
 from llmft.schema.problem import UserError
 from llmft.tasks.padding import Padding
-from llmft.training.batches import Packing, check_packing, fitted, mixes
+from llmft.training.batches import Packing, check_packing, first_fit_decreasing, why_packing_fails
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 # Large weights: with small ones a row would hardly change if it saw another.
@@ -41,11 +41,11 @@ PACKED: dict[str, dict[str, Any]] = {
     "stablelm": GATED,
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "bloom": (SIZES, "does not take positions"),
-    "falcon": (SIZES | {"initializer_range": 0.3}, "see each other"),
+    "bloom": (SIZES, "does not take position_ids"),
+    "falcon": (SIZES | {"initializer_range": 0.3}, "attend to each other"),
     "opt": (
         SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 64, "init_std": 0.3},
-        "see each other",
+        "attend to each other",
     ),
     "mamba": (SIZES | {"state_size": 4, "initializer_range": 0.3}, "positions"),
     "bert": (SIZES | {"intermediate_size": 48}, "is not a decoder"),
@@ -111,7 +111,7 @@ def test_a_model_that_goes_by_its_mask_alone_is_found_out() -> None:
     model.model.forward = lambda *inputs, **keys: plain(
         *inputs, **keys | {"attention_mask": torch.ones_like(keys["input_ids"])}
     )
-    assert "lets the rows of a sequence see each other" in mixes(model)
+    assert "lets packed rows attend to each other" in why_packing_fails(model)
 
 
 def test_a_packed_batch_by_hand() -> None:
@@ -130,8 +130,8 @@ def test_a_packed_batch_by_hand() -> None:
 
 
 def test_rows_are_fitted_longest_first() -> None:
-    assert fitted([4, 4, 5, 2, 5], 10) == [[2, 4], [0, 1, 3]]
-    assert fitted([3], 3) == [[0]]
+    assert first_fit_decreasing([4, 4, 5, 2, 5], 10) == [[2, 4], [0, 1, 3]]
+    assert first_fit_decreasing([3], 3) == [[0]]
 
 
 def test_a_packed_run_logs_the_losses_of_a_padded_one(llmft: Callable[..., Any], here: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_packed_run_logs_the_losses_of_a_padded_one(llmft: Callable[..., Any],
 
 
 def test_a_run_is_refused_before_it_begins(llmft: Callable[..., Any], here: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("llmft.training.batches.mixes", lambda _: "lets rows see each other")
+    monkeypatch.setattr("llmft.training.batches.why_packing_fails", lambda _: "lets rows see each other")
     words = ("finetune", "+recipe=llm_instruct", "smoke=true", "trainer.packing=true", "run.dir=run")
     code, _, err = llmft(*words)
     assert code == 2
