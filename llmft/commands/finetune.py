@@ -36,7 +36,7 @@ from llmft.training.frozen import cached_encoder, is_frozen, with_reference
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
-from llmft.training.optimization import groups, notes_of, steps_of_epoch, steps_of_run
+from llmft.training.optimization import parameter_groups, planned_steps, steps_per_epoch
 from llmft.training.processes import all_gather
 from llmft.training.trackers import check_trackers, tracked
 from llmft.training.train import train
@@ -111,7 +111,7 @@ def first_weights(config: Config, prepared: Prepared, notes: list[str] | None = 
         texts = [prepared.task.format_input(rows[number]) for number in range(min(32, len(rows)))]
         note = tokenizers.as_others_load(own, model.config, texts)
         notes += [note] if note else []
-    groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers
+    parameter_groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers
     adapted = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))
     if config.hardware.strategy == "fsdp":
         check_shardable(model)
@@ -141,9 +141,9 @@ def work(
     if not fits(model):
         facts["trains"] = trains(model, config.model.unfreeze)
         examples = prepared.splits["train"].examples
-        total = steps_of_run(config, examples)
-        facts["planned_steps"] = {"epoch": steps_of_epoch(config, examples), "total": total}
-        notes += notes_of(config, total)
+        total = planned_steps(config, examples)
+        facts["planned_steps"] = {"epoch": steps_per_epoch(config, examples), "total": total}
+        notes += scheduler_notes(config, total)
     facts["dataset"] = data_facts(task, prepared.splits, notes)
     with run.recorded(facts):
         console.announce(config, task, model, prepared.splits, notes, prepared.origin, hardware, run)

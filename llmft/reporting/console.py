@@ -18,7 +18,7 @@ from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.fit import fits
 from llmft.training.hardware import Hardware
-from llmft.training.optimization import rows_of_step, steps_of_run
+from llmft.training.optimization import effective_batch_size, planned_steps
 
 
 def announce(
@@ -83,9 +83,9 @@ def cut_notes(splits: Mapping[str, Split]) -> list[str]:
 
 def _training(config: Config, examples: int) -> str:
     trainer = config.trainer
-    steps = steps_of_run(config, examples)
+    steps = planned_steps(config, examples)
     if trainer.batch_size == "all":
-        size = f"all {rows_of_step(config, examples):,}"
+        size = f"all {effective_batch_size(config, examples):,}"
     else:
         factors = (config.hardware.processes, trainer.batch_size, trainer.accumulation)
         size = " x ".join(str(factor) for factor in factors if factor > 1) or "1"

@@ -17,7 +17,7 @@ from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import plural
 from llmft.tasks.task import Task
-from llmft.training.optimization import planned
+from llmft.training.optimization import lr_curve
 
 
 def write_reports(config: Config, task: Task[Any], run: Run) -> None:
@@ -124,6 +124,6 @@ def schedule(config: Config, run: Run) -> list[str]:
     if not logged:
         return []
     lines = [Line("learning rate", logged, "b")]
-    if plan := planned(config, **run.manifest["planned_steps"]):
+    if plan := lr_curve(config, **run.manifest["planned_steps"]):
         lines.insert(0, Line("as planned", plan, "a"))
     return [chart(lines, "step", "learning rate by step")]

@@ -38,7 +38,7 @@ from llmft.training.evaluation import Prediction, Split, evaluate, loss_of, ties
 from llmft.training.features import Blocks
 from llmft.training.hardware import Hardware
 from llmft.training.memory import advice_for_scoring, enough_memory
-from llmft.training.optimization import optimizer, schedule, steps_of_epoch
+from llmft.training.optimization import build_optimizer, build_scheduler, steps_per_epoch
 
 WEIGHTS = "model.safetensors"
 
@@ -152,14 +152,14 @@ class Trainer(transformers.Trainer):
     def create_optimizer(self, model: torch.nn.Module | None = None) -> Any:
         """The optimizer that the configuration names, over the weights that train."""
         if self.optimizer is None:
-            self.optimizer: Any = optimizer(self.config.optimizer, self.model if model is None else model)
+            self.optimizer: Any = build_optimizer(self.config.optimizer, self.model if model is None else model)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The schedule that the configuration names."""
         if self.lr_scheduler is None:
-            epoch = steps_of_epoch(self.config, len(self.train_dataset))
-            self.lr_scheduler: Any = schedule(self.config, optimizer or self.optimizer, epoch, num_training_steps)
+            epoch, over = steps_per_epoch(self.config, len(self.train_dataset)), optimizer or self.optimizer
+            self.lr_scheduler: Any = build_scheduler(self.config, over, epoch, num_training_steps)
             self._created_lr_scheduler = True  # transformers makes a new one for a second call of train()
         return self.lr_scheduler
 

@@ -1,6 +1,6 @@
-"""What moves the weights: the optimizer, its groups, the learning rate by step, and how many steps there are.
+"""Optimizers, parameter groups, learning rate schedules, and the number of steps.
 
-At the end of the file are two optimizers that torch has not: Lion, and Muon with AdamW for what is not a hidden matrix.
+At the end are two optimizers that torch does not have: Lion, and Muon with AdamW for all but hidden matrices.
 """
 
 import math
@@ -21,17 +21,17 @@ from llmft.schema.problem import Problem, UserError
 from llmft.training.features import FeatureSet
 from llmft.training.hardware import bfloat16
 
-AT_ONCE = 8192  # tokens, or rows of a table, that `trainer.batch_size=all` computes at a time
+MAX_TOKENS = 8192  # tokens, or rows of a table, in one forward pass of `trainer.batch_size=all`
 
 
-def optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer, with L1 and L2 put in.
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a run over the weights that train, with the penalties `l1` and `l2` as hooks on its step.
 
     Raises:
-        UserError: for `layer_decay` or muon and a model without numbered layers.
+        UserError: for `layer_decay` or muon if the model has no numbered layers.
     """
-    cls, keys = rule(config)
-    built = cls(groups(config, model), lr=config.lr, **keys)
+    cls, keys = optimizer_class(config)
+    built = cls(parameter_groups(config, model), lr=config.lr, **keys)
     if config.l2:
         built.register_step_pre_hook(_add_l2)
     if config.l1:
@@ -39,13 +39,13 @@ def optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimize
     return built
 
 
-def rule(config: OptimizerConfig) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
-    """The class and its arguments, except for learning rate and weight decay, which are given by group."""
+def optimizer_class(config: OptimizerConfig) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
+    """The optimizer's class and arguments, except learning rate and weight decay, which each group has."""
     adam = {
         "betas": config.betas,
         "eps": config.eps,
-        # One fused kernel instead of a loop over tensors: a step of MiniLM takes 25 ms instead of 60 on 2 cores. In
-        # fp16 it takes gradients before they are scaled back, so that no penalty can be added to them.
+        # One kernel instead of a loop over tensors: a step of MiniLM takes 25 ms instead of 60 ms on 2 cores. In fp16
+        # the fused kernel unscales the gradients itself, so a hook before the step would add to scaled ones.
         "fused": not (config.l1 or config.l2),
     }
     rules: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
@@ -61,17 +61,21 @@ def rule(config: OptimizerConfig) -> tuple[Callable[..., torch.optim.Optimizer],
     return rules[config.name]
 
 
-def groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """The weights that train, by learning rate, whether they decay, and for muon whether they are hidden matrices.
+def parameter_groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """The weights that train, grouped by learning rate, weight decay, and for muon whether they are hidden matrices.
 
-    The first group has the peak rate.
+    The first group has the peak learning rate, `optimizer.lr`, which is the one that transformers logs.
+
+    Returns:
+        groups with `params`, `lr`, `weight_decay`, `l1`, `l2`, and `hidden`, the highest layers first.
 
     Raises:
-        UserError: for `layer_decay` or muon and a model without numbered layers.
+        UserError: for `layer_decay` or muon if the model has no numbered layers.
     """
-    plain = {id(parameter) for parameter in _left_alone(config, model)}
-    hidden = {id(parameter) for parameter in _hidden(model)} if config.name == "muon" else set()
+    plain = {id(parameter) for parameter in _without_decay(config, model)}
+    hidden = {id(parameter) for parameter in _hidden_matrices(model)} if config.name == "muon" else set()
     depth, top = depths(model) if config.layer_decay < 1 else ({}, 0)
+    # These two exist even if empty, so that group 0 has the peak learning rate, which transformers logs.
     found: dict[tuple[int, bool, bool], list[nn.Parameter]] = {(0, True, False): [], (0, False, False): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -93,8 +97,8 @@ def groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def _hidden(model: nn.Module) -> list[torch.Tensor]:
-    """The linear maps of numbered layers. Rows of embeddings and heads stand each for itself (Jordan et al. 2024)."""
+def _hidden_matrices(model: nn.Module) -> list[torch.Tensor]:
+    """The weights of linear maps in numbered layers. Muon is not for embeddings and heads (Jordan et al. 2024)."""
     layers = [part for part in parts(model) if part.layer is not None]
     if not layers:
         what = f"muon is for the matrices of numbered layers, and {type(model).__name__} has none"
@@ -103,8 +107,8 @@ def _hidden(model: nn.Module) -> list[torch.Tensor]:
     return [module.weight for module in inside if isinstance(module, nn.Linear | Conv1D)]
 
 
-def _left_alone(config: OptimizerConfig, model: nn.Module) -> Iterator[nn.Parameter]:
-    """The weights that `no_decay` names: biases by name, norms and embeddings by the kind of their module."""
+def _without_decay(config: OptimizerConfig, model: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights that `no_decay` excludes: biases by parameter name, norms and embeddings by the class of module."""
     for path, module in model.named_modules():
         norm = "norm" in config.no_decay and "norm" in type(module).__name__.lower()
         embedding = "embeddings" in config.no_decay and isinstance(module, nn.Embedding)
@@ -131,11 +135,11 @@ def _shrink_by_l1(optimizer: torch.optim.Optimizer, *_: Any) -> None:
                 weight.copy_(weight.sign() * (weight.abs() - group["lr"] * group["l1"]).clamp(min=0))
 
 
-def schedule(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total: int) -> LRScheduler:
-    """What moves the learning rates of an optimizer, step by step, or after each evaluation for `plateau`.
+def build_scheduler(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total: int) -> LRScheduler:
+    """The learning rate scheduler, stepped after each optimizer step, or for `plateau` after each evaluation.
 
     Args:
-        epoch: steps of an epoch.
+        epoch: steps per epoch.
         total: steps of the run.
     """
     scheduler = config.scheduler
@@ -147,42 +151,45 @@ def schedule(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total
             mode="max" if better else "min",
             factor=scheduler.factor,
             patience=scheduler.patience,
-            threshold=0,  # better is what early stopping and the best checkpoint call so
+            threshold=0,  # any improvement counts, as for early stopping and the best checkpoint
             min_lr=floors,
             eps=0,
         )
-    return LambdaLR(optimizer, lambda step: share(scheduler, step, epoch, total))
+    return LambdaLR(optimizer, lambda step: lr_factor(scheduler, step, epoch, total))
 
 
-def warmup_of(scheduler: SchedulerConfig, total: int) -> int:
-    """The steps in which the learning rate rises."""
+def warmup_steps(scheduler: SchedulerConfig, total: int) -> int:
+    """The number of steps in which the learning rate rises from 0 to its peak."""
     return scheduler.warmup_steps or math.ceil(scheduler.warmup_ratio * total)
 
 
-def notes_of(config: Config, total: int) -> list[str]:
-    """A line where the learning rate never gets to its peak, or only at the end."""
-    warmup = warmup_of(config.scheduler, total)
+def scheduler_notes(config: Config, total: int) -> list[str]:
+    """A note if the warmup takes all steps, so that the learning rate never falls, or never reaches its peak."""
+    warmup = warmup_steps(config.scheduler, total)
     if warmup < total or total == 1:
         return []
     return [
-        f"the learning rate rises for {warmup:,} steps, and there are {total:,}: it never gets to optimizer.lr. "
+        f"the learning rate rises for {warmup:,} steps, and the run has {total:,}: it never reaches optimizer.lr. "
         f"Write scheduler.warmup_steps={max(1, total // 10)}, or train for longer"
     ]
 
 
-def share(scheduler: SchedulerConfig, step: int, epoch: int, total: int) -> float:
-    """The learning rate of a step, as a share of its peak.
+def lr_factor(scheduler: SchedulerConfig, step: int, epoch: int, total: int) -> float:
+    """The factor from 0 to 1 by which `optimizer.lr` is multiplied at a step.
+
+    The formulas of linear, polynomial, cosine, cosine_with_restarts, wsd, and inverse_sqrt are those of
+    transformers.optimization; tests/training/test_schedules.py compares them.
 
     Args:
-        step: the steps that were taken before.
-        epoch: steps of an epoch.
+        step: steps taken before, so 0 for the first one.
+        epoch: steps per epoch.
         total: steps of the run.
     """
-    warmup = warmup_of(scheduler, total)
+    warmup = warmup_steps(scheduler, total)
     if step < warmup:
         return step / warmup
     after = step - warmup
-    left = max(0.0, 1 - after / max(total - warmup, 1))  # share of the steps after the warm-up, from 1 to 0
+    left = max(0.0, 1 - after / max(total - warmup, 1))  # falls from 1, at the end of the warmup, to 0
     every = epoch if scheduler.every == "epoch" else scheduler.every
     floor = scheduler.min_ratio
     match scheduler.name:
@@ -207,48 +214,56 @@ def share(scheduler: SchedulerConfig, step: int, epoch: int, total: int) -> floa
     return floor + (1 - floor) * shape
 
 
-def planned(config: Config, epoch: int, total: int) -> list[tuple[float, float]]:
-    """The learning rate by step, counted from 1, at 200 steps of the run or at all; none for `plateau`."""
+def lr_curve(config: Config, epoch: int, total: int) -> list[tuple[float, float]]:
+    """(step, learning rate) at up to 200 steps of the run, counted from 1, for a chart; empty for `plateau`."""
     if config.scheduler.name == "plateau":
         return []
     steps = sorted({1 + round(i * (total - 1) / 199) for i in range(200)})
-    return [(step, config.optimizer.lr * share(config.scheduler, step - 1, epoch, total)) for step in steps]
+    return [(step, config.optimizer.lr * lr_factor(config.scheduler, step - 1, epoch, total)) for step in steps]
 
 
-def rows_of_step(config: Config, examples: int) -> int:
-    """Rows of one optimizer step, over all processes and accumulated batches, of a training split of `examples`."""
+def effective_batch_size(config: Config, examples: int) -> int:
+    """Rows of one optimizer step, over all processes and accumulated batches.
+
+    Args:
+        examples: size of the training split, which is the answer for `trainer.batch_size=all`.
+    """
     trainer = config.trainer
     if trainer.batch_size == "all":
         return examples
     return config.hardware.processes * trainer.batch_size * trainer.accumulation
 
 
-def steps_of_epoch(config: Config, examples: int) -> int:
-    """Steps of a pass over `examples`."""
-    return math.ceil(examples / rows_of_step(config, examples))
+def steps_per_epoch(config: Config, examples: int) -> int:
+    """Steps of one pass over `examples`; the last one may have fewer rows."""
+    return math.ceil(examples / effective_batch_size(config, examples))
 
 
-def steps_of_run(config: Config, examples: int) -> int:
-    """Steps that the run is planned to take; early stopping may end it before."""
-    return config.trainer.max_steps or math.ceil(steps_of_epoch(config, examples) * config.trainer.epochs)
+def planned_steps(config: Config, examples: int) -> int:
+    """Steps of the whole run. Early stopping may end it sooner."""
+    return config.trainer.max_steps or math.ceil(steps_per_epoch(config, examples) * config.trainer.epochs)
 
 
-def in_numbers(config: Config, features: FeatureSet) -> Config:
-    """The configuration with `trainer.batch_size=all` as a number, accumulated until all rows are a step."""
+def resolve_batch_size(config: Config, features: FeatureSet) -> Config:
+    """The config with a number in place of `trainer.batch_size=all`, and accumulation so that a step has all rows.
+
+    A forward pass then holds at most MAX_TOKENS tokens by the longest row.
+    """
     trainer = config.trainer
     if trainer.batch_size != "all":
         return config
     own = math.ceil(len(features) / config.hardware.processes)
-    batches = math.ceil(own * max(features.lengths or [int(features.mean_length or 1)]) / AT_ONCE)
-    batch = math.ceil(own / min(batches, own))  # of like sizes: none takes much more memory than needed
+    batches = math.ceil(own * max(features.lengths or [int(features.mean_length or 1)]) / MAX_TOKENS)
+    batch = math.ceil(own / min(batches, own))  # of equal sizes, so that the largest is as small as it can be
     whole = trainer.model_copy(update={"batch_size": batch, "accumulation": math.ceil(own / batch)})
     return config.model_copy(update={"trainer": whole})
 
 
 class Lion(torch.optim.Optimizer):
-    """A step by the sign of a mean of gradients: every weight moves by the learning rate (Chen et al. 2023).
+    """Steps by the sign of a mean of gradients, so every weight moves by the learning rate.
 
-    With a gradient g, a running mean m that begins at zero, and the decoupled weight decay d:
+    Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms". With a gradient g, a running mean m that starts
+    at zero, and decoupled weight decay d:
 
         w <- w - lr * (sign(beta1 * m + (1 - beta1) * g) + d * w)
         m <- beta2 * m + (1 - beta2) * g
@@ -283,16 +298,16 @@ class Lion(torch.optim.Optimizer):
 
 
 class Muon(torch.optim.Optimizer):
-    """For the groups with `hidden`, whose weights are matrices; for all others it is AdamW.
+    """Muon for parameter groups with `hidden`, whose weights are matrices, and AdamW for all others.
 
     Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", with the scale of Liu et al. 2025,
-    "Muon is Scalable for LLM Training", by which the learning rate of AdamW fits. torch has had Muon since 2.9, for
-    matrices alone.
+    "Muon is Scalable for LLM Training", which lets AdamW's learning rate fit both. torch has Muon since 2.9, for
+    matrices only.
 
-    With a gradient G of shape (n, m), a running mean M that begins at zero, and the decoupled weight decay d:
+    With a gradient G of shape (n, m), a running mean M that starts at zero, and decoupled weight decay d:
 
         M <- momentum * M + (1 - momentum) * G
-        W <- W - lr * (0.2 * sqrt(max(n, m)) * orthogonal(momentum * M + (1 - momentum) * G) + d * W)
+        W <- W - lr * (0.2 * sqrt(max(n, m)) * orthogonalize(momentum * M + (1 - momentum) * G) + d * W)
     """
 
     def __init__(
@@ -323,7 +338,7 @@ class Muon(torch.optim.Optimizer):
             for weight in weights:
                 mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
                 mean.lerp_(weight.grad, 1 - group["momentum"])
-                step = orthogonal(weight.grad.lerp(mean, group["momentum"]))
+                step = orthogonalize(weight.grad.lerp(mean, group["momentum"]))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(step, alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)
         return loss
@@ -353,15 +368,17 @@ class Muon(torch.optim.Optimizer):
             )
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Near U Vᵀ of the singular value decomposition U S Vᵀ, by the iteration of Newton and Schulz.
+def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
+    """Approximately U Vᵀ, (n, m), of the singular value decomposition U S Vᵀ of a matrix (n, m).
 
-    In bfloat16 where the chip computes in it: without (AVX2), 384 x 384 took 576 ms in it, and 15 in float32.
+    Newton-Schulz iteration with the coefficients of Jordan et al. 2024. In bfloat16 only where the chip computes in it:
+    on a CPU without it (AVX2), a 384 x 384 matrix takes 576 ms in bfloat16 and 15 ms in float32.
     """
+    # x @ x.T has the smaller side squared, so a tall matrix is transposed first.
     wide = matrix.shape[0] <= matrix.shape[1]
     x = (matrix if wide else matrix.T).to(torch.bfloat16 if bfloat16(matrix.device.type)[0] else torch.float32)
-    x = x / x.norm().clamp(min=1e-7)  # no singular value is above 1
-    # Five turns of a * x + b * x³ + c * x⁵ bring every singular value from (0, 1] to about 0.7 to 1.2 (Jordan et al.).
+    x = x / x.norm().clamp(min=1e-7)  # the Frobenius norm bounds all singular values, so none is above 1
+    # Five rounds of a * x + b * x³ + c * x⁵ take every singular value from (0, 1] to about 0.7 to 1.2.
     a, b, c = 3.4445, -4.7750, 2.0315
     for _ in range(5):
         square = x @ x.T

@@ -24,7 +24,7 @@ from llmft.training.evaluation import Split
 from llmft.training.hardware import Hardware
 from llmft.training.loop import Clock, Trainer, training_arguments
 from llmft.training.memory import advice, enough_memory, find_batch_size
-from llmft.training.optimization import in_numbers, steps_of_run
+from llmft.training.optimization import planned_steps, resolve_batch_size
 
 
 def train(
@@ -50,7 +50,7 @@ def train(
     checkpoint = _checkpoint_of(folder)
     run.forget_events_after(_step_of(checkpoint))
     _check_disk(run.folder, model, kept_whole=config.adapter.name == "none")
-    config = in_numbers(config, splits["train"].features)
+    config = resolve_batch_size(config, splits["train"].features)
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
     # A model that is kept in parts need not fit as a whole: the batch is not tried on it.
     if checkpoint is None and config.hardware.strategy == "ddp":
@@ -63,7 +63,7 @@ def train(
         callbacks.append(GradualUnfreezing(model, config.model.unfreeze))
     if config.trainer.patience and "validation" in splits:
         callbacks.append(EarlyStoppingCallback(config.trainer.patience))
-    steps = steps_of_run(config, splits["train"].examples)
+    steps = planned_steps(config, splits["train"].examples)
     arguments = training_arguments(config, hardware, folder, "validation" in splits, steps)
     trainer = Trainer(
         config, task, splits, folder, clock, signals, watchdog, model=model, args=arguments, callbacks=callbacks

@@ -15,7 +15,13 @@ from safetensors.torch import load_file
 from llmft.config.grid import jobs
 from llmft.config.load import load
 from llmft.training.features import FeatureSet
-from llmft.training.optimization import AT_ONCE, in_numbers, rows_of_step, steps_of_epoch, steps_of_run
+from llmft.training.optimization import (
+    MAX_TOKENS,
+    effective_batch_size,
+    planned_steps,
+    resolve_batch_size,
+    steps_per_epoch,
+)
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true")
@@ -46,7 +52,7 @@ def test_all_rows_are_one_step(llmft: Run, here: Path, monkeypatch: pytest.Monke
     code, out, _ = llmft(*SMOKE, *still, "trainer.batch_size=all", "run.dir=b")
     assert code == 0
     assert "3 steps of all 32 rows, sgd" in out
-    monkeypatch.setattr("llmft.training.optimization.AT_ONCE", 200)
+    monkeypatch.setattr("llmft.training.optimization.MAX_TOKENS", 200)
     assert llmft(*SMOKE, *still, "trainer.batch_size=all", "run.dir=c")[0] == 0
     one, whole, portions = (logged(here / name, "loss") for name in "abc")
     assert len(one) == 3
@@ -61,11 +67,11 @@ def test_all_rows_are_one_step(llmft: Run, here: Path, monkeypatch: pytest.Monke
     ("rows", "lengths", "processes", "batch", "accumulation"),
     [
         (1000, None, 1, 1000, 1),
-        (1000, [AT_ONCE // 100, 3], 1, 100, 10),
-        (1001, [AT_ONCE // 100, 3], 1, 101, 10),  # of like sizes: no last one of a single row
-        (1000, [AT_ONCE // 100, 3], 2, 100, 5),
-        (7, [AT_ONCE * 3, 1], 1, 1, 7),
-        (AT_ONCE * 2 + 1, None, 1, AT_ONCE * 2 // 3 + 1, 3),
+        (1000, [MAX_TOKENS // 100, 3], 1, 100, 10),
+        (1001, [MAX_TOKENS // 100, 3], 1, 101, 10),  # of like sizes: no last one of a single row
+        (1000, [MAX_TOKENS // 100, 3], 2, 100, 5),
+        (7, [MAX_TOKENS * 3, 1], 1, 1, 7),
+        (MAX_TOKENS * 2 + 1, None, 1, MAX_TOKENS * 2 // 3 + 1, 3),
     ],
 )
 def test_portions_of_all_rows_are_of_like_sizes(
@@ -73,10 +79,14 @@ def test_portions_of_all_rows_are_of_like_sizes(
 ) -> None:
     config = load("finetune", ["trainer.batch_size=all", f"hardware.processes={processes}", "trainer.epochs=5"])
 
-    assert (rows_of_step(config, rows), steps_of_epoch(config, rows), steps_of_run(config, rows)) == (rows, 1, 5)
-    found = in_numbers(config, FeatureSet(pyarrow.table({}), list(range(rows)), lengths, cut=0))
+    assert (effective_batch_size(config, rows), steps_per_epoch(config, rows), planned_steps(config, rows)) == (
+        rows,
+        1,
+        5,
+    )
+    found = resolve_batch_size(config, FeatureSet(pyarrow.table({}), list(range(rows)), lengths, cut=0))
     assert (found.trainer.batch_size, found.trainer.accumulation) == (batch, accumulation)
-    assert steps_of_epoch(found, rows) == 1
+    assert steps_per_epoch(found, rows) == 1
 
 
 def test_layers_train_from_their_epoch_on(llmft: Run, here: Path) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
 from llmft.models.table_models import MLPConfig, MLPForClassification
 from llmft.schema.optimizer import OptimizerConfig
 from llmft.schema.problem import UserError
-from llmft.training.optimization import groups, optimizer, orthogonal
+from llmft.training.optimization import build_optimizer, orthogonalize, parameter_groups
 
 State = dict[str, torch.Tensor]
 LR, DECAY = 0.1, 0.05
@@ -91,7 +91,7 @@ class Quadratic(nn.Module):
 
 def steps(model: Quadratic, count: int = 5, **keys: Any) -> list[torch.Tensor]:
     """The weights after each step."""
-    built, found = optimizer(OptimizerConfig(**{"lr": LR, "weight_decay": 0.0} | keys), model), []
+    built, found = build_optimizer(OptimizerConfig(**{"lr": LR, "weight_decay": 0.0} | keys), model), []
     for _ in range(count):
         built.zero_grad()
         model().backward()
@@ -147,7 +147,7 @@ def tiny(architecture: str, layers: int = 2) -> nn.Module:
 def test_the_same_weights_decay_as_with_transformers() -> None:
     for architecture in ("bert", "distilbert", "roberta", "deberta-v2", "gpt2", "llama", "t5"):
         model = tiny(architecture)
-        decays, plain = groups(OptimizerConfig(weight_decay=0.5), model)
+        decays, plain = parameter_groups(OptimizerConfig(weight_decay=0.5), model)
         assert (decays["weight_decay"], plain["weight_decay"]) == (0.5, 0)
         names = Trainer.get_decay_parameter_names(None, model)  # type: ignore[arg-type]
         assert {id(p) for p in decays["params"]} == {id(p) for n, p in model.named_parameters() if n in names}
@@ -157,7 +157,7 @@ def test_the_same_weights_decay_as_with_transformers() -> None:
 def test_embeddings_can_be_left_alone() -> None:
     model = tiny("bert")
     config = OptimizerConfig(weight_decay=0.5, l1=0.1, l2=0.2, no_decay=["embeddings"])
-    _, plain = groups(config, model)
+    _, plain = parameter_groups(config, model)
     names = {name for name, p in model.named_parameters() if any(p is q for q in plain["params"])}
     assert names == {f"bert.embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
     assert [plain[key] for key in ("weight_decay", "l1", "l2")] == [0, 0, 0]
@@ -165,7 +165,7 @@ def test_embeddings_can_be_left_alone() -> None:
 
 def test_rates_fall_from_the_head_to_the_embeddings() -> None:
     model = tiny("bert", layers=3)
-    found = groups(OptimizerConfig(lr=1.0, layer_decay=0.5), model)
+    found = parameter_groups(OptimizerConfig(lr=1.0, layer_decay=0.5), model)
     rates = {id(p): group["lr"] for group in found for p in group["params"]}
     expected = {
         "classifier.weight": 1.0,
@@ -182,13 +182,13 @@ def test_rates_fall_from_the_head_to_the_embeddings() -> None:
 def test_what_is_frozen_is_in_no_group() -> None:
     model = tiny("bert")
     model.bert.requires_grad_(False)  # type: ignore[union-attr, operator]
-    assert [len(group["params"]) for group in groups(OptimizerConfig(), model)] == [1, 1]
+    assert [len(group["params"]) for group in parameter_groups(OptimizerConfig(), model)] == [1, 1]
 
 
 def test_rates_by_layer_want_layers() -> None:
     model = MLPForClassification(MLPConfig(num_numbers=2, category_sizes=[3]))
     with pytest.raises(UserError, match=r"optimizer.layer_decay  MLPForClassification has no numbered layers"):
-        groups(OptimizerConfig(layer_decay=0.9), model)
+        parameter_groups(OptimizerConfig(layer_decay=0.9), model)
 
 
 class Layered(nn.Module):
@@ -216,20 +216,22 @@ def test_the_step_of_muon_is_nearly_orthogonal(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
     torch.manual_seed(0)
     matrix = torch.randn(shape)
-    assert orthogonal(matrix).dtype == (torch.bfloat16 if native else torch.float32)
+    assert orthogonalize(matrix).dtype == (torch.bfloat16 if native else torch.float32)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    turned = left.T @ orthogonal(matrix).float() @ right.T
+    turned = left.T @ orthogonalize(matrix).float() @ right.T
     assert values.max() / values.min() > 1.5
     assert ((turned.diag() > 0.6) & (turned.diag() < 1.3)).all()
     assert torch.allclose(turned, turned.diag().diag(), atol=0.05), "the same directions"
-    assert torch.allclose(orthogonal(1024 * matrix).float(), orthogonal(matrix).float(), atol=0.02), "whatever its size"
+    assert torch.allclose(orthogonalize(1024 * matrix).float(), orthogonalize(matrix).float(), atol=0.02), (
+        "whatever its size"
+    )
 
 
 def test_muon_turns_hidden_matrices_and_is_adamw_elsewhere() -> None:
     keys = {"lr": LR, "weight_decay": DECAY, "betas": (0.8, 0.9)}
     model, other = Layered(), Layered()
-    built = optimizer(OptimizerConfig(name="muon", momentum=0.5, **keys), model)
-    adamw = optimizer(OptimizerConfig(name="adamw", **keys), other)
+    built = build_optimizer(OptimizerConfig(name="muon", momentum=0.5, **keys), model)
+    adamw = build_optimizer(OptimizerConfig(name="adamw", **keys), other)
     means = [torch.zeros_like(layer.weight) for layer in model.layers]  # type: ignore[arg-type]
     for _ in range(3):
         built.zero_grad(), adamw.zero_grad()
@@ -241,7 +243,7 @@ def test_muon_turns_hidden_matrices_and_is_adamw_elsewhere() -> None:
         for layer, mean in zip(model.layers, means, strict=True):
             weight, gradient = layer.weight.detach(), layer.weight.grad
             mean.copy_(0.5 * mean + 0.5 * gradient)  # type: ignore[operator]
-            step = 0.2 * 6**0.5 * orthogonal(0.5 * mean + 0.5 * gradient).float()  # type: ignore[operator]
+            step = 0.2 * 6**0.5 * orthogonalize(0.5 * mean + 0.5 * gradient).float()  # type: ignore[operator]
             expected.append(weight - LR * (step + DECAY * weight))  # type: ignore[operator]
         built.step(), adamw.step()
         for layer, wanted in zip(model.layers, expected, strict=True):
@@ -255,7 +257,7 @@ def test_muon_turns_hidden_matrices_and_is_adamw_elsewhere() -> None:
 @pytest.mark.parametrize(("architecture", "count"), [("bert", 12), ("gpt2", 8), ("t5", 32), ("modernbert", 8)])
 def test_muon_leaves_tables_and_heads_alone(architecture: str, count: int) -> None:
     model = tiny(architecture)
-    found = groups(OptimizerConfig(name="muon", weight_decay=0.5), model)
+    found = parameter_groups(OptimizerConfig(name="muon", weight_decay=0.5), model)
     hidden = {id(p) for group in found if group["hidden"] for p in group["params"]}
     names = [name for name, p in model.named_parameters() if id(p) in hidden]
     assert len(names) == count
@@ -266,10 +268,10 @@ def test_muon_leaves_tables_and_heads_alone(architecture: str, count: int) -> No
 def test_muon_turns_adapters_and_no_vectors() -> None:
     bert, config = tiny("bert"), OptimizerConfig(name="muon")
     lora = get_peft_model(bert, LoraConfig(target_modules=["query"]))
-    hidden = [group["params"] for group in groups(config, lora) if group["hidden"]]
+    hidden = [group["params"] for group in parameter_groups(config, lora) if group["hidden"]]
     assert [len(found) for found in hidden] == [4], "two matrices in each of two layers"
     ia3 = get_peft_model(tiny("bert"), IA3Config(target_modules=["query"], feedforward_modules=[]))
-    assert not [group for group in groups(config, ia3) if group["hidden"]]
+    assert not [group for group in parameter_groups(config, ia3) if group["hidden"]]
 
 
 def test_penalties_are_added_once_whatever_was_built_before() -> None:
@@ -277,7 +279,7 @@ def test_penalties_are_added_once_whatever_was_built_before() -> None:
     torch.optim.AdamW(nn.Linear(1, 1).parameters())
     for name in ("muon", "adamw"):
         model = Layered()
-        built = optimizer(OptimizerConfig(name=name, lr=LR, weight_decay=0.0, l2=0.5), model)
+        built = build_optimizer(OptimizerConfig(name=name, lr=LR, weight_decay=0.0, l2=0.5), model)
         model().backward()
         before = model.head.weight.grad.clone()  # type: ignore[union-attr]
         expected = before + 0.5 * model.head.weight.detach()
@@ -290,4 +292,4 @@ def test_muon_wants_layers() -> None:
     with pytest.raises(
         UserError, match=r"optimizer.name  muon is .* MLPForClassification has none. Write optimizer=adamw"
     ):
-        optimizer(OptimizerConfig(name="muon"), model)
+        build_optimizer(OptimizerConfig(name="muon"), model)

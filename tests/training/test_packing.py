@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 64, "init_std": 0.3},
         "attend to each other",
     ),
-    "mamba": (SIZES | {"state_size": 4, "initializer_range": 0.3}, "positions"),
+    "mamba": (SIZES | {"state_size": 4, "initializer_range": 0.3}, "position_ids"),
     "bert": (SIZES | {"intermediate_size": 48}, "is not a decoder"),
     "bart": (
         {"vocab_size": 97, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}

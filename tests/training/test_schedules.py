@@ -10,7 +10,7 @@ import transformers
 
 from llmft.config.load import load
 from llmft.schema.optimizer import SchedulerConfig
-from llmft.training.optimization import notes_of, planned, schedule, share
+from llmft.training.optimization import build_scheduler, lr_curve, lr_factor, scheduler_notes
 
 # Steps 0 to 10 of ten, of which the first two warm up; an epoch has four.
 EXPECTED: dict[str, tuple[dict[str, Any], list[float]]] = {
@@ -30,7 +30,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[float]]] = {
 
 def shares(name: str, **keys: Any) -> list[float]:
     scheduler = SchedulerConfig(name=name.partition(" ")[0].strip(","), warmup_steps=2, **keys)  # type: ignore[arg-type]
-    return [share(scheduler, step, epoch=4, total=10) for step in range(11)]
+    return [lr_factor(scheduler, step, epoch=4, total=10) for step in range(11)]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -67,19 +67,19 @@ def test_a_schedule_is_that_of_transformers(name: str) -> None:
 def test_any_warm_up_can_be_had(warmup: int) -> None:
     for name in (name for name, (keys, _) in EXPECTED.items() if not keys):
         scheduler = SchedulerConfig(name=name, warmup_steps=warmup)  # type: ignore[arg-type]
-        assert all(0 <= share(scheduler, step, epoch=4, total=10) <= 1 for step in range(12))
+        assert all(0 <= lr_factor(scheduler, step, epoch=4, total=10) <= 1 for step in range(12))
 
 
 def test_the_warm_up_is_a_share_of_all_steps() -> None:
     scheduler = SchedulerConfig(warmup_ratio=0.25)
-    assert [share(scheduler, step, 4, 10) for step in range(4)] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert [lr_factor(scheduler, step, 4, 10) for step in range(4)] == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 
 def test_plateau_halves_the_rate_when_scores_stop_getting_better() -> None:
     config = load("finetune", ["scheduler=plateau", "scheduler.min_ratio=0.2"])  # of accuracy: more is better
     first, second = ([torch.nn.Parameter(torch.zeros(1))] for _ in range(2))
     optimizer = torch.optim.SGD([{"params": first, "lr": 1.0}, {"params": second, "lr": 0.1}])
-    plateau = schedule(config, optimizer, epoch=1, total=10)
+    plateau = build_scheduler(config, optimizer, epoch=1, total=10)
     rates = []
     for score in (0.5, 0.6, 0.6, 0.55, 0.59, 0.61, 0.61, 0.61, 0.61, 0.61):
         plateau.step(score)  # type: ignore[arg-type]
@@ -91,15 +91,15 @@ def test_plateau_halves_the_rate_when_scores_stop_getting_better() -> None:
 
 def test_the_plan_is_what_is_drawn() -> None:
     config = load("finetune", ["scheduler=linear", "scheduler.warmup_ratio=0", "optimizer.lr=2", "trainer.epochs=1"])
-    assert planned(config, epoch=4, total=4) == [(1, 2.0), (2, 1.5), (3, 1.0), (4, 0.5)]
-    assert len(planned(config, epoch=4, total=5000)) == 200
-    assert planned(load("finetune", ["scheduler=plateau"]), epoch=4, total=9) == []
+    assert lr_curve(config, epoch=4, total=4) == [(1, 2.0), (2, 1.5), (3, 1.0), (4, 0.5)]
+    assert len(lr_curve(config, epoch=4, total=5000)) == 200
+    assert lr_curve(load("finetune", ["scheduler=plateau"]), epoch=4, total=9) == []
 
 
 @pytest.mark.parametrize(
     ("words", "steps", "note"),
     [
-        (("scheduler.warmup_steps=100",), 80, "rises for 100 steps, and there are 80: it never gets to optimizer.lr. Write scheduler.warmup_steps=8"),
+        (("scheduler.warmup_steps=100",), 80, "rises for 100 steps, and the run has 80: it never reaches optimizer.lr. Write scheduler.warmup_steps=8"),
         (("scheduler.warmup_steps=80",), 80, "rises for 80 steps"),
         (("scheduler.warmup_steps=79",), 80, ""),
         ((), 80, ""),
@@ -107,6 +107,6 @@ def test_the_plan_is_what_is_drawn() -> None:
     ],
 )  # fmt: skip
 def test_a_warm_up_that_is_longer_than_the_training_is_said(words: tuple[str, ...], steps: int, note: str) -> None:
-    notes = notes_of(load("finetune", ["scheduler.warmup_ratio=0", *words] if words else []), steps)
+    notes = scheduler_notes(load("finetune", ["scheduler.warmup_ratio=0", *words] if words else []), steps)
     assert len(notes) == bool(note)
     assert note in "".join(notes)
