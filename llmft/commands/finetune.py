@@ -36,7 +36,7 @@ from llmft.training.frozen import cached_encoder, is_frozen, with_reference
 from llmft.training.hardware import Hardware, detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
-from llmft.training.optimization import parameter_groups, planned_steps, steps_per_epoch
+from llmft.training.optimization import parameter_groups, planned_steps, scheduler_notes, steps_per_epoch
 from llmft.training.processes import all_gather
 from llmft.training.trackers import check_trackers, tracked
 from llmft.training.train import train

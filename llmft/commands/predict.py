@@ -27,7 +27,7 @@ from llmft.schema.config import Config
 from llmft.schema.inference import PredictConfig
 from llmft.schema.problem import Failure, Problem, UserError
 from llmft.tasks.task import Answer, Task
-from llmft.training.answering import Answering, as_they_come, windows
+from llmft.training.answering import Answering, available_windows, windows
 from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 
@@ -56,7 +56,7 @@ def run(config: Config) -> dict[str, Any]:
     count, bad, example, columns = 0, 0, "", dict[str, None]()
     with opened(wanted) as output, enough_memory(lambda: advice_for_scoring(config)), progress(wanted) as bar:
         told = time.monotonic()
-        for window in as_they_come(rows.rows) if piped(wanted) else windows(rows.rows):
+        for window in available_windows(rows.rows) if piped(wanted) else windows(rows.rows):
             if bar.disable and time.monotonic() - told > EVERY:
                 told = time.monotonic()
                 print(f"{count:,} rows were answered so far", file=sys.stderr)

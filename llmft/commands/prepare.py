@@ -87,7 +87,7 @@ def _corpus(config: Config, task: LanguageModel, folder: Path) -> Prepared:
     task = task.fit(data["train"], config.model)
     check_labels(task, data)
     joined = join_documents(task, data["train"], folder)
-    data.notes.append(f"train: {joined.about()}")
+    data.notes.append(f"train: {joined.describe()}")
     splits = {
         name: Split(rows, joined if name == "train" else encode(task, rows)) for name, rows in data.splits.items()
     }

@@ -1,4 +1,4 @@
-"""From rows as they come to their answers, by the path of eval; what is wrong with a row becomes its answer."""
+"""Answers rows for `llmft predict` and `chat`, by the same path as eval. A bad row gets its error as the answer."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,27 +23,27 @@ from llmft.training.evaluation import predict
 from llmft.training.features import CHUNK, encode
 
 T = TypeVar("T")
-WHAT = "this row"  # what messages call it, where those of training name a split
+WHAT = "this row"  # in messages, where those of training have the name of a split
 
 
 @dataclass(frozen=True)
 class Answering:
-    """A trained model, and how the columns of the input play their roles."""
+    """A trained model with its task, and the config that maps input columns to the task's roles."""
 
     task: Task[Any]
     model: torch.nn.Module
     dataset: DatasetConfig
     batch_size: int
-    of_file: Task[Any] | None = None
-    """The task that checks the columns of a file, where it is another than `task`."""
+    file_task: Task[Any] | None = None
+    """The task that checks the columns of a file, if it is not `task`."""
     seen: Table = field(default_factory=Table)
-    """The first rows that were answered, for `notes`."""
+    """The first rows that were answered, at least CHUNK if there are so many; `notes` compares them with training."""
 
     def notes(self) -> list[str]:
-        """What of the rows is unlike training, a line each."""
+        """How the answered rows differ from those of training, a line for each difference."""
         if not len(self.seen):
             return []
-        # As texts: one line of JSON may have a number where another has a text.
+        # As text: JSON lines may have a number in one row and a string in another, and an Arrow column has one type.
         columns = {
             role: [{name: text_of(cell) for name, cell in row.items()} for row in values]
             if role in self.task.columns and self.task.columns[role].kind == "features"
@@ -53,20 +53,21 @@ class Answering:
         return self.task.notes_of_rows(to_dataset(Table(columns, self.seen.ids)), "the input")
 
     def check_columns(self, columns: list[str], whole: bool = True) -> None:
-        """Raise UserError where columns are missing: no row of them could be answered.
+        """Raise UserError if columns are missing, before any row is read: none of them could be answered.
 
         Args:
-            whole: these are the columns of a file, not of a row that somebody typed.
+            columns: the names of the input's columns.
+            whole: whether they are the columns of a file, not of a single row that was typed.
         """
-        task = self.of_file if whole and self.of_file is not None else self.task
+        task = self.file_task if whole and self.file_task is not None else self.task
         empty = Row("the input", dict.fromkeys(columns))
-        rows = to_dataset(self._roles([empty], "the input")).select([])
+        rows = to_dataset(self._assign_roles([empty], "the input")).select([])
         if problems := task.check(rows, "the input"):
             raise UserError([problem._replace(key="predict.input") for problem in problems], "the data")
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:
-        """The answer of each row, or `{"error": why there is none}`."""
-        alike: dict[frozenset[str], list[Row]] = {}  # a key that JSON leaves out is a column that is missing
+        """The answer of each row, in order, or `{"error": reason}` for a row that cannot be answered."""
+        alike: dict[frozenset[str], list[Row]] = {}  # rows with the same keys: in JSON a missing column is no key
         for row in rows:
             if not row.error:
                 alike.setdefault(frozenset(row.values), []).append(row)
@@ -74,17 +75,20 @@ class Answering:
         return [{"error": row.error} if row.error else next(found[frozenset(row.values)]) for row in rows]
 
     def _answers(self, rows: Sequence[Row]) -> list[Answer]:
-        """All at once, or else by halves, until a row that cannot be answered stands alone."""
+        """The answers of rows with the same keys, all together; if that fails, each half by itself.
+
+        So any check of any task becomes the error of a single row: one bad row in 1,000 costs 20 more tries.
+        """
         try:
-            return self._together(rows)
+            return self._answer_batch(rows)
         except UserError as error:
             if len(rows) == 1:
                 return [{"error": "; ".join(map(str, error.problems))}]
         half = len(rows) // 2
         return self._answers(rows[:half]) + self._answers(rows[half:])
 
-    def _together(self, rows: Sequence[Row]) -> list[Answer]:
-        table = self._roles(rows, WHAT)
+    def _answer_batch(self, rows: Sequence[Row]) -> list[Answer]:
+        table = self._assign_roles(rows, WHAT)
         if empty := empty_inputs(table, self.task.columns):
             raise UserError([Problem(table.ids[row], what) for row, what in empty.items()])
         found = to_dataset(table)
@@ -95,14 +99,14 @@ class Answering:
         features = encode(self.task, found)
         return predict(self.task, self.model, features, self.batch_size).answers
 
-    def _roles(self, rows: Sequence[Row], name: str) -> Table:
-        """The inputs that the task asks for; labels are not looked at."""
+    def _assign_roles(self, rows: Sequence[Row], name: str) -> Table:
+        """The columns that the task takes as inputs, under the names of their roles, cleaned. Labels are ignored."""
         table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
         columns = self.task.columns
         filled = {role for role in columns if str(self.dataset.columns.get(role, role)) in table.columns}
         inputs = {role: spec for role, spec in self.task.inference_columns(filled).items() if spec.is_input}
-        # Of roles that another one can stand for, those whose columns this input has. A row of a table may have other
-        # columns than those that training read, and lack some: `task.check` says which.
+        # An optional role counts only if the input has its column, since another role may take its place. The features
+        # of a table are left to `task.check`, which names the missing ones.
         named = {
             role: column
             for role, column in self.dataset.columns.items()
@@ -115,19 +119,20 @@ class Answering:
 
 
 def windows(rows: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
-    """All rows, `size` at a time: the same rows are answered together whenever they are read."""
+    """All rows, `size` at a time. The same rows always share a batch, so their scores repeat to the last digit."""
     rows = iter(rows)
     while window := list(islice(rows, size)):
         yield window
 
 
-def as_they_come(rows: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
-    """All rows, at most `size` at a time, and fewer where the next one would have to be waited for.
+def available_windows(rows: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """All rows, at most `size` at a time, and fewer when the next one is not there yet, as in a pipe.
 
-    They are read in a thread of their own, at most `size` rows ahead.
+    A thread reads at most `size` rows ahead. An error of `rows` is raised here, after the rows before it.
     """
+    # Each row in a tuple: None in the queue is the end, and a row may be anything.
     queue: SimpleQueue[tuple[T] | None] = SimpleQueue()
-    room = Semaphore(size)
+    room = Semaphore(size)  # an endless pipe must not fill the memory while a slow model answers
     errors: list[BaseException] = []
 
     def read() -> None:
@@ -146,7 +151,7 @@ def as_they_come(rows: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
         window: list[T] = []
         while more and len(window) < size:
             try:
-                found = queue.get(block=not window)
+                found = queue.get(block=not window)  # waits for the first row of a window only
             except Empty:
                 break
             if found is None:

@@ -1,4 +1,4 @@
-"""Who is told of each step: progress for a person, signals, the watchdog, unfreezing, the order of rows."""
+"""Callbacks of the Trainer: progress, stop signals, the watchdog, gradual unfreezing, the epoch of a sampler."""
 
 import faulthandler
 import math
@@ -24,13 +24,19 @@ from llmft.training import processes
 from llmft.training.evaluation import ties_with_less_loss
 
 
-def lost(name: str, value: float, step: int) -> str:
-    """What to say of a number that is none."""
-    return f"{name} is {value} at step {step}; the weights are lost. A smaller optimizer.lr, or more warm-up, may help."
+def not_finite(name: str, value: float, step: int) -> str:
+    """The error for a loss, gradient, or weight that is NaN or infinite. Such weights never become a checkpoint."""
+    return (
+        f"{name} must be a finite number, got {value} at step {step}. These weights are not saved; earlier checkpoints "
+        "are kept. Try a smaller optimizer.lr or more scheduler.warmup_steps."
+    )
 
 
 class Progress(TrainerCallback):
-    """Writes each logged step and evaluation to events.jsonl and shows it: a bar on a terminal, lines in a log."""
+    """Writes each logged step and evaluation to events.jsonl, and prints it: a bar on a terminal, else lines.
+
+    It marks an evaluation as the best so far by the rule that picks the best checkpoint, see `Trainer`.
+    """
 
     def __init__(self, run: Run, metric: str) -> None:
         self.run = run
@@ -61,10 +67,10 @@ class Progress(TrainerCallback):
         **_: Any,
     ) -> None:
         facts: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch}
-        # In fp16 the scaler leaves out steps whose gradient is infinite, and lowers its scale.
+        # In fp16 an infinite gradient is normal: the scaler skips that step and lowers its scale.
         for name in ("loss", "eval_loss", *(() if args.fp16 else ("grad_norm",))):
             if not math.isfinite(logs.get(name, 0.0)):
-                raise Failure(lost(name, logs[name], state.global_step))
+                raise Failure(not_finite(name, logs[name], state.global_step))
         if "learning_rate" in logs:
             names = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "lr"}
             facts |= {"split": "train", **{name: logs[key] for key, name in names.items() if key in logs}}
@@ -85,8 +91,9 @@ class Progress(TrainerCallback):
         if self.bar is not None:
             self.bar.set_postfix_str(f"loss {facts['loss']:.4f}")
             return
-        passed = time.perf_counter() - self.started
-        left = passed / (state.global_step - self.first) * (state.max_steps - state.global_step)
+        elapsed = time.perf_counter() - self.started
+        # A resumed run measures its own steps only: `first` is where this session began.
+        left = elapsed / (state.global_step - self.first) * (state.max_steps - state.global_step)
         width = len(str(state.max_steps))
         self._print(
             f"step {state.global_step:>{width}}/{state.max_steps}  loss {facts['loss']:.4f}  lr {facts['lr']:.2e}"
@@ -103,6 +110,7 @@ class Progress(TrainerCallback):
         if value is not None:
             higher = METRICS[self.metric]
             better = not self.best or (value > self.best[metric] if higher else value < self.best[metric])
+            # On a small split many evaluations have the same accuracy. The loss decides which of them is the best.
             if better or ties_with_less_loss(logs, self.best, self.metric):
                 self.best = logs
                 shown.append("(best so far)")
@@ -116,7 +124,7 @@ class Progress(TrainerCallback):
 
 
 class StopSignals(StopRequests, TrainerCallback):
-    """While it is entered, all processes of a run save and stop at the same step once one of them got a signal."""
+    """Inside the context, a signal to any process makes all of them save and stop after the same step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,28 +133,30 @@ class StopSignals(StopRequests, TrainerCallback):
 
     @property
     def received(self) -> str | None:
-        """The signal that all processes stop by."""
+        """The name of the signal that stops the run; None while there is none."""
         return name_of(self.agreed)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # It reaches one process after the other, and one that stopped a step early would leave the others waiting.
+        # A signal reaches the processes one after the other, and one that stops a step early leaves the others waiting
+        # in their all-reduce for ever. So they agree after each step, which takes 0.2 ms.
         self.agreed = processes.all_reduce_max(self.noticed)
         if self.received and state.global_step < state.max_steps:
             control.should_training_stop = True
             self.within_epoch = not float(state.epoch or 0).is_integer()
-            # What is due at the end of an epoch, its score and then its checkpoint, comes by itself there.
+            # At the end of an epoch, transformers evaluates and then saves by itself.
             control.should_save |= self.within_epoch or args.save_strategy != "epoch"
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # transformers takes a stop for the end of the epoch: a score that an unstopped run does not have.
+        # transformers treats a stop as the end of the epoch, and would log a score that an unstopped run does not have.
         if self.received and self.within_epoch:
             control.should_evaluate = control.should_save = False
 
 
 class Watchdog(TrainerCallback):
-    """While it is entered, a step of more than `seconds` ends the process with exit code 1.
+    """Inside the context, a step of more than `seconds` ends the process with exit code 1.
 
-    The stacks of all threads are written down, and the run ends instead of waiting for ever.
+    It first writes the stacks of all threads to stacks_RANK.txt in the run folder. Without it, a hanging data loader
+    or a lost process of several would keep the run waiting for ever.
     """
 
     def __init__(self, run: Run, seconds: float, resumed: bool) -> None:
@@ -154,7 +164,7 @@ class Watchdog(TrainerCallback):
         self.seconds = seconds
         self.step = 0
         self.last = time.monotonic()
-        self.paused = resumed  # until the first step is done: a stream reads what was trained on once more
+        self.is_paused = resumed  # until the first step: a resumed stream first reads past all rows trained on
         self.over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -166,20 +176,20 @@ class Watchdog(TrainerCallback):
         self.over.set()
 
     @contextmanager
-    def patient(self) -> Iterator[None]:
-        """Evaluation and saving take what they take."""
-        self.paused = True
+    def paused(self) -> Iterator[None]:
+        """No limit inside this context: evaluation and saving take as long as they need."""
+        self.is_paused = True
         try:
             yield
         finally:
-            self.last, self.paused = time.monotonic(), False
+            self.last, self.is_paused = time.monotonic(), False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.last, self.step, self.paused = time.monotonic(), state.global_step, False
+        self.last, self.step, self.is_paused = time.monotonic(), state.global_step, False
 
     def _watch(self) -> None:
         while not self.over.wait(min(1.0, self.seconds / 4)):
-            if not self.paused and time.monotonic() - self.last > self.seconds:
+            if not self.is_paused and time.monotonic() - self.last > self.seconds:
                 self._end()
 
     def _end(self) -> None:
@@ -187,7 +197,7 @@ class Watchdog(TrainerCallback):
         stacks = self.run.folder / f"stacks_{processes.rank()}.txt"
         print(
             f"failed: {why}. {stacks} says where each thread was. "
-            "The last checkpoint is kept; if steps take so long, raise trainer.step_timeout.",
+            "The last checkpoint is kept. If a step may take this long, raise trainer.step_timeout.",
             file=sys.stderr,
             flush=True,
         )
@@ -196,19 +206,19 @@ class Watchdog(TrainerCallback):
                 faulthandler.dump_traceback(stream, all_threads=True)
             self.run.note(status="failed", why=why)
             for child in psutil.Process().children(recursive=True):
-                child.kill()  # such as a loader's worker that hangs, and would outlive us
+                child.kill()  # a data loader's worker that hangs would outlive this process
         finally:
-            os._exit(1)  # the main thread cannot be asked
+            os._exit(1)  # sys.exit ends this thread only, and the main thread hangs
 
 
 class GradualUnfreezing(TrainerCallback):
-    """Lets each part of a model train from its epoch on, from the top (Howard and Ruder 2018).
+    """Unfreezes a model from the top, some layers more in each epoch (Howard and Ruder 2018, ULMFiT, section 3.3).
 
-    Until then it has no gradient, and no optimizer moves it.
+    Until its epoch a part has no gradient, so the optimizer leaves it alone, weight decay included.
     """
 
     def __init__(self, model: PreTrainedModel, layers: int) -> None:
-        """`layers` more from the top in each epoch; what is frozen now stays so."""
+        """`layers` is how many are added per epoch. Weights that are frozen now stay frozen."""
         starts = unfreezing(model, layers)
         self.weights = [
             (parameter, starts[part.name])
@@ -223,20 +233,21 @@ class GradualUnfreezing(TrainerCallback):
             parameter.requires_grad_(epoch >= start)
 
 
-class OfEpochs(Protocol):
-    """Rows in an order of their own in every epoch."""
+class HasEpoch(Protocol):
+    """A source of rows whose order depends on the epoch."""
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch, counting from 0."""
 
 
 class EpochOrder(TrainerCallback):
-    """Tells a sampler or a stream its epoch before the epoch is read.
+    """Sets the epoch of a sampler, a stream, or blocks before the epoch is read.
 
-    transformers tells it too, but not through the two shells that several processes and a resumed epoch put around it.
+    transformers sets it too, but does not reach through the wrappers that accelerate adds for several processes and
+    for an epoch that is resumed in the middle.
     """
 
-    def __init__(self, rows: OfEpochs) -> None:
+    def __init__(self, rows: HasEpoch) -> None:
         self.rows = rows
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

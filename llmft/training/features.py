@@ -1,6 +1,6 @@
 """What training reads: the features of a split as one Arrow table, or the tokens of raw text as blocks.
 
-Rows are encoded once and read a whole batch at a time. Blocks are cut elsewhere in each epoch.
+Rows are encoded once and read a batch at a time. Blocks begin at another token in each epoch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ from llmft.tasks.task import Task
 if TYPE_CHECKING:
     from llmft.tasks.language_models.language_model import Example, LanguageModel
 
-CHUNK = 1000  # rows that are encoded at a time: the tokenizer is fast from a few hundred on, and memory stays small
-BYTES = 4_000_000  # or fewer rows, where they are long texts
-TOKENS = "train.tokens"  # the file of all tokens of a language model's training text
+CHUNK = 1000  # rows encoded at once: the tokenizer reaches full speed at a few hundred, and memory stays small
+BYTES = 4_000_000  # of text encoded at once: fewer rows where texts are long
+TOKENS = "train.tokens"  # the file with all tokens of a language model's training text
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class FeatureSet:
     """The features of one split."""
 
     table: pyarrow.Table
-    """What the collator gets, a column a key."""
+    """The collator's input: a row for each feature, a column for each key."""
     rows: list[int]
-    """The row of each feature."""
+    """The index of each feature's row. A row may have several features, such as the windows of a long text."""
     lengths: list[int] | None
-    """The length of each feature, where lengths differ."""
+    """Tokens of each feature; None if all have the same length."""
     cut: int
-    """Features that lost some of their row."""
+    """How many features were truncated."""
     asides: pyarrow.Array | None = None
-    """What the task keeps of each feature to decode its output."""
+    """What the task keeps of each feature to decode its output, such as where tokens begin in the text."""
 
     @property
     def mean_length(self) -> float | None:
-        """The mean of the lengths."""
+        """Mean tokens per feature; None if all have the same length."""
         return sum(self.lengths) / len(self) if self.lengths else None
 
     def __len__(self) -> int:
@@ -52,21 +52,21 @@ class FeatureSet:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        """Features by number. torch's DataLoader calls this once a batch: 30 times faster than one by one."""
+        """Features by index. torch's DataLoader calls this once a batch, 30 times faster than one call a feature."""
         return self.table.take(indices).to_pylist()
 
     def with_column(self, name: str, values: pyarrow.Array) -> Self:
-        """The same features, each with one value more for the collator."""
+        """These features with one more value each for the collator."""
         return replace(self, table=self.table.append_column(name, values))
 
     def with_asides(self, outputs: list[Any], numbers: Sequence[int]) -> list[Any]:
-        """The outputs of some features as `Task.decode` takes them: in pairs with what was kept aside, if anything."""
+        """Outputs of some features as `Task.decode` takes them: pairs (output, aside) if the task has asides."""
         if self.asides is None:
             return outputs
         return [(output, self.asides[number].as_py()) for output, number in zip(outputs, numbers, strict=True)]
 
     def save(self, file: Path) -> None:
-        """Write everything into an Arrow file."""
+        """Write all of it to one Arrow file."""
         table = self.table.append_column("row", pyarrow.array(self.rows, pyarrow.int64()))
         if self.lengths is not None:
             table = table.append_column("length", pyarrow.array(self.lengths, pyarrow.int64()))
@@ -76,7 +76,7 @@ class FeatureSet:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Map what `save` wrote into memory: pages are read as they are needed, and shared between processes."""
+        """Memory-map the file that `save` wrote: pages are read when needed, and shared between processes."""
         table = read_table(file)
         cut = int(table.schema.metadata[b"cut"])
         rows = table["row"].to_pylist()
@@ -87,9 +87,13 @@ class FeatureSet:
 
 
 def encode(task: Task[Any], rows: Dataset) -> FeatureSet:
-    """Encode all rows of a split."""
+    """Encode all rows of a split, a chunk at a time.
+
+    Raises:
+        UserError: from `Task.encode`, for rows that cannot be encoded.
+    """
     tables, owners, lengths, cut = [], [], [], 0
-    for start, portion in portions(rows):
+    for start, portion in chunks(rows):
         features = task.encode(portion)
         owners += [start + row for row in features.pop("row")]
         lengths += features.pop("length", [])
@@ -103,19 +107,20 @@ def encode(task: Task[Any], rows: Dataset) -> FeatureSet:
     return FeatureSet(table, owners, lengths or None, cut, asides)
 
 
-def portions(rows: Dataset) -> Iterator[tuple[int, dict[str, list[Any]]]]:
-    """All rows in their order, at most CHUNK and about BYTES at a time, with the number of the first of them."""
+def chunks(rows: Dataset) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+    """All rows in order, at most CHUNK rows and about BYTES of text at a time, each with the index of its first row."""
     start = 0
     while start < len(rows):
         table = rows.data.table.slice(start, CHUNK)
-        sizes = numpy.add.reduce([_sizes(column) for column in table.columns])
+        sizes = numpy.add.reduce([_byte_lengths(column) for column in table.columns])  # (rows,), over all columns
+        # The rows whose texts together stay within BYTES, and at least one: a text may be longer than that.
         count = max(1, int(numpy.searchsorted(numpy.cumsum(sizes), BYTES, side="right")))
         yield start, rows[start : start + min(count, CHUNK)]
         start += min(count, CHUNK)
 
 
-def _sizes(column: pyarrow.ChunkedArray) -> numpy.ndarray:
-    """The bytes of each text of a column; nothing for other kinds."""
+def _byte_lengths(column: pyarrow.ChunkedArray) -> numpy.ndarray:
+    """The bytes of each text of a column; zeros for a column of another type."""
     kind = column.type
     if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
         return numpy.zeros(len(column), dtype=numpy.int64)
@@ -124,15 +129,18 @@ def _sizes(column: pyarrow.ChunkedArray) -> numpy.ndarray:
 
 @dataclass
 class Blocks:
-    """The blocks of an epoch, in the place of a FeatureSet. What a block is depends on (seed, epoch, number) alone."""
+    """The blocks of an epoch of raw text, used like a FeatureSet.
+
+    A block, its masks included, depends on (seed, epoch, index) only, so a resumed run makes the same ones.
+    """
 
     tokens: numpy.ndarray
-    """All of them, mapped into memory."""
+    """All tokens, (N,), memory-mapped: a corpus may be larger than memory."""
     task: "LanguageModel"
     seed: int = 0
     epoch: int = 0
     lengths = None
-    """A block is as long as any other."""
+    """None, since all blocks have the same length."""
     cut = 0
 
     def __post_init__(self) -> None:
@@ -141,29 +149,29 @@ class Blocks:
         self.set_epoch(self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose an epoch, counting from 0: the first block of each begins somewhere else."""
+        """Choose an epoch, counting from 0. Each begins at another token, so blocks are cut at other places."""
         self.epoch = epoch
         self.offset = int(numpy.random.default_rng((self.seed, epoch)).integers(self.stride))
 
-    def of(self, seed: int) -> Self:
-        """The blocks of a run."""
+    def with_seed(self, seed: int) -> Self:
+        """The blocks of a run with this seed."""
         return replace(self, seed=seed)
 
     @property
     def mean_length(self) -> float:
-        """Tokens of the text in a block."""
+        """Tokens of text in a block."""
         return float(self.stride)
 
-    def about(self) -> str:
-        """How much text there is, and how much of it the tokenizer does not know."""
-        told = f"{plural(len(self.tokens), 'tokens')}, {plural(len(self), 'blocks')} of {self.stride:,}"
+    def describe(self) -> str:
+        """A line on the number of tokens and blocks, and the share of tokens that are unknown to the tokenizer."""
+        text = f"{plural(len(self.tokens), 'tokens')}, {plural(len(self), 'blocks')} of {self.stride:,}"
         unknown = self.task.state.tokenizer.unk_token_id
-        if unknown is None or unknown == self.task.state.end:  # GPT-2 has one token for all that is special
-            return told
-        from llmft.tasks.language_models.language_model import token_counts  # with tokenizers, which tables do without
+        if unknown is None or unknown == self.task.state.end:  # GPT-2 has one special token for every purpose
+            return text
+        from llmft.tasks.language_models.language_model import token_counts  # imports tokenizers, which tables lack
 
         count = token_counts(self.tokens, len(self.task.state.tokenizer))[unknown]
-        return f"{told}, {count / len(self.tokens):.2%} {self.task.state.tokenizer.unk_token}" if count else told
+        return f"{text}, {count / len(self.tokens):.2%} {self.task.state.tokenizer.unk_token}" if count else text
 
     def __len__(self) -> int:
         return len(self.tokens) // self.stride
@@ -172,7 +180,7 @@ class Blocks:
         return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers: list[int]) -> "list[Example]":
-        """Blocks by number, as the task makes examples of them."""
+        """The task's examples of the blocks with these indices."""
         return [self._example(number) for number in numbers]
 
     def _example(self, number: int) -> "Example":
@@ -183,7 +191,7 @@ class Blocks:
         return self.task.example(self._block(number), key, other)
 
     def _block(self, number: int) -> numpy.ndarray:
-        """The tokens of a block; the last one goes on at the beginning of the file, which is a document's."""
+        """The tokens of a block, (length,), int64. The last block continues at the start of the file."""
         first = self.offset + number * self.stride
         length = self.stride + self.task.context
         if first + length <= len(self.tokens):
@@ -192,33 +200,35 @@ class Blocks:
 
 
 def join_documents(task: "LanguageModel", rows: Dataset, folder: Path) -> Blocks:
-    """Write the tokens of all documents into `folder`, an end after each, part by part, and map them into memory.
+    """Write the tokens of all documents to one file in `folder`, an end token after each, and memory-map it.
 
     Raises:
-        UserError: if they don't fill a block.
+        UserError: if there are fewer tokens than a block takes.
     """
+    # Half the disk and memory of 32 bits for nearly all vocabularies: BERT has 30,522 tokens, GPT-2 50,257.
     kind = numpy.uint16 if len(task.state.tokenizer) <= 2**16 else numpy.uint32
     with (folder / TOKENS).open("wb") as stream:
-        for tokens in _pieces(task, rows):
+        for tokens in _document_tokens(task, rows):
             numpy.asarray(tokens, dtype=kind).tofile(stream)
     count, stride = (folder / TOKENS).stat().st_size // kind().itemsize, task.stride()
     if count < stride:
-        what = f"has {plural(count, 'tokens')}, and a block of task.block={task.state.block} takes {stride:,}"
+        what = f"must have {stride:,} tokens for a block of task.block={task.state.block}, got {count:,}"
         raise UserError(Problem("dataset.train", what, hint="Give more text, or a smaller task.block."), "the data")
     return load_blocks(task, folder)
 
 
 def load_blocks(task: "LanguageModel", folder: Path) -> Blocks:
-    """Map what `join_documents` wrote into memory."""
+    """Memory-map the file that `join_documents` wrote."""
     kind = numpy.uint16 if len(task.state.tokenizer) <= 2**16 else numpy.uint32
     return Blocks(numpy.memmap(folder / TOKENS, dtype=kind, mode="r"), task)
 
 
-def _pieces(task: "LanguageModel", rows: Dataset) -> Iterator[list[int]]:
-    """The tokens of each row, and an end where no row goes on with the document."""
+def _document_tokens(task: "LanguageModel", rows: Dataset) -> Iterator[list[int]]:
+    """The tokens of each row, with an end token where a document ends. A long document may span several rows."""
     last: Any = None
+    # GPT-2 uses one token for start and end: a second one beside the end of the document before would be noise.
     before: list[int] = [] if task.state.start == task.state.end else [task.state.start]
-    for number, (_, portion) in enumerate(portions(rows)):
+    for number, (_, portion) in enumerate(chunks(rows)):
         documents = portion.get("document") or [None] * len(portion["text"])
         for row, (tokens, document) in enumerate(zip(task.tokens(portion["text"]), documents, strict=True)):
             begins = document is None or document != last

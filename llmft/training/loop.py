@@ -33,7 +33,7 @@ from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.batches import EpochSampler, FeatureStream, collator
-from llmft.training.callbacks import EpochOrder, StopSignals, Watchdog, lost
+from llmft.training.callbacks import EpochOrder, StopSignals, Watchdog, not_finite
 from llmft.training.evaluation import Prediction, Split, evaluate, loss_of, ties_with_less_loss
 from llmft.training.features import Blocks
 from llmft.training.hardware import Hardware
@@ -134,7 +134,7 @@ class Trainer(transformers.Trainer):
     def _train_features(self) -> Any:
         train, trainer = self.splits["train"], self.config.trainer
         if isinstance(train.features, Blocks):
-            return train.features.of(self.config.seed)
+            return train.features.with_seed(self.config.seed)
         if train.stream is None:
             return train.features
         batch, grouped = trainer.rows * processes.world_size(), trainer.group_by_length
@@ -186,12 +186,12 @@ class Trainer(transformers.Trainer):
         loss: torch.Tensor = super().training_step(*inputs, **options)
         value = loss.item()  # waits for a GPU, as transformers' own filter for such losses does
         if not math.isfinite(value):
-            raise Failure(lost("loss", value, self.state.global_step + 1))
+            raise Failure(not_finite("loss", value, self.state.global_step + 1))
         self.clock.loss += value
         return loss
 
     def _maybe_log_save_evaluate(self, *inputs: Any, **options: Any) -> None:
-        with self.watchdog.patient():
+        with self.watchdog.paused():
             super()._maybe_log_save_evaluate(*inputs, **options)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -284,7 +284,7 @@ class Trainer(transformers.Trainer):
         step = self.state.global_step
         finite = all(bool(weights.own_shard(parameter).isfinite().all()) for parameter in model.parameters())
         if processes.all_reduce_max(not finite):
-            raise Failure(lost("a weight", math.nan, step))
+            raise Failure(not_finite("a weight", math.nan, step))
         folder = self.folder / f"checkpoint-{step}"
         (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier session, while its files are replaced
         try:

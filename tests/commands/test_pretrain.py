@@ -58,7 +58,7 @@ MISTAKES = {
     "a recipe of finetune": (["+recipe=tabular_mlp"], "this recipe is for `llmft finetune`"),
     "too little text": (
         ["+recipe=gpt_clm", *TEXT, "dataset.train=short.txt", *SIZES],
-        "dataset.train  has 7 tokens, and a block of task.block=16 takes 16. Give more text, or a smaller task.block.",
+        "dataset.train  must have 16 tokens for a block of task.block=16, got 7. Give more text, or a smaller task.block.",
     ),
     "a block longer than the positions": (
         ["task=causal_lm", "model=minilm", *TEXT, "dataset.train=long.txt", "task.block=600"],

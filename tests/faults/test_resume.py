@@ -198,7 +198,7 @@ def test_r15_weights_that_are_no_numbers_are_never_saved(llmft: Run, here: Path,
     at_step(4, poison)
     code, _, err = llmft(*SMOKE, "run.dir=run", "trainer.log_every=100", "trainer.eval_every=8", "trainer.save_every=8")
     assert code == 1
-    assert "loss is nan at step 5; the weights are lost" in err
+    assert "loss must be a finite number, got nan at step 5. These weights are not saved" in err
     assert not list((here / "run").glob("checkpoints/*/committed.json"))
 
 

@@ -54,7 +54,7 @@ def test_what_the_tokenizer_does_not_know_is_told(
     text: str, told: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmft.tasks.language_models.language_model.PART", 4)
-    assert join_documents(TASK, rows(text), here).about() == told
+    assert join_documents(TASK, rows(text), here).describe() == told
 
 
 @pytest.mark.parametrize("count", [16, 17, 23, 24, 100])
@@ -78,7 +78,7 @@ def test_blocks_depend_on_seed_and_epoch_alone() -> None:
     task = task.with_state(MaskedState(bert, 16))
 
     def epoch(seed: int, number: int) -> list[list[int]]:
-        found = Blocks(tokens, task).of(seed)
+        found = Blocks(tokens, task).with_seed(seed)
         found.set_epoch(number)
         order = list(range(len(found)))
         return [example["input_ids"].tolist() for example in found.__getitems__(order[::-1])[::-1]]
@@ -113,7 +113,7 @@ def test_what_comes_from_elsewhere_is_no_part_of_its_own_block() -> None:
 
 
 def test_less_text_than_a_block_is_said(here: Path) -> None:
-    with pytest.raises(UserError, match=r"has 4 tokens, and a block of task.block=8 takes 8"):
+    with pytest.raises(UserError, match=r"must have 8 tokens for a block of task.block=8, got 4"):
         join_documents(TASK, rows("abc"), here)
 
 
