@@ -345,6 +345,12 @@ class SearchPath(SearchPathPlugin):
         search_path.append(provider="entry points", path="entrypoints://")
 
 
+def ours_alone() -> bool:
+    """Whether there is no folder of the user's, neither of options nor of recipes."""
+    folders = {folder.resolve() for folder in recipe_folders()}
+    return not _first and not own_configs() and folders == {shipped("recipes").resolve()}
+
+
 def register(first: Path | None = None) -> None:
     """Tell Hydra about these sources; `first` is a folder of recipes to look into before the others."""
     _first[:] = [first] if first else []

@@ -85,6 +85,31 @@ def test_my_recipe_comes_before_the_shipped_one_and_can_extend_it(write: Callabl
     assert load("finetune", ["+recipe=bert_textcls"]).name == "other"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer.lr=1e-5", "task.labels=[a,b]", "model.config={hidden_dropout_prob: 0.1}"],
+        ["task=tabular", "+task.categories=[zip]", "task.label_names={'1': '${x}'}"],
+        ["model.path=a/b", "optimizer=lion", "~scheduler.warmup_ratio"],
+        ["model.config.hidden_size=32", "model.config={hidden_size: 64}", "optimizer.lr=$3"],
+        [],
+    ],
+)
+def test_files_that_were_composed_before_say_the_same(words: list[str], here: Path) -> None:
+    """Ours are composed once in a process; with a folder of one's own beside them, each time."""
+
+    def said() -> Any:
+        try:
+            return load("finetune", ["+recipe=bert_textcls", *words])
+        except UserError as error:
+            return error.problems
+
+    first = said()
+    assert said() == first
+    (here / "configs").mkdir()
+    assert said() == first
+
+
 def test_a_recipe_can_be_named_by_its_path(write: Callable[[str, str], Path]) -> None:
     write("elsewhere/x.yaml", "# @package _global_\nname: x\n")
     assert load("finetune", ["elsewhere/x.yaml", "seed=3"]).name == "x"
