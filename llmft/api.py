@@ -141,12 +141,12 @@ def _look(config: "Config") -> None:
     if problems:
         raise UserError(problems, "the data")
     names = ", ".join(file.name for file in files) if len(files) <= 3 else f"{len(files):,} files"
-    phase("reading", names or config.dataset.called)
+    phase("reading", names or config.dataset.display_name)
 
 
 def planned(command: str, words: list[str], multirun: bool) -> "list[Job] | Space":
     """What is to do: one job without values, those of a sweep, or a search."""
-    if COMMANDS[command].of_a_run:
+    if COMMANDS[command].needs_run:
         from llmft.config.load import load as config_of
         from llmft.schema.job import Job
 

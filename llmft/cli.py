@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, TextIO
 
 from llmft import __version__
-from llmft.schema.command import AT_ONCE, COMMANDS
+from llmft.schema.command import COMMANDS, WITHOUT_CONFIG
 
 HELP = {"-h", "--help"}
 
@@ -55,7 +55,7 @@ def _answer(words: list[str], facts: dict[str, Any]) -> int:
         print(f"llmft {__version__}")
         return 0
     command, words = words[0], words[1:]
-    if command not in COMMANDS | AT_ONCE:
+    if command not in COMMANDS | WITHOUT_CONFIG:
         from llmft.config.nearest import command_like
 
         facts["error"] = f"no command called {command}. {command_like(command)}"
@@ -140,7 +140,7 @@ class _Unheard:
 
 def _done(command: str, words: list[str]) -> dict[str, Any]:
     """Do the command; what it returned, as `--json` says it."""
-    if command in AT_ONCE:
+    if command in WITHOUT_CONFIG:
         found = import_module(f"llmft.front.{command}").run(words)
         return {} if found is None else {"result": found}
     from llmft import api
@@ -170,14 +170,14 @@ def _show(jobs: list[Any], section: str) -> None:
     import yaml
 
     from llmft.config.nearest import nearest
-    from llmft.schema.job import told
+    from llmft.schema.job import as_overrides
+    from llmft.schema.migrate import escape
     from llmft.schema.problem import Problem, UserError
-    from llmft.schema.renewed import escaped
 
     for job in jobs:
         if job.values:
-            print(f"--- # {told(job.values)}")
-        tree = escaped(job.config.model_dump(mode="json"))
+            print(f"--- # {as_overrides(job.values)}")
+        tree = escape(job.config.model_dump(mode="json"))
         for name in section.split(".") if section else ():
             if not isinstance(tree, dict) or name not in tree:
                 hint = nearest(name, list(tree) if isinstance(tree, dict) else [])
@@ -207,7 +207,7 @@ def _flags(command: str, words: list[str]) -> tuple[str | None, bool, list[str]]
         elif flag in ("--package", "-p"):  # as Hydra has it: the part that `--cfg job` shows
             shown = value if equals else next(remaining, "")
         elif word in ("--multirun", "-m"):
-            if COMMANDS[command].of_a_run:
+            if COMMANDS[command].needs_run:
                 raise UserError(Problem(word, f"is for finetune; {command} works from one run", "command line"))
             multirun = True
         elif word.startswith("-") and word != "--resolve":  # which is always done

@@ -105,7 +105,7 @@ def _announce(
     """Print what will answer, and what."""
     print(f"llmft {config.command}: {config.name}, ensemble={ensemble.name} of {len(ensemble.runs)} runs")
     counts = ", ".join(f"{name} {len(rows):,}" for name, rows in data.splits.items())
-    lines = [["task", config.task.name], ["data", f"{config.dataset.called}: {counts}"]]
+    lines = [["task", config.task.name], ["data", f"{config.dataset.display_name}: {counts}"]]
     if ensemble.weights:
         lines.append(["weights", ", ".join(f"{weight:g}" for weight in weights)])
     lines.append(["hardware", str(hardware)])

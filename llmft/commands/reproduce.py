@@ -8,8 +8,8 @@ from llmft.commands.prepare import prepare
 from llmft.data.pipeline import source_digests
 from llmft.runs.folder import Run, flat
 from llmft.schema.config import Config
+from llmft.schema.migrate import migrate_path
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.renewed import moved
 
 
 def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str
 
 def _check_data(run: Run, config: Config) -> None:
     """Raise UserError for files that are not those that the run has read."""
-    before = {moved(file): found for file, found in run.manifest.get("data", {}).items()}
+    before = {migrate_path(file): found for file, found in run.manifest.get("data", {}).items()}
     now = source_digests(config.dataset)
     problems = []
     for file in sorted(before.keys() | now.keys()):

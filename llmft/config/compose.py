@@ -29,8 +29,8 @@ from llmft.config.folders import option_file, options, refusal, shipped
 from llmft.config.precedence import COMMAND_LINE, GROUPS, Group, Setting
 from llmft.config.references import HINT, resolve, secrets_in
 from llmft.runs.index import model_path
+from llmft.schema.migrate import escape
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.renewed import escaped
 from llmft.schema.tasks import task_type
 
 # Parts of Hydra's own node that could act, empty unless somebody filled them: a second lock behind the one on files.
@@ -257,7 +257,7 @@ def _of_the_run(
     run: dict[str, Any], raw: dict[str, Any], given: frozenset[str], chosen: frozenset[str]
 ) -> dict[str, Any]:
     """The tree in which references of a command that works from a run are looked up: the run's, and what was typed."""
-    tree = escaped(run) | {group: raw[group] for group in chosen if group in raw}
+    tree = escape(run) | {group: raw[group] for group in chosen if group in raw}
     for key in given:
         section, value, path = tree, raw, key.split(".")
         for part in path[:-1]:

@@ -29,7 +29,7 @@ def differing(command: str, words: list[str], multirun: bool = False) -> str:
     """
     if multirun:
         raise UserError(Problem("--cfg diff", "is for one run", "command line", "Write --cfg job to see all jobs."))
-    if COMMANDS[command].of_a_run:
+    if COMMANDS[command].needs_run:
         before: dict[str, Any] = load(command, [word for word in words if "=" not in word]).model_dump(mode="json")
         now = load(command, words).model_dump(mode="json")
         return _lines(before, now, lambda key: "command line", "the run")

@@ -20,7 +20,7 @@ from llmft.config import words
 from llmft.config.compose import SWEPT, Composed, compose, loader
 from llmft.config.differing import brief
 from llmft.config.load import checked
-from llmft.schema.job import Dimension, Job, Space, in_jobs, noting, shown, told
+from llmft.schema.job import Dimension, Job, Space, as_overrides, collect_problems, format_value, in_jobs
 from llmft.schema.problem import Problem, UserError
 
 MAX_JOBS = 1000  # to check one takes 0.06 s
@@ -83,7 +83,7 @@ def jobs(command: str, arguments: list[str], multirun: bool, read: Composed | No
     count = 0
     while todo:
         values, typed, swept = todo.popleft()
-        with noting(wrong, told(values)):
+        with collect_problems(wrong, as_overrides(values)):
             composed = read if read and not (multirun or swept) else compose(command, typed, swept)
             if not swept and (composed.multirun or multirun) and (own := axes_of(command, own_words(composed), SWEPT)):
                 todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
@@ -192,7 +192,7 @@ def own_words(composed: Composed) -> list[str]:
             raise UserError(Problem(f"{SWEPT}.{key}", "sweeps no key of the configuration"))
     typed = composed.given | composed.chosen
     return [
-        f"{key}={','.join(map(shown, values)) if isinstance(values, list) else shown(values)}"
+        f"{key}={','.join(map(format_value, values)) if isinstance(values, list) else format_value(values)}"
         for key, values in composed.sweeper.items()
         if key not in typed
     ]
@@ -214,7 +214,7 @@ def _distinct(found: list[Job]) -> list[Job]:
     distinct: dict[str, Job] = {}
     for job in found:
         key = job.config.model_dump_json()
-        distinct[key] = replace(distinct[key], twins=distinct[key].twins + 1) if key in distinct else job
+        distinct[key] = replace(distinct[key], duplicates=distinct[key].duplicates + 1) if key in distinct else job
     return list(distinct.values())
 
 
@@ -236,7 +236,7 @@ def _space(command: str, arguments: list[str], composed: Composed, grid: bool) -
     dimensions = [dimension for _, dimension, _ in given.values()]
     if not given and not problems:
         problems.append(Problem("search", "there is nothing to search", hint=HINT))
-    if grid and (size := prod(len(dimension.words) for dimension in dimensions)) > MAX_JOBS:
+    if grid and (size := prod(len(dimension.choices) for dimension in dimensions)) > MAX_JOBS:
         problems.append(Problem("search", f"a grid of {size:,} trials; {MAX_JOBS:,} are allowed"))
     if problems:
         raise UserError(problems)
@@ -290,7 +290,7 @@ def _choice(name: str, texts: list[str], value: str, grid: bool) -> Dimension:
     if value.startswith("range(") and not grid and len(texts) > 2 and all(text.lstrip("-").isdigit() for text in texts):
         numbers = sorted(map(int, texts))
         return Dimension(name, low=numbers[0], high=numbers[-1], step=numbers[1] - numbers[0])
-    return Dimension(name, words=tuple(texts))
+    return Dimension(name, choices=tuple(texts))
 
 
 def _first(dimensions: list[Dimension], make: Make) -> Job:
@@ -305,7 +305,7 @@ def _first(dimensions: list[Dimension], make: Make) -> Job:
     found: list[Job] = []
     for point in [start, *points]:
         changed = {key: word for key, word in point.items() if word != start[key]}
-        with noting(wrong, told(changed or start)):
+        with collect_problems(wrong, as_overrides(changed or start)):
             found.append(make(point))
     if wrong:
         raise UserError(in_jobs(wrong, 1 + len(points)))

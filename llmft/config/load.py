@@ -17,8 +17,8 @@ from llmft.data.encodings import is_utf8
 from llmft.runs.index import ROOT, SUMMARY, find_run, is_run
 from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
+from llmft.schema.migrate import migrate
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.renewed import renewed
 
 SOURCES = ("path", "train", "validation", "test")  # keys of the section `dataset` that name rows
 
@@ -29,7 +29,7 @@ def load(command: str, arguments: list[str]) -> Config:
     Raises:
         UserError: with every problem at once.
     """
-    if COMMANDS[command].of_a_run:
+    if COMMANDS[command].needs_run:
         return _load_for_run(command, arguments)
     return checked(command, compose(command, arguments))
 
@@ -145,7 +145,7 @@ def read_run(run: Path) -> dict[str, Any]:
     tree = yaml.safe_load(read_yaml(file))
     if not isinstance(tree, dict):
         raise UserError(Problem(str(file), "is not a configuration"))
-    return renewed(tree)
+    return migrate(tree)
 
 
 def _given_below(prefix: str, composed: Composed) -> dict[str, Any]:

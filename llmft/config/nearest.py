@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from llmft.schema.command import AT_ONCE, COMMANDS
+from llmft.schema.command import COMMANDS, WITHOUT_CONFIG
 
 # What other tools call our commands and keys; people type the names that they know.
 COMMANDS_ELSEWHERE = {
@@ -56,4 +56,4 @@ def nearest(word: str, known: Collection[str]) -> str:
 def command_like(word: str) -> str:
     """The command that a word may mean."""
     meant = COMMANDS_ELSEWHERE.get(word.lower())
-    return f"Did you mean {meant}?" if meant else nearest(word, [*COMMANDS, *AT_ONCE])
+    return f"Did you mean {meant}?" if meant else nearest(word, [*COMMANDS, *WITHOUT_CONFIG])

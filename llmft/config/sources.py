@@ -24,8 +24,8 @@ from llmft.config.folders import all_groups, inside, names_in, own_configs, reci
 from llmft.runs.folder import as_recipe
 from llmft.runs.index import is_run, model_path, title
 from llmft.schema.config import Config
+from llmft.schema.migrate import migrate
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.renewed import renewed
 from llmft.schema.tasks import plugins
 
 MAX_BYTES = 256_000  # a recipe is a page of text
@@ -263,7 +263,7 @@ def _of_today(tree: dict[Any, Any]) -> Any:
     A key that it lacks has its default, as it had when the run was made, and not what an option says of it today.
     """
     try:
-        return yaml.safe_load(as_recipe(Config.model_validate(renewed(tree))))
+        return yaml.safe_load(as_recipe(Config.model_validate(migrate(tree))))
     except ValidationError:
         return tree  # it was changed by hand; the check says what is wrong
 

@@ -21,7 +21,7 @@ from llmft.data.csv_files import check_header
 from llmft.data.encodings import bomb
 from llmft.data.files import by_ending
 from llmft.data.source import CHUNK, MANY, Mark, Table, listed
-from llmft.schema.problem import Problem, UserError, lacking
+from llmft.schema.problem import Problem, UserError, missing_package
 
 ZEROS = re.compile("0{2,}")  # a number format that shows 7 as 007
 SHEET = "Write dataset.sheet=NAME."
@@ -60,7 +60,7 @@ class ExcelFile:
         Raises:
             UserError: for a file that is not a workbook, a sheet that is not there, or a header that cannot be read.
         """
-        if missing := lacking("dataset.format", "excel", "openpyxl", "files"):
+        if missing := missing_package("dataset.format", "excel", "openpyxl", "files"):
             raise UserError(missing)
         formulas = self._sheet(values=False)
         cells = _cells(formulas)

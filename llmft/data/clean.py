@@ -11,7 +11,7 @@ from llmft.data.duplicates import text_roles, without_duplicates, without_leaks,
 from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.dataset import CleanConfig, DatasetConfig
-from llmft.schema.problem import Problem, UserError, lacking, plural
+from llmft.schema.problem import Problem, UserError, missing_package, plural
 
 OF_TEXTS = ("unicode", "normalize", "min_characters", "max_characters", "quality", "near_duplicates")
 
@@ -41,7 +41,7 @@ def libraries(config: DatasetConfig) -> list[str]:
     problems = [
         problem
         for package, key in needed.items()
-        for problem in lacking(f"dataset.clean.{key}", key, package, extra="clean")
+        for problem in missing_package(f"dataset.clean.{key}", key, package, extra="clean")
     ]
     if problems:
         raise UserError(problems)

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from llmft.data.encodings import BROKEN, PACKED, broken, inner_name, open_bytes
+from llmft.schema.migrate import migrate_path
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.renewed import moved
 
 PACKAGE = "package:"
 HEAD = 512
@@ -41,7 +41,7 @@ def resolve(path: str, key: str) -> Path:
     """
     if not path.startswith(PACKAGE):
         return _home(Path(path), key)
-    name, _, rest = moved(path.removeprefix(PACKAGE)).partition("/")
+    name, _, rest = migrate_path(path.removeprefix(PACKAGE)).partition("/")
     # With a dot in the name, find_spec would import the package to the left of it.
     top, *folders = name.split(".")
     spec = find_spec(top) if top.isidentifier() and not top.startswith("__") else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llmft.data.encodings import lines_of, opened, without_end
 from llmft.data.source import CHUNK, START, FileGroup, Mark, Table
-from llmft.schema.problem import Problem, UserError, lacking, plural
+from llmft.schema.problem import Problem, UserError, missing_package, plural
 
 NAMES = ("source", "target")
 """The columns that the two files become, in their order."""
@@ -62,7 +62,7 @@ class PoFile:
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
         """See `Source`. What is not translated, or no longer or not yet right, is left out and counted."""
-        if problems := lacking("dataset.format", "po", "polib", "text"):
+        if problems := missing_package("dataset.format", "po", "polib", "text"):
             raise UserError(problems, "the data")
         import polib
 

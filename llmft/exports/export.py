@@ -106,7 +106,7 @@ def _announce(config: Config, task: Task[Any], model: Any, rows: str) -> None:
     print(f"  task      {config.task.name}")
     print(f"  model     {config.model.name} ({model.config.model_type}) of {config.run.source}")
     print(f"  format    {config.export.format}, {config.export.precision}")
-    print(f"  compared  on {config.dataset.called}: {rows} rows", flush=True)
+    print(f"  compared  on {config.dataset.display_name}: {rows} rows", flush=True)
 
 
 def _conclude(config: Config, facts: Mapping[str, Any], run: Run) -> None:

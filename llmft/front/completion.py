@@ -7,7 +7,7 @@ from pathlib import Path
 from llmft.config.folders import FLAGS as DIR_FLAGS
 from llmft.config.folders import config_dir, groups, options, recipes
 from llmft.front.vocabulary import vocabulary
-from llmft.schema.command import AT_ONCE, COMMANDS
+from llmft.schema.command import COMMANDS, WITHOUT_CONFIG
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem, UserError
 
@@ -90,9 +90,9 @@ def complete(typed: list[str]) -> list[str]:
 def _complete(typed: list[str], last: str) -> list[str]:
     command, *before = typed or [""]
     if not command:
-        found: Iterable[str] = [*COMMANDS, *AT_ONCE, "help", "--help", "--version"]
+        found: Iterable[str] = [*COMMANDS, *WITHOUT_CONFIG, "help", "--help", "--version"]
     elif command == "help":
-        found = [*COMMANDS, *AT_ONCE, "docs", *recipes(), *groups("finetune"), *vocabulary()]
+        found = [*COMMANDS, *WITHOUT_CONFIG, "docs", *recipes(), *groups("finetune"), *vocabulary()]
     elif command == "explain":
         found = [*vocabulary(), *COMMANDS, "+recipe=", *_runs(last), *_words("finetune", before, last)]
     elif command == "recipes":
@@ -114,16 +114,16 @@ def _words(command: str, before: list[str], last: str) -> Iterator[str]:
     """What may follow a command that has a configuration."""
     wanted = COMMANDS[command]
     key, equals, _ = last.partition("=")
-    if wanted.of_a_run and not before and not equals:
+    if wanted.needs_run and not before and not equals:
         yield from _runs(last)
     elif equals:
         yield from (f"{key}={value}" for value in _values(command, key, last.removeprefix(f"{key}=")))
     elif last.startswith("-"):
-        yield from ["--help", "--cfg", "--config-dir", "--json", *([] if wanted.of_a_run else ["-m", "--multirun"])]
+        yield from ["--help", "--cfg", "--config-dir", "--json", *([] if wanted.needs_run else ["-m", "--multirun"])]
     elif before[-1:] in (["--cfg"], ["-c"]):
         yield from ["job", "diff"]
     else:
-        if not wanted.of_a_run:
+        if not wanted.needs_run:
             yield "+recipe="
             yield from _paths(last, ".yaml") if last else []
         yield from _keys(command, last)

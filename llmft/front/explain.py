@@ -39,7 +39,7 @@ def run(words: list[str]) -> list[dict[str, Any]]:
         UserError: for a key that is none, and with every problem of the configuration.
     """
     asked, command, rest = _read(words)
-    if command in COMMANDS and COMMANDS[command].of_a_run:
+    if command in COMMANDS and COMMANDS[command].needs_run:
         config, settings = _of_a_run(command, rest)
     else:
         composed = compose(command, rest)
@@ -92,7 +92,7 @@ def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
             runs.append(word)
     if not asked:
         raise UserError(Problem("explain", "needs a key", COMMAND_LINE, HINT), "this command")
-    if runs and not (command and COMMANDS[command].of_a_run):
+    if runs and not (command and COMMANDS[command].needs_run):
         command = "eval"
     recipe = next((word.partition("=")[2] for word in rest if word.startswith("+recipe=")), None)
     return asked, command or (command_of(recipe) if recipe else "finetune"), [*runs, *rest]

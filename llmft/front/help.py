@@ -8,7 +8,7 @@ from llmft import __version__
 from llmft.config.folders import groups, option_file, options, recipes, shipped
 from llmft.config.nearest import KEYS_ELSEWHERE
 from llmft.front.vocabulary import Key, keys, vocabulary
-from llmft.schema.command import AT_ONCE, COMMANDS
+from llmft.schema.command import COMMANDS, WITHOUT_CONFIG
 
 WIDTH = 100
 EXIT_CODES = {
@@ -33,7 +33,7 @@ RUN = {
 
 def overview() -> str:
     """`llmft --help`."""
-    commands = {name: command.what for name, command in (COMMANDS | AT_ONCE).items()}
+    commands = {name: command.what for name, command in (COMMANDS | WITHOUT_CONFIG).items()}
     return f"""llmft {__version__}: train, adapt and ship models; every choice is a line of YAML.
 
 usage: llmft COMMAND [+recipe=NAME] [GROUP=OPTION ...] [KEY=VALUE ...]
@@ -65,7 +65,7 @@ group, `llmft help bert_textcls` a recipe; `llmft help docs` lists the pages of 
 
 def topic(name: str) -> str | None:
     """`llmft help NAME`, of a command, key, section, option of a group, recipe or page; None where there is none."""
-    if name in COMMANDS | AT_ONCE:
+    if name in COMMANDS | WITHOUT_CONFIG:
         return page(name)
     if name == "docs":
         return _pages()
@@ -91,7 +91,7 @@ def topic_like(name: str) -> str:
     groups = {key.name.rpartition(".")[0] for key in keys()} - {""}
     leaves = {key.name.rpartition(".")[2]: key.name for key in keys()}
     if found := get_close_matches(
-        name, {key.name for key in keys()} | groups | {*COMMANDS, *AT_ONCE, *recipes(), *leaves}, 3, 0.6
+        name, {key.name for key in keys()} | groups | {*COMMANDS, *WITHOUT_CONFIG, *recipes(), *leaves}, 3, 0.6
     ):
         return f"Did you mean {' or '.join(dict.fromkeys(leaves.get(word, word) for word in found))}?"
     return "Name a command, a key such as optimizer.lr, a group such as dataset, or a recipe."
@@ -165,27 +165,27 @@ def _pages() -> str:
 
 def page(name: str) -> str:
     """`llmft COMMAND --help`, in the order of a man page."""
-    command = (COMMANDS | AT_ONCE)[name]
+    command = (COMMANDS | WITHOUT_CONFIG)[name]
     parts = [("NAME", filled(f"llmft {name} - {command.what}")), ("SYNOPSIS", filled(_synopsis(name)))]
     if command.about:
         parts.append(("DESCRIPTION", filled(command.about)))
     if name in COMMANDS:
-        if not command.of_a_run or "dataset" in command.keys:
-            chosen = [group for group in groups(name) if not command.of_a_run or group in command.keys]
+        if not command.needs_run or "dataset" in command.keys:
+            chosen = [group for group in groups(name) if not command.needs_run or group in command.keys]
             parts.append(("GROUPS AND THEIR OPTIONS", _pairs({group: ", ".join(options(group)) for group in chosen})))
         if command.used:
             parts.append(("KEYS", _keys(command.used)))
-        if not command.of_a_run:
+        if not command.needs_run:
             parts.append(("RECIPES", filled(", ".join(recipes(name)))))
         parts.append(("FLAGS", _pairs(_flags(name))))
     if command.examples:
         parts.append(("EXAMPLES", "\n".join(f"  {example}" for example in command.examples)))
     if name in COMMANDS:
-        if not command.of_a_run or "run.dir" in command.keys:
+        if not command.needs_run or "run.dir" in command.keys:
             parts.append(("FILES OF A RUN", _pairs(RUN)))
-        if not command.of_a_run:
+        if not command.needs_run:
             parts.append(("ENVIRONMENT", _pairs(ENVIRONMENT)))
-        codes = {code: text for code, text in EXIT_CODES.items() if code != "75" or not command.of_a_run}
+        codes = {code: text for code, text in EXIT_CODES.items() if code != "75" or not command.needs_run}
         parts.append(("EXIT CODES", _pairs(codes)))
     return "\n\n".join(f"{title}\n{text}" for title, text in parts)
 
@@ -200,7 +200,7 @@ def _synopsis(name: str) -> str:
     }
     if name in usage:
         return f"llmft {name} {usage[name]}"
-    if not COMMANDS[name].of_a_run:
+    if not COMMANDS[name].needs_run:
         return f"llmft {name} [-m] [+recipe=NAME | FILE.yaml] [GROUP=OPTION ...] [KEY=VALUE ...] [--cfg job]"
     chosen = "[dataset=OPTION] " if "dataset" in COMMANDS[name].keys else ""
     return f"llmft {name} RUN {chosen}[KEY=VALUE ...] [--cfg job]"
@@ -208,7 +208,7 @@ def _synopsis(name: str) -> str:
 
 def _flags(name: str) -> dict[str, str]:
     sweep = "sweep: every combination of the values in KEY=A,B  KEY=range(3)  +recipe=glob(*)"
-    return ({} if COMMANDS[name].of_a_run else {"-m": sweep}) | {
+    return ({} if COMMANDS[name].needs_run else {"-m": sweep}) | {
         "--cfg job": "print the whole checked configuration, run nothing; --cfg job=SECTION a part of it",
         "--cfg diff": "print what is not a default, and where it was set",
         "--config-dir DIR": "options DIR/GROUP/NAME.yaml and recipes DIR/recipe/NAME.yaml, before all others; -cd",

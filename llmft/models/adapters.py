@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from llmft.models.weights import save_whole
 from llmft.schema.model import AdapterConfig
-from llmft.schema.problem import Problem, UserError, lacking, plural
+from llmft.schema.problem import Problem, UserError, missing_package, plural
 
 BASE = "base"
 """Where in RUN/model the model lies that has a prefix before it. `from_pretrained` of RUN/model finds none: without its
@@ -23,7 +23,7 @@ prefix it would give other answers."""
 
 def check_package(config: AdapterConfig) -> None:
     """Raise UserError where an adapter is asked for and peft is not installed."""
-    if config.name != "none" and (problems := lacking("adapter", config.name, "peft", "peft")):
+    if config.name != "none" and (problems := missing_package("adapter", config.name, "peft", "peft")):
         raise UserError(problems)
 
 

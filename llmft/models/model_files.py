@@ -12,7 +12,7 @@ from transformers.utils import cached_file
 
 from llmft.data.files import resolve
 from llmft.schema.model import Hub
-from llmft.schema.problem import Problem, UserError, lacking
+from llmft.schema.problem import Problem, UserError, missing_package
 
 GGUF = ".gguf"
 LOCAL = (".", "~", "/", "package:")  # how a path begins that is none of a hub
@@ -33,7 +33,7 @@ def from_modelscope(
     Raises:
         UserError: if the package is not installed, or the hub did not give it.
     """
-    if problems := lacking(f"{kind}.hub", "modelscope", "modelscope", "modelscope"):
+    if problems := missing_package(f"{kind}.hub", "modelscope", "modelscope", "modelscope"):
         raise UserError(problems)
     import modelscope
 
@@ -121,7 +121,7 @@ def located(path: str, key: str, hub: Hub = "huggingface", revision: str | None 
         if at_hub:
             return Place(str(from_modelscope(path, key, revision)))
         return Place(str(found) if found.is_dir() else path)
-    if problems := lacking(key, "a .gguf file", "gguf", "gguf"):
+    if problems := missing_package(key, "a .gguf file", "gguf", "gguf"):
         raise UserError(problems)
     owner, _, rest = path.partition("/")
     name, _, inside = rest.partition("/")

@@ -17,7 +17,7 @@ from llmft.models import adapters, register
 from llmft.models.weights import unmap
 from llmft.schema.inference import EXTRAS
 from llmft.schema.model import AdapterConfig
-from llmft.schema.problem import Problem, UserError, lacking
+from llmft.schema.problem import Problem, UserError, missing_package
 
 FACTS = "export.json"
 Session = Callable[[dict[str, torch.Tensor]], torch.Tensor]
@@ -132,7 +132,9 @@ def require(format: str, running: bool = False) -> None:
     """Raise UserError where the packages of a format are not installed; `running`: all but its runtime can lack."""
     extra, packages = EXTRAS.get(format, ("", ()))
     packages = packages[-1:] if running else packages
-    if problems := [problem for package in packages for problem in lacking("export.format", format, package, extra)]:
+    if problems := [
+        problem for package in packages for problem in missing_package("export.format", format, package, extra)
+    ]:
         raise UserError(problems)
 
 

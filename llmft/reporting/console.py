@@ -42,7 +42,7 @@ def announce(
     lines = {
         "task": config.task.name,
         "model": f"{config.model.name} ({model.config.model_type}{size})",
-        "data": f"{config.dataset.called}: "
+        "data": f"{config.dataset.display_name}: "
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
     if config.adapter.name != "none" and config.trains:

@@ -21,8 +21,8 @@ from llmft.runs.ending import Interrupting
 from llmft.runs.index import LOADER, ROOT, entries
 from llmft.runs.lock import held
 from llmft.schema.config import Config
+from llmft.schema.migrate import escape, migrate, migrate_path
 from llmft.schema.problem import Problem, Pruned, Stopped, UserError
-from llmft.schema.renewed import escaped, moved, renewed
 
 # What a run may go on with otherwise than it began: nothing that changes its weights, its log or its scores.
 MAY_DIFFER = {
@@ -50,12 +50,12 @@ def _recipe(config: Config) -> dict[str, Any]:
     if config.command != "export":
         del tree["export"]
     del tree["predict"], tree["chat"]  # what a later command is asked
-    return escaped(tree)
+    return escape(tree)
 
 
 def _saved(folder: Path) -> dict[str, Any]:
     """The configuration in a run's folder."""
-    return renewed(yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), LOADER))
+    return migrate(yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), LOADER))
 
 
 def place(config: Config) -> Path:
@@ -147,8 +147,8 @@ class Run:
         if (folder / "manifest.json").is_file():
             run.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         with suppress(ValidationError):  # keys that are younger than the run have their defaults
-            saved = renewed(_recipe(Config.model_validate(saved)))
-        before, now = flat(saved), flat(renewed(_recipe(config)))
+            saved = migrate(_recipe(Config.model_validate(saved)))
+        before, now = flat(saved), flat(migrate(_recipe(config)))
         changed = [
             Problem(key, f"was {before.get(key)!r} in {run.folder} and is {now.get(key)!r} now")
             for key in sorted(before.keys() | now.keys())
@@ -169,7 +169,7 @@ class Run:
 
     def check_data(self, digests: dict[str, str]) -> None:
         """Raise UserError if files are not those that the run was started with."""
-        before = {moved(file): found for file, found in self.manifest.get("data", digests).items()}
+        before = {migrate_path(file): found for file, found in self.manifest.get("data", digests).items()}
         if before != digests:
             files = sorted({file for file, _ in set(before.items()) ^ set(digests.items())})
             raise UserError([Problem(file, "is not what the run was started with") for file in files], "the data")

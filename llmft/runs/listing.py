@@ -9,7 +9,7 @@ from typing import Any
 
 from llmft.data import cache
 from llmft.runs.index import Entry, entries
-from llmft.schema.dataset import called
+from llmft.schema.dataset import display_name
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem, UserError
 
@@ -96,7 +96,7 @@ def _at(tree: dict[str, Any], section: str, key: str) -> Any:
 def _data(tree: dict[str, Any]) -> str:
     """The name of the data, or, where they were given none, that of their first file."""
     name, form, place, train, test = (_at(tree, "dataset", key) for key in ("name", "format", "path", "train", "test"))
-    return called(name, form, place, train or test)
+    return display_name(name, form, place, train or test)
 
 
 def _matches(one: dict[str, Any], words: list[str], filters: dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""The commands, and which of them work from a run."""
+"""The commands: their help, and the keys that each one accepts."""
 
 from typing import NamedTuple
 
@@ -7,31 +7,31 @@ class Command(NamedTuple):
     """One command of `llmft`."""
 
     what: str
-    """What it does, in a line of the help."""
+    """What it does, in one line of the help."""
     keys: tuple[str, ...] = ()
-    """For a command that works from a run: the keys that may differ from it; training decided the others."""
+    """For a command that works from a run: the keys that may be set. Training has decided all others."""
     about: str = ""
-    """What a user should know of it, a few sentences of its own help."""
+    """The description on its help page, a few sentences."""
     used: tuple[str, ...] = ()
-    """The keys that its help explains: those that are written most."""
+    """The keys that its help page explains: the most common ones."""
     examples: tuple[str, ...] = ()
-    """Commands to start from, for its help."""
+    """The examples on its help page."""
     trains: bool = False
-    """Whether it makes a model out of training rows."""
+    """Whether it trains a model."""
 
     @property
-    def of_a_run(self) -> bool:
-        """Whether the word after it is a run's folder."""
+    def needs_run(self) -> bool:
+        """Whether its first argument is a run."""
         return bool(self.keys)
 
 
 COMMANDS = {
     "finetune": Command(
-        "train a model on data, score it, and leave a run folder",
+        "train a model on labeled rows, evaluate it, and write a run folder",
         trains=True,
-        about="Checks the whole configuration, then all of the data, and trains only then. Validation rows pick the "
-        "best checkpoint, test rows give the final score; where there are no files for them, shares of train are put "
-        "aside. For a file of your own, write dataset.train=FILE.",
+        about="Checks the whole config, then all data, and only then trains. Validation rows select the best "
+        "checkpoint, test rows give the final metrics. If there are no files for them, shares of train are held out. "
+        "To train on your own file, write dataset.train=FILE.",
         used=(
             "dataset.train",
             "dataset.validation",
@@ -61,10 +61,10 @@ COMMANDS = {
     "pretrain": Command(
         "train a language model from scratch, on raw text",
         trains=True,
-        about="From files of text to a tokenizer and a model: task=causal_lm, masked_lm or span_corruption, and any "
-        "architecture by its sizes. Documents are joined and cut into blocks of task.block tokens; scores are of each "
-        "document by itself. model.path=RUN goes on with what a run left, on new text too, and llmft finetune "
-        "model.path=RUN takes it up for a task.",
+        about="Trains a tokenizer and a model on text files: task=causal_lm, masked_lm, or span_corruption, with any "
+        "architecture in any size. Training joins the documents and cuts them into blocks of task.block tokens; "
+        "evaluation reads each document separately. model.path=RUN continues from the weights of a run, on new text "
+        "too; llmft finetune model.path=RUN fine-tunes them for a task.",
         used=(
             "dataset.train",
             "dataset.test",
@@ -87,7 +87,7 @@ COMMANDS = {
         ),
     ),
     "eval": Command(
-        "score a finished run, on its own data or on other data",
+        "evaluate a finished run, on its own test rows or on new ones",
         keys=(
             "dataset",
             "ensemble",
@@ -99,8 +99,8 @@ COMMANDS = {
             "trainer.eval_batch_size",
             "model.trust_remote_code",
         ),
-        about="Starts from RUN's own configuration; a dataset that is chosen replaces RUN's except for its columns. It "
-        "leaves a run folder of its own, with scores, predictions and a report.",
+        about="Starts from the config of RUN. dataset=OPTION replaces the dataset, but keeps the columns of RUN. "
+        "Writes a new run folder with metrics, predictions, and a report.",
         used=("dataset.test", "dataset.columns", "dataset.encoding", "run.dir", "trainer.eval_batch_size"),
         examples=(
             "llmft eval outputs/tickets/RUN",
@@ -109,7 +109,7 @@ COMMANDS = {
         ),
     ),
     "predict": Command(
-        "answer new rows with a finished run: a file, standard input, or a text",
+        "answer new rows with a finished run: a file, standard input, or one text",
         keys=(
             "predict",
             "generation",
@@ -125,10 +125,10 @@ COMMANDS = {
             "trainer.eval_batch_size",
             "model.trust_remote_code",
         ),
-        about="Answers come in the order of the rows, while the input is still being read, and are those that eval "
-        "gives. A row that cannot be answered gets an error in place of an answer, and the others go on; if no row can "
-        "be answered, the command has failed. Labels in the input are not looked at. Standard output holds answers and "
-        "nothing else, stderr says how many there are; no run folder is made.",
+        about="Writes the answers in the order of the rows, while the input is still being read. They are the same as "
+        "those of eval. A row that cannot be answered gets an error in place of an answer, and the others continue; if "
+        "no row can be answered, the command fails. Labels in the input are ignored. Standard output holds only "
+        "answers, stderr the number of them. No run folder is written.",
         used=(
             "predict.input",
             "predict.input_format",
@@ -148,12 +148,13 @@ COMMANDS = {
         ),
     ),
     "chat": Command(
-        "talk with a finished run, turn after turn, in a terminal or over a pipe",
+        "chat with a finished run, in a terminal or over a pipe",
         keys=("chat", "generation", "hardware", "seed", "model.trust_remote_code"),
-        about="For runs of instruction and preference, and language models with a chat template. Answers appear as "
-        "they are written. /system TEXT, /reset, /history, /help and /exit are commands; Ctrl-C stops an answer. The "
-        "system prompt is that of training, unless chat.system is given; the oldest turns are left out where the model "
-        "has no room for them. Over a pipe each line is a message, and standard output holds answers and nothing else.",
+        about="For runs of task=instruction and task=preference, and for language models with a chat template. Answers "
+        "appear token by token. Type /system TEXT, /reset, /history, /help, or /exit for commands; Ctrl-C stops an "
+        "answer. The system prompt is that of training unless chat.system is set. If a conversation is longer than the "
+        "model can read, its oldest turns are left out. Over a pipe, each line is a message, and standard output holds "
+        "only answers.",
         used=("chat.system", "generation.max_new_tokens", "generation.sample", "generation.temperature", "seed"),
         examples=(
             "llmft chat outputs/llm_chat/RUN",
@@ -162,11 +163,11 @@ COMMANDS = {
         ),
     ),
     "export": Command(
-        "write the model of a finished run for another runtime, and compare the two",
+        "write the model of a finished run for another runtime, and check its answers",
         keys=("export", "dataset", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),
-        about="Writes the program, loads it back, and compares its answers with the original's on test or validation "
-        "rows, in several shapes of batch and length. Beyond the limit it fails and leaves nothing. eval and predict "
-        "take the folder like a run.",
+        about="Writes the model, loads it again, and compares its outputs with the original's on test or validation "
+        "rows, in several batch sizes and lengths. If they differ by more than the limit, the export fails and leaves "
+        "no files. eval and predict accept the folder like a run.",
         used=("export.format", "export.precision", "export.max_loss", "run.dir"),
         examples=(
             "llmft export outputs/tickets/RUN run.dir=tickets-onnx",
@@ -176,14 +177,14 @@ COMMANDS = {
     ),
 }
 
-AT_ONCE = {
+WITHOUT_CONFIG = {
     "runs": Command(
-        "list the runs, compare or reproduce some, and free the room that nobody needs",
-        about="Lists the runs below outputs, the newest first; words and name=, command=, status=, model=, data= pick "
-        "among them, sort= orders them by when, size, name or a metric. `compare` shows what differs, scores side "
-        "by side, and whether the test rows can tell the runs apart (exact McNemar, or a paired bootstrap), and "
-        "writes a page. `reproduce` does a run again on the same data and says whether all digits are the same. "
-        "`remove` asks first, and `clean` frees nothing before yes=true. --json prints any of it as JSON.",
+        "list, compare, reproduce, and remove runs, and free disk space",
+        about="Lists the runs in outputs, newest first. Words and name=, command=, status=, model=, data= select runs; "
+        "sort= orders them by when, size, name, or a metric. `compare` shows how configs and metrics differ and "
+        "whether the difference on the test rows is significant (exact McNemar test, or a paired bootstrap), and "
+        "writes a page. `reproduce` repeats a run on the same data and says whether all digits are the same. "
+        "`remove` asks first; `clean` only deletes with yes=true. --json prints the result as JSON.",
         examples=(
             "llmft runs",
             "llmft runs name=tickets sort=accuracy",
@@ -195,10 +196,10 @@ AT_ONCE = {
         ),
     ),
     "explain": Command(
-        "say what a key is worth, every place that set it, and why the last one won",
-        about="Names one or more keys, or sections such as optimizer, and then what the configuration is made of: the "
-        "words of a command, or a run. Without a command it is that of the recipe, or finetune. Each place is a file "
-        "with its line, or the command line, from the weakest to the one that won. --json prints the same as JSON.",
+        "show the value of a key, every place that set it, and why the last one won",
+        about="Give one or more keys, or sections such as optimizer, and after them the overrides of a command, or a "
+        "run. Without a command it is the recipe's, or finetune. Each place is a file with a line, or the command "
+        "line; the last one wins. --json prints the same as JSON.",
         examples=(
             "llmft explain optimizer.lr",
             "llmft explain optimizer.lr +recipe=bert_textcls optimizer=sgd",
@@ -208,21 +209,21 @@ AT_ONCE = {
         ),
     ),
     "recipes": Command(
-        "list the recipes, show one, or copy one to start from",
-        about="A recipe is a whole experiment by name, in recipes/NAME.yaml; those in ./recipes come before those of "
-        "llmft. `copy` writes to ./recipes, under the same name or another, and never over a file.",
+        "list the recipes, show one, or copy one to edit",
+        about="A recipe is a YAML file, recipes/NAME.yaml, that composes a whole experiment. Recipes in ./recipes win "
+        "over those of llmft. `copy` writes to ./recipes, under the same name or a new one, and never overwrites.",
         examples=("llmft recipes", "llmft recipes show bert_textcls", "llmft recipes copy bert_textcls mine"),
     ),
     "push": Command(
         "upload the model of a finished run to a hub",
-        about="Uploads RUN/model and the card, and nothing of the data. The repository is private unless private=false "
-        "is written. Log in first: `hf auth login`. HF_ENDPOINT names another hub of the same kind.",
+        about="Uploads RUN/model and the model card, and no data. The repository is private unless you write "
+        "private=false. Log in first: `hf auth login`. HF_ENDPOINT names another hub of the same kind.",
         examples=("llmft push tickets to=OWNER/NAME", "llmft push outputs/tickets/RUN to=OWNER/NAME private=false"),
     ),
     "completion": Command(
-        "print what lets a shell complete commands, options and keys",
-        about="For bash, zsh or fish. It completes commands, recipes, groups and their options, keys and their values, "
-        "run folders and files.",
+        "print the completion script for your shell",
+        about="For bash, zsh, or fish. It completes commands, recipes, groups and their options, keys and their "
+        "values, run folders, and files.",
         examples=(
             'eval "$(llmft completion bash)"      # in ~/.bashrc',
             'eval "$(llmft completion zsh)"       # in ~/.zshrc, after compinit',
@@ -230,4 +231,4 @@ AT_ONCE = {
         ),
     ),
 }
-"""Commands that need no configuration and leave nothing: they are answered by a file of front/."""
+"""Commands without a config and without a run folder. Files of front/ answer them."""

@@ -1,4 +1,4 @@
-"""The whole configuration of a command."""
+"""The whole config of a command."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,12 +15,12 @@ from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
 from llmft.schema.section import Section
 from llmft.schema.tasks import TaskConfig, task_names, task_type
 
-# What may become part of a folder's name.
+# Valid as part of a folder's name on Linux, macOS, and Windows: 64 characters, no separators, no dot at the ends.
 NAME = r"^[^\W_](?:[\w.-]{0,62}\w)?$"
 
 
 def _by_name(value: Any) -> Any:
-    """Check the section `task` against the model of the task that it names."""
+    """Check the section `task` against the section class of the task that it names."""
     if not isinstance(value, dict):
         return value
     found = task_type(str(value.get("name")))
@@ -40,61 +40,64 @@ ENDINGS = {
     "conll": "conll",
     "squad": "json",
 }
-"""How files of these formats end: who trained on one has more of its kind."""
+"""Endings of files in these formats: new rows most likely come in the format of the training rows."""
 
 
 class RunConfig(Section):
     """The folder of the run."""
 
     dir: str | None = None
-    """Folder of this run; it must not hold a run yet. Unset: `outputs/NAME/STAMP-xxxx`."""
+    """Folder of this run; it must not contain a run yet. Unset: `outputs/NAME/STAMP-xxxx`, a new folder per run."""
 
     source: str | None = None
     """The run that this command works from: the path after `llmft eval`."""
 
 
 class ExpectConfig(Section):
-    """What a recipe promises."""
+    """The result that a recipe promises, and how it was measured."""
 
     metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
-    """The metric."""
+    """The metric that was measured on the test split."""
 
     at_least: float
-    """Its value on the test split, no worse than this."""
+    """The promised value of the metric, or a better one."""
 
     data: str
-    """On which data."""
+    """The data that it was measured on."""
 
     seed: int
-    """With which seed it was measured."""
+    """The seed of the measured run."""
 
     hardware: str
-    """On what it was measured."""
+    """The hardware of the measured run."""
 
     minutes: float = Field(gt=0)
-    """How long it took there."""
+    """Duration of the measured run in minutes."""
 
 
 class Config(Section):
-    """Every choice of one command."""
+    """The composed, checked config of one command."""
 
     command: Literal[tuple(COMMANDS)]  # type: ignore[valid-type]
-    """The command."""
+    """The command that the config is for."""
 
     name: str = Field(default="run", pattern=NAME)
-    """What the run is called; its folder lies below `outputs/NAME`. Letters of any script, digits, `.`, `-` and `_`."""
+    """Name of the run; its folder lies in `outputs/NAME`. Letters of any script, digits, `.`, `-`, and `_`, at most
+    64."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of the first weights, the order of rows, and dropout."""
+    """Seed of random initial weights, the order of training rows, and dropout. Run several seeds to see how much of a
+    result is chance."""
 
     resume: bool = False
-    """Go on with the run in `run.dir`, or with the newest one of this `name`, from its last good checkpoint."""
+    """Resume the run in `run.dir`, or the newest run of this `name`, from its last intact checkpoint."""
 
     smoke: bool = False
-    """A tiny random model of the same architecture, synthetic rows, a few steps: does the recipe run at all?"""
+    """A test of the config in seconds: a tiny random model of the same architecture, synthetic rows unless files are
+    named, a few steps."""
 
     show: int | None = Field(default=None, ge=1)
-    """Print so many training rows as the model sees them, with what is trained marked, and do nothing else."""
+    """Print this many training rows as the model sees them, with the tokens that are trained on marked, and stop."""
 
     run: RunConfig = RunConfig()
     task: Annotated[SerializeAsAny[TaskConfig], BeforeValidator(_by_name)]
@@ -114,25 +117,26 @@ class Config(Section):
     search: SearchConfig | None = None
     ensemble: EnsembleConfig | None = None
     expect: ExpectConfig | None = None
-    """The result that a recipe promises, with how it was measured."""
+    """The result that a recipe promises, and how it was measured."""
 
     @property
     def metric_for_best(self) -> str:
-        """The validation metric that picks the best checkpoint."""
+        """The validation metric that selects the best checkpoint."""
         return self.trainer.metric_for_best or self.task.metric
 
     @property
     def headline(self) -> str:
-        """The metric that people read first: the one that picks, or the task's own where that is the loss."""
+        """The metric to show first: `metric_for_best`, or the headline of the task if that is the loss."""
         return self.task.headline if self.metric_for_best == "loss" else self.metric_for_best
 
     @property
     def own_files(self) -> str:
-        """How to name other rows to score: in the format that was trained on, else in the one the task reads most."""
+        """The override that names new rows to score: in the format of the training rows, else in the usual format of
+        the task."""
         form = self.dataset.format
         return f"dataset={form} dataset.test=YOUR.{ENDINGS[form]}" if form in ENDINGS else self.task.files
 
     @property
     def trains(self) -> bool:
-        """Whether the command makes a model out of training rows."""
+        """Whether the command trains a model."""
         return COMMANDS[self.command].trains

@@ -1,4 +1,4 @@
-"""The section `dataset`: files, the columns that play a role, and the splits."""
+"""The section `dataset`: files, the columns and their roles, cleaning, and splits."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,61 +11,67 @@ Files = str | list[str]
 
 
 class SplitConfig(Section):
-    """Shares of the training rows for a split that has no file of its own."""
+    """Splits that have no file of their own: shares of the training rows."""
 
     validation: float = Field(default=0.1, ge=0, lt=1)
-    """Share taken from `train` where `dataset.validation` is unset; 0 for none."""
+    """Share of `train` that becomes the validation split if `dataset.validation` is unset. 0: none."""
 
     test: float = Field(default=0.1, ge=0, lt=1)
-    """Share taken from `train` where `dataset.test` is unset; 0 for none."""
+    """Share of `train` that becomes the test split if `dataset.test` is unset. 0: none."""
 
     by: str | None = None
-    """A column of dates or numbers that says when: the latest rows are test, those before them validation, and the
-    earliest train; rows of the same time stay together. Unset: rows are drawn."""
+    """A column of dates or numbers to split by time: the latest rows become test, those before them validation, the
+    earliest train. Rows of the same time stay together. Unset: rows are drawn at random. Set it if the model will
+    answer rows of the future."""
 
     seed: int = Field(default=0, ge=0)
-    """Seed of the split and of `max_rows`. Apart from the run's `seed`, so that several seeds share one split."""
+    """Seed of the split and of `max_rows`. It is separate from the run's `seed`, so that runs with different seeds
+    share one split."""
 
     stratify: bool = True
-    """Keep each label's share the same in all splits; where a row has several, that of its rarest. Not for numbers."""
+    """Keep the share of each label the same in all splits; for rows with several labels, of the rarest one. No effect
+    on numbers."""
 
 
 class CleanConfig(Section):
-    """Texts that are mended in every split, and rows of `train` that are left out before a share of it is taken."""
+    """Cleaning: repairs texts in every split, and leaves out rows of `train` before other splits are taken from it."""
 
     unicode: bool = False
-    """Mend texts that were decoded wrongly (`cafÃ©`), broken characters and control characters, by ftfy."""
+    """Repair texts that were decoded with the wrong encoding (`cafÃ©`), broken characters, and control characters, by
+    ftfy."""
 
     normalize: Literal["NFC", "NFKC"] | None = None
-    """Unicode normal form of all texts. `NFC` joins letters and accents; `NFKC` also makes ① 1 and Ａ A."""
+    """Unicode normal form of all texts. `NFC` joins letters and accents; `NFKC` also turns ① into 1 and Ａ into A.
+    Unset: texts stay as they are."""
 
     min_characters: int | None = Field(default=None, ge=1)
-    """Leave out rows with a text shorter than this."""
+    """Leave out rows with a text of fewer characters."""
 
     max_characters: int | None = Field(default=None, ge=1)
-    """Leave out rows with a text longer than this."""
+    """Leave out rows with a text of more characters."""
 
     duplicates: Literal["keep", "first", "agreeing"] = "keep"
-    """Rows with the same input, whatever its case and spaces. `keep` all, only the `first`, or, `agreeing`, the first
-    where all have the same label and else none."""
+    """Rows with the same input, compared without case and spaces. `keep` keeps all, `first` only the first; `agreeing`
+    keeps the first if all have the same label, and none otherwise."""
 
     quality: bool = False
-    """Leave out texts that look like no language, whichever: too few letters, endless words or runs of one character,
-    lines or passages that repeat themselves."""
+    """Leave out texts that do not look like any natural language: too few letters, extremely long words, runs of one
+    character, repeated lines or passages."""
 
     near_duplicates: float | None = Field(default=None, ge=0.5, le=0.95)
-    """Leave out rows whose text is like that of an earlier row: the share of their runs of five characters that both
-    have is at least this, such as 0.8. By datasketch."""
+    """Leave out rows whose text resembles an earlier one: at least this share of their five-character sequences occurs
+    in both, such as 0.8. By datasketch."""
 
     leaks: bool = False
-    """Leave out rows that are also in the files of other splits; with `near_duplicates`, also those nearly there."""
+    """Leave out rows of `train` that also occur in the files of other splits; with `near_duplicates`, also those that
+    resemble them."""
 
 
 class DatasetConfig(Section):
-    """Where the rows come from."""
+    """The rows: their files, columns, splits, and cleaning."""
 
     name: str = "data"
-    """What the data is called in reports."""
+    """Name of the data in reports."""
 
     format: Literal[
         "csv",
@@ -86,108 +92,110 @@ class DatasetConfig(Section):
         "sklearn",
         "synthetic",
     ] = "csv"
-    """How to read it. `csv` takes .csv and .tsv, `json` .jsonl and .json, `excel` .xlsx, `sqlite` databases of SQLite,
-    `arrow` what `datasets.save_to_disk` left, `folder` texts in a folder for each class, `text` .txt and .md, `pydocs`
-    the docstrings and comments of .py files, `po` gettext's translations, `conll`, `squad` and `semeval` the files of
-    these names; `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`. Where files are named on
-    the command line and no format, it follows from their endings and first bytes."""
+    """The file format. `csv` reads .csv and .tsv, `json` .jsonl and .json, `excel` .xlsx, `sqlite` SQLite databases,
+    `arrow` folders from `datasets.save_to_disk`, `folder` a folder of texts for each class, `text` .txt and .md,
+    `pydocs` docstrings and comments in .py files, `po` gettext translations, `conll`, `squad`, and `semeval` the files
+    of these names; `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`. If the command line
+    names files and no format, their endings and first bytes decide."""
 
     sheet: str | None = None
-    """For `format: excel`: the name of the sheet. Unset: the only one that holds rows."""
+    """For `format: excel`: the name of the sheet. Unset: the only sheet with rows."""
 
     field: str | None = None
-    """For `format: json`: the key of the list of rows, dotted, in a file that holds one object. Unset: the only list of
+    """For `format: json`: in a file with one object, the dotted path to the list of rows. Unset: the only list of
     objects in it."""
 
     query: str | None = None
-    """For `format: sqlite`: `select ...`. Unset: all rows of the only table."""
+    """For `format: sqlite`: a query, `select ...`. Unset: all rows of the only table."""
 
     unit: Literal["file", "paragraph", "line"] = "file"
-    """For `format: text`: what is a document."""
+    """For `format: text`: what counts as one document."""
 
     path: str | None = None
-    """For `format: hub` the id on the hub; else a folder that the files are relative to, or `package:NAME/FOLDER`."""
+    """For `format: hub`: the id on the hub. Otherwise a folder that file names are relative to, or
+    `package:NAME/FOLDER`."""
 
     subset: str | None = None
-    """For `format: hub`: the configuration of the dataset."""
+    """For `format: hub`: the subset, which the hub also calls configuration."""
 
     revision: str | None = None
-    """For `format: hub`: branch, tag or commit."""
+    """For `format: hub`: branch, tag, or commit. Unset: the default branch."""
 
     train: Files | None = None
-    """A file, a folder, a pattern (`data/*.csv`) or a list of them; for the hub, a split's name."""
+    """The training rows: a file, a folder, a pattern (`data/*.csv`), or a list of them; for the hub, the name of a
+    split."""
 
     validation: Files | None = None
-    """The rows that choose the best checkpoint. Unset: a share of `train`."""
+    """The rows that select the best checkpoint. Unset: a share of `train`, `split.validation`."""
 
     test: Files | None = None
-    """The rows that are only used for the final score. Unset: a share of `train`."""
+    """The rows that are only used for the final metrics. Unset: a share of `train`, `split.test`."""
 
     encoding: str = "utf-8"
     """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
 
     header: list[str] = Field(default_factory=list)
-    """For `format: csv`: the names of the columns, for files whose first line is not a header but a row."""
+    """For `format: csv`: names of the columns, if the first line of the file is a row and not a header."""
 
     separator: str | None = None
-    """For `format: csv`: the character between the cells of a row, such as `;` or `|`, or the word `tab`. Unset: the
-    one of comma, semicolon and tab by which the first rows have equally many cells, as many as `header` names."""
+    """For `format: csv`: the character between cells, such as `;` or `|`, or the word `tab`. Unset: comma, semicolon,
+    or tab, whichever splits the first rows into equally many cells, as many as `header` names."""
 
     columns: dict[str, str | list[str]] = Field(default_factory=dict)
-    """Which column plays which role, `ROLE: COLUMN`; unset ones take that of their name. `translation.en` is a part of
-    the objects in a column. No split parts a `group`."""
+    """Which column plays which role, `ROLE: COLUMN`. A role that is not listed takes the column of its own name.
+    `translation.en` is a part of the objects in a column. Rows with the same `group` stay in one split."""
 
     ignore: list[str] = Field(default_factory=list)
-    """Columns that are left out on purpose, and keys of the messages of a conversation, such as `[tools, name]`."""
+    """Columns to leave out on purpose, and keys in the messages of conversations, such as `[tools, name]`."""
 
     split: SplitConfig = SplitConfig()
 
     folds: int | None = Field(default=None, ge=2, le=100)
-    """Cross-validation: so many runs, each with another part of `train` as its test split; mean and deviation."""
+    """Cross-validation with this many runs, each with another part of `train` as its test split; reports mean and
+    standard deviation."""
 
     fold: int | None = Field(default=None, ge=0)
-    """Only the run that holds out this part, from 0 on. Unset: a run for each of `folds`."""
+    """Run only the fold with this number, counted from 0. Unset: a run for each of `folds`."""
 
     streaming: bool = False
-    """Read the rows of `train` while training, not before: memory does not grow with them. For csv, jsonl, parquet,
-    conll."""
+    """Read the rows of `train` during training instead of before it, so that memory does not grow with them. For csv,
+    jsonl, parquet, and conll."""
 
     max_rows: int | None = Field(default=None, ge=1)
-    """At most this many rows of each split, chosen at random by `split.seed`; of raw text the first so many, to read
-    no further."""
+    """At most this many rows of each split, drawn at random by `split.seed`; of raw text the first ones, so that the
+    rest is never read."""
 
     drop_empty: bool = False
-    """Leave rows with an empty text, read or written, out instead of stopping at them; they are counted."""
+    """Leave out rows with an empty input or target text instead of stopping at them. The run says how many."""
 
     drop_unlabeled: bool = False
-    """Leave rows without a label out instead of stopping at them."""
+    """Leave out rows without a label instead of stopping at them. The run says how many."""
 
     clean: CleanConfig = CleanConfig()
 
     cache: bool = True
-    """Keep the encoded rows of files for later runs, in `$LLMFT_CACHE` or the user's cache folder."""
+    """Keep the encoded rows for later runs, in `$LLMFT_CACHE` or the user's cache folder."""
 
     max_overlap: float = Field(default=0.01, ge=0, le=1)
-    """Largest share of a split's inputs that may also stand in another split."""
+    """Largest share of a split's inputs that may also occur in another split. More is an error, because the metrics
+    would look too good."""
 
     @property
-    def called(self) -> str:
-        """What people call the rows: the name, or, where that says no more than the format, the first file."""
-        return called(self.name, self.format, self.path, self.train or self.test)
+    def display_name(self) -> str:
+        """The name of the data in reports: `name`, or the first file if `name` says no more than the format does."""
+        return display_name(self.name, self.format, self.path, self.train or self.test)
 
     @field_validator("separator")
     @classmethod
     def _one_character(cls, value: str | None) -> str | None:
         found = "\t" if value in ("tab", r"\t") else value
         if found is not None and (len(found) != 1 or found in '"\r\n '):
-            raise ValueError(
-                "must be one character that is no quote, space or line end, such as ; or |, or the word tab"
-            )
+            raise ValueError("must be one character, no quote or space, such as ; or |, or the word tab")
         return found
 
 
-def called(name: str | None, format: str | None, path: str | None, source: Files | None) -> str:
-    """See `DatasetConfig.called`; `source` is what train or test names. Splits of the hub are no files."""
+def display_name(name: str | None, format: str | None, path: str | None, source: Files | None) -> str:
+    """See `DatasetConfig.display_name`. `source` is what train or test names. Splits of the hub are not files."""
     if format == name == "hub" and path:
         return path
     files = [source] if isinstance(source, str) else source or []

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, and the space of keys that a search draws its jobs from."""
+"""The jobs of a sweep, and the search space from which a search draws its trials."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,34 +11,34 @@ from llmft.schema.problem import Problem, UserError
 
 @dataclass(frozen=True)
 class Job:
-    """A combination of the swept values, and the configuration that it means."""
+    """One combination of the swept values, with its config."""
 
     values: dict[str, Any]
-    """Swept key or group -> its value in this job, in the order of the words."""
+    """Swept key or group -> its value in this job, in the order of the overrides."""
     config: Config
-    twins: int = 0
-    """Later combinations that mean the same configuration; they have no job of their own."""
+    duplicates: int = 0
+    """Later combinations that lead to the same config. They get no job of their own."""
     recipe: Callable[[Config], str] | None = field(default=None, compare=False)
-    """Writes a configuration of this job as a recipe that is shorter than all its keys."""
+    """Writes a config of this job as a recipe, which is shorter than the list of all keys."""
 
 
-def told(values: dict[str, Any]) -> str:
-    """The values as one types them, on one line: `optimizer.lr=1e-05 seed=1`."""
-    return " ".join(f"{key}={shown(value)}" for key, value in values.items())
+def as_overrides(values: dict[str, Any]) -> str:
+    """The values as they are typed, on one line: `optimizer.lr=1e-05 seed=1`."""
+    return " ".join(f"{key}={format_value(value)}" for key, value in values.items())
 
 
-def shown(value: Any) -> str:
-    """A value as one types it."""
+def format_value(value: Any) -> str:
+    """A value as it is typed on the command line."""
     if isinstance(value, list):
-        return f"[{','.join(map(shown, value))}]"
+        return f"[{','.join(map(format_value, value))}]"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
+        return f"{{{','.join(f'{key}:{format_value(item)}' for key, item in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
 @contextmanager
-def noting(wrong: dict[Problem, list[str]], job: str) -> Iterator[None]:
-    """Note the problems of a job for `in_jobs` instead of raising them: the other jobs are looked at too."""
+def collect_problems(wrong: dict[Problem, list[str]], job: str) -> Iterator[None]:
+    """Collect the problems of a job for `in_jobs` instead of raising them, so that all jobs are checked."""
     try:
         yield
     except UserError as error:
@@ -47,7 +47,7 @@ def noting(wrong: dict[Problem, list[str]], job: str) -> Iterator[None]:
 
 
 def in_jobs(wrong: dict[Problem, list[str]], count: int) -> list[Problem]:
-    """Problems with the jobs that they belong to, unless they belong to all `count` of them."""
+    """Each problem with the jobs that have it, unless all `count` jobs have it."""
     problems = []
     for problem, names in wrong.items():
         jobs = f"in {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
@@ -56,25 +56,25 @@ def in_jobs(wrong: dict[Problem, list[str]], count: int) -> list[Problem]:
     return problems
 
 
-DIGITS = 4  # of a number that is drawn: what differs less is the same setting, and can be typed
+DIGITS = 4  # significant digits of a drawn number: enough to tell trials apart, and short enough to type
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A key, with the values that it may take, each as one types it, or with a range of numbers."""
+    """A key that is searched: a list of choices, each as it is typed, or a range of numbers."""
 
     key: str
-    words: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     low: float = 0.0
     high: float = 0.0
     log: bool = False
-    """Draw the logarithm evenly: as many values from 1e-5 to 1e-4 as from 1e-4 to 1e-3."""
+    """Draw the logarithm uniformly: as many values from 1e-5 to 1e-4 as from 1e-4 to 1e-3."""
     step: int | None = None
-    """Whole numbers only: `low`, `low + step`, ..."""
+    """Integers only: `low`, `low + step`, ..."""
 
-    def word(self, value: Any) -> str:
-        """A value as one types it."""
-        if self.words:
+    def format(self, value: Any) -> str:
+        """A value as it is typed on the command line."""
+        if self.choices:
             return str(value)
         if self.step:
             return str(int(value))
@@ -82,17 +82,17 @@ class Dimension:
 
     @property
     def samples(self) -> list[str]:
-        """Values that show whether all of them are right: all words, or both ends of a range and what lies between."""
-        if self.words:
-            return list(self.words)
+        """Values to check before a search starts: all choices, or the middle and both ends of a range."""
+        if self.choices:
+            return list(self.choices)
         if self.step:
-            return [self.word(self.low), self.word(self.high)]
+            return [self.format(self.low), self.format(self.high)]
         middle = (self.low * self.high) ** 0.5 if self.log else (self.low + self.high) / 2
-        return [self.word(value) for value in (middle, self.low, self.high)]
+        return [self.format(value) for value in (middle, self.low, self.high)]
 
     def __str__(self) -> str:
-        if self.words:
-            return ", ".join(self.words[:8]) + (f", ... ({len(self.words)})" if len(self.words) > 8 else "")
+        if self.choices:
+            return ", ".join(self.choices[:8]) + (f", ... ({len(self.choices)})" if len(self.choices) > 8 else "")
         if self.step:
             return f"{self.low:g} to {self.high:g}, whole" + (f", every {self.step}" if self.step > 1 else "")
         return f"{self.low:g} to {self.high:g}" + (", by its logarithm" if self.log else "")
@@ -100,10 +100,10 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """A search: its dimensions, and how a point of it becomes a job."""
+    """A search space: its dimensions, and how a point in it becomes a job."""
 
     dimensions: list[Dimension]
     make: Callable[[dict[str, str]], Job]
-    """From the word of each key to a checked job; raises UserError for a combination that is none."""
+    """From the value of each key, as it is typed, to a checked job. Raises UserError for an invalid combination."""
     first: Job
     """One of its jobs."""

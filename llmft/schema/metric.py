@@ -1,4 +1,4 @@
-"""Names of metrics, as the field writes them, and whether more is better."""
+"""The metrics, by their usual names, and whether larger values are better."""
 
 _LABELS: dict[str, bool] = {
     "loss": False,
@@ -49,6 +49,6 @@ METRICS_OF: dict[str, dict[str, bool]] = {
         "spearman": True,
     },
 }
-"""By the task or the problem that they are of."""
+"""Task or problem -> metric -> whether larger values are better."""
 
 METRICS: dict[str, bool] = {name: more for metrics in METRICS_OF.values() for name, more in metrics.items()}

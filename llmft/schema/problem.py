@@ -1,4 +1,4 @@
-"""What is wrong with the user's input: said all at once, each with where and what to write instead."""
+"""Mistakes in the user's input: all reported at once, each with its place and what to write instead."""
 
 import re
 from importlib.util import find_spec
@@ -11,37 +11,37 @@ class Problem(NamedTuple):
     """One mistake."""
 
     key: str
-    """The configuration key, or the file and row."""
+    """The config key, or the file and row."""
     what: str
-    """What is wrong, in a few words; no full stop."""
+    """What was expected and what was received, in a few words; no full stop."""
     where: str = ""
     """`command line`, or `FILE:LINE`."""
     hint: str = ""
     """What to write instead, a full sentence."""
     mistakes: int = 1
-    """How many mistakes it stands for: none for advice on the others, several for a line that counts the rest."""
+    """How many mistakes it stands for: 0 for a hint about the others, several for a line that counts the rest."""
 
     def __str__(self) -> str:
         where = f" ({self.where})" if self.where else ""
         hint = f". {self.hint}" if self.hint else ""
-        what = self.what.removesuffix(".") if where or hint else self.what  # a library's may end in one
+        what = self.what.removesuffix(".") if where or hint else self.what  # messages of libraries may end in one
         return f"{what}{where}{hint}"
 
 
 class Failure(Exception):
-    """The run cannot go on, and nobody's input was malformed: printed without a traceback, exit code 1."""
+    """The run cannot continue, and no input was wrong: printed without a traceback, exit code 1."""
 
 
 class Stopped(Exception):
-    """A signal stopped the run; a checkpoint is committed, and the run can go on from there. Exit code 75."""
+    """A signal stopped the run, after a checkpoint was saved from which it can be resumed. Exit code 75."""
 
 
 class Pruned(Exception):
-    """A trial of a search that is worse than the others, and given up."""
+    """A trial of a search was stopped because it is worse than the others."""
 
 
 class UserError(Exception):
-    """The user's input is wrong: the command prints this without a traceback and exits with 2."""
+    """The user's input is wrong: printed without a traceback, exit code 2."""
 
     def __init__(self, problems: list[Problem] | Problem, subject: str = "this configuration") -> None:
         self.problems = [problems] if isinstance(problems, Problem) else problems
@@ -49,7 +49,7 @@ class UserError(Exception):
         super().__init__(str(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Built again from its problems where another process gets it."""
+        """Pickles the problems, from which the process that receives the error builds it again."""
         return type(self), (self.problems, self.subject)
 
     def __str__(self) -> str:
@@ -60,15 +60,15 @@ class UserError(Exception):
 
 
 def plural(number: float, what: str) -> str:
-    """A number of things, of which `what` speaks in the plural: `2 rows were left out`, and `1 row was left out`."""
+    """A number with its noun, which is given in the plural: `2 rows were left out`, and `1 row was left out`."""
     if number != 1:
         return f"{number:,} {what}" if isinstance(number, int) else f"{number:g} {what}"
     what = re.sub(r"(\w)s\b", r"\1", what, count=1)
     return "1 " + re.sub(r"\b(are|were|have)\b", lambda verb: ONE[verb[0]], what)
 
 
-def lacking(key: str, choice: str, package: str, extra: str) -> list[Problem]:
-    """A problem if `choice`, a value of `key`, needs a package that is not installed."""
+def missing_package(key: str, choice: str, package: str, extra: str) -> list[Problem]:
+    """A problem if `choice`, a value of `key`, needs a package that is not installed; else an empty list."""
     if find_spec(package) is not None:
         return []
     what = f"{choice} needs the package {package}, which is not installed"

@@ -1,4 +1,4 @@
-"""What every section of a configuration has in common, and how values are typed in one."""
+"""The base of all sections of a config, and how values are typed in one."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, get_args
@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict
 
 AS_TYPED = "as typed"
 Text = Annotated[str, AS_TYPED]
-"""What a person says, such as a question: on the command line `null` and `${x}` are letters of it like others."""
+"""Free text, such as a question. On the command line, `null` and `${x}` in it are read as letters."""
 Cell = Annotated[Any, AS_TYPED]
-"""A cell of a row: a text on the command line, as in a csv, and `null` for a missing value."""
+"""A cell of a row. On the command line it is text, as in a csv; `null` is a missing value."""
 
 
 class Section(BaseModel):
-    """A frozen table of known keys; the text under each key is its documentation, here and in docs/config.md."""
+    """A frozen table of known keys. The string under each key is its documentation, here and in docs/config.md."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -24,13 +24,13 @@ class Section(BaseModel):
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field of this type holds, or None for a plain value."""
+    """The section class that a field of this type holds, or None for a plain value."""
     kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
     return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
 def as_texts(values: Any) -> Any:
-    """Cells are texts: `[1, 2, good]` is written without quotes."""
+    """Convert cells to texts, so that `[1, 2, good]` needs no quotes."""
     if not isinstance(values, list):
         return values
     no_booleans(values)
@@ -38,6 +38,7 @@ def as_texts(values: Any) -> Any:
 
 
 def no_booleans(values: Iterable[Any]) -> None:
-    """Raise ValueError for what YAML has read as true or false: nobody can tell any more how it was written."""
+    """Raise ValueError if a value is a boolean: YAML reads yes, no, on, and off as booleans too, and how the user wrote
+    it is lost."""
     if any(isinstance(value, bool) for value in values):
-        raise ValueError("holds true or false, as which YAML reads yes, no, on and off too: put texts into quotes")
+        raise ValueError("must hold texts, and YAML reads yes, no, on and off as true or false. Put them in quotes")

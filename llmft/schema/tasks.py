@@ -1,4 +1,4 @@
-"""The section `task`: what every task has, and how a task is found: in tasks/FAMILY/config.py, or by an entry point."""
+"""The section `task`: what all tasks share, and where a task is found: tasks/FAMILY/config.py, or an entry point."""
 
 from functools import cache
 from importlib import import_module
@@ -15,85 +15,89 @@ if TYPE_CHECKING:
 
 
 class TaskConfig(Section):
-    """What every task has."""
+    """What all tasks share."""
 
     name: str
-    """The task: what goes in, what comes out, how it is scored."""
+    """The task: the kind of input, answer, and metrics."""
 
     tiny: ClassVar[dict[str, Any]] = {}
     """Sizes of the random model that `smoke=true` trains."""
 
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {}
-    """The same for architectures that call their sizes otherwise."""
+    """Architecture -> sizes, for architectures whose keys have other names."""
 
     of_data: ClassVar[tuple[str, ...]] = ("labels", "class_weights")
-    """Keys that speak of the user's own rows: `smoke=true` forgets them together with the rows."""
+    """Keys that depend on the user's rows. `smoke=true` drops them together with the rows."""
 
     small: ClassVar[dict[str, Any]] = {}
-    """Keys that `smoke=true` changes, such as lengths that its few rows would not fill."""
+    """Keys that `smoke=true` changes, such as lengths that its few rows would not reach."""
 
     length: ClassVar[str] = "max_length"
-    """The key that says how long inputs are."""
+    """The key that limits the length of inputs."""
 
     pretrains: ClassVar[bool] = False
-    """Whether it learns from raw text, so that `llmft pretrain` takes it."""
+    """Whether the task learns from raw text, so that `llmft pretrain` accepts it."""
 
     exports: ClassVar[bool] = True
-    """Whether `llmft export` can write its models: those that answer with one forward pass, a row of numbers a row."""
+    """Whether `llmft export` can write its models: only those that answer with one forward pass and a row of numbers
+    per row."""
 
     streams: ClassVar[bool] = True
-    """Whether `dataset.streaming` can feed it: it makes one feature of a row, so that an epoch can be counted."""
+    """Whether `dataset.streaming` works: only if each row becomes exactly one feature, so that the steps of an epoch
+    can be counted."""
 
     packs: ClassVar[bool] = False
-    """Whether its loss is a mean over tokens, each with a label of its own: `trainer.packing` may move them."""
+    """Whether `trainer.packing` works: only if the loss is a mean over tokens that each have a label."""
 
     refers: ClassVar[bool] = False
-    """Whether its loss compares with the first weights, by `Task.first_answers`."""
+    """Whether its loss compares the model with its weights before training, by `Task.first_answers`."""
 
     prefixes: ClassVar[bool] = True
-    """Whether `adapter=prefix` goes with it: with a head that reads the sentence, not with one that writes it."""
+    """Whether `adapter=prefix` works: with a head that reads the input, not with one that generates text."""
 
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
-    """How rows of one's own are named, most often."""
+    """The usual override that names the user's own rows."""
 
     then: ClassVar[str] = ""
-    """What one does next with a run, `{run}`, after `llmft`. Unset: it is scored on other rows."""
+    """The command to suggest after training, without `llmft`; `{run}` stands for the run. Unset: `eval` on other
+    rows."""
 
     answered: ClassVar[tuple[str, ...]] = ("answer", "scores", "error")
-    """What stands in an answer of `llmft predict`, so that no column may be kept under its name."""
+    """The fields of an answer in `llmft predict`. A column of the same name cannot be kept."""
 
     @property
     def generates(self) -> bool:
-        """Whether it writes texts token by token, which takes many times as long as a loss.
+        """Whether it generates texts token by token, which takes many times as long as computing the loss.
 
-        Where the loss picks the best checkpoint, evaluations of training compute that alone. The processes of a run
-        make unequal numbers of passes.
+        If the loss selects the best checkpoint, evaluations during training compute only the loss. Generation
+        takes a different number of forward passes in each process.
         """
         return False
 
     @property
     def metric(self) -> str:
-        """The metric that picks the best checkpoint unless `trainer.metric_for_best` says otherwise."""
+        """The metric that selects the best checkpoint if `trainer.metric_for_best` is unset."""
         return "loss"
 
     @property
     def headline(self) -> str:
-        """The metric that people read first, where the loss picks the best checkpoint."""
+        """The metric to show first if the loss selects the best checkpoint."""
         return self.metric
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that the task can have."""
+        """The metrics that the task can report."""
         return tuple(METRICS_OF.get(self.name, METRICS))
 
 
-# Sizes under the names that transformers maps to each architecture's own (DistilBERT calls `hidden_size` `dim`).
+# transformers maps these names to those of each architecture (`hidden_size` is `dim` in DistilBERT).
 TINY_TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 @cache
 def task_types() -> dict[str, type[TaskConfig]]:
-    """The tasks of this package by name, out of the `config.py` of each family: its sections whose `name` is given."""
+    """Task name -> section class of the tasks of this package: the classes with a default `name` in each family's
+    `config.py`."""
     found: dict[str, type[TaskConfig]] = {}
     for family in iter_modules([str(Path(__file__).parents[1] / "tasks")]):
         if not family.ispkg:
@@ -102,13 +106,14 @@ def task_types() -> dict[str, type[TaskConfig]]:
         for member in vars(module).values():
             if isinstance(member, type) and issubclass(member, TaskConfig) and member.__module__ == module.__name__:
                 name = member.model_fields["name"].default
-                if isinstance(name, str):  # what several tasks share has none
+                if isinstance(name, str):  # a base class that several tasks share has no default name
                     found[name] = member
     return dict(sorted(found.items()))
 
 
 def task_type(name: str) -> type[TaskConfig] | None:
-    """The section of the task called `name`: ours, or the `config` of an entry point in the group `llmft.tasks`."""
+    """The section class of the task called `name`: one of ours, or `config` of an entry point in the group
+    `llmft.tasks`. None if there is no such task."""
     if name in (ours := task_types()):
         return ours[name]
     found = plugins("llmft.tasks").get(name)
@@ -119,7 +124,7 @@ def _loaded(point: "EntryPoint") -> Any:
     """The class that an entry point names.
 
     Raises:
-        UserError: where its package imports a task from where version 0.1.0 had it, with the place of today.
+        UserError: its package imports a module from its place in version 0.1.0; the error names the present one.
     """
     try:
         return point.load()
@@ -134,13 +139,13 @@ def _loaded(point: "EntryPoint") -> Any:
 
 
 def task_names() -> list[str]:
-    """Every task that can be named, those of other packages included."""
+    """The names of all tasks, those of other packages included."""
     return [*task_types(), *sorted(plugins("llmft.tasks"))]
 
 
 @cache
 def plugins(group: Literal["llmft.tasks", "llmft.models"]) -> "dict[str, EntryPoint]":
-    """Entry points by name. Looked up once: reading the metadata of a hundred packages takes 20 ms."""
+    """Entry points by name, cached: reading the metadata of a hundred packages takes 20 ms."""
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=group)}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from llmft.commands.label import with_label
 from llmft.runs.ending import DONE, STOPPED
 from llmft.runs.folder import Run
-from llmft.schema.job import Job, in_jobs, noting
+from llmft.schema.job import Job, collect_problems, in_jobs
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 from llmft.sweeps import tables
 from llmft.sweeps.child import ChildJob
@@ -89,7 +89,7 @@ def check_hardware(sweep: Sweep, gpus: list[int]) -> None:
     left = [entry for entry in sweep.entries if entry.status != "done"]
     wrong: dict[Problem, list[str]] = {}
     for entry in left:
-        with noting(wrong, entry.label):
+        with collect_problems(wrong, entry.label):
             check_trackers(entry.config.tracking)
             hardware = entry.config.hardware
             if hardware.nodes > 1:
@@ -125,7 +125,7 @@ def prepare(sweep: Sweep) -> "list[Prepared]":
     found: dict[str, Prepared | None] = {}
     wrong: dict[Problem, list[str]] = {}
     for key, entry in zip(keys, sweep.entries, strict=True):
-        with noting(wrong, entry.label):
+        with collect_problems(wrong, entry.label):
             if key not in found:
                 found[key] = None  # in case it cannot be prepared
                 found[key] = finetune.prepare(entry.config)

@@ -12,7 +12,7 @@ from llmft.runs.index import ROOT, SUMMARY, is_run
 from llmft.runs.lock import LOCK, held
 from llmft.schema.config import Config
 from llmft.schema.execution import SweepConfig
-from llmft.schema.job import Job, told
+from llmft.schema.job import Job, as_overrides
 from llmft.schema.problem import Problem, UserError
 
 LONGEST = 100  # bytes of a job's folder name; file systems take 255
@@ -58,7 +58,7 @@ class Sweep:
         keys = short_keys(key for job in jobs for key in job.values)
         sweep, names = cls(folder, []), set[str]()
         for number, job in enumerate(jobs, 1):
-            label = told({keys[key]: value for key, value in job.values.items()})
+            label = as_overrides({keys[key]: value for key, value in job.values.items()})
             own = folder_name(label)
             if own in names:  # `a/b` and `a b` are both a-b
                 own += f"-{_digest(label, 6)}"

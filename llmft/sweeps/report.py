@@ -95,7 +95,9 @@ def write_search_report(sweep: Sweep, space: Space, facts: dict[str, Any]) -> No
             importance=facts["search"]["importance"],
             history=_history_chart(trials, facts),
             curves=_curves_chart(facts),
-            scatter=[_trial_scatter(dimension, trials, facts) for dimension in space.dimensions if not dimension.words],
+            scatter=[
+                _trial_scatter(dimension, trials, facts) for dimension in space.dimensions if not dimension.choices
+            ],
             keys=short_keys(facts["search"]["space"]),
         )
     )

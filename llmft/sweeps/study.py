@@ -68,7 +68,7 @@ class Study:
         )
         self._spaces = {dimension.key: _distribution(dimension) for dimension in dimensions}
         if config.name == "grid" and not self._study.get_trials(deepcopy=False):
-            for words in product(*(dimension.words for dimension in dimensions)):
+            for words in product(*(dimension.choices for dimension in dimensions)):
                 self._study.enqueue_trial(dict(zip(self.dimensions, words, strict=True)))
 
     def bind(self, facts: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ class Study:
         return [
             Trial(
                 number=trial.number,
-                words={key: self.dimensions[key].word(value) for key, value in trial.params.items()},
+                words={key: self.dimensions[key].format(value) for key, value in trial.params.items()},
                 status=STATES.get(trial.state, "running"),
                 value=trial.value if trial.state == TrialState.COMPLETE else None,
                 curve=dict(trial.intermediate_values),
@@ -183,8 +183,8 @@ def _storage(file: Path) -> JournalStorage:
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
-    if dimension.words:
-        return CategoricalDistribution(dimension.words)
+    if dimension.choices:
+        return CategoricalDistribution(dimension.choices)
     if dimension.step:
         return IntDistribution(int(dimension.low), int(dimension.high), step=dimension.step)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from llmft.reporting.lines import aligned, duration, width
-from llmft.schema.job import Space, shown
+from llmft.schema.job import Space, format_value
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import plural
 from llmft.sweeps.layout import Entry, Sweep, short_keys
@@ -24,7 +24,7 @@ def announce(sweep: Sweep, at_a_time: str, notes: list[str]) -> None:
     values: dict[str, dict[str, None]] = {}
     for job in jobs:
         for key, value in job.values.items():
-            values.setdefault(key, {})[shown(value)] = None
+            values.setdefault(key, {})[format_value(value)] = None
     lines = []
     for key, found in values.items():
         texts = list(found)
@@ -32,8 +32,10 @@ def announce(sweep: Sweep, at_a_time: str, notes: list[str]) -> None:
     lines.append(["folder", str(sweep.folder)])
     if done:
         lines.append(["note", f"{done} of them {'is' if done == 1 else 'are'} finished already"])
-    if twins := sum(job.twins for job in jobs):
-        lines.append(["note", f"{twins} more would be the same as these, and {'is' if twins == 1 else 'are'} left out"])
+    if duplicates := sum(job.duplicates for job in jobs):
+        lines.append(
+            ["note", f"{duplicates} more would be the same as these, and {'is' if duplicates == 1 else 'are'} left out"]
+        )
     lines += [["note", note] for note in notes]
     for row in aligned(lines):
         print(f"  {row}")
@@ -94,7 +96,7 @@ def ranking(facts: dict[str, Any]) -> list[list[str]]:
     splits = [split for split in ("validation", "test") if any(group[split] for group in facts["ranking"])]
     table = [[*(short[key] for key in keys), "metric", *splits, *counts, "time"]]
     for group in facts["ranking"]:
-        values = [shown(group["values"][key]) if key in group["values"] else "" for key in keys]
+        values = [format_value(group["values"][key]) if key in group["values"] else "" for key in keys]
         counted = [f"{_count(group)} of {len(group['folders'])}"] if counts else []
         took = "" if group["seconds"] is None else duration(group["seconds"])
         table.append([*values, group["metric"], *(_score(group[split]) for split in splits), *counted, took])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llmft.runs.folder import MAY_DIFFER, flat
 from llmft.runs.index import ROOT
 from llmft.schema.config import Config
-from llmft.schema.job import Job, Space, told
+from llmft.schema.job import Job, Space, as_overrides
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 from llmft.sweeps import tables
@@ -159,7 +159,7 @@ def place(sweep: Sweep, space: Space, trial: "Trial") -> Entry:
     except UserError as error:
         job, reason = Job(trial.words, space.first.config), "; ".join(f"{p.key} {p}" for p in error.problems)
     short = short_keys(job.values)
-    label = told({short[key]: value for key, value in job.values.items()})
+    label = as_overrides({short[key]: value for key, value in job.values.items()})
     entry = sweep.add(trial.number + 1, job, label, f"trial-{trial.number + 1:03}")
     entry.status = "waiting" if trial.status == "running" else trial.status
     log = entry.folder / "log.txt"

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from llmft.runs.folder import Run, flat
 from llmft.schema.config import Config
 from llmft.schema.execution import TrackingConfig
-from llmft.schema.problem import UserError, lacking
+from llmft.schema.problem import UserError, missing_package
 
 FILE = "tracking.json"
 PATIENCE = 30.0  # seconds that all trackers have together at the end of a run
@@ -189,7 +189,7 @@ TRACKERS: dict[str, type[Tracker]] = {
 
 def check_trackers(config: TrackingConfig) -> None:
     """Raise UserError for trackers whose package is not installed."""
-    if problems := [problem for name in config.to for problem in lacking("tracking.to", name, name, name)]:
+    if problems := [problem for name in config.to for problem in missing_package("tracking.to", name, name, name)]:
         raise UserError(problems)
 
 

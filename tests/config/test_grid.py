@@ -80,7 +80,7 @@ def test_all_combinations_in_the_order_of_the_words_and_the_values_arrive() -> N
 
 def test_the_same_configuration_is_one_job() -> None:
     found = jobs("finetune", ["optimizer.lr=1e-5,0.00001,2e-5"], multirun=True)
-    assert [(job.values["optimizer.lr"], job.twins) for job in found] == [(1e-5, 1), (2e-5, 0)]
+    assert [(job.values["optimizer.lr"], job.duplicates) for job in found] == [(1e-5, 1), (2e-5, 0)]
 
 
 WRONG = {

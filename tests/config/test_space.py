@@ -25,14 +25,14 @@ DIMENSIONS = {
     "optimizer.lr=log(1e-5,1e-1)": Dimension("optimizer.lr", low=1e-5, high=1e-1, log=True),
     "optimizer.lr=log(1e-5, 1e-1)": Dimension("optimizer.lr", low=1e-5, high=1e-1, log=True),
     "optimizer.weight_decay=interval(0,0.5)": Dimension("optimizer.weight_decay", low=0, high=0.5),
-    "trainer.batch_size=16,32,64": Dimension("trainer.batch_size", words=("16", "32", "64")),
-    "trainer.batch_size=choice(16,32)": Dimension("trainer.batch_size", words=("16", "32")),
+    "trainer.batch_size=16,32,64": Dimension("trainer.batch_size", choices=("16", "32", "64")),
+    "trainer.batch_size=choice(16,32)": Dimension("trainer.batch_size", choices=("16", "32")),
     "trainer.epochs=range(1,6)": Dimension("trainer.epochs", low=1, high=5, step=1),
     "trainer.epochs=range(2,11,4)": Dimension("trainer.epochs", low=2, high=10, step=4),
-    "trainer.epochs=range(1,3)": Dimension("trainer.epochs", words=("1", "2")),
-    "scheduler=linear,cosine": Dimension("scheduler", words=("linear", "cosine")),
-    "seed=3,3,4": Dimension("seed", words=("3", "4")),
-    "model.config={hidden_sizes: [8]},{hidden_sizes: [8,8]}": Dimension("model.config", words=("{hidden_sizes: [8]}", "{hidden_sizes: [8,8]}")),
+    "trainer.epochs=range(1,3)": Dimension("trainer.epochs", choices=("1", "2")),
+    "scheduler=linear,cosine": Dimension("scheduler", choices=("linear", "cosine")),
+    "seed=3,3,4": Dimension("seed", choices=("3", "4")),
+    "model.config={hidden_sizes: [8]},{hidden_sizes: [8,8]}": Dimension("model.config", choices=("{hidden_sizes: [8]}", "{hidden_sizes: [8,8]}")),
 }  # fmt: skip
 
 
@@ -52,10 +52,10 @@ def test_a_point_becomes_a_checked_job() -> None:
 
 
 def test_what_is_drawn_can_be_typed() -> None:
-    assert Dimension("x", low=1e-5, high=1, log=True).word(0.000123456) == "0.0001235"
-    assert Dimension("x", low=0.12344, high=1).word(0.12344) == "0.12344", "and stays inside"
-    assert Dimension("x", low=2, high=10, step=4).word(6) == "6"
-    assert Dimension("x", words=("a,b",)).word("a,b") == "a,b"
+    assert Dimension("x", low=1e-5, high=1, log=True).format(0.000123456) == "0.0001235"
+    assert Dimension("x", low=0.12344, high=1).format(0.12344) == "0.12344", "and stays inside"
+    assert Dimension("x", low=2, high=10, step=4).format(6) == "6"
+    assert Dimension("x", choices=("a,b",)).format("a,b") == "a,b"
 
 
 OWN = """# @package _global_

@@ -127,4 +127,4 @@ def test_a_long_line_is_wrapped_on_a_terminal_and_whole_in_a_pipe(
     ],
 )
 def test_data_without_a_name_are_called_by_their_file(words: list[str], called: str) -> None:
-    assert load("finetune", ["+recipe=bert_textcls", *words]).dataset.called == called
+    assert load("finetune", ["+recipe=bert_textcls", *words]).dataset.display_name == called

@@ -11,8 +11,8 @@ import pytest
 import llmft
 from llmft.data.files import resolve
 from llmft.runs.folder import Run as RunFolder
+from llmft.schema.migrate import migrate
 from llmft.schema.problem import UserError
-from llmft.schema.renewed import renewed
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -67,10 +67,10 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(llmft: Run) -> None:
 def test_sample_sets_are_found_by_the_paths_that_they_had() -> None:
     samples = Path(llmft.__path__[0], "samples")
     assert resolve("package:llmft/data/reviews", "dataset.path") == samples / "reviews"
-    assert renewed({"dataset": {"path": "package:llmft/data/chats"}}) == {
+    assert migrate({"dataset": {"path": "package:llmft/data/chats"}}) == {
         "dataset": {"path": "package:llmft/samples/chats"}
     }
-    assert renewed({"dataset": {"path": "my/data/reviews"}}) == {"dataset": {"path": "my/data/reviews"}}
+    assert migrate({"dataset": {"path": "my/data/reviews"}}) == {"dataset": {"path": "my/data/reviews"}}
     run = RunFolder(
         Path(),
         {

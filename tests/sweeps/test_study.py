@@ -16,7 +16,7 @@ STEPS = 10
 LR = Dimension("lr", low=1e-5, high=1e-1, log=True)
 DROPOUT = Dimension("dropout", low=0.0, high=0.5)
 LAYERS = Dimension("layers", low=1, high=8, step=1)
-HEAD = Dimension("head", words=("mean", "max", "first"))
+HEAD = Dimension("head", choices=("mean", "max", "first"))
 SPACE = [LR, DROPOUT, LAYERS, HEAD]
 GRID = 9 * 6 * 3 * STEPS  # lr by halves of a power of ten, dropout by tenths, every head; the best point is one of them
 
@@ -106,7 +106,7 @@ def test_seeds_differ_and_random_draws_are_spread(here: Path) -> None:
 
 
 def test_a_grid_is_every_combination_in_its_order(here: Path) -> None:
-    grid = [Dimension("a", words=("x", "[1,2]")), Dimension("b", words=("1", "2", "3"))]
+    grid = [Dimension("a", choices=("x", "[1,2]")), Dimension("b", choices=("1", "2", "3"))]
     found = study(here / "study.jsonl", grid, name="grid")
     assert found.size == 6
     words = []

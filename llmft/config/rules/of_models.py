@@ -179,7 +179,7 @@ def _layers_can_be_computed_again(config: Config, origin: Origin) -> list[Proble
 
 def _work_with_a_run_is_one_process(config: Config, origin: Origin) -> list[Problem]:
     key = "hardware.processes"
-    if COMMANDS[config.command].of_a_run and config.hardware.processes > 1:
+    if COMMANDS[config.command].needs_run and config.hardware.processes > 1:
         return [Problem(key, f"{config.command} works in one process", origin(key), "Leave it out.")]
     return []
 

@@ -1,4 +1,4 @@
-"""The sections of the tasks on conversations."""
+"""The sections of the tasks on conversations: instruction and preference."""
 
 import re
 from typing import Any, ClassVar, Literal
@@ -9,7 +9,7 @@ from llmft.schema.tasks import TINY_TRANSFORMER, TaskConfig
 
 
 class Instruction(TaskConfig):
-    """Answers to instructions, and turns of a chat."""
+    """Instruction tuning: answers to instructions, or turns of a chat."""
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER | {"intermediate_size": 64}
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"gpt2": TINY_TRANSFORMER}
@@ -22,25 +22,27 @@ class Instruction(TaskConfig):
     then: ClassVar[str] = "chat {run}"
 
     name: Literal["instruction"] = "instruction"
-    """Answers to instructions, and turns of a chat."""
+    """Instruction tuning: answers to instructions, or turns of a chat."""
 
     max_length: int = Field(default=1024, ge=8, le=1048576)
-    """Longer conversations lose their beginning, so that the last answer stays; the share that is cut is printed."""
+    """Largest number of tokens in a conversation. Longer ones lose their beginning, so that the last answer stays; the
+    share that is cut is printed."""
 
     train_on: Literal["answers", "all"] = "answers"
-    """Which tokens have a loss: those of the `answers`, each with its end of turn, or `all`."""
+    """The tokens that the loss counts: those of the `answers`, each with its end-of-turn token, or `all`."""
 
     template: Literal["plain", "chatml"] | None = None
-    """The form of conversations for a tokenizer that has no chat template of its own: `plain`, a line break after
-    what is asked and the end-of-text token after an answer, or `chatml`. Unset: `plain` for prompt and response."""
+    """The chat template for a tokenizer that has none. `plain`: a line break after each prompt and the end-of-text
+    token after each answer. `chatml`: the ChatML format. Unset: `plain` if rows are a prompt and a response."""
 
     generate: bool = False
-    """Write an answer to each validation and test row, by the section `generation`, and score it by exact match and
-    ROUGE. Without it, scores are those of the given answers: loss and perplexity."""
+    """Generate an answer to each validation and test row, as the section `generation` says, and compute exact match and
+    ROUGE. Otherwise the metrics are loss and perplexity of the reference answers, which takes a fraction of the
+    time."""
 
     answer_pattern: str | None = None
-    """A regular expression for what of an answer counts in an exact match: its last place in it, of that the first
-    group. `'#### (.+)'` for GSM8K. Unset: all of it."""
+    """A regular expression for the part of an answer that exact match compares: the first group of its last match. For
+    GSM8K `'#### (.+)'`. Unset: the whole answer."""
 
     @field_validator("answer_pattern")
     @classmethod
@@ -64,7 +66,7 @@ class Instruction(TaskConfig):
 
 
 class Preference(TaskConfig):
-    """Of two answers the better one, by direct preference optimisation (DPO)."""
+    """Preference tuning by direct preference optimization (DPO): of two answers, prefer the better one."""
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER | {"intermediate_size": 64}
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"gpt2": TINY_TRANSFORMER}
@@ -77,19 +79,23 @@ class Preference(TaskConfig):
     then: ClassVar[str] = "chat {run}"
 
     name: Literal["preference"] = "preference"
-    """Of two answers the better one, by direct preference optimisation (DPO)."""
+    """Preference tuning by direct preference optimization (DPO): of two answers, prefer the better one."""
 
     max_length: int = Field(default=1024, ge=8, le=1048576)
-    """Longer pairs lose the beginning of their prompt, the same for both answers; the share that is cut is printed."""
+    """Largest number of tokens in a prompt with an answer. Longer pairs lose the beginning of their prompt, the same
+    for both answers; the share that is cut is printed."""
 
     beta: float = Field(default=0.1, gt=0)
-    """How dear it is to leave the first weights: with a small one the answers may become quite others."""
+    """How strongly DPO holds the model to its weights before training, the beta of its loss. A large beta keeps answers
+    close to those of the starting model; a small one lets them change more. Values from 0.01 to 0.5 are usual; lower it
+    if accuracy hardly rises, raise it if answers degenerate."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """The share of rows that are taken to be the wrong way round."""
+    """The assumed share of rows in which the two answers are swapped by mistake. Above 0, the loss trusts each row
+    less."""
 
     template: Literal["plain", "chatml"] | None = None
-    """The form of conversations for a tokenizer that has no chat template of its own, as of task=instruction."""
+    """The chat template for a tokenizer that has none, as in task=instruction."""
 
     @property
     def metric(self) -> str:

@@ -18,7 +18,7 @@ from llmft.models.generate import written_after
 from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError, lacking
+from llmft.schema.problem import Problem, UserError, missing_package
 from llmft.tasks.chat import config as sections
 from llmft.tasks.chat import conversations
 from llmft.tasks.chat.chat_state import ChatState
@@ -46,7 +46,7 @@ class Instruction(Task[ChatState]):
         return conversations.COLUMNS
 
     def learn(self, train: Dataset, model: ModelConfig) -> ChatState:
-        if self.options.generate and (problems := lacking("task.generate", "ROUGE", "rouge_score", "text")):
+        if self.options.generate and (problems := missing_package("task.generate", "ROUGE", "rouge_score", "text")):
             raise UserError(problems)
         form = form_of(train.column_names, "train")
         return ChatState.fit(

@@ -1,4 +1,4 @@
-"""The sections of the tasks that learn from raw text."""
+"""The sections of the tasks that learn from raw text: causal_lm, masked_lm, and span_corruption."""
 
 from typing import Any, ClassVar, Literal
 
@@ -8,7 +8,7 @@ from llmft.schema.tasks import TINY_TRANSFORMER, TaskConfig
 
 
 class LanguageModelConfig(TaskConfig):
-    """A task whose data are raw text."""
+    """A task whose data is raw text."""
 
     pretrains: ClassVar[bool] = True
     exports: ClassVar[bool] = False
@@ -19,61 +19,64 @@ class LanguageModelConfig(TaskConfig):
     length: ClassVar[str] = "block"
 
     block: int = Field(default=128, ge=8, le=131072)
-    """Tokens that the model reads at a time. The training texts are joined and cut into blocks of this length; each
-    epoch cuts them elsewhere."""
+    """Tokens in one input. The training texts are joined and cut into blocks of this length, at other places in each
+    epoch. Memory and time grow with it; the model sees no further than this."""
 
     @property
     def headline(self) -> str:
-        """Losses of other tokenizers cannot be compared, and neither can these; but they are easier to imagine."""
+        """Perplexity is not comparable between tokenizers, and neither is the loss; but it is easier to interpret."""
         return "perplexity"
 
 
 class CausalLm(LanguageModelConfig):
-    """The next token of a text: a model that goes on with what it is given."""
+    """Language modeling: predict the next token of a text, as GPT does."""
 
     then: ClassVar[str] = "finetune +recipe=llm_instruct model.path={run} dataset=json dataset.train=YOUR.jsonl"
 
     name: Literal["causal_lm"] = "causal_lm"
-    """The next token of a text: a model that goes on with what it is given."""
+    """Language modeling: predict the next token of a text, as GPT does."""
 
     @property
     def headline(self) -> str:
-        """The one number that does not depend on the tokenizer."""
+        """The only one of the metrics that can be compared between tokenizers."""
         return "bits_per_byte"
 
 
 class MaskedLm(LanguageModelConfig):
-    """The tokens of a text that are hidden, as BERT learns them."""
+    """Masked language modeling: predict hidden tokens of a text, as BERT does."""
 
     then: ClassVar[str] = "finetune +recipe=bert_textcls model.path={run} dataset=csv dataset.train=YOUR.csv"
 
     name: Literal["masked_lm"] = "masked_lm"
-    """The tokens of a text that are hidden, as BERT learns them."""
+    """Masked language modeling: predict hidden tokens of a text, as BERT does."""
 
     mask_share: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the tokens that are to be found: 80% of them are hidden, 10% are another token, 10% stay as they are."""
+    """Share of the tokens to predict, 0.15 as in BERT. Of these, 80% are replaced by the mask token, 10% by a random
+    token, and 10% stay."""
 
     mask_rare: float = Field(default=0.0, ge=0, le=1)
-    """Hide rare tokens more often, in training alone: a token is drawn with the weight `frequency ** -mask_rare`.
-    0: all alike."""
+    """Mask rare tokens more often, in training only: tokens are drawn with the weight `frequency ** -mask_rare`. 0: all
+    alike."""
 
     whole_word: bool = False
-    """Hide all pieces of a word, or none. For WordPiece tokenizers."""
+    """Mask all tokens of a word or none. For WordPiece tokenizers."""
 
     next_sentence: bool = False
-    """Also tell whether the second half of a block follows the first, or was taken from elsewhere, as BERT did."""
+    """Also predict whether the second half of a block follows the first or comes from another document, as BERT did."""
 
 
 class SpanCorruption(LanguageModelConfig):
-    """Runs of tokens that are cut out of a text, as T5 learns: an encoder reads the rest, a decoder writes them."""
+    """Span corruption, as in T5: spans of tokens are cut out of a text; an encoder reads the rest, a decoder writes the
+    spans."""
 
     then: ClassVar[str] = "finetune +recipe=t5_summary model.path={run} dataset=csv dataset.train=YOUR.csv"
 
     name: Literal["span_corruption"] = "span_corruption"
-    """Runs of tokens that are cut out of a text, as T5 learns: an encoder reads the rest, a decoder writes them."""
+    """Span corruption, as in T5: spans of tokens are cut out of a text; an encoder reads the rest, a decoder writes the
+    spans."""
 
     density: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the tokens that are cut out."""
+    """Share of the tokens that are cut out, 0.15 as in T5."""
 
     mean_length: float = Field(default=3.0, ge=1)
-    """Tokens of such a run, on average."""
+    """Mean length of a span in tokens, 3 as in T5."""

@@ -11,7 +11,7 @@ from llmft.tasks.targets.config import TargetConfig
 
 
 class Tabular(TargetConfig, TaskConfig):
-    """A label, several labels or a number for a row of a table."""
+    """Classification or regression for rows of a table."""
 
     best: ClassVar[dict[str, str]] = TargetConfig.best | {"regression": "r2"}
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "dropout": 0.0}
@@ -32,47 +32,51 @@ class Tabular(TargetConfig, TaskConfig):
     )
 
     name: Literal["tabular"] = "tabular"
-    """A label, several labels or a number for a row of a table."""
+    """Classification or regression for rows of a table."""
 
     numbers: list[str] = Field(default_factory=list)
-    """Columns where any value that is not a number is an error. Others count as numbers if all their values are."""
+    """Columns of numbers; any other value in them is an error. A column that is not listed counts as numbers if all its
+    values are."""
 
     categories: list[str] = Field(default_factory=list)
-    """Columns that are categories although their values look like numbers, such as postal codes."""
+    """Columns of categories, although their values look like numbers, such as postal codes."""
 
     dates: list[str] = Field(default_factory=list)
-    """Columns where any value that is not a date is an error. Others count as dates if all their values are."""
+    """Columns of dates; any other value in them is an error. A column that is not listed counts as dates if all its
+    values are."""
 
     texts: list[str] = Field(default_factory=list)
-    """Columns of free text, such as a review. Their words become numbers by TF-IDF and a truncated SVD, both learnt
-    from the training rows alone. None is taken for one without being named here."""
+    """Columns of free text, such as a review, which become features by TF-IDF and a truncated SVD, both fitted to the
+    training rows only. A column is only treated as text if it is listed here."""
 
     text_size: int = Field(default=64, ge=1, le=1024)
-    """How many numbers a text becomes, at most. More say more, and cost more."""
+    """Largest number of features that a text column becomes. More keep more of the text, and take more time."""
 
     ignore: list[str] = Field(default_factory=list)
-    """Columns to leave out. Left out without asking: those of one value, and those that number the rows."""
+    """Columns to leave out. Columns with a single value and columns that number the rows are left out anyway."""
 
     missing: Annotated[list[str], BeforeValidator(as_texts)] = Field(default_factory=list)
-    """Cells that stand for no value, such as `'—'` or `-1`, besides the usual: nothing, `NA`, `null`, `?`, `#N/A`."""
+    """Cells that mean a missing value, such as `'—'` or `-1`, besides the usual ones: an empty cell, `NA`, `null`, `?`,
+    `#N/A`."""
 
     scaling: Literal["standard", "quantile"] = "standard"
-    """Numbers by mean and deviation, or by quantiles to the normal distribution, which tames long tails."""
+    """Scale numbers by mean and standard deviation (`standard`), or by their quantiles to a normal distribution
+    (`quantile`), which helps if a few values are far larger than the rest."""
 
     bins: int = Field(default=0, ge=0, le=1000)
-    """linear, mlp, ft_transformer: this many bins of each number at most, of as many training rows each, by which the
-    model sees where it lies and not only how large it is (piecewise-linear encoding). 0: none."""
+    """linear, mlp, ft_transformer: encode each number by at most this many bins with equally many training rows
+    (piecewise-linear encoding), so that the model can learn a different effect in each. 0: only the scaled number."""
 
     min_count: int = Field(default=2, ge=1)
-    """A category, or a word of a text column, in fewer training rows than this counts as unseen."""
+    """A category, or a word of a text column, that occurs in fewer training rows counts as unseen."""
 
     baseline: bool | None = None
-    """Fit gradient boosting to the same rows, and show its scores beside those of the model. Unset: for up to 50,000
-    training rows of another model, in a sweep once for each set of rows."""
+    """Fit gradient boosting to the same rows as a baseline and show its metrics. Unset: yes for up to 50,000 training
+    rows if the model is another one; in a sweep, once for each set of rows."""
 
     importance: bool | None = None
-    """Show in the report how much each column matters: what the score loses once its cells change places among 1,000
-    validation rows, or test rows. Unset: yes, except for `smoke=true`; in a sweep once for each set of rows."""
+    """Show in the report how much each column matters: how much the metric falls when its cells are shuffled among
+    1,000 validation or test rows. Unset: yes, except with `smoke=true`; in a sweep, once for each set of rows."""
 
     @model_validator(mode="after")
     def _one_kind_a_column(self) -> Self:

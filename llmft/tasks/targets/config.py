@@ -1,4 +1,4 @@
-"""What is answered where it is labels or a number: the keys that several tasks share."""
+"""What several tasks share: the target is a label, several labels, or a number."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,7 +9,8 @@ from llmft.schema.section import Section, as_texts, no_booleans
 
 
 def label_name(text: str) -> str:
-    """A label as all files write it: `True` of Python and `TRUE` of a workbook are `true`, as in JSON."""
+    """The label in its spelling for all file formats: Python's `True` and a workbook's `TRUE` become `true`, as in
+    JSON."""
     return text.lower() if text.lower() in ("true", "false") else text
 
 
@@ -23,7 +24,7 @@ def _as_labels(values: Any) -> Any:
 
 
 def _by_label(values: Any) -> Any:
-    """`{0: 1, 1: 3}` is written without quotes, too."""
+    """Labels such as in `{0: 1, 1: 3}` need no quotes."""
     if not isinstance(values, dict):
         return values
     no_booleans(values)
@@ -36,47 +37,51 @@ ProblemType = Literal["single_label", "multi_label", "regression"]
 
 
 class TargetConfig(Section):
-    """What is answered, how that is trained, and how scores become answers."""
+    """The target, the loss, and how scores become answers."""
 
     best: ClassVar[dict[str, str]] = {"single_label": "accuracy", "multi_label": "f1_micro", "regression": "pearson"}
-    """The metric of each problem that picks the best checkpoint."""
+    """Problem -> the metric that selects its best checkpoint."""
 
     problem: ProblemType = "single_label"
-    """What `label` holds: one label of many, several of them (or none), or a number."""
+    """What the column `label` holds: one label, several labels or none, or a number."""
 
     labels: Labels | None = None
     """All labels, in the order of the model's outputs. Unset: the labels of the training split, sorted."""
 
     separator: str = Field(default=",", min_length=1)
-    """multi_label: what stands between the labels of a cell, as in `red,round`. JSON and parquet may hold lists."""
+    """multi_label: the character between the labels in a cell, as in `red,round`. JSON and parquet may hold lists."""
 
     loss: Literal["cross_entropy", "focal", "mse", "mae", "huber"] | None = None
-    """What training makes small. Labels: `cross_entropy` (unset) or `focal`; numbers: `mse` (unset), `mae` or `huber`.
-    The loss of evaluations is always the plain one, cross entropy or mse, so that runs can be compared."""
+    """The loss of training. For labels `cross_entropy` (the default) or `focal`; for numbers `mse` (the default),
+    `mae`, or `huber`. Evaluation always reports cross entropy or mse, so that runs can be compared."""
 
     focal_gamma: float = Field(default=2.0, ge=0)
-    """focal: how much less an example counts that the model is sure of."""
+    """focal: how strongly rows that the model already gets right are discounted. 0 is cross entropy; 2 is the value of
+    the paper."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """cross_entropy: the share of a target that is spread evenly over all labels."""
+    """cross_entropy: share of the target probability that is spread evenly over all labels. 0.1 makes scores less
+    extreme."""
 
     class_weights: Annotated[Literal["balanced"] | Weights | None, BeforeValidator(_by_label)] = None
-    """How much the rows of a label count, `{LABEL: WEIGHT}`, 1 for those left out. `balanced`: all labels count alike
-    in sum. In multi_label the weight is that of the rows that have the label."""
+    """Weight of each label in the loss, `{LABEL: WEIGHT}`; 1 for labels that are not listed. `balanced`: each label has
+    the same total weight, which helps rare labels. With multi_label, the weight applies to the rows that have the
+    label."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["f1", "accuracy", "matthews"] = 0.5
-    """The score from which a label is given: of the second of two labels, or of each in multi_label. A metric: the one
-    that makes it best on the validation rows."""
+    """The score from which a label is given: the second of two labels, or each one with multi_label. A metric: the
+    threshold that is best for it on the validation rows."""
 
     calibrate: bool = False
-    """Divide the model's logits by the temperature that fits the validation rows best, so that scores are shares."""
+    """Temperature scaling: divide the logits by the temperature that fits the validation rows best, so that a score of
+    0.8 is right in about 80% of rows. The answers stay the same."""
 
     @property
     def metric(self) -> str:
-        """The metric that picks the best checkpoint unless `trainer.metric_for_best` says otherwise."""
+        """The metric that selects the best checkpoint if `trainer.metric_for_best` is unset."""
         return self.best[self.problem]
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that there are for this problem."""
+        """The metrics of this problem."""
         return tuple(METRICS_OF[self.problem])

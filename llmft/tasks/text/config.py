@@ -11,23 +11,24 @@ from llmft.tasks.targets.config import TargetConfig
 
 
 class TextClassification(TargetConfig, TaskConfig):
-    """A label, several labels or a number for a text or a pair of texts."""
+    """Classification or regression for a text or a pair of texts."""
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
 
     name: Literal["text_classification"] = "text_classification"
-    """A label, several labels or a number for a text or a pair of texts."""
+    """Classification or regression for a text or a pair of texts."""
 
     max_length: int = Field(default=128, ge=4, le=131072)
-    """Longer inputs are cut to this many tokens; the share that is cut is printed."""
+    """Longest input in tokens. Longer ones are cut, and the share that is cut is printed. Memory and time grow with
+    it."""
 
     baseline: bool | None = None
-    """Fit TF-IDF with logistic regression (for numbers, ridge regression) to the same rows, and show its scores beside
-    those of the model. Unset: for up to 50,000 training rows that are not streamed, in a sweep once for each set."""
+    """Fit a baseline to the same rows, TF-IDF with logistic regression (ridge regression for numbers), and show its
+    metrics. Unset: yes for up to 50,000 training rows that are not streamed; in a sweep, once for each set of rows."""
 
 
 class TokenClassification(TaskConfig):
-    """Which words of a text name something, and what: entities, each a few words with a label."""
+    """Named entity recognition: find spans of words and label each, such as persons and places."""
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
     of_data: ClassVar[tuple[str, ...]] = ("labels",)
@@ -36,16 +37,17 @@ class TokenClassification(TaskConfig):
     answered: ClassVar[tuple[str, ...]] = ("answer", "tokens", "tags", "error")
 
     name: Literal["token_classification"] = "token_classification"
-    """Which words of a text name something, and what: entities, each a few words with a label."""
+    """Named entity recognition: find spans of words and label each, such as persons and places."""
 
     labels: list[str] | None = Field(default=None, min_length=1)
-    """All labels of entities, such as `[person, place]`. Unset: those of the training split, sorted."""
+    """All entity labels, such as `[person, place]`. Unset: those of the training split, sorted."""
 
     max_length: int = Field(default=256, ge=8, le=131072)
-    """Texts of more tokens are read in windows of this many; nothing is cut off."""
+    """Longest input in tokens. Longer texts are read in several windows of this length; nothing is cut off."""
 
     stride: int = Field(default=32, ge=0)
-    """Tokens that a window shares with the one before it. A word is answered by the one that shows more around it."""
+    """Tokens that a window shares with the one before it. Words in both get their answer from the window with more
+    context."""
 
     @property
     def metric(self) -> str:
@@ -65,29 +67,29 @@ class TokenClassification(TaskConfig):
 
 
 class RelationExtraction(TargetConfig, TaskConfig):
-    """How two marked parts of a text are related."""
+    """Relation extraction: how two marked entities in a text are related."""
 
-    # Relations are rarely of one size, and most sets have a large `Other`, which accuracy would be about.
+    # Macro F1: most sets have one large class `Other`, which would dominate accuracy.
     best: ClassVar[dict[str, str]] = {"single_label": "f1"}
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
 
     name: Literal["relation_extraction"] = "relation_extraction"
-    """How two marked parts of a text are related, the direction included."""
+    """Relation extraction: how two marked entities in a text are related, direction included."""
 
     problem: Literal["single_label"] = "single_label"
-    """One relation a row, or a label such as `Other` for none."""
+    """One relation per row; a label such as `Other` stands for none."""
 
     max_length: int = Field(default=128, ge=8, le=131072)
-    """Longer inputs are cut to this many tokens around the two entities; the share that is cut is printed."""
+    """Longest input in tokens. Longer ones are cut around the two entities, and the share that is cut is printed."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics of one label, and SemEval's."""
+        """The metrics for one label, and SemEval's."""
         return tuple(METRICS_OF[self.name])
 
 
 class QuestionAnswering(TaskConfig):
-    """The part of a text that answers a question."""
+    """Extractive question answering: find the span of a text that answers a question."""
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
     exports: ClassVar[bool] = False
@@ -95,25 +97,26 @@ class QuestionAnswering(TaskConfig):
     files: ClassVar[str] = "dataset=squad dataset.test=YOUR.json"
 
     name: Literal["question_answering"] = "question_answering"
-    """The part of a text that answers a question."""
+    """Extractive question answering: find the span of a text that answers a question."""
 
     max_length: int = Field(default=256, ge=16, le=131072)
-    """Tokens of a question and a part of its context. A longer context is read in several windows; a question may fill
-    half, and the rest of it is cut."""
+    """Longest input in tokens, a question with part of its context. A longer context is read in several windows. A
+    question may take half of it; the rest of the question is cut."""
 
     stride: int = Field(default=64, ge=0)
-    """Tokens that two windows of a long context share; an answer that is longer may be whole in none of them."""
+    """Tokens that two windows of a long context share. An answer longer than this may be split between windows and then
+    cannot be found."""
 
     max_answer_length: int = Field(default=30, ge=1)
-    """No answer has more tokens than this."""
+    """Longest answer in tokens. Longer spans are never chosen."""
 
     unanswerable: bool = False
-    """Whether a context may hold no answer; the right answer is then empty. How sure the model must be of that is
-    learnt from the validation rows."""
+    """Whether a context may hold no answer; the reference is then empty. The threshold for giving no answer is set on
+    the validation rows."""
 
     @property
     def metric(self) -> str:
-        """The metric that picks the best checkpoint unless `trainer.metric_for_best` says otherwise."""
+        """The metric that selects the best checkpoint if `trainer.metric_for_best` is unset."""
         return "f1"
 
     @model_validator(mode="after")
@@ -124,5 +127,5 @@ class QuestionAnswering(TaskConfig):
 
 
 def least_context(max_length: int) -> int:
-    """The tokens that are left for the context beside the longest question."""
+    """Tokens that are left for the context next to the longest question."""
     return max_length // 2

@@ -21,7 +21,7 @@ from llmft.models.labelled import IGNORED, count_labels
 from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError, lacking, plural
+from llmft.schema.problem import Problem, UserError, missing_package, plural
 from llmft.tasks.padding import Padding
 from llmft.tasks.targets.decisions import softmax
 from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
@@ -268,7 +268,7 @@ def _key(entity: Entity) -> tuple[int, int, str]:
 
 def _check_package() -> None:
     """Raise UserError where seqeval is not installed; `predict` does without."""
-    if problems := lacking("task", "token_classification", "seqeval", "text"):
+    if problems := missing_package("task", "token_classification", "seqeval", "text"):
         raise UserError(problems)
 
 

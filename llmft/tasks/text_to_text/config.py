@@ -1,4 +1,4 @@
-"""The sections of the tasks that answer a text with a text."""
+"""The sections of the tasks that turn a text into a text: translation and summarization."""
 
 from typing import Any, ClassVar, Literal
 
@@ -8,28 +8,29 @@ from llmft.schema.tasks import TINY_TRANSFORMER, TaskConfig
 
 
 class TextToTextConfig(TaskConfig):
-    """A text for a text, by an encoder that reads and a decoder that writes."""
+    """A text for a text: an encoder reads, a decoder writes."""
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
-    # T5 has sizes that it does not work out of the others, and the dropout blurs what eight steps may show.
+    # T5 does not derive d_kv and d_ff from its other sizes. Dropout would hide what a smoke run of eight steps learns.
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = dict.fromkeys(
         ("t5", "mt5", "umt5"), TINY_TRANSFORMER | {"d_kv": 16, "d_ff": 64, "dropout_rate": 0.0}
     )
     exports: ClassVar[bool] = False
 
     max_length: int = Field(default=128, ge=4, le=131072)
-    """Longer inputs are cut to this many tokens; the share that is cut is printed."""
+    """Longest input in tokens. Longer ones are cut, and the share that is cut is printed."""
 
     max_output_length: int = Field(default=128, ge=4, le=131072)
-    """Longer right answers are cut to this many tokens in training; how long an answer may be that the model writes
-    says `generation.max_new_tokens`."""
+    """Longest reference in tokens; longer ones are cut in training. The length of generated answers is
+    `generation.max_new_tokens`."""
 
     prefix: str = ""
-    """What stands before every input, with its space: T5 was taught to heed `"translate English to German: "`."""
+    """Text in front of every input, with its final space. T5 was pretrained with `"translate English to German: "` and
+    the like."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the probability that goes to all tokens alike, in training alone: losses of validation and test are
-    without it."""
+    """Share of the target probability that is spread evenly over all tokens, in training only. Validation and test
+    losses do not include it."""
 
     @property
     def generates(self) -> bool:
@@ -37,13 +38,13 @@ class TextToTextConfig(TaskConfig):
 
 
 class Summarization(TextToTextConfig, TaskConfig):
-    """A short text for a long one."""
+    """Summarization: a short text for a long one."""
 
     name: Literal["summarization"] = "summarization"
-    """A short text for a long one."""
+    """Summarization: a short text for a long one."""
 
     max_length: int = Field(default=512, ge=4, le=131072)
-    """Longer inputs are cut to this many tokens; the share that is cut is printed."""
+    """Longest input in tokens. Longer ones are cut, and the share that is cut is printed."""
 
     @property
     def headline(self) -> str:
@@ -51,14 +52,14 @@ class Summarization(TextToTextConfig, TaskConfig):
 
 
 class Translation(TextToTextConfig, TaskConfig):
-    """A text in another language."""
+    """Translation: a text in another language."""
 
     name: Literal["translation"] = "translation"
-    """A text in another language."""
+    """Translation: a text in another language."""
 
     bleu_tokenize: Literal["auto", "13a", "zh", "char", "intl", "none"] = "auto"
-    """How sacreBLEU takes texts apart. `auto` goes by the script of the training targets: `zh` for Chinese, `char` for
-    others without spaces (Japanese, Thai, ...), else `13a`, which most published scores have."""
+    """How sacreBLEU tokenizes texts. `auto` goes by the script of the training targets: `zh` for Chinese, `char` for
+    other scripts without spaces (Japanese, Thai, ...), else `13a`, which most published results use."""
 
     @property
     def headline(self) -> str:

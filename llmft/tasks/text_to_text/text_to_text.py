@@ -17,7 +17,7 @@ from llmft.models.labelled import IGNORED, count_labels, token_loss
 from llmft.models.tokenizers import SAMPLE, T5, check_language, unknown, unwritable
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem, UserError, lacking
+from llmft.schema.problem import Problem, UserError, missing_package
 from llmft.tasks.padding import Padding
 from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
 from llmft.tasks.text_to_text.config import TextToTextConfig
@@ -74,7 +74,7 @@ class TextToText(Task[S]):
         """The state of what was `found` of the tokenizer, and what else the task learns of the training rows."""
 
     def learn(self, train: Dataset, model: ModelConfig) -> S:
-        if problems := lacking("task", self.options.name, self.scores_by, "text"):
+        if problems := missing_package("task", self.options.name, self.scores_by, "text"):
             raise UserError(problems)
         tokenizer = tokenizers.load(model, self._texts(train), SPECIAL)
         if tokenizer.eos_token is None:

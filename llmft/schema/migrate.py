@@ -1,31 +1,31 @@
-"""RUN/config.yaml as a tree: keys and paths that had other names in earlier versions, and texts that hold `${`.
+"""Reads RUN/config.yaml of earlier versions: renamed keys and moved paths. Also escapes texts that contain `${`.
 
-The file is a recipe, where `${key}` stands for another value. A `${` that is two letters of a text stands there with a
-backslash, and backslashes before it are doubled, as OmegaConf reads them.
+The file is a recipe, in which `${key}` refers to another value. A literal `${` is written with a backslash, and
+backslashes before it are doubled, as OmegaConf reads them.
 """
 
 import re
 from collections.abc import Callable
 from typing import Any
 
-# Where version 0.1.0 kept its sample sets: beside the code that reads data.
+# Version 0.1.0 kept its sample sets in llmft/data, beside the code that reads data.
 SAMPLES = re.compile(
     r"\bllmft([\\/])data\1"
     r"(chats|entities|instructions|pairs|preferences|questions|relations|reviews|summaries|translations)\b"
 )
 
 
-def moved(path: str) -> str:
-    """Where a sample set lies now, by the path that it had in version 0.1.0; any other path as it is."""
+def migrate_path(path: str) -> str:
+    """The present path of a sample set that version 0.1.0 kept elsewhere; any other path unchanged."""
     return SAMPLES.sub(r"llmft\1samples\1\2", path)
 
 
-def renewed(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree of RUN/config.yaml with the names that keys have now: `model.vocab_size` is `model.tokenizer.size`."""
+def migrate(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree of RUN/config.yaml with present key names: `model.vocab_size` becomes `model.tokenizer.size`."""
     tree = _in_texts(tree, r"(\\+)\$\{", lambda found: "\\" * (len(found[1]) // 2) + "${")
     dataset = tree.get("dataset")
     if isinstance(dataset, dict) and isinstance(dataset.get("path"), str):
-        tree = tree | {"dataset": dataset | {"path": moved(dataset["path"])}}
+        tree = tree | {"dataset": dataset | {"path": migrate_path(dataset["path"])}}
     model = tree.get("model")
     if not isinstance(model, dict) or "vocab_size" not in model:
         return tree
@@ -33,8 +33,8 @@ def renewed(tree: dict[str, Any]) -> dict[str, Any]:
     return tree | {"model": kept | {"tokenizer": {"path": model.get("tokenizer"), "size": model["vocab_size"]}}}
 
 
-def escaped(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree as it is written into a recipe, so that its texts are read as texts."""
+def escape(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with `${` in its texts escaped, so that a recipe reads them as text."""
     return _in_texts(tree, r"(\\*)\$\{", lambda found: "\\" * (2 * len(found[1]) + 1) + "${")
 
 
