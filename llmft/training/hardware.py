@@ -1,4 +1,4 @@
-"""What the machine can do: the device, the numbers that it is fast in, and the reason, in a line to print."""
+"""The device and precision of a run on this machine, and why, in a line to print."""
 
 import os
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from llmft.schema.problem import Problem, UserError
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and in which numbers a run computes."""
+    """The device, precision, and processes of a run."""
 
     device: str
     precision: str
     reason: str
-    """Why this precision, in a few words."""
+    """Why this precision, in a few words for the console."""
     processes: int = 1
     nodes: int = 1
     strategy: str = "ddp"
 
     @property
     def threads(self) -> int:
-        """Threads of each process: those of a machine share its cores."""
+        """Threads of each process. The processes of one machine share its cores: more threads would only compete."""
         return max(1, torch.get_num_threads() * self.nodes // self.processes)
 
     def __str__(self) -> str:
@@ -42,44 +42,50 @@ class Hardware:
 
 
 def device_of(config: HardwareConfig) -> str:
-    """The device that a configuration means on this machine. CUDA is not started: a sweep forks after it has asked.
+    """The device of a config on this machine: cpu, cuda, or mps.
+
+    Does not initialize CUDA: a sweep forks its jobs after this call, and CUDA cannot be used in a forked process.
 
     Raises:
-        UserError: for a GPU that is not there, more processes than GPUs or than the system can start, or a precision
-            that the device does not have.
+        UserError: for a GPU that is not there, more processes than GPUs, several processes where the system cannot
+            start them, or a precision that the device does not have.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     device = next(name for name in there if there[name]) if config.device == "auto" else config.device
     if not there[device]:
-        what = "there is no GPU here" if device == "cuda" else "this machine has no GPU that torch reaches by Metal"
+        kind = "no CUDA or ROCm GPU" if device == "cuda" else "no GPU through Metal"
+        what = f"must be a device of this machine, got {device}: torch finds {kind} here"
         raise UserError(Problem("hardware.device", what, hint="Write hardware.device=auto."))
     if config.strategy == "deepspeed" and find_spec("deepspeed") is None:
         hint = "Install it: pip install deepspeed. Or write hardware.strategy=fsdp."
         raise UserError(Problem("hardware.strategy", "deepspeed is not installed", hint=hint))
     if config.precision == "fp16" and device != "cuda":
-        what = "fp16 needs a GPU" if device == "cpu" else "fp16 needs an NVIDIA or AMD GPU"
+        what = f"must be bf16, fp32, or auto on {device}, got fp16: it needs an NVIDIA or AMD GPU"
         raise UserError(Problem("hardware.precision", what, hint="Write hardware.precision=auto."))
     if config.precision == "bf16" and device == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
         hint = "Write hardware.precision=fp32."
-        raise UserError(Problem("hardware.precision", "bf16 on the GPU of a Mac needs macOS 14 or newer", hint=hint))
+        what = "must be fp32 or auto on this Mac, got bf16: on its GPU that needs macOS 14 or newer"
+        raise UserError(Problem("hardware.precision", what, hint=hint))
     if config.processes > 1 and device == "mps":
         hint = "Write hardware.processes=1, or hardware.device=cpu."
-        raise UserError(Problem("hardware.processes", "a Mac has one GPU, and each process takes one", hint=hint))
+        what = f"must be 1 on the GPU of a Mac, got {config.processes}: each process needs a GPU of its own"
+        raise UserError(Problem("hardware.processes", what, hint=hint))
     if config.processes > 1 and not hasattr(os, "killpg"):
         hint = "Write hardware.processes=1, or run it in WSL."
-        raise UserError(Problem("hardware.processes", "several processes need Linux or macOS", hint=hint))
-    if device == "cuda" and config.processes > torch.cuda.device_count() * config.nodes:
-        what = f"there are {torch.cuda.device_count()} GPUs here"
-        raise UserError(Problem("hardware.processes", what, hint="Each process takes one of its own."))
+        what = f"must be 1 on Windows, got {config.processes}: several processes need Linux or macOS"
+        raise UserError(Problem("hardware.processes", what, hint=hint))
+    if device == "cuda" and config.processes > (gpus := torch.cuda.device_count() * config.nodes):
+        what = f"must be at most {gpus}, one for each GPU, got {config.processes}"
+        raise UserError(Problem("hardware.processes", what, hint=f"Write hardware.processes={gpus}."))
     return device
 
 
 def detect(config: HardwareConfig) -> Hardware:
-    """The device and precision that a configuration means on this machine.
+    """The device and precision of a config on this machine.
 
-    bf16 is chosen only where the chip computes in it. A CPU that merely knows the type emulates it, and is slower
-    than in float32; `torch.ops.mkldnn._is_mkldnn_bf16_supported` is true for both. The GPU of a Mac gets float32:
-    whether bfloat16 is faster there has not been measured.
+    `precision=auto` is bf16 only where the chip computes in it. Other CPUs emulate it and are slower than in float32;
+    `torch.ops.mkldnn._is_mkldnn_bf16_supported` is true for both. The GPU of a Mac gets float32: whether bfloat16 is
+    faster there has not been measured.
 
     Raises:
         UserError: as `device_of` does.
@@ -89,7 +95,7 @@ def detect(config: HardwareConfig) -> Hardware:
 
 
 def _precision(config: HardwareConfig, device: str) -> tuple[str, str]:
-    """The precision and why."""
+    """The precision, and why."""
     if config.precision != "auto":
         return config.precision, "as asked for"
     native, reason = bfloat16(device)
@@ -97,8 +103,9 @@ def _precision(config: HardwareConfig, device: str) -> tuple[str, str]:
 
 
 def bfloat16(device: str) -> tuple[bool, str]:
-    """Whether the chip computes in bfloat16, and how one knows."""
+    """Whether the chip of a device computes in bfloat16, and what tells."""
     if device == "cuda":
+        # Compute capability 8.0 is Ampere (A100, 2020), the first with bfloat16 in its tensor cores.
         native = torch.cuda.get_device_capability() >= (8, 0)
         return native, f"this GPU has {'' if native else 'no '}bfloat16"
     if device == "mps":

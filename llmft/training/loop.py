@@ -1,8 +1,8 @@
-"""The one Trainer for every task: transformers' own, with our order of rows, our evaluation and our checkpoints.
+"""The Trainer of every task: transformers' own, with our order of rows, evaluation, and checkpoints.
 
-All that overrides transformers' Trainer, or depends on what it and accelerate keep to themselves, lies here, except for
-the `forward` that accelerate puts on a model and `evaluation.float32` sets aside. It is listed in
-`tests/training/test_trainer_contract.py`, which fails by name where a version lacks any of it.
+Every override of transformers' Trainer, and every use of private parts of transformers and accelerate, is in this file.
+One exception: `evaluation.float32` sets aside the `forward` that accelerate puts on a model. All of it is listed in
+`tests/training/test_trainer_contract.py`, which fails by name if a version lacks a part.
 """
 
 import json
@@ -43,39 +43,39 @@ from llmft.training.optimization import build_optimizer, build_scheduler, steps_
 WEIGHTS = "model.safetensors"
 
 
-def _file(checkpoint: Path) -> Path:
-    """Where this process keeps its sums: each of several has losses of its own."""
+def _clock_file(checkpoint: Path) -> Path:
+    """The file with this process's sums: with several processes, each has losses of its own rows."""
     return checkpoint / f"clock_{processes.rank()}.json"
 
 
 @dataclass
 class Clock:
-    """What a checkpoint carries beyond transformers' own state: sums over all sessions, and the batch that fitted.
+    """What a checkpoint keeps beyond transformers' own state: times and losses of all sessions, and the batch size.
 
-    In seconds, except for `rows` and `loss`.
+    Times are in seconds. A session is one process's work on a run; a resumed run has several.
     """
 
     rows: int
-    """Rows of a batch: `trainer.batch_size`, or what fitted into memory. A resumed run takes the same."""
+    """The batch size: `trainer.batch_size`, or what fitted into memory. A resumed run uses the same."""
     training: float = 0.0
-    """All seconds of earlier sessions; those of this one count from `started`."""
+    """Time of earlier sessions from first step to last, evaluation and saving included. This one's: from `started`."""
     evaluating: float = 0.0
     saving: float = 0.0
     total: float = 0.0
-    """Seconds of earlier sessions from process start to end."""
+    """Time of earlier sessions from process start to end."""
     loss: float = 0.0
     """Sum of the training loss over all steps. transformers' own mean forgets the steps of earlier sessions."""
     ended: bool = False
-    """Whether no step was left to do. transformers would do one more."""
+    """Whether training was complete. transformers would take one more step."""
     started: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
-        """Seconds of training steps alone, so far."""
+        """Time of training steps so far, without evaluation and saving."""
         return self.training + time.perf_counter() - self.started - self.evaluating - self.saving
 
     def save(self, checkpoint: Path) -> None:
-        """Write the sums so far into a checkpoint."""
+        """Write the state so far into a checkpoint."""
         facts = {
             "rows": self.rows,
             "training": self.training + time.perf_counter() - self.started,
@@ -85,16 +85,16 @@ class Clock:
             "loss": self.loss,
             "ended": self.ended,
         }
-        _file(checkpoint).write_text(json.dumps(facts), encoding="utf-8")
+        _clock_file(checkpoint).write_text(json.dumps(facts), encoding="utf-8")
 
     @classmethod
     def load(cls, checkpoint: Path) -> Self:
-        """Go on from what `save` wrote."""
-        return cls(**json.loads(_file(checkpoint).read_text(encoding="utf-8")))
+        """Continue from what `save` wrote."""
+        return cls(**json.loads(_clock_file(checkpoint).read_text(encoding="utf-8")))
 
 
 class Trainer(transformers.Trainer):
-    """transformers' Trainer with our sampler and our evaluation put in."""
+    """transformers' Trainer with our sampler, optimizer, evaluation, and checkpoints."""
 
     def __init__(
         self,
@@ -111,22 +111,22 @@ class Trainer(transformers.Trainer):
         self.config, self.task, self.splits, self.folder = config, task, splits, folder
         self.clock, self.signals, self.watchdog = clock, signals, watchdog
         self.last: tuple[int, Prediction] | None = None
-        """The step of the last evaluation, and its answers; None where answers are not computed, or are drawn."""
+        """Step and answers of the last evaluation; None if no answers were computed, or they are generated."""
         self.best: tuple[int, Prediction] | None = None
-        """Those of the best evaluation."""
+        """The same of the best evaluation."""
         super().__init__(
             data_collator=collator(config, task),
             train_dataset=self._train_features(),
             eval_dataset=splits["validation"].features if "validation" in splits else None,
             **kwargs,
         )
-        # transformers takes a model that accepts extra arguments for one that scales its own loss. BERT's heads accept
-        # them and don't: the gradients of accumulated batches were added up instead of averaged.
+        # transformers takes a model that accepts **kwargs for one that scales its loss by the number of batches.
+        # BERT's heads accept them and do not scale: their gradients would be summed instead of averaged.
         self.model_accepts_loss_kwargs = False
         if config.hardware.strategy == "fsdp":
             use_fsdp(self.accelerator, self.args.fsdp_plugin_args, self.model)
             self.is_fsdp_enabled = True
-        if processes.world_size() > 1:  # transformers seeds all alike, and their dropouts would be the same
+        if processes.world_size() > 1:  # transformers seeds all ranks alike, so all would drop the same units
             transformers.set_seed(config.seed + processes.rank())
         if isinstance(self.train_dataset, FeatureStream | Blocks):
             self.add_callback(EpochOrder(self.train_dataset))
@@ -150,13 +150,13 @@ class Trainer(transformers.Trainer):
         return sampler
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> Any:
-        """The optimizer that the configuration names, over the weights that train."""
+        """The optimizer of the config, over the weights that train."""
         if self.optimizer is None:
             self.optimizer: Any = build_optimizer(self.config.optimizer, self.model if model is None else model)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The schedule that the configuration names."""
+        """The scheduler of the config."""
         if self.lr_scheduler is None:
             epoch, over = steps_per_epoch(self.config, len(self.train_dataset)), optimizer or self.optimizer
             self.lr_scheduler: Any = build_scheduler(self.config, over, epoch, num_training_steps)
@@ -164,27 +164,33 @@ class Trainer(transformers.Trainer):
         return self.lr_scheduler
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: transformers would go over all parameters in every step, 1 ms for MiniLM."""
+        """Not counted: transformers would iterate over all parameters in every step, 1 ms for MiniLM."""
         return 0
 
     def get_batch_samples(self, *inputs: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:
-        """The batches of a step."""
+        """The batches of a step; also notes their mean weight over all processes for `compute_loss`."""
         batches, items = super().get_batch_samples(*inputs, **options)
         own = mean(map(self.task.loss_weight, batches)) if batches else 1
-        self.counted_of_batch = mean(processes.all_gather(own)) or 1  # there may be nothing that has a loss
+        self.mean_loss_weight = mean(processes.all_gather(own)) or 1  # 0 if no token of the step has a label
         return batches, items
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """The task's loss of a batch by its share of what the losses of a step are means over; see `Task.counted`.
+        """The task's mean loss of a batch, weighted so that the step's loss is a mean over all its tokens or rows.
 
-        The Trainer divides it by the number of batches of the step.
+        A plain mean of batch means would give a token of a short batch more weight. With w the loss weight of a batch
+        (`Task.loss_weight`) and W the mean of the step's k weights, the sum of loss * w / W over k batches, which the
+        Trainer divides by k, is sum(loss * w) / sum(w).
         """
-        return self.task.loss(model, inputs) * (self.task.loss_weight(inputs) / self.counted_of_batch)
+        return self.task.loss(model, inputs) * (self.task.loss_weight(inputs) / self.mean_loss_weight)
 
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
-        """One batch forward and backward; its part of the step's mean loss."""
+        """Forward and backward of one batch. Returns its part of the step's mean loss.
+
+        Raises:
+            Failure: if the loss is NaN or infinite, before the optimizer uses its gradients.
+        """
         loss: torch.Tensor = super().training_step(*inputs, **options)
-        value = loss.item()  # waits for a GPU, as transformers' own filter for such losses does
+        value = loss.item()  # synchronizes with the GPU, as transformers' own NaN filter does, which is off here
         if not math.isfinite(value):
             raise Failure(not_finite("loss", value, self.state.global_step + 1))
         self.clock.loss += value
@@ -195,7 +201,7 @@ class Trainer(transformers.Trainer):
             super()._maybe_log_save_evaluate(*inputs, **options)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the validation split, log its numbers as `eval_NAME`, and tell the callbacks."""
+        """Evaluate the validation split, log its metrics as `eval_NAME`, and call the callbacks."""
         start, split, size = time.perf_counter(), self.splits["validation"], self.config.trainer.eval_batch_size
         with enough_memory(lambda: advice_for_scoring(self.config)):
             if self.config.task.generates and self.config.metric_for_best == "loss":
@@ -206,7 +212,7 @@ class Trainer(transformers.Trainer):
         numbers = {f"eval_{name}": value for name, value in scores.items() if isinstance(value, int | float)}
         self.clock.evaluating += time.perf_counter() - start
         self.log(dict(numbers))
-        # A score that these rows do not have, such as the ROC AUC of a single class, is never the best.
+        # A metric that these rows do not have, such as the ROC AUC of a single class, is never the best.
         metric = self.config.metric_for_best
         numbers.setdefault(f"eval_{metric}", -math.inf if METRICS[metric] else math.inf)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, numbers)
@@ -217,42 +223,42 @@ class Trainer(transformers.Trainer):
         logs: list[dict[str, float]] = self.state.log_history
         earlier = next((logged for logged in logs if logged["step"] == step and metric in logged), {})
         best: bool = super()._determine_best_metric(metrics, trial)
-        # On a small split many evaluations have the same accuracy; transformers keeps the first, with the largest loss.
+        # On a small split many evaluations tie in accuracy. transformers keeps the first, often with the largest loss.
         if not best and ties_with_less_loss(metrics, earlier, self.config.metric_for_best):
             self.state.best_global_step, best = self.state.global_step, True
-        # What scored best must be there at the end, although no checkpoint may be due.
+        # The best weights are needed at the end, even if no checkpoint is due at this step.
         self.control.should_save |= best
         self.best = self.last if best else self.best
         return best
 
-    def finish(self, checkpoint: Path) -> None:
-        """Take the end of training from its last checkpoint."""
+    def load_finished(self, checkpoint: Path) -> None:
+        """Load the last checkpoint of a run whose training is complete: its state and weights."""
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         weights.load(self.model, checkpoint / WEIGHTS)
 
-    def take_best(self) -> Prediction | None:
-        """Take the weights of the best checkpoint; those that there are stay where none was scored.
+    def load_best(self) -> Prediction | None:
+        """Load the weights of the best checkpoint. If none was evaluated, the last weights stay.
 
         Returns:
-            The validation answers of these weights, where this process has computed them while it trained.
+            the validation answers of these weights, if this process computed them during training.
         """
         step = self.state.best_global_step
         if not step:
             return None
-        if step != self.state.global_step:  # else the model has these weights: to read them again took 0.2 s
+        if step != self.state.global_step:  # else the model has them already, and reading a checkpoint takes 0.2 s
             best = self.folder / f"checkpoint-{step}"
             if why := processes.from_rank0(lambda: checkpoints.fault(best)):
-                phase("note", f"{best.name}, the best, {why}: the last weights are taken instead")
+                phase("note", f"{best.name}, the best, {why}: the last weights are used instead")
                 return None
             weights.load(self.model, best / WEIGHTS)
         return self.best[1] if self.best and self.best[0] == step else None
 
     def autocast_smart_context_manager(self, cache_enabled: bool | None = True) -> AbstractContextManager[Any]:
-        """What a batch is computed under. accelerate's own is in the model's forward, except for a sharded one."""
+        """The autocast context of a batch. accelerate has its own in the forward of a model, unless that is sharded."""
         if not self.is_fsdp_enabled:
             return super().autocast_smart_context_manager(cache_enabled)
         numbers = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
-        # A cast that is kept would be of weights that have been let go since.
+        # No cache: FSDP frees the gathered weights after each layer, and a cached cast would be of freed ones.
         return torch.autocast(self.args.device.type, numbers, enabled=numbers is not None, cache_enabled=False)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -260,14 +266,14 @@ class Trainer(transformers.Trainer):
             weights.save_optimizer(
                 self.model, self.optimizer, self.lr_scheduler, Path(output_dir), self.args.should_save
             )
-        elif not self.is_deepspeed_enabled:  # it would write pickles, which are not read again
+        elif not self.is_deepspeed_enabled:  # deepspeed would write pickles, which llmft never reads
             super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         weights.load(self.model, Path(resume_from_checkpoint) / WEIGHTS)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the weights of a checkpoint, in safetensors."""
+        """Write the weights of a checkpoint as safetensors: all of them, or beside an adapter those that train."""
         folder = Path(str(output_dir))
         if self.is_fsdp_enabled:
             state = weights.whole_state(self.model)
@@ -286,37 +292,40 @@ class Trainer(transformers.Trainer):
         if processes.all_reduce_max(not finite):
             raise Failure(not_finite("a weight", math.nan, step))
         folder = self.folder / f"checkpoint-{step}"
-        (folder / checkpoints.MANIFEST).unlink(missing_ok=True)  # of an earlier session, while its files are replaced
+        # An earlier session may have left this checkpoint. While its files are replaced, it must not look complete.
+        (folder / checkpoints.MANIFEST).unlink(missing_ok=True)
         try:
             super()._save_checkpoint(model, trial)
-            # A pickle that nobody needs to read, and that would hold a hub token in clear.
+            # A pickle, and it may hold a hub token in clear text.
             (folder / "training_args.bin").unlink(missing_ok=True)
             stopped = self.control.should_training_stop and not self.signals.received
             self.clock.ended = stopped or step >= self.state.max_steps
             self.clock.save(folder)
-            processes.all_gather(None)  # the files of all are there
+            processes.all_gather(None)  # a barrier: committed.json lists the files of all processes
             if self.args.should_save:
                 checkpoints.commit(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             if self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)
             raise Failure(
-                f"the checkpoint of step {step} cannot be written to {folder}: {error}. Earlier ones are kept."
+                f"the checkpoint of step {step} cannot be written to {folder}: {error}. Earlier checkpoints are kept."
             ) from error
         if self.args.should_save:
             checkpoints.rotate(self.folder, self.config.trainer.keep, step, self.state.best_global_step)
-        processes.all_gather(None)  # none stops before it is committed: the launcher would not wait long for the first
+        # No process may stop before the commit: the launcher ends the others ten seconds after the first has left.
+        processes.all_gather(None)
         self.clock.saving += time.perf_counter() - start
 
 
 def training_arguments(
     config: Config, hardware: Hardware, folder: Path, evaluates: bool, steps: int
 ) -> TrainingArguments:
-    """The arguments of a run that keeps its checkpoints below `folder`.
+    """transformers' arguments for a run.
 
     Args:
+        folder: where checkpoints go.
         evaluates: whether there is a validation split.
-        steps: how many are planned.
+        steps: how many are planned, so that a short run logs at least ten times.
     """
     trainer = config.trainer
     metric = config.metric_for_best
@@ -330,29 +339,29 @@ def training_arguments(
         max_grad_norm=trainer.max_grad_norm,
         learning_rate=config.optimizer.lr,
         logging_steps=min(trainer.log_every, max(1, steps // 10)),
-        logging_nan_inf_filter=False,  # it hides a NaN behind the average of earlier losses
-        **_every("eval", trainer.eval_every if evaluates else None),
-        **_every("save", trainer.save_every),
-        restore_callback_states_from_checkpoint=True,  # the patience of early stopping
-        load_best_model_at_end=False,  # it takes the weights unverified, from a path that a moved run does not have
+        logging_nan_inf_filter=False,  # it replaces a NaN by the average of earlier losses
+        **_strategy("eval", trainer.eval_every if evaluates else None),
+        **_strategy("save", trainer.save_every),
+        restore_callback_states_from_checkpoint=True,  # how often early stopping has been patient
+        load_best_model_at_end=False,  # it loads unverified weights, by a path that breaks when the run is moved
         metric_for_best_model=metric if evaluates else None,
         greater_is_better=METRICS[metric] if evaluates else None,
         use_cpu=hardware.device == "cpu",
         bf16=hardware.precision == "bf16",
         fp16=hardware.precision == "fp16",
         dataloader_num_workers=trainer.workers,
-        # Otherwise one process would read a stream for all, and join batches that are padded to different widths.
+        # Otherwise rank 0 would read a stream for all, and fail to join batches that are padded to different lengths.
         accelerator_config={"dispatch_batches": False},
         dataloader_pin_memory=hardware.device == "cuda",
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
         push_to_hub=False,
-        # Layers that do not train yet give no gradient; unset, it is expected of all where layers are computed again.
+        # Layers that are not unfrozen yet have no gradient. Unset, gradient checkpointing expects one for each.
         ddp_find_unused_parameters=True if config.model.unfreeze else None,
         **_placement(config),
     )
-    # Seeing several GPUs, transformers would share every batch out among them by DataParallel.
+    # With several GPUs in sight, transformers would use DataParallel, which divides every batch among them.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
@@ -366,13 +375,13 @@ def _placement(config: Config) -> dict[str, Any]:
             ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"), "auto"
         )
         precision = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
-        # Our optimizer is torch's, of which deepspeed has not tried all.
+        # Our optimizers are torch's and our own. deepspeed has tested only some of them, and refuses the others.
         zero = {"zero_optimization": {"stage": hardware.zero_stage}, "zero_allow_untested_optimizer": True}
         return {"deepspeed": same | precision | zero}
     return {}
 
 
-def _every(what: str, every: int | str | None) -> dict[str, Any]:
+def _strategy(what: str, every: int | str | None) -> dict[str, Any]:
     if every is None:
         return {f"{what}_strategy": "no"}
     if every == "epoch":
@@ -381,21 +390,24 @@ def _every(what: str, every: int | str | None) -> dict[str, Any]:
 
 
 def use_fsdp(accelerator: Accelerator, plugin: dict[str, Any], model: PreTrainedModel) -> None:
-    """Let `accelerator` shard `model` by FSDP, layer by layer.
+    """Let `accelerator` shard `model` with FSDP, layer by layer.
 
-    On processors alone accelerate drops the plugin and trains as ddp, in silence, though torch shards there too.
-    Without a policy of its own the weights stay in float32, as scores need them; training computes under autocast.
+    On CPUs accelerate silently drops the plugin and trains as ddp, though torch can shard there; so it is set here. The
+    mixed precision policy is removed: weights stay in float32, which evaluation needs, and training uses autocast.
     """
     state = accelerator.state
     if state.distributed_type is DistributedType.MULTI_CPU:
         state.distributed_type = DistributedType.FSDP
         state.fsdp_plugin = FullyShardedDataParallelPlugin(**plugin)
     state.fsdp_plugin.mixed_precision_policy = None
-    state.fsdp_plugin.transformer_cls_names_to_wrap = _layers(model)
+    state.fsdp_plugin.transformer_cls_names_to_wrap = _layer_classes(model)
 
 
-def _layers(model: PreTrainedModel) -> list[str]:
-    """The classes of what the model has most of in a row: its layers. `_no_split_modules` names embeddings too, which
-    accelerate shards by themselves, and for DistilBERT none."""
+def _layer_classes(model: PreTrainedModel) -> list[str]:
+    """The classes in the model's longest ModuleList: its layers.
+
+    Not `_no_split_modules` of transformers: that names embeddings too, which accelerate shards by themselves, and is
+    empty for DistilBERT.
+    """
     rows = [part for part in model.modules() if isinstance(part, torch.nn.ModuleList)]
     return sorted({type(layer).__name__ for layer in max(rows, key=len, default=())})

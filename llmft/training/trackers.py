@@ -1,7 +1,7 @@
-"""Trackers by name, each told from a thread of its own: one that is slow or broken holds nobody up.
+"""Experiment trackers, each in a thread of its own, so that a slow or broken one never stops the training.
 
-transformers has callbacks for them too. They send all TrainingArguments, read switches from the environment, know
-nothing of final scores, and let an error of a tracker end the training.
+transformers has callbacks for them too. Those send all TrainingArguments, read switches from the environment, do not
+know the final metrics, and let an error of a tracker end the training.
 """
 
 import json
@@ -25,38 +25,38 @@ from llmft.schema.execution import TrackingConfig
 from llmft.schema.problem import UserError, missing_package
 
 FILE = "tracking.json"
-PATIENCE = 30.0  # seconds that all trackers have together at the end of a run
-IMPATIENCE = 5.0  # the same for a run that failed or was stopped: whoever stopped it may be waiting
+CLOSE_TIMEOUT = 30.0  # seconds that all trackers have together to finish at the end of a run
+CLOSE_TIMEOUT_FAILED = 5.0  # the same after a failure or a signal: a scheduler may kill the process soon
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """A run as trackers know it."""
+    """What trackers are told of a run."""
 
     id: str
-    """Its name among all runs, the same after a resume."""
+    """Unique among all runs, and the same after a resume."""
     name: str
     project: str
     folder: Path
     config: dict[str, Any]
-    """Value by dotted key. A checked configuration holds no secrets."""
+    """Values by dotted key. A checked config holds no secrets."""
     resumed: bool
-    """Whether an earlier session may have begun it."""
+    """Whether an earlier session may have created it at the tracker."""
     after: int
-    """The step that this session goes on from."""
+    """The step from which this session continues; 0 for a new run."""
 
 
 class Tracker(Protocol):
-    """Where numbers go. Each method may raise anything, and take any time."""
+    """A service that receives metrics. Each method may raise any error and take any time; see `Sender`."""
 
     def __init__(self, run: Tracked) -> None:
-        """Begin the run, or find it again."""
+        """Create the run, or find the one with this id."""
 
     def log(self, numbers: dict[str, float], step: int) -> None:
-        """Keep some numbers of a step."""
+        """Send the metrics of a step."""
 
     def close(self, done: bool) -> None:
-        """End the run; not `done`: it failed, or was stopped."""
+        """End the run: `done`, or else failed or stopped."""
 
 
 class TensorBoard:
@@ -65,13 +65,13 @@ class TensorBoard:
     def __init__(self, run: Tracked) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What an earlier session wrote after its last checkpoint comes again, and is not shown twice.
+        # Steps after the last checkpoint are trained again, so the points of the earlier session are dropped.
         self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.after + 1)
         if not run.resumed:
             self.writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in run.config.items()))
 
     def log(self, numbers: dict[str, float], step: int) -> None:
-        """Written at once, so that a run that is killed loses nothing."""
+        """Write and flush, so that a run that is killed loses nothing."""
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
@@ -82,7 +82,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """Weights & Biases. Without a key in the environment it is told to stay offline, and keeps all in RUN/wandb."""
+    """Weights & Biases. Without a key in the environment it works offline and keeps everything in RUN/wandb."""
 
     def __init__(self, run: Tracked) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -91,12 +91,12 @@ class Wandb:
         settings = wandb.Settings(
             silent=True,
             console="off",
-            # Otherwise it keeps the command line, the address of the git remote, code and the packages installed.
+            # By default it uploads the command line, the git remote, source code, and the installed packages.
             disable_git=True,
             disable_code=True,
             x_disable_meta=True,
             x_save_requirements=False,
-            # Without a network, it would also hold up the end of the process for as long as these.
+            # Seconds. Without a network it would keep the process alive for as long as these, at most.
             init_timeout=10,
             finish_timeout=10,
         )
@@ -113,7 +113,7 @@ class Wandb:
         )
 
     def log(self, numbers: dict[str, float], step: int) -> None:
-        """Steps that an earlier session has sent are left out by wandb itself."""
+        """Send them. wandb itself drops steps that an earlier session has sent."""
         self.run.log(numbers, step=step)
 
     def close(self, done: bool) -> None:
@@ -122,13 +122,13 @@ class Wandb:
 
 
 class MLflow:
-    """The store that MLFLOW_TRACKING_URI names."""
+    """MLflow, at MLFLOW_TRACKING_URI."""
 
     def __init__(self, run: Tracked) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
 
-        # The client, since mlflow.start_run would note the command line and the git commit as tags.
+        # The client, since mlflow.start_run stores the command line and the git commit as tags.
         self.client = mlflow.MlflowClient()
         experiment = mlflow.set_experiment(run.project).experiment_id
         found = self.client.search_runs([experiment], f"tags.llmft_run = '{run.id}'", max_results=1)
@@ -137,45 +137,47 @@ class MLflow:
             self.client.update_run(self.run, status="RUNNING")
             return
         self.run = self.client.create_run(experiment, tags={"llmft_run": run.id}, run_name=run.name).info.run_id
-        params = [mlflow.entities.Param(_plain(key), str(value)) for key, value in run.config.items()]
-        for start in range(0, len(params), 100):  # as many as it takes at a time
+        params = [mlflow.entities.Param(_mlflow_name(key), str(value)) for key, value in run.config.items()]
+        for start in range(0, len(params), 100):  # MLflow's limit for one log_batch
             self.client.log_batch(self.run, params=params[start : start + 100])
 
     def log(self, numbers: dict[str, float], step: int) -> None:
-        """One request for all."""
+        """Send them in one request."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(self.run, [Metric(_plain(name), value, now, step) for name, value in numbers.items()])
+        self.client.log_batch(
+            self.run, [Metric(_mlflow_name(name), value, now, step) for name, value in numbers.items()]
+        )
 
     def close(self, done: bool) -> None:
-        """Note how the run ended."""
+        """Set how the run ended. KILLED rather than FAILED: a stopped run can be resumed."""
         self.client.set_terminated(self.run, "FINISHED" if done else "KILLED")
 
 
-def _plain(name: str) -> str:
-    """A name of the characters that MLflow takes."""
+def _mlflow_name(name: str) -> str:
+    """A name with `_` for each character that MLflow refuses."""
     return re.sub(r"[^\w./ -]", "_", name)
 
 
 class Trackio:
-    """The local store of trackio, or the Space that TRACKIO_SPACE_ID names."""
+    """trackio: its local database, or the Space of TRACKIO_SPACE_ID."""
 
     def __init__(self, run: Tracked) -> None:
         import trackio
 
-        # It finds a run by its name, which must therefore be no other's.
+        # trackio identifies a run by its name alone, so the name needs the id to be unique.
         name = f"{run.name}-{run.id}"
         self.run = trackio.init(
             project=run.project, name=name, config=run.config, resume="allow", embed=False, auto_log_cpu=False
         )
 
     def log(self, numbers: dict[str, float], step: int) -> None:
-        """Put them into its queue."""
+        """Add them to trackio's queue."""
         self.run.log(numbers, step=step)
 
     def close(self, done: bool) -> None:
-        """Wait until its queue is empty."""
+        """Wait until the queue is empty."""
         self.run.finish()
 
 
@@ -188,14 +190,18 @@ TRACKERS: dict[str, type[Tracker]] = {
 
 
 def check_trackers(config: TrackingConfig) -> None:
-    """Raise UserError for trackers whose package is not installed."""
+    """Raise UserError for trackers whose packages are not installed."""
     if problems := [problem for name in config.to for problem in missing_package("tracking.to", name, name, name)]:
         raise UserError(problems)
 
 
-def without_secrets(text: str) -> str:
-    """The text of an error, with what stands in the environment under a name of secrets by its name alone."""
+def redact_secrets(text: str) -> str:
+    """The text of an error, with `$NAME` in place of the value of every environment variable that may be secret.
+
+    An error of a tracker's client may quote a URL with a key in it, and the text is printed and kept in the run folder.
+    """
     secret = re.compile(r"(?i)key|token|secret|passw|credential|ur[il]$")
+    # From 6 characters on: replacing a value such as "1" or "true" would destroy the message.
     found = {value: name for name, value in os.environ.items() if secret.search(name) and len(value) >= 6}
     for value in sorted(found, key=len, reverse=True):
         text = text.replace(value, f"${found[value]}")
@@ -203,30 +209,32 @@ def without_secrets(text: str) -> str:
 
 
 class Sender(Thread):
-    """One tracker, and what is on its way to it."""
+    """The thread of one tracker, and the queue of what it has to send."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self.given_up = False
-        self.waiting: SimpleQueue[tuple[Tracked, dict[str, float], int] | bool] = SimpleQueue()
+        self.queue: SimpleQueue[tuple[Tracked, dict[str, float], int] | bool] = (
+            SimpleQueue()
+        )  # True or False: the run has ended
 
     def run(self) -> None:
-        """Send until the end of the run is in the queue; the first failure is said, and ends it."""
+        """Send until the end of the run is in the queue. The first error is printed and ends the thread."""
         tracker: Tracker | None = None
         try:
-            while not isinstance(item := self.waiting.get(), bool):
+            while not isinstance(item := self.queue.get(), bool):
                 run, numbers, step = item
                 tracker = tracker or TRACKERS[self.name](run)
                 tracker.log(numbers, step)
             if tracker:
                 tracker.close(done=item)
         except (Exception, SystemExit) as error:
-            why = without_secrets(str(error)).strip().partition("\n")[0]
+            why = redact_secrets(str(error)).strip().partition("\n")[0]
             why = f"{type(error).__name__}: {why}" if why else type(error).__name__
-            self.give_up(f"{why}. It is told nothing more; the run goes on")
+            self.give_up(f"{why}. It receives nothing more; the run continues")
 
     def give_up(self, text: str) -> None:
-        """Print a note between what else is printed, unless there was one already."""
+        """Print a note above the progress bar, once."""
         if self.given_up:
             return
         self.given_up = True
@@ -235,12 +243,12 @@ class Sender(Thread):
 
 @dataclass
 class Trackers:
-    """The trackers of a run; a Follower of it."""
+    """The trackers of a run, and its Follower: they hear every event of it."""
 
     tracked: Tracked
     senders: list[Sender]
     step: int = 0
-    """The last step that was heard of."""
+    """The step of the last event."""
 
     def event(self, facts: dict[str, Any]) -> None:
         """Send a line of events.jsonl."""
@@ -254,34 +262,34 @@ class Trackers:
         )
 
     def forget_events_after(self, step: int) -> None:
-        """What comes after `step` will be sent again."""
+        """Continue from `step`: later events of an earlier session will come again."""
         self.step = step
         self.tracked = replace(self.tracked, after=step)
 
     def scores(self, metrics: dict[str, dict[str, Any]]) -> None:
-        """Send what metrics.json says, such as `final/test/accuracy`."""
+        """Send the final metrics, with names such as `final/test/accuracy`."""
         self._send({f"final/{split}/{name}": v for split, found in metrics.items() for name, v in found.items()})
 
     def _send(self, values: dict[str, Any]) -> None:
         numbers = {name: value for name, value in values.items() if type(value) in (int, float)}
         for sender in self.senders:
             if sender.is_alive():
-                sender.waiting.put((self.tracked, numbers, self.step))
+                sender.queue.put((self.tracked, numbers, self.step))
 
     def close(self, done: bool) -> None:
-        """Let the trackers end the run, and leave those behind that take too long."""
+        """End the run at all trackers. One that takes too long is left behind; its thread ends with the process."""
         for sender in self.senders:
-            sender.waiting.put(done)
-        until = time.monotonic() + (PATIENCE if done else IMPATIENCE)
+            sender.queue.put(done)
+        until = time.monotonic() + (CLOSE_TIMEOUT if done else CLOSE_TIMEOUT_FAILED)
         for sender in self.senders:
             sender.join(max(0.0, until - time.monotonic()))
             if sender.is_alive():
-                sender.give_up("does not answer; what it was not told is in events.jsonl and metrics.json")
+                sender.give_up("does not answer. What it has not received is in events.jsonl and metrics.json")
 
 
 @contextmanager
 def tracked(config: Config, run: Run) -> Iterator[Trackers]:
-    """The trackers that `config` names, told of every event of `run` while this is entered."""
+    """Inside the context, the trackers of `tracking.to` receive every event of `run`."""
     names = dict.fromkeys(config.tracking.to) if run.writes else {}
     trackers = run.follower = Trackers(_tracked(config, run, bool(names)), list(map(Sender, names)))
     for sender in trackers.senders:
@@ -295,7 +303,7 @@ def tracked(config: Config, run: Run) -> Iterator[Trackers]:
 
 
 def _tracked(config: Config, run: Run, tell: bool) -> Tracked:
-    """The run as trackers know it; where they are to be told, its id is kept in its folder."""
+    """What trackers are told of the run. If there are any, the run's id is written to its folder."""
     file = run.folder / FILE
     resumed = file.is_file()
     number = json.loads(file.read_text(encoding="utf-8"))["id"] if resumed else secrets.token_hex(4)

@@ -44,7 +44,7 @@ def train(
     Returns:
         `seconds` of training steps alone, `evaluation_seconds` and `saving_seconds`, `steps`, `epochs`,
         `samples_per_second`, `tokens_per_second` where features have lengths (of a stream, those of its sample),
-        and the mean `loss`. For the caller to take out: `earlier_seconds` and `answered`, see `Trainer.take_best`.
+        and the mean `loss`. For the caller to take out: `earlier_seconds` and `answered`, see `Trainer.load_best`.
     """
     folder = run.folder / "checkpoints"
     checkpoint = _checkpoint_of(folder)
@@ -75,7 +75,7 @@ def train(
     gc.freeze()
     try:
         if checkpoint and clock.ended:
-            trainer.finish(checkpoint)
+            trainer.load_finished(checkpoint)
         else:
             with signals, watchdog, enough_memory(lambda: advice(config, f"after step {trainer.state.global_step}")):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -88,7 +88,7 @@ def train(
     step = trainer.state.global_step
     if signals.received and step < trainer.state.max_steps:
         raise Stopped(f"{signals.received} after step {step}, which is saved. Go on with: {run.again}")
-    answered = trainer.take_best()
+    answered = trainer.load_best()
     seconds, features = clock.seconds, splits["train"].features
     epochs = float(trainer.state.epoch or 0)
     seen = epochs * len(trainer.train_dataset)

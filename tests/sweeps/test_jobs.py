@@ -220,9 +220,15 @@ def test_two_sweeps_do_not_share_a_folder(llmft: Run, here: Path) -> None:
 
 
 HARDWARE = {
-    "hardware.precision=fp32,fp16": (0, "hardware.precision  fp16 needs a GPU (in precision=fp16)."),
-    "hardware.device=cpu,cuda": (0, "hardware.device  there is no GPU here (in device=cuda)."),
-    "hardware.processes=1,3": (2, "hardware.processes  there are 2 GPUs here (in processes=3)."),
+    "hardware.precision=fp32,fp16": (
+        0,
+        "hardware.precision  must be bf16, fp32, or auto on cpu, got fp16: it needs an NVIDIA or AMD GPU (in precision=fp16).",
+    ),
+    "hardware.device=cpu,cuda": (
+        0,
+        "hardware.device  must be a device of this machine, got cuda: torch finds no CUDA or ROCm GPU here (in device=cuda).",
+    ),
+    "hardware.processes=1,3": (2, "hardware.processes  must be at most 2, one for each GPU, got 3 (in processes=3)."),
     "hardware.processes=1,2 sweep.gpus=[0]": (2, "sweep.gpus gives a job one (in processes=2). Leave out one"),
 }
 

@@ -38,7 +38,7 @@ def test_precision_follows_the_gpu(capability: tuple[int, int], chosen: str, mon
 
 WRONG = [
     ({"device": "cuda"}, "hardware.device"),
-    ({"device": "mps"}, "no GPU that torch reaches by Metal"),
+    ({"device": "mps"}, "got mps: torch finds no GPU through Metal here"),
     ({"device": "cpu", "precision": "fp16"}, "hardware.precision"),
     ({"strategy": "deepspeed", "processes": 2}, "Install it: pip install deepspeed"),
 ]
@@ -58,7 +58,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
     assert str(detect(HardwareConfig(precision="bf16", processes=2))) == "2 x A100, bf16 (as asked for)"
     assert str(detect(HardwareConfig(precision="bf16"))) == "A100, bf16 (as asked for)"
-    with pytest.raises(UserError, match=r"hardware.processes  there are 2 GPUs here"):
+    with pytest.raises(UserError, match=r"hardware.processes  must be at most 2, one for each GPU, got 3"):
         detect(HardwareConfig(processes=3))
 
 
@@ -99,9 +99,9 @@ def test_auto_takes_cuda_then_mps_then_the_cpu(
 MAC = [
     ({}, None),
     ({"precision": "bf16"}, None),
-    ({"precision": "fp16"}, "fp16 needs an NVIDIA or AMD GPU"),
-    ({"processes": 2}, "a Mac has one GPU"),
-    ({"device": "cuda"}, "there is no GPU here"),
+    ({"precision": "fp16"}, "must be bf16, fp32, or auto on mps, got fp16: it needs an NVIDIA or AMD GPU"),
+    ({"processes": 2}, "must be 1 on the GPU of a Mac, got 2"),
+    ({"device": "cuda"}, "got cuda: torch finds no CUDA or ROCm GPU here"),
 ]
 
 

@@ -16,7 +16,7 @@ from llmft.config.load import load as compose
 from llmft.runs.folder import Run as Folder
 from llmft.training import trackers
 from llmft.training.callbacks import Progress
-from llmft.training.trackers import tracked, without_secrets
+from llmft.training.trackers import redact_secrets, tracked
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true")
@@ -246,8 +246,8 @@ def test_a_session_finds_the_run_of_the_one_before(here: Path, fake: Any, monkey
 
 NEVER = threading.Event()
 BROKEN = {
-    "at once": ("raise ConnectionError('no way to https://u:' + os.environ['WANDB_API_KEY'] + '@x\\nmore')", "ConnectionError: no way to https://u:$WANDB_API_KEY@x. It is told nothing more"),
-    "at an end of its own": ("raise SystemExit(3)", "SystemExit: 3. It is told nothing more"),
+    "at once": ("raise ConnectionError('no way to https://u:' + os.environ['WANDB_API_KEY'] + '@x\\nmore')", "ConnectionError: no way to https://u:$WANDB_API_KEY@x. It receives nothing more"),
+    "at an end of its own": ("raise SystemExit(3)", "SystemExit: 3. It receives nothing more"),
     "never": ("from tests.training.test_tracking import NEVER; NEVER.wait(30)", "does not answer"),
 }  # fmt: skip
 
@@ -256,7 +256,7 @@ BROKEN = {
 def test_a_tracker_that_fails_stops_nobody(
     how: str, llmft: Run, here: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trackers, "PATIENCE", 0.2)
+    monkeypatch.setattr(trackers, "CLOSE_TIMEOUT", 0.2)
     statement, note = BROKEN[how]
     fake(wandb=SAY + f"class Settings(dict): pass\ndef init(**keys):\n    {statement}\n")
     code, out, err = llmft(*SMOKE, "run.dir=run", "tracking.to=[wandb,tensorboard]")
@@ -339,6 +339,5 @@ def test_secrets_of_the_environment_are_not_repeated(monkeypatch: pytest.MonkeyP
     }.items():
         monkeypatch.setenv(name, value)
     assert (
-        without_secrets("/home/me: secret-longer secret http://u:p@h/api 1")
-        == "/home/me: $B_KEY $A_TOKEN $MY_URI/api 1"
+        redact_secrets("/home/me: secret-longer secret http://u:p@h/api 1") == "/home/me: $B_KEY $A_TOKEN $MY_URI/api 1"
     )

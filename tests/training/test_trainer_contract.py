@@ -142,7 +142,7 @@ def test_the_tables_are_complete() -> None:
     tree, base = tree_of(loop.Trainer), set(dir(transformers.Trainer))
     methods = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     assert (methods & base) - {"__init__"} == set(OVERRIDDEN)
-    ours = {"config", "task", "splits", "folder", "clock", "signals", "watchdog", "counted_of_batch", "last", "best"}
+    ours = {"config", "task", "splits", "folder", "clock", "signals", "watchdog", "mean_loss_weight", "last", "best"}
     assert attributes(tree) - ours - (methods - base) == ATTRIBUTES | CALLED.keys()
 
 
