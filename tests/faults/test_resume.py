@@ -305,7 +305,7 @@ def test_best_weights_that_were_damaged_are_not_taken(llmft: Run, here: Path, at
     file.write_bytes(bytes(data))
     code, out, _ = llmft(*words, "run.dir=run", "resume=true")
     assert code == 0
-    assert f"checkpoint-{best}, the best, has a changed model.safetensors: the last weights are taken instead" in out
+    assert f"checkpoint-{best}, the best, has a changed model.safetensors: the last weights are used instead" in out
 
 
 @pytest.mark.parametrize("word", ["trainer.step_timeout=9", "trainer.keep=4", "trainer.eval_batch_size=5"])
