@@ -3,13 +3,18 @@
     python benchmarks/against.py COMMIT help [ROUNDS]        llmft --help
     python benchmarks/against.py COMMIT job [ROUNDS]         llmft finetune +recipe=bert_textcls --cfg job
     python benchmarks/against.py COMMIT sweep [ROUNDS]       what a further job of a sweep costs, by benchmarks/sweep.py
+    python benchmarks/against.py COMMIT smoke [ROUNDS]       a smoke run of +recipe=bert_textcls, imports included
     python benchmarks/against.py COMMIT tests [ROUNDS]       the default tests, by test
 
 The commit is installed into an environment of its own, which shares the packages of this one. The two take turns, the
-other commit first in every second round, so that a machine that gets busier is unfair to neither. Medians are printed,
-and the ratio of this checkout to the commit: below 1 is faster.
+other commit first in every second round, so that a machine that gets busier is unfair to neither. After each round the
+medians so far are printed, and the ratio of this checkout to the commit: below 1 is faster. Ctrl-C ends it with what it
+has. Processor time decides; of `sweep`, seconds on the clock are printed too, which tell on an idle machine alone.
+
+One round of `sweep` takes 90 s of an idle core.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -24,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROUNDS = {"help": 15, "job": 11, "sweep": 3, "tests": 1}
+ROUNDS = {"help": 15, "job": 11, "sweep": 3, "smoke": 3, "tests": 1}
 
 
 def install(commit: str, folder: Path) -> tuple[Path, Path]:
@@ -43,7 +48,7 @@ def install(commit: str, folder: Path) -> tuple[Path, Path]:
     return tree, python
 
 
-def processor_time(command: list[str | Path], tree: Path, folder: Path) -> tuple[float, str]:
+def run(command: list[str | Path], tree: Path, folder: Path) -> tuple[float, str]:
     """Seconds of user and system time of a command and its children, and what it printed."""
     environment = os.environ | {"PYTHONPATH": str(tree), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     environment["LLMFT_CACHE"] = str(folder / "cache")
@@ -55,30 +60,35 @@ def processor_time(command: list[str | Path], tree: Path, folder: Path) -> tuple
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, found.stdout
 
 
-def command_line(*words: str) -> Callable[[Path, Path, Path], float]:
+Measure = Callable[[Path, Path, Path], dict[str, float]]
+"""Takes a tree, its Python and an empty folder; returns seconds by what they are of."""
+
+
+def command_line(*words: str) -> Measure:
     """The measure of a command of llmft."""
-    return lambda tree, python, folder: processor_time([python, "-m", "llmft", *words], tree, folder)[0]
+    return lambda tree, python, folder: {"processor": run([python, "-m", "llmft", *words], tree, folder)[0]}
 
 
-def further_job(tree: Path, python: Path, folder: Path) -> float:
-    """The seconds that `benchmarks/sweep.py` of a tree prints."""
-    _, out = processor_time([python, tree / "benchmarks" / "sweep.py"], tree, folder)
-    (seconds,) = re.findall(r"A further job costs ([\d.]+) s", out)
-    return float(seconds)
+def further_job(tree: Path, python: Path, folder: Path) -> dict[str, float]:
+    """What this checkout's `benchmarks/sweep.py` prints of a tree: both are asked by the same script."""
+    _, out = run([python, ROOT / "benchmarks" / "sweep.py"], tree, folder)
+    ((wall, processor),) = re.findall(r"A further job costs ([\d.]+) s .* ([\d.]+) s of processor time", out)
+    return {"processor": float(processor), "clock": float(wall)}
 
 
-def tests(tree: Path, python: Path, folder: Path) -> float:
+def tests(tree: Path, python: Path, folder: Path) -> dict[str, float]:
     """Processor time of the default tests, by test."""
     pytest = [python, "-m", "pytest", "-n", "2", tree / "tests", "--rootdir", tree, "-c", tree / "pyproject.toml"]
-    seconds, out = processor_time(pytest, tree, folder)
+    seconds, out = run(pytest, tree, folder)
     (passed,) = re.findall(r"(\d+) passed", out)
-    return seconds / int(passed)
+    return {"processor": seconds / int(passed)}
 
 
-MEASURES: dict[str, Callable[[Path, Path, Path], float]] = {
+MEASURES: dict[str, Measure] = {
     "help": command_line("--help"),
     "job": command_line("finetune", "+recipe=bert_textcls", "--cfg", "job"),
     "sweep": further_job,
+    "smoke": command_line("finetune", "+recipe=bert_textcls", "smoke=true"),
     "tests": tests,
 }
 
@@ -88,18 +98,22 @@ def main(commit: str, benchmark: str, rounds: str | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sides = {commit: install(commit, folder), "now": (ROOT, Path(sys.executable))}
-        found: dict[str, list[float]] = {side: [] for side in sides}
+        found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for number in range(int(rounds or ROUNDS[benchmark])):
             for side in (list(sides), list(sides)[::-1])[number % 2]:
                 with tempfile.TemporaryDirectory() as empty:
                     found[side].append(MEASURES[benchmark](*sides[side], Path(empty)))
-    medians = {side: statistics.median(values) for side, values in found.items()}
-    for side, values in found.items():
-        print(
-            f"{side:<10} median {medians[side]:.4f} s, {min(values):.4f} to {max(values):.4f} s in {len(values)} rounds"
-        )
-    print(f"ratio      {medians['now'] / medians[commit]:.3f}")
+            report(found, number + 1)
+
+
+def report(found: dict[str, list[dict[str, float]]], rounds: int) -> None:
+    """Print the medians of both sides, and the ratio of the second to the first."""
+    for what in next(iter(found.values()))[0]:
+        medians = [statistics.median(one[what] for one in values) for values in found.values()]
+        both = ", ".join(f"{side} {median:.4f} s" for side, median in zip(found, medians, strict=True))
+        print(f"{what:<9} {both}: ratio {medians[1] / medians[0]:.3f} after {rounds} rounds", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    with contextlib.suppress(KeyboardInterrupt):
+        main(*sys.argv[1:4])

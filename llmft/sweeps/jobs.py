@@ -56,7 +56,7 @@ def run(jobs: list[Job], command: str) -> dict[str, Any]:
     check_hardware(sweep, shared.gpus)
     prepared = prepare(sweep)
     with sweep.alone(), Children() as children:
-        write_summary(sweep)
+        write_summary(sweep, at_work=True)
         work(sweep, prepared, slots, children)
         facts = write_summary(sweep)
         import_module("llmft.sweeps.report").write_sweep_report(sweep, facts)
@@ -157,7 +157,7 @@ def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], chi
         for (entry, gpu), code in children.ended():
             slots.append(gpu)
             end(entry, code, stopping=bool(children.received))
-            facts = write_summary(sweep)
+            facts = write_summary(sweep, at_work=True)
             tables.line(sweep, entry, tables.result(facts, entry, time.monotonic() - started[entry.number]))
 
 

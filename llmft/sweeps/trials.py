@@ -66,7 +66,7 @@ def run(space: Space, command: str) -> dict[str, Any]:
         study.bind(facts_of(space))
         tables.announce_search(sweep, space, study, f"{len(slots)} at a time")
         work(sweep, space, study, data, slots, children)
-        facts = summary(sweep, space, study, study.importance())
+        facts = summary(sweep, space, study)
         import_module("llmft.sweeps.report").write_search_report(sweep, space, facts)
     tables.conclude_search(sweep, facts)
     if children.received:
@@ -147,7 +147,7 @@ def work(
         for (entry, gpu, started), code in children.ended():
             slots.append(gpu)
             settle(entry, study, code, stopping=bool(children.received))
-            facts = summary(sweep, space, study)
+            facts = summary(sweep, space, study, at_work=True)
             tables.trial_line(study, entry, tables.result(facts, entry, time.monotonic() - started))
 
 
@@ -207,15 +207,15 @@ def settle(entry: Entry, study: "Study", code: int, stopping: bool) -> None:
         study.failed(number)
 
 
-def summary(sweep: Sweep, space: Space, study: "Study", importance: dict[str, float] | None = None) -> dict[str, Any]:
-    """Write summary.json with what the search knows of its trials, and best.yaml."""
+def summary(sweep: Sweep, space: Space, study: "Study", at_work: bool = False) -> dict[str, Any]:
+    """Write summary.json with what the search knows of its trials, and best.yaml; see `write_summary`."""
     config = space.first.config.search
     assert config
     facts = {
         **config.model_dump(),
         "metric": space.first.config.metric_for_best,
         "space": {dimension.key: str(dimension) for dimension in space.dimensions},
-        "importance": importance or {},
+        "importance": {} if at_work else study.importance(),
         "curves": {f"trial-{trial.number + 1:03}": trial.curve for trial in study.trials},
     }
-    return write_summary(sweep, {"search": facts})
+    return write_summary(sweep, {"search": facts}, at_work)

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import multiprocessing
 import pickle
 import shutil
 import time
@@ -71,7 +72,6 @@ def train(
     trainer.remove_callback(PrinterCallback)
     clock.started = time.perf_counter()
     # accelerate collects garbage before the first step, which looks through all that was imported: 0.1 s of a run.
-    frozen = gc.get_freeze_count() > 0  # by a sweep, whose jobs keep it so
     gc.freeze()
     try:
         if checkpoint and clock.ended:
@@ -83,7 +83,8 @@ def train(
         assert checkpoint
         raise Failure(f"{checkpoint} holds more than numbers, and is not loaded: it was changed by hand") from error
     finally:
-        if not frozen:
+        # A forked job of a sweep ends after this run: to unfreeze a million objects of its parent would copy them all.
+        if multiprocessing.parent_process() is None:
             gc.unfreeze()
     step = trainer.state.global_step
     if signals.received and step < trainer.state.max_steps:

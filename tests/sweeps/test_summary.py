@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ def test_what_is_written_is_what_is_told(sweep: Callable[..., Sweep], here: Path
     best = (here / "s/best.yaml").read_text()
     assert best.startswith("# @package _global_\n")
     assert load("finetune", ["s/best.yaml"]) == load("finetune", ["+recipe=bert_textcls"])
+
+
+def test_the_short_recipe_is_composed_once_no_job_is_left(sweep: Callable[..., Sweep], here: Path) -> None:
+    made = sweep((lr(1), acc(0.5), None))
+    made.entries[0].job = replace(made.entries[0].job, recipe=lambda config: f"short {config.name}")
+    write_summary(made, at_work=True)
+    assert load("finetune", ["s/best.yaml"]) == load("finetune", ["+recipe=bert_textcls"])
+    write_summary(made)
+    assert (here / "s/best.yaml").read_text() == "short bert_textcls"
 
 
 def test_of_equal_scores_the_smaller_loss_is_the_best(sweep: Callable[..., Sweep]) -> None:
