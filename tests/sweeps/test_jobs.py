@@ -124,7 +124,7 @@ def test_a_failed_job_is_reported_when_it_fails_and_the_others_go_on(
     ended = [line for line in out.splitlines() if line.startswith("[") and not line.endswith("starts")]
     assert [line[:5] for line in ended] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
     assert "MemoryError: no room for 评论 (s/lr-0.001_seed-2/log.txt)" in ended[1]
-    assert "A smaller optimizer.lr, or more warm-up, may help." in ended[2]
+    assert "Try a smaller optimizer.lr or more scheduler.warmup_steps." in ended[2]
     assert "Traceback" in (here / "s/lr-0.001_seed-2/log.txt").read_text()
     assert "Traceback" not in (here / "s/lr-100_seed-1/log.txt").read_text()
     facts = read(here / "s/summary.json")
