@@ -19,6 +19,7 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.conversations import Conversation, Message, Unfit
+from llmft.tasks.optional import Chats
 from llmft.training.evaluation import float32
 from llmft.training.hardware import detect
 
@@ -42,7 +43,7 @@ def run(config: Config) -> None:
     task = tasks.build(config.task)
     source = Path(str(config.run.source))
     model, task = load_trained(source, task, hardware.device, config.model.trust_remote_code)
-    if (state := task.chat_state()) is None:
+    if (state := task.chat_state() if isinstance(task, Chats) else None) is None:
         what = f"{config.task.name} does not answer in turns"
         if task.head == "AutoModelForCausalLM":
             what = "its tokenizer has no chat template, by which turns are written"

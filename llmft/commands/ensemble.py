@@ -46,12 +46,14 @@ def run(config: Config, ensemble: EnsembleConfig) -> Run:
             raise UserError(Problem(source, what, "command line"))
         members[-1].answer(data)
         print(f"  answered  {source}", flush=True)
-    thresholds = [member.task.label_thresholds() for member in members]
+    thresholds = [member.task.target.label_thresholds() for member in members if member.task.target]
     answers = {
         name: combine([member.answers[name] for member in members], ensemble.name, weights, thresholds)
         for name in data.splits
     }
-    task = members[0].task.uncalibrated()
+    task = members[0].task
+    if task.target:  # no temperature of one model made these scores
+        task = task.with_target(task.target.uncalibrated())
     run = Run.create(config)
     facts = {"command": "eval", "sources": ensemble.runs, "hardware": str(hardware), "data": data.digests}
     facts["metric"] = config.headline
@@ -158,7 +160,7 @@ def combine(
     Args:
         answers: of each model, one a row, in the same order.
         weights: of each model; their sum is above 0.
-        thresholds: of each model, by label, as `Task.thresholds_by_label` has them. A mean of scores is held against
+        thresholds: of each model, by label, as `Target.label_thresholds` has them. A mean of scores is held against
             the mean of the thresholds.
 
     Raises:

@@ -14,6 +14,7 @@ from llmft.reporting.reports import write_reports
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
+from llmft.tasks.optional import Notes
 from llmft.training.evaluation import Split, score
 from llmft.training.features import encode
 from llmft.training.hardware import detect
@@ -37,7 +38,8 @@ def run(config: Config) -> Run:
     set_generation(model, config.generation, config.seed)
     data = read(config.dataset, task, ("validation", "test"))
     check_labels(task, data)
-    data.notes += [note for name, rows in data.splits.items() for note in task.notes_of_rows(rows, name)]
+    if isinstance(task, Notes):
+        data.notes += [note for name, rows in data.splits.items() for note in task.notes_on(rows, name)]
     splits = {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}
     check_inputs(task, model, config.model.name, splits)
     run = Run.create(config)
@@ -45,7 +47,7 @@ def run(config: Config) -> Run:
     facts["metric"] = config.headline
     facts["rows_sha256"] = data.rows_sha256
     facts["dataset"] = data_facts(task, splits, data.notes)
-    if thresholds := task.label_thresholds():
+    if task.target and (thresholds := task.target.label_thresholds()):
         facts["thresholds"] = thresholds
     with run.alone(), run.recorded(facts):
         console.announce(config, task, model, splits, data.notes, "", hardware, run)

@@ -28,6 +28,7 @@ from llmft.runs.folder import Run
 from llmft.runs.index import nearest_names
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
+from llmft.tasks.optional import Calibrates
 from llmft.training.batches import check_packing
 from llmft.training.comparisons import baseline, importance, wants_importance
 from llmft.training.evaluation import predict, score
@@ -137,7 +138,7 @@ def work(
     facts["rows_sha256"] = prepared.data.rows_sha256
     facts["seeds"] = {"run": config.seed, "split": config.dataset.split.seed}
     task = prepared.task
-    notes = [*notes, *prepared.data.notes, *task.notes()]
+    notes = [*notes, *prepared.data.notes, *task.state.notes]
     if not fits(model):
         facts["trains"] = trains(model, config.model.unfreeze)
         examples = prepared.splits["train"].examples
@@ -201,7 +202,7 @@ def scores(
             phase("merging", f"the adapter {config.adapter.name} into {config.model.name}")
             model, merging = keep_and_merge(config, task, model, splits, run)
             metrics["train"] |= merging
-        if "validation" in splits and task.calibrates:
+        if "validation" in splits and isinstance(task, Calibrates) and task.calibrates:
             size = config.trainer.eval_batch_size
             answered = answered or predict(task, model, splits["validation"].features, size)
             task = task.calibrate(answered.outputs, splits["validation"].rows)
@@ -232,7 +233,7 @@ def scores(
         run.write_json("metrics.json", metrics)
         if run.writes:
             run.note(weights=run.weights_digest(), rows={name: len(split) for name, split in splits.items()})
-            if thresholds := task.label_thresholds():
+            if task.target and (thresholds := task.target.label_thresholds()):
                 run.note(thresholds=thresholds)
             write_reports(config, task, run)
     return metrics

@@ -89,9 +89,7 @@ def ready(config: Config) -> Answering:
     model, task = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
     dataset = config.dataset.model_copy(update={"format": "json"})  # rows of Python can hold lists, as JSON can
-    return Answering(
-        task.for_inference(), model, dataset, config.trainer.eval_batch_size, task.for_inference(strict=True)
-    )
+    return Answering(task.for_inference(), model, dataset, config.trainer.eval_batch_size, task.for_inference("file"))
 
 
 def answer(config: Config, answering: Answering, rows: Sequence[str | Mapping[str, Any]]) -> list[Answer]:

@@ -23,6 +23,7 @@ from llmft.models.tokenizers import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config
 from llmft.tasks.language_models.language_model import LanguageModel
+from llmft.tasks.optional import Notes
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.features import Blocks, FeatureSet, encode, join_documents, load_blocks
@@ -99,10 +100,11 @@ def _fresh(config: Config, task: Task[Any]) -> Prepared:
     task = task.fit(data["train"], config.model)
     check_labels(task, data)
     splits = {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}
-    data.notes += task.notes_of_features(splits["train"].features.table, "train")
-    for name, rows in data.splits.items():
-        if name != "train" or data.stream is None:  # the rows of a stream are a sample here
-            data.notes += task.notes_of_rows(rows, name)
+    if isinstance(task, Notes):
+        for name, split in splits.items():
+            # The rows of a stream are a sample here.
+            rows = None if name == "train" and data.stream is not None else split.rows
+            data.notes += task.notes_on(rows, name, split.features.table if name == "train" else None)
     if data.stream is not None:
         splits["train"] = replace(splits["train"], stream=data.stream)
     return Prepared(task, data, splits)

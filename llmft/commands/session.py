@@ -59,10 +59,10 @@ def _without_labels(problem: Problem, task: Task[Any]) -> Problem:
 
 def check_inputs(task: Task[Any], model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:
     """Raise UserError for a model that does not take what the task feeds it, such as a table to a BERT."""
-    batch = task.collator()([next(iter(splits.values())).features[0]])
+    batch = task.objective.collate([next(iter(splits.values())).features[0]])
     forward = adapters.within(model).forward
     taken = model.takes if isinstance(model, Exported) else inspect.signature(forward).parameters
-    if strange := [key for key in batch if key not in taken and key not in task.loss_keys]:
+    if strange := [key for key in batch if key not in taken and key not in task.objective.own_keys]:
         what = f"{name} ({type(model).__name__}) does not take {', '.join(strange)}"
         raise UserError(Problem("model", what, hint=f"Choose a model for {task.config.model_fields['name'].default}."))
 

@@ -21,6 +21,7 @@ from llmft.runs.folder import Run, whole
 from llmft.schema.config import Config
 from llmft.schema.inference import EXTRAS
 from llmft.schema.problem import Problem, UserError, plural
+from llmft.tasks.optional import HasExample
 from llmft.tasks.task import Task, read_facts
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
@@ -62,7 +63,8 @@ def run(config: Config) -> Run:
         # int8 learns from rows which layers to keep: not from those that say what it lost, where there are others.
         seen = encode(task, data["validation"]) if "validation" in data.splits else split.features
         batches = parity.samples(task, seen)
-        written = write(model, batches, parity.longest(seen), config.export, run.model, task.export_outputs)
+        readout = task.target.export_outputs if task.target else lambda logits: {}
+        written = write(model, batches, parity.longest(seen), config.export, run.model, readout)
         facts = {
             "version": 1,
             "format": config.export.format,
@@ -152,6 +154,7 @@ def _write_card(config: Config, task: Task[Any], facts: Mapping[str, Any], run: 
     """Write README.md of an export folder: what it is, and lines that answer a row without llmft."""
     card = pages().get_template("export.md.jinja")
     told = {"config": config, "facts": facts, "head": task.head, "module": module_of(run), "lines": _lines(facts)}
-    told |= {"file": FILES.get(facts["format"]), "formula": task.formula(), "row": task.example_row()}
+    told |= {"file": FILES.get(facts["format"]), "formula": task.target.formula() if task.target else ""}
+    told["row"] = task.example_row() if isinstance(task, HasExample) else None
     told["learnt"] = read_facts(run.model)
     run.write_text("README.md", card.render(told))

@@ -53,7 +53,7 @@ def longest(features: FeatureSet) -> int | None:
 
 def batch_of(task: Task[Any], features: FeatureSet, numbers: list[int]) -> dict[str, torch.Tensor]:
     """These features in a batch without labels."""
-    batch = task.collator()(features.__getitems__(numbers))
+    batch = task.objective.collate(features.__getitems__(numbers))
     return {name: value for name, value in batch.items() if name != "labels"}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from llmft.metrics.calibration import SHOWN
 from llmft.reporting.charts import Line, chart
 from llmft.runs.folder import Run
-from llmft.tasks.task import Task
+from llmft.tasks.task import RowScore, Task
 
 MISTAKES = 20  # the surest wrong answers, or the largest errors
 SAMPLES = 5  # right answers, so that a run without mistakes shows some of its work
@@ -21,11 +21,13 @@ def predictions(run: Run, split: str) -> list[dict[str, Any]]:
 
 def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
     """The worst of the answers, equal rows once; `label` is None where nothing is right or wrong."""
-    wrong: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    wrong: dict[str, list[tuple[RowScore, dict[str, Any]]]] = {}
     for row in rows:
-        if (badness := task.error_score(row, row["label"])) > 0:
-            wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((badness, row))
-    worst = sorted(wrong.values(), key=lambda same: -same[0][0])
+        if row["label"] is None and not task.corpus:
+            continue
+        if (score := task.row_score(row, row["label"])).error > 0:
+            wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((score, row))
+    worst = sorted(wrong.values(), key=lambda same: -same[0][0].error)
     return [_as_shown(*same[0], task, times=len(same)) for same in worst[:MISTAKES]]
 
 
@@ -33,20 +35,26 @@ def samples(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]
     """The first SAMPLES right answers with inputs of their own; none where nothing is right or wrong."""
     right: dict[str, dict[str, Any]] = {}
     for row in rows:
-        if len(right) < SAMPLES and row["label"] is not None and task.error_score(row, row["label"]) == 0:
+        if len(right) < SAMPLES and row["label"] is not None and not task.row_score(row, row["label"]).error:
             right.setdefault(row["input"], row)
-    return [_as_shown(0.0, row, task) for row in right.values()]
+    return [_as_shown(None, row, task) for row in right.values()]
 
 
-def _as_shown(badness: float, row: dict[str, Any], task: Task[Any], times: int = 1) -> dict[str, Any]:
+def _as_shown(score: RowScore | None, row: dict[str, Any], task: Task[Any], times: int = 1) -> dict[str, Any]:
     return {
         "id": row["id"],
-        "parts": parts(row["input"], task.spans(row["answer"])),
+        "parts": parts(row["input"], spans(row["answer"])),
         "label": None if row["label"] is None else task.format_answer(row["label"]),
         "answer": task.format_answer(row["answer"]),
-        "how": task.format_error(badness) if badness else "",
+        "how": score.why if score else "",
         "times": times,
     }
+
+
+def spans(answer: Any) -> list[tuple[int, int, str]]:
+    """The characters of the input that an answer names, with their labels: of entities, and of nothing else."""
+    parts = answer if isinstance(answer, list) else []
+    return [(part["start"], part["end"], part["label"]) for part in parts if isinstance(part, dict)]
 
 
 def parts(text: str, places: list[tuple[int, int, str]]) -> list[tuple[str, str]]:

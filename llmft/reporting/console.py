@@ -47,7 +47,7 @@ def announce(
     }
     if config.adapter.name != "none" and config.trains:
         lines["adapter"] = adapters.described(model, config.adapter)
-    if answers := task.describe_answers():
+    if answers := task.state.description:
         lines["task"] += f", {answers}"
     if "train" in splits:
         examples = splits["train"].examples

@@ -25,7 +25,7 @@ def write_reports(config: Config, task: Task[Any], run: Run) -> None:
     facts = gather(config, task, run) | {"head": task.head, "module": module_of(run)}
     run.write_text("report.html", pages().get_template("report.html.jinja").render(facts))
     if config.trains:
-        facts["formula"] = task.formula()
+        facts["formula"] = task.target.formula() if task.target else ""
         card = pages().get_template("card.md.jinja").render(facts)
         run.write_text("README.md", card)
 

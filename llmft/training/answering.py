@@ -18,6 +18,7 @@ from llmft.data.rows import Row
 from llmft.data.source import Table
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.tasks.optional import Notes
 from llmft.tasks.task import Answer, Task
 from llmft.training.evaluation import predict
 from llmft.training.features import CHUNK, encode
@@ -41,7 +42,7 @@ class Answering:
 
     def notes(self) -> list[str]:
         """How the answered rows differ from those of training, a line for each difference."""
-        if not len(self.seen):
+        if not len(self.seen) or not isinstance(self.task, Notes):
             return []
         # As text: JSON lines may have a number in one row and a string in another, and an Arrow column has one type.
         columns = {
@@ -50,7 +51,7 @@ class Answering:
             else values
             for role, values in self.seen.columns.items()
         }
-        return self.task.notes_of_rows(to_dataset(Table(columns, self.seen.ids)), "the input")
+        return self.task.notes_on(to_dataset(Table(columns, self.seen.ids)), "the input")
 
     def check_columns(self, columns: list[str], whole: bool = True) -> None:
         """Raise UserError if columns are missing, before any row is read: none of them could be answered.
@@ -103,8 +104,7 @@ class Answering:
         """The columns that the task takes as inputs, under the names of their roles, cleaned. Labels are ignored."""
         table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
         columns = self.task.columns
-        filled = {role for role in columns if str(self.dataset.columns.get(role, role)) in table.columns}
-        inputs = {role: spec for role, spec in self.task.inference_columns(filled).items() if spec.is_input}
+        inputs = {role: spec for role, spec in columns.items() if spec.is_input}
         # An optional role counts only if the input has its column, since another role may take its place. The features
         # of a table are left to `task.check`, which names the missing ones.
         named = {

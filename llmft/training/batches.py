@@ -196,7 +196,7 @@ def first_fit_decreasing(lengths: list[int], width: int) -> list[list[int]]:
 
 def collator(config: Config, task: Task[Any]) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
     """The task's collator, wrapped in `Packing` for trainer.packing=true."""
-    collate = task.collator()
+    collate = task.objective.collate
     return Packing(collate) if config.trainer.packing else collate
 
 

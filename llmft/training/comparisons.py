@@ -16,6 +16,7 @@ import torch
 from llmft.reporting.lines import phase
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
+from llmft.tasks.optional import Calibrates, HasBaseline, HasInputColumns
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split, evaluate
 from llmft.training.features import FeatureSet
@@ -61,7 +62,7 @@ def baseline(
     What is decided on validation rows, such as thresholds, is decided for it as for the model. No random state is
     touched. Whatever goes wrong is printed as a note: the model is trained, and its run is not to fail by this.
     """
-    if not wants_baseline(config, model, len(splits["train"]), first):
+    if not isinstance(task, HasBaseline) or not wants_baseline(config, model, len(splits["train"]), first):
         return None
     start = time.perf_counter()
     rows = {name: split.rows for name, split in splits.items()}
@@ -69,7 +70,7 @@ def baseline(
         with warnings.catch_warnings(), torch.random.fork_rng():
             warnings.simplefilter("ignore")  # that a solver has stopped early, of which nobody could make anything
             name, outputs = task.baseline(rows, config.seed)
-        if task.calibrates and "validation" in rows:
+        if isinstance(task, Calibrates) and task.calibrates and "validation" in rows:
             task = task.calibrate(outputs["validation"], rows["validation"])
         scores = {
             split: task.score(task.decode(found, list(range(len(found)))), rows[split])
@@ -104,7 +105,7 @@ def importance(task: Task[Any], model: torch.nn.Module, split: Split, metric: st
     The cells of a column are exchanged among up to ROWS rows of the split; the mean of one to five such draws is taken.
     Columns that say the same stand in for each other, so that each of them may seem to matter little.
     """
-    places = task.input_positions()
+    places = task.input_positions() if isinstance(task, HasInputColumns) else {}
     if not places or len(places) > COLUMNS:
         return {}
     rng = numpy.random.default_rng(0)

@@ -97,13 +97,13 @@ def predict(
     own = []
     with float32(model):
         for numbers, batch in batches(task, features, batch_size, model):
-            own.append((numbers, *task.predict(model, batch), task.loss_weight(batch)))
+            own.append((numbers, *task.objective.predict(model, batch), task.objective.loss_weight(batch)))
             if seen:
                 seen(len(numbers) * processes.world_size())
         most = math.ceil(len(_shared(features, batch_size, model)) / processes.world_size())  # batches of rank 0
         if is_sharded(model) and len(own) < most:
             # One batch less than others have: its answers are left out, but all must gather the weights as often.
-            task.predict(model, next(batches(task, features, batch_size, model, first=True))[1])
+            task.objective.predict(model, next(batches(task, features, batch_size, model, first=True))[1])
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
     for numbers, found, loss, count in chain.from_iterable(processes.all_gather(own)):
@@ -124,7 +124,7 @@ def batches(
     Features of like length share a batch; the longest come first. `first`: that of the first process.
     """
     device = next(model.parameters()).device
-    collate = task.collator()
+    collate = task.objective.collate
     all_batches = _shared(features, size, model)
     for numbers in all_batches[0 if first else processes.rank() :: processes.world_size()]:
         yield numbers, {key: value.to(device) for key, value in collate(features.__getitems__(numbers)).items()}
@@ -184,7 +184,7 @@ def evaluate(
         prediction = predict(task, model, split.features, batch_size, seen)
     else:
         prediction = replace(answered, answers=task.decode(answered.outputs, split.features.rows))
-    loss = {} if prediction.loss is None else task.metrics_from_loss(prediction.loss)
+    loss = {} if prediction.loss is None else task.objective.metrics_from_loss(prediction.loss)
     return loss | task.score(prediction.answers, split.rows), prediction
 
 
@@ -192,11 +192,13 @@ def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: i
     """The loss of a split alone, without answers; see `TaskConfig.generates`."""
     with float32(model):
         own = [
-            (task.loss(model, batch).item(), task.loss_weight(batch))
+            (task.objective.loss(model, batch).item(), task.objective.loss_weight(batch))
             for _, batch in batches(task, split.features, batch_size, model)
         ]
     found = list(chain.from_iterable(processes.all_gather(own)))
-    return task.metrics_from_loss(sum(loss * count for loss, count in found) / sum(count for _, count in found))
+    return task.objective.metrics_from_loss(
+        sum(loss * count for loss, count in found) / sum(count for _, count in found)
+    )
 
 
 def ties_with_less_loss(scores: Mapping[str, float], best: Mapping[str, float], metric: str) -> bool:

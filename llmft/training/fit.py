@@ -54,8 +54,8 @@ def fit(
 def whole(task: Task[Any], features: FeatureSet) -> dict[str, torch.Tensor]:
     """All features in one batch, as the collator makes them, with `weights` where not all of them count alike."""
     batch = {name: _tensor(features.table[name]) for name in features.table.column_names}
-    weights = task.row_weights(batch["labels"])
-    return batch if weights is None else batch | {"weights": weights}
+    weights = None if task.target is None else task.target.row_weights(batch["labels"].numpy())
+    return batch if weights is None else batch | {"weights": torch.from_numpy(weights)}
 
 
 def _tensor(column: pyarrow.ChunkedArray) -> torch.Tensor:

@@ -23,6 +23,7 @@ from llmft.data.files import digest
 from llmft.models.weights import digest_of
 from llmft.reporting.lines import phase
 from llmft.schema.config import Config
+from llmft.tasks.optional import RefersToFirstWeights
 from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.evaluation import Split, batches, float32
@@ -206,7 +207,7 @@ def _load_or_compute(
     if processes.from_rank0(lambda: entry is not None and entry.found()):
         assert entry
         # One row runs even so: the entry holds vectors, and the row tells whether the head takes them as pooled.
-        sample = task.collator()(features["train"].__getitems__([0]))
+        sample = task.objective.collate(features["train"].__getitems__([0]))
         with float32(encoder.model), torch.inference_mode(False):
             encoder.read({key: value.to(hardware.device) for key, value in sample.items()})
         try:
@@ -295,6 +296,8 @@ def with_reference(
     """
     if not config.task.refers:
         return splits
+    objective = task.objective
+    assert isinstance(objective, RefersToFirstWeights)  # as its section says
     found = dict(splits)
     model.to(hardware.device)
     for name in ("train", "validation"):
@@ -308,7 +311,7 @@ def with_reference(
             torch.autocast(hardware.device, torch.bfloat16, bf16),
         ):
             own = [
-                (indices, task.reference_scores(model, batch))
+                (indices, objective.reference_scores(model, batch))
                 for indices, batch in batches(task, features, size, model)
             ]
         scores = [0.0] * len(features)

@@ -170,7 +170,7 @@ class Trainer(transformers.Trainer):
     def get_batch_samples(self, *inputs: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:
         """The batches of a step; also notes their mean weight over all processes for `compute_loss`."""
         batches, items = super().get_batch_samples(*inputs, **options)
-        own = mean(map(self.task.loss_weight, batches)) if batches else 1
+        own = mean(map(self.task.objective.loss_weight, batches)) if batches else 1
         self.mean_loss_weight = mean(processes.all_gather(own)) or 1  # 0 if no token of the step has a label
         return batches, items
 
@@ -181,7 +181,8 @@ class Trainer(transformers.Trainer):
         (`Task.loss_weight`) and W the mean of the step's k weights, the sum of loss * w / W over k batches, which the
         Trainer divides by k, is sum(loss * w) / sum(w).
         """
-        return self.task.loss(model, inputs) * (self.task.loss_weight(inputs) / self.mean_loss_weight)
+        objective = self.task.objective
+        return objective.loss(model, inputs) * (objective.loss_weight(inputs) / self.mean_loss_weight)
 
     def training_step(self, *inputs: Any, **options: Any) -> torch.Tensor:
         """Forward and backward of one batch. Returns its part of the step's mean loss.

@@ -90,7 +90,7 @@ def _fits(task: Task[Any], model: PreTrainedModel, batch: dict[str, torch.Tensor
     try:
         with torch.random.fork_rng():
             with torch.autocast(hardware.device, dtype, enabled=dtype is not None):
-                loss = task.loss(model, batch)
+                loss = task.objective.loss(model, batch)
             loss.backward()
             # Adam allocates its two moments in the first step, while all gradients are still there.
             moments = [torch.zeros_like(p) for p in model.parameters() if p.requires_grad for _ in range(2)]

@@ -61,12 +61,12 @@ def relative(before: numpy.ndarray, after: numpy.ndarray) -> float:
 
 def _losses(task: Task[Any], model: torch.nn.Module, split: Split) -> tuple[numpy.ndarray, list[Any]]:
     """The losses of the first rows of a split in float32, and no answers."""
-    collate, device = task.collator(), next(model.parameters()).device
+    collate, device = task.objective.collate, next(model.parameters()).device
     found = []
     with float32(model):
         for number in range(min(ROWS, len(split.features))):
             batch = collate(split.features.__getitems__([number]))
-            found.append(task.loss(model, {key: value.to(device) for key, value in batch.items()}).item())
+            found.append(task.objective.loss(model, {key: value.to(device) for key, value in batch.items()}).item())
     return numpy.array(found), []
 
 
@@ -74,9 +74,11 @@ def _outputs(task: Task[Any], model: torch.nn.Module, split: Split) -> tuple[num
     """The outputs of the first rows of a split in float32, as one array, and the answers that they are."""
     numbers = range(min(ROWS, len(split.features)))
     device = next(model.parameters()).device
-    batch = task.collator()(split.features.__getitems__(list(numbers)))
+    batch = task.objective.collate(split.features.__getitems__(list(numbers)))
     with float32(model):
-        outputs, _ = task.predict(model, {key: value.to(device) for key, value in batch.items()})
+        outputs, _ = task.objective.predict(model, {key: value.to(device) for key, value in batch.items()})
     decoded = split.features.with_asides(list(outputs), numbers)
     answers = task.decode(decoded, [split.features.rows[number] for number in numbers])
-    return task.flatten(list(outputs)), answers
+    # Of a row that is scored by its loss, that; its number of tokens would be the larger number, and is the same.
+    numbers_of = (output["loss"] if isinstance(output, dict) else output for output in outputs)
+    return numpy.concatenate([numpy.ravel(output) for output in numbers_of]), answers

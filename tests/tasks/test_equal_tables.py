@@ -78,6 +78,6 @@ def test_the_features_are_equal(kind: str, write: Callable[[str, str | bytes], P
         task = task.fit(data["train"], config.model)
         features = {name: encode(task, rows).table for name, rows in data.splits.items()}
         digests = {name: rows_sha256(rows, task.columns) for name, rows in data.splits.items()}
-        found.append((task.notes(), data.notes, digests, features))
+        found.append((task.state.notes, data.notes, digests, features))
     assert found[0] == found[1]
     assert sum(map(len, found[0][3].values())) == 60

@@ -74,9 +74,9 @@ def test_features_keep_their_rows_and_need_no_label(name: str) -> None:
     targets = [role for role, spec in task.columns.items() if not spec.is_input and role in rows.column_names]
     unlabelled = rows.remove_columns(targets)
     task = task.for_inference()
-    batch = task.collator()(encode(task, unlabelled).__getitems__(list(range(4))))
+    batch = task.objective.collate(encode(task, unlabelled).__getitems__(list(range(4))))
     with float32(model):
-        outputs, loss = task.predict(model, batch)
+        outputs, loss = task.objective.predict(model, batch)
     assert loss is None
     assert len(outputs) == 4
 
@@ -110,12 +110,12 @@ def test_ten_steps_give_the_pinned_losses(name: str) -> None:
     splits = {"train": Split(data["train"], encode(task, data["train"]))}
     hardware = Hardware("cpu", "fp32", "")
     features = with_reference(config, task, model, splits, hardware)["train"].features
-    collate = task.collator()
+    collate = task.objective.collate
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     model.train()
     for step in range(10):
-        loss = task.loss(model, collate(features.__getitems__(list(range(8 * step, 8 * step + 8)))))
+        loss = task.objective.loss(model, collate(features.__getitems__(list(range(8 * step, 8 * step + 8)))))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -190,7 +190,7 @@ def test_a_run_can_be_loaded_by_transformers_alone(name: str, llmft: Run, here: 
     config, task, data, _ = prepared(name)
     model, _ = load_trained(here / "run", task, "cpu")
     plain = getattr(transformers, task.head).from_pretrained(here / "run/model")
-    batch = task.collator()(encode(task, data["test"]).__getitems__([0, 1]))
+    batch = task.objective.collate(encode(task, data["test"]).__getitems__([0, 1]))
     outputs = zip(plain(**batch).to_tuple(), model(**batch).to_tuple(), strict=True)
     assert all(torch.equal(one, other) for one, other in outputs if isinstance(one, torch.Tensor))
     assert list(plain.config.label2id) == list(model.config.label2id)

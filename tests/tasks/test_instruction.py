@@ -156,23 +156,23 @@ def test_a_batch_can_be_made_of_the_same_features_again() -> None:
     rows = Dataset.from_dict({"id": ["1", "2"], "prompt": ["你好 😀", "é"], "response": ["再见", "b"]})
     task = task.fit(rows, config.model)
     features = encode(task, rows).__getitems__([0, 1])
-    one, two = (task.collator()(features) for _ in range(2))
+    one, two = (task.objective.collate(features) for _ in range(2))
     assert one.keys() == two.keys() == {"input_ids", "labels", "attention_mask", "prompt_ids", "prompt_mask"}
 
 
 def test_no_loss_is_too_high_for_a_perplexity() -> None:
     task = tasks.build(compose("finetune", ["+recipe=llm_chat"]).task)
-    assert task.metrics_from_loss(1.0) == {"loss": 1.0, "perplexity": pytest.approx(2.718281828)}
-    assert task.metrics_from_loss(1000.0)["perplexity"] > 1e300
+    assert task.objective.metrics_from_loss(1.0) == {"loss": 1.0, "perplexity": pytest.approx(2.718281828)}
+    assert task.objective.metrics_from_loss(1000.0)["perplexity"] > 1e300
 
 
 def test_a_set_in_which_nothing_is_trained_is_refused() -> None:
     task = tasks.build(compose("finetune", ["+recipe=llm_chat"]).task)
-    assert task.notes_of_features(pyarrow.table({"labels": [[IGNORED, 5], [IGNORED, 6, 7]]}), "train") == [
+    assert task.notes_on(None, "train", pyarrow.table({"labels": [[IGNORED, 5], [IGNORED, 6, 7]]})) == [
         "train: 3 of 5 tokens are trained, 60.0%"
     ]
     with pytest.raises(UserError, match="leaves nothing to train on: none of the 3 tokens of train"):
-        task.notes_of_features(pyarrow.table({"labels": [[IGNORED], [IGNORED, IGNORED]]}), "train")
+        task.notes_on(None, "train", pyarrow.table({"labels": [[IGNORED], [IGNORED, IGNORED]]}))
 
 
 @pytest.mark.parametrize(

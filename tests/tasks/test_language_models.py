@@ -108,7 +108,7 @@ def test_what_looks_like_a_special_token_is_text() -> None:
 
 def predict(task: Any, model: Any, examples: list[Any]) -> tuple[Any, float | None]:
     with float32(model):
-        return task.predict(model, task.collator()(examples))
+        return task.objective.predict(model, task.objective.collate(examples))
 
 
 def hidden(share: float, whole_word: bool = False, count: int = 200) -> tuple[numpy.ndarray, numpy.ndarray, list[Any]]:
@@ -266,9 +266,9 @@ def test_a_block_of_unknown_characters_alone_costs_nothing(next_sentence: bool) 
     task = MaskedLm(sections.MaskedLm(block=16, next_sentence=next_sentence)).with_state(MaskedState(WORDPIECE, 16))
     tokens = numpy.array(WORDPIECE("ʘ ʘ ʘ ʘ", add_special_tokens=False)["input_ids"])
     assert set(tokens) == {WORDPIECE.unk_token_id}
-    batch = task.collator()([task.example(tokens, 1, None)])
-    assert task.loss_weight(batch) == 0
-    loss = task.loss(tiny(task, "bert"), batch)
+    batch = task.objective.collate([task.example(tokens, 1, None)])
+    assert task.objective.loss_weight(batch) == 0
+    loss = task.objective.loss(tiny(task, "bert"), batch)
     loss.backward()
     assert math.isfinite(loss.item()) and (loss.item() > 0) == next_sentence
 

@@ -59,7 +59,7 @@ CASES = {
 def test_a_loss_of_labels(name: str) -> None:
     target, options, expected = CASES[name]
     labels = CELLS if target.problem == "multi_label" else CLASSES
-    found = target.loss(LOGITS, labels, TargetConfig(problem=target.problem, **options))
+    found = losses.target_loss(target, LOGITS, labels, TargetConfig(problem=target.problem, **options))
     assert found.item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -74,9 +74,11 @@ def test_a_loss_of_labels(name: str) -> None:
 )
 def test_a_loss_of_numbers(loss: str | None, expected: float) -> None:
     outputs, labels = torch.tensor([[1.5], [-2.0], [4.0]]), torch.tensor([1.0, 1.0, 4.0])
-    found = Regression(0.0, 1.0).loss(outputs, labels, TargetConfig(problem="regression", loss=loss))
+    found = losses.target_loss(Regression(0.0, 1.0), outputs, labels, TargetConfig(problem="regression", loss=loss))
     assert found.item() == pytest.approx(expected)
-    alone = Regression(0.0, 1.0).loss(outputs[:1], labels[:1], TargetConfig(problem="regression", loss=loss))
+    alone = losses.target_loss(
+        Regression(0.0, 1.0), outputs[:1], labels[:1], TargetConfig(problem="regression", loss=loss)
+    )
     assert alone.item() == pytest.approx(0.125 if loss == "huber" else 0.5 if loss == "mae" else 0.25)
 
 
@@ -86,6 +88,6 @@ def test_the_mean_of_two_batches_is_that_of_one(target: SingleLabel | MultiLabel
     """With class weights, too: so a step is the same in accumulated batches and in several processes."""
     labels = CELLS if target.problem == "multi_label" else CLASSES
     options = TargetConfig(problem=target.problem, loss=loss)
-    whole = target.loss(LOGITS, labels, options)
-    parts = [target.loss(LOGITS[half], labels[half], options) for half in (slice(0, 2), slice(2, 4))]
+    whole = losses.target_loss(target, LOGITS, labels, options)
+    parts = [losses.target_loss(target, LOGITS[half], labels[half], options) for half in (slice(0, 2), slice(2, 4))]
     assert whole.item() == pytest.approx(sum(part.item() for part in parts) / 2)

@@ -153,7 +153,7 @@ def test_both_answers_follow_the_same_cut_prompt() -> None:
     assert len(prompts[0]) == 48 // 4
     assert task.state.tokenizer.decode(prompts[0]).endswith("tavo \n")
     note = "train: 2 of 3 pairs are longer than task.max_length: their prompt loses its beginning, the same for both answers"
-    assert task.notes_of_features(pyarrow.table({"prompt_lost": whole["prompt_lost"]}), "train") == [note]
+    assert task.notes_on(None, "train", pyarrow.table({"prompt_lost": whole["prompt_lost"]})) == [note]
 
 
 def test_a_prompt_may_be_in_alpacas_columns_or_in_sharegpts() -> None:
@@ -189,7 +189,7 @@ def test_the_loss_is_the_one_of_the_paper(smoothing: float) -> None:
     task, model, rows = prepared(f"task.label_smoothing={smoothing}", "task.beta=0.5")
     features = encode(task, rows).__getitems__([0, 1, 2])
     reference = [1.5, -2.0, 0.0]
-    batch = task.collator()([row | {"reference": r} for row, r in zip(features, reference, strict=True)])
+    batch = task.objective.collate([row | {"reference": r} for row, r in zip(features, reference, strict=True)])
     losses = []
     for row, given in zip(features, reference, strict=True):
         sums = []
@@ -201,23 +201,23 @@ def test_the_loss_is_the_one_of_the_paper(smoothing: float) -> None:
         right, wrong = (math.log1p(math.exp(-sign * gained)) for sign in (1, -1))
         losses.append((1 - smoothing) * right + smoothing * wrong)
     with torch.no_grad():
-        assert task.loss(model, batch).item() == pytest.approx(sum(losses) / 3, abs=1e-5)
+        assert task.objective.loss(model, batch).item() == pytest.approx(sum(losses) / 3, abs=1e-5)
 
 
 def test_an_answer_is_judged_by_the_mean_of_its_tokens() -> None:
     task, model, rows = prepared()
-    batch = task.collator()(encode(task, rows).__getitems__([0, 1]))
+    batch = task.objective.collate(encode(task, rows).__getitems__([0, 1]))
     with torch.no_grad():
-        outputs, loss = task.predict(model, batch)
-        whole = task.reference_scores(model, batch)
+        outputs, loss = task.objective.predict(model, batch)
+        whole = task.objective.reference_scores(model, batch)
     assert loss is None
     counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).view(2, 2).T.numpy()
     assert ((outputs * counts)[:, 0] - (outputs * counts)[:, 1]).tolist() == pytest.approx(whole, abs=1e-4)
     answers = task.decode([[-1.0, -2.0], [-2.0, -1.0]], [0, 1])
     assert answers == [{"answer": "chosen", "margin": 1.0}, {"answer": "rejected", "margin": -1.0}]
     assert task.score([*answers, answers[0]], rows) == {"accuracy": 2 / 3, "margin": pytest.approx(1 / 3)}
-    assert task.error_score(answers[0], "chosen") == 0
-    assert task.error_score(answers[1], "chosen") == 1
+    assert task.row_score(answers[0], "chosen").error == 0
+    assert task.row_score(answers[1], "chosen").error == 1
 
 
 def test_as_likely_is_not_more_likely() -> None:
@@ -226,7 +226,7 @@ def test_as_likely_is_not_more_likely() -> None:
     answers = task.decode([[-1.0, -1.0], [math.nan, math.nan]], [0, 1])
     assert [answer["answer"] for answer in answers] == ["rejected", "rejected"]
     assert task.score(answers, rows)["accuracy"] == 0
-    assert task.error_score(answers[0], "chosen") > 0
+    assert task.row_score(answers[0], "chosen").error > 0
 
 
 def test_the_first_loss_is_that_of_no_change(llmft: Run, here: Path) -> None:
@@ -268,10 +268,12 @@ def test_what_is_asked_begins_as_training_did() -> None:
     config = compose("finetune", ["+recipe=llm_dpo", "smoke=true"])
     task = task.fit(Dataset.from_dict(rows), config.model)
     assert task.state.system == "Be kind."
-    assert "the system prompt of all rows is kept for predict and chat: Be kind." in task.notes()
+    assert "the system prompt of all rows is kept for predict and chat: Be kind." in task.state.notes
     lines = {**rows, "chosen": ['"a  b\\nc"'] * 2}
     words = compose("finetune", ["+recipe=llm_dpo", "smoke=true", "model.tokenizer.kind=wordpiece"])
-    assert any("of the answers come back" in note for note in task.fit(Dataset.from_dict(lines), words.model).notes())
+    assert any(
+        "of the answers come back" in note for note in task.fit(Dataset.from_dict(lines), words.model).state.notes
+    )
     asking = task.for_inference()
     (ids,) = asking.encode({"id": ["1"], "prompt": ['"q"']})["input_ids"]
     assert task.state.tokenizer.decode(ids) == "Be kind.\nq\n"

@@ -128,15 +128,15 @@ def test_the_loss_is_that_of_transformers_but_for_padding() -> None:
     rows = [
         {key: features[key][i] for key in features if key not in ("row", "length", "cut", "aside")} for i in range(8)
     ]
-    collate = task.collator()
+    collate = task.objective.collate
     alone = [collate([row]) for row in rows]
     assert len({batch["input_ids"].shape[1] for batch in alone}) > 1
-    one_by_one = [task.loss(model, batch).item() for batch in alone]
+    one_by_one = [task.objective.loss(model, batch).item() for batch in alone]
     assert one_by_one == pytest.approx([model(**batch).loss.item() for batch in alone], abs=1e-6)
     batch = collate(rows)
-    assert task.loss(model, batch).item() == pytest.approx(sum(one_by_one) / 8, abs=1e-6)
+    assert task.objective.loss(model, batch).item() == pytest.approx(sum(one_by_one) / 8, abs=1e-6)
     with torch.inference_mode():
-        outputs, loss = task.predict(model, batch)
+        outputs, loss = task.objective.predict(model, batch)
     assert loss == pytest.approx(sum(one_by_one) / 8, abs=1e-6)
     assert [output.shape for output in outputs] == [(2, len(row["input_ids"])) for row in rows]
     assert {output.dtype for output in outputs} == {numpy.dtype("float32")}
@@ -387,10 +387,10 @@ def test_how_bad_an_answer_is() -> None:
 
     task = QuestionAnswering(Options())
     said = {"answer": "in Paris", "score": 0.75}
-    assert task.error_score(said, ["Lyon", "Paris"]) == pytest.approx(0.75 / 3)
-    assert task.error_score(said, ["Lyon", "In Paris!"]) == 0
-    assert task.error_score({"answer": "", "score": 0.5}, ["Lyon"]) == 0.5
-    assert task.error_score({"answer": "", "score": 0.5}, []) == 0
+    assert task.row_score(said, ["Lyon", "Paris"]).error == pytest.approx(0.75 / 3)
+    assert task.row_score(said, ["Lyon", "In Paris!"]).error == 0
+    assert task.row_score({"answer": "", "score": 0.5}, ["Lyon"]).error == 0.5
+    assert task.row_score({"answer": "", "score": 0.5}, []).error == 0
     assert (task.format_answer([]), task.format_answer(["a", "b"]), task.format_answer("")) == (
         "(no answer)",
         "a / b",
@@ -403,6 +403,6 @@ def test_outputs_of_a_window_are_small() -> None:
     ids = torch.ones((3, 10), dtype=torch.long)
     mask = torch.tensor([[1] * 10, [1] * 4 + [0] * 6, [1] * 7 + [0] * 3])
     with torch.inference_mode():
-        outputs, _ = task.predict(model, {"input_ids": ids, "attention_mask": mask})
+        outputs, _ = task.objective.predict(model, {"input_ids": ids, "attention_mask": mask})
     assert [output.nbytes for output in outputs] == [80, 32, 56]
     assert all(output.base is None for output in outputs), "the batch is let go"

@@ -51,9 +51,13 @@ def test_both_sides_end_and_the_first_target_is_learnt() -> None:
         task.state.tokenizer.pad_token_id,
         end,
     )
-    batch = task.collator()([{key: features[key][i] for key in ("input_ids", "labels")} for i in range(3)])
+    batch = task.objective.collate([{key: features[key][i] for key in ("input_ids", "labels")} for i in range(3)])
     assert batch["input_ids"].shape == batch["attention_mask"].shape != batch["labels"].shape
-    assert task.loss_weight(batch) == sum(map(len, features["labels"])) == int((batch["labels"] != IGNORED).sum())
+    assert (
+        task.objective.loss_weight(batch)
+        == sum(map(len, features["labels"]))
+        == int((batch["labels"] != IGNORED).sum())
+    )
 
 
 def test_what_looks_like_a_special_token_is_text() -> None:
@@ -86,13 +90,13 @@ def test_what_is_too_long_is_cut_and_still_ends() -> None:
 def test_smoothing_is_of_training_alone() -> None:
     task, model = fitted("task.label_smoothing=0.2")
     features = encode(task, Dataset.from_dict(ROWS))
-    batch = task.collator()(features.__getitems__([0, 1, 2]))
+    batch = task.objective.collate(features.__getitems__([0, 1, 2]))
     plain = model.eval()(**batch).loss.item()
-    assert task.loss(model, batch).item() == pytest.approx(plain, abs=1e-6)
+    assert task.objective.loss(model, batch).item() == pytest.approx(plain, abs=1e-6)
     logits, labels = model(**batch).logits, batch["labels"]
     shares = logits.log_softmax(dim=-1)[labels != IGNORED]
     smoothed = 0.8 * plain - 0.2 * shares.mean().item()
-    assert task.loss(model.train(), batch).item() == pytest.approx(smoothed, abs=1e-5)
+    assert task.objective.loss(model.train(), batch).item() == pytest.approx(smoothed, abs=1e-5)
 
 
 def test_the_loss_alone_is_that_of_the_whole_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,13 +188,13 @@ def test_scores_of_several_references_and_of_chinese() -> None:
     rows = {"source": ["a", "b"], "target": [["你好，世界。", "世界好。"], ["再见。"]]}
     task, _ = fitted(rows=rows)
     assert task.state.bleu_tokenize == "zh"
-    assert any("tokenizer zh, by the script of target" in note for note in task.notes())
+    assert any("sacreBLEU's tokenizer zh" in note for note in task.state.notes)
     data = Dataset.from_dict(rows)
     found = task.score([{"answer": "世界好。"}, {"answer": "再见。"}], data)
     assert found["chrf"] == pytest.approx(100)
     assert [task.reference(row) for row in data] == [rows["target"][0], "再见。"]
-    assert task.error_score({"answer": "世界好。"}, rows["target"][0]) == 0
-    assert 0 < task.error_score({"answer": "世界坏。"}, rows["target"][0]) < 1
+    assert task.row_score({"answer": "世界好。"}, rows["target"][0]).error == 0
+    assert 0 < task.row_score({"answer": "世界坏。"}, rows["target"][0]).error < 1
     assert task.format_answer(rows["target"][0]) == "你好，世界。 ⏐ 世界好。"
     assert fitted("task.bleu_tokenize=char", rows=rows)[0].state.bleu_tokenize == "char"
 

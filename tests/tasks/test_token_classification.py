@@ -232,8 +232,8 @@ def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
     assert labelled[1:] == [("北", 1), ("京", 2)]
     # Of a word without pieces there is nothing to learn, and its answer is O.
     assert set(second["labels"]) == {-100}
-    batch = task.collator()([second])
-    assert task.loss_weight(batch) == 1
+    batch = task.objective.collate([second])
+    assert task.objective.loss_weight(batch) == 1
     logits = [numpy.zeros((len(second["input_ids"]), 3), dtype=numpy.float32)]
     (answer,) = task.decode(features.with_asides(logits, [1]), [0])
     assert answer == {"answer": [], "tokens": ["\u200b"], "tags": ["O"]}
@@ -268,7 +268,7 @@ def test_a_long_sentence_is_answered_as_a_whole(write: Write) -> None:
     features = encode(task, data["train"])
     assert features.rows.count(0) > 5
     assert max(features.lengths) == 9
-    batch = task.collator()(features.__getitems__(list(range(len(features)))))
+    batch = task.objective.collate(features.__getitems__(list(range(len(features)))))
     assert int((batch["labels"] != -100).sum()) == 31, "each word counts once"
 
     told = {}
@@ -276,7 +276,7 @@ def test_a_long_sentence_is_answered_as_a_whole(write: Write) -> None:
         pieces = task.state.tokenizer([[word]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
         assert len(pieces) == 1, "the tokenizer knows the words as a whole"
         told[pieces[0]] = task.state.tags.index(tag)
-    outputs, loss = task.predict(Sure(told, 3), batch)
+    outputs, loss = task.objective.predict(Sure(told, 3), batch)
     share = float(torch.tensor([3.0, 0, 0]).softmax(0)[0])
     assert loss == pytest.approx(-numpy.log(share), abs=1e-6)
     answers = task.decode(features.with_asides(outputs, range(len(features))), features.rows)
@@ -297,9 +297,9 @@ def test_what_a_report_shows() -> None:
     ann, ulm = ({"text": name, "label": kind, "start": 0, "end": 3} for name, kind in (("Ann", "per"), ("Ulm", "loc")))
     assert task.format_answer([ann, ulm]) == "Ann (per); Ulm (loc)"
     assert task.format_answer([]) == "–"
-    assert task.error_score({"answer": [ann | {"score": 0.7}]}, [ann]) == 0
-    badness = task.error_score({"answer": [ann | {"score": 0.7}]}, [ann | {"end": 4}, ulm])
-    assert task.format_error(badness) == "3 wrong or missed"
+    assert task.row_score({"answer": [ann | {"score": 0.7}]}, [ann]).error == 0
+    score = task.row_score({"answer": [ann | {"score": 0.7}]}, [ann | {"end": 4}, ulm])
+    assert (score.error, score.why) == (3, "3 wrong or missed")
 
 
 def test_seqeval_is_missing(llmft: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,16 +63,16 @@ def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
         for name in ("train", "validation"):
             before, after = prepared.splits[name].features, ready[name].features
             numbers = [3, 0, 7, 11, 5]
-            looked = task.collator()(after.__getitems__(numbers))
+            looked = task.objective.collate(after.__getitems__(numbers))
             assert looked[INDEX].tolist() == [number + (32 if name == "validation" else 0) for number in numbers]
-            batch = task.collator()(before.__getitems__(numbers))
+            batch = task.objective.collate(before.__getitems__(numbers))
             with float32(model), float32(plain):
                 one, other = model(**looked), plain(**batch)
             assert torch.allclose(one.logits, other.logits, atol=1e-6)
             assert torch.allclose(one.loss, other.loss, atol=1e-6)
         assert calls == computed > 0
     model.base_model.forward = forward
-    batch = task.collator()(prepared.splits["test"].features.__getitems__([1, 2]))
+    batch = task.objective.collate(prepared.splits["test"].features.__getitems__([1, 2]))
     with float32(model), float32(plain):
         assert torch.equal(model(**batch).logits, plain(**batch).logits), "released"
 
@@ -106,7 +106,7 @@ def losses(folder: Path) -> list[float]:
 def test_nothing_is_dropped_out_of_a_frozen_encoder() -> None:
     _, prepared, model = built("bert", "model.config.hidden_dropout_prob=0.5")
     encoder = FrozenEncoder(model)
-    batch = prepared.task.collator()(prepared.splits["train"].features.__getitems__([0, 1]))
+    batch = prepared.task.objective.collate(prepared.splits["train"].features.__getitems__([0, 1]))
     model.train()
     outputs = [model.base_model(batch["input_ids"], attention_mask=batch["attention_mask"])[0] for _ in range(2)]
     assert torch.equal(*outputs)

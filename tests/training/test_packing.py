@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import transformers
 
 from llmft.models.labelled import IGNORED, count_labels, token_loss
 from llmft.schema.problem import UserError
-from llmft.tasks.padding import Padding
+from llmft.tasks.objective import pad
 from llmft.training.batches import Packing, check_packing, first_fit_decreasing, why_packing_fails
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -74,7 +75,7 @@ def rows() -> list[dict[str, list[int]]]:
     return found
 
 
-COLLATE = Padding({"input_ids": 0, "labels": IGNORED})
+COLLATE = partial(pad, values={"input_ids": 0, "labels": IGNORED})
 
 
 @pytest.mark.parametrize("kind", PACKED)
@@ -121,7 +122,7 @@ def test_a_packed_batch_by_hand() -> None:
         {"input_ids": [7], "labels": [7]},
     ]
     for side in ("right", "left"):
-        batch = Packing(Padding({"input_ids": 0, "labels": IGNORED}, side))(features)
+        batch = Packing(partial(pad, values={"input_ids": 0, "labels": IGNORED}, side=side))(features)
         assert {key: value.tolist() for key, value in batch.items()} == {
             "input_ids": [[1, 2, 3, 4], [5, 6, 7, 0]],
             "labels": [[IGNORED, IGNORED, 3, 4], [IGNORED, 6, IGNORED, IGNORED]],

@@ -91,7 +91,7 @@ def test_layers_are_computed_again() -> None:
     calls = []
     model.bert.encoder.layer[0].intermediate.register_forward_hook(lambda *_: calls.append(1))
     features = prepared.splits["train"].features
-    model(**prepared.task.collator()(features.__getitems__([0, 1]))).loss.backward()
+    model(**prepared.task.objective.collate(features.__getitems__([0, 1]))).loss.backward()
     assert len(calls) == 2
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any, Self
 
 from transformers import PreTrainedTokenizerFast
@@ -16,11 +15,11 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat.chat_template import ChatTemplate, TemplateName, give_template, own_template
 from llmft.tasks.chat.conversations import Conversation, Form, Message, Unfit, said
-from llmft.tasks.task import read_facts, write_facts
+from llmft.tasks.task import State
 
 
 @dataclass
-class ChatState:
+class ChatState(State):
     """The tokenizer with its chat template, and how long conversations may be."""
 
     tokenizer: PreTrainedTokenizerFast
@@ -31,8 +30,6 @@ class ChatState:
     """The system message that all training rows begin with, if they agree: rows that are asked have it, too."""
     remarks: list[str] = field(default_factory=list)
     """What the user should know of the tokenizer, a line each."""
-    asking: bool = False
-    """Whether rows are asked for an answer, and have none."""
 
     @classmethod
     def fit(
@@ -94,23 +91,18 @@ class ChatState:
         end = ids.index(self.template.end) if self.template.end in ids else len(ids)
         return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
 
+    @property
+    def description(self) -> str:
+        return f"conversations of at most {self.max_length:,} tokens"
+
+    @property
     def notes(self) -> list[str]:
-        """What was learnt that the user should know, a line each."""
         notes = [f"rows are read as {self.form}"]
         if own := own_template(self.tokenizer):
             notes.append(f"the tokenizer has no chat template: conversations are written as task.template={own}")
         if self.system:
             notes.append(f"the system prompt of all rows is kept for predict and chat: {_short(self.system)}")
         return notes + self.remarks + self.template.notes()
-
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        names = ("max_length", "form", "system", "remarks")
-        write_facts(folder, {name: getattr(self, name) for name in names})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        return cls(tokenizers.load_saved(folder), **read_facts(folder))
 
 
 def _system(messages: list[Message]) -> str:

@@ -2,20 +2,15 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-import numpy
-import pyarrow
 import torch
-from datasets import Dataset
 from pyarrow import compute
 
-from llmft.metrics.calibration import perplexity
 from llmft.models.generate import written_after
-from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
+from llmft.models.labelled import IGNORED, token_loss, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package
@@ -24,11 +19,52 @@ from llmft.tasks.chat import conversations
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.chat_template import Tokens
 from llmft.tasks.chat.conversations import Conversation, Form, Unfit, form_of
-from llmft.tasks.padding import Padding
+from llmft.tasks.objective import Batch, Objective, pad, pad_values
 from llmft.tasks.task import Answer, Features, RowScore, Task
+
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Dataset
 
 PROMPT = "prompt_"
 """Begins the keys of a batch that are of what is asked alone, for `generate`."""
+
+
+class AnswerObjective(Objective):
+    """The mean loss of the tokens that are trained, each said by the one before it."""
+
+    mean_over = "tokens"
+    own_keys = (f"{PROMPT}ids", f"{PROMPT}mask")
+
+    def collate(self, features: list[dict[str, Any]]) -> Batch:
+        values = pad_values(self.task.state.tokenizer)
+        if "labels" not in features[0]:  # to be answered: what is written follows the last token
+            return pad(features, values, "left")
+        batch = pad([{key: feature[key] for key in ("input_ids", "labels")} for feature in features], values)
+        batch["labels"][:, 0] = IGNORED  # no token stands before the first one, to say it
+        if f"{PROMPT}ids" in features[0]:
+            before = pad([{"input_ids": feature[f"{PROMPT}ids"]} for feature in features], values, "left")
+            batch |= {f"{PROMPT}ids": before["input_ids"], f"{PROMPT}mask": before["attention_mask"]}
+        return batch
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        return token_loss(model, _without_prompts(batch), shift=True)
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
+        """Of each row the loss of its answers and their tokens, and the tokens that the model writes, if it does."""
+        outputs: list[dict[str, Any]] = [{} for _ in batch["input_ids"]]
+        loss = None
+        if "labels" in batch:
+            losses = token_losses(model, _without_prompts(batch), shift=True)
+            loss = losses.mean().item()
+            counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).tolist()
+            for output, own in zip(outputs, losses.split(counts), strict=True):
+                output |= {"loss": own.mean().item(), "tokens": len(own)}
+        asked = ("input_ids", "attention_mask") if "labels" not in batch else self.own_keys
+        if asked[0] in batch:
+            for output, ids in zip(outputs, written_after(model, *(batch[key] for key in asked)), strict=True):
+                output["written"] = ids
+        return outputs, loss
 
 
 class Instruction(Task[ChatState]):
@@ -38,14 +74,14 @@ class Instruction(Task[ChatState]):
     head = "AutoModelForCausalLM"
     state_class = ChatState
     default_input_role = "prompt"
-    loss_keys = (f"{PROMPT}ids", f"{PROMPT}mask")
+    objective_class = AnswerObjective
     options: sections.Instruction
 
     @property
     def columns(self) -> dict[str, Column]:
         return conversations.COLUMNS
 
-    def learn(self, train: Dataset, model: ModelConfig) -> ChatState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> ChatState:
         if self.options.generate and (problems := missing_package("task.generate", "ROUGE", "rouge_score", "text")):
             raise UserError(problems)
         form = form_of(train.column_names, "train")
@@ -53,7 +89,7 @@ class Instruction(Task[ChatState]):
             form, lambda: self._talks(train, form), self.options.template, self.options.max_length, model
         )
 
-    def _talks(self, rows: Dataset, form: Form) -> Iterator[Conversation]:
+    def _talks(self, rows: "Dataset", form: Form) -> Iterator[Conversation]:
         """The conversations of the rows that can be read; `check` tells of the others."""
         for row in rows:
             with suppress(Unfit):
@@ -62,15 +98,15 @@ class Instruction(Task[ChatState]):
     def model_kwargs(self) -> dict[str, Any]:
         return self.state.needed()
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         try:
-            form = form_of(rows.column_names, split, answered=not self.state.asking)
+            form = form_of(rows.column_names, split, answered=not self.state.inference)
         except UserError as error:
             return error.problems
 
         def read(row: dict[str, Any]) -> None:
-            talk = conversations.conversation(row, form, self.state.asking)
-            if self.state.asking:
+            talk = conversations.conversation(row, form, bool(self.state.inference))
+            if self.state.inference:
                 self.state.template.prompt(self.state.asked(talk))
                 return
             if talk.untrained and self.options.train_on == "all":
@@ -79,15 +115,14 @@ class Instruction(Task[ChatState]):
 
         return conversations.problems_of(rows, read)
 
-    def notes(self) -> list[str]:
-        return self.state.notes()
-
-    def notes_of_features(self, features: pyarrow.Table, split: str) -> list[str]:
+    def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
         """How many tokens are trained.
 
         Raises:
-            UserError: where it is none.
+            UserError: if there are none.
         """
+        if features is None:
+            return []
         labels = compute.list_flatten(features["labels"])
         trained = compute.sum(compute.not_equal(labels, IGNORED)).as_py() or 0
         if not trained:
@@ -96,13 +131,15 @@ class Instruction(Task[ChatState]):
         return [f"{split}: {trained:,} of {len(labels):,} tokens are trained, {trained / len(labels):.1%}"]
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
-        form = form_of(list(rows), "rows", answered=not self.state.asking)
+        form = form_of(list(rows), "rows", answered=not self.state.inference)
         count = len(rows["id"])
         talks = [
-            conversations.conversation({key: values[row] for key, values in rows.items()}, form, self.state.asking)
+            conversations.conversation(
+                {key: values[row] for key, values in rows.items()}, form, bool(self.state.inference)
+            )
             for row in range(count)
         ]
-        if self.state.asking:
+        if self.state.inference:
             found = [self.state.template.ask(self.state.asked(talk), self.state.max_length) for talk in talks]
         else:
             found = [self._encoded(talk) for talk in talks]
@@ -112,7 +149,7 @@ class Instruction(Task[ChatState]):
             "length": [len(tokens.ids) for tokens in found],
             "cut": [tokens.cut for tokens in found],
         }
-        if not self.state.asking:
+        if not self.state.inference:
             features["labels"] = [tokens.labels for tokens in found]
             if self.options.generate:
                 features[f"{PROMPT}ids"] = [
@@ -123,54 +160,8 @@ class Instruction(Task[ChatState]):
     def _encoded(self, talk: Conversation) -> Tokens:
         return self.state.template.encode(talk.answered(), self.options.train_on, self.state.max_length)
 
-    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = self.state.tokenizer
-        whole, asked = Padding.by(tokenizer, labels=IGNORED), Padding.by(tokenizer, "left")
-
-        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            if "labels" not in features[0]:
-                return asked(features)
-            batch = whole([{key: feature[key] for key in ("input_ids", "labels")} for feature in features])
-            if f"{PROMPT}ids" in features[0]:
-                before = asked([{"input_ids": feature[f"{PROMPT}ids"]} for feature in features])
-                batch |= {f"{PROMPT}ids": before["input_ids"], f"{PROMPT}mask": before["attention_mask"]}
-            return batch
-
-        return collate
-
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return token_loss(model, _without_prompts(batch), shift=True)
-
-    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
-        return count_labels(batch, shift=True) if "labels" in batch else len(batch["input_ids"])
-
-    def metrics_from_loss(self, loss: float) -> dict[str, float]:
-        return {"loss": loss, "perplexity": perplexity(loss)}
-
-    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
-        """Of each row the loss of its answers and their tokens, and the tokens that the model writes, if it does."""
-        outputs: list[dict[str, Any]] = [{} for _ in batch["input_ids"]]
-        loss = None
-        if "labels" in batch:
-            losses = token_losses(model, _without_prompts(batch), shift=True)
-            loss = losses.mean().item()
-            counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).tolist()
-            for output, own in zip(outputs, losses.split(counts), strict=True):
-                output |= {"loss": own.mean().item(), "tokens": len(own)}
-        asked = ("input_ids", "attention_mask") if "labels" not in batch else self.loss_keys
-        if asked[0] in batch:
-            for output, ids in zip(outputs, written_after(model, *(batch[key] for key in asked)), strict=True):
-                output["written"] = ids
-        return outputs, loss
-
-    def flatten(self, outputs: list[Any]) -> numpy.ndarray:
-        return numpy.asarray([output["loss"] for output in outputs])
-
     def chat_state(self) -> ChatState:
         return self.state
-
-    def for_inference(self, strict: bool = False) -> Self:
-        return self.with_state(replace(self.state, asking=True))
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         return [
@@ -179,7 +170,7 @@ class Instruction(Task[ChatState]):
             for output in outputs
         ]
 
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         if not self.options.generate:
             return {}
         from llmft.metrics.text_metrics import (
@@ -200,31 +191,22 @@ class Instruction(Task[ChatState]):
     def reference(self, row: dict[str, Any]) -> Any:
         return conversations.said(conversations.of_row(row).messages[-1])
 
-    def describe_answers(self) -> str:
-        return f"answers of an assistant, in at most {self.state.max_length:,} tokens with what is asked"
-
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        """Whether the right answer was written; where none is, the loss over all tokens."""
+        """Whether the right answer was written; where none is, the loss over all tokens.
+
+        The error is the loss of a right answer that was not written.
+        """
         from llmft.metrics.text_metrics import normal
 
         if answer["answer"] is None:
-            return RowScore("loss", answer["loss"] * answer["tokens"], answer["tokens"])
-        said, right = (normal(text, self.options.answer_pattern) for text in (answer["answer"], reference))
-        return RowScore("exact_match", float(said == right))
-
-    def error_score(self, answer: Answer, reference: Any) -> float:
-        """The loss of a right answer that was not written; of one that was, nothing."""
-        from llmft.metrics.text_metrics import normal
-
-        said, pattern = answer["answer"], self.options.answer_pattern
-        right = said is not None and normal(said, pattern) == normal(reference, pattern)
-        return 0.0 if right else float(answer["loss"])
-
-    def format_error(self, badness: float) -> str:
-        return f"loss of the right answer {badness:.3f}"
-
-    def format_answer(self, answer: Any) -> str:
-        return "–" if answer is None else str(answer)
+            found = RowScore("loss", answer["loss"] * answer["tokens"], answer["tokens"])
+        else:
+            said, right = (normal(text, self.options.answer_pattern) for text in (answer["answer"], reference))
+            found = RowScore("exact_match", float(said == right))
+            if said == right:
+                return found
+        loss = float(answer["loss"])
+        return found._replace(error=loss, why=f"loss of the right answer {loss:.3f}")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """A made-up word has a made-up answer; in a chat a second question follows."""

@@ -3,14 +3,12 @@
 import json
 import random
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-import pyarrow
 import torch
-from datasets import Dataset
 from pyarrow import compute
 from torch.nn import functional
 
@@ -24,13 +22,64 @@ from llmft.tasks.chat import conversations, pairs
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.conversations import Conversation, Unfit
 from llmft.tasks.chat.pairs import asked, pair
-from llmft.tasks.padding import Padding
-from llmft.tasks.task import Answer, Features, Task
+from llmft.tasks.objective import Batch, Objective, pad, pad_values
+from llmft.tasks.task import Answer, Features, RowScore, Task
+
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Dataset
 
 SIDES = ("chosen", "rejected")
 LOST = "prompt_lost"
 """The key of a feature that says how many tokens of the prompt were cut."""
 KEPT = 4  # a quarter of `max_length` stays for the end of the prompt
+
+
+class PreferenceObjective(Objective):
+    """By how much more likely than before the chosen answer has become, beside the rejected one."""
+
+    def collate(self, features: list[dict[str, Any]]) -> Batch:
+        """All chosen answers (B), then all rejected ones (B), and `reference` (B,), once it is known."""
+        values = pad_values(self.task.state.tokenizer)
+        if "input_ids" in features[0]:  # to be answered: what is written follows the last token
+            return pad(features, values, "left")
+        both = [
+            {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
+            for side in SIDES
+            for feature in features
+        ]
+        batch = pad(both, values)
+        if "reference" in features[0]:
+            batch["reference"] = torch.tensor([feature["reference"] for feature in features])
+        return batch
+
+    def reference_scores(self, model: torch.nn.Module, batch: Batch) -> list[float]:
+        """By how much each chosen answer is the more likely one, asked of the first weights."""
+        return _margins(_likelihoods(model, batch)).tolist()
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        return self.loss_of_margins(_margins(_likelihoods(model, batch)), batch["reference"])
+
+    def loss_of_margins(self, margins: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """-log sigmoid(beta (margin - that of the first weights)), equation 7 of the paper; both (B,).
+
+        With `label_smoothing` e, 1 - e times that and e times that of the reversed pair: the conservative loss of
+        Mitchell (2023), https://ericmitchell.ai/cdpo.pdf.
+        """
+        options = self.task.options
+        gained, wrong = options.beta * (margins - reference), options.label_smoothing
+        return -((1 - wrong) * functional.logsigmoid(gained) + wrong * functional.logsigmoid(-gained)).mean()
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
+        """The log-likelihoods of both answers of each row, means over their tokens: the longer one has no handicap.
+
+        The first weights are known while training alone, and only then is there a loss.
+        """
+        if "labels" not in batch:
+            return [{"written": ids} for ids in written_after(model, batch["input_ids"], batch["attention_mask"])], None
+        found = _likelihoods(model, batch)
+        loss = self.loss_of_margins(_margins(found), batch["reference"]).item() if "reference" in batch else None
+        return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
 
 
 class Preference(Task[ChatState]):
@@ -39,18 +88,23 @@ class Preference(Task[ChatState]):
     config = sections.Preference
     head = "AutoModelForCausalLM"
     state_class = ChatState
+    objective_class = PreferenceObjective
     default_input_role = "prompt"
     options: sections.Preference
 
     @property
     def columns(self) -> dict[str, Column]:
-        return pairs.COLUMNS
+        """Without answers to compare, a row of `predict` is a prompt that the model answers."""
+        if not hasattr(self, "state") or not self.state.inference:
+            return pairs.COLUMNS
+        optional = {side: replace(pairs.COLUMNS[side], required=False) for side in SIDES}
+        return pairs.COLUMNS | optional
 
-    def learn(self, train: Dataset, model: ModelConfig) -> ChatState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> ChatState:
         form = pairs.form_of(train[0])
         return ChatState.fit(form, lambda: self._talks(train), self.options.template, self.options.max_length, model)
 
-    def _talks(self, rows: Dataset) -> Iterator[Conversation]:
+    def _talks(self, rows: "Dataset") -> Iterator[Conversation]:
         """Each row that can be read, with both answers one after the other; `check` tells of the other rows."""
         for row in rows:
             with suppress(Unfit):
@@ -60,7 +114,13 @@ class Preference(Task[ChatState]):
     def model_kwargs(self) -> dict[str, Any]:
         return self.state.needed()
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+        lacking = [side for side in SIDES if side not in rows.column_names]
+        if len(lacking) == 1:
+            what = f"has no column {lacking[0]!r}, and two answers are compared"
+            hint = "Leave out both answers for the model to write one." if self.state.inference else ""
+            return [Problem(f"dataset.columns.{lacking[0]}", f"{split} {what}", hint=hint)]
+
         def read(row: dict[str, Any]) -> None:
             if self._writes(rows.column_names):
                 self.state.template.prompt(self.state.asked(asked(row)))
@@ -70,8 +130,13 @@ class Preference(Task[ChatState]):
 
         return conversations.problems_of(rows, read)
 
-    def notes(self) -> list[str]:
-        return self.state.notes()
+    def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
+        """How many prompts of the training rows were cut."""
+        if features is None:
+            return []
+        lost = compute.sum(compute.greater(features[LOST], 0)).as_py()
+        what = "pairs are longer than task.max_length: their prompt loses its beginning, the same for both answers"
+        return [f"{split}: {lost:,} of {len(features):,} {what}"] if lost else []
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         if self._writes(rows):
@@ -113,72 +178,8 @@ class Preference(Task[ChatState]):
         kept = slice(gone, gone + self.state.max_length)
         return [(ids[kept], labels[kept]) for ids, labels in found], gone, over > 0
 
-    def notes_of_features(self, features: pyarrow.Table, split: str) -> list[str]:
-        lost = compute.sum(compute.greater(features[LOST], 0)).as_py()
-        what = "pairs are longer than task.max_length: their prompt loses its beginning, the same for both answers"
-        return [f"{split}: {lost:,} of {len(features):,} {what}"] if lost else []
-
-    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = self.state.tokenizer
-        padding, asking = Padding.by(tokenizer, labels=IGNORED), Padding.by(tokenizer, "left")
-
-        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            """All chosen answers (B), then all rejected ones (B), and `reference` (B,), once it is known."""
-            if "input_ids" in features[0]:  # to be answered
-                return asking(features)
-            batch = padding(
-                [
-                    {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
-                    for side in SIDES
-                    for feature in features
-                ]
-            )
-            if "reference" in features[0]:
-                batch["reference"] = torch.tensor([feature["reference"] for feature in features])
-            return batch
-
-        return collate
-
-    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
-        return len(batch["input_ids"]) // (2 if "labels" in batch else 1)
-
-    def reference_scores(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> list[float]:
-        """By how much each chosen answer is the more likely one."""
-        return _margins(_likelihoods(model, batch)).tolist()
-
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self._loss(_margins(_likelihoods(model, batch)), batch["reference"])
-
-    def _loss(self, margins: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """-log sigmoid(beta (margin - that of the first weights)), equation 7 of the paper.
-
-        With `label_smoothing` e, 1 - e times that and e times that of the reversed pair: the conservative loss of
-        Mitchell (2023), https://ericmitchell.ai/cdpo.pdf.
-        """
-        gained, wrong = self.options.beta * (margins - reference), self.options.label_smoothing
-        return -((1 - wrong) * functional.logsigmoid(gained) + wrong * functional.logsigmoid(-gained)).mean()
-
-    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
-        """The log-likelihoods of both answers of each row, means over their tokens: the longer one has no handicap.
-
-        The first weights are known while training alone, and only then is there a loss.
-        """
-        if "labels" not in batch:
-            return [{"written": ids} for ids in written_after(model, batch["input_ids"], batch["attention_mask"])], None
-        found = _likelihoods(model, batch)
-        loss = self._loss(_margins(found), batch["reference"]).item() if "reference" in batch else None
-        return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
-
     def chat_state(self) -> ChatState:
         return self.state
-
-    def for_inference(self, strict: bool = False) -> Self:
-        return self.with_state(replace(self.state, asking=True))
-
-    def inference_columns(self, filled: set[str]) -> dict[str, Column]:
-        """Without answers to compare, a row is a prompt that the model answers."""
-        compares = filled & {*SIDES}
-        return {role: spec for role, spec in self.columns.items() if compares or role not in SIDES}
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         if outputs and isinstance(outputs[0], dict):
@@ -188,7 +189,7 @@ class Preference(Task[ChatState]):
             for chosen, rejected in ((float(chosen), float(rejected)) for chosen, rejected in outputs)
         ]
 
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         margins = [answer["margin"] for answer in answers]
         right = sum(answer["answer"] == "chosen" for answer in answers)
         return {"accuracy": right / len(answers), "margin": sum(margins) / len(margins)}
@@ -198,24 +199,17 @@ class Preference(Task[ChatState]):
         asked = "\n".join(map(conversations.said, chosen.messages[:-1]))
         return " ⏐ ".join((asked, *(conversations.said(talk.messages[-1]) for talk in (chosen, rejected))))
 
-    def mark_trained(self, feature: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, bool]]:
-        found: list[tuple[str, bool]] = []
-        for side in SIDES:
-            tokens = {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
-            found += [(f"{side}: ", False), *super().mark_trained(tokens, row), ("\n", False)]
-        return found[:-1]
-
     def reference(self, row: dict[str, Any]) -> Any:
         return "chosen"
 
-    def describe_answers(self) -> str:
-        return "which of two answers is the more likely one"
-
-    def error_score(self, answer: Answer, reference: Any) -> float:
-        return 0.0 if answer["answer"] == reference else max(-answer["margin"], 1e-9)
-
-    def format_error(self, badness: float) -> str:
-        return f"the other answer is more likely by {badness:.2f} nats a token"
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """Whether the chosen answer is the more likely one; the error is how much less likely it is."""
+        if answer["answer"] == reference:
+            return RowScore("accuracy", 1.0)
+        error = max(-answer["margin"], 1e-9)
+        return RowScore(
+            "accuracy", 0.0, error=error, why=f"the other answer is more likely by {error:.2f} nats a token"
+        )
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up questions; the chosen answer holds a word that is kind, the rejected one a word that is not."""
@@ -233,7 +227,7 @@ class Preference(Task[ChatState]):
 
     def _writes(self, columns: Container[str]) -> bool:
         """Whether rows are to be answered: those of predict that have no answers of their own."""
-        return self.state.asking and not any(side in columns for side in SIDES)
+        return bool(self.state.inference) and not any(side in columns for side in SIDES)
 
 
 def _told(role: str, words: list[str]) -> str:

@@ -2,18 +2,28 @@
 
 import math
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
-import torch
-from datasets import Dataset
 
 from llmft.models.generate import written_after
 from llmft.models.tokenizers import GPT, before_text
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.language_models import config as sections
-from llmft.tasks.language_models.language_model import Example, Key, LanguageModel
+from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageObjective
+from llmft.tasks.objective import Batch
 from llmft.tasks.task import Answer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class CausalObjective(LanguageObjective):
+    """The loss of the next tokens."""
+
+    def answer(self, model: Any, batch: Batch) -> list[Any]:
+        """The tokens after each prompt."""
+        return written_after(model, batch["input_ids"], batch["attention_mask"])
 
 
 class CausalLm(LanguageModel):
@@ -21,6 +31,7 @@ class CausalLm(LanguageModel):
 
     config = sections.CausalLm
     special = GPT
+    objective_class = CausalObjective
     head = "AutoModelForCausalLM"
     context = 1
 
@@ -35,7 +46,7 @@ class CausalLm(LanguageModel):
         """Each place says the token after it."""
         return {"input_ids": tokens[:-1], "labels": tokens[1:]}
 
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         """Also the bits that a byte of text costs, a number that does not depend on the tokenizer."""
         size = sum(len(text.encode()) for text in references["text"])
         return super().score(answers, references) | {"bits_per_byte": self.nats(answers) / math.log(2) / max(size, 1)}
@@ -47,10 +58,6 @@ class CausalLm(LanguageModel):
         """As much of the end of the text as the model reads; a tokenizer that begins texts with a token has it here."""
         tokens = before_text(self.state.tokenizer) + self.tokens([text])[0]
         return [self.state.start] if not tokens else tokens[-self.state.block :]
-
-    def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
-        """The tokens after each prompt."""
-        return written_after(model, batch["input_ids"], batch["attention_mask"])
 
     def said(self, output: Any) -> Answer:
         """What follows the text, up to the end of the document."""

@@ -3,28 +3,29 @@
 import random
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
 import torch
-from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from llmft.data.corpus import COLUMNS, to_learn_from
 from llmft.metrics.calibration import perplexity
 from llmft.models import tokenizers
-from llmft.models.labelled import count_labels, row_scores, token_loss
+from llmft.models.labelled import IGNORED, row_scores, token_loss
 from llmft.models.tokenizers import SAMPLE, Special, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.tasks.padding import Examples
-from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
+from llmft.tasks.objective import Batch, Objective
+from llmft.tasks.task import Answer, Features, RowScore, State, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 PART = 2**20  # tokens of a file that are counted at a time
 SHOWN = 300  # characters of a document that predictions and reports show
@@ -34,23 +35,17 @@ Example = dict[str, Any]
 
 
 @dataclass
-class LanguageState:
+class LanguageState(State):
     """The tokenizer, and how many tokens the model reads at a time."""
 
     tokenizer: PreTrainedTokenizerFast
     block: int
     new: bool = field(default=False, compare=False)
     """Whether it goes with weights that learn from scratch, and will have seen no more than a block."""
-    asked: bool = False
-    """Whether a text is to be gone on with, or filled, as `llmft predict` needs it."""
 
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {"block": self.block, "new": self.new})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        return cls(tokenizers.load_saved(folder), **read_facts(folder))
+    @property
+    def description(self) -> str:
+        return f"vocabulary of {len(self.tokenizer):,}, blocks of {self.block:,}"
 
     @cached_property
     def end(self) -> int:
@@ -71,10 +66,62 @@ class LanguageState:
         return ordinary
 
 
+class LanguageObjective(Objective):
+    """The mean loss of the tokens of a batch that have a label. A task adds how its model answers a prompt."""
+
+    mean_over = "tokens"
+
+    def collate(self, features: list[Example]) -> Batch:
+        """Tensors (B, longest of the key), or (B,) for numbers. It is quick for rows of one length, as blocks are.
+
+        There is an attention mask only if something is padded, or if there are no labels.
+        """
+        values = {"input_ids": self.task.state.tokenizer.pad_token_id, "labels": IGNORED, "token_type_ids": 0}
+        prompts = self.task.state.inference and self.task.head == "AutoModelForCausalLM"
+        side = "left" if prompts else "right"  # what is written follows the last token
+        batch = {}
+        for key in features[0]:
+            rows = [feature[key] for feature in features]
+            batch[key] = _padded(rows, values[key], side) if key in values else torch.tensor(rows)
+        lengths = [len(feature["input_ids"]) for feature in features]
+        if "labels" not in batch or min(lengths) < max(lengths):
+            batch["attention_mask"] = _padded([numpy.ones(length, dtype=numpy.int64) for length in lengths], 0, side)
+        return batch
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        return token_loss(model, batch, shift=False)
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
+        """What the tokens of each example cost and how many there are, (B, 1 + counts); or the answers to prompts."""
+        if "labels" not in batch:
+            return self.answer(model, batch), None
+        scores = self.scored(model, batch).cpu().numpy()
+        nats, tokens = scores[:, 0].sum(), scores[:, 1].sum()
+        return scores, float(nats / tokens) if tokens else None
+
+    def scored(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """(B, 1 + len(counts)), float64: nats of an example, and what else is counted, the tokens first."""
+        return row_scores(model, batch)[:, : 1 + len(self.task.counts)]
+
+    def answer(self, model: Any, batch: Batch) -> list[Any]:
+        """What the model puts out for each prompt of a batch."""
+        raise NotImplementedError
+
+
+def _padded(rows: list[Any], value: int, side: str) -> torch.Tensor:
+    width = max(map(len, rows))
+    padded = numpy.full((len(rows), width), value, dtype=numpy.int64)
+    for line, row in zip(padded, rows, strict=True):
+        place = slice(width - len(row), width) if side == "left" else slice(len(row))
+        line[place] = row
+    return torch.from_numpy(padded)
+
+
 class LanguageModel(Task[LanguageState]):
     """A task on raw text. Training reads blocks of all documents joined; scores are of each document by itself."""
 
     corpus = True
+    objective_class: ClassVar[str | type[Objective]] = LanguageObjective
     state_class = LanguageState
     options: Any
     special: ClassVar[Special]
@@ -84,13 +131,13 @@ class LanguageModel(Task[LanguageState]):
     paired = False
     """Whether an example may take tokens of another one."""
     counts: tuple[str, ...] = ("tokens",)
-    """What `scored` counts."""
+    """What the objective counts."""
 
     @property
     def columns(self) -> dict[str, Column]:
         return COLUMNS
 
-    def learn(self, train: Dataset, model: ModelConfig) -> LanguageState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> LanguageState:
         tokenizer = tokenizers.load(model, to_learn_from(train), self.special)
         check_language([text[:SHOWN] for text in train["text"][:SAMPLE]], tokenizer)
         new = model.first_weights != "pretrained"
@@ -108,8 +155,8 @@ class LanguageModel(Task[LanguageState]):
         seen = {"trained_positions": self.state.block} if self.state.new else {}
         return {"vocab_size": len(self.state.tokenizer), "max_position_embeddings": self.state.block, **seen, **special}
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
-        texts = enumerate(rows["text"]) if self.state.asked else ()
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+        texts = enumerate(rows["text"]) if self.state.inference else ()
         return [
             Problem(rows[row]["id"], why) for row, text in texts if text is not None and (why := self.refused(text))
         ]
@@ -143,7 +190,7 @@ class LanguageModel(Task[LanguageState]):
         return found
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
-        if self.state.asked:
+        if self.state.inference:
             prompts = [self.prompt(text) for text in rows["text"]]
             lengths = list(map(len, prompts))
             return {"input_ids": prompts, "row": list(range(len(prompts))), "length": lengths}
@@ -177,44 +224,16 @@ class LanguageModel(Task[LanguageState]):
             for first in range(0, max(len(whole) - self.context, 1), stride):
                 yield row, whole[first : first + stride + self.context]
 
-    def collator(self) -> Callable[[list[Example]], dict[str, torch.Tensor]]:
-        left = self.state.asked and self.head == "AutoModelForCausalLM"
-        return Examples(self.state.tokenizer.pad_token_id, "left" if left else "right")
-
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return token_loss(model, batch, shift=False)
-
-    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
-        return count_labels(batch, shift=False) if "labels" in batch else len(batch["input_ids"])
-
-    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
-        if "labels" not in batch:
-            return self.answer(model, batch), None
-        scores = self.scored(model, batch).cpu().numpy()
-        nats, tokens = scores[:, 0].sum(), scores[:, 1].sum()
-        return scores, float(nats / tokens) if tokens else None
-
-    def scored(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(B, 1 + len(counts)), float64: nats of an example, and what else is counted, the tokens first."""
-        return row_scores(model, batch)[:, : 1 + len(self.counts)]
-
-    def for_inference(self, strict: bool = False) -> Self:
-        return self.with_state(replace(self.state, asked=True))
-
     @abstractmethod
     def prompt(self, text: str) -> list[int]:
         """The tokens of a text that `llmft predict` is given."""
 
     @abstractmethod
-    def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
-        """What the model puts out for each prompt of a batch."""
-
-    @abstractmethod
     def said(self, output: Any) -> Answer:
-        """The answer that an output of `answer` is."""
+        """The answer that an output for a prompt is."""
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
-        if self.state.asked:
+        if self.state.inference:
             return [self.said(output) for output in outputs]
         sums = numpy.zeros((max(rows) + 1, 1 + len(self.counts)))
         numpy.add.at(sums, rows, numpy.asarray(outputs))
@@ -224,7 +243,7 @@ class LanguageModel(Task[LanguageState]):
             for nats, *counts in sums.tolist()
         ]
 
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         """Of all documents together: the loss of their tokens, as a perplexity too, and how many tokens that is."""
         tokens = sum(answer["tokens"] for answer in answers)
         loss = self.nats(answers) / max(tokens, 1)
@@ -242,22 +261,10 @@ class LanguageModel(Task[LanguageState]):
     def reference(self, row: dict[str, Any]) -> Any:
         return None
 
-    def error_score(self, answer: Answer, reference: Any) -> float:
-        """The loss: the report shows the documents that are hardest."""
-        return answer["answer"] or 0.0
-
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        """The loss is the mean over all tokens."""
-        return RowScore("loss", (answer["answer"] or 0.0) * answer["tokens"], answer["tokens"])
-
-    def format_error(self, badness: float) -> str:
-        return ""
-
-    def format_answer(self, answer: Any) -> str:
-        return f"loss {answer:.4f}" if isinstance(answer, float) else "–"
-
-    def describe_answers(self) -> str:
-        return f"vocabulary of {len(self.state.tokenizer):,}, blocks of {self.state.block:,}"
+        """The loss, a mean over all tokens; the report shows the documents that are hardest."""
+        loss = answer["answer"] or 0.0
+        return RowScore("loss", loss * answer["tokens"], answer["tokens"], error=loss, why=f"loss {loss:.4f}")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Documents of one of sixteen topics, each two words that take turns."""

@@ -4,11 +4,10 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy
 import torch
-from datasets import Dataset
 from torch.nn import functional
 
 from llmft.models.labelled import IGNORED, labelled_output, mean_loss, sums_by_row
@@ -16,8 +15,19 @@ from llmft.models.tokenizers import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.language_models import config as sections
-from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState, token_counts
-from llmft.tasks.task import Answer
+from llmft.tasks.language_models.language_model import (
+    Example,
+    Key,
+    LanguageModel,
+    LanguageObjective,
+    LanguageState,
+    token_counts,
+)
+from llmft.tasks.objective import Batch
+from llmft.tasks.task import UNSAVED, Answer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 HIDDEN, ANOTHER = 0.8, 0.1  # of the tokens to be found; the rest stays as it is (Devlin et al. 2019, section 3.1)
 # A space between two letters of a script that has none: BERT's tokenizers take each Chinese letter for a word.
@@ -30,7 +40,7 @@ BEST = 5  # fillings that `llmft predict` names
 class MaskedState(LanguageState):
     """Also knows which tokens go on with a word, and while it trains, which are rare."""
 
-    rarity: numpy.ndarray | None = field(default=None, compare=False)
+    rarity: numpy.ndarray | None = field(default=None, compare=False, metadata=UNSAVED)
     """By token the weight with which it is drawn, at least 1; without it, all are drawn alike."""
 
     @cached_property
@@ -45,11 +55,46 @@ class MaskedState(LanguageState):
         return numpy.flatnonzero(self.ordinary)
 
 
+class MaskedObjective(LanguageObjective):
+    """The mean loss of the hidden tokens, plus that of the pairs with `task.next_sentence`."""
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        if not self.task.options.next_sentence:
+            return super().loss(model, batch)
+        labels, output = self._pair(model, batch)
+        wanted = labels[labels != IGNORED]
+        tokens = functional.cross_entropy(output.prediction_logits.float(), wanted, reduction="none")
+        return mean_loss(tokens) + functional.cross_entropy(
+            output.seq_relationship_logits.float(), batch["next_sentence_label"]
+        )
+
+    def scored(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        if not self.task.options.next_sentence:
+            return super().scored(model, batch)
+        labels, output = self._pair(model, batch)
+        tokens = sums_by_row(output.prediction_logits.float(), labels, labels != IGNORED)
+        right = output.seq_relationship_logits.argmax(-1) == batch["next_sentence_label"]
+        return torch.cat([tokens, torch.ones_like(tokens[:, :1]), right[:, None].to(tokens.device).double()], dim=1)
+
+    def _pair(self, model: Any, batch: Batch) -> tuple[torch.Tensor, Any]:
+        inputs = {key: value for key, value in batch.items() if key not in ("labels", "next_sentence_label")}
+        return batch["labels"], labelled_output(model, inputs, batch["labels"] != IGNORED)
+
+    def answer(self, model: Any, batch: Batch) -> list[Any]:
+        """Of each prompt its tokens, and of each place the likeliest tokens with their scores."""
+        output = model(**batch)
+        logits = output.prediction_logits if self.task.options.next_sentence else output.logits
+        best = logits.float().softmax(-1).topk(min(BEST, logits.shape[-1]))
+        found = (batch["input_ids"], best.indices, best.values)
+        return list(zip(*(part.cpu().numpy() for part in found), strict=True))
+
+
 class MaskedLm(LanguageModel):
     """What stands behind [MASK]?"""
 
     config = sections.MaskedLm
     special = BERT
+    objective_class = MaskedObjective
     state_class = MaskedState
     state: MaskedState
 
@@ -66,7 +111,7 @@ class MaskedLm(LanguageModel):
         more = ("pairs", "right_pairs") if self.options.next_sentence else ()
         return ("tokens", "right", *more)
 
-    def learn(self, train: Dataset, model: ModelConfig) -> MaskedState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> MaskedState:
         state = super().learn(train, model)
         tokenizer = state.tokenizer
         lacking = [name for name in ("mask", "cls", "sep") if getattr(tokenizer, f"{name}_token") is None]
@@ -137,30 +182,7 @@ class MaskedLm(LanguageModel):
         # A draw by weights, without putting back: Efraimidis and Spirakis 2006.
         return (draw.exponential(size=count) / rarity).argsort().argsort()
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """With pairs, the mean loss of the tokens plus that of the pairs."""
-        if not self.options.next_sentence:
-            return super().loss(model, batch)
-        labels, output = self._pair(model, batch)
-        wanted = labels[labels != IGNORED]
-        tokens = functional.cross_entropy(output.prediction_logits.float(), wanted, reduction="none")
-        return mean_loss(tokens) + functional.cross_entropy(
-            output.seq_relationship_logits.float(), batch["next_sentence_label"]
-        )
-
-    def scored(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        if not self.options.next_sentence:
-            return super().scored(model, batch)
-        labels, output = self._pair(model, batch)
-        tokens = sums_by_row(output.prediction_logits.float(), labels, labels != IGNORED)
-        right = output.seq_relationship_logits.argmax(-1) == batch["next_sentence_label"]
-        return torch.cat([tokens, torch.ones_like(tokens[:, :1]), right[:, None].to(tokens.device).double()], dim=1)
-
-    def _pair(self, model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
-        inputs = {key: value for key, value in batch.items() if key not in ("labels", "next_sentence_label")}
-        return batch["labels"], labelled_output(model, inputs, batch["labels"] != IGNORED)
-
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         """Also the share of hidden tokens that are found, and of pairs that are told."""
 
         def share(part: str, whole: str) -> float:
@@ -178,14 +200,6 @@ class MaskedLm(LanguageModel):
     def prompt(self, text: str) -> list[int]:
         found: list[int] = self.state.tokenizer(text, padding=False, truncation=False, verbose=False)["input_ids"]
         return found
-
-    def answer(self, model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
-        """Of each prompt its tokens, and of each place the likeliest tokens with their scores."""
-        output = model(**batch)
-        logits = output.prediction_logits if self.options.next_sentence else output.logits
-        best = logits.float().softmax(-1).topk(min(BEST, logits.shape[-1]))
-        found = (batch["input_ids"], best.indices, best.values)
-        return list(zip(*(part.cpu().numpy() for part in found), strict=True))
 
     def said(self, output: Any) -> Answer:
         """The text with the likeliest words put in, and for each place the words that come into question."""

@@ -2,17 +2,20 @@
 
 import re
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
-from datasets import Dataset
 
 from llmft.models.adapters import within
 from llmft.models.tokenizers import T5
 from llmft.schema.model import ModelConfig
 from llmft.tasks.language_models import config as sections
-from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState
+from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageObjective, LanguageState
+from llmft.tasks.objective import Batch
 from llmft.tasks.task import Answer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SENTINEL = "<extra_id_{}>"  # T5's names
 
@@ -27,16 +30,26 @@ class SpanState(LanguageState):
         return numpy.array([known[name] for i in range(len(known)) if (name := SENTINEL.format(i)) in known])
 
 
+class GapObjective(LanguageObjective):
+    """The loss of the runs that were cut out."""
+
+    def answer(self, model: Any, batch: Batch) -> list[Any]:
+        """Of each prompt its tokens, and those that the decoder writes."""
+        written = within(model).generate(**batch)[:, 1:]
+        return list(zip(batch["input_ids"].cpu().numpy(), written.cpu().numpy(), strict=True))
+
+
 class SpanCorruption(LanguageModel):
     """What stood between the words?"""
 
     config = sections.SpanCorruption
     special = T5
+    objective_class = GapObjective
     head = "AutoModelForSeq2SeqLM"
     state_class = SpanState
     state: SpanState
 
-    def learn(self, train: Dataset, model: ModelConfig) -> SpanState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> SpanState:
         state = super().learn(train, model)
         most = self._cut(self.with_state(SpanState(state.tokenizer, state.block)).stride())[1]
         state.tokenizer.add_tokens([SENTINEL.format(number) for number in range(most)], special_tokens=True)
@@ -87,11 +100,6 @@ class SpanCorruption(LanguageModel):
     def prompt(self, text: str) -> list[int]:
         how = dict.fromkeys(("add_special_tokens", "padding", "truncation", "verbose"), False)
         return [*self.state.tokenizer(text, **how)["input_ids"], self.state.end]
-
-    def answer(self, model: Any, batch: dict[str, Any]) -> list[Any]:
-        """Of each prompt its tokens, and those that the decoder writes."""
-        written = within(model).generate(**batch)[:, 1:]
-        return list(zip(batch["input_ids"].cpu().numpy(), written.cpu().numpy(), strict=True))
 
     def said(self, output: Any) -> Answer:
         """The text with what the decoder wrote in the places of the sentinels."""

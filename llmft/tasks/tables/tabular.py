@@ -1,16 +1,12 @@
 """A label, several labels or a number for a row of a table; columns.py has what is done with its columns."""
 
 import random
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 
-from llmft.models.boosting import LOSSES, BoostingConfig, BoostingForClassification
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -19,21 +15,25 @@ from llmft.tasks.tables.columns import TableColumns, learn_columns
 from llmft.tasks.tables.number_columns import FLAG
 from llmft.tasks.tables.text_columns import TextColumn
 from llmft.tasks.targets import problems
-from llmft.tasks.targets.problems import TargetTask
-from llmft.tasks.targets.target import Target
+from llmft.tasks.targets.problems import TargetState, TargetTask
 from llmft.tasks.task import Features, read_facts, write_facts
+
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Dataset
 
 COMPONENTS = "texts.safetensors"  # beside task.json: what would be 20 MB of text there
 
 
 @dataclass
-class TableState:
-    """What was learnt of the labels and of each column."""
+class TableState(TargetState):
+    """What was learned of the labels and of each column."""
 
-    target: Target
     columns: TableColumns
-    lenient: bool = False
-    """Whether rows may lack a column; it is not kept."""
+
+    @property
+    def notes(self) -> list[str]:
+        return self.columns.notes()
 
     def save(self, folder: Path) -> None:
         facts = {"target": problems.to_facts(self.target)} | asdict(self.columns)
@@ -67,7 +67,7 @@ class Tabular(TargetTask[TableState]):
         label = replace(problems.column(self.options), missing=tuple(self.options.missing))
         return {"features": Column("features"), "label": label}
 
-    def learn(self, train: Dataset, model: ModelConfig) -> TableState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> TableState:
         columns = learn_columns(train["features"][:], self.options)
         return TableState(problems.fit(train, self.options), columns)
 
@@ -77,19 +77,15 @@ class Tabular(TargetTask[TableState]):
         bins = {"bin_edges": columns.bin_edges} if columns.bin_edges else {}
         return self.state.target.model_kwargs() | sizes | bins
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
-        return self.state.columns.check(rows, split, self.state.lenient) + self.state.target.check(rows, split)
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+        """A column that a typed row of `predict` leaves out is a missing value."""
+        lenient = self.state.inference == "row"
+        return self.state.columns.check(rows, split, lenient) + self.state.target.check(rows, split)
 
-    def notes(self) -> list[str]:
-        return self.state.columns.notes()
-
-    def notes_of_rows(self, rows: Dataset, split: str) -> list[str]:
-        new = self.state.columns.notes_of_rows(rows, split) if split != "train" else []
-        return super().notes_of_rows(rows, split) + new
-
-    def for_inference(self, strict: bool = False) -> Self:
-        """A column that a row of `predict` leaves out is a missing value."""
-        return self if strict else self.with_state(replace(self.state, lenient=True))
+    def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
+        """What is odd about the labels of training, or what of other rows is unlike training."""
+        new = self.state.columns.notes_of_rows(rows, split) if rows and split != "train" else []
+        return super().notes_on(rows, split, features) + new
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         encoded = self.state.columns.encode(rows["features"])
@@ -99,36 +95,34 @@ class Tabular(TargetTask[TableState]):
             features["labels"] = self.state.target.encode(rows["label"])
         return features
 
-    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        kinds = {"numbers": torch.float32, "missing": torch.float32, "categories": torch.long}
-
-        def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            return {key: torch.tensor([f[key] for f in features], dtype=kinds.get(key)) for key in features[0]}
-
-        return collate
-
     def input_positions(self) -> dict[str, dict[str, list[int]]]:
         return self.state.columns.places()
 
-    def baseline(self, splits: dict[str, Dataset], seed: int) -> tuple[str, dict[str, list[Any]]]:
-        model = BoostingForClassification(BoostingConfig(**self.model_kwargs()))
-        rows = {name: self._whole(found) for name, found in splits.items()}
-        loss = self.options.loss if self.options.loss in LOSSES else None
-        model.fit(rows["train"], rows.get("validation"), loss, seed, torch.get_num_threads())
-        return "gradient boosting", {name: model.answered(batch) for name, batch in rows.items() if name != "train"}
+    def baseline(self, splits: "dict[str, Dataset]", seed: int) -> tuple[str, dict[str, list[Any]]]:
+        # A model is made of torch, which encoding and decoding do without.
+        import torch
 
-    def _whole(self, rows: Dataset) -> dict[str, torch.Tensor]:
-        """All rows in one batch, with the weights of `task.class_weights`."""
-        encoded = self.state.columns.encode(rows["features"][:])
-        labels = torch.tensor(self.state.target.encode(rows["label"][:]))
-        weights = self.row_weights(labels)
-        batch = {
-            "numbers": torch.tensor(encoded.numbers).float(),
-            "missing": torch.tensor(encoded.missing).float(),
-            "categories": torch.tensor(encoded.categories),
-            "labels": labels,
-        }
-        return batch if weights is None else batch | {"weights": weights}
+        from llmft.models.boosting import LOSSES, BoostingConfig, BoostingForClassification
+
+        def whole(rows: "Dataset") -> dict[str, torch.Tensor]:
+            """All rows in one batch, with the weights of `task.class_weights`."""
+            encoded = self.state.columns.encode(rows["features"][:])
+            labels = torch.tensor(self.state.target.encode(rows["label"][:]))
+            weights = self.state.target.row_weights(labels.numpy())
+            batch = {
+                "numbers": torch.tensor(encoded.numbers).float(),
+                "missing": torch.tensor(encoded.missing).float(),
+                "categories": torch.tensor(encoded.categories),
+                "labels": labels,
+            }
+            return batch if weights is None else batch | {"weights": torch.from_numpy(weights)}
+
+        model = BoostingForClassification(BoostingConfig(**self.model_kwargs()))
+        batches = {name: whole(rows) for name, rows in splits.items()}
+        loss = self.options.loss if self.options.loss in LOSSES else None
+        model.fit(batches["train"], batches.get("validation"), loss, seed, torch.get_num_threads())
+        answered = {name: model.answered(batch) for name, batch in batches.items() if name != "train"}
+        return "gradient boosting", answered
 
     def format_input(self, row: dict[str, Any]) -> str:
         return ", ".join(f"{name}={value}" for name, value in row["features"].items())

@@ -1,13 +1,49 @@
-"""What training makes small, as means over the rows of a batch.
+"""What training minimizes for a column `label`: losses of its problems, as means over the rows of a batch.
 
 Weights multiply the loss of a row and are not divided out again, as torch's `weight` does by the weights of the batch:
 a step in several batches, or in several processes, is then the step of one.
 """
 
+from typing import ClassVar
+
 import torch
 from torch.nn import functional
 
+from llmft.tasks.objective import Batch, Objective
+from llmft.tasks.targets.config import TargetConfig
+from llmft.tasks.targets.multi_label import MultiLabel
+from llmft.tasks.targets.single_label import SingleLabel
+from llmft.tasks.targets.target import Target
+
 DELTA = 1.0  # huber: where the square becomes a line, in standard deviations of the training rows
+
+
+class TargetObjective(Objective):
+    """The loss that `task.loss` and its companions name."""
+
+    dtypes: ClassVar = {"categories": torch.long}  # of a table without categories, whose rows are empty lists
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        return target_loss(self.task.state.target, model(**inputs).logits.float(), batch["labels"], self.task.options)
+
+
+def target_loss(target: Target, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
+    """The mean loss of a batch.
+
+    Args:
+        logits: (B, outputs).
+        labels: (B,) or (B, outputs), what `target.encode` made.
+    """
+    if isinstance(target, SingleLabel):
+        if options.loss == "focal":
+            return focal(logits, labels, target.weights, options.focal_gamma)
+        return cross_entropy(logits, labels, target.weights, options.label_smoothing)
+    if isinstance(target, MultiLabel):
+        if options.loss == "focal":
+            return binary_focal(logits, labels, target.weights, options.focal_gamma)
+        return binary_cross_entropy(logits, labels, target.weights, options.label_smoothing)
+    return distance(logits.squeeze(-1), labels, options.loss)
 
 
 def cross_entropy(

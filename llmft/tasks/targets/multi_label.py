@@ -2,20 +2,21 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
-import torch
-from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem
 from llmft.tasks.targets import labels as names
-from llmft.tasks.targets import losses
 from llmft.tasks.targets.config import ProblemType, TargetConfig
 from llmft.tasks.targets.decisions import OF_EACH, best_threshold, sigmoid, temperature
 from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class MultiLabel(Target):
     def model_kwargs(self) -> dict[str, Any]:
         return names.needed(self.labels, self.problem)
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         return names.check(rows, self.labels, split)
 
     def notes(self, labels: list[Any], options: TargetConfig) -> list[str]:
@@ -56,13 +57,10 @@ class MultiLabel(Target):
     def encode(self, labels: list[Any]) -> list[Any]:
         return [[float(name in cell) for name in self.labels] for cell in map(set, labels)]
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
-        if options.loss == "focal":
-            return losses.binary_focal(logits, labels, self.weights, options.focal_gamma)
-        return losses.binary_cross_entropy(logits, labels, self.weights, options.label_smoothing)
-
-    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
-        return None if self.weights is None else torch.where(labels > 0, torch.tensor(self.weights), 1.0)
+    def row_weights(self, labels: numpy.ndarray) -> numpy.ndarray | None:
+        if self.weights is None:
+            return None
+        return numpy.where(labels > 0, numpy.array(self.weights, dtype=numpy.float32), numpy.float32(1))
 
     def calibrate(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
         truth = numpy.array(self.encode(labels)) > 0  # (rows, labels)
@@ -92,8 +90,8 @@ class MultiLabel(Target):
             for said, row in zip(given, scores, strict=True)
         ]
 
-    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"scores": torch.sigmoid(logits / self.temperature)}
+    def export_outputs(self, logits: "torch.Tensor") -> "dict[str, torch.Tensor]":
+        return {"scores": (logits / self.temperature).sigmoid()}
 
     def formula(self) -> str:
         divided = "" if self.temperature == 1 else f" / {self.temperature:.9g}"

@@ -1,11 +1,9 @@
 """The problems by their names, and what tasks that answer them have in common."""
 
-from dataclasses import asdict, replace
-from typing import Any, Protocol, Self, TypeVar, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy
-import torch
-from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.tasks.targets.config import TargetConfig, label_name
@@ -15,10 +13,14 @@ from llmft.tasks.targets.single_label import SingleLabel
 from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer, RowScore, State, Task
 
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Dataset
+
 PROBLEMS: dict[str, type[Target]] = {kind.problem: kind for kind in (SingleLabel, MultiLabel, Regression)}
 
 
-def fit(train: Dataset, options: TargetConfig) -> Target:
+def fit(train: "Dataset", options: TargetConfig) -> Target:
     """What the column `label` of the training rows says.
 
     Raises:
@@ -48,13 +50,25 @@ def from_facts(facts: dict[str, Any]) -> Target:
     return PROBLEMS[found.pop("problem")](**found)
 
 
-class HasTarget(State, Protocol):
-    """A state that knows the column `label`."""
+@dataclass
+class TargetState(State):
+    """What was learned of the column `label`; a task adds its fields."""
 
     target: Target
 
+    @property
+    def description(self) -> str:
+        return self.target.describe_answers()
 
-S = TypeVar("S", bound=HasTarget)
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {"target": to_facts(self.target)}
+
+    @classmethod
+    def of_facts(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        return {"target": from_facts(facts), **facts}
+
+
+S = TypeVar("S", bound=TargetState)
 
 
 class TargetTask(Task[S]):
@@ -62,78 +76,44 @@ class TargetTask(Task[S]):
 
     options: Any
     """The section of the task, which is a TargetConfig, too."""
+    objective_class = "llmft.tasks.targets.losses:TargetObjective"
 
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        return self.state.target.loss(model(**inputs).logits.float(), batch["labels"], self.options)
-
-    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
-        return self.state.target.row_weights(labels)
-
-    def notes_of_rows(self, rows: Dataset, split: str) -> list[str]:
-        if split != "train" or "label" not in rows.column_names:
+    def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
+        """What is odd about the labels of the training rows."""
+        if rows is None or split != "train" or "label" not in rows.column_names:
             return []
         return self.state.target.notes(rows["label"][:], self.options)
 
     @property
     def calibrates(self) -> bool:
+        """Whether a temperature or a threshold is learned from validation rows."""
         return self.options.calibrate or isinstance(self.options.threshold, str)
 
-    def calibrate(self, outputs: list[Any], references: Dataset) -> Self:
-        return self._with(self.state.target.calibrate(_logits(outputs), references["label"][:], self.options))
-
-    def label_thresholds(self) -> dict[str, float]:
-        return self.state.target.label_thresholds()
-
-    def uncalibrated(self) -> Self:
-        return self._with(self.state.target.uncalibrated())
-
-    def _with(self, target: Target) -> Self:
-        return self.with_state(cast("S", replace(cast("Any", self.state), target=target)))
+    def calibrate(self, outputs: list[Any], references: "Dataset") -> Self:
+        """The task with the temperature and thresholds of these rows."""
+        return self.with_target(self.state.target.calibrate(_logits(outputs), references["label"][:], self.options))
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         return self.state.target.decode(_logits(outputs))
 
-    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.state.target.export_outputs(logits)
-
-    def formula(self) -> str:
-        return self.state.target.formula()
-
-    def describe_answers(self) -> str:
-        return self.state.target.describe_answers()
-
-    def error_score(self, answer: Answer, reference: Any) -> float:
-        """How far off a number is, or how sure a wrong label or one that is left out."""
-        said, scores = answer["answer"], answer.get("scores", {})
-        if reference is None:
-            return 0.0
-        if isinstance(said, float):
-            return abs(said - reference)
-        if isinstance(said, list):
-            wrong, missed = set(said) - set(reference), set(reference) - set(said)
-            unsure = (*(scores.get(name, 0.0) for name in wrong), *(1 - scores.get(name, 0.0) for name in missed))
-            return max(unsure, default=0.0)
-        return super().error_score(answer, reference)
-
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        """Whether a label, or all labels of the row, are right; of a number the absolute error."""
-        said = answer["answer"]
-        if self.options.problem == "regression":
-            return RowScore("mae", abs(said - reference))
-        if isinstance(said, list):
-            return RowScore("subset_accuracy", float(set(said) == set(reference)))
-        return super().row_score(answer, reference)
+        """Whether a label, or all labels of the row, are right; of a number the absolute error.
 
-    def format_error(self, badness: float) -> str:
-        return self.format_answer(badness) if self.options.problem == "regression" else f"{100 * badness:.1f}%"
+        The worst answers are the numbers that are furthest off, and the labels that are wrong, or left out, with the
+        highest score, or the lowest.
+        """
+        said, scores = answer["answer"], answer.get("scores", {})
+        if isinstance(said, float):
+            off = abs(said - reference)
+            return RowScore("mae", off, error=off, why=self.format_answer(off))
+        if not isinstance(said, list):
+            return super().row_score(answer, reference)
+        wrong, missed = set(said) - set(reference), set(reference) - set(said)
+        unsure = (*(scores.get(name, 0.0) for name in wrong), *(1 - scores.get(name, 0.0) for name in missed))
+        error = max(unsure, default=0.0)
+        return RowScore("subset_accuracy", float(not unsure), error=error, why=f"{100 * error:.1f}%")
 
-    def format_answer(self, answer: Any) -> str:
-        if isinstance(answer, float):
-            return f"{answer:,.4g}"
-        return (", ".join(answer) or "–") if isinstance(answer, list) else str(answer)
-
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         return self.state.target.score(answers, references["label"][:])
 
 

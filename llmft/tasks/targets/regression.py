@@ -1,18 +1,19 @@
 """A number."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
-import torch
-from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.targets import losses
 from llmft.tasks.targets.config import ProblemType, TargetConfig
 from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,16 @@ class Regression(Target):
     def model_kwargs(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         return []  # whatever could be read as a number can be expressed
 
     def encode(self, labels: list[Any]) -> list[Any]:
         return [(number - self.mean) / self.deviation for number in labels]
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
-        return losses.distance(logits.squeeze(-1), labels, options.loss)
-
     def decode(self, logits: numpy.ndarray) -> list[Answer]:
         return [{"answer": float(value) * self.deviation + self.mean} for value in logits[:, 0]]
 
-    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    def export_outputs(self, logits: "torch.Tensor") -> "dict[str, torch.Tensor]":
         return {"answer": logits * self.deviation + self.mean}
 
     def formula(self) -> str:

@@ -2,20 +2,21 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
-import torch
-from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.targets import labels as names
-from llmft.tasks.targets import losses
 from llmft.tasks.targets.config import ProblemType, TargetConfig
 from llmft.tasks.targets.decisions import OF_TWO, best_threshold, softmax, temperature
 from llmft.tasks.targets.target import Target
 from llmft.tasks.task import Answer
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SingleLabel(Target):
     def model_kwargs(self) -> dict[str, Any]:
         return names.needed(self.labels, self.problem)
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         return names.check(rows, self.labels, split)
 
     def notes(self, labels: list[Any], options: TargetConfig) -> list[str]:
@@ -60,13 +61,8 @@ class SingleLabel(Target):
         places = {name: place for place, name in enumerate(self.labels)}
         return [places[label] for label in labels]
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
-        if options.loss == "focal":
-            return losses.focal(logits, labels, self.weights, options.focal_gamma)
-        return losses.cross_entropy(logits, labels, self.weights, options.label_smoothing)
-
-    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
-        return None if self.weights is None else torch.tensor(self.weights)[labels]
+    def row_weights(self, labels: numpy.ndarray) -> numpy.ndarray | None:
+        return None if self.weights is None else numpy.array(self.weights, dtype=numpy.float32)[labels]
 
     def calibrate(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
         right = numpy.array(self.encode(labels))
@@ -103,8 +99,8 @@ class SingleLabel(Target):
             for winner, row in zip(best, shares, strict=True)
         ]
 
-    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"scores": torch.softmax(logits / self.temperature, dim=-1)}
+    def export_outputs(self, logits: "torch.Tensor") -> "dict[str, torch.Tensor]":
+        return {"scores": (logits / self.temperature).softmax(dim=-1)}
 
     def formula(self) -> str:
         divided = "" if self.temperature == 1 else f" / {self.temperature:.9g}"

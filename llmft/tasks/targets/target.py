@@ -1,17 +1,19 @@
-"""What was learnt of the column `label`: from cells to numbers and back, losses, answers and their scores."""
+"""What was learned of the column `label`: from cells to numbers and back, answers and their metrics; without torch."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
-import torch
-from datasets import Dataset
 
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
 from llmft.tasks.targets.config import ProblemType, TargetConfig
 from llmft.tasks.task import Answer
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -39,24 +41,15 @@ class Target(ABC):
         """What the model's configuration must say."""
 
     @abstractmethod
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         """What the cells of a split hold that cannot be expressed."""
 
     @abstractmethod
     def encode(self, labels: list[Any]) -> list[Any]:
         """Cells as the model is to answer them."""
 
-    @abstractmethod
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, options: TargetConfig) -> torch.Tensor:
-        """The mean loss of a batch, as `task.loss` and what belongs to it say.
-
-        Args:
-            logits: (B, outputs).
-            labels: (B,) or (B, outputs), what `encode` made.
-        """
-
-    def row_weights(self, labels: torch.Tensor) -> torch.Tensor | None:
-        """How much each row counts by `task.class_weights`, of the shape of `labels`. Default: 1."""
+    def row_weights(self, labels: numpy.ndarray) -> numpy.ndarray | None:
+        """How much each row counts by `task.class_weights`, float32 of the shape of `labels`. Default: 1."""
         return None
 
     def calibrate(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
@@ -93,7 +86,7 @@ class Target(ABC):
         """Answers for logits (rows, outputs) in float64."""
 
     @abstractmethod
-    def export_outputs(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    def export_outputs(self, logits: "torch.Tensor") -> "dict[str, torch.Tensor]":
         """What `decode` says of logits (B, outputs), in tensors for an exported program: `scores` or `answer`."""
 
     @abstractmethod

@@ -2,15 +2,11 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy
-import torch
-from datasets import Dataset
-from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from llmft.data.source import listed
@@ -20,16 +16,18 @@ from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.padding import Padding
-from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
+from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
 from llmft.tasks.text.contexts import Span, best_span, holds_answers, over_windows, read_answers, rows_of, windows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 LABELS = ("start_positions", "end_positions")
 
 
 @dataclass
-class QuestionState:
+class QuestionState(State):
     """The tokenizer, and how sure the model must be that there is no answer."""
 
     tokenizer: PreTrainedTokenizerFast
@@ -37,13 +35,9 @@ class QuestionState:
     threshold: float = 0.0
     """No answer is given where log p(none) - log p(answer) is above it."""
 
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {"max_length": self.max_length, "threshold": self.threshold})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        return cls(tokenizers.load_saved(folder), **read_facts(folder))
+    @property
+    def description(self) -> str:
+        return "a part of the context"
 
 
 class QuestionAnswering(Task[QuestionState]):
@@ -52,6 +46,9 @@ class QuestionAnswering(Task[QuestionState]):
     config = sections.QuestionAnswering
     head = "AutoModelForQuestionAnswering"
     state_class = QuestionState
+    objective_class = "llmft.tasks.text.objectives:SpanObjective"
+    separator = " / "
+    no_answer = "(no answer)"
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -62,7 +59,7 @@ class QuestionAnswering(Task[QuestionState]):
             "answer_start": Column("number", required=False),
         }
 
-    def learn(self, train: Dataset, model: ModelConfig) -> QuestionState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> QuestionState:
         tokenizer = tokenizers.load(model, (text for name in ("question", "context") for text in train[name]))
         tokenizer.padding_side = "right"
         check_language(train[:SAMPLE]["context"], tokenizer)
@@ -76,7 +73,7 @@ class QuestionAnswering(Task[QuestionState]):
         sizes = {"vocab_size": len(self.state.tokenizer), "max_position_embeddings": self.state.max_length}
         return {"pad_token_id": self.state.tokenizer.pad_token_id} | sizes
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         if "answers" not in rows.column_names:
             return []
         problems: list[Problem] = []
@@ -119,42 +116,12 @@ class QuestionAnswering(Task[QuestionState]):
         found = read_answers(rows["answers"][row], start, rows["context"][row])
         return (found[0].start, found[0].end) if found else None
 
-    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        # On the right for any model: labels and windows count tokens from the left.
-        return Padding.by(self.state.tokenizer, "right")
-
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The mean cross entropy of the first and the last token; padding can be neither."""
-        found = self._loss(self._logits(model, batch), batch)
-        assert found is not None
-        return found
-
-    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[list[Any], float | None]:
-        """The logits of each window, (2, tokens) in float32, and the loss."""
-        logits = self._logits(model, batch)
-        loss = self._loss(logits, batch)
-        lengths = batch["attention_mask"].sum(dim=1).tolist()
-        arrays = logits.cpu().numpy()
-        outputs = [array[:, :length].copy() for array, length in zip(arrays, lengths, strict=True)]
-        return outputs, None if loss is None else loss.item()
-
-    def _logits(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(B, 2, T), for the first and the last token of an answer."""
-        output = model(**{key: value for key, value in batch.items() if key not in LABELS})
-        return torch.stack([output.start_logits, output.end_logits], dim=1).float()
-
-    def _loss(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
-        if LABELS[0] not in batch:
-            return None
-        masked = logits.masked_fill(batch["attention_mask"][:, None, :] == 0, -torch.inf)
-        places = torch.stack([batch[name] for name in LABELS], dim=1)
-        return functional.cross_entropy(masked.flatten(0, 1), places.flatten())
-
     @property
     def calibrates(self) -> bool:
+        """Whether rows may have no answer."""
         return self.options.unanswerable
 
-    def calibrate(self, outputs: list[Any], references: Dataset) -> Self:
+    def calibrate(self, outputs: list[Any], references: "Dataset") -> Self:
         """The threshold with the best F1, as SQuAD 2.0 chooses it."""
         from llmft.metrics.text_metrics import f1  # evaluate imports pipelines, which takes seconds
 
@@ -181,7 +148,7 @@ class QuestionAnswering(Task[QuestionState]):
         end = span.start + len(span.text)
         return {"answer": span.text, "start": span.start, "end": end, "score": float(numpy.exp(span.score))}
 
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         """Exact match and F1; see llmft.metrics.text_metrics."""
         from llmft.metrics.text_metrics import SpanAnswers  # evaluate imports pipelines, which takes seconds
 
@@ -198,24 +165,15 @@ class QuestionAnswering(Task[QuestionState]):
         found = read_answers(row["answers"], row.get("answer_start"), row["context"])
         return list(dict.fromkeys(span.text for span in found))
 
-    def describe_answers(self) -> str:
-        return "a part of the context" + (", or no answer" if self.options.unanswerable else "")
-
-    def error_score(self, answer: Answer, reference: Any) -> float:
-        """How sure an answer is, by what it lacks of F1."""
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """F1 of the words; the error is how sure an answer is, times what it lacks of F1."""
         from llmft.metrics.text_metrics import exact_match, f1
 
-        if reference is None or exact_match(answer["answer"], reference):
-            return 0.0
-        return max(float(answer["score"]) * (1 - f1(answer["answer"], reference)), 1e-9)
-
-    def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        from llmft.metrics.text_metrics import f1
-
-        return RowScore("f1", f1(answer["answer"], reference))
-
-    def format_answer(self, answer: Any) -> str:
-        return (" / ".join(answer) if isinstance(answer, list) else str(answer)) or "(no answer)"
+        part = f1(answer["answer"], reference)
+        if exact_match(answer["answer"], reference):
+            return RowScore("f1", part)
+        error = max(float(answer["score"]) * (1 - part), 1e-9)
+        return RowScore("f1", part, error=error, why=f"{100 * error:.1f}%" if error > 1e-9 else "")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up words, among them somebody and a place; the question says which of them is wanted."""

@@ -1,13 +1,9 @@
 """How two marked entities of a text are related: what caused what, what is a part of what."""
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-import torch
-from datasets import Dataset
 from tokenizers import AddedToken, Encoding
 from transformers import PreTrainedTokenizerFast
 
@@ -19,36 +15,26 @@ from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.tasks.padding import Padding
 from llmft.tasks.targets import problems
-from llmft.tasks.targets.problems import TargetTask
-from llmft.tasks.targets.target import Target
-from llmft.tasks.task import Answer, Features, read_facts, write_facts
+from llmft.tasks.targets.problems import TargetState, TargetTask
+from llmft.tasks.task import Answer, Features
 from llmft.tasks.text import config as sections
 from llmft.tasks.text import entity_markers
 from llmft.tasks.text.entity_markers import Marked, Unfit
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # Before and after each entity, as in Baldini Soares et al. 2019, "Matching the Blanks", section 3.
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 
 
 @dataclass
-class RelationState:
+class RelationState(TargetState):
     """The relations, and the tokenizer, which has the markers."""
 
-    target: Target
     tokenizer: PreTrainedTokenizerFast
     max_length: int
-
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {"target": problems.to_facts(self.target), "max_length": self.max_length})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        tokenizer = tokenizers.load_saved(folder)
-        facts = read_facts(folder)
-        return cls(problems.from_facts(facts), tokenizer, **facts)
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,7 @@ class RelationExtraction(TargetTask[RelationState]):
             "label": problems.column(self.options),
         }
 
-    def learn(self, train: Dataset, model: ModelConfig) -> RelationState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> RelationState:
         texts = list(map(entity_markers.plain, train["text"]))
         tokenizer = tokenizers.load(model, texts)
         tokenizer.padding_side = tokenizers.padding_side(tokenizer)
@@ -94,7 +80,7 @@ class RelationExtraction(TargetTask[RelationState]):
         added = {"pad_token_id": tokenizer.pad_token_id, "added_tokens": len(MARKERS)}
         return self.state.target.model_kwargs() | added | sizes
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         slices = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
         problems = [
             Problem(place, f"{found} ({split})", hint=found.hint)
@@ -121,11 +107,7 @@ class RelationExtraction(TargetTask[RelationState]):
             features["labels"] = self.state.target.encode(rows["label"])
         return features
 
-    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = self.state.tokenizer
-        return Padding.by(tokenizer, tokenizers.padding_side(tokenizer))
-
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         found = super().score(answers, references)
         if not are_directed(list(self.state.target.model_kwargs()["label2id"])):
             return found

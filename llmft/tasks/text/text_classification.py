@@ -1,13 +1,10 @@
 """A label, several labels or a number for a text, or for a pair of texts."""
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-import torch
-from datasets import Dataset
+import numpy
 from transformers import PreTrainedTokenizerFast
 
 from llmft.models import tokenizers
@@ -16,35 +13,24 @@ from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
-from llmft.tasks.padding import Padding
 from llmft.tasks.targets import problems
-from llmft.tasks.targets.problems import TargetTask
-from llmft.tasks.targets.target import Target
-from llmft.tasks.task import Features, read_facts, write_facts
+from llmft.tasks.targets.problems import TargetState, TargetTask
+from llmft.tasks.task import Features
 from llmft.tasks.text import config as sections
 from llmft.tasks.text import tfidf
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 @dataclass
-class TextState:
+class TextState(TargetState):
     """What `label` holds, and the tokenizer."""
 
-    target: Target
     tokenizer: PreTrainedTokenizerFast
     max_length: int
     pair: bool
-
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        write_facts(
-            folder, {"target": problems.to_facts(self.target), "max_length": self.max_length, "pair": self.pair}
-        )
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        tokenizer = tokenizers.load_saved(folder)
-        facts = read_facts(folder)
-        return cls(problems.from_facts(facts), tokenizer, **facts)
+    """Whether a row has two texts."""
 
 
 class TextClassification(TargetTask[TextState]):
@@ -63,7 +49,7 @@ class TextClassification(TargetTask[TextState]):
             "label": problems.column(self.options),
         }
 
-    def learn(self, train: Dataset, model: ModelConfig) -> TextState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> TextState:
         pair = "text_pair" in train.column_names
         texts = (text for column in ("text", "text_pair")[: 1 + pair] for text in train[column])
         tokenizer = tokenizers.load(model, texts)
@@ -72,20 +58,20 @@ class TextClassification(TargetTask[TextState]):
         check_language(train[:SAMPLE]["text"], tokenizer)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 
-    def baseline(self, splits: dict[str, Dataset], seed: int) -> tuple[str, dict[str, list[Any]]]:
+    def baseline(self, splits: "dict[str, Dataset]", seed: int) -> tuple[str, dict[str, list[Any]]]:
         columns = ("text", "text_pair")[: 1 + self.state.pair]
         texts = {name: [rows[column][:] for column in columns] for name, rows in splits.items()}
-        labels = torch.tensor(self.state.target.encode(splits["train"]["label"][:]))
-        weights = self.row_weights(labels)
+        kind = numpy.int64 if self.options.problem == "single_label" else numpy.float32
+        labels = numpy.array(self.state.target.encode(splits["train"]["label"][:]), dtype=kind)
+        weights = self.state.target.row_weights(labels)
         count = self.state.target.model_kwargs()["num_labels"]
-        cells, target = tfidf.matrices(texts, count), labels.numpy()
-        counted = None if weights is None else weights.numpy()
+        cells = tfidf.matrices(texts, count)
         if self.options.problem == "regression":
-            name, found = "TF-IDF and ridge regression", tfidf.numbers(cells, target)
+            name, found = "TF-IDF and ridge regression", tfidf.numbers(cells, labels)
         elif self.options.problem == "multi_label":
-            name, found = "TF-IDF and logistic regression", tfidf.logits_of_several(cells, target, counted)
+            name, found = "TF-IDF and logistic regression", tfidf.logits_of_several(cells, labels, weights)
         else:
-            name, found = "TF-IDF and logistic regression", tfidf.logits_of_one(cells, target, counted, count)
+            name, found = "TF-IDF and logistic regression", tfidf.logits_of_one(cells, labels, weights, count)
         return name, {split: list(logits) for split, logits in found.items() if split != "train"}
 
     def model_kwargs(self) -> dict[str, Any]:
@@ -94,7 +80,7 @@ class TextClassification(TargetTask[TextState]):
         sizes["pools_last"] = tokenizers.padding_side(tokenizer) == "left"
         return self.state.target.model_kwargs() | {"pad_token_id": tokenizer.pad_token_id} | sizes
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         pair = "text_pair" in rows.column_names
         if pair != self.state.pair:
             what = f"{split} {'has' if pair else 'lacks'} the second text that training {'had not' if pair else 'had'}"
@@ -118,10 +104,6 @@ class TextClassification(TargetTask[TextState]):
         if "label" in rows:
             features["labels"] = self.state.target.encode(rows["label"])
         return features
-
-    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        tokenizer = self.state.tokenizer
-        return Padding.by(tokenizer, tokenizers.padding_side(tokenizer))
 
     def format_input(self, row: dict[str, Any]) -> str:
         return " ⏐ ".join(row[key] for key in ("text", "text_pair") if row.get(key))

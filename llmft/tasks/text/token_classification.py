@@ -2,35 +2,33 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-import torch
-from datasets import Dataset
-from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from llmft.data.annotated import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
 from llmft.models import tokenizers
 from llmft.models.build import longest
-from llmft.models.labelled import IGNORED, count_labels
+from llmft.models.labelled import IGNORED
 from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package, plural
-from llmft.tasks.padding import Padding
 from llmft.tasks.targets.decisions import softmax
-from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
+from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
 from llmft.tasks.text.sentences import Entity, Sentence, is_labelled, read, sentence_of
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 @dataclass
-class EntityState:
+class EntityState(State):
     """The labels of entities, and the tokenizer."""
 
     labels: list[str]
@@ -47,18 +45,18 @@ class EntityState:
         """What the model says of a word, in the order of its outputs."""
         return [OUTSIDE, *(f"{place}-{label}" for label in self.labels for place in "BI")]
 
+    @property
+    def notes(self) -> list[str]:
+        what = "begins or ends inside a word, and is" if self.widened == 1 else "begin or end inside a word, and are"
+        found = f"train: {plural(self.widened, 'spans')} {what} taken to cover whole ones"
+        return [found] if self.widened else []
+
+    @property
+    def description(self) -> str:
+        return f"{plural(len(self.labels), 'labels')}: {few(self.labels)}"
+
     def __post_init__(self) -> None:
         self.tokenizer.truncation_side = "right"  # so that windows begin at the beginning
-
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        kept = ("labels", "max_length", "stride", "of_tokens", "widened")
-        write_facts(folder, {key: getattr(self, key) for key in kept})
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        tokenizer = tokenizers.load_saved(folder)
-        return cls(tokenizer=tokenizer, **read_facts(folder))
 
 
 class TokenClassification(Task[EntityState]):
@@ -67,6 +65,7 @@ class TokenClassification(Task[EntityState]):
     config = sections.TokenClassification
     head = "AutoModelForTokenClassification"
     state_class = EntityState
+    objective_class = "llmft.tasks.text.objectives:WordObjective"
     options: sections.TokenClassification
 
     @property
@@ -78,7 +77,7 @@ class TokenClassification(Task[EntityState]):
             "spans": Column("json", required=False, target=True, blank=True, also=("label", "labels", "entities")),
         }
 
-    def learn(self, train: Dataset, model: ModelConfig) -> EntityState:
+    def learn(self, train: "Dataset", model: ModelConfig) -> EntityState:
         _check_package()
         found, problems = read(train, "train")
         labels = self.options.labels or sorted({label for sentence in found for label in sentence.labels})
@@ -104,19 +103,11 @@ class TokenClassification(Task[EntityState]):
             "max_position_embeddings": self.state.max_length,
         }
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
         if not is_labelled(rows):
             return []
         found, problems = read(rows, split)
         return problems or unknown_labels(rows["id"][:], [one.labels for one in found], self.state.labels, split)
-
-    def notes(self) -> list[str]:
-        count = self.state.widened
-        what = "begins or ends inside a word, and is" if count == 1 else "begin or end inside a word, and are"
-        return [f"train: {plural(count, 'spans')} {what} taken to cover whole ones"] if count else []
-
-    def describe_answers(self) -> str:
-        return f"{plural(len(self.state.labels), 'labels')}: {few(self.state.labels)}"
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         records = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
@@ -158,32 +149,6 @@ class TokenClassification(Task[EntityState]):
                 features["labels"].append(labels)
         return features
 
-    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        # On the right for any model: positions count from the first token.
-        return Padding.by(self.state.tokenizer, "right", labels=IGNORED)
-
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        return self._loss(model(**inputs).logits, batch)
-
-    def _loss(self, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The mean over words of the cross entropy; 0 for a batch without any."""
-        total = functional.cross_entropy(
-            logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        return total / self.loss_weight(batch)
-
-    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
-        """The words of the batch, at least 1: of a sentence of invisible signs no tokenizer leaves any."""
-        return max(count_labels(batch, shift=False), 1) if "labels" in batch else len(batch["input_ids"])
-
-    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
-        """Of each feature its logits (tokens, tags), without padding; the mean loss where there are labels."""
-        logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits.float()
-        loss = self._loss(logits, batch).item() if "labels" in batch else None
-        mask = batch["attention_mask"].bool()
-        return [row[kept].cpu().numpy() for row, kept in zip(logits, mask, strict=True)], loss
-
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         """The likeliest tag of each word, O where it has no token; an I that follows nothing of its label is a B."""
         windows: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
@@ -206,7 +171,7 @@ class TokenClassification(Task[EntityState]):
         ]
         return {"answer": entities, "tokens": sentence.tokens, "tags": sentence.tags}
 
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         """Precision, recall and F1 of entities, accuracy of tags; see llmft.metrics.extraction_metrics."""
         _check_package()
         from llmft.metrics.extraction_metrics import Entities  # evaluate imports pipelines, which takes seconds
@@ -222,24 +187,12 @@ class TokenClassification(Task[EntityState]):
     def reference(self, row: dict[str, Any]) -> list[Entity]:
         return sentence_of(row).entities
 
-    def error_score(self, answer: Answer, reference: Any) -> float:
-        """How many entities are said wrongly or missed."""
-        said = {_key(entity) for entity in answer["answer"]}
-        return float(len(said ^ {_key(entity) for entity in reference or []}))
-
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        """F1 of entities is 2 TP / (said + right), both sums over all rows."""
-        said, right = ({_key(entity) for entity in entities} for entities in (answer["answer"], reference))
-        return RowScore("f1", 2.0 * len(said & right), float(len(said) + len(right)))
-
-    def format_error(self, badness: float) -> str:
-        return f"{badness:.0f} wrong or missed"
-
-    def format_answer(self, answer: list[Entity]) -> str:
-        return "; ".join(f"{entity['text']} ({entity['label']})" for entity in answer) or "–"
-
-    def spans(self, answer: list[Entity]) -> list[tuple[int, int, str]]:
-        return [(entity["start"], entity["end"], entity["label"]) for entity in answer]
+        """F1 of entities is 2 TP / (given + right), both sums over all rows; the error counts those wrong or missed."""
+        given, right = ({_key(entity) for entity in entities} for entities in (answer["answer"], reference))
+        error = len(given ^ right)
+        part, whole = 2.0 * len(given & right), float(len(given) + len(right))
+        return RowScore("f1", part, whole, error=float(error), why=f"{error} wrong or missed")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences of made-up words; names of one, two or three words begin with a title or lie at a place."""

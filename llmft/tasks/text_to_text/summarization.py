@@ -1,14 +1,15 @@
 """A short text for a long one."""
 
 import random
-from typing import Any
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any
 
 from llmft.metrics.text_metrics import Rouge, rouge_l_of
 from llmft.tasks.task import Answer
 from llmft.tasks.text_to_text import config as sections
 from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Summarization(TextToText[TextToTextState]):
@@ -17,22 +18,22 @@ class Summarization(TextToText[TextToTextState]):
     config = sections.Summarization
     state_class = TextToTextState
     options: sections.Summarization
-    source, target = "text", "summary"
+    source_role, target_role = "text", "summary"
     scores_by = "rouge_score"
     likeness_metric = "rougeL"
 
-    def learnt(self, train: Dataset, **found: Any) -> TextToTextState:
+    def learnt(self, train: "Dataset", **found: Any) -> TextToTextState:
         return TextToTextState(**found)
 
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         said = [answer["answer"] for answer in answers]
-        return dict(Rouge().compute(predictions=said, references=references[self.target][:]))
+        return dict(Rouge().compute(predictions=said, references=references[self.target_role][:]))
 
     def likeness(self, answer: str, right: list[str]) -> float:
         return rouge_l_of(answer, right)
 
-    def format_error(self, badness: float) -> str:
-        return f"ROUGE-L {1 - badness:.2f}"
+    def format_likeness(self, likeness: float) -> str:
+        return f"ROUGE-L {likeness:.2f}"
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Reports of made-up words: one word of each of two kinds tells what is to be said, the others are filler."""

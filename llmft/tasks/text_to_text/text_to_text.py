@@ -1,26 +1,26 @@
 """What the tasks have in common that answer a text with a text: an encoder reads, a decoder writes."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
-from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from llmft.metrics.calibration import perplexity
 from llmft.models import tokenizers
 from llmft.models.build import longest
-from llmft.models.labelled import IGNORED, count_labels, token_loss
+from llmft.models.labelled import token_loss
 from llmft.models.tokenizers import SAMPLE, T5, check_language, unknown, unwritable
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package
-from llmft.tasks.padding import Padding
-from llmft.tasks.task import Answer, Features, RowScore, Task, read_facts, write_facts
+from llmft.tasks.objective import Batch, Objective
+from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text_to_text.config import TextToTextConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # T5's without those of its gaps: a decoder begins with padding.
 SPECIAL = replace(T5, more=())
@@ -28,7 +28,7 @@ MANY_LANGUAGES = "Choose a model of both languages, or model.init=random with a 
 
 
 @dataclass
-class TextToTextState:
+class TextToTextState(State):
     """The tokenizer, and what goes with it."""
 
     tokenizer: PreTrainedTokenizerFast
@@ -39,25 +39,44 @@ class TextToTextState:
     remarks: list[str]
     """What the user should know of the tokenizer, a line each."""
 
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save_pretrained(folder)
-        write_facts(folder, {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tokenizer"})
+    @property
+    def notes(self) -> list[str]:
+        return self.remarks
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        return cls(tokenizers.load_saved(folder), **read_facts(folder))
+    @property
+    def description(self) -> str:
+        return f"texts of at most {self.max_length} tokens to texts of at most {self.max_output_length}"
 
 
 S = TypeVar("S", bound=TextToTextState)
+
+
+class TextToTextObjective(Objective):
+    """The mean over the tokens of the right text, which the decoder reads one place later."""
+
+    mean_over = "tokens"
+    side = "right"
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        smoothing = self.task.options.label_smoothing if model.training else 0.0
+        return token_loss(model, batch, shift=False, smoothing=smoothing)
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
+        """The tokens that the decoder writes, and the loss of the right ones."""
+        loss = token_loss(model, batch, shift=False).item() if "labels" in batch else None
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        return model.generate(**inputs).tolist(), loss  # type: ignore[operator]
 
 
 class TextToText(Task[S]):
     """A text for a text."""
 
     head = "AutoModelForSeq2SeqLM"
-    source: ClassVar[str]
+    objective_class = TextToTextObjective
+    separator = " ⏐ "
+    source_role: ClassVar[str]
     """The role of what is read."""
-    target: ClassVar[str]
+    target_role: ClassVar[str]
     """The role of what is written: right texts, of which training takes the first."""
     scores_by: ClassVar[str]
     """The package that the scores come from."""
@@ -67,13 +86,13 @@ class TextToText(Task[S]):
 
     @property
     def columns(self) -> dict[str, Column]:
-        return {self.source: Column("text"), self.target: Column("texts", target=True)}
+        return {self.source_role: Column("text"), self.target_role: Column("texts", target=True)}
 
     @abstractmethod
-    def learnt(self, train: Dataset, **found: Any) -> S:
+    def learnt(self, train: "Dataset", **found: Any) -> S:
         """The state of what was `found` of the tokenizer, and what else the task learns of the training rows."""
 
-    def learn(self, train: Dataset, model: ModelConfig) -> S:
+    def learn(self, train: "Dataset", model: ModelConfig) -> S:
         if problems := missing_package("task", self.options.name, self.scores_by, "text"):
             raise UserError(problems)
         tokenizer = tokenizers.load(model, self._texts(train), SPECIAL)
@@ -89,10 +108,10 @@ class TextToText(Task[S]):
             remarks=self._remarks(train[:SAMPLE], tokenizer),
         )
 
-    def _texts(self, rows: Dataset) -> Iterator[str]:
+    def _texts(self, rows: "Dataset") -> Iterator[str]:
         """All that is read or written."""
-        yield from rows[self.source]
-        for texts in rows[self.target]:
+        yield from rows[self.source_role]
+        for texts in rows[self.target_role]:
             yield from texts
 
     def _remarks(self, rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -101,13 +120,13 @@ class TextToText(Task[S]):
         Raises:
             UserError: where that is most of it.
         """
-        targets = [texts[0] for texts in rows[self.target]]
+        targets = [texts[0] for texts in rows[self.target_role]]
         found = []
-        for role, texts in ((self.source, rows[self.source]), (self.target, targets)):
+        for role, texts in ((self.source_role, rows[self.source_role]), (self.target_role, targets)):
             check_language(texts, tokenizer, MANY_LANGUAGES)
             if (share := unknown(texts, tokenizer)) >= 0.001:
                 found.append(f"train: {share:.1%} of the tokens of {role} are unknown to the tokenizer")
-        return found + unwritable(self.target, targets, tokenizer)
+        return found + unwritable(self.target_role, targets, tokenizer)
 
     def model_kwargs(self) -> dict[str, Any]:
         sizes = {
@@ -119,14 +138,8 @@ class TextToText(Task[S]):
         special = {"pad_token_id": self.state.tokenizer.pad_token_id, "eos_token_id": self.state.tokenizer.eos_token_id}
         return sizes | special | {"decoder_start_token_id": self.state.start}
 
-    def check(self, rows: Dataset, split: str) -> list[Problem]:
-        return []
-
-    def notes(self) -> list[str]:
-        return self.state.remarks
-
     def encode(self, rows: dict[str, list[Any]]) -> Features:
-        texts = [self.options.prefix + text for text in rows[self.source]]
+        texts = [self.options.prefix + text for text in rows[self.source_role]]
         # Some tokenizers pad all rows to the longest length they know unless told otherwise. What looks like a special
         # token is text like all other: as one, it would not be written in an answer.
         how: dict[str, Any] = {"truncation": True, "padding": False, "split_special_tokens": True}
@@ -135,61 +148,40 @@ class TextToText(Task[S]):
         features["row"] = list(range(len(texts)))
         features["length"] = list(map(len, features["input_ids"]))
         features["cut"] = [bool(encoding.overflowing) for encoding in read.encodings]
-        if self.target in rows:
-            right = [texts[0] for texts in rows[self.target]]
+        if self.target_role in rows:
+            right = [texts[0] for texts in rows[self.target_role]]
             length = self.state.max_output_length
             written = self.state.tokenizer(text_target=right, max_length=length, **how)
             features["labels"] = ended(written["input_ids"], length, self.state.tokenizer)
         return features
-
-    def collator(self) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-        return Padding.by(self.state.tokenizer, labels=IGNORED)
-
-    def loss(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return token_loss(model, batch, shift=False, smoothing=self.options.label_smoothing if model.training else 0.0)
-
-    def loss_weight(self, batch: dict[str, torch.Tensor]) -> int:
-        return count_labels(batch, shift=False) if "labels" in batch else len(batch["input_ids"])
-
-    def metrics_from_loss(self, loss: float) -> dict[str, float]:
-        return {"loss": loss, "perplexity": perplexity(loss)}
-
-    def predict(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[Any, float | None]:
-        loss = token_loss(model, batch, shift=False).item() if "labels" in batch else None
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        return model.generate(**inputs).tolist(), loss  # type: ignore[operator]
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         texts = self.state.tokenizer.batch_decode(outputs, skip_special_tokens=True)
         return [{"answer": text.strip()} for text in texts]
 
     def format_input(self, row: dict[str, Any]) -> str:
-        return str(row[self.source])
+        return str(row[self.source_role])
 
     def reference(self, row: dict[str, Any]) -> Any:
-        texts = row.get(self.target)
+        texts = row.get(self.target_role)
         return texts[0] if texts and len(texts) == 1 else texts
-
-    def describe_answers(self) -> str:
-        return (
-            f"{self.source} to {self.target}, at most {self.state.max_length} and {self.state.max_output_length} tokens"
-        )
 
     @abstractmethod
     def likeness(self, answer: str, right: list[str]) -> float:
         """How good one answer is, 0 to 1."""
 
-    def error_score(self, answer: Answer, reference: Any) -> float:
-        right = [reference] if isinstance(reference, str) else reference
-        return 0.0 if not right or answer["answer"] in right else 1 - self.likeness(answer["answer"], right)
+    @abstractmethod
+    def format_likeness(self, likeness: float) -> str:
+        """The likeness as a report shows it, with the name of the metric."""
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """The likeness of each answer: of corpus scores such as BLEU a row has no part of its own."""
         right = [reference] if isinstance(reference, str) else reference
-        return RowScore(self.likeness_metric, self.likeness(answer["answer"], right))
-
-    def format_answer(self, answer: Any) -> str:
-        return " ⏐ ".join(answer) if isinstance(answer, list) else str(answer)
+        if not right:
+            return RowScore(self.likeness_metric, 0.0)
+        part = self.likeness(answer["answer"], right)
+        error = 0.0 if answer["answer"] in right else 1 - part
+        return RowScore(self.likeness_metric, part, error=error, why=self.format_likeness(part))
 
 
 def ended(rows: list[list[int]], length: int, tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:

@@ -2,15 +2,16 @@
 
 import random
 from dataclasses import dataclass
-from typing import Any
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any
 
 from llmft.metrics.text_metrics import TranslationScores, chrf_of, tokenizer_of
 from llmft.models.tokenizers import SAMPLE
 from llmft.tasks.task import Answer
 from llmft.tasks.text_to_text import config as sections
 from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 WORDS = {
     "who": (("the cat", "felo"), ("my aunt", "tia mea"), ("a boy", "puer"), ("the king", "rego")),
@@ -26,6 +27,11 @@ class TranslationState(TextToTextState):
 
     bleu_tokenize: str
 
+    @property
+    def notes(self) -> list[str]:
+        how = f"BLEU is computed with sacreBLEU's tokenizer {self.bleu_tokenize}; task.bleu_tokenize names another"
+        return [*super().notes, how]
+
 
 class Translation(TextToText[TranslationState]):
     """What is this sentence in Chinese?"""
@@ -33,31 +39,27 @@ class Translation(TextToText[TranslationState]):
     config = sections.Translation
     state_class = TranslationState
     options: sections.Translation
-    source = default_input_role = "source"
-    target = "target"
+    source_role = default_input_role = "source"
+    target_role = "target"
     scores_by = "sacrebleu"
     likeness_metric = "chrf"
 
-    def learnt(self, train: Dataset, **found: Any) -> TranslationState:
+    def learnt(self, train: "Dataset", **found: Any) -> TranslationState:
         chosen: str = self.options.bleu_tokenize
         if chosen == "auto":
-            chosen = tokenizer_of([texts[0] for texts in train[:SAMPLE][self.target]])
+            chosen = tokenizer_of([texts[0] for texts in train[:SAMPLE][self.target_role]])
         return TranslationState(**found, bleu_tokenize=chosen)
 
-    def notes(self) -> list[str]:
-        how = "by the script of target" if self.options.bleu_tokenize == "auto" else "as task.bleu_tokenize says"
-        return [*super().notes(), f"BLEU is counted with sacreBLEU's tokenizer {self.state.bleu_tokenize}, {how}"]
-
-    def score(self, answers: list[Answer], references: Dataset) -> dict[str, Any]:
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         said = [answer["answer"] for answer in answers]
         scores = TranslationScores(self.state.bleu_tokenize)
-        return dict(scores.compute(predictions=said, references=references[self.target][:]))
+        return dict(scores.compute(predictions=said, references=references[self.target_role][:]))
 
     def likeness(self, answer: str, right: list[str]) -> float:
         return chrf_of(answer, right) / 100
 
-    def format_error(self, badness: float) -> str:
-        return f"chrF {100 * (1 - badness):.1f}"
+    def format_likeness(self, likeness: float) -> str:
+        return f"chrF {100 * likeness:.1f}"
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences whose words come in another order: the verb last, and the adjective after its noun."""

@@ -1,0 +1,81 @@
+"""What only some tasks can do, a protocol each. A task has it by having its methods; commands ask with isinstance."""
+
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    import pyarrow
+    import torch
+    from datasets import Dataset
+
+    from llmft.tasks.chat.chat_state import ChatState
+
+
+@runtime_checkable
+class Calibrates(Protocol):
+    """Decides something on validation rows once the best weights are there, such as thresholds: finetune."""
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether there is anything to decide; it costs a pass over the validation rows."""
+
+    def calibrate(self, outputs: list[Any], references: "Dataset") -> Self:
+        """The task with what was decided; `outputs` are those of the validation rows, in their order."""
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """Tells what rows hold that the user should know: finetune and pretrain for all splits, eval, predict."""
+
+    def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
+        """What is odd in `train`, and what of other rows is unlike training, a line each.
+
+        Args:
+            rows: those of `predict` have no labels. None for training rows of which only a sample is in memory.
+            features: of the training rows alone.
+
+        Raises:
+            UserError: if there is nothing to learn from the features.
+        """
+
+
+@runtime_checkable
+class HasBaseline(Protocol):
+    """Is compared with a simple model that is fitted to the same rows: finetune, for a section with `baseline`."""
+
+    def baseline(self, splits: "dict[str, Dataset]", seed: int) -> tuple[str, dict[str, list[Any]]]:
+        """The name of the model, and by split its outputs, one a row as `decode` takes them."""
+
+
+@runtime_checkable
+class HasInputColumns(Protocol):
+    """Reads columns whose values can change places between rows: permutation importance in finetune."""
+
+    def input_positions(self) -> dict[str, dict[str, list[int]]]:
+        """The columns that a model reads, each with the places of its values, by key of a feature."""
+
+
+@runtime_checkable
+class HasExample(Protocol):
+    """Has a row for the card of an export to answer without llmft: export."""
+
+    def example_row(self) -> dict[str, Any]:
+        """A made-up row. It is none of the user's rows: a card may be published."""
+
+
+@runtime_checkable
+class RefersToFirstWeights(Protocol):
+    """An objective that compares with the weights before training: finetune, for a section with `refers`."""
+
+    def reference_scores(self, model: "torch.nn.Module", batch: "dict[str, torch.Tensor]") -> list[float]:
+        """One number a feature that the first weights give.
+
+        It is computed once before training. The features of train and validation then have it as `reference`.
+        """
+
+
+@runtime_checkable
+class Chats(Protocol):
+    """Answers in turns, if its tokenizer has a chat template: chat."""
+
+    def chat_state(self) -> "ChatState | None":
+        """The tokenizer with its chat template."""
