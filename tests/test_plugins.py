@@ -1,12 +1,18 @@
 """A task and an architecture of somebody else's package, found by entry points."""
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from llmft.schema.problem import UserError
 from llmft.schema.tasks import plugins
+from llmft.tasks import optional
+from llmft.tasks.objective import Objective
+from llmft.tasks.targets.target import Target
+from llmft.tasks.task import RENAMED, RowScore, State, Task
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -70,6 +76,13 @@ def test_without_the_package_the_known_tasks_are_named(llmft: Run) -> None:
     assert "tabular, text_classification" in err
 
 
+def refused(body: str) -> str:
+    """What is said of a task with these methods."""
+    with pytest.raises(UserError) as caught:
+        exec(f"{MODULE}\n{textwrap.indent(body, '    ')}", {"__name__": "shout_package"})
+    return str(caught.value)
+
+
 def test_a_task_of_an_older_version_is_told_the_new_names(package: None, llmft: Run, write: Write) -> None:
     """Else its methods would never be called, and the defaults would answer in their place."""
     old = MODULE.replace("def synthetic_rows(self, rows, seed)", "def synthetic(self, rows, seed)")
@@ -79,8 +92,24 @@ def test_a_task_of_an_older_version_is_told_the_new_names(package: None, llmft: 
     assert code == 2
     assert "shout_package.Shout" in err
     assert "synthetic is now called synthetic_rows" in err
-    assert "encode takes no state: what was learnt is self.state" in err
+    assert "encode takes no state: what was learned is self.state" in err
     assert "the class of the state is now called state_class" in err
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_each_method_of_an_older_version_has_its_place(name: str) -> None:
+    found = refused(f"def {name}(self):\n    return None")
+    assert f"shout_package.Shout  {name} {RENAMED[name]}" in found
+    # What it is called now, or what it is a part of, is there.
+    places = (Task, State, RowScore, Target, Objective, *vars(optional).values())
+    new = RENAMED[name].removeprefix("is now ").partition(";")[0]
+    if new.startswith(("called ", "a part of ")):
+        method = new.removeprefix("called ").removeprefix("a part of ").split()[0].strip(",")
+        assert any(hasattr(place, method) for place in places), method
+
+
+def test_a_state_saves_and_loads_its_fields() -> None:
+    assert "state_class must inherit llmft.tasks.task.State" in refused("state_class = dict")
 
 
 @pytest.mark.parametrize(

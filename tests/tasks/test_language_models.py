@@ -85,7 +85,7 @@ def test_scores_by_hand() -> None:
 
 
 def test_a_text_goes_on_beyond_the_positions_of_the_model() -> None:
-    task = CausalLm(sections.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8, asked=True))
+    task = CausalLm(sections.CausalLm(block=8)).with_state(LanguageState(CHARACTERS, 8)).for_inference()
     model = tiny(task, "gpt2").eval()
     model.config.max_position_embeddings = 8
     set_generation(model, GenerationConfig(max_new_tokens=30))
@@ -219,7 +219,7 @@ def test_runs_are_cut_out_and_can_be_put_back(block: int, density: float, length
 
 def test_gaps_are_filled_with_what_the_decoder_wrote() -> None:
     task = SpanCorruption(sections.SpanCorruption())
-    task = task.with_state(SpanState(UNIGRAM, 32, asked=True))
+    task = task.with_state(SpanState(UNIGRAM, 32)).for_inference()
     prompt = numpy.array(task.prompt("the <extra_id_0> house <extra_id_1> river"))
     written = numpy.array(task.prompt("<extra_id_0> red <extra_id_1> by the"))
     assert task.said((prompt, written)) == {"answer": "the red house by the river"}
@@ -227,7 +227,7 @@ def test_gaps_are_filled_with_what_the_decoder_wrote() -> None:
 
 
 def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
-    task = MaskedLm(sections.MaskedLm()).with_state(MaskedState(WORDPIECE, 32, asked=True))
+    task = MaskedLm(sections.MaskedLm()).with_state(MaskedState(WORDPIECE, 32)).for_inference()
     model = tiny(task, "bert").eval()
     tokens = task.prompt("the [MASK] house")
     (output,), _ = predict(task, model, [{"input_ids": tokens}])

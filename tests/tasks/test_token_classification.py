@@ -233,7 +233,7 @@ def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
     # Of a word without pieces there is nothing to learn, and its answer is O.
     assert set(second["labels"]) == {-100}
     batch = task.objective.collate([second])
-    assert task.objective.loss_weight(batch) == 1
+    assert task.objective.loss_weight(batch) == 0
     logits = [numpy.zeros((len(second["input_ids"]), 3), dtype=numpy.float32)]
     (answer,) = task.decode(features.with_asides(logits, [1]), [0])
     assert answer == {"answer": [], "tokens": ["\u200b"], "tags": ["O"]}

@@ -46,7 +46,7 @@ STATES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "question_answering": (lambda: QuestionState(tokenizer(), 64), ("question", "context")),
     "masked_lm": (lambda: MaskedState(tokenizer(), 64), ("text",)),
     "causal_lm": (lambda: LanguageState(tokenizer(), 64), ("text",)),
-    "causal_lm asked": (lambda: LanguageState(tokenizer(), 64, asked=True), ("text",)),
+    "causal_lm asked": (lambda: LanguageState(tokenizer(), 64), ("text",)),
 }
 
 
@@ -58,13 +58,14 @@ def prepared(name: str) -> tuple[Task[Any], FeatureSet]:
     options = {"name": name.split()[0]} | ({"stride": 8} if "question" in columns else {})
     task = tasks.build(kind.model_validate(options)).with_state(make())
     values = {column: TEXTS if column != "question" else ["tavo"] * len(TEXTS) for column in columns}
+    task = task.for_inference() if name.endswith("asked") else task
     return task, encode(task, to_dataset(Table(values, [str(row) for row in range(len(TEXTS))])))
 
 
 def difference(task: Task[Any], model: PreTrainedModel, features: FeatureSet) -> float:
     """max|a - b| / max|a| of the outputs of rows alone and together."""
     found = [predict(task, model, features, size) for size in (1, len(features))]
-    if getattr(task.state, "asked", False):  # texts, which end earlier than those beside them
+    if task.state.inference:  # texts, which end earlier than those beside them
         return float(found[0].answers != found[1].answers)
     alone, together = (one.outputs for one in found)
     alone, together = ([o[0] if isinstance(o, tuple) else o for o in outputs] for outputs in (alone, together))
