@@ -59,5 +59,5 @@ def test_its_loss_is_the_cross_entropy_and_the_expected_steps(package: None, her
     def model(labels: torch.Tensor) -> SequenceClassifierOutput:
         return SequenceClassifierOutput(loss=torch.tensor(1.0), logits=torch.zeros(2, 3))
 
-    loss = Urgency(UrgencyConfig(distance=3.0)).loss(model, {"labels": torch.tensor([0, 1])})
+    loss = Urgency(UrgencyConfig(distance=3.0)).objective.loss(model, {"labels": torch.tensor([0, 1])})
     assert loss.item() == pytest.approx(1.0 + 3.0 * (1 + 2 / 3) / 2)

@@ -288,7 +288,7 @@ def _entry(encoder: FrozenEncoder, config: Config, hardware: Hardware, prepared:
 def with_reference(
     config: Config, task: Task[Any], model: torch.nn.Module, splits: dict[str, Split], hardware: Hardware
 ) -> dict[str, Split]:
-    """The splits; train and validation have the column `REFERENCE`: `Task.reference_scores` of the current weights.
+    """The splits; train and validation have the column `REFERENCE`: `reference_scores` of the current weights.
 
     Each is computed in the precision in which it is read later: validation in float32, train in that of training. So at
     the first step model and reference agree exactly, and the loss is not their rounding. Several processes share the
