@@ -73,7 +73,7 @@ def trainer(folder: Path, options: argparse.Namespace) -> dict[str, float]:
         {key: row[key] for key in ("input_ids", "labels")} for row in features.__getitems__([*range(len(features))])
     ]
     tokenizer = prepared.state.tokenizer
-    model = adapters.trainee(first_weights(config, prepared))
+    model = adapters.trained_part(first_weights(config, prepared))
     assert next(model.parameters()).dtype == torch.float32
     with tempfile.TemporaryDirectory() as place:
         arguments = transformers.TrainingArguments(
@@ -104,7 +104,7 @@ def before(folder: Path, options: argparse.Namespace) -> dict[str, float]:
 
     config = load("finetune", words(folder, options))
     prepared = prepare(config)
-    model = adapters.trainee(first_weights(config, prepared))
+    model = adapters.trained_part(first_weights(config, prepared))
     found = loss_of(prepared.task, model, prepared.splits["validation"], config.trainer.eval_batch_size)
     return {"loss": found["loss"]}
 

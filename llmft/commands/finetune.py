@@ -15,7 +15,7 @@ from llmft.models import adapters, tokenizers
 from llmft.models.build import build
 from llmft.models.generate import set_generation
 from llmft.models.layers import checkpoint_layers
-from llmft.models.weights import check_shardable, whole_state
+from llmft.models.weights import check_shardable, full_state_dict
 from llmft.reporting import console
 from llmft.reporting.data_facts import data_facts
 from llmft.reporting.lines import phase
@@ -119,7 +119,7 @@ def first_weights(config: Config, prepared: Prepared, notes: list[str] | None = 
     if config.trainer.gradient_checkpointing:
         checkpoint_layers(model)
     if config.trainer.packing:
-        check_packing(adapters.trainee(adapted), config.model.name)
+        check_packing(adapters.trained_part(adapted), config.model.name)
     return adapted
 
 
@@ -187,7 +187,7 @@ def scores(
     """What metrics.json says of `model`, which is trained for it."""
     task, splits = prepared.task, prepared.splits
     start = time.perf_counter()
-    learner = adapters.trainee(model)
+    learner = adapters.trained_part(model)
     with cached_encoder(config, task, learner, splits, hardware, prepared.entry) as ready:
         encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
         ready = with_reference(config, task, learner, ready, hardware)
@@ -206,7 +206,7 @@ def scores(
             size = config.trainer.eval_batch_size
             answered = answered or predict(task, model, splits["validation"].features, size)
             task = task.calibrate(answered.outputs, splits["validation"].rows)
-        weights = whole_state(model)
+        weights = full_state_dict(model)
         phase("writing", str(run.model))
         if run.writes:
             adapters.save_model(model, run.model, weights)

@@ -1,4 +1,4 @@
-"""Adapters by peft: put into a model, kept, and merged into its weights. Only this file knows peft."""
+"""Adapters by peft: added to a model, saved, and merged into its weights. Only this file imports peft."""
 
 import copy
 import inspect
@@ -12,45 +12,45 @@ from torch.nn import Linear, ModuleList
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from llmft.models.weights import save_whole
+from llmft.models.weights import save_full
 from llmft.schema.model import AdapterConfig
 from llmft.schema.problem import Problem, UserError, missing_package, plural
 
 BASE = "base"
-"""Where in RUN/model the model lies that has a prefix before it. `from_pretrained` of RUN/model finds none: without its
-prefix it would give other answers."""
+"""The folder in RUN/model with the model behind a prefix. So `from_pretrained` of RUN/model fails, instead of loading a
+model that gives other answers without its prefix."""
 
 
 def check_package(config: AdapterConfig) -> None:
-    """Raise UserError where an adapter is asked for and peft is not installed."""
+    """Raise UserError if the config has an adapter and peft is not installed."""
     if config.name != "none" and (problems := missing_package("adapter", config.name, "peft", "peft")):
         raise UserError(problems)
 
 
 def adapt(model: PreTrainedModel, config: AdapterConfig, length: int | None) -> torch.nn.Module:
-    """Put an adapter into `model`, in place, and let nothing train but it and the head: all outside the base model.
+    """Add an adapter to `model`, in place, and freeze everything but it and the head.
 
     Args:
-        length: positions that the longest input takes, for a model that has positions.
+        length: positions of the longest input, for a model with a limited number of them.
 
     Returns:
-        peft's wrapper; `trainee` says what of it trains, and `model` itself where there is no adapter.
+        peft's wrapper, or `model` itself for `adapter=none`. Give `trained_part` of it to the Trainer.
 
     Raises:
-        UserError: for an architecture that the adapter does not fit.
+        UserError: if the adapter does not fit the architecture.
     """
     if config.name == "none":
         return model
     import peft
 
-    if not _body(model):
-        what = f"{type(model).__name__} has no layers below its head that could be adapted"
+    if not _base_modules(model):
+        what = f"must be none for {type(model).__name__}, which has no layers below its head"
         raise UserError(Problem("adapter", what, hint="Write adapter=none."))
     if config.name == "prefix":
         _check_prefix(model, config.prefix_length, length)
-    tied = _tied(model)
+    tied = _tied_weights(model)
     try:
-        adapted = peft.get_peft_model(model, _config(model, config))
+        adapted = peft.get_peft_model(model, _peft_config(model, config))
     except (ValueError, AttributeError) as error:
         what = f"{config.name} does not fit {type(model).__name__}: {str(error).splitlines()[0]}"
         raise UserError(Problem("adapter", what, hint=_hint(config))) from error
@@ -59,37 +59,37 @@ def adapt(model: PreTrainedModel, config: AdapterConfig, length: int | None) -> 
     return adapted
 
 
-def _tied(model: PreTrainedModel) -> set[int]:
-    """The ids of weights that several modules share, such as embeddings that are the output embeddings too."""
+def _tied_weights(model: PreTrainedModel) -> set[int]:
+    """The ids of weights that several modules share, such as input embeddings that are also the output embeddings."""
     owners = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     return {owner for owner, count in owners.items() if count > 1}
 
 
 def _check_tied(adapted: Any, tied: set[int]) -> None:
-    """Raise UserError for an adapter in a module whose weights another one has, too.
+    """Raise UserError for an adapter in a module that shares its weights with another.
 
-    It would change one of them in training. Merged, it changes both, or neither.
+    In training it changes the output of one module only; merged into the shared weight, it would change both.
     """
     model, named = adapted.get_base_model(), adapted.base_model.targeted_module_names
     shared = [name for name in named if id(model.get_submodule(name).get_base_layer().weight) in tied]
     if shared:
-        what = f"{shared[0]} shares its weights with another module, most often the embeddings: none of them can have"
-        hint = "Leave it out: adapter.target_modules=all-linear takes all linear layers but such."
-        raise UserError(Problem("adapter.target_modules", f"{what} an adapter", hint=hint))
+        what = f"must be modules with weights of their own, and {shared[0]} shares its weights with another module"
+        hint = "Leave it out, or write adapter.target_modules=all-linear, which skips shared weights."
+        raise UserError(Problem("adapter.target_modules", what, hint=hint))
 
 
-def trainee(model: torch.nn.Module) -> Any:
-    """What trains and takes batches: the model with the adapter's layers in it, or a prefix with its model."""
+def trained_part(model: torch.nn.Module) -> Any:
+    """What takes batches in training: the model with adapter layers inside, or peft's wrapper for a prefix."""
     return model if not _is_wrapped(model) or _is_prefix(model) else model.get_base_model()  # type: ignore[operator]
 
 
 def within(model: torch.nn.Module) -> Any:
-    """The model in peft's wrapper, or `model` where there is none."""
+    """The model inside peft's wrapper, or `model` itself without one."""
     return model.get_base_model() if _is_wrapped(model) else model  # type: ignore[operator]
 
 
-def described(model: torch.nn.Module, config: AdapterConfig) -> str:
-    """The adapter in a few words: its kind, what it changes, and the share of the weights that train."""
+def describe(model: torch.nn.Module, config: AdapterConfig) -> str:
+    """A line on the adapter: its kind, where it is, and the share of the weights that train."""
     train, everything = model.get_nb_trainable_parameters()  # type: ignore[operator]
     if config.name == "prefix":
         what = f"of {config.prefix_length}"
@@ -100,50 +100,52 @@ def described(model: torch.nn.Module, config: AdapterConfig) -> str:
         size = "" if config.name == "ia3" else f"of rank {config.r} "
         what = f"{size}in {plural(len(names), 'modules')} ({', '.join(ends)})"
         what += f" and {plural(len(experts), 'weights')} of experts" if experts else ""
-    head = "with the head, " if _heads(within(model)) else ""
-    return f"{config.name} {what}; {head}{train / everything:.2%} of the weights train ({train:,} numbers)"
+    head = "with the head, " if _head_modules(within(model)) else ""
+    return f"{config.name} {what}; {head}{train / everything:.2%} of the weights train ({train:,})"
 
 
 def save_adapter(model: torch.nn.Module, folder: Path) -> None:
-    """Write the adapter with its head, as `PeftModel.from_pretrained` reads it. The card is that of the run."""
-    model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]  # else it asks the hub
+    """Write the adapter and its head for `PeftModel.from_pretrained`, without peft's model card."""
+    # save_embedding_layers="auto", the default, asks the hub whether the vocabulary has changed.
+    model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
     (folder / "README.md").unlink(missing_ok=True)
 
 
-def merged(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with the adapter in its weights, in place; a prefix, which has no place in them, stays before it."""
+def merge(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with the adapter merged into its weights, in place. A prefix cannot be merged, and stays."""
     base = within(model)
-    for name in _heads(base):  # peft's own merging fails for a head of several layers
+    for name in _head_modules(base):  # peft's own merging fails for a head of several layers
         place, _, last = name.rpartition(".")
         setattr(base.get_submodule(place), last, base.get_submodule(name).modules_to_save["default"])
     return model if _is_prefix(model) else model.merge_and_unload()  # type: ignore[operator]
 
 
 def save_model(model: torch.nn.Module, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-    """Write what `merged` returned, or a model without an adapter, below `folder`.
+    """Write the result of `merge`, or a model without an adapter, into `folder`.
 
     Args:
-        state: the weights of a sharded model.
+        state: the gathered weights of a sharded model, see `weights.full_state_dict`.
     """
     if state is None:
         within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
     else:
-        save_whole(model, state, folder)
+        save_full(model, state, folder)
 
 
 def with_prefix(model: PreTrainedModel, folder: Path) -> torch.nn.Module:
-    """`model` with the prefix in `folder` before it.
+    """`model` in peft's wrapper with the prefix in `folder`.
 
     Raises:
-        OSError, ValueError: if it cannot be read.
+        OSError: if a file is missing.
+        ValueError: if it holds another kind of adapter.
     """
     import peft
 
-    for name in ("adapter_config.json", "adapter_model.safetensors"):  # else peft asks the hub, or takes a pickle
+    for name in ("adapter_config.json", "adapter_model.safetensors"):  # if missing, peft asks the hub or loads a pickle
         if not (folder / name).is_file():
             raise OSError(f"{folder} has no {name}")
     config = peft.PeftConfig.from_pretrained(folder)
-    if not isinstance(config, peft.PrefixTuningConfig):  # other kinds may name modules to import
+    if not isinstance(config, peft.PrefixTuningConfig):  # configs of other kinds can make peft import modules by name
         raise ValueError(f"{folder} holds no prefix")
     return peft.PeftModel.from_pretrained(model, folder, config=config)
 
@@ -157,15 +159,15 @@ def _is_prefix(model: torch.nn.Module) -> bool:
 
 
 def is_original(name: str) -> bool:
-    """Whether a weight is that of a head as it was before training, which peft keeps beside the one that trains."""
+    """Whether a weight belongs to the untrained copy of the head that peft keeps beside the trained one."""
     return ".original_module." in name
 
 
-def _body(model: PreTrainedModel) -> set[str]:
-    """The names of the modules below the head; none for a model that is all head."""
+def _base_modules(model: PreTrainedModel) -> set[str]:
+    """The names of the top-level modules below the head; empty for a model without a base model, such as an MLP."""
     if model.base_model is not model:
         return {model.base_model_prefix}
-    # A T5 that writes holds the modules of the plain T5 itself.
+    # T5ForConditionalGeneration is its own base model: its modules are compared with those of the plain T5Model.
     plain = transformers.AutoModel._model_mapping.get(type(model.config), None)
     if plain is None or isinstance(model, plain):
         return set()
@@ -173,12 +175,12 @@ def _body(model: PreTrainedModel) -> set[str]:
         return {name for name, _ in plain(copy.deepcopy(model.config)).named_children()}
 
 
-def _heads(model: PreTrainedModel) -> list[str]:
-    """The parts of a model with weights outside its base model, such as `classifier`; of lists, their members.
+def _head_modules(model: PreTrainedModel) -> list[str]:
+    """The modules with weights outside the base model, such as `classifier`; for a ModuleList, its members.
 
-    Not that of a language model, which was pretrained with the rest, and is often the embeddings once more.
+    Output embeddings are left out: they are pretrained with the rest, and often tied to the input embeddings.
     """
-    found, words, body = [], model.get_output_embeddings(), _body(model)
+    found, words, body = [], model.get_output_embeddings(), _base_modules(model)
     for name, part in model.named_children():
         of_words = any(layer is words for layer in part.modules())
         if name not in body and any(True for _ in part.parameters()) and not of_words:
@@ -186,26 +188,32 @@ def _heads(model: PreTrainedModel) -> list[str]:
     return found
 
 
-def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
-    """The adapter in peft's words."""
+def _peft_config(model: PreTrainedModel, config: AdapterConfig) -> Any:
+    """peft's config for an adapter of ours.
+
+    Raises:
+        UserError: if target_modules=all-linear meets experts that only lora can adapt.
+    """
     import peft
     from peft.utils import constants
 
-    kind, heads, layers = model.config.model_type, _heads(model), config.target_modules
+    kind, heads, layers = model.config.model_type, _head_modules(model), config.target_modules
     if config.name == "prefix":
         length = config.prefix_length
         return peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=length, modules_to_save=heads)
-    experts = _experts(model) if layers == "all-linear" else []
+    experts = _expert_weights(model) if layers == "all-linear" else []
     if experts and (config.name not in ("lora", "rslora") or config.dropout):
-        what = f"takes the experts of {type(model).__name__}, each of whose weights is one for all of them"
+        what = f"must name layers outside the experts of {type(model).__name__}, got all-linear: its experts are one"
+        what += f" tensor per layer, which fits lora and rslora without dropout, and this is {config.name}"
         hint = "Write adapter=lora without adapter.dropout, or name layers outside the experts."
-        raise UserError(Problem("adapter.target_modules", f"all-linear {what}: only lora and rslora fit", hint=hint))
+        raise UserError(Problem("adapter.target_modules", what, hint=hint))
     if layers is None and config.name != "ia3":
-        # Named by us: for a mixture of experts peft turns its own list into one of experts, and finds none (Mixtral).
+        # peft's own defaults, but named here: for a mixture of experts, such as Mixtral, peft itself would replace
+        # them by modules of the experts, which do not exist.
         layers = constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind)
     if layers == "all-linear" or (layers is None and config.name != "ia3"):
-        layers = _linear(model)
-    transposed = any(isinstance(layer, Conv1D) for layer in model.modules())  # as GPT-2 keeps its weights
+        layers = _linear_layers(model)
+    transposed = any(isinstance(layer, Conv1D) for layer in model.modules())  # GPT-2's weights are (in, out)
     if config.name == "ia3":
         forward = config.feedforward_modules
         if forward is None and layers is not None:
@@ -227,12 +235,13 @@ def _config(model: PreTrainedModel, config: AdapterConfig) -> Any:
     )
 
 
-def _linear(model: PreTrainedModel) -> list[str]:
-    """The linear layers below the head, except for those that share their weights, and routers, which say two things.
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """The linear layers below the head, except those with shared weights and the routers of experts.
 
-    peft's own `all-linear` takes some of the head's, and output embeddings that transformers finds no other way.
+    A router returns a tuple, which adapter layers cannot handle. peft's own `all-linear` includes layers of some heads,
+    and output embeddings.
     """
-    heads, tied = {name.partition(".")[0] for name in _heads(model)}, _tied(model)
+    heads, tied = {name.partition(".")[0] for name in _head_modules(model)}, _tied_weights(model)
     left_out = {*tied, id(getattr(model.get_output_embeddings(), "weight", None))}
     layers = [
         name
@@ -244,8 +253,8 @@ def _linear(model: PreTrainedModel) -> list[str]:
     return [name for name in layers if name.partition(".")[0] not in heads]
 
 
-def _experts(model: PreTrainedModel) -> list[str]:
-    """The weights of experts that are one parameter for all experts of a layer: (experts, outputs, inputs)."""
+def _expert_weights(model: PreTrainedModel) -> list[str]:
+    """The names of parameters with the weights of all experts of a layer in one: (experts, outputs, inputs)."""
     return [
         f"{path}.{name}"
         for path, module in model.named_modules()
@@ -256,14 +265,15 @@ def _experts(model: PreTrainedModel) -> list[str]:
 
 
 def _check_prefix(model: PreTrainedModel, prefix: int, length: int | None) -> None:
-    """Raise UserError for a model that reads no prefix, or has no room for it before the longest input."""
+    """Raise UserError if the model cannot read a prefix, or has too few positions for prefix and longest input."""
     readers = [inspect.signature(part.forward).parameters for part in (model, model.base_model)]
     if not any("past_key_values" in reader for reader in readers):
         hint = "Write adapter=lora, which fits every model."
-        raise UserError(Problem("adapter", f"{type(model).__name__} reads no prefix", hint=hint))
+        what = f"must not be prefix for {type(model).__name__}, which takes no past_key_values"
+        raise UserError(Problem("adapter", what, hint=hint))
     room = getattr(model.config, "max_position_embeddings", None)
     if isinstance(room, int) and length and length + prefix > room:
-        what = f"{prefix} tokens before the {length} of task.max_length, and the model has {room} positions"
+        what = f"needs {prefix} positions beside the {length} of task.max_length, and the model has {room}"
         raise UserError(Problem("adapter.prefix_length", what, hint=f"Write task.max_length={room - prefix}."))
 
 

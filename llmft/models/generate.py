@@ -15,7 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from llmft.models.adapters import within
-from llmft.models.build import positions
+from llmft.models.build import max_positions
 from llmft.models.trained import Exported
 from llmft.schema.inference import GenerationConfig
 from llmft.schema.problem import Problem, UserError
@@ -27,7 +27,7 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
     The special tokens stay those of the model. Where nothing is drawn, what only drawing reads is left out.
 
     Args:
-        seed: of what is drawn; see `Drawing`. `generate` then takes `input_ids` by name.
+        seed: of what is drawn; see `GumbelSampling`. `generate` then takes `input_ids` by name.
 
     Raises:
         UserError: for more tokens than a decoder has positions for.
@@ -55,16 +55,16 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
         **({} if alone else repeating),
     )
     vars(writer).pop("generate", None)
-    repeats = _against_repeats(wanted) if alone else []
+    repeats = _repetition_processors(wanted) if alone else []
     if repeats or wanted.sample:
         plain = writer.generate
 
         def generate(prompt_length: int | None = None, **inputs: Any) -> Any:
             ids = inputs["input_ids"]
             read = ids.shape[1] if prompt_length is None else prompt_length
-            chosen = LogitsProcessorList([OfWritten(processor, read) for processor in repeats])
+            chosen = LogitsProcessorList([WithoutPrompt(processor, read) for processor in repeats])
             if wanted.sample:
-                chosen += [*_narrowing(wanted), Drawing(ids, inputs.get("attention_mask"), seed)]
+                chosen += [*_sampling_warpers(wanted), GumbelSampling(ids, inputs.get("attention_mask"), seed)]
             return plain(**inputs, do_sample=False, logits_processor=chosen)
 
         writer.generate = generate
@@ -81,7 +81,7 @@ def _check_room(writer: Any, wanted: GenerationConfig) -> None:
         raise UserError(Problem("generation.max_new_tokens", what, hint=f"Write at most {room - 1}."))
 
 
-def _against_repeats(wanted: GenerationConfig) -> list[LogitsProcessor]:
+def _repetition_processors(wanted: GenerationConfig) -> list[LogitsProcessor]:
     """What keeps a text from repeating itself."""
     found: list[LogitsProcessor] = []
     if wanted.repetition_penalty != 1:
@@ -91,7 +91,7 @@ def _against_repeats(wanted: GenerationConfig) -> list[LogitsProcessor]:
     return found
 
 
-class OfWritten(LogitsProcessor):
+class WithoutPrompt(LogitsProcessor):
     """A processor that sees what the model has written, and not the prompt: an answer may say again what was asked.
 
     transformers counts the prompt of a model that is a decoder alone, so that no answer could quote its question.
@@ -105,7 +105,7 @@ class OfWritten(LogitsProcessor):
         return self.processor(input_ids[:, self.prompt_length :], scores)
 
 
-def _narrowing(wanted: GenerationConfig) -> list[LogitsProcessor]:
+def _sampling_warpers(wanted: GenerationConfig) -> list[LogitsProcessor]:
     """What transformers itself puts before a draw."""
     found: list[LogitsProcessor] = []
     if wanted.temperature != 1:
@@ -117,7 +117,7 @@ def _narrowing(wanted: GenerationConfig) -> list[LogitsProcessor]:
     return found
 
 
-class Drawing(LogitsProcessor):
+class GumbelSampling(LogitsProcessor):
     """Noise after which the likeliest token is one that was drawn by its probability (Gumbel's; Maddison et al. 2014).
 
     The noise of a row goes by the seed, the tokens of its input and the step alone, so that a row gets the same text
@@ -150,15 +150,17 @@ def written_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[lis
         mask: (B, T), 0 where it is padded.
     """
     writer = within(model)
-    left, room = writer.generation_config.max_new_tokens, positions(writer.config)
+    left, room = writer.generation_config.max_new_tokens, max_positions(writer.config)
     if room is None or ids.shape[1] + left <= room:
         found: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
         return found
     # One by one: where a text is cut must not depend on the rows beside it.
-    return [_in_parts(model, row[seen.bool()][None], left, room) for row, seen in zip(ids, mask, strict=True)]
+    return [
+        _generate_in_windows(model, row[seen.bool()][None], left, room) for row, seen in zip(ids, mask, strict=True)
+    ]
 
 
-def _in_parts(model: Any, prompt: torch.Tensor, left: int, room: int) -> list[int]:
+def _generate_in_windows(model: Any, prompt: torch.Tensor, left: int, room: int) -> list[int]:
     """The `left` tokens, or up to an end, that a model of `room` positions writes after a prompt of (1, T)."""
     tokens = prompt
     while left:

@@ -38,19 +38,19 @@ def fit_head(
     Returns:
         what the user should know, or None for a head that is new anyway or fits as it is.
     """
-    rows = _by_label(model)
+    rows = _label_weights(model)
     if not rows or absent & rows.keys():
         return None
     if misfits & rows.keys():
-        return f"the head is new: that of model.path is for {_named(own)}"
+        return f"the head is new: that of model.path is for {_describe_labels(own)}"
     if not wanted:
         return "the head for a number is kept: that of model.path. For another number it starts from the wrong place"
     theirs, ours = [own[place] for place in sorted(own)], [wanted[place] for place in sorted(wanted)]
     if theirs == ours:
         return None
-    if (order := _order(theirs, ours)) is None:
-        _draw(model, rows)
-        return f"the head is new: that of model.path is for {_named(own)}"
+    if (order := _match_labels(theirs, ours)) is None:
+        _reset(model, rows)
+        return f"the head is new: that of model.path is for {_describe_labels(own)}"
     with torch.no_grad():
         for name, axis in rows.items():
             weight = model.get_parameter(name)
@@ -61,7 +61,7 @@ def fit_head(
     return f"the head is kept: its labels are taken for those here ({pairs}{', ...' if len(ours) > 4 else ''})"
 
 
-def _order(theirs: list[str], ours: list[str]) -> list[int] | None:
+def _match_labels(theirs: list[str], ours: list[str]) -> list[int] | None:
     """Which of their rows each of our labels has, by name; None where the names differ by more than case.
 
     `LABEL_1` is what transformers writes where nobody gave a name: it stands for the label `1`, and for no other.
@@ -77,7 +77,7 @@ def _order(theirs: list[str], ours: list[str]) -> list[int] | None:
     return None
 
 
-def _by_label(model: PreTrainedModel) -> dict[str, int]:
+def _label_weights(model: PreTrainedModel) -> dict[str, int]:
     """The weights that have a row a label, each with the axis of those: found by asking for one label more."""
     config = copy.deepcopy(model.config)
     config.num_labels += 1
@@ -92,7 +92,7 @@ def _by_label(model: PreTrainedModel) -> dict[str, int]:
     return found
 
 
-def _draw(model: PreTrainedModel, rows: dict[str, int]) -> None:
+def _reset(model: PreTrainedModel, rows: dict[str, int]) -> None:
     """New weights for the rows of labels: normal with the architecture's deviation, biases 0."""
     deviation = getattr(model.config.get_text_config(), "initializer_range", None) or 0.02
     with torch.no_grad():
@@ -101,7 +101,7 @@ def _draw(model: PreTrainedModel, rows: dict[str, int]) -> None:
             weight.normal_(0, deviation) if weight.dim() > 1 else weight.zero_()
 
 
-def _named(labels: dict[int, str]) -> str:
+def _describe_labels(labels: dict[int, str]) -> str:
     """`2 labels (bad, good)`, or without names where nobody gave any."""
     names = [str(labels[place]) for place in sorted(labels)]
     bare = all(re.fullmatch(r"LABEL_\d+", name) for name in names)
@@ -109,7 +109,7 @@ def _named(labels: dict[int, str]) -> str:
     return f"{count} without names" if bare else f"{count} ({few(names)})"
 
 
-def initialise(model: nn.Module, rule: str) -> None:
+def initialize(model: nn.Module, rule: str) -> None:
     """Draw the matrix of every linear layer anew, the head's included, from torch's global random state.
 
     Embeddings, norms and biases stay as the architecture makes them, and so does a matrix that is tied to an embedding.

@@ -49,10 +49,10 @@ def parts(model: nn.Module) -> list[Part]:
     prefix = "" if base is model else f"{model.base_model_prefix}."
     owners: dict[str, Part] = {}
     found: dict[str, Part] = {}
-    lists = _lists(model)
+    lists = _layer_lists(model)
     numbers = {f"{path}.{i}": start + i for path, (count, start) in lists.items() for i in range(count)}
     layered = False
-    for path, module in _pieces(model, set(lists)):
+    for path, module in _modules(model, set(lists)):
         of_base, layer = path.startswith(prefix), numbers.get(path)
         layered = layered or layer is not None
         embeds = not layered or isinstance(module, nn.Embedding) or "embed" in path
@@ -76,7 +76,7 @@ def parts(model: nn.Module) -> list[Part]:
     return sorted((part for part in found.values() if part.parameters), key=lambda part: not part.of_base)
 
 
-def depths(model: nn.Module) -> tuple[dict[str, int], int]:
+def layer_depths(model: nn.Module) -> tuple[dict[str, int], int]:
     """How high each weight stands: embeddings 0, the first layer 1, and all that is no layer on top of them.
 
     Returns:
@@ -93,7 +93,7 @@ def depths(model: nn.Module) -> tuple[dict[str, int], int]:
     return {name: height.get(part.name, top) for part in found for name in part.parameters}, top
 
 
-def _lists(model: nn.Module) -> dict[str, tuple[int, int]]:
+def _layer_lists(model: nn.Module) -> dict[str, tuple[int, int]]:
     """The outermost lists of layers by their paths: how many they are, and the number of the first."""
     found: dict[str, tuple[int, int]] = {}
     starts: dict[str, int] = {}
@@ -107,12 +107,12 @@ def _lists(model: nn.Module) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _pieces(module: nn.Module, lists: set[str], path: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _modules(module: nn.Module, lists: set[str], path: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The modules that hold no list of layers, and each layer, by their paths."""
     for name, child in module.named_children():
         where = f"{path}{name}"
         if any(other == where or other.startswith(f"{where}.") for other in lists):
-            yield from _pieces(child, lists, f"{where}.")
+            yield from _modules(child, lists, f"{where}.")
         else:
             yield where, child
 
@@ -134,15 +134,15 @@ def freeze(model: PreTrainedModel, patterns: list[str]) -> None:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(Problem("model.freeze", "leaves nothing to train"))
     if any(parameter.requires_grad for part in found if part.of_base for parameter in part.parameters.values()):
-        still(model)  # a base that is frozen as a whole is run once: see training/frozen.py
+        eval_frozen_parts(model)  # a base that is frozen as a whole is run once: see training/frozen.py
 
 
-def still(model: PreTrainedModel) -> None:
+def eval_frozen_parts(model: PreTrainedModel) -> None:
     """From now on, let the parts below all that trains compute as in evaluation: their dropout would only blur."""
-    model.register_forward_pre_hook(partial(_settle, parts(model)))
+    model.register_forward_pre_hook(partial(_set_eval, parts(model)))
 
 
-def _settle(found: list[Part], model: nn.Module, _: Any) -> None:
+def _set_eval(found: list[Part], model: nn.Module, _: Any) -> None:
     for part in found if model.training else ():
         if any(parameter.requires_grad for parameter in part.parameters.values()):
             break
@@ -165,7 +165,7 @@ def _named(model: PreTrainedModel, found: list[Part], pattern: str) -> list[nn.P
     if not named:
         near = get_close_matches(pattern, [part.name for part in found], 1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        hint += f"It has {', '.join(_folded(found))}, and weights by their names."
+        hint += f"It has {', '.join(_part_names(found))}, and weights by their names."
         raise UserError(Problem("model.freeze", f"the model has no {pattern}", hint=hint))
     return named
 
@@ -175,13 +175,13 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def _folded(found: list[Part]) -> list[str]:
+def _part_names(found: list[Part]) -> list[str]:
     """The names of all parts, the layers as one range."""
     last = max((part.layer for part in found if part.layer is not None), default=0)
     return list(dict.fromkeys(part.name if part.layer is None else f"{LAYER}0-{last}" for part in found))
 
 
-def unfreezing(model: PreTrainedModel, layers: int) -> dict[str, int]:
+def unfreeze_epochs(model: PreTrainedModel, layers: int) -> dict[str, int]:
     """The epoch, counted from 0, from which each part trains, with `layers` more of them from the top in each epoch.
 
     What stands on top of the layers trains from the start; the embeddings come after the lowest layer (Howard and Ruder

@@ -1,4 +1,4 @@
-"""Where the files of a model or a tokenizer lie: in a folder, on a hub, or in a GGUF file in one of them."""
+"""Locates the files of a model or tokenizer: a folder, a hub repository, or a GGUF file in one of them."""
 
 import struct
 from collections.abc import Iterator
@@ -15,23 +15,23 @@ from llmft.schema.model import Hub
 from llmft.schema.problem import Problem, UserError, missing_package
 
 GGUF = ".gguf"
-LOCAL = (".", "~", "/", "package:")  # how a path begins that is none of a hub
-MAGIC = b"GGUF"  # how such a file begins: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-# What may hold code that runs when it is read; llmft reads none of it.
+LOCAL = (".", "~", "/", "package:")  # prefixes of a path that is never a hub id
+MAGIC = b"GGUF"  # the first bytes of a GGUF file: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+# Files that may hold code which runs when they are read. llmft reads none of them, so none is downloaded.
 PICKLES = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack", "*.ot"]
 
 
 def from_modelscope(
     path: str, key: str, revision: str | None, kind: Literal["model", "dataset"] = "model", files: str | None = None
 ) -> Path:
-    """The folder of a repository of modelscope.cn, downloaded if it is not there yet; its pickles stay away.
+    """The local folder of a repository at modelscope.cn, downloaded if it is not there yet, without pickles.
 
     Args:
-        path: `OWNER/NAME`, the value of `key`.
-        files: a pattern of those that are wanted. Unset: all.
+        path: `OWNER/NAME`, the value of the config key `key`.
+        files: a pattern of the files to download; None for all.
 
     Raises:
-        UserError: if the package is not installed, or the hub did not give it.
+        UserError: if the package modelscope is not installed, or the download failed.
     """
     if problems := missing_package(f"{kind}.hub", "modelscope", "modelscope", "modelscope"):
         raise UserError(problems)
@@ -40,7 +40,7 @@ def from_modelscope(
     load = modelscope.snapshot_download if kind == "model" else modelscope.dataset_snapshot_download
     try:
         return Path(load(path, revision=revision, allow_patterns=files, ignore_patterns=PICKLES))
-    except Exception as error:  # it has dozens of kinds, those of requests among them
+    except Exception as error:  # modelscope raises dozens of classes, those of requests among them
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = f"{path} is not a folder here, and modelscope.cn did not give it: {first}"
         command = f"`modelscope download --{kind} {path} --local_dir DIR`"
@@ -50,9 +50,11 @@ def from_modelscope(
 
 @contextmanager
 def explained(path: str, key: str) -> Iterator[None]:
-    """Turn what transformers raises for missing or broken files at `path` into a UserError with the way out.
+    """Turn the errors of transformers for missing or broken files into a UserError that says what to do.
 
-    `key` is the configuration key that names the path.
+    Args:
+        path: where the files are read from.
+        key: the config key with that path.
     """
     try:
         yield
@@ -60,12 +62,12 @@ def explained(path: str, key: str) -> Iterator[None]:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = ""
         if "trust_remote_code" in str(error):
-            what = f"{path} comes with Python code of its own"
+            what = f"{path} comes with its own Python code"
             hint = "If you have read it, set model.trust_remote_code=true."
         elif Path(path).is_file():
             what = f"{path} cannot be read: {first}"
         elif Path(path).is_dir():
-            what = f"{path} is not a whole {key.rpartition('.')[2].replace('path', 'model')}: {first}"
+            what = f"{path} is not a complete {key.rpartition('.')[2].replace('path', 'model')}: {first}"
         else:
             what = f"{path} is not a folder here, and the hub did not give it: {first}"
             hint = (
@@ -77,16 +79,16 @@ def explained(path: str, key: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Place:
-    """What `from_pretrained` of transformers gets."""
+    """Where `from_pretrained` of transformers finds the files."""
 
     name: str
     """A folder or a hub id."""
     gguf: str | None = None
-    """A GGUF file, which holds configuration, tokenizer and weights: its path, or its name at the hub."""
+    """A GGUF file, which holds config, tokenizer, and weights: its path, or its name in the repository."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is said beside `name`."""
+        """The arguments of `from_pretrained` besides `name`."""
         return {"gguf_file": self.gguf} if self.gguf else {}
 
     def __str__(self) -> str:
@@ -94,11 +96,11 @@ class Place:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it lies here."""
+        """Whether it is a local folder."""
         return Path(self.name).is_dir()
 
     def file(self, name: str, key: str, revision: str | None) -> Path:
-        """The file `name` of this place, or its GGUF file, whatever it is called; from the hub, if it lies there."""
+        """The path of the file `name`, or of the GGUF file whatever its name; downloaded from the hub if needed."""
         if self.is_folder:
             return Path(self.gguf or Path(self.name, name))
         with explained(self.name, key):
@@ -106,16 +108,18 @@ class Place:
 
 
 def located(path: str, key: str, hub: Hub = "huggingface", revision: str | None = None) -> Place:
-    """Where `path`, the value of `key`, lies: `FOLDER`, `OWNER/NAME`, `package:NAME/FOLDER`, or a file in one of them.
+    """The place of `path`, the value of the config key `key`.
 
-    Of the folder of a run it is the model that it left. What lies on ModelScope is downloaded.
+    Args:
+        path: `FOLDER`, `OWNER/NAME`, `package:NAME/FOLDER`, or a GGUF file in one of them. The folder of a run stands
+            for its model. A repository of ModelScope is downloaded.
 
     Raises:
-        UserError: for a GGUF file that is not there or none, and where the package that reads it is not installed.
+        UserError: if a GGUF file does not exist or is not one, or the package that reads it is not installed.
     """
     found = resolve(path, key)
     if (found / "model" / "config.json").is_file() and not (found / "config.json").is_file():
-        found /= "model"  # of a run, what it left
+        found /= "model"  # `found` is a run folder
     at_hub = hub == "modelscope" and not found.exists() and not path.startswith(LOCAL)
     if found.suffix.lower() != GGUF or found.is_dir():
         if at_hub:

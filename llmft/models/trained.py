@@ -14,7 +14,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from llmft.data.committed import fault
 from llmft.models import adapters, register
-from llmft.models.weights import unmap
+from llmft.models.weights import unmap_weights
 from llmft.schema.inference import EXTRAS
 from llmft.schema.model import AdapterConfig
 from llmft.schema.problem import Problem, UserError, missing_package
@@ -51,7 +51,7 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
         model = getattr(transformers, task.head).from_pretrained(
             base, use_safetensors=True, trust_remote_code=trust_remote_code, dtype="float32"
         )
-        unmap(model)
+        unmap_weights(model)
         task = task.load(folder)
         if base != folder:
             model = adapters.with_prefix(model, run / "adapter")

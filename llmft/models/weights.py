@@ -25,15 +25,15 @@ from transformers import PreTrainedModel
 
 from llmft.schema.problem import Failure, Problem, UserError
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-BESIDE = "beside"  # the digest of the weights that were left out, in the file's metadata
+FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FROZEN_DIGEST = "beside"  # the digest of the weights that were left out, in the file's metadata
 
 
-def save_what_trains(model: torch.nn.Module, file: Path) -> None:
+def save_trainable(model: torch.nn.Module, file: Path) -> None:
     """Write the weights that train and all buffers, and the digest of the other weights."""
     still = {name for name, value in model.named_parameters(remove_duplicate=False) if not value.requires_grad}
     state = {name: value for name, value in model.state_dict().items() if name not in still}
-    metadata = {"format": "pt", BESIDE: _beside(model)}
+    metadata = {"format": "pt", FROZEN_DIGEST: _frozen_digest(model)}
     save_file({name: value.contiguous() for name, value in state.items()}, file, metadata=metadata)
 
 
@@ -44,14 +44,14 @@ def load(model: torch.nn.Module, file: Path) -> None:
         Failure: if the other weights are not those that the checkpoint was trained beside.
     """
     if is_sharded(model):
-        set_model_state_dict(model, load_file(file), options=WHOLE)
+        set_model_state_dict(model, load_file(file), options=FULL)
         return
     with safe_open(file, "pt") as opened:
-        beside = (opened.metadata() or {}).get(BESIDE)
+        beside = (opened.metadata() or {}).get(FROZEN_DIGEST)
     if beside is None:
         load_model(model, file)
         return
-    if beside != _beside(model):
+    if beside != _frozen_digest(model):
         raise Failure(f"the weights of model.path are not those that {file.parent} was trained beside")
     report = model.load_state_dict(load_file(file), strict=False)
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
@@ -59,13 +59,13 @@ def load(model: torch.nn.Module, file: Path) -> None:
         raise Failure(f"{file} is of another adapter: {', '.join(wrong[:3])}")
 
 
-def unmap(model: torch.nn.Module) -> None:
+def unmap_weights(model: torch.nn.Module) -> None:
     """Copy weights that are mapped from their file into memory: they would follow the file when it is written over."""
     for value in (*model.parameters(), *model.buffers()):
         value.data = value.data.clone()
 
 
-def digest_of(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+def weights_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     """sha256 of named weights, whatever their order."""
     found = sha256()
     for name, value in sorted(tensors):
@@ -73,8 +73,8 @@ def digest_of(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     return found.hexdigest()
 
 
-def _beside(model: torch.nn.Module) -> str:
-    return digest_of((name, value) for name, value in model.named_parameters() if not value.requires_grad)
+def _frozen_digest(model: torch.nn.Module) -> str:
+    return weights_digest((name, value) for name, value in model.named_parameters() if not value.requires_grad)
 
 
 def check_shardable(model: PreTrainedModel) -> None:
@@ -91,21 +91,21 @@ def is_sharded(model: torch.nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def own_shard(value: torch.Tensor) -> torch.Tensor:
+def local_shard(value: torch.Tensor) -> torch.Tensor:
     """What this process has of a weight."""
     return value.to_local() if isinstance(value, torch.distributed.tensor.DTensor) else value
 
 
-def whole_state(model: Any) -> dict[str, torch.Tensor] | None:
+def full_state_dict(model: Any) -> dict[str, torch.Tensor] | None:
     """All weights on the processor of the first process, and none elsewhere; None for a model that is not sharded."""
     if not is_sharded(model):
         return None
-    state: dict[str, Any] = get_model_state_dict(model, options=WHOLE)
+    state: dict[str, Any] = get_model_state_dict(model, options=FULL)
     return state
 
 
-def save_whole(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write what `whole_state` gave as `save_pretrained` does; of a sharded model, that would gather once more."""
+def save_full(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write what `full_state_dict` gave as `save_pretrained` does; of a sharded model, that would gather once more."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
     model.config.dtype = "float32"
@@ -118,7 +118,7 @@ def save_optimizer(model: torch.nn.Module, optimizer: Any, scheduler: Any, folde
 
     transformers would write the weights once more beside it.
     """
-    state = get_optimizer_state_dict(model, optimizer, options=WHOLE)
+    state = get_optimizer_state_dict(model, optimizer, options=FULL)
     if writes:
         torch.save(state, folder / "optimizer.bin")
         torch.save(scheduler.state_dict(), folder / "scheduler.pt")

@@ -46,7 +46,7 @@ def announce(
         + ", ".join(f"{name} {len(split):,}{' (streamed)' if split.stream else ''}" for name, split in splits.items()),
     }
     if config.adapter.name != "none" and config.trains:
-        lines["adapter"] = adapters.described(model, config.adapter)
+        lines["adapter"] = adapters.describe(model, config.adapter)
     if answers := task.state.description:
         lines["task"] += f", {answers}"
     if "train" in splits:

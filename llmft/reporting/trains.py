@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from llmft.models.adapters import is_original, within
-from llmft.models.layers import LAYER, Part, parts, unfreezing
+from llmft.models.layers import LAYER, Part, parts, unfreeze_epochs
 
 
 def trains(model: PreTrainedModel, unfreeze: int | None = None) -> list[dict[str, Any]]:
@@ -17,7 +17,7 @@ def trains(model: PreTrainedModel, unfreeze: int | None = None) -> list[dict[str
     Args:
         unfreeze: `model.unfreeze`.
     """
-    starts = unfreezing(model, unfreeze) if unfreeze else {}
+    starts = unfreeze_epochs(model, unfreeze) if unfreeze else {}
     plain = within(model)
     found = []
     for part in parts(plain):

@@ -14,7 +14,7 @@ import psutil
 from tqdm import tqdm
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llmft.models.layers import parts, unfreezing
+from llmft.models.layers import parts, unfreeze_epochs
 from llmft.reporting.lines import duration
 from llmft.runs.ending import StopRequests, name_of
 from llmft.runs.folder import Run
@@ -219,7 +219,7 @@ class GradualUnfreezing(TrainerCallback):
 
     def __init__(self, model: PreTrainedModel, layers: int) -> None:
         """`layers` is how many are added per epoch. Weights that are frozen now stay frozen."""
-        starts = unfreezing(model, layers)
+        starts = unfreeze_epochs(model, layers)
         self.weights = [
             (parameter, starts[part.name])
             for part in parts(model)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
 from llmft.data.files import digest
-from llmft.models.weights import digest_of
+from llmft.models.weights import weights_digest
 from llmft.reporting.lines import phase
 from llmft.schema.config import Config
 from llmft.tasks.optional import RefersToFirstWeights
@@ -275,7 +275,7 @@ def _entry(encoder: FrozenEncoder, config: Config, hardware: Hardware, prepared:
     # All that can change a vector. The batch size decides the padding, which moves the last digits of a vector.
     facts = {
         "data": prepared.key,
-        "weights": digest_of(encoder.encoder.state_dict().items()),
+        "weights": weights_digest(encoder.encoder.state_dict().items()),
         "architecture": encoder.model.config.to_json_string(),
         "head": type(encoder.model).__name__,
         "precision": hardware.precision,

@@ -277,19 +277,19 @@ class Trainer(transformers.Trainer):
         """Write the weights of a checkpoint as safetensors: all of them, or beside an adapter those that train."""
         folder = Path(str(output_dir))
         if self.is_fsdp_enabled:
-            state = weights.whole_state(self.model)
+            state = weights.full_state_dict(self.model)
             if self.args.should_save and state is not None:
-                weights.save_whole(self.model, state, folder)
+                weights.save_full(self.model, state, folder)
         elif self.config.adapter.name == "none":
             super().save_model(output_dir, _internal_call)
         elif self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
-            weights.save_what_trains(self.model, folder / WEIGHTS)
+            weights.save_trainable(self.model, folder / WEIGHTS)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         start = time.perf_counter()
         step = self.state.global_step
-        finite = all(bool(weights.own_shard(parameter).isfinite().all()) for parameter in model.parameters())
+        finite = all(bool(weights.local_shard(parameter).isfinite().all()) for parameter in model.parameters())
         if processes.all_reduce_max(not finite):
             raise Failure(not_finite("a weight", math.nan, step))
         folder = self.folder / f"checkpoint-{step}"

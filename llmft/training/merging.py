@@ -33,11 +33,11 @@ def keep_and_merge(
     if run.writes:
         adapters.save_adapter(model, run.folder / "adapter")
     if config.adapter.name == "prefix":
-        return adapters.merged(model), {}
+        return adapters.merge(model), {}
     split = splits.get("validation", splits["train"])
     compared = _losses if config.task.generates else _outputs
-    before, answers = compared(task, adapters.trainee(model), split)
-    merged = adapters.merged(model)
+    before, answers = compared(task, adapters.trained_part(model), split)
+    merged = adapters.merge(model)
     after, same = compared(task, merged, split)
     difference = relative(before, after)
     pairs = [(a["answer"], b["answer"]) for a, b in zip(answers, same, strict=True)]

@@ -13,7 +13,7 @@ from torch.optim.adamw import adamw
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from transformers.pytorch_utils import Conv1D
 
-from llmft.models.layers import depths, parts
+from llmft.models.layers import layer_depths, parts
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
@@ -74,7 +74,7 @@ def parameter_groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str
     """
     plain = {id(parameter) for parameter in _without_decay(config, model)}
     hidden = {id(parameter) for parameter in _hidden_matrices(model)} if config.name == "muon" else set()
-    depth, top = depths(model) if config.layer_decay < 1 else ({}, 0)
+    depth, top = layer_depths(model) if config.layer_decay < 1 else ({}, 0)
     # These two exist even if empty, so that group 0 has the peak learning rate, which transformers logs.
     found: dict[tuple[int, bool, bool], list[nn.Parameter]] = {(0, True, False): [], (0, False, False): []}
     for name, parameter in model.named_parameters():

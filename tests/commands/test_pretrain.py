@@ -66,7 +66,7 @@ MISTAKES = {
     ),
     "a model without the head": (
         ["task=span_corruption", "model=gpt", "model.tokenizer.kind=characters", *TEXT, "dataset.train=story.txt"],
-        "model.architecture  the task cannot be learnt by gpt2, of which transformers has no AutoModelForSeq2SeqLM",
+        "model.architecture  must be an architecture with AutoModelForSeq2SeqLM in transformers, got gpt2",
     ),
     "no mask token": (
         ["task=masked_lm", "model.tokenizer=tokenizer", *TEXT, "dataset.train=story.txt"],

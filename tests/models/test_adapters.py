@@ -76,14 +76,14 @@ def test_merged_it_is_the_same_model(architecture: str, keys: dict[str, Any], en
     assert sorted({name.rpartition(".")[2] for name in names}) == ends.split()
     heads = [name for name, _ in plain.named_children() if name not in (plain.base_model_prefix, "dropout")]
     assert not [name for name in names if name.split(".")[0] in heads]
-    trains = {name for name, value in adapters.trainee(model).named_parameters() if value.requires_grad}
+    trains = {name for name, value in adapters.trained_part(model).named_parameters() if value.requires_grad}
     mark = "ia3_" if keys["name"] == "ia3" else "lora_"
     assert all(mark in name or name.split(".")[0] in heads for name in trains)
     assert {name.split(".")[0] for name in trains} >= {*heads}
-    before = outputs(adapters.trainee(model))
+    before = outputs(adapters.trained_part(model))
     assert not torch.allclose(before, outputs(plain), atol=1e-3)
     adapters.save_adapter(model, here / "adapter")
-    merged = adapters.merged(model)
+    merged = adapters.merge(model)
     assert type(merged) is type(plain)
     assert {name: value.shape for name, value in merged.state_dict().items()} == {
         name: value.shape for name, value in plain.state_dict().items()
@@ -113,14 +113,14 @@ def test_a_layer_is_updated_by_the_formula() -> None:
         if kind == "dora":
             length = wanted.norm(dim=1, keepdim=True)
             wanted = layer.lora_magnitude_vector["default"].weight[:, None] * wanted / length
-        assert torch.allclose(adapters.merged(model).get_submodule(name).weight, wanted, atol=1e-6)
+        assert torch.allclose(adapters.merge(model).get_submodule(name).weight, wanted, atol=1e-6)
 
 
 def test_a_new_adapter_changes_nothing() -> None:
     for kind in ("lora", "rslora", "dora", "ia3"):
         plain = tiny("bert")
         model = adapters.adapt(copy.deepcopy(plain), AdapterConfig(name=kind), 6)
-        assert torch.allclose(outputs(adapters.trainee(model.eval())), outputs(plain), atol=1e-6)
+        assert torch.allclose(outputs(adapters.trained_part(model.eval())), outputs(plain), atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "electra"])
@@ -135,7 +135,7 @@ def test_a_prefix_is_read_and_comes_back(architecture: str, here: Path) -> None:
     alone = {key: value[:1, :4] for key, value in BATCH.items()}
     assert torch.allclose(model(**alone).logits, before[:1], atol=1e-6), "as in a batch with padding"
     adapters.save_adapter(model, here / "adapter")
-    kept = adapters.merged(model)
+    kept = adapters.merge(model)
     assert kept is model
     assert torch.equal(outputs(kept), before)
     adapters.save_model(kept, here / "model")
@@ -153,11 +153,11 @@ def test_a_prefix_is_read_and_comes_back(architecture: str, here: Path) -> None:
 
 
 REFUSED = [
-    ("deberta-v2", {"name": "prefix"}, "DebertaV2ForSequenceClassification reads no prefix. Write adapter=lora"),
-    ("distilbert", {"name": "prefix"}, "DistilBertForSequenceClassification reads no prefix"),
-    ("mlp", {"name": "prefix"}, "MLPForClassification reads no prefix"),
-    ("linear", {"name": "lora"}, "LinearForClassification has no layers below its head"),
-    ("bert", {"name": "prefix", "prefix_length": 30}, "30 tokens before the 6 of task.max_length, and the model has 32 positions"),
+    ("deberta-v2", {"name": "prefix"}, "must not be prefix for DebertaV2ForSequenceClassification, which takes no past_key_values. Write adapter=lora"),
+    ("distilbert", {"name": "prefix"}, "must not be prefix for DistilBertForSequenceClassification"),
+    ("mlp", {"name": "prefix"}, "must not be prefix for MLPForClassification"),
+    ("linear", {"name": "lora"}, "must be none for LinearForClassification, which has no layers below its head"),
+    ("bert", {"name": "prefix", "prefix_length": 30}, "needs 30 positions beside the 6 of task.max_length, and the model has 32"),
     ("distilbert", {"name": "ia3"}, "Name its layers by adapter.target_modules and adapter.feedforward_modules"),
     ("bert", {"name": "lora", "target_modules": ["nope"]}, "lora does not fit BertForSequenceClassification: "),
     ("bert", {"name": "lora", "target_modules": ["dropout"]}, "write adapter.target_modules=all-linear"),
@@ -235,9 +235,9 @@ def test_tied_output_embeddings_get_no_adapter(kind: str, head: str, layers: Any
     named = model.base_model.targeted_module_names
     assert " ".join(sorted({name.rpartition(".")[2] for name in named})) == ends
     assert not [name for name in named if "lm_head" in name or "embed" in name or name.rpartition(".")[2] == "decoder"]
-    before = row_logits(adapters.trainee(model))
+    before = row_logits(adapters.trained_part(model))
     assert not torch.allclose(before, row_logits(plain), atol=1e-5)
-    merged = adapters.merged(model)
+    merged = adapters.merge(model)
     assert torch.allclose(row_logits(merged), before, atol=1e-5 * float(before.abs().max()))
     assert torch.equal(merged.get_output_embeddings().weight, words)
     merged.save_pretrained(here / "merged")
@@ -262,8 +262,8 @@ def test_a_tied_layer_that_is_named_is_refused(kind: str, head: str, layer: str)
 def test_output_embeddings_of_their_own_may_be_named() -> None:
     plain = writer("qwen2", CAUSAL, tie_word_embeddings=False)
     model = moved(adapters.adapt(copy.deepcopy(plain), AdapterConfig(name="lora", target_modules=["lm_head"]), 6))
-    before = row_logits(adapters.trainee(model))
-    assert torch.allclose(row_logits(adapters.merged(model)), before, atol=1e-5)
+    before = row_logits(adapters.trained_part(model))
+    assert torch.allclose(row_logits(adapters.merge(model)), before, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "olmoe", "phimoe", "gpt_oss", "qwen2_moe"])
@@ -273,23 +273,23 @@ def test_experts_are_adapted_where_all_layers_are(kind: str) -> None:
         config = AdapterConfig(name="lora", r=2, target_modules=layers)
         model = moved(adapters.adapt(plain, config, 6))
         assert len(model.base_model.targeted_parameter_names) == experts
-        said = adapters.described(model, config)
+        said = adapters.describe(model, config)
         assert ("4 weights of experts" in said) == bool(experts)
         count = sum(value.numel() for value in model.parameters() if value.requires_grad)
-        assert said.endswith(f"of the weights train ({count:,} numbers)")
-        before = row_logits(adapters.trainee(model))
-        assert torch.allclose(row_logits(adapters.merged(model)), before, atol=1e-5 * float(before.abs().max()))
+        assert said.endswith(f"of the weights train ({count:,})")
+        before = row_logits(adapters.trained_part(model))
+        assert torch.allclose(row_logits(adapters.merge(model)), before, atol=1e-5 * float(before.abs().max()))
 
 
 @pytest.mark.parametrize("keys", [{"name": "dora"}, {"name": "lora", "dropout": 0.1}, {"name": "ia3"}])
 def test_experts_that_do_not_fit_are_said(keys: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="all-linear takes the experts of MixtralForCausalLM"):
+    with pytest.raises(UserError, match="must name layers outside the experts of MixtralForCausalLM, got all-linear"):
         adapters.adapt(writer("mixtral", CAUSAL), AdapterConfig(target_modules="all-linear", **keys), 6)
 
 
 def test_the_head_of_a_t5_that_answers_questions_trains() -> None:
     model = adapters.adapt(writer("t5", "AutoModelForQuestionAnswering"), AdapterConfig(name="lora"), 6)
-    trained = {name for name, value in adapters.trainee(model).named_parameters() if value.requires_grad}
+    trained = {name for name, value in adapters.trained_part(model).named_parameters() if value.requires_grad}
     assert {name for name in trained if "lora_" not in name} == {
         f"qa_outputs.modules_to_save.default.{part}" for part in ("weight", "bias")
     }

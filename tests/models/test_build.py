@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, BertConfig, BertModel
 
-from llmft.models.build import build, longest, positions
+from llmft.models.build import build, longest, max_positions
 from llmft.models.tokenizers import load as load_tokenizer
 from llmft.models.tokenizers import train as train_tokenizer
 from llmft.schema.model import ModelConfig, TokenizerConfig
@@ -118,7 +118,7 @@ def test_the_limit_is_that_of_the_positions(architecture: str, here: Path) -> No
     sizes = {"t5": {}, "bloom": {}, "led": {}}.get(architecture, {"max_position_embeddings": 32})
     config = AutoConfig.for_model(architecture, **sizes, **keys)
     config.save_pretrained(here / "model")
-    assert positions(AutoConfig.from_pretrained(here / "model")) == limit
+    assert max_positions(AutoConfig.from_pretrained(here / "model")) == limit
     kept = of(path=str(here / "model"))
     assert (longest(1000, kept), longest(8, kept)) == (limit or 1000, 8)
     assert longest(1000, of(path=str(here / "model"), init="random")) == 1000
@@ -140,7 +140,7 @@ def test_a_roberta_reads_as_much_as_is_said_and_no_more(here: Path) -> None:
 def test_positions_that_were_never_trained_are_no_room(bert: Path, here: Path) -> None:
     """A model that learnt from scratch here has read no more than a block; one that goes on in longer ones has."""
     new = build(of(architecture="bert", init="random", config=TINY), HEAD, NEEDED | {"trained_positions": 24})
-    assert positions(new.config) == 512
+    assert max_positions(new.config) == 512
     new.save_pretrained(here / "new")
     assert longest(100, of(path=str(here / "new"))) == 24
     further = build(of(path=str(here / "new")), HEAD, NEEDED | {"max_position_embeddings": 48})
@@ -180,29 +180,29 @@ def test_options_of_the_architecture_reach_a_pretrained_model(bert: Path) -> Non
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "an unknown architecture": ({"architecture": "bertt", "init": "random"}, {}, "Did you mean bert?"),
     "an unknown size": ({"path": "bert", "config": {"hidden_sise": 4}}, {}, "Did you mean model.config.hidden_size?"),
-    "an unknown size of random weights": ({"architecture": "bert", "init": "random", "config": {"layers": 4}}, {}, "bert has no such size"),
-    "other weights than expected": ({"path": "bert", "sha256": "0" * 64}, {}, "is not what model.sha256 says"),
-    "weights that are not there": ({"path": "empty", "sha256": "0" * 64}, {}, "is missing"),
+    "an unknown size of random weights": ({"architecture": "bert", "init": "random", "config": {"layers": 4}}, {}, "must be a config key of bert"),
+    "other weights than expected": ({"path": "bert", "sha256": "0" * 64}, {}, f", got {'0' * 64}"),
+    "weights that are not there": ({"path": "empty", "sha256": "0" * 64}, {}, "there is no such file"),
     "no package": ({"path": "package:no_such_package/model"}, {}, "`pip install no-such-package` brings it"),
     "a package that importing would run": ({"path": "package:this.that/model"}, {}, "the Python package this.that is not installed"),
     "no name of a package": ({"path": "package:__main__/model"}, {}, "is not installed"),
     "nobody's home": ({"path": "~nosuchuser/model"}, {}, "lies in nobody's home"),
     "a digest for weights that the hub does not give": ({"path": "someone/model", "sha256": "0" * 64}, {}, "hf download"),
-    "other sizes than the weights have": ({"path": "bert", "config": {"intermediate_size": 16}}, {}, "asks for other sizes than the weights have"),
-    "sizes that do not go together": ({"architecture": "bert", "init": "random", "config": {"hidden_size": 33}}, {}, "makes no bert"),
-    "a size that is not a number": ({"architecture": "bert", "init": "random", "config": {"hidden_size": "abc"}}, {}, "makes no bert"),
-    "a layer that is not a list": ({"architecture": "mlp", "init": "random", "config": {"hidden_sizes": 64}}, {}, "makes no mlp"),
-    "a share above one": ({"architecture": "mlp", "init": "random", "config": {"dropout": 2}}, {}, "makes no mlp"),
+    "other sizes than the weights have": ({"path": "bert", "config": {"intermediate_size": 16}}, {}, "must be the sizes of the pretrained weights, and bert.encoder.layer.0.intermediate.dense.bias"),
+    "sizes that do not go together": ({"architecture": "bert", "init": "random", "config": {"hidden_size": 33}}, {}, "must be sizes of which bert can be built"),
+    "a size that is not a number": ({"architecture": "bert", "init": "random", "config": {"hidden_size": "abc"}}, {}, "must be sizes of which bert can be built"),
+    "a layer that is not a list": ({"architecture": "mlp", "init": "random", "config": {"hidden_sizes": 64}}, {}, "must be sizes of which mlp can be built"),
+    "a share above one": ({"architecture": "mlp", "init": "random", "config": {"dropout": 2}}, {}, "must be sizes of which mlp can be built"),
     "an id without a network": ({"path": "someone/model"}, {}, "hf download someone/model"),
-    "an empty folder": ({"path": "empty"}, {}, "empty is not a whole model"),
+    "an empty folder": ({"path": "empty"}, {}, "empty is not a complete model"),
     "code of its own": ({"path": "code"}, {}, "If you have read it, set model.trust_remote_code=true."),
-    "a pickle": ({"path": "pickle"}, {}, "pickle is not a whole model"),
-    "weights cut short": ({"path": "cut"}, {}, "cut is not a whole model"),
+    "a pickle": ({"path": "pickle"}, {}, "pickle is not a complete model"),
+    "weights cut short": ({"path": "cut"}, {}, "cut is not a complete model"),
     "texts longer than its positions": ({"path": "bert"}, {"max_position_embeddings": 33}, "task.max_length  needs max_position_embeddings=33, and the model has 32"),
     "more tokens than its embeddings": ({"path": "bert"}, {"vocab_size": 99999}, "model.tokenizer  needs vocab_size=99999, and the model has"),
-    "fewer embeddings than a tokenizer that is trained": ({"architecture": "bert", "init": "random", "config": {"vocab_size": 50}}, {"vocab_size": 60}, "model.config.vocab_size  50 is less than the 60 entries of the tokenizer. Leave it out, or write model.tokenizer.size=50."),
-    "fewer than one that is named": ({"architecture": "bert", "init": "random", "config": {"vocab_size": 50}, "tokenizer": "bert"}, {"vocab_size": 60}, "50 is less than the 60 entries of the tokenizer. Leave it out, and the model gets"),
-    "fewer for random weights in place of others": ({"path": "bert", "init": "random", "config": {"vocab_size": 50}}, {"vocab_size": 60}, "50 is less than the 60 entries of the tokenizer"),
+    "fewer embeddings than a tokenizer that is trained": ({"architecture": "bert", "init": "random", "config": {"vocab_size": 50}}, {"vocab_size": 60}, "model.config.vocab_size  must be at least the 60 tokens of the tokenizer, got 50. Leave it out, or write model.tokenizer.size=50."),
+    "fewer than one that is named": ({"architecture": "bert", "init": "random", "config": {"vocab_size": 50}, "tokenizer": "bert"}, {"vocab_size": 60}, "must be at least the 60 tokens of the tokenizer, got 50. Leave it out: the model gets"),
+    "fewer for random weights in place of others": ({"path": "bert", "init": "random", "config": {"vocab_size": 50}}, {"vocab_size": 60}, "must be at least the 60 tokens of the tokenizer, got 50"),
 }  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def test_a_model_of_a_package_is_checked_by_its_digest() -> None:
 
     model = load("finetune", ["model=minilm"]).model
     assert sum(p.numel() for p in build(model, HEAD, NEEDED).parameters()) == 22_714_371
-    with pytest.raises(UserError, match="is not what"):
+    with pytest.raises(UserError, match="must be the sha256 of"):
         build(model.model_copy(update={"sha256": "1" * 64}), HEAD, NEEDED)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from llmft.models.layers import depths, freeze, parts, unfreezing
+from llmft.models.layers import freeze, layer_depths, parts, unfreeze_epochs
 from llmft.models.table_models import MLPConfig, MLPForClassification
 from llmft.reporting.trains import trains
 from llmft.schema.problem import UserError
@@ -50,7 +50,7 @@ def test_every_weight_is_in_one_part(architecture: str) -> None:
     assert [part.name for part in found] == names
     weights = [name for part in found for name in part.parameters]
     assert sorted(weights) == sorted(name for name, _ in model.named_parameters())
-    heights, top = depths(model)
+    heights, top = layer_depths(model)
     assert {heights[name] for name in found[0].parameters} == {0}
     assert {heights[name] for name in found[-1].parameters} == {top}
 
@@ -122,7 +122,7 @@ def test_nothing_is_dropped_out_below_all_that_trains() -> None:
 
 def test_layers_begin_to_train_from_the_top() -> None:
     model = tiny("bert")
-    one, two = unfreezing(model, 1), unfreezing(model, 2)
+    one, two = unfreeze_epochs(model, 1), unfreeze_epochs(model, 2)
     assert one == {
         "embeddings": 5,
         "layers.0": 4,
@@ -142,7 +142,7 @@ def test_layers_begin_to_train_from_the_top() -> None:
         "classifier": 0,
     }
     with pytest.raises(UserError, match=r"model.unfreeze  MLPForClassification has no numbered layers"):
-        unfreezing(MLPForClassification(MLPConfig()), 1)
+        unfreeze_epochs(MLPForClassification(MLPConfig()), 1)
 
 
 def test_what_trains_is_a_line_a_part() -> None:

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from llmft.config.load import load as compose
-from llmft.models.generate import Drawing, set_generation, written_after
+from llmft.models.generate import GumbelSampling, set_generation, written_after
 from llmft.schema.inference import GenerationConfig
 from llmft.schema.problem import UserError
 
@@ -93,7 +93,7 @@ def test_draws_repeat_in_any_batch_and_differ_by_seed(model: Any) -> None:
 def test_tokens_are_drawn_by_their_probability() -> None:
     logits = torch.tensor([0.0, 1.0, 2.0, -1e9]).expand(4000, 4)
     rows = torch.arange(4000)[:, None]
-    drawn = Drawing(rows, None, seed=0)(rows, logits).argmax(dim=1)
+    drawn = GumbelSampling(rows, None, seed=0)(rows, logits).argmax(dim=1)
     shares = torch.bincount(drawn, minlength=4) / 4000
     assert torch.allclose(shares, logits[0].softmax(dim=0), atol=0.025)
     assert shares[3] == 0

@@ -145,7 +145,7 @@ WRONG = {
     "a file that is not there": ("missing.gguf", "no such file: missing.gguf. At the hub: model.path=OWNER/NAME/FILE.gguf."),
     "a file of no folder": ("./a/b/c.gguf", "no such file: a/b/c.gguf"),
     "a file of the hub without a network": ("a/b/c.gguf", "a/b is not a folder here, and the hub did not give it"),
-    "another file than expected": ("llama.gguf", "is not what model.sha256 says"),
+    "another file than expected": ("llama.gguf", "must be the sha256 of"),
 }  # fmt: skip
 
 

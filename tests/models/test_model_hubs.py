@@ -33,7 +33,7 @@ def asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     module = SimpleNamespace(snapshot_download=snapshot, dataset_snapshot_download=snapshot)
     monkeypatch.setitem(sys.modules, "modelscope", module)
-    monkeypatch.setattr("llmft.models.model_files.lacking", lambda *_: [])
+    monkeypatch.setattr("llmft.models.model_files.missing_package", lambda *_: [])
     return found
 
 

@@ -26,7 +26,7 @@ def model(seed: int) -> nn.Sequential:
 
 def test_what_trains_comes_back(here: Path) -> None:
     one, other = model(1), model(2)
-    weights.save_what_trains(one, here / "w.safetensors")
+    weights.save_trainable(one, here / "w.safetensors")
     kept = load_file(here / "w.safetensors")
     assert {"2.weight", "2.bias", "1.weight", "1.running_mean"} <= kept.keys()
     assert not kept.keys() & {"0.weight", "0.bias"}
@@ -37,7 +37,7 @@ def test_what_trains_comes_back(here: Path) -> None:
 
 
 def test_beside_other_weights_it_is_refused(here: Path) -> None:
-    weights.save_what_trains(model(1), here / "w.safetensors")
+    weights.save_trainable(model(1), here / "w.safetensors")
     other = model(1)
     other[0].weight.data[3, 3] += 1e-6
     with pytest.raises(Failure, match=r"the weights of model\.path are not those"):
@@ -45,7 +45,7 @@ def test_beside_other_weights_it_is_refused(here: Path) -> None:
 
 
 def test_of_another_adapter_it_is_refused(here: Path) -> None:
-    weights.save_what_trains(model(1), here / "w.safetensors")
+    weights.save_trainable(model(1), here / "w.safetensors")
     other = model(1)
     other.append(nn.Linear(2, 2))
     with pytest.raises(Failure, match=r"of another adapter: 3\.bias, 3\.weight"):
@@ -56,7 +56,7 @@ def test_of_another_adapter_it_is_refused(here: Path) -> None:
 def test_weights_can_be_read_by_whom_other_files_can(umask: int, mode: int, here: Path) -> None:
     before = os.umask(umask)
     try:
-        weights.save_what_trains(model(1), here / "w.safetensors")
+        weights.save_trainable(model(1), here / "w.safetensors")
         readable(here)
         assert (here / "w.safetensors").stat().st_mode & 0o777 == mode
     finally:

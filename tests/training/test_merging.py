@@ -69,7 +69,7 @@ def test_the_merged_model_answers_alike_whatever_is_asked(problem: str, llmft: R
 
 
 def test_a_merged_model_that_answers_otherwise_is_no_model(llmft: Run, here: Path, monkeypatch: Any) -> None:
-    plain = adapters.merged
+    plain = adapters.merge
 
     def faulty(model: Any) -> Any:
         found = plain(model)
@@ -111,7 +111,7 @@ def test_a_difference_that_is_no_number_is_one(before: list[float], after: list[
 
 def test_losses_are_compared_where_texts_are_written(llmft: Run, here: Path, monkeypatch: Any) -> None:
     """A small fault leaves the likeliest words as they are."""
-    plain, words = adapters.merged, ("finetune", "+recipe=t5_translation", "smoke=true", "run.dir=run", "adapter=lora")
+    plain, words = adapters.merge, ("finetune", "+recipe=t5_translation", "smoke=true", "run.dir=run", "adapter=lora")
 
     def faulty(model: Any) -> Any:
         found = plain(model)
