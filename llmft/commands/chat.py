@@ -11,7 +11,7 @@ import torch
 
 from llmft import tasks
 from llmft.commands.session import quiet
-from llmft.models.adapters import within
+from llmft.models.adapters import unwrap
 from llmft.models.build import max_positions
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
@@ -49,7 +49,7 @@ def run(config: Config) -> None:
             what = "its tokenizer has no chat template, by which turns are written"
         raise UserError(Problem(str(source), what, "command line", f"Ask it with llmft predict {source}."))
     set_generation(model, config.generation, config.seed)
-    room = max_positions(within(model).config)
+    room = max_positions(unwrap(model).config)
     if room is None or config.model.path is None:  # weights that learnt here have read nothing longer
         room = min(room or state.max_length, state.max_length)
     chat = Chat(model, state, room, config.generation.max_new_tokens, streams=config.generation.beams == 1)

@@ -60,7 +60,7 @@ def _without_labels(problem: Problem, task: Task[Any]) -> Problem:
 def check_inputs(task: Task[Any], model: torch.nn.Module, name: str, splits: dict[str, Split]) -> None:
     """Raise UserError for a model that does not take what the task feeds it, such as a table to a BERT."""
     batch = task.objective.collate([next(iter(splits.values())).features[0]])
-    forward = adapters.within(model).forward
+    forward = adapters.unwrap(model).forward
     taken = model.takes if isinstance(model, Exported) else inspect.signature(forward).parameters
     if strange := [key for key in batch if key not in taken and key not in task.objective.own_keys]:
         what = f"{name} ({type(model).__name__}) does not take {', '.join(strange)}"

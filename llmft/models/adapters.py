@@ -83,7 +83,7 @@ def trained_part(model: torch.nn.Module) -> Any:
     return model if not _is_wrapped(model) or _is_prefix(model) else model.get_base_model()  # type: ignore[operator]
 
 
-def within(model: torch.nn.Module) -> Any:
+def unwrap(model: torch.nn.Module) -> Any:
     """The model inside peft's wrapper, or `model` itself without one."""
     return model.get_base_model() if _is_wrapped(model) else model  # type: ignore[operator]
 
@@ -100,7 +100,7 @@ def describe(model: torch.nn.Module, config: AdapterConfig) -> str:
         size = "" if config.name == "ia3" else f"of rank {config.r} "
         what = f"{size}in {plural(len(names), 'modules')} ({', '.join(ends)})"
         what += f" and {plural(len(experts), 'weights')} of experts" if experts else ""
-    head = "with the head, " if _head_modules(within(model)) else ""
+    head = "with the head, " if _head_modules(unwrap(model)) else ""
     return f"{config.name} {what}; {head}{train / everything:.2%} of the weights train ({train:,})"
 
 
@@ -113,7 +113,7 @@ def save_adapter(model: torch.nn.Module, folder: Path) -> None:
 
 def merge(model: torch.nn.Module) -> torch.nn.Module:
     """The model with the adapter merged into its weights, in place. A prefix cannot be merged, and stays."""
-    base = within(model)
+    base = unwrap(model)
     for name in _head_modules(base):  # peft's own merging fails for a head of several layers
         place, _, last = name.rpartition(".")
         setattr(base.get_submodule(place), last, base.get_submodule(name).modules_to_save["default"])
@@ -127,7 +127,7 @@ def save_model(model: torch.nn.Module, folder: Path, state: dict[str, torch.Tens
         state: the gathered weights of a sharded model, see `weights.full_state_dict`.
     """
     if state is None:
-        within(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
+        unwrap(model).save_pretrained(folder / BASE if _is_wrapped(model) else folder)
     else:
         save_full(model, state, folder)
 

@@ -16,7 +16,7 @@ from llmft.data.files import digest
 from llmft.models import register
 from llmft.models.initialization import fit_head, initialize
 from llmft.models.layers import eval_frozen_parts, freeze, unfreeze_epochs
-from llmft.models.model_files import Place, explained, located
+from llmft.models.model_files import Location, locate, user_errors
 from llmft.models.weights import unmap_weights
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -106,15 +106,15 @@ def _positions(config: PreTrainedConfig) -> Any:
     return getattr(config, "max_encoder_position_embeddings", None) if found is None else found
 
 
-def longest(length: int, model: ModelConfig) -> int:
+def clip_length(length: int, model: ModelConfig) -> int:
     """`length`, or the most tokens that pretrained weights read at once if that is less.
 
     The tokenizer's `model_max_length` is not asked: it may be that of other weights, or the limit of a service.
     """
     if model.first_weights != "pretrained":
         return length
-    place = _place(model)
-    with explained(str(place), "model.path"):
+    place = _locate(model)
+    with user_errors(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_load_options(model, place))
     for key, value in _own_names(config, model.config).items():
         setattr(config, key, value)
@@ -150,10 +150,10 @@ def _pretrained(
     Raises:
         UserError: if they cannot be read, do not hash to `model.sha256`, or have too few positions or embeddings.
     """
-    place = _place(model)
+    place = _locate(model)
     _check_digest(model)
     fixed = {key: value for key, value in needed.items() if key not in AT_LEAST}
-    with explained(str(place), "model.path"):
+    with user_errors(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_load_options(model, place), **fixed)
         # Read again without our labels: `fixed` has replaced the labels that the saved head was trained with.
         own = AutoConfig.from_pretrained(place.name, **_load_options(model, place)).id2label
@@ -208,7 +208,7 @@ def import_architecture(model: ModelConfig, head: str) -> None:
     register()
     try:
         if model.first_weights == "pretrained":
-            place = _place(model)
+            place = _locate(model)
             config = AutoConfig.from_pretrained(place.name, **_load_options(model, place))
         else:
             config = AutoConfig.for_model(str(model.architecture))
@@ -220,13 +220,13 @@ def import_architecture(model: ModelConfig, head: str) -> None:
         return  # the job itself reports what is wrong
 
 
-def _place(model: ModelConfig) -> Place:
+def _locate(model: ModelConfig) -> Location:
     """Where the files of `model.path` are."""
     assert model.path is not None
-    return located(model.path, "model.path", model.hub, model.revision)
+    return locate(model.path, "model.path", model.hub, model.revision)
 
 
-def _load_options(model: ModelConfig, place: Place) -> dict[str, Any]:
+def _load_options(model: ModelConfig, place: Location) -> dict[str, Any]:
     """The arguments of every `from_pretrained` of this model."""
     return {"revision": model.revision, "trust_remote_code": model.trust_remote_code} | place.options
 
@@ -244,7 +244,7 @@ def _check_digest(model: ModelConfig) -> None:
     """Raise UserError if the weights do not hash to `model.sha256`."""
     if not model.sha256:
         return
-    weights = _place(model).file("model.safetensors", "model.path", model.revision)
+    weights = _locate(model).file("model.safetensors", "model.path", model.revision)
     if not weights.is_file():
         raise UserError(Problem("model.sha256", f"must be the sha256 of {weights}, and there is no such file"))
     if (found := _digest(weights, weights.stat().st_mtime_ns)) != model.sha256:
@@ -261,8 +261,8 @@ def _digest(file: Path, changed: int) -> str:
 def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfig:
     """The config of random weights: sizes of `path` or the architecture's defaults, then `config`, then `needed`."""
     if model.path:
-        place = _place(model)
-        with explained(str(place), "model.path"):
+        place = _locate(model)
+        with user_errors(str(place), "model.path"):
             config = AutoConfig.from_pretrained(place.name, **_load_options(model, place))
     else:
         try:

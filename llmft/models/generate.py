@@ -14,7 +14,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from llmft.models.adapters import within
+from llmft.models.adapters import unwrap
 from llmft.models.build import max_positions
 from llmft.models.trained import Exported
 from llmft.schema.inference import GenerationConfig
@@ -32,7 +32,7 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
     Raises:
         UserError: for more tokens than a decoder has positions for.
     """
-    writer = within(model)
+    writer = unwrap(model)
     if isinstance(writer, Exported) or not writer.can_generate():
         return
     _check_room(writer, wanted)
@@ -73,7 +73,7 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
 def _check_room(writer: Any, wanted: GenerationConfig) -> None:
     """Raise UserError for more tokens than a decoder beside an encoder has positions for; T5 has room for any.
 
-    A decoder alone goes on from its last tokens; see `written_after`.
+    A decoder alone goes on from its last tokens; see `generate_after`.
     """
     room = getattr(writer.config, "max_position_embeddings", None)
     if writer.config.is_encoder_decoder and isinstance(room, int) and wanted.max_new_tokens >= room:
@@ -139,7 +139,7 @@ class GumbelSampling(LogitsProcessor):
         return scores + gumbel.to(scores)
 
 
-def written_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+def generate_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
     """The tokens that a decoder writes after prompts; what follows the end of a text is to be cut off.
 
     A model that has only so many positions sees the last tokens that leave room for what it may still write, or half as
@@ -149,7 +149,7 @@ def written_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[lis
         ids: (B, T), padded on the left.
         mask: (B, T), 0 where it is padded.
     """
-    writer = within(model)
+    writer = unwrap(model)
     left, room = writer.generation_config.max_new_tokens, max_positions(writer.config)
     if room is None or ids.shape[1] + left <= room:
         found: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
@@ -168,7 +168,7 @@ def _generate_in_windows(model: Any, prompt: torch.Tensor, left: int, room: int)
         seen, step = tokens[:, -kept:], min(left, room - kept)
         asked = (
             {"prompt_length": max(kept - tokens.shape[1] + prompt.shape[1], 0)}
-            if "generate" in vars(within(model))
+            if "generate" in vars(unwrap(model))
             else {}
         )
         more = model.generate(input_ids=seen, attention_mask=torch.ones_like(seen), max_new_tokens=step, **asked)

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from llmft.models.adapters import within
+from llmft.models.adapters import unwrap
 
 IGNORED = -100  # the label of a token that is not trained on, as torch and transformers have it
 CHUNK = 2**24  # logits that are there at once: 64 MB of float32
@@ -129,7 +129,7 @@ def _read_by_a_decoder(labels: torch.Tensor, config: Any) -> torch.Tensor:
 
 def _own(model: Any) -> Any:
     """The model of transformers inside the wrappers of several processes and of peft."""
-    return within(getattr(model, "module", model))
+    return unwrap(getattr(model, "module", model))
 
 
 def _losses(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:

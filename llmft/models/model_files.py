@@ -49,7 +49,7 @@ def from_modelscope(
 
 
 @contextmanager
-def explained(path: str, key: str) -> Iterator[None]:
+def user_errors(path: str, key: str) -> Iterator[None]:
     """Turn the errors of transformers for missing or broken files into a UserError that says what to do.
 
     Args:
@@ -78,7 +78,7 @@ def explained(path: str, key: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where `from_pretrained` of transformers finds the files."""
 
     name: str
@@ -103,11 +103,11 @@ class Place:
         """The path of the file `name`, or of the GGUF file whatever its name; downloaded from the hub if needed."""
         if self.is_folder:
             return Path(self.gguf or Path(self.name, name))
-        with explained(self.name, key):
+        with user_errors(self.name, key):
             return Path(str(cached_file(self.name, self.gguf or name, revision=revision)))
 
 
-def located(path: str, key: str, hub: Hub = "huggingface", revision: str | None = None) -> Place:
+def locate(path: str, key: str, hub: Hub = "huggingface", revision: str | None = None) -> Location:
     """The place of `path`, the value of the config key `key`.
 
     Args:
@@ -123,8 +123,8 @@ def located(path: str, key: str, hub: Hub = "huggingface", revision: str | None 
     at_hub = hub == "modelscope" and not found.exists() and not path.startswith(LOCAL)
     if found.suffix.lower() != GGUF or found.is_dir():
         if at_hub:
-            return Place(str(from_modelscope(path, key, revision)))
-        return Place(str(found) if found.is_dir() else path)
+            return Location(str(from_modelscope(path, key, revision)))
+        return Location(str(found) if found.is_dir() else path)
     if problems := missing_package(key, "a .gguf file", "gguf", "gguf"):
         raise UserError(problems)
     owner, _, rest = path.partition("/")
@@ -133,10 +133,10 @@ def located(path: str, key: str, hub: Hub = "huggingface", revision: str | None 
         with found.open("rb") as stream:
             if stream.read(len(MAGIC)) != MAGIC:
                 raise UserError(Problem(key, f"{path} is not a GGUF file"))
-        return Place(str(found.absolute().parent), str(found.absolute()))
+        return Location(str(found.absolute().parent), str(found.absolute()))
     if not inside or path.startswith(LOCAL):
         raise UserError(Problem(key, f"no such file: {found}", hint=f"At the hub: {key}=OWNER/NAME/FILE.gguf."))
     if at_hub:
         folder = from_modelscope(f"{owner}/{name}", key, revision, files=inside)
-        return Place(str(folder), str(folder / inside))
-    return Place(f"{owner}/{name}", inside)
+        return Location(str(folder), str(folder / inside))
+    return Location(f"{owner}/{name}", inside)

@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from llmft.models.model_files import Place, explained, located
+from llmft.models.model_files import Location, locate, user_errors
 from llmft.schema.model import ModelConfig, TokenizerConfig
 from llmft.schema.problem import Problem, UserError
 
@@ -77,13 +77,13 @@ def before_text(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     return next((own[:k] for k in range(len(own)) if own[k : k + len(bare)] == bare), [])
 
 
-def _source(model: ModelConfig) -> tuple[str, Place] | None:
+def _source(model: ModelConfig) -> tuple[str, Location] | None:
     """The configuration key that names the tokenizer, and its place; None for one that is trained here."""
     if path := model.tokenizer.path:
-        return "model.tokenizer", located(path, "model.tokenizer", model.hub, model.revision)
+        return "model.tokenizer", locate(path, "model.tokenizer", model.hub, model.revision)
     if not model.path:
         return None
-    return "model.path", located(model.path, "model.path", model.hub, model.revision)
+    return "model.path", locate(model.path, "model.path", model.hub, model.revision)
 
 
 def tokenizer_files(model: ModelConfig) -> list[Path] | None:
@@ -109,7 +109,7 @@ def load(model: ModelConfig, texts: Iterable[str], special: Special = BERT) -> P
     if (named := _source(model)) is None:
         return train(texts, model.tokenizer, special)
     key, place = named
-    with explained(str(place), key):
+    with user_errors(str(place), key):
         kind = AutoTokenizer if place.gguf or not _is_plain(place.name, model.revision) else PreTrainedTokenizerFast
         tokenizer = kind.from_pretrained(
             place.name,

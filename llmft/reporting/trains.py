@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from llmft.models.adapters import is_original, within
+from llmft.models.adapters import is_original, unwrap
 from llmft.models.layers import LAYER, Part, parts, unfreeze_epochs
 
 
@@ -18,7 +18,7 @@ def trains(model: PreTrainedModel, unfreeze: int | None = None) -> list[dict[str
         unfreeze: `model.unfreeze`.
     """
     starts = unfreeze_epochs(model, unfreeze) if unfreeze else {}
-    plain = within(model)
+    plain = unwrap(model)
     found = []
     for part in parts(plain):
         part.parameters = {name: weight for name, weight in part.parameters.items() if not is_original(name)}

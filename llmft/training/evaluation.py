@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset
 
 from llmft.data.stream import Stream
-from llmft.models.adapters import within
+from llmft.models.adapters import unwrap
 from llmft.models.weights import is_sharded
 from llmft.reporting.lines import counting
 from llmft.runs.folder import Run
@@ -141,7 +141,7 @@ def _shared(features: FeatureSet, size: int, model: torch.nn.Module) -> list[lis
         groups = [order]
     else:
         order.sort(key=lambda number: -lengths[number])
-        plain = within(getattr(model, "module", model))
+        plain = unwrap(getattr(model, "module", model))
         apart = not PADDING_MATTERS.isdisjoint((plain.config.model_type, type(plain).__name__))
         groups = [list(group) for _, group in groupby(order, key=lambda number: apart and lengths[number])]
     return [group[start : start + size] for group in groups for start in range(0, len(group), size)]

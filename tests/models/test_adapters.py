@@ -104,7 +104,7 @@ def test_a_layer_is_updated_by_the_formula() -> None:
     for kind in ("lora", "rslora", "dora", "ia3"):
         sizes = {} if kind == "ia3" else {"r": 4, "alpha": 12}
         plain, model = adapted("bert", name=kind, **sizes)
-        old, layer = plain.get_submodule(name).weight, adapters.within(model).get_submodule(name)
+        old, layer = plain.get_submodule(name).weight, adapters.unwrap(model).get_submodule(name)
         if kind == "ia3":
             wanted = old * layer.ia3_l["default"]
         else:

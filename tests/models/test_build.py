@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, BertConfig, BertModel
 
-from llmft.models.build import build, longest, max_positions
+from llmft.models.build import build, clip_length, max_positions
 from llmft.models.tokenizers import load as load_tokenizer
 from llmft.models.tokenizers import train as train_tokenizer
 from llmft.schema.model import ModelConfig, TokenizerConfig
@@ -120,8 +120,8 @@ def test_the_limit_is_that_of_the_positions(architecture: str, here: Path) -> No
     config.save_pretrained(here / "model")
     assert max_positions(AutoConfig.from_pretrained(here / "model")) == limit
     kept = of(path=str(here / "model"))
-    assert (longest(1000, kept), longest(8, kept)) == (limit or 1000, 8)
-    assert longest(1000, of(path=str(here / "model"), init="random")) == 1000
+    assert (clip_length(1000, kept), clip_length(8, kept)) == (limit or 1000, 8)
+    assert clip_length(1000, of(path=str(here / "model"), init="random")) == 1000
 
 
 def test_a_roberta_reads_as_much_as_is_said_and_no_more(here: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_roberta_reads_as_much_as_is_said_and_no_more(here: Path) -> None:
     needed = NEEDED | {"vocab_size": 50, "max_position_embeddings": 14, "pad_token_id": 1}
     build(of(architecture="roberta", init="random", config=config), HEAD, needed).save_pretrained(here / "model")
     kept = of(path=str(here / "model"))
-    limit = longest(512, kept)
+    limit = clip_length(512, kept)
     model = build(kept, HEAD, needed | {"max_position_embeddings": limit})
     ids = torch.full((1, limit), 7)
     assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (1, 3)
@@ -142,11 +142,11 @@ def test_positions_that_were_never_trained_are_no_room(bert: Path, here: Path) -
     new = build(of(architecture="bert", init="random", config=TINY), HEAD, NEEDED | {"trained_positions": 24})
     assert max_positions(new.config) == 512
     new.save_pretrained(here / "new")
-    assert longest(100, of(path=str(here / "new"))) == 24
+    assert clip_length(100, of(path=str(here / "new"))) == 24
     further = build(of(path=str(here / "new")), HEAD, NEEDED | {"max_position_embeddings": 48})
     further.save_pretrained(here / "further")
-    assert longest(100, of(path=str(here / "further"))) == 48
-    assert longest(100, of(path=str(bert))) == 32
+    assert clip_length(100, of(path=str(here / "further"))) == 48
+    assert clip_length(100, of(path=str(bert))) == 32
 
 
 def test_random_weights_keep_the_sizes_of_the_path(bert: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from llmft.config.load import load as compose
-from llmft.models.generate import GumbelSampling, set_generation, written_after
+from llmft.models.generate import GumbelSampling, generate_after, set_generation
 from llmft.schema.inference import GenerationConfig
 from llmft.schema.problem import UserError
 
@@ -146,10 +146,10 @@ def test_an_answer_may_say_again_what_was_asked() -> None:
     mask = torch.ones_like(prompt)
     for no_repeat, written in ((None, [3, 4, 1, 2, 3, 4]), (4, [3, 4, 1, 2, 3, 4]), (2, [3, 4, 1, 2, 3, 5])):
         set_generation(gpt, GenerationConfig(max_new_tokens=6, no_repeat=no_repeat))
-        assert written_after(gpt, prompt, mask) == [written]
+        assert generate_after(gpt, prompt, mask) == [written]
     set_generation(gpt, GenerationConfig(max_new_tokens=5, repetition_penalty=100.0))
-    assert written_after(gpt, prompt, mask) == [[3, 4, 1, 2, 5]]
+    assert generate_after(gpt, prompt, mask) == [[3, 4, 1, 2, 5]]
     # In parts, the words that were written before stay known.
     config.n_positions = 8
     set_generation(gpt, GenerationConfig(max_new_tokens=6, no_repeat=2))
-    assert written_after(gpt, prompt, mask) == [[3, 4, 1, 2, 3, 5]]
+    assert generate_after(gpt, prompt, mask) == [[3, 4, 1, 2, 3, 5]]

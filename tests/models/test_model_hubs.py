@@ -9,7 +9,7 @@ import pytest
 from transformers import BertConfig, BertModel
 
 from llmft.models.build import build
-from llmft.models.model_files import PICKLES, from_modelscope, located
+from llmft.models.model_files import PICKLES, from_modelscope, locate
 from llmft.models.tokenizers import load, train
 from llmft.schema.model import ModelConfig, TokenizerConfig
 from llmft.schema.problem import UserError
@@ -47,9 +47,9 @@ def test_a_model_comes_from_modelscope(asked: list[tuple[Any, ...]]) -> None:
 
 
 def test_what_lies_here_is_not_asked_for(asked: list[tuple[Any, ...]], here: Path) -> None:
-    assert located(str(here / "cache/bert"), "model.path", "modelscope").name == str(here / "cache/bert")
+    assert locate(str(here / "cache/bert"), "model.path", "modelscope").name == str(here / "cache/bert")
     assert asked == []
-    assert located("someone/bert/small.gguf", "model.path", "modelscope").gguf == str(here / "cache/bert/small.gguf")
+    assert locate("someone/bert/small.gguf", "model.path", "modelscope").gguf == str(here / "cache/bert/small.gguf")
     assert asked[0][1]["allow_patterns"] == "small.gguf"
 
 

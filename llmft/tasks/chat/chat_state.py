@@ -9,7 +9,7 @@ from typing import Any, Self
 from transformers import PreTrainedTokenizerFast
 
 from llmft.models import tokenizers
-from llmft.models.build import longest
+from llmft.models.build import clip_length
 from llmft.models.tokenizers import GPT, SAMPLE, unwritable
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -58,7 +58,7 @@ class ChatState(State):
         answers = [message["content"] for talk in sample for message in talk.messages if message["role"] == "assistant"]
         remarks = unwritable("the answers", answers, tokenizer)
         system = heads.pop() if len(heads) == 1 else ""
-        state = cls(tokenizer, longest(length, model), form.about, system, remarks)
+        state = cls(tokenizer, clip_length(length, model), form.about, system, remarks)
         try:
             state.template  # noqa: B018
         except Unfit as error:

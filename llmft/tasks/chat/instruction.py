@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyarrow import compute
 
-from llmft.models.generate import written_after
+from llmft.models.generate import generate_after
 from llmft.models.labelled import IGNORED, token_loss, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -62,7 +62,7 @@ class AnswerObjective(Objective):
                 output |= {"loss": own.mean().item(), "tokens": len(own)}
         asked = ("input_ids", "attention_mask") if "labels" not in batch else self.own_keys
         if asked[0] in batch:
-            for output, ids in zip(outputs, written_after(model, *(batch[key] for key in asked)), strict=True):
+            for output, ids in zip(outputs, generate_after(model, *(batch[key] for key in asked)), strict=True):
                 output["written"] = ids
         return outputs, loss
 

@@ -12,7 +12,7 @@ import torch
 from pyarrow import compute
 from torch.nn import functional
 
-from llmft.models.generate import written_after
+from llmft.models.generate import generate_after
 from llmft.models.labelled import IGNORED, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -76,7 +76,9 @@ class PreferenceObjective(Objective):
         The first weights are known while training alone, and only then is there a loss.
         """
         if "labels" not in batch:
-            return [{"written": ids} for ids in written_after(model, batch["input_ids"], batch["attention_mask"])], None
+            return [
+                {"written": ids} for ids in generate_after(model, batch["input_ids"], batch["attention_mask"])
+            ], None
         found = _likelihoods(model, batch)
         loss = self.loss_of_margins(_margins(found), batch["reference"]).item() if "reference" in batch else None
         return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from llmft.models.generate import written_after
+from llmft.models.generate import generate_after
 from llmft.models.tokenizers import GPT, before_text
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.language_models import config as sections
@@ -23,7 +23,7 @@ class CausalObjective(LanguageObjective):
 
     def answer(self, model: Any, batch: Batch) -> list[Any]:
         """The tokens after each prompt."""
-        return written_after(model, batch["input_ids"], batch["attention_mask"])
+        return generate_after(model, batch["input_ids"], batch["attention_mask"])
 
 
 class CausalLm(LanguageModel):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from llmft.models.adapters import within
+from llmft.models.adapters import unwrap
 from llmft.models.tokenizers import T5
 from llmft.schema.model import ModelConfig
 from llmft.tasks.language_models import config as sections
@@ -35,7 +35,7 @@ class GapObjective(LanguageObjective):
 
     def answer(self, model: Any, batch: Batch) -> list[Any]:
         """Of each prompt its tokens, and those that the decoder writes."""
-        written = within(model).generate(**batch)[:, 1:]
+        written = unwrap(model).generate(**batch)[:, 1:]
         return list(zip(batch["input_ids"].cpu().numpy(), written.cpu().numpy(), strict=True))
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmft.data.source import listed
 from llmft.models import tokenizers
-from llmft.models.build import longest
+from llmft.models.build import clip_length
 from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -63,7 +63,7 @@ class QuestionAnswering(Task[QuestionState]):
         tokenizer = tokenizers.load(model, (text for name in ("question", "context") for text in train[name]))
         tokenizer.padding_side = "right"
         check_language(train[:SAMPLE]["context"], tokenizer)
-        length = longest(self.options.max_length, model)
+        length = clip_length(self.options.max_length, model)
         if self.options.stride >= (half := sections.least_context(length)):
             what = f"the model reads {length} tokens at a time, and two windows can share fewer than {half}"
             raise UserError(Problem("task.stride", what, hint=f"Write task.stride={half // 2}."))

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from llmft.data.source import CHUNK, listed
 from llmft.metrics.extraction_metrics import DirectedRelations, are_directed
 from llmft.models import tokenizers
-from llmft.models.build import longest
+from llmft.models.build import clip_length
 from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -70,7 +70,7 @@ class RelationExtraction(TargetTask[RelationState]):
         tokenizer.padding_side = tokenizers.padding_side(tokenizer)
         check_language(texts[:SAMPLE], tokenizer)
         tokenizer.add_tokens([AddedToken(marker, special=True) for marker in MARKERS], special_tokens=True)
-        length = longest(self.options.max_length, model)
+        length = clip_length(self.options.max_length, model)
         return RelationState(problems.fit(train, self.options), tokenizer, length)
 
     def model_kwargs(self) -> dict[str, Any]:

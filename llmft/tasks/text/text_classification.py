@@ -8,7 +8,7 @@ import numpy
 from transformers import PreTrainedTokenizerFast
 
 from llmft.models import tokenizers
-from llmft.models.build import longest
+from llmft.models.build import clip_length
 from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -54,7 +54,7 @@ class TextClassification(TargetTask[TextState]):
         texts = (text for column in ("text", "text_pair")[: 1 + pair] for text in train[column])
         tokenizer = tokenizers.load(model, texts)
         tokenizer.padding_side = tokenizers.padding_side(tokenizer)  # saved, for those who load the model elsewhere
-        length = longest(self.options.max_length, model)
+        length = clip_length(self.options.max_length, model)
         check_language(train[:SAMPLE]["text"], tokenizer)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 

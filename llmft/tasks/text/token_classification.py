@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from llmft.data.annotated import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
 from llmft.models import tokenizers
-from llmft.models.build import longest
+from llmft.models.build import clip_length
 from llmft.models.labelled import IGNORED
 from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
@@ -88,7 +88,7 @@ class TokenClassification(Task[EntityState]):
         tokenizer = tokenizers.load(model, texts)
         tokenizer.padding_side = "right"
         check_language(texts[:SAMPLE], tokenizer)
-        length = longest(self.options.max_length, model)
+        length = clip_length(self.options.max_length, model)
         widened = sum(sentence.widened for sentence in found)
         of_tokens = "text" not in train.column_names or "tags" in train.column_names
         return EntityState(labels, tokenizer, length, min(self.options.stride, length // 2), of_tokens, widened)

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from llmft.models import tokenizers
-from llmft.models.build import longest
+from llmft.models.build import clip_length
 from llmft.models.labelled import token_loss
 from llmft.models.tokenizers import SAMPLE, T5, check_language, unknown, unwritable
 from llmft.schema.column import Column
@@ -102,8 +102,8 @@ class TextToText(Task[S]):
         return self.learnt(
             train,
             tokenizer=tokenizer,
-            max_length=longest(self.options.max_length, model),
-            max_output_length=longest(self.options.max_output_length, model),
+            max_length=clip_length(self.options.max_length, model),
+            max_output_length=clip_length(self.options.max_output_length, model),
             start=tokenizer.pad_token_id if model.path is None else None,
             remarks=self._remarks(train[:SAMPLE], tokenizer),
         )
