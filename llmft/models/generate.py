@@ -1,4 +1,4 @@
-"""How a model writes texts: our section `generation` in the words of transformers, kept with the model."""
+"""Generation: sets the section `generation` on a model of transformers, and continues prompts with it."""
 
 from hashlib import sha256
 from typing import Any
@@ -22,15 +22,15 @@ from llmft.schema.problem import Problem, UserError
 
 
 def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
-    """Let `model.generate` write as `wanted` says; a model that does not write is left as it is.
+    """Make `model.generate` follow the section `generation`. A model that does not generate stays as it is.
 
-    The special tokens stay those of the model. Where nothing is drawn, what only drawing reads is left out.
+    Special tokens stay the model's. Sampling options are set only with `sample`; transformers would warn about them.
 
     Args:
-        seed: of what is drawn; see `GumbelSampling`. `generate` then takes `input_ids` by name.
+        seed: of sampling, see `GumbelSampling`. With `sample`, call `generate(input_ids=...)` by keyword.
 
     Raises:
-        UserError: for more tokens than a decoder has positions for.
+        UserError: if `max_new_tokens` is more than a decoder has positions for.
     """
     writer = unwrap(model)
     if isinstance(writer, Exported) or not writer.can_generate():
@@ -44,7 +44,7 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
         for key in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
     }
     if (end := getattr(writer.config, "eos_token_id", None)) is not None:
-        special["eos_token_id"] = end  # what the task says ends a text, such as a turn of a chat
+        special["eos_token_id"] = end  # the task's end of a text, such as that of a turn in a chat
     writer.generation_config = transformers.GenerationConfig(
         **special,
         max_new_tokens=wanted.max_new_tokens,
@@ -71,18 +71,18 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
 
 
 def _check_room(writer: Any, wanted: GenerationConfig) -> None:
-    """Raise UserError for more tokens than a decoder beside an encoder has positions for; T5 has room for any.
+    """Raise UserError if an encoder-decoder has too few decoder positions for `max_new_tokens`. T5 has no limit.
 
-    A decoder alone goes on from its last tokens; see `generate_after`.
+    A decoder-only model continues from its last tokens instead; see `generate_after`.
     """
     room = getattr(writer.config, "max_position_embeddings", None)
     if writer.config.is_encoder_decoder and isinstance(room, int) and wanted.max_new_tokens >= room:
-        what = f"{wanted.max_new_tokens} tokens and the first one are more than the {room} positions of the model"
-        raise UserError(Problem("generation.max_new_tokens", what, hint=f"Write at most {room - 1}."))
+        what = f"must be less than the {room} positions of the model, got {wanted.max_new_tokens}"
+        raise UserError(Problem("generation.max_new_tokens", what, hint=f"Write generation.max_new_tokens={room - 1}."))
 
 
 def _repetition_processors(wanted: GenerationConfig) -> list[LogitsProcessor]:
-    """What keeps a text from repeating itself."""
+    """The processors against repetition, for decoder-only models; see `WithoutPrompt`."""
     found: list[LogitsProcessor] = []
     if wanted.repetition_penalty != 1:
         found.append(RepetitionPenaltyLogitsProcessor(wanted.repetition_penalty))
@@ -92,9 +92,10 @@ def _repetition_processors(wanted: GenerationConfig) -> list[LogitsProcessor]:
 
 
 class WithoutPrompt(LogitsProcessor):
-    """A processor that sees what the model has written, and not the prompt: an answer may say again what was asked.
+    """Hides the prompt from another processor, so that an answer may repeat words of its question.
 
-    transformers counts the prompt of a model that is a decoder alone, so that no answer could quote its question.
+    transformers counts the prompt of a decoder-only model as written text: with no_repeat=3, no answer could quote
+    three tokens of its question.
     """
 
     def __init__(self, processor: LogitsProcessor, prompt_length: int) -> None:
@@ -106,7 +107,7 @@ class WithoutPrompt(LogitsProcessor):
 
 
 def _sampling_warpers(wanted: GenerationConfig) -> list[LogitsProcessor]:
-    """What transformers itself puts before a draw."""
+    """The processors that transformers itself applies before sampling, in its order."""
     found: list[LogitsProcessor] = []
     if wanted.temperature != 1:
         found.append(TemperatureLogitsWarper(wanted.temperature))
@@ -118,50 +119,51 @@ def _sampling_warpers(wanted: GenerationConfig) -> list[LogitsProcessor]:
 
 
 class GumbelSampling(LogitsProcessor):
-    """Noise after which the likeliest token is one that was drawn by its probability (Gumbel's; Maddison et al. 2014).
+    """Samples by the Gumbel-max trick: noise after which the largest score is a sample (Maddison et al. 2014).
 
-    The noise of a row goes by the seed, the tokens of its input and the step alone, so that a row gets the same text
-    in whatever batch it stands. torch's own draws would go on from row to row.
+    A row's noise depends on the seed, its input tokens, and the step only, so a row gets the same text in every batch.
+    torch's own sampling uses one random state for all rows, so a row's text would depend on the rows before it.
     """
 
     def __init__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, seed: int) -> None:
-        """`input_ids` and `attention_mask` (B, T): what the texts are written for."""
+        """`input_ids` and `attention_mask` (B, T): the inputs of the rows."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = [ids[seen.bool()].tolist() for ids, seen in zip(input_ids, mask, strict=True)]
         seeds = [int(sha256(f"{seed} {ids}".encode()).hexdigest()[:15], 16) for ids in rows]
         self.generators = [torch.Generator().manual_seed(number) for number in seeds]
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
-        """`scores` (B, vocabulary), with the noise."""
+        """The scores (B, vocabulary) plus noise."""
         size = scores.shape[1]
         uniform = torch.stack([torch.rand(size, generator=generator) for generator in self.generators])
+        # clamp: rand may be 0, whose log is infinite. float64, so that values near 1 keep enough digits.
         gumbel = -torch.log(-torch.log(uniform.clamp(min=1e-20).double()))
         return scores + gumbel.to(scores)
 
 
 def generate_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
-    """The tokens that a decoder writes after prompts; what follows the end of a text is to be cut off.
+    """The tokens that a decoder-only model generates after each prompt. The caller cuts off what follows an end token.
 
-    A model that has only so many positions sees the last tokens that leave room for what it may still write, or half as
-    many as it has positions, and goes on from the last ones again where these end.
+    If prompt and new tokens exceed the model's positions, it reads the last tokens of the prompt that leave room for
+    the new ones, but at least half of its positions, and continues from the last tokens again when they are used up.
 
     Args:
         ids: (B, T), padded on the left.
-        mask: (B, T), 0 where it is padded.
+        mask: (B, T), 0 for padding.
     """
     writer = unwrap(model)
     left, room = writer.generation_config.max_new_tokens, max_positions(writer.config)
     if room is None or ids.shape[1] + left <= room:
         found: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
         return found
-    # One by one: where a text is cut must not depend on the rows beside it.
+    # Row by row: which tokens of a prompt are read must not depend on the padding of its batch.
     return [
         _generate_in_windows(model, row[seen.bool()][None], left, room) for row, seen in zip(ids, mask, strict=True)
     ]
 
 
 def _generate_in_windows(model: Any, prompt: torch.Tensor, left: int, room: int) -> list[int]:
-    """The `left` tokens, or up to an end, that a model of `room` positions writes after a prompt of (1, T)."""
+    """The `left` tokens, or fewer up to an end token, that a model of `room` positions generates after (1, T)."""
     tokens = prompt
     while left:
         kept = min(tokens.shape[1], max(room - left, room // 2))
@@ -174,6 +176,6 @@ def _generate_in_windows(model: Any, prompt: torch.Tensor, left: int, room: int)
         more = model.generate(input_ids=seen, attention_mask=torch.ones_like(seen), max_new_tokens=step, **asked)
         more = more[:, kept:]
         tokens = torch.cat([tokens, more], dim=1)
-        left = left - step if more.shape[1] == step else 0  # it has ended
+        left = left - step if more.shape[1] == step else 0  # fewer than asked for: an end token came
     written: list[int] = tokens[0, prompt.shape[1] :].tolist()
     return written

@@ -1,4 +1,4 @@
-"""First weights of what is not pretrained: a head for other labels, and matrices drawn by a named rule."""
+"""Initial weights: a pretrained head fitted to other labels, and linear layers drawn by a named rule."""
 
 import copy
 import re
@@ -27,16 +27,16 @@ RULES: dict[str, Callable[[Tensor], object]] = {
 def fit_head(
     model: PreTrainedModel, own: dict[int, str], wanted: dict[int, str], absent: set[str], misfits: set[str]
 ) -> str | None:
-    """Bring the rows of a head that was read with the weights into the order of `wanted`, or draw it anew.
+    """Reorder the rows of a pretrained head to the labels of the data, or initialize it again if they differ.
 
     Args:
-        own: the labels by number that the head was trained with, as config.json names them.
-        wanted: those of the data; of a number, none.
-        absent: weights that the file did not have.
-        misfits: weights that the file had for another number of labels, and that are new already.
+        own: the labels by index that the head was trained with, from config.json.
+        wanted: the labels of the data by index; empty for regression.
+        absent: names of weights that the file did not have.
+        misfits: names of weights that the file has for another number of labels, and that are new already.
 
     Returns:
-        what the user should know, or None for a head that is new anyway or fits as it is.
+        a note for the user; None if the head was not pretrained, or fits as it is.
     """
     rows = _label_weights(model)
     if not rows or absent & rows.keys():
@@ -44,7 +44,7 @@ def fit_head(
     if misfits & rows.keys():
         return f"the head is new: that of model.path is for {_describe_labels(own)}"
     if not wanted:
-        return "the head for a number is kept: that of model.path. For another number it starts from the wrong place"
+        return "the pretrained head for regression is kept. If yours is another number, it starts from the wrong place"
     theirs, ours = [own[place] for place in sorted(own)], [wanted[place] for place in sorted(wanted)]
     if theirs == ours:
         return None
@@ -62,9 +62,9 @@ def fit_head(
 
 
 def _match_labels(theirs: list[str], ours: list[str]) -> list[int] | None:
-    """Which of their rows each of our labels has, by name; None where the names differ by more than case.
+    """For each of our labels the index of theirs with its name; None if names differ by more than case.
 
-    `LABEL_1` is what transformers writes where nobody gave a name: it stands for the label `1`, and for no other.
+    `LABEL_1`, which transformers writes for a label without a name, matches the label `1` and no other.
     """
     numbered = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in theirs]
     for named, sought in (
@@ -78,7 +78,11 @@ def _match_labels(theirs: list[str], ours: list[str]) -> list[int] | None:
 
 
 def _label_weights(model: PreTrainedModel) -> dict[str, int]:
-    """The weights that have a row a label, each with the axis of those: found by asking for one label more."""
+    """The names of weights with one row per label, and the axis of those rows.
+
+    Found by building the model for one label more, on the meta device, which takes no memory: the shapes that grow are
+    those of the head, whatever the architecture calls it.
+    """
     config = copy.deepcopy(model.config)
     config.num_labels += 1
     with torch.device("meta"):
@@ -93,7 +97,7 @@ def _label_weights(model: PreTrainedModel) -> dict[str, int]:
 
 
 def _reset(model: PreTrainedModel, rows: dict[str, int]) -> None:
-    """New weights for the rows of labels: normal with the architecture's deviation, biases 0."""
+    """Initialize these weights again: normal with the architecture's `initializer_range`, or BERT's 0.02; biases 0."""
     deviation = getattr(model.config.get_text_config(), "initializer_range", None) or 0.02
     with torch.no_grad():
         for name in rows:
@@ -102,7 +106,7 @@ def _reset(model: PreTrainedModel, rows: dict[str, int]) -> None:
 
 
 def _describe_labels(labels: dict[int, str]) -> str:
-    """`2 labels (bad, good)`, or without names where nobody gave any."""
+    """`2 labels (bad, good)`, or `2 labels without names` if all are LABEL_0, LABEL_1, ..."""
     names = [str(labels[place]) for place in sorted(labels)]
     bare = all(re.fullmatch(r"LABEL_\d+", name) for name in names)
     count = f"{len(names)} label{'s' if len(names) > 1 else ''}"
@@ -110,12 +114,12 @@ def _describe_labels(labels: dict[int, str]) -> str:
 
 
 def initialize(model: nn.Module, rule: str) -> None:
-    """Draw the matrix of every linear layer anew, the head's included, from torch's global random state.
+    """Initialize the matrix of every linear layer, the head included, by one of `RULES`; uses torch's global seed.
 
-    Embeddings, norms and biases stay as the architecture makes them, and so does a matrix that is tied to an embedding.
+    Embeddings, norms, and biases stay as the architecture makes them, and so do matrices tied to an embedding.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for module in model.modules():
         if isinstance(module, nn.Linear | Conv1D) and id(module.weight) not in embeddings:
-            # GPT-2's Conv1D is a linear layer that keeps its matrix the other way round, (in, out).
+            # GPT-2's Conv1D is a linear layer with a transposed matrix, (in, out). The rules count inputs by (out, in).
             RULES[rule](module.weight.T if isinstance(module, Conv1D) else module.weight)

@@ -1,9 +1,9 @@
-"""Only the logits that a label needs: of a prompt, of padding and of words that are not masked, none is computed.
+"""Computes logits only for tokens that have a label, not for prompts, padding, or words that are not masked.
 
-The places are picked just before the output embeddings, which of a small model are the largest part of the work, so
-that whatever else the head does (BERT's transformation, T5's scaling) stays the model's own. Of the places, so many
-at a time are turned into logits as CHUNK says, and in the backward pass once more: with a vocabulary of 150,000 the
-logits of one batch would take more memory than all weights of a small model.
+The positions are selected just before the output embeddings, the largest matrix product of a small model, so all else
+that the head does (BERT's transformation, T5's scaling) stays the model's own. Their logits are computed CHUNK at a
+time, and again in the backward pass: with a vocabulary of 150,000, the logits of one batch would take more memory than
+all weights of a small model.
 """
 
 import inspect
@@ -18,42 +18,42 @@ from torch.utils.checkpoint import checkpoint
 
 from llmft.models.adapters import unwrap
 
-IGNORED = -100  # the label of a token that is not trained on, as torch and transformers have it
-CHUNK = 2**24  # logits that are there at once: 64 MB of float32
+IGNORED = -100  # the label of a token that is not trained on; the default ignore_index of torch's cross entropy
+CHUNK = 2**24  # logits in memory at once: 64 MB of float32
 
 Layer = Callable[[torch.Tensor], torch.Tensor]
 _plain: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
 def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
-    """The logits of some places, all at once: (places, vocabulary), in the order of rows and then of places."""
+    """The logits of the `wanted` positions, (positions, vocabulary), in the order of rows and of positions in them."""
     logits: torch.Tensor = labelled_output(model, inputs, wanted).logits
     return logits
 
 
 def labelled_output(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> Any:
-    """What the model puts out, with the logits of some places alone.
+    """The model's output with the logits of some positions only.
 
     Args:
-        inputs: what the model takes, without labels.
-        wanted: (B, T), true for each place whose logits are wanted.
+        inputs: the model's inputs, without labels.
+        wanted: (B, T) bool, true for each position whose logits are wanted.
 
     Returns:
-        transformers' output; its logits over the vocabulary are (places, vocabulary), in the order of rows and places.
+        transformers' output, whose logits are (positions, vocabulary), in the order of rows and of positions in them.
     """
     return _run(model, inputs, lambda layer, hidden: layer(hidden[wanted]))
 
 
 def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool, smoothing: float = 0.0) -> torch.Tensor:
-    """The cross entropy of each token that has a label.
+    """The cross entropy of each token that has a label, in nats.
 
     Args:
-        batch: what the model takes, and `labels` (B, T), IGNORED where nothing is to be said.
-        shift: whether a place says the next token, as in a causal language model, or its own.
-        smoothing: the share of a label that all tokens get alike (Szegedy et al. 2016).
+        batch: the model's inputs, and `labels` (B, T), IGNORED where there is no loss.
+        shift: whether a position predicts the next token, as in a causal language model, or its own.
+        smoothing: the share of a label's probability that is spread over the vocabulary (Szegedy et al. 2016).
 
     Returns:
-        (places,) in float32, in the order of rows and then of places.
+        (tokens,) float32, in the order of rows and of positions in them.
     """
     labels = batch["labels"]
     if shift:
@@ -70,26 +70,27 @@ def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool, smooth
 
 
 def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool, smoothing: float = 0.0) -> torch.Tensor:
-    """The mean of `token_losses`; 0 where no token has a label."""
+    """The mean of `token_losses`; 0 if no token has a label."""
     return mean_loss(token_losses(model, batch, shift, smoothing))
 
 
 def mean_loss(losses: torch.Tensor) -> torch.Tensor:
-    """The mean of losses, and 0 of none, where torch has no number; weights get a gradient of 0 then."""
+    """The mean of losses; 0 if there are none."""
+    # torch's mean of nothing is NaN. The sum is 0 with a gradient of 0, which ddp needs from every process.
     return losses.mean() if len(losses) else losses.sum()
 
 
 def count_labels(batch: dict[str, torch.Tensor], shift: bool) -> int:
-    """How many tokens of a batch `token_loss` is a mean over."""
+    """The number of tokens that have a label: what `token_loss` is a mean over."""
     labels = batch["labels"][:, 1:] if shift else batch["labels"]
     return int((labels != IGNORED).sum())
 
 
 def row_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What the labels of each row cost, where a place says its own label.
+    """The losses of each row, for a model whose positions predict their own label.
 
     Returns:
-        (B, 3), float64: the sum of their cross entropies in nats, how many they are, and how many were the likeliest.
+        (B, 3) float64: the sum of cross entropies in nats, the number of labels, and how many were predicted.
     """
     labels = batch["labels"]
     wanted = labels != IGNORED
@@ -98,7 +99,7 @@ def row_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def sums_by_row(logits: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """`row_scores` of logits that are there: (places, vocabulary) of the places (B, T) that are `wanted`."""
+    """`row_scores` of given logits (positions, vocabulary) for `labels` (B, T) at the positions `wanted` (B, T)."""
     nats = functional.cross_entropy(logits, labels[wanted], reduction="none")
     right = logits.argmax(-1) == labels[wanted]
     device = "cpu" if logits.device.type == "mps" else logits.device  # Metal has no float64
@@ -108,7 +109,7 @@ def sums_by_row(logits: torch.Tensor, labels: torch.Tensor, wanted: torch.Tensor
 
 
 def _inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What the model takes except for labels, which a decoder reads in their place."""
+    """The model's inputs without labels. An encoder-decoder gets them as the input of its decoder."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     config = _own(model).config
     if config.is_encoder_decoder:
@@ -117,10 +118,10 @@ def _inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def _read_by_a_decoder(labels: torch.Tensor, config: Any) -> torch.Tensor:
-    """Labels one place later, behind what `generate` begins with.
+    """The decoder's input (B, T): labels shifted right by one, after the token that `generate` starts with.
 
-    Not by the model's own `prepare_decoder_input_ids_from_labels`: M2M-100 has none, and mBART's begins with the last
-    label instead, so that a model from scratch would write otherwise than it has learnt.
+    Not the model's own `prepare_decoder_input_ids_from_labels`: M2M-100 has none, and mBART's starts with the last
+    label, unlike `generate`, so a model from scratch would not generate what it learned.
     """
     start = config.bos_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
     read = functional.pad(labels[:, :-1], (1, 0), value=start)
@@ -128,7 +129,7 @@ def _read_by_a_decoder(labels: torch.Tensor, config: Any) -> torch.Tensor:
 
 
 def _own(model: Any) -> Any:
-    """The model of transformers inside the wrappers of several processes and of peft."""
+    """The model of transformers inside the wrappers of ddp and peft."""
     return unwrap(getattr(model, "module", model))
 
 
@@ -137,28 +138,28 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> to
 
 
 def _in_chunks(layer: Layer, hidden: torch.Tensor, targets: torch.Tensor, size: int, smoothing: float) -> torch.Tensor:
-    """The losses (places, 1) of hidden vectors (places, H), the logits of `size` of them at a time."""
+    """The losses (tokens, 1) of hidden vectors (tokens, H), with the logits of `size` tokens in memory at once."""
 
     def losses(some: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         return _losses(layer(some), wanted, smoothing)
 
     if torch.is_grad_enabled():
-        # Nothing is drawn at random here, and putting the random state back would cost more than the rest.
+        # The layer draws nothing at random, and restoring the random state would cost more than computing again.
         losses = partial(checkpoint, losses, use_reentrant=False, preserve_rng_state=False)
     parts = zip(hidden.split(size), targets.split(size), strict=True)
     return torch.cat([losses(*part) for part in parts]).unsqueeze(1)
 
 
 def _run(model: Any, inputs: dict[str, torch.Tensor], last: Callable[[Layer, torch.Tensor], torch.Tensor]) -> Any:
-    """What a model puts out, with `last` in the place of its output embeddings, which it is handed.
+    """The model's output, with `last(output_embeddings, hidden)` in place of its output embeddings.
 
-    It runs inside the model's forward, where autocast is on and the weights of a model in parts are whole.
+    So `last` runs inside the model's forward, where autocast is on and FSDP has gathered the weights.
     """
     own = _own(model)
     embeddings = own.get_output_embeddings()
     layer, replaced = embeddings.forward, vars(embeddings).get("forward")
     embeddings.forward = partial(last, layer)
-    # Without a cache of keys and values, which training has no use for, and which hides packed sequences.
+    # Training does not need the cache of keys and values, and with it transformers does not detect packed sequences.
     uncached = {"use_cache": False} if "use_cache" in inspect.signature(type(own).forward).parameters else {}
     try:
         return model(**inputs, **uncached)
@@ -169,9 +170,9 @@ def _run(model: Any, inputs: dict[str, torch.Tensor], last: Callable[[Layer, tor
 
 
 def _is_plain(model: Any, inputs: dict[str, torch.Tensor]) -> bool:
-    """Whether the output embeddings give the logits themselves; Gemma 2 bends them afterwards, Cohere scales them.
+    """Whether the output embeddings return the final logits. Gemma 2 caps them afterwards, and Cohere scales them.
 
-    Tried once, with one row and one place; all processes of a run do it together, with their first batch.
+    Tried once per model, on one position of one row. All processes of a run do so together, in their first batch.
     """
     own = _own(model)
     if own not in _plain:

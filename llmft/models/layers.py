@@ -1,4 +1,4 @@
-"""The parts of a model from its input up (embeddings, numbered layers, head), and which of them train."""
+"""The parts of a model from its input up: embeddings, numbered layers, head; freezing and unfreezing them."""
 
 import math
 import re
@@ -21,29 +21,29 @@ RANGE = re.compile(r"layers\.(\d+)-(\d+)")
 
 @dataclass
 class Part:
-    """A part by its name: `embeddings`, `layers.0`, `pooler`, `classifier`."""
+    """A part of a model: `embeddings`, `layers.0`, `pooler`, `classifier`."""
 
     name: str
     of_base: bool
-    """Whether it belongs to the base model, not to the head."""
+    """Whether it belongs to the base model and not to the head."""
     layer: int | None = None
-    """Its number, if it is one of the numbered layers."""
+    """The number of a numbered layer, from 0 at the input."""
     modules: list[nn.Module] = field(default_factory=list)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
-    """By their names in the whole model; what several parts share belongs to the first."""
+    """By name in the whole model. A weight that several parts share belongs to the first."""
 
     @property
     def size(self) -> int:
-        """Numbers in it."""
+        """The number of weights."""
         return sum(parameter.numel() for parameter in self.parameters.values())
 
 
 def parts(model: nn.Module) -> list[Part]:
-    """Every part that has weights, in order. A model without numbered layers has its own outermost modules.
+    """Every part that has weights, in order. In a model without numbered layers, its top-level modules.
 
-    The layers are found as lists of modules; lists side by side are pieces of the same layers, as in XLM, and a list
-    further on goes on counting, as the decoder of T5 does. `embeddings` is whatever comes before the first layer, and
-    later tables of the base model, such as those of relative positions.
+    A layer is a member of a ModuleList. Lists side by side hold pieces of the same layers, as in XLM; a list elsewhere
+    continues the count, as T5's decoder does. `embeddings` is whatever comes before the first layer, and every later
+    embedding of the base model, such as those of relative positions.
     """
     base = model.base_model if isinstance(model, PreTrainedModel) else model
     prefix = "" if base is model else f"{model.base_model_prefix}."
@@ -51,7 +51,7 @@ def parts(model: nn.Module) -> list[Part]:
     found: dict[str, Part] = {}
     lists = _layer_lists(model)
     numbers = {f"{path}.{i}": start + i for path, (count, start) in lists.items() for i in range(count)}
-    layered = False
+    layered = False  # whether a numbered layer has come yet
     for path, module in _modules(model, set(lists)):
         of_base, layer = path.startswith(prefix), numbers.get(path)
         layered = layered or layer is not None
@@ -68,19 +68,19 @@ def parts(model: nn.Module) -> list[Part]:
         path = name
         while path and path not in owners:
             path = path.rpartition(".")[0]
-        if not path:  # a weight of a module that holds the layers, such as the vector of a mask
+        if not path:  # a weight beside the layers, in no module of its own, such as the vector of a mask
             own = EMBEDDINGS if name.startswith(prefix) and lists else name
             owners[path := name] = found.setdefault(own, Part(own, name.startswith(prefix)))
         owners[path].parameters[name] = parameter
-    # Some heads are made before the model below them.
+    # Stable: only the head moves to the end, since some models define it before their base model.
     return sorted((part for part in found.values() if part.parameters), key=lambda part: not part.of_base)
 
 
 def layer_depths(model: nn.Module) -> tuple[dict[str, int], int]:
-    """How high each weight stands: embeddings 0, the first layer 1, and all that is no layer on top of them.
+    """The depth of each weight for `optimizer.layer_decay`: embeddings 0, the first layer 1, the head the highest.
 
     Returns:
-        the heights by the names of weights, and the highest.
+        the depths by names of weights, and the highest depth.
 
     Raises:
         UserError: for a model without numbered layers.
@@ -94,12 +94,13 @@ def layer_depths(model: nn.Module) -> tuple[dict[str, int], int]:
 
 
 def _layer_lists(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """The outermost lists of layers by their paths: how many they are, and the number of the first."""
+    """The outermost lists of layers by path: their length, and the number of their first layer."""
     found: dict[str, tuple[int, int]] = {}
     starts: dict[str, int] = {}
     count = 0
     for path, module in model.named_modules():
         inside = any(path.startswith(f"{outer}.") for outer in found)
+        # A list of embeddings, such as those of a table's category columns, is no list of layers.
         if isinstance(module, nn.ModuleList) and len(module) and not inside and not isinstance(module[0], nn.Embedding):
             start = starts.setdefault(path.rpartition(".")[0], count)
             count = max(count, start + len(module))
@@ -108,7 +109,7 @@ def _layer_lists(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def _modules(module: nn.Module, lists: set[str], path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The modules that hold no list of layers, and each layer, by their paths."""
+    """Each layer, and each outermost module without layers inside, by path."""
     for name, child in module.named_children():
         where = f"{path}{name}"
         if any(other == where or other.startswith(f"{where}.") for other in lists):
@@ -118,27 +119,27 @@ def _modules(module: nn.Module, lists: set[str], path: str = "") -> Iterator[tup
 
 
 def freeze(model: PreTrainedModel, patterns: list[str]) -> None:
-    """Keep the weights that `patterns` name as they are; nothing is dropped out in what lies below all that trains.
+    """Freeze the weights that `patterns` name, and turn dropout off in the parts below all that trains.
 
     Args:
-        patterns: `encoder`, the whole base model; parts as in `models/layers.py`, also `layers` and `layers.0-3`; and
-            names of weights or modules, with `*`.
+        patterns: `encoder` for the whole base model; names of parts, also `layers` and `layers.0-3`; and names of
+            weights or modules, with `*`.
 
     Raises:
-        UserError: where a pattern names nothing, with what there is, or where nothing is left to train.
+        UserError: if a pattern matches nothing, with the names that exist, or if nothing is left to train.
     """
     found = parts(model)
     for pattern in patterns:
         for parameter in _named(model, found, pattern):
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError(Problem("model.freeze", "leaves nothing to train"))
+        raise UserError(Problem("model.freeze", "must leave something to train, got a pattern for every weight"))
     if any(parameter.requires_grad for part in found if part.of_base for parameter in part.parameters.values()):
-        eval_frozen_parts(model)  # a base that is frozen as a whole is run once: see training/frozen.py
+        eval_frozen_parts(model)  # a base model that is frozen as a whole runs only once: see training/frozen.py
 
 
 def eval_frozen_parts(model: PreTrainedModel) -> None:
-    """From now on, let the parts below all that trains compute as in evaluation: their dropout would only blur."""
+    """From now on, run the parts below all that trains in eval mode: dropout there is noise that no weight can use."""
     model.register_forward_pre_hook(partial(_set_eval, parts(model)))
 
 
@@ -151,10 +152,10 @@ def _set_eval(found: list[Part], model: nn.Module, _: Any) -> None:
 
 
 def _named(model: PreTrainedModel, found: list[Part], pattern: str) -> list[nn.Parameter]:
-    """The weights that a pattern names."""
+    """The weights that a pattern of `model.freeze` matches."""
     if pattern == "encoder":
         if model.base_model is model or not isinstance(model.base_model, PreTrainedModel):
-            what = f"{type(model).__name__} has no encoder that could be told from its head"
+            what = f"must not be encoder for {type(model).__name__}, which has no base model apart from its head"
             raise UserError(Problem("model.freeze", what))
         return list(model.base_model.parameters())
     between = RANGE.fullmatch(pattern)
@@ -165,27 +166,27 @@ def _named(model: PreTrainedModel, found: list[Part], pattern: str) -> list[nn.P
     if not named:
         near = get_close_matches(pattern, [part.name for part in found], 1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        hint += f"It has {', '.join(_part_names(found))}, and weights by their names."
-        raise UserError(Problem("model.freeze", f"the model has no {pattern}", hint=hint))
+        hint += f"The model has {', '.join(_part_names(found))}."
+        raise UserError(Problem("model.freeze", f"must name parts or weights of the model, got {pattern}", hint=hint))
     return named
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a pattern means this name, or a module around it."""
+    """Whether a pattern matches this name, or a module around it."""
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
 def _part_names(found: list[Part]) -> list[str]:
-    """The names of all parts, the layers as one range."""
+    """The names of all parts, with the layers as one range."""
     last = max((part.layer for part in found if part.layer is not None), default=0)
     return list(dict.fromkeys(part.name if part.layer is None else f"{LAYER}0-{last}" for part in found))
 
 
 def unfreeze_epochs(model: PreTrainedModel, layers: int) -> dict[str, int]:
-    """The epoch, counted from 0, from which each part trains, with `layers` more of them from the top in each epoch.
+    """The epoch, from 0, in which each part starts to train: `layers` more from the top in each epoch.
 
-    What stands on top of the layers trains from the start; the embeddings come after the lowest layer (Howard and Ruder
-    2018, section 3.3).
+    Parts above the layers train from the start; the embeddings follow the lowest layer (Howard and Ruder 2018, section
+    3.3).
 
     Raises:
         UserError: for a model without numbered layers.
@@ -199,13 +200,13 @@ def unfreeze_epochs(model: PreTrainedModel, layers: int) -> dict[str, int]:
 
 
 def checkpoint_layers(model: PreTrainedModel) -> None:
-    """Let `model` keep only what goes into each layer.
+    """Turn on gradient checkpointing: keep the input of each layer, and compute the rest again in the backward pass.
 
     Raises:
-        UserError: for a model that cannot.
+        UserError: for a model that does not support it.
     """
     if not model.supports_gradient_checkpointing:
-        what = f"{type(model).__name__} has no layers that could be computed again"
+        what = f"must be false for {type(model).__name__}, which does not support it"
         raise UserError(Problem("trainer.gradient_checkpointing", what))
-    # Not re-entrant: the older way needs inputs with a gradient, which embeddings that do not train don't give.
+    # Not re-entrant: that needs inputs with a gradient, and frozen embeddings have none.
     model.gradient_checkpointing_enable({"use_reentrant": False})

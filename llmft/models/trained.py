@@ -1,4 +1,4 @@
-"""A model that a run or an export left, with its task; ONNX Runtime, torch or OpenVINO runs an exported program."""
+"""Loads the model of a run or an export, with its task. ONNX Runtime, torch, or OpenVINO runs an exported program."""
 
 import json
 from collections.abc import Callable
@@ -21,16 +21,16 @@ from llmft.schema.problem import Problem, UserError, missing_package
 
 FACTS = "export.json"
 Session = Callable[[dict[str, torch.Tensor]], torch.Tensor]
-"""What runs a program: from a batch to logits."""
+"""A loaded program: from a batch to logits (B, num_labels)."""
 FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "openvino": "model.xml"}
-"""The file that a runtime opens; OpenVINO keeps its weights in `model.bin` beside it."""
+"""The file of a program by format. OpenVINO has its weights beside it, in model.bin."""
 
 
 def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
-    """The model and the task in RUN/model, in float32 on `device`. Only safetensors are read.
+    """The model and task in RUN/model, in float32 on `device`. Weights are read from safetensors only.
 
-    A model behind a prefix comes in peft's wrapper. Of a folder that `llmft export` wrote, the program in its own
-    format, on the CPU, after its files are verified.
+    A model behind a prefix comes in peft's wrapper. The folder of `llmft export` gives its program, on the CPU, after
+    its files have been verified.
 
     Raises:
         UserError: if the run did not finish, or a file is broken.
@@ -43,7 +43,7 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
     if not (base / "config.json").is_file():
         manifest = run / "manifest.json"
         scored = manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("command") == "eval"
-        what = "is an evaluation: name the run that it is of" if scored else "has no model: the run did not finish"
+        what = "is an evaluation and has no model: name its run" if scored else "has no model: the run did not finish"
         raise UserError(Problem(str(run), what, "command line"))
     if base != folder:
         adapters.check_package(AdapterConfig(name="prefix"))
@@ -57,17 +57,17 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
             model = adapters.with_prefix(model, run / "adapter")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         own_code = "trust_remote_code" in str(error)
-        what = "comes with Python code of its own" if own_code else f"cannot be loaded: {str(error).splitlines()[0]}"
+        what = "comes with its own Python code" if own_code else f"cannot be loaded: {str(error).splitlines()[0]}"
         hint = "If you have read it, write model.trust_remote_code=true." if own_code else ""
         raise UserError(Problem(str(folder), what, "command line", hint)) from error
     return model.to(device), task
 
 
 class Exported(torch.nn.Module):
-    """A program behind the interface of a model: the same named batch in, logits and loss out."""
+    """A program behind the interface of a model: takes the same batch, gives logits and loss."""
 
     def __init__(self, facts: dict[str, Any], config: PreTrainedConfig, program: Session) -> None:
-        """`facts` is export.json, of which `inputs` and `parameters` are used here."""
+        """`facts` is the content of export.json: `inputs` with their types, `parameters`, `format`, `precision`."""
         super().__init__()
         self.config = config
         self.program = program
@@ -75,17 +75,17 @@ class Exported(torch.nn.Module):
         self.takes = {*self.kinds, "labels"}
         self.count = int(facts["parameters"])
         self.origin = f"exported to {facts['format']}, {facts['precision']}"
-        # Programs run on the CPU. Batches go where the parameters of a model are, so it has one, of no size.
+        # Batches go to the device of a model's parameters. So it has one, empty and on the CPU, where programs run.
         self.place = torch.nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> SequenceClassifierOutput:
-        """Logits (B, num_labels), and with `labels` their mean loss, as transformers computes it."""
+        """Logits (B, num_labels), and with `labels` their mean loss by transformers' own function."""
         logits = self.program({name: inputs[name].to(kind) for name, kind in self.kinds.items()}).float()
         loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def num_parameters(self) -> int:
-        """Parameters of the model that it came from."""
+        """The number of parameters of the exported model."""
         return self.count
 
 
@@ -95,10 +95,10 @@ def is_export(folder: Path) -> bool:
 
 
 def verified(folder: Path, trust_remote_code: bool = False) -> dict[str, Any]:
-    """What export.json says, once every file of the model hashes to what was written.
+    """The content of export.json, after the sha256 of every file of the model has been compared.
 
     Raises:
-        UserError: for a changed or missing file, a missing runtime, and a pt2 file that nobody has vouched for.
+        UserError: for a changed or missing file, a missing runtime, or a pt2 file without `trust_remote_code`.
     """
     if why := fault(folder / "model"):
         raise UserError(Problem(str(folder / "model"), why, "command line", "Export the run again."))
@@ -108,28 +108,32 @@ def verified(folder: Path, trust_remote_code: bool = False) -> dict[str, Any]:
     except (ValueError, KeyError) as error:
         raise UserError(Problem(str(folder / FACTS), f"cannot be read: {error}", "command line")) from error
     if facts["format"] == "pt2" and not trust_remote_code:
-        what = "is a pt2 file, and torch.export.load runs code that such a file may hold"
-        hint = "If you or somebody you trust made it, write model.trust_remote_code=true."
+        what = "is a pt2 file, and torch.export.load runs code that such a file can contain"
+        hint = "If you made it, or trust who did, write model.trust_remote_code=true."
         raise UserError(Problem(str(folder), what, "command line", hint))
     return facts
 
 
 def load_exported(folder: Path, facts: dict[str, Any]) -> Exported:
-    """The program of an export folder, ready to answer.
+    """The program of an export folder, loaded into its runtime.
 
     Raises:
-        UserError: if the runtime does not take it, as an older one may not.
+        UserError: if the runtime refuses it, as an older version may.
     """
     try:
         config = AutoConfig.from_pretrained(folder / "model", trust_remote_code=False)
         return Exported(facts, config, session(facts["format"], folder / "model"))
-    except Exception as error:  # each runtime has errors of its own
+    except Exception as error:  # each runtime raises its own classes
         what = f"cannot be loaded: {str(error).splitlines()[0]}"
         raise UserError(Problem(str(folder / "model"), what, "command line")) from error
 
 
 def require(format: str, running: bool = False) -> None:
-    """Raise UserError where the packages of a format are not installed; `running`: all but its runtime can lack."""
+    """Raise UserError if packages of an export format are not installed.
+
+    Args:
+        running: only the runtime is needed, which is the last of its packages, and not those that write it.
+    """
     extra, packages = EXTRAS.get(format, ("", ()))
     packages = packages[-1:] if running else packages
     if problems := [
@@ -139,7 +143,7 @@ def require(format: str, running: bool = False) -> None:
 
 
 def session(format: str, folder: Path) -> Session:
-    """The program in `folder`, ready to answer on the CPU with as many threads as torch has."""
+    """The program in `folder`, loaded on the CPU with as many threads as torch uses."""
     opened = {"onnx": _onnx, "pt2": _pt2, "openvino": _openvino}[format]
     return opened(folder / FILES[format])
 
@@ -149,9 +153,9 @@ def _onnx(file: Path) -> Session:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     opened = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    names = [given.name for given in opened.get_inputs()]  # without those that the graph does not use
+    names = [given.name for given in opened.get_inputs()]  # inputs that the graph does not use are not among them
 
     def run(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         (logits,) = opened.run(["logits"], {name: batch[name].numpy() for name in names})
@@ -173,13 +177,13 @@ def _pt2(file: Path) -> Session:
 def _openvino(file: Path) -> Session:
     import openvino
 
-    # By default OpenVINO rounds to bfloat16 where the chip has it, which moves outputs by 1e-2.
+    # By default OpenVINO computes in bfloat16 if the chip can, which moves outputs by 1e-2.
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = openvino.Core().compile_model(str(file), "CPU", exact)
     names = {name for given in compiled.inputs for name in given.names}
 
     def run(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         answer = compiled({name: value.numpy() for name, value in batch.items() if name in names})
-        return torch.from_numpy(answer["logits"].copy())  # the next call writes over it
+        return torch.from_numpy(answer["logits"].copy())  # OpenVINO's own buffer, which the next call overwrites
 
     return run

@@ -1,9 +1,9 @@
-"""The weights of a model as files: checkpoints, of one process or of several that have a part each.
+"""Weights of a model as files: checkpoints of one process, or of several with FSDP.
 
-Beside an adapter a checkpoint holds only the weights that train: of a model of 14 GB the others would be written with
-every checkpoint, and are where they came from.
+With an adapter, a checkpoint holds only the weights that train: of a 14 GB model the others would be written with every
+checkpoint, and they can be read from where they came from.
 
-A model is sharded (FSDP) where each process has a part of every weight. All processes then call these together.
+A model is sharded (FSDP) if each process holds a part of every weight. All processes must call these functions then.
 """
 
 from collections.abc import Iterable
@@ -26,11 +26,11 @@ from transformers import PreTrainedModel
 from llmft.schema.problem import Failure, Problem, UserError
 
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
-FROZEN_DIGEST = "beside"  # the digest of the weights that were left out, in the file's metadata
+FROZEN_DIGEST = "beside"  # the key in a file's metadata with the digest of the weights that it leaves out
 
 
 def save_trainable(model: torch.nn.Module, file: Path) -> None:
-    """Write the weights that train and all buffers, and the digest of the other weights."""
+    """Write the weights that train, all buffers, and the digest of the frozen weights."""
     still = {name for name, value in model.named_parameters(remove_duplicate=False) if not value.requires_grad}
     state = {name: value for name, value in model.state_dict().items() if name not in still}
     metadata = {"format": "pt", FROZEN_DIGEST: _frozen_digest(model)}
@@ -38,10 +38,10 @@ def save_trainable(model: torch.nn.Module, file: Path) -> None:
 
 
 def load(model: torch.nn.Module, file: Path) -> None:
-    """Take the weights of a checkpoint: all of them, or those that train; each process of a sharded model its part.
+    """Load a checkpoint: all weights, or those that train; in a sharded model, each process its part.
 
     Raises:
-        Failure: if the other weights are not those that the checkpoint was trained beside.
+        Failure: if the frozen weights are not those that the checkpoint was trained with, or the adapter is another.
     """
     if is_sharded(model):
         set_model_state_dict(model, load_file(file), options=FULL)
@@ -52,21 +52,21 @@ def load(model: torch.nn.Module, file: Path) -> None:
         load_model(model, file)
         return
     if beside != _frozen_digest(model):
-        raise Failure(f"the weights of model.path are not those that {file.parent} was trained beside")
+        raise Failure(f"the weights of model.path have changed since {file.parent} was trained")
     report = model.load_state_dict(load_file(file), strict=False)
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     if wrong := [*report.unexpected_keys, *sorted(trained & {*report.missing_keys})]:
-        raise Failure(f"{file} is of another adapter: {', '.join(wrong[:3])}")
+        raise Failure(f"{file} has the weights of another adapter: {', '.join(wrong[:3])}")
 
 
 def unmap_weights(model: torch.nn.Module) -> None:
-    """Copy weights that are mapped from their file into memory: they would follow the file when it is written over."""
+    """Copy memory-mapped weights, in place: otherwise they would change when their file is written over."""
     for value in (*model.parameters(), *model.buffers()):
         value.data = value.data.clone()
 
 
 def weights_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """sha256 of named weights, whatever their order."""
+    """sha256 of named weights, independent of their order."""
     found = sha256()
     for name, value in sorted(tensors):
         found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
@@ -78,26 +78,26 @@ def _frozen_digest(model: torch.nn.Module) -> str:
 
 
 def check_shardable(model: PreTrainedModel) -> None:
-    """Raise UserError for a model that accelerate cannot shard: it asks for the embeddings, to shard them first."""
+    """Raise UserError for a model without input embeddings, which accelerate needs to shard first."""
     try:
         model.get_input_embeddings()
     except NotImplementedError as error:
-        what = f"{type(model).__name__} is not made of embeddings and layers, as fsdp needs it"
+        what = f"must not be fsdp for {type(model).__name__}, which has no input embeddings to shard"
         raise UserError(Problem("hardware.strategy", what, hint="Write hardware.strategy=ddp.")) from error
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether each process has a part of every weight."""
+    """Whether each process holds a part of every weight."""
     return isinstance(model, FSDPModule)
 
 
 def local_shard(value: torch.Tensor) -> torch.Tensor:
-    """What this process has of a weight."""
+    """This process's part of a weight; without sharding, all of it."""
     return value.to_local() if isinstance(value, torch.distributed.tensor.DTensor) else value
 
 
 def full_state_dict(model: Any) -> dict[str, torch.Tensor] | None:
-    """All weights on the processor of the first process, and none elsewhere; None for a model that is not sharded."""
+    """All weights of a sharded model, in CPU memory of rank 0, and empty elsewhere; None if it is not sharded."""
     if not is_sharded(model):
         return None
     state: dict[str, Any] = get_model_state_dict(model, options=FULL)
@@ -105,7 +105,7 @@ def full_state_dict(model: Any) -> dict[str, torch.Tensor] | None:
 
 
 def save_full(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write what `full_state_dict` gave as `save_pretrained` does; of a sharded model, that would gather once more."""
+    """Write the result of `full_state_dict` as `save_pretrained` would, which would gather all weights again."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__.removeprefix("FSDP")]
     model.config.dtype = "float32"
@@ -114,9 +114,12 @@ def save_full(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
 
 
 def save_optimizer(model: torch.nn.Module, optimizer: Any, scheduler: Any, folder: Path, writes: bool) -> None:
-    """Write the whole state of the optimizer of a sharded model, gathered by the first process.
+    """Write the optimizer state of a sharded model, gathered by rank 0, and the scheduler's.
 
-    transformers would write the weights once more beside it.
+    transformers' own way would write all weights again beside it.
+
+    Args:
+        writes: whether this is the process that writes.
     """
     state = get_optimizer_state_dict(model, optimizer, options=FULL)
     if writes:

@@ -51,7 +51,7 @@ def test_an_evaluation_has_no_model_of_its_own(run: Path, llmft: Run, write: Wri
     assert llmft("eval", "run", "dataset=csv", "dataset.test=new.csv", "run.dir=scored")[0] == 0
     code, _, err = llmft("eval", "scored", "dataset=csv", "dataset.test=new.csv")
     assert code == 2
-    assert "scored  is an evaluation: name the run that it is of" in err
+    assert "scored  is an evaluation and has no model: name its run" in err
 
 
 def test_a_run_from_when_keys_had_other_names_is_evaluated(run: Path, llmft: Run, write: Write) -> None:

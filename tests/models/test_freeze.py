@@ -96,9 +96,9 @@ def test_weights_are_frozen_by_name() -> None:
 
 
 WRONG = {
-    "layer.0": "the model has no layer.0. Did you mean layers.0? It has embeddings, layers.0-3, pooler, classifier",
-    "layers.4-7": "the model has no layers.4-7",
-    "*": "leaves nothing to train",
+    "layer.0": "must name parts or weights of the model, got layer.0. Did you mean layers.0? The model has embeddings, layers.0-3, pooler, classifier",
+    "layers.4-7": "must name parts or weights of the model, got layers.4-7",
+    "*": "must leave something to train",
 }
 
 

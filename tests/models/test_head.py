@@ -116,7 +116,7 @@ def test_a_head_for_a_number_is_kept_and_named(here: Path) -> None:
     number = {"num_labels": 1, "problem_type": "regression", "vocab_size": 60}
     new, notes = of(here / "old", SEQUENCE, number)
     assert torch.equal(new.classifier.weight, old.classifier.weight)
-    assert "the head for a number is kept" in notes[0]
+    assert "the pretrained head for regression is kept" in notes[0]
     new, notes = of(here / "old", SEQUENCE, needed("a", "b"))
     assert new.classifier.weight.shape[0] == 2
     assert notes == ["model.path: the head is new: that of model.path is for 1 label without names"]

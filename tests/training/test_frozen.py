@@ -158,4 +158,4 @@ def test_a_second_run_takes_the_outputs_from_the_cache(llmft: Run, here: Path, w
 def test_a_table_has_no_encoder_to_freeze(llmft: Run) -> None:
     code, _, err = llmft("finetune", "+recipe=tabular_mlp", "smoke=true", "model.freeze=encoder")
     assert code == 2
-    assert "MLPForClassification has no encoder that could be told from its head" in err
+    assert "must not be encoder for MLPForClassification, which has no base model apart from its head" in err

@@ -76,7 +76,7 @@ def test_a_merged_model_that_answers_otherwise_is_no_model(llmft: Run, here: Pat
         found.classifier.weight.data *= 1.01
         return found
 
-    monkeypatch.setattr(adapters, "merged", faulty)
+    monkeypatch.setattr(adapters, "merge", faulty)
     code, _, err = llmft(*SMOKE, "adapter=lora")
     assert code == 1
     assert "failed: the merged model is not the trained one: outputs differ by " in err
@@ -118,7 +118,7 @@ def test_losses_are_compared_where_texts_are_written(llmft: Run, here: Path, mon
         found.lm_head.weight.data *= 1.005
         return found
 
-    monkeypatch.setattr(adapters, "merged", faulty)
+    monkeypatch.setattr(adapters, "merge", faulty)
     code, _, err = llmft(*words, "trainer.max_steps=2")
     assert code == 1, err
     assert "failed: the merged model is not the trained one: outputs differ by " in err

@@ -49,7 +49,7 @@ def test_each_layer_is_a_part_of_its_own(architecture: str, layers: list[str]) -
     own = architecture == "mlp"
     model = ModelConfig(architecture=architecture, init="random", config={} if own else TINY)
     built = build(model, "AutoModelForSequenceClassification", {} if own else NEEDED)
-    assert loop._layers(built) == layers
+    assert loop._layer_classes(built) == layers
 
 
 def test_the_hardware_line_says_where() -> None:
@@ -96,8 +96,8 @@ def test_layers_are_computed_again() -> None:
 
 
 FOR_LAYERS = {
-    "trainer.gradient_checkpointing=true": "MLPForClassification has no layers that could be computed again",
-    "hardware.strategy=fsdp hardware.processes=2": "MLPForClassification is not made of embeddings and layers",
+    "trainer.gradient_checkpointing=true": "must be false for MLPForClassification, which does not support it",
+    "hardware.strategy=fsdp hardware.processes=2": "must not be fsdp for MLPForClassification, which has no input embeddings",
 }
 
 
