@@ -107,7 +107,10 @@ def test_more_tokens_than_the_decoder_has_positions() -> None:
     bart = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
     set_generation(bart, GenerationConfig(max_new_tokens=39))
     assert bart.generate(input_ids=torch.tensor([[5, 6]]), min_new_tokens=39).shape[1] == 40
-    with pytest.raises(UserError, match=r"generation\.max_new_tokens  must be less than the 40 positions .*, got 40\. Write generation\.max_new_tokens=39"):
+    with pytest.raises(
+        UserError,
+        match=r"generation\.max_new_tokens  must be less than the 40 positions .*, got 40\. Write generation\.max_new_tokens=39",
+    ):
         set_generation(bart, GenerationConfig(max_new_tokens=40))
 
 
