@@ -1,6 +1,8 @@
 """Every test is offline, in a folder of its own, and on one thread: two workers share two cores."""
 
+import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +12,20 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
+# Without bytecode each worker compiles all tests, 5 s, and each process that a test starts all that it imports of llmft.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish() -> None:
+    """torch and transformers are a million objects that stay: looking through them again and again took 8% of all time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)
