@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import yaml
 from hydra import __version__ as hydra_version
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -226,25 +227,40 @@ def _compose(
     )
 
 
-_shipped: dict[tuple[str, ...], DictConfig] = {}
-"""What our own files say together, by the words that chose them."""
+T = TypeVar("T")
+_found: dict[tuple[str, ...], Any] = {}
+
+
+def _of_ours(key: tuple[str, ...], read: Callable[[], T]) -> T:
+    """What `read` makes of files: once if the user has no folders of options or recipes: ours do not change."""
+    if not sources.ours_alone():
+        return read()
+    if key not in _found:
+        _found[key] = read()
+    return cast("T", _found[key])
+
+
+def _defaults(hydra: ConfigLoader, command: str, choices: list[str]) -> list[ResultDefault]:
+    """The files that the choices name, in the order in which Hydra joins them."""
+    return _of_ours(
+        ("defaults", command, *choices),
+        lambda: hydra.compute_defaults_list(command, choices, RunMode.RUN).defaults,
+    )
 
 
 def _composed(hydra: ConfigLoader, command: str, choices: list[str], values: list[Override]) -> DictConfig:
     """The files that the choices name, joined by Hydra, and the values of the command line on top.
 
-    Hydra takes 0.07 s to read and join files, nearly all of the time of a configuration. Ours do not change while a
-    process lasts, so that the jobs of a sweep share them; a user's may, and are read each time.
+    Hydra takes 0.07 s to read and join files, nearly all of the time of a configuration. A sweep's jobs share them.
     """
     # `++` sets a key whether it exists or not: unknown ones are found by the check, all at once.
     forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v in values]
-    key = (command, *choices)
-    plain = not any(v.is_delete() or v.is_sweep_override() or v.package or "/" in v.key_or_group for v in values)
-    if not plain or not sources.ours_alone():
+    if any(v.is_delete() or v.is_sweep_override() or v.package or "/" in v.key_or_group for v in values):
         return hydra.load_configuration(command, UNUSED + choices + forced, RunMode.RUN)
-    if key not in _shipped:
-        _shipped[key] = hydra.load_configuration(command, UNUSED + choices, RunMode.RUN)
-    composed = deepcopy(_shipped[key])
+    files = _of_ours(
+        ("files", command, *choices), lambda: hydra.load_configuration(command, UNUSED + choices, RunMode.RUN)
+    )
+    composed = deepcopy(files)
     try:
         for value in OverridesParser.create().parse_overrides(forced):
             OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
@@ -299,7 +315,7 @@ def _own_values(hydra: ConfigLoader, command: str, group: str, choices: list[str
         return []
     others = [choice for choice in choices if not choice.startswith(f"{group}=")]
     try:
-        recipe = hydra.compute_defaults_list(command, others, RunMode.RUN).defaults
+        recipe = _defaults(hydra, command, others)
     except HydraException:
         return []  # said where all of it is composed
     own = f"{group}/{chosen}"
@@ -377,7 +393,7 @@ def _settings(
     """Every place that sets a key, in the order of LAYERS; of files, in the order of Hydra's defaults list."""
     found: list[Setting] = []
     chosen: dict[str, str] = {}
-    for default in hydra.compute_defaults_list(command, choices, RunMode.RUN).defaults:
+    for default in _defaults(hydra, command, choices):
         if default.config_path is None or default.config_path.startswith("hydra"):
             continue
         group, _, name = default.config_path.partition("/")
@@ -399,24 +415,34 @@ def _settings(
 
 def _of_file(hydra: ConfigLoader, path: str, package: str, layer: str) -> list[Setting]:
     """What a file sets, by line; what a recipe's `model.path` forgets stands in the line of the path."""
+    file, rows = _of_ours(("lines", path, package), lambda: _lines_of(hydra, path, package))
+    group, _, name = path.partition("/")
+    by = f"+recipe={name}" if group == "recipe" else f"{group}={name}" if name else ""
+    return [
+        Setting(key, value, f"{sources.near(file)}:{line}", layer if known else "path", by)
+        for key, value, line, known in rows
+    ]
+
+
+def _lines_of(hydra: ConfigLoader, path: str, package: str) -> tuple[Path, list[tuple[str, Any, int, bool]]]:
+    """The file at `GROUP/NAME` and what it sets: key, value, line, and whether the key itself stands there."""
     result = option(hydra, path)
     scheme, _, folder = result.path.partition("://") if result else ("", "", "")
     if result is None or not folder or scheme == "entrypoints":
-        return []
-    group, _, name = path.partition("/")
-    file = Path(folder) / f"{name if scheme == 'recipes' else path}.yaml"
+        return Path(), []
+    file = Path(folder) / f"{path.partition('/')[2] if scheme == 'recipes' else path}.yaml"
     prefix = "" if package in ("", "_global_") else f"{package}."
     node = yaml.compose(file.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     at = sources.lines(node, prefix)
-    by = f"+recipe={name}" if group == "recipe" else f"{group}={name}" if name else ""
     found = []
     for key, value in _nodes(OmegaConf.to_container(result.config), prefix):
         if key.split(".")[0] not in ("defaults", "hydra"):
             line, known = at.get(key), key in at
-            if not known and not (key.startswith("model.") and (line := at.get("model.path"))):
-                continue
-            found.append(Setting(key, value, f"{sources.near(file)}:{line}", layer if known else "path", by))
-    return found
+            if line is None and key.startswith("model."):
+                line = at.get("model.path")
+            if line is not None:
+                found.append((key, value, line, known))
+    return file, found
 
 
 def _nodes(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
