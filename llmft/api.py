@@ -1,6 +1,7 @@
-"""llmft from Python: the commands of the command line, with its words, its checks and its errors as exceptions.
+"""llmft from Python: the commands of the command line, with the same overrides and checks, and errors as exceptions.
 
-The command line comes this way too (`work`), so that both do the same. Imports no torch before there is work.
+The command line calls the same function (`work`), so that both behave alike. Imports no torch before there is work to
+do.
 """
 
 import gc
@@ -21,49 +22,49 @@ if TYPE_CHECKING:
     from llmft.schema.job import Job, Space
 
 ELSEWHERE = {"pretrain": "llmft.commands.finetune", "export": "llmft.exports.export"}
-"""Where a command lies that has no file in `commands/`."""
+"""Command -> its module, for commands without a file in `commands/`."""
 
 __all__ = ["Failure", "Model", "Outcome", "Stopped", "UserError", "eval", "export", "finetune", "load", "pretrain"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left."""
+    """The result of a command."""
 
     folder: Path
-    """The run folder; of a sweep, that of its runs."""
+    """The run folder; for a sweep, the folder that contains its runs."""
     metrics: dict[str, Any]
-    """What RUN/metrics.json says, by split; of a sweep, its summary.json; of an export, its export.json."""
+    """The content of RUN/metrics.json, by split; for a sweep, of summary.json; for an export, of export.json."""
 
 
 def finetune(*words: str) -> Outcome:
-    """`llmft finetune WORDS`, such as `finetune("+recipe=bert_textcls", "dataset.train=mine.csv")`.
+    """`llmft finetune` with these overrides: `finetune("+recipe=bert_textcls", "dataset.train=mine.csv")`.
 
     Raises:
-        UserError: for a wrong configuration or wrong data; `problems` has each with its place.
-        Failure: if it could not be done.
-        Stopped: if a signal stopped it; a checkpoint is there.
+        UserError: for a wrong config or wrong data; `problems` lists each with its place.
+        Failure: if the run failed.
+        Stopped: if a signal stopped it, after a checkpoint was saved.
     """
     return _outcome("finetune", words)
 
 
 def pretrain(*words: str) -> Outcome:
-    """`llmft pretrain WORDS`; errors are those of `finetune`."""
+    """`llmft pretrain` with these overrides. Raises as `finetune` does."""
     return _outcome("pretrain", words)
 
 
 def eval(run: "str | Path | Outcome", *words: str) -> Outcome:
-    """`llmft eval RUN WORDS`: score a run on other data; errors are those of `finetune`."""
+    """`llmft eval RUN` with these overrides: evaluate a run on other data. Raises as `finetune` does."""
     return _outcome("eval", (_named(run), *words))
 
 
 def export(run: "str | Path | Outcome", *words: str) -> Outcome:
-    """`llmft export RUN WORDS`: write its model for another runtime; errors are those of `finetune`."""
+    """`llmft export RUN` with these overrides: write its model for another runtime. Raises as `finetune` does."""
     return _outcome("export", (_named(run), *words))
 
 
 class Model:
-    """The model of a finished run, or of an export, ready to answer; `load` makes one."""
+    """The model of a finished run or of an export, loaded to answer rows; `load` returns one."""
 
     def __init__(self, run: "str | Path | Outcome", *words: str) -> None:
         from llmft.config.load import load as config_of
@@ -73,13 +74,14 @@ class Model:
         self._answering = self._predict.ready(self.config)
 
     def predict(self, rows: "Sequence[str | Mapping[str, Any]]") -> list[dict[str, Any]]:
-        """The answer of each text or row, as `llmft predict` gives it: `answer`, and most often `scores`.
+        """The answer to each text or row, as `llmft predict` writes it: `answer`, and for most tasks `scores`.
 
         Args:
             rows: texts, or a mapping from column to cell for each row.
 
         Returns:
-            In the order of the rows. A row that cannot be answered has `error` in place of an answer.
+            One answer per row, in the order of the rows. A row that cannot be answered has `error` in place of an
+                answer.
         """
         if isinstance(rows, str | Mapping):
             raise TypeError("predict takes a list of texts or rows: write predict([...])")
@@ -88,11 +90,11 @@ class Model:
 
 
 def load(run: "str | Path | Outcome", *words: str) -> Model:
-    """The model of a finished run, to answer many rows: `load("tickets").predict(["It broke."])`.
+    """Load the model of a finished run to answer many rows: `load("tickets").predict(["It broke."])`.
 
     Args:
-        run: a folder, a run's name, or what `finetune` returned.
-        words: as after `llmft predict RUN`, such as `generation=sample`.
+        run: a folder, the name of a run, or the result of `finetune`.
+        words: overrides as after `llmft predict RUN`, such as `generation=sample`.
 
     Raises:
         UserError: if there is no finished model.
@@ -101,7 +103,7 @@ def load(run: "str | Path | Outcome", *words: str) -> Model:
 
 
 def work(command: str, words: list[str], multirun: bool = False) -> Any:
-    """Do what the words say, after all checks; what the command returned: a Run, facts, or nothing."""
+    """Run a command after all checks. Returns what the command returned: a Run, facts, or None."""
     jobs = planned(command, words, multirun)
     gc.enable()
     first = (jobs[0] if isinstance(jobs, list) else jobs.first).config
@@ -120,12 +122,13 @@ def work(command: str, words: list[str], multirun: bool = False) -> Any:
 
 
 def _look(config: "Config") -> None:
-    """Say what will be read, and raise UserError for files that are not there, before torch is imported for seconds."""
+    """Print which files will be read, and raise UserError for missing ones, before the import of torch takes
+    seconds."""
     if config.command == "predict":
         file = config.predict.input
         if file not in (None, "-") and not Path(str(file)).is_file():
             raise UserError(Problem("predict.input", f"no such file: {file}"))
-    if config.command in ("predict", "chat"):  # the rows of training are not read
+    if config.command in ("predict", "chat"):  # they do not read the training rows
         return
     from llmft.data.read import files_of
     from llmft.reporting.lines import phase
@@ -137,7 +140,7 @@ def _look(config: "Config") -> None:
         try:
             files += files_of(config.dataset, split, source) if source else []
         except UserError as error:
-            problems += [] if config.resume else error.problems  # a run that is finished reads nothing
+            problems += [] if config.resume else error.problems  # resuming a finished run reads no rows
     if problems:
         raise UserError(problems, "the data")
     names = ", ".join(file.name for file in files) if len(files) <= 3 else f"{len(files):,} files"
@@ -145,7 +148,7 @@ def _look(config: "Config") -> None:
 
 
 def planned(command: str, words: list[str], multirun: bool) -> "list[Job] | Space":
-    """What is to do: one job without values, those of a sweep, or a search."""
+    """What there is to run: one job without values, the jobs of a sweep, or a search."""
     if COMMANDS[command].needs_run:
         from llmft.config.load import load as config_of
         from llmft.schema.job import Job
@@ -160,14 +163,14 @@ def _outcome(command: str, words: Sequence[str]) -> Outcome:
     multirun = "-m" in words
     with config_dir([word for word in words if word != "-m"]) as rest:
         if strange := [word for word in rest if word.startswith("-")]:
-            raise UserError(Problem(strange[0], "is a flag of the command line", "Python"))
+            raise UserError(Problem(strange[0], "is a flag for the command line only", "Python"))
         found = work(command, rest, multirun)
     facts = facts_of(found)
     return Outcome(Path(facts["folder"]), facts["metrics"])
 
 
 def facts_of(found: Any) -> dict[str, Any]:
-    """What a command returned, as `--json` says it."""
+    """What a command returned, as `--json` prints it."""
     if found is None or isinstance(found, dict):
         return found or {}
     exported = found.folder / "export.json"

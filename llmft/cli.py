@@ -1,4 +1,4 @@
-"""The front door: the command word, help, flags and exit codes. Knows no task, imports no torch."""
+"""The entry point: commands, help, flags, and exit codes. Knows no task and imports no torch."""
 
 import gc
 import io
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 1 failed, 2 the user's input is wrong, 75 stopped by a signal with a checkpoint, 130 without one.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    if sys.platform == "win32":  # where a pipe has the encoding of the country, which lacks other scripts
+    if sys.platform == "win32":  # pipes have a regional encoding there, which lacks most scripts
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8")
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(words: list[str], facts: dict[str, Any]) -> int:
-    """Answer the words, with the options and recipes of `--config-dir`."""
+    """Run a command, with the options and recipes of `--config-dir`."""
     from llmft.config.folders import config_dir
     from llmft.runs.ending import ending
 
@@ -46,7 +46,7 @@ def _main(words: list[str], facts: dict[str, Any]) -> int:
 
 
 def _answer(words: list[str], facts: dict[str, Any]) -> int:
-    """Answer at once what can be; do the command, which adds to `facts` what it returned."""
+    """Print help and the like; otherwise run the command, which adds its results to `facts`."""
     from llmft.runs.ending import DONE, FAILED, ending
 
     if not words or words[0] in (*HELP, "help"):
@@ -56,9 +56,9 @@ def _answer(words: list[str], facts: dict[str, Any]) -> int:
         return 0
     command, words = words[0], words[1:]
     if command not in COMMANDS | WITHOUT_CONFIG:
-        from llmft.config.nearest import command_like
+        from llmft.config.nearest import suggest_command
 
-        facts["error"] = f"no command called {command}. {command_like(command)}"
+        facts["error"] = f"no command called {command}. {suggest_command(command)}"
         print(f"error: {facts['error']}", file=sys.stderr)
         return 2
     if HELP & set(words) and words[:1] != ["words"]:
@@ -66,25 +66,25 @@ def _answer(words: list[str], facts: dict[str, Any]) -> int:
         return _help(topics if topics and command in COMMANDS else [command])
     if not words and command in COMMANDS and COMMANDS[command].trains:
         _help([command])
-        return 2  # nothing was named that could be done: a script whose words are empty must not think it is
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Metal lacks is computed on the CPU
-    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported: libraries draw no bars of their own
-    gc.disable()  # the collector took 0.12 of the 0.75 s of `--cfg job`, and start-up leaves no garbage
-    unread = FAILED if command == "predict" else DONE  # answers that reach nobody are not answers
+        return 2  # nothing to run: a script with empty variables must not see success
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # operations that Metal lacks run on the CPU
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read at the import of tqdm: libraries draw no progress bars
+    gc.disable()  # garbage collection took 0.12 s of the 0.75 s of `--cfg job`, and start-up leaves no garbage
+    unread = FAILED if command == "predict" else DONE  # with stdout closed, predict has lost its answers
     return ending(lambda: facts.update(_done(command, words)), facts, unread)
 
 
 def _as_json(words: list[str]) -> int:
-    """Do the command, and print one JSON object at its end; what a person would read goes to stderr.
+    """Run a command and print one JSON object at the end; everything that a person would read goes to stderr.
 
-    The object has `command`, `exit_code`, and what the command returned, such as `folder` and `metrics`; where it was
-    not done, `error`, and for the user's mistakes `problems`, each with `key`, `what`, `where` and `hint`.
+    The object has `command`, `exit_code`, and the results of the command, such as `folder` and `metrics`. If it failed,
+    it has `error`, and for mistakes in the input `problems`, each with `key`, `what`, `where`, and `hint`.
     """
     facts: dict[str, Any] = {}
-    answers = io.StringIO()  # of predict, a line each, unless they go to a file
+    answers = io.StringIO()  # the answers of predict, one per line, unless they go to a file
     stdout, place = sys.stdout, None
     sys.stdout.flush()
-    with suppress(OSError):  # processes that the command starts write to where this one does
+    with suppress(OSError):  # child processes write to file descriptor 1, so it has to be stderr, too
         place = os.dup(1)
         os.dup2(2, 1)
     try:
@@ -116,8 +116,8 @@ def _help(topics: list[str]) -> int:
     return 0
 
 
-class _Unheard:
-    """Standard output of a command that leaves a folder: the work goes on where `head` has seen enough."""
+class _IgnoresClosedPipe:
+    """Standard output of a command that writes a run folder: the command continues when `head` closes the pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -139,34 +139,34 @@ class _Unheard:
 
 
 def _done(command: str, words: list[str]) -> dict[str, Any]:
-    """Do the command; what it returned, as `--json` says it."""
+    """Run the command; its results for `--json`."""
     if command in WITHOUT_CONFIG:
         found = import_module(f"llmft.front.{command}").run(words)
         return {} if found is None else {"result": found}
     from llmft import api
 
-    deaf: Any = _Unheard(sys.stdout)
-    with nullcontext() if command in ("predict", "chat") else redirect_stdout(deaf):
+    stdout: Any = _IgnoresClosedPipe(sys.stdout)
+    with nullcontext() if command in ("predict", "chat") else redirect_stdout(stdout):
         return api.facts_of(_work(command, words))
 
 
 def _work(command: str, words: list[str]) -> Any:
-    """Do the command, or show its configuration; what it returned."""
+    """Run the command or show its config; returns what the command returned."""
     from llmft import api
 
     shown, multirun, words = _flags(command, words)
     if shown is None:
         return api.work(command, words, multirun)
     if shown == "diff":
-        from llmft.config.differing import differing
+        from llmft.config.diff import diff
 
-        return print(differing(command, words, multirun), end="")
+        return print(diff(command, words, multirun), end="")
     jobs = api.planned(command, words, multirun)
     return _show(jobs if isinstance(jobs, list) else [jobs.first], shown)
 
 
 def _show(jobs: list[Any], section: str) -> None:
-    """Print the configuration of each job as YAML: all of it, or the part below a dotted key."""
+    """Print the config of each job as YAML, or the part below a dotted key."""
     import yaml
 
     from llmft.config.nearest import nearest
@@ -181,14 +181,15 @@ def _show(jobs: list[Any], section: str) -> None:
         for name in section.split(".") if section else ():
             if not isinstance(tree, dict) or name not in tree:
                 hint = nearest(name, list(tree) if isinstance(tree, dict) else [])
-                raise UserError(Problem(f"--cfg job={section}", "shows no such part", "command line", hint))
+                raise UserError(Problem(f"--cfg job={section}", "no such section or key", "command line", hint))
             tree = tree[name]
         tree = {section: tree} if section and not isinstance(tree, dict) else tree
         print(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), end="")
 
 
 def _flags(command: str, words: list[str]) -> tuple[str | None, bool, list[str]]:
-    """What `--cfg` shows (a section, all for an empty one, or `diff`), whether `-m` was given, and the other words."""
+    """What `--cfg` shows (a section, everything if it is empty, or `diff`), whether `-m` was given, and the other
+    words."""
     from llmft.config.habits import wrong_flag
     from llmft.schema.problem import Problem, UserError
 
@@ -201,16 +202,16 @@ def _flags(command: str, words: list[str]) -> tuple[str | None, bool, list[str]]
         if flag in ("--cfg", "-c"):
             what, _, section = (f"{value}" if equals else next(remaining, "")).partition("=")
             if what not in ("job", "diff") or (what == "diff" and section):
-                hint = "Write --cfg job for all, --cfg job=SECTION for a part, or --cfg diff for what is not a default."
-                raise UserError(Problem(f"--cfg {what}".strip(), "shows no such part", "command line", hint))
+                hint = "--cfg job prints everything, --cfg job=SECTION one section, --cfg diff what is not a default."
+                raise UserError(Problem(f"--cfg {what}".strip(), "must be job or diff", "command line", hint))
             shown = section or shown or "" if what == "job" else what
-        elif flag in ("--package", "-p"):  # as Hydra has it: the part that `--cfg job` shows
+        elif flag in ("--package", "-p"):  # Hydra's flag for the section that `--cfg job` shows
             shown = value if equals else next(remaining, "")
         elif word in ("--multirun", "-m"):
             if COMMANDS[command].needs_run:
-                raise UserError(Problem(word, f"is for finetune; {command} works from one run", "command line"))
+                raise UserError(Problem(word, f"is only for training; {command} works from one run", "command line"))
             multirun = True
-        elif word.startswith("-") and word != "--resolve":  # which is always done
+        elif word.startswith("-") and word != "--resolve":  # values are always resolved
             raise UserError(wrong_flag(word))
         elif word != "--resolve":
             rest.append(word)

@@ -67,7 +67,7 @@ def test_mistakes_are_exceptions_with_their_problems() -> None:
     assert [problem.key for problem in caught.value.problems] == ["optimizer.learning_rate", "trainer.epochs"]
     with pytest.raises(package.UserError, match="no such"):
         package.load("nothing")
-    with pytest.raises(package.UserError, match="is a flag of the command line"):
+    with pytest.raises(package.UserError, match="is a flag for the command line only"):
         package.finetune("+recipe=bert_textcls", "--cfg", "job")
 
 
@@ -97,9 +97,9 @@ def test_a_section_of_the_configuration_and_what_is_no_default(llmft: Run, write
     code, out, _ = llmft("finetune", "+recipe=mine", "optimizer.lr=3e-5", "--cfg", "diff")
     assert code == 0
     lines = {line.partition(":")[0]: line.partition("# ")[2] for line in out.splitlines()}
-    assert lines["seed"] == "recipes/mine.yaml:4, in place of 0"
-    assert lines["optimizer.lr"] == "command line, in place of 5e-05"
-    assert lines["trainer.epochs"].endswith("in place of 3.0")
+    assert lines["seed"] == "recipes/mine.yaml:4, instead of 0"
+    assert lines["optimizer.lr"] == "command line, instead of 5e-05"
+    assert lines["trainer.epochs"].endswith("instead of 3.0")
     assert "model.path" not in lines
     assert load("finetune", ["+recipe=mine"]).seed == 7
     assert (

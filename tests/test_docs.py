@@ -142,6 +142,47 @@ def test_the_benchmarks_of_the_documents_are_there() -> None:
         assert f"python {script}" in (ROOT / script).read_text(encoding="utf-8")
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the titles of a page: lower case, spaces as dashes, without other signs."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_links_lead_to_titles() -> None:
+    pages = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for file, anchor in re.findall(r"\]\((?!https:)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            target = page.parent / file if file else page
+            assert anchor in anchors(target), f"{page.name}: {file}#{anchor}"
+
+
+QUESTIONS = {
+    # A new user's question -> the page that answers it, and what the command in the row or the page must say.
+    "Where does the learning rate come from": (
+        "commands.md",
+        ("Peak learning rate", "default", "recipes/bert_textcls.yaml:"),
+    ),
+    "What does `task.beta` do": ("config.md", ("task: preference", "[0.1]")),
+    "How do I add a metric": ("extending.md", ("def score(",)),
+}
+
+
+def test_the_index_answers_a_new_user_in_one_step(llmft: Run) -> None:
+    """Each question has a row with a short answer, mostly a command, and a link to the page that says more."""
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8").partition("## Questions")[2].partition("## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in index.splitlines() if "? |" in line]
+    said = {}
+    for question, answer, _ in rows:
+        for command in re.findall(r"`llmft ((?:help|explain|finetune) [^`]+)`", answer):
+            code, said[question], err = llmft(*shlex.split(command))
+            assert code == 0, f"{command}\n{err}"
+    for start, (page, texts) in QUESTIONS.items():
+        ((question, _, more),) = [row for row in rows if row[0].startswith(start)]
+        assert f"]({page}" in more
+        answer = said.get(question) or (ROOT / "docs" / page).read_text(encoding="utf-8")
+        assert [text for text in texts if text not in answer] == []
+
+
 def test_the_index_names_every_page_and_every_recipe_family() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     assert {f.name for f in (ROOT / "docs").glob("*.md")} - set(re.findall(r"\]\(([\w.-]+\.md)\)", index)) == {

@@ -1,4 +1,4 @@
-"""From a composed tree to a checked Config: every problem at once, with its place and the nearest right name."""
+"""Checks a composed tree against the schema: every problem at once, with its place and the nearest right name."""
 
 import re
 from difflib import get_close_matches
@@ -16,12 +16,12 @@ from llmft.schema.tasks import TaskConfig, task_type
 
 
 def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None = None) -> Config:
-    """The Config that a tree says.
+    """The checked config of a tree.
 
     Args:
         tree: plain sections and values.
         origin: where a dotted key was set.
-        problems: found before; they are raised together with what is found here.
+        problems: found earlier; they are raised together with new ones.
 
     Raises:
         UserError: with every problem of the tree.
@@ -40,7 +40,7 @@ def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None =
 
 
 def keys(model: type[BaseModel], prefix: str = "", task: type[TaskConfig] | None = None) -> list[str]:
-    """Every dotted key of the vocabulary; `task` is the section that `task` stands for."""
+    """Every dotted key of the schema. `task` is the section class to use for the section `task`."""
     found = []
     for name, field in model.model_fields.items():
         section = task if name == "task" and task else section_of(field.annotation)
@@ -51,7 +51,7 @@ def keys(model: type[BaseModel], prefix: str = "", task: type[TaskConfig] | None
 
 
 def _problems(error: ValidationError, tree: dict[str, Any], origin: Origin) -> list[Problem]:
-    """pydantic's findings in our words; the branches of a union become one problem."""
+    """pydantic's errors as problems. The branches of a union become one problem: `must be a number or 'all'`."""
     task = tree.get("task")
     names = keys(Config, task=task_type(str(task.get("name"))) if isinstance(task, dict) else None)
     merged: dict[str, tuple[list[str], Any, dict[str, Any]]] = {}
@@ -69,7 +69,7 @@ def _problems(error: ValidationError, tree: dict[str, Any], origin: Origin) -> l
 
 
 def _is_union_branch(part: Any, loc: tuple[Any, ...]) -> bool:
-    """pydantic names the branch of a union in the place: ("trainer", "eval_every", "literal['epoch']")."""
+    """Whether a part of pydantic's location is a branch of a union: ("trainer", "eval_every", "literal['epoch']")."""
     if len(loc) == 1:
         return False
     return (part == loc[-1] and str(part) in ("str", "int", "float")) or str(part).startswith(
@@ -88,18 +88,19 @@ def _problem(
     if "no_task" in kinds:
         return Problem("task", f"no task called {context['name']}", where, f"They are {', '.join(context['options'])}.")
     shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
-    wanted = [text for kind in kinds if (text := _wanted(kind, context))]
+    wanted = list(dict.fromkeys(text for kind in kinds if (text := _wanted(kind, context))))
     if wanted:
         hint = (
-            f"Put it into quotes: {_quotes(value)}."
-            if "a text" in wanted and not isinstance(value, dict | list)
-            else ""
+            f"Put it in quotes: {_quotes(value)}." if "a text" in wanted and not isinstance(value, dict | list) else ""
         )
         if isinstance(value, str) and re.search(r",|\(.*\)$", value):
             ranged = value.startswith(("interval(", "log("))
             hint = "For a search, write search=tpe." if ranged else "For a run with each of several values, write -m."
-        return Problem(key, f"{shown} is not {' or '.join(dict.fromkeys(wanted))}", where, hint)
-    return Problem(key, f"{shown}: {context['msg'][0].lower()}{context['msg'][1:]}", where)
+        return Problem(key, f"must be {' or '.join(wanted)}, got {shown}", where, hint)
+    message = str(context["msg"]).removeprefix("Value error, ")
+    # A check of a whole section has the section as its value, which would hide the message.
+    received = "" if key in Config.model_fields and isinstance(value, dict) else f", got {shown}"
+    return Problem(key, f"{message[0].lower()}{message[1:]}{received}", where)
 
 
 def _quotes(value: Any) -> str:
@@ -107,7 +108,7 @@ def _quotes(value: Any) -> str:
 
 
 def _wanted(kind: str, context: dict[str, Any]) -> str:
-    """What would have been right, after `is not`."""
+    """What was expected, after `must be`."""
     if kind == "literal_error":
         expected = str(context["expected"])
         return f"one of {expected}" if " or " in expected else expected
@@ -138,7 +139,8 @@ def _wanted(kind: str, context: dict[str, Any]) -> str:
 
 
 def _did_you_mean(key: str, names: list[str]) -> str:
-    """The key of the same last name in another section, what others call so, or the one that is spelt most alike."""
+    """The key with the same last name in another section, its name in other tools translated, or the most similar
+    spelling."""
     section, _, leaf = key.rpartition(".")
     same = [name for name in names if name.rpartition(".")[2] == leaf]
     same += [KEYS_ELSEWHERE[leaf]] if KEYS_ELSEWHERE.get(leaf) in names else []

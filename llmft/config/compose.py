@@ -1,4 +1,5 @@
-"""From words and YAML to one plain tree, with the origin of every key. Hydra composes, and nothing more."""
+"""Composes overrides and YAML files into one plain tree, with the origin of every key. Hydra is used for nothing
+else."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from llmft.config import habits, sources, words
+from llmft.config import habits, overrides, sources
 from llmft.config.folders import option_file, options, refusal, shipped
 from llmft.config.precedence import COMMAND_LINE, GROUPS, Group, Setting
 from llmft.config.references import HINT, resolve, secrets_in
@@ -34,67 +35,68 @@ from llmft.schema.migrate import escape
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import task_type
 
-# Parts of Hydra's own node that could act, empty unless somebody filled them: a second lock behind the one on files.
+# Parts of Hydra's own node that could run code. They must be empty; config/sources.py already refuses files that set
+# them, and this is the second check.
 ACTIVE = ("callbacks", "job.env_set", "job.env_copy", "searchpath")
 
-# What Hydra would load for its own logging, launching and help. llmft has its own.
+# Hydra's own logging, launcher, and help, which llmft replaces. Not loading them saves 0.1 s.
 UNUSED = [
     f"~hydra/{part}" for part in ("output", "launcher", "sweeper", "help", "hydra_help", "hydra_logging", "job_logging")
 ]
 
-# Hydra 1.3 warns where the version is not given whose behaviour is wanted, and Hydra 1.4 where it is.
+# Hydra 1.3 warns if `version_base` is missing, Hydra 1.4 warns if it is given.
 VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra_version.startswith("1.3.") else {}
 
-SWEPT = "hydra.sweeper.params"  # where the values of a recipe's own sweep come from
+SWEPT = "hydra.sweeper.params"  # the place of a recipe's own sweep, in messages
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What the words and the files say together, not yet checked."""
+    """The overrides and files as one tree, not yet checked."""
 
     tree: dict[str, Any]
     settings: Callable[[], list[Setting]]
-    """Every place that sets a key, the later one wins. Worked out when asked for: only messages need the 0.1 s."""
+    """Every place that sets a key; later ones win. Computed on demand: it takes 0.1 s, and only messages need it."""
     given: frozenset[str]
-    """The value keys of the command line."""
+    """The keys set on the command line."""
     chosen: frozenset[str]
-    """The groups chosen on the command line."""
+    """The groups whose option the command line chooses."""
     problems: list[Problem]
-    """What is wrong already; the check adds its own, so that all are said at once."""
+    """Problems found so far. The check adds its own, so that all are reported at once."""
     multirun: bool
-    """Whether a recipe asks for a sweep, by `hydra.mode: MULTIRUN`."""
+    """Whether a recipe asks for a sweep by `hydra.mode: MULTIRUN`."""
     sweeper: dict[str, Any]
     """The sweep of a recipe, its `hydra.sweeper.params`: key -> values."""
 
     def place(self, key: str, default: str = "") -> str:
-        """`command line` or `FILE:LINE`; a key inside a value comes from where the value was set."""
+        """`command line` or `FILE:LINE`. A key inside a table has the place of the table."""
         return place_of(self.settings(), key, default)
 
 
 def compose(
     command: str, arguments: list[str], swept: list[str] | None = None, run: dict[str, Any] | None = None
 ) -> Composed:
-    """Compose `configs/COMMAND.yaml`, the chosen options and recipe, and the values of the command line.
+    """Compose `configs/COMMAND.yaml`, the chosen options and recipe, and the overrides.
 
     Args:
-        swept: words of a recipe's own sweep. They win over its values, and nobody typed them.
-        run: for a command that works from a run, the configuration of that run.
+        swept: overrides from a recipe's own sweep. They win over its values, but do not count as typed.
+        run: the config of the run, for a command that works from one.
 
     Raises:
-        UserError: where a word, a file or a choice is so wrong that no tree comes of it.
+        UserError: if an override, a file, or a choice makes it impossible to compose a tree.
     """
     arguments, folder = _recipe_files(arguments)
-    typed = words.parse(arguments)
+    typed = overrides.parse(arguments)
     with loader(folder) as hydra:
-        composed = _compose(hydra, command, typed, [], words.parse(swept or []), run)
-        # Found in the first composition, and said by a second one: a word wins over a recipe as if it had been typed.
+        composed = _compose(hydra, command, typed, [], overrides.parse(swept or []), run)
+        # The first composition finds the files, a second one reads them: an override wins as if it had been typed.
         if more := _implied(composed, run):
-            composed = _compose(hydra, command, typed, words.parse(more), words.parse(swept or []), run)
+            composed = _compose(hydra, command, typed, overrides.parse(more), overrides.parse(swept or []), run)
         return composed
 
 
 def _implied(composed: Composed, run: dict[str, Any] | None) -> list[str]:
-    """Words that the files of the command line stand for, where it does not say how to read them."""
+    """Overrides that follow from the files on the command line, if it does not say how to read them."""
     section, task = composed.tree.get("dataset"), (run or composed.tree).get("task")
     if "dataset.format" in composed.given or not isinstance(section, dict):
         return []
@@ -116,24 +118,25 @@ def _implied(composed: Composed, run: dict[str, Any] | None) -> list[str]:
 
 @contextmanager
 def loader(folder: Path | None = None) -> Iterator[ConfigLoader]:
-    """Hydra's loader of `configs/` and of recipes, those in `folder` before the others."""
+    """Hydra's loader of `configs/` and of recipes. Recipes in `folder` come first."""
     sources.register(first=folder)
     with initialize_config_dir(str(shipped("configs")), **VERSION):
         yield GlobalHydra.instance().config_loader()
 
 
 def option(hydra: ConfigLoader, path: str) -> ConfigResult | None:
-    """The file that Hydra reads at `GROUP/NAME`, in the first source that has it."""
+    """The file that Hydra reads at `GROUP/NAME`, from the first source that has it."""
     return next((source.load_config(path) for source in hydra.get_sources() if source.is_config(path)), None)
 
 
 def names(hydra: ConfigLoader, group: str, kind: ObjectType) -> set[str]:
-    """The groups or options in a group. Hydra's own `get_group_options` first copies all that it knows: 0.01 s."""
+    """The groups, or the options in a group. Hydra's own `get_group_options` copies all configs first, which takes 0.01
+    s."""
     return {name for source in hydra.get_sources() if source.is_group(group) for name in source.list(group, kind)}
 
 
 def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
-    """A bare path that ends in .yaml is a recipe: its folder is searched first."""
+    """A bare path that ends in .yaml is a recipe. Its folder is searched first."""
     folder = None
     for index, word in enumerate(arguments):
         if word.endswith((".yaml", ".yml")) and "=" not in word:
@@ -167,7 +170,7 @@ def _compose(
     layers = {"word": typed, "implied": implied, "swept": swept}
     for layer, override in [(layer, word) for layer, several in layers.items() for word in several]:
         key, where = override.key_or_group, SWEPT if layer == "swept" else COMMAND_LINE
-        if problem := habits.wrong_word(override, groups, where):
+        if problem := habits.wrong_override(override, groups, where):
             problems.append(problem)
         elif key in groups:
             if problem := _wrong_choice(hydra, override, where):
@@ -178,8 +181,8 @@ def _compose(
             values.append((override, layer))
     forgotten: dict[str, Any] = {}
     if path := next((v.value() for v, _ in values if v.key_or_group == "model.path" and not v.is_delete()), None):
-        forgotten = {key: value for key, value in sources.of_the_path({"path": path}).items() if key != "path"}
-        choices += [f"++model.{key}={words.quoted(value) if value else 'null'}" for key, value in forgotten.items()]
+        forgotten = {key: value for key, value in sources.model_of_path({"path": path}).items() if key != "path"}
+        choices += [f"++model.{key}={overrides.quote(value) if value else 'null'}" for key, value in forgotten.items()]
     own = {group: _own_values(hydra, command, group, choices) for group, rule in GROUPS.items() if rule.own_values}
     choices += [word for found in own.values() for word in found]
     replaced = [group for group, found in own.items() if found]
@@ -189,7 +192,7 @@ def _compose(
         return place_of(settings(), key)
 
     def beneath(raw: dict[str, Any]) -> dict[str, Any]:
-        return raw if run is None else _of_the_run(run, raw, given, chosen)
+        return raw if run is None else _run_tree(run, raw, given, chosen)
 
     try:
         composed = _composed(hydra, command, choices, [value for value, _ in values])
@@ -199,12 +202,12 @@ def _compose(
         raw = OmegaConf.to_container(composed)
         assert isinstance(raw, dict)
         node = raw.pop("hydra")
-        if code := sources.code_in(words.literal(raw, dollar="")):
+        if code := sources.code_in(overrides.restore(raw, dollar="")):
             raise UserError([*problems, *(Problem(key, what, where_is(key)) for key, what in code)])
         OmegaConf.set_struct(composed, False)
         composed.pop("hydra")
-        tree = words.literal(resolve(composed, beneath, where_is))
-        _name_runs(tree)
+        tree = overrides.restore(resolve(composed, beneath, where_is))
+        _resolve_run_names(tree)
         problems += _without_effect(hydra, choices, [value for value, _ in values], tree)
         for key in secrets_in(tree):
             problems.append(Problem(key, "looks like a secret, and configurations are saved", where_is(key), HINT))
@@ -212,7 +215,7 @@ def _compose(
         raise UserError([*problems, *(found for found in error.problems if found not in problems)]) from error
     except RecursionError as error:
         raise UserError(
-            [*problems, Problem("defaults", "a recipe names itself, by way of others or at once")]
+            [*problems, Problem("defaults", "a recipe includes itself, directly or through others")]
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError([*problems, Problem(command, _first_line(error))]) from error
@@ -228,36 +231,36 @@ def _compose(
 
 
 T = TypeVar("T")
-_found: dict[tuple[str, ...], Any] = {}
+_cache: dict[tuple[str, ...], Any] = {}
 
 
-def _of_ours(key: tuple[str, ...], read: Callable[[], T]) -> T:
-    """What `read` makes of files: once if the user has no folders of options or recipes: ours do not change."""
-    if not sources.ours_alone():
+def _cached(key: tuple[str, ...], read: Callable[[], T]) -> T:
+    """The result of `read`, cached if the user has no folders of options or recipes: files of llmft do not change."""
+    if not sources.only_shipped():
         return read()
-    if key not in _found:
-        _found[key] = read()
-    return cast("T", _found[key])
+    if key not in _cache:
+        _cache[key] = read()
+    return cast("T", _cache[key])
 
 
 def _defaults(hydra: ConfigLoader, command: str, choices: list[str]) -> list[ResultDefault]:
-    """The files that the choices name, in the order in which Hydra joins them."""
-    return _of_ours(
+    """The chosen files, in the order in which Hydra merges them."""
+    return _cached(
         ("defaults", command, *choices),
         lambda: hydra.compute_defaults_list(command, choices, RunMode.RUN).defaults,
     )
 
 
 def _composed(hydra: ConfigLoader, command: str, choices: list[str], values: list[Override]) -> DictConfig:
-    """The files that the choices name, joined by Hydra, and the values of the command line on top.
+    """The chosen files, composed by Hydra, with the values of the command line on top.
 
-    Hydra takes 0.07 s to read and join files, nearly all of the time of a configuration. A sweep's jobs share them.
+    Hydra takes 0.07 s to read and merge files, nearly all of the time of a config. The jobs of a sweep share them.
     """
     # `++` sets a key whether it exists or not: unknown ones are found by the check, all at once.
     forced = [f"++{v.input_line.lstrip('+')}" if not v.is_delete() else str(v.input_line) for v in values]
     if any(v.is_delete() or v.is_sweep_override() or v.package or "/" in v.key_or_group for v in values):
         return hydra.load_configuration(command, UNUSED + choices + forced, RunMode.RUN)
-    files = _of_ours(
+    files = _cached(
         ("files", command, *choices), lambda: hydra.load_configuration(command, UNUSED + choices, RunMode.RUN)
     )
     composed = deepcopy(files)
@@ -269,10 +272,11 @@ def _composed(hydra: ConfigLoader, command: str, choices: list[str], values: lis
     return composed
 
 
-def _of_the_run(
+def _run_tree(
     run: dict[str, Any], raw: dict[str, Any], given: frozenset[str], chosen: frozenset[str]
 ) -> dict[str, Any]:
-    """The tree in which references of a command that works from a run are looked up: the run's, and what was typed."""
+    """The tree in which references are looked up, for a command that works from a run: the run's config and the
+    overrides."""
     tree = escape(run) | {group: raw[group] for group in chosen if group in raw}
     for key in given:
         section, value, path = tree, raw, key.split(".")
@@ -286,7 +290,7 @@ def _of_the_run(
 
 
 def place_of(settings: list[Setting], key: str, default: str = "") -> str:
-    """Where a key was set last; a key inside a value comes from where the value was set."""
+    """The place that set a key last. A key inside a table has the place of the table."""
     places = {setting.key: setting.place for setting in settings}
     while key:
         if key in places:
@@ -295,8 +299,8 @@ def place_of(settings: list[Setting], key: str, default: str = "") -> str:
     return default
 
 
-def _name_runs(tree: dict[Any, Any]) -> None:
-    """Put the folders of runs in the place of their names: `model.path=tickets` is outputs/tickets/STAMP."""
+def _resolve_run_names(tree: dict[Any, Any]) -> None:
+    """Replace names of runs by their folders: `model.path=tickets` becomes outputs/tickets/STAMP."""
     if isinstance(model := tree.get("model"), dict):
         for section in (model, model.get("tokenizer")):
             if isinstance(section, dict) and isinstance(path := section.get("path"), str):
@@ -306,9 +310,9 @@ def _name_runs(tree: dict[Any, Any]) -> None:
 
 
 def _own_values(hydra: ConfigLoader, command: str, group: str, choices: list[str]) -> list[str]:
-    """Words that give a chosen option its own values in place of those that a recipe has for another one.
+    """Overrides that give a chosen option its own values instead of those that a recipe has for another option.
 
-    Hydra lets the recipe win: with `optimizer=lion`, lion would learn with a rate that is meant for adamw.
+    In Hydra the recipe wins: with `optimizer=lion`, lion would train at a learning rate meant for adamw.
     """
     chosen = next((choice.partition("=")[2] for choice in choices if choice.startswith(f"{group}=")), None)
     if chosen is None or not any(choice.startswith("+recipe=") for choice in choices):
@@ -317,7 +321,7 @@ def _own_values(hydra: ConfigLoader, command: str, group: str, choices: list[str
     try:
         recipe = _defaults(hydra, command, others)
     except HydraException:
-        return []  # said where all of it is composed
+        return []  # reported by the composition of the whole config
     own = f"{group}/{chosen}"
     if any(default.config_path == own for default in recipe) or not (found := option(hydra, own)):
         return []
@@ -329,7 +333,7 @@ def _own_values(hydra: ConfigLoader, command: str, group: str, choices: list[str
 def _without_effect(
     hydra: ConfigLoader, choices: list[str], values: list[Override], tree: dict[Any, Any]
 ) -> list[Problem]:
-    """Options that were chosen, and of which a recipe that holds the section itself left nothing."""
+    """Problems with options that have no effect, because a recipe sets the section itself."""
     if not any(choice.startswith("+recipe=") for choice in choices):
         return []
     given, problems = {value.key_or_group for value in values}, []
@@ -340,8 +344,8 @@ def _without_effect(
         found = option(hydra, f"{group}/{name}")
         if found is not None and section.get(key) != found.config.get(key):
             said = "null" if section.get(key) is None else section[key]
-            what = f"the recipe says {group}.{key}={said} itself, which wins"
-            hint = f"Take the section {group} out of the recipe."
+            what = f"has no effect: the recipe itself sets {group}.{key}={said}"
+            hint = f"Remove the section {group} from the recipe."
             problems.append(Problem(f"{group}={name}", what, "command line", hint))
     return problems
 
@@ -355,7 +359,7 @@ def _wrong_choice(hydra: ConfigLoader, override: Override, where: str) -> Proble
     group, option = override.key_or_group, override.value()
     known = sorted(names(hydra, group, ObjectType.CONFIG))
     if override.is_delete() or not isinstance(option, str):
-        return Problem(group, "takes the name of one option", where, f"They are {', '.join(known)}.")
+        return Problem(group, "must be the name of one option", where, f"They are {', '.join(known)}.")
     if option in known:
         return None
     if "," in option:
@@ -370,14 +374,14 @@ def _wrong_choice(hydra: ConfigLoader, override: Override, where: str) -> Proble
 
 
 def _meant(group: str, option: str, known: list[str]) -> str:
-    """What somebody may mean who names no option: an id of the hub, or an option spelt otherwise."""
+    """A suggestion for an unknown option: an id of the hub, or an option with a similar spelling."""
     if group == "model" and re.search(r"[-/.]", option):
         texts = {name: option_file(group, name).read_text(encoding="utf-8-sig") for name in options(group)}
         paths = {yaml.safe_load(text).get("path"): name for name, text in texts.items()}
         last = option.rpartition("/")[2].lower()
         same = [name for path, name in paths.items() if path and path.rpartition("/")[2].lower() == last]
         own = f"`model={same[0]}`, or " if same else ""
-        return f"Write {own}for an id of the hub or a folder `model.path={option}`."
+        return f"Write {own}for a hub id or a folder `model.path={option}`."
     nearest = get_close_matches(option, known, 1)
     return f"Did you mean {nearest[0]}?" if nearest else f"They are {', '.join(known)}."
 
@@ -390,7 +394,7 @@ def _settings(
     forgotten: dict[str, Any],
     values: list[tuple[Override, str]],
 ) -> list[Setting]:
-    """Every place that sets a key, in the order of LAYERS; of files, in the order of Hydra's defaults list."""
+    """Every place that sets a key, in the order of LAYERS; files in the order of Hydra's defaults list."""
     found: list[Setting] = []
     chosen: dict[str, str] = {}
     for default in _defaults(hydra, command, choices):
@@ -407,25 +411,25 @@ def _settings(
     for group in own:
         found += _of_file(hydra, f"{group}/{chosen[group]}", group, "own")
     for word, layer in values:
-        value = None if word.is_delete() else words.literal(word.value())
+        value = None if word.is_delete() else overrides.restore(word.value())
         place = SWEPT if layer == "swept" else COMMAND_LINE
         found.append(Setting(str(word.key_or_group), value, place, layer))
     return found
 
 
 def _of_file(hydra: ConfigLoader, path: str, package: str, layer: str) -> list[Setting]:
-    """What a file sets, by line; what a recipe's `model.path` forgets stands in the line of the path."""
-    file, rows = _of_ours(("lines", path, package), lambda: _lines_of(hydra, path, package))
+    """The settings in a file, by line. Keys that a recipe's `model.path` resets have the line of the path."""
+    file, rows = _cached(("lines", path, package), lambda: _lines_of(hydra, path, package))
     group, _, name = path.partition("/")
     by = f"+recipe={name}" if group == "recipe" else f"{group}={name}" if name else ""
     return [
-        Setting(key, value, f"{sources.near(file)}:{line}", layer if known else "path", by)
+        Setting(key, value, f"{sources.display_path(file)}:{line}", layer if known else "path", by)
         for key, value, line, known in rows
     ]
 
 
 def _lines_of(hydra: ConfigLoader, path: str, package: str) -> tuple[Path, list[tuple[str, Any, int, bool]]]:
-    """The file at `GROUP/NAME` and what it sets: key, value, line, and whether the key itself stands there."""
+    """The file at `GROUP/NAME` and its settings: key, value, line, and whether the file contains the key itself."""
     result = option(hydra, path)
     scheme, _, folder = result.path.partition("://") if result else ("", "", "")
     if result is None or not folder or scheme == "entrypoints":
@@ -446,7 +450,7 @@ def _lines_of(hydra: ConfigLoader, path: str, package: str) -> tuple[Path, list[
 
 
 def _nodes(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every table and value of a tree by its dotted key."""
+    """Every table and value of a tree, by its dotted key."""
     for name, value in tree.items() if isinstance(tree, dict) else ():
         yield f"{prefix}{name}", value
         yield from _nodes(value, f"{prefix}{name}.")

@@ -1,6 +1,8 @@
-"""From words to the jobs of a sweep: `optimizer.lr=1e-5,3e-5 seed=range(3)` are six, each checked like any run.
+"""Turns overrides into the jobs of a sweep: `optimizer.lr=1e-5,3e-5 seed=range(3)` gives six, each checked like any
+run.
 
-Of a search (`search=tpe`) the same words, and ranges such as `interval(0,0.5)`, are the dimensions of a space.
+With a search (`search=tpe`), the same overrides, and ranges such as `interval(0,0.5)`, are the dimensions of its search
+space.
 """
 
 import re
@@ -16,25 +18,25 @@ from hydra.core.override_parser.types import Transformer
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from llmft.config import words
+from llmft.config import overrides
 from llmft.config.compose import SWEPT, Composed, compose, loader
-from llmft.config.differing import brief
+from llmft.config.diff import shorten
 from llmft.config.load import checked
 from llmft.schema.job import Dimension, Job, Space, as_overrides, collect_problems, format_value, in_jobs
 from llmft.schema.problem import Problem, UserError
 
-MAX_JOBS = 1000  # to check one takes 0.06 s
+MAX_JOBS = 1000  # checking one takes 0.06 s, so 1,000 take a minute
 CALL = re.compile(r"(choice|range|interval|log|glob|shuffle|sort|tag)\((.*)\)", re.DOTALL)
 WHOLE = re.compile(r"run\.dir|resume|command|sweep\..*")
 RANGE = re.compile(r"(interval|log)\(([^,()]+),([^,()]+)\)")
 OF_THE_SEARCH = re.compile(rf"{WHOLE.pattern}|search(\..*)?|task|trainer\.metric_for_best|dataset\.folds?")
-HINT = "Give keys values or ranges: optimizer.lr='log(1e-5,1e-3)' trainer.batch_size=16,32 trainer.epochs='range(1,6)'."
+HINT = "Write for example optimizer.lr='log(1e-5,1e-3)' trainer.batch_size=16,32 trainer.epochs='range(1,6)'."
 Make = Callable[[dict[str, str]], Job]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A word and the words that it stands for: itself, unless it is swept."""
+    """An override with its values: only itself, unless it is swept."""
 
     key: str
     words: list[str]
@@ -42,14 +44,14 @@ class Axis:
 
 
 def plan(command: str, arguments: list[str], multirun: bool) -> list[Job] | Space:
-    """What the words mean: a search where `search` is chosen, else the jobs of a run or a sweep.
+    """The jobs of a run or a sweep; or a search space, if `search` is chosen.
 
     Raises:
         UserError: with every problem at once.
     """
     searches = multirun or any(word.startswith("search") for word in arguments)
-    # As those of one run, words of several values may be none at all; whether there is a search is seen without them.
-    plain = [word for word in arguments if not searches or len(words.split(word.partition("=")[2])) == 1]
+    # Overrides with several values may be invalid in a single run. They do not matter for whether there is a search.
+    plain = [word for word in arguments if not searches or len(overrides.split(word.partition("=")[2])) == 1]
     try:
         composed = compose(command, plain)
     except UserError:
@@ -62,16 +64,17 @@ def plan(command: str, arguments: list[str], multirun: bool) -> list[Job] | Spac
 
 
 def jobs(command: str, arguments: list[str], multirun: bool, read: Composed | None = None) -> list[Job]:
-    """The jobs that the words mean, in their order, the last word changing fastest.
+    """The jobs of a sweep, in order; the last override changes fastest.
 
-    A recipe may bring a sweep of its own, `hydra.sweeper.params`; what the command line says of the same keys wins.
+    A recipe may have its own sweep, `hydra.sweeper.params`. The command line wins over it.
 
     Args:
-        multirun: whether `-m` was given. Without it a word is one value, and only a recipe can ask for a sweep.
-        read: what the words say as those of one run, where somebody has looked already.
+        multirun: whether `-m` was given. Without it every override has one value, and only a recipe can ask for a
+            sweep.
+        read: the overrides composed as one run, if that has been done already.
 
     Returns:
-        For a single run one job, without values.
+        One job without values if nothing is swept.
 
     Raises:
         UserError: with the problems of all jobs, each once.
@@ -85,23 +88,27 @@ def jobs(command: str, arguments: list[str], multirun: bool, read: Composed | No
         values, typed, swept = todo.popleft()
         with collect_problems(wrong, as_overrides(values)):
             composed = read if read and not (multirun or swept) else compose(command, typed, swept)
-            if not swept and (composed.multirun or multirun) and (own := axes_of(command, own_words(composed), SWEPT)):
+            if (
+                not swept
+                and (composed.multirun or multirun)
+                and (own := axes_of(command, from_sweeper(composed), SWEPT))
+            ):
                 todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
                 continue
-            found += in_folds(Job(values, checked(command, composed), recipe=brief(command, typed + swept)))
+            found += in_folds(Job(values, checked(command, composed), recipe=shorten(command, typed + swept)))
         count += 1
     if len(found) > MAX_JOBS:
-        raise UserError(Problem("dataset.folds", f"mean {len(found):,} jobs; {MAX_JOBS:,} are allowed"))
+        raise UserError(Problem("dataset.folds", f"must give at most {MAX_JOBS:,} jobs, got {len(found):,}"))
     if wrong:
         raise UserError(in_jobs(wrong, count))
     if multirun and not any(job.values for job in found):
-        hint = "Give a key several values, such as seed=0,1,2 or optimizer.lr=1e-5,3e-5."
-        raise UserError(Problem("-m", "nothing is swept", "command line", hint))
+        hint = "Write for example seed=0,1,2 or optimizer.lr=1e-5,3e-5."
+        raise UserError(Problem("-m", "needs a key with several values", "command line", hint))
     return _distinct(found)
 
 
 def in_folds(job: Job) -> list[Job]:
-    """A job for each fold where `dataset.folds` is given and `dataset.fold` is not; else the job as it is."""
+    """A job for each fold if `dataset.folds` is set and `dataset.fold` is not; else only the job."""
     dataset = job.config.dataset
     if dataset.folds is None or dataset.fold is not None:
         return [job]
@@ -117,38 +124,38 @@ def in_folds(job: Job) -> list[Job]:
 
 
 def axes_of(command: str, arguments: list[str], where: str) -> list[Axis]:
-    """The axis of each word.
+    """The axis of each override.
 
     Raises:
-        UserError: for a word that looks like a sweep and is none.
+        UserError: for an override that looks like a sweep and is invalid.
     """
     axes, problems = [], []
     for word in arguments:
         key, equals, value = word.partition("=")
         name = key.lstrip("+")
-        plain = not equals or key.startswith("~") or (len(words.split(value)) == 1 and not CALL.fullmatch(value))
+        plain = not equals or key.startswith("~") or (len(overrides.split(value)) == 1 and not CALL.fullmatch(value))
         try:
             texts = [value] if plain else _values(command, key, value, where)
         except UserError as error:
             problems += error.problems
             continue
         if not plain and WHOLE.fullmatch(name):
-            problems.append(Problem(name, "is of the sweep as a whole; it takes one value", where))
+            problems.append(Problem(name, "applies to the whole sweep, so it takes one value", where))
         axes.append(Axis(name, [word] if plain else [f"{key}={text}" for text in texts], not plain))
     if (size := prod(len(axis.words) for axis in axes)) > MAX_JOBS:
-        problems.append(Problem("-m", f"means {size:,} jobs; {MAX_JOBS:,} are allowed", where))
+        problems.append(Problem("-m", f"must give at most {MAX_JOBS:,} jobs, got {size:,}", where))
     if problems:
         raise UserError(problems)
     return axes
 
 
 def _values(command: str, key: str, value: str, where: str) -> list[str]:
-    """The values of `a,b`, `choice(a,b)`, `range(3)`, `glob(bert_*)`, each as one would type it.
+    """The values of `a,b`, `choice(a,b)`, `range(3)`, `glob(bert_*)`, each as it is typed.
 
-    Hydra reads the functions. Lists are split here, since its grammar knows few scripts and signs. A pattern of recipes
-    means those of the command.
+    Hydra evaluates the functions. Lists are split here, because its grammar refuses most scripts and signs. A pattern
+    of recipes only matches recipes of the command.
     """
-    if len(parts := words.split(value)) > 1:
+    if len(parts := overrides.split(value)) > 1:
         return [text for part in parts for text in _values(command, key, part, where)]
     if not (call := CALL.fullmatch(value)):
         return [value]
@@ -156,40 +163,40 @@ def _values(command: str, key: str, value: str, where: str) -> list[str]:
     if name == "choice":
         return _values(command, key, inside, where)
     if name in ("interval", "log"):
-        hint = f"Choose one, such as search=tpe, or write values: {key}=1e-5,3e-5, {key}=range(START,STOP,STEP)."
-        raise UserError(Problem(f"{key}={value}", "names no values; it is for a search", where, hint))
+        hint = f"Write search=tpe, or list values: {key}=1e-5,3e-5, {key}=range(START,STOP,STEP)."
+        raise UserError(Problem(f"{key}={value}", "is a range, which only a search can draw from", where, hint))
     try:
         with loader() as hydra:
             (override,) = OverridesParser.create(hydra).parse_overrides([f"{key}={value}"])
             values = list(islice(override.sweep_iterator(), MAX_JOBS + 1))
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         why = str(error).strip().splitlines()[0]
-        raise UserError(Problem(f"{key}={value}", f"is not a sweep: {why}", where)) from error
+        raise UserError(Problem(f"{key}={value}", f"is not a valid sweep: {why}", where)) from error
     if name == "glob" and key == "+recipe":
         values = [recipe for recipe in values if compose(command, [f"+recipe={recipe}"]).tree["command"] == command]
     if not values:
-        raise UserError(Problem(f"{key}={value}", "means no value", where))
+        raise UserError(Problem(f"{key}={value}", "matches no value", where))
     return [_text(element) for element in values]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return str(float(f"{value:.12g}"))  # range(0.1,0.5,0.1) counts 0.30000000000000004
-    return words.quoted(value) if isinstance(value, str) else Transformer.str(value)
+    return overrides.quote(value) if isinstance(value, str) else Transformer.str(value)
 
 
 def _combinations(axes: list[Axis]) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """Each combination: the values of the swept keys, and the words."""
+    """Each combination: the values of the swept keys, and the overrides."""
     for chosen in product(*(axis.words for axis in axes)):
         swept = [(axis.key, word) for axis, word in zip(axes, chosen, strict=True) if axis.swept]
-        yield {key: words.parse([word])[0].value() for key, word in swept}, list(chosen)
+        yield {key: overrides.parse([word])[0].value() for key, word in swept}, list(chosen)
 
 
-def own_words(composed: Composed) -> list[str]:
-    """The words of a recipe's own sweep, except for keys that the command line says."""
+def from_sweeper(composed: Composed) -> list[str]:
+    """The overrides of a recipe's own sweep, without keys that the command line sets."""
     for key in composed.sweeper:
         if str(key).startswith(("+", "~")) or key == "recipe":
-            raise UserError(Problem(f"{SWEPT}.{key}", "sweeps no key of the configuration"))
+            raise UserError(Problem(f"{SWEPT}.{key}", "is not a key that can be swept"))
     typed = composed.given | composed.chosen
     return [
         f"{key}={','.join(map(format_value, values)) if isinstance(values, list) else format_value(values)}"
@@ -199,10 +206,10 @@ def own_words(composed: Composed) -> list[str]:
 
 
 def _distinct(found: list[Job]) -> list[Job]:
-    """One job for each configuration; what the jobs share of the sweep must be the same in all."""
+    """One job for each different config. Keys of the whole sweep must be the same in all jobs."""
     first = found[0].config
     problems = [
-        Problem(key, "differs from recipe to recipe", hint="Give it on the command line.")
+        Problem(key, "must be the same in all recipes of a sweep", hint=f"Write {key}=VALUE on the command line.")
         for key, same in (
             ("run.dir", all(job.config.run == first.run for job in found)),
             ("sweep", all(job.config.sweep == first.sweep for job in found)),
@@ -219,11 +226,14 @@ def _distinct(found: list[Job]) -> list[Job]:
 
 
 def _space(command: str, arguments: list[str], composed: Composed, grid: bool) -> Space:
-    """Every dimension is tried at its ends before the first trial."""
+    """The search space. Each dimension is checked at its ends before the first trial."""
     given: dict[str, tuple[str, Dimension, bool]] = {}
     plain: list[str] = []
     problems: list[Problem] = []
-    for word, typed in [*((word, True) for word in arguments), *((word, False) for word in own_words(composed))]:
+    for word, typed in [
+        *((word, True) for word in arguments),
+        *((word, False) for word in from_sweeper(composed)),
+    ]:
         try:
             dimension = _dimension(command, word, "command line" if typed else SWEPT, grid)
         except UserError as error:
@@ -235,39 +245,39 @@ def _space(command: str, arguments: list[str], composed: Composed, grid: bool) -
             plain.append(word)
     dimensions = [dimension for _, dimension, _ in given.values()]
     if not given and not problems:
-        problems.append(Problem("search", "there is nothing to search", hint=HINT))
+        problems.append(Problem("search", "needs a key with several values or a range", hint=HINT))
     if grid and (size := prod(len(dimension.choices) for dimension in dimensions)) > MAX_JOBS:
-        problems.append(Problem("search", f"a grid of {size:,} trials; {MAX_JOBS:,} are allowed"))
+        problems.append(Problem("search", f"must have at most {MAX_JOBS:,} trials in a grid, got {size:,}"))
     if problems:
         raise UserError(problems)
 
     def make(values: dict[str, str]) -> Job:
         chosen = [(typed, f"{key}={values[dimension.key]}") for key, dimension, typed in given.values()]
         own = [word for typed, word in chosen if not typed]
-        parsed = {key: words.parse([f"{key}={text}"])[0].value() for key, text in values.items()}
+        parsed = {key: overrides.parse([f"{key}={text}"])[0].value() for key, text in values.items()}
         config = checked(command, compose(command, plain + [word for typed, word in chosen if typed], own))
-        return Job(parsed, config, recipe=brief(command, plain + [word for _, word in chosen]))
+        return Job(parsed, config, recipe=shorten(command, plain + [word for _, word in chosen]))
 
     return Space(dimensions, make, _first(dimensions, make))
 
 
 def _dimension(command: str, word: str, where: str, grid: bool) -> Dimension | None:
-    """What a word lets vary, if anything."""
+    """The dimension of an override; None if it has one value."""
     key, _, value = word.partition("=")
     name = key.lstrip("+")
     if call := RANGE.fullmatch(value.replace(" ", "")):
         kind, low, high = call.groups()
         dimension = _range(name, kind, low, high, where)
         if grid:
-            hint = f"Write them: {key}=A,B, or choose search=random or search=tpe."
-            raise UserError(Problem(name, f"{value} has no end of values, and a grid tries all", where, hint))
+            hint = f"Write {key}=A,B, or search=random, or search=tpe."
+            raise UserError(Problem(name, f"must be a list of values in a grid, got {value}", where, hint))
     else:
         (axis,) = axes_of(command, [word], where)
         if not axis.swept:
             return None
         dimension = _choice(name, [text.removeprefix(f"{key}=") for text in axis.words], value, grid)
     if OF_THE_SEARCH.fullmatch(name):
-        raise UserError(Problem(name, "is of the search as a whole; it takes one value", where))
+        raise UserError(Problem(name, "applies to the whole search, so it takes one value", where))
     return dimension
 
 
@@ -275,17 +285,17 @@ def _range(name: str, kind: str, low: str, high: str, where: str) -> Dimension:
     try:
         dimension = Dimension(name, low=float(low), high=float(high), log=kind == "log")
     except ValueError:
-        raise UserError(Problem(name, f"{kind}({low},{high}) needs two numbers", where)) from None
+        raise UserError(Problem(name, f"must be two numbers, got {kind}({low},{high})", where)) from None
     if not dimension.low < dimension.high:
-        raise UserError(Problem(name, f"{kind}({low},{high}) needs the lower number first", where))
+        raise UserError(Problem(name, f"must have the lower number first, got {kind}({low},{high})", where))
     if dimension.log and dimension.low <= 0:
         hint = f"Write {name}=interval({low},{high})."
-        raise UserError(Problem(name, f"{low} has no logarithm", where, hint))
+        raise UserError(Problem(name, f"must be above 0 for a logarithm, got {low}", where, hint))
     return dimension
 
 
 def _choice(name: str, texts: list[str], value: str, grid: bool) -> Dimension:
-    """Values that are tried as they are; whole numbers of `range` have an order that a sampler can use."""
+    """A list of choices. Integers of `range` keep their order, which samplers use."""
     texts = list(dict.fromkeys(texts))
     if value.startswith("range(") and not grid and len(texts) > 2 and all(text.lstrip("-").isdigit() for text in texts):
         numbers = sorted(map(int, texts))
@@ -294,10 +304,10 @@ def _choice(name: str, texts: list[str], value: str, grid: bool) -> Dimension:
 
 
 def _first(dimensions: list[Dimension], make: Make) -> Job:
-    """The job of the first values; every other sample of every dimension is checked beside it.
+    """The job of the first values. Every other sample of every dimension is checked, too.
 
     Raises:
-        UserError: with the problems of all of them, and where they differ in what is to be compared.
+        UserError: with all problems, and if the trials cannot be compared.
     """
     start = {dimension.key: dimension.samples[0] for dimension in dimensions}
     points = [start | {dimension.key: word} for dimension in dimensions for word in dimension.samples[1:]]

@@ -1,37 +1,37 @@
-"""What the files on the command line say by themselves: their format, and the splits that a folder holds."""
+"""What follows from the files on the command line: their format, and the splits in a folder."""
 
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from llmft.config.words import quoted
+from llmft.config.overrides import quote
 from llmft.data.binary_tables import splits_of_saved
 from llmft.data.files import BINARY, JSON, expand, first_letter, inner_ending, kind_of, looks_like_json, resolve
 from llmft.data.formats import FORMATS
 from llmft.schema.problem import Problem, UserError
 
 SPLITS = ("train", "validation", "test")
-CALLED = {
+SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing"),
 }
-"""What folders and files of each split are called."""
+"""Names of folders and files for each split."""
 
 BY_ENDING = ("csv", "json", "parquet", "excel", "sqlite", "arrow", "conll", "po")
-"""Formats that an ending is enough for; .txt and .md are texts for pretraining alone."""
+"""Formats that a file's ending identifies. .txt and .md are only read as texts for pretraining."""
 NO_FILES = ("hub", "sklearn", "synthetic")
 
 
 def implied(dataset: dict[str, Any], named: dict[str, Any], path: str | None, pretrains: bool) -> list[str]:
-    """Words that say what the named files are, as `dataset=json` would; none where the configuration says so already.
+    """Overrides that say how to read the named files, such as `dataset=json`; none if the config says it already.
 
-    An option that brings its own files gives way, as it does to `dataset=json`: its columns go with it.
+    An option that brings its own files is replaced, with its columns, as `dataset=json` would do.
 
     Args:
-        dataset: the section as it is without these words.
-        named: the splits of the command line, and what each names.
-        path: `dataset.path` of the command line.
+        dataset: the section without these overrides.
+        named: the splits on the command line, and the files of each.
+        path: `dataset.path` on the command line.
         pretrains: whether the task reads raw text.
 
     Raises:
@@ -41,7 +41,7 @@ def implied(dataset: dict[str, Any], named: dict[str, Any], path: str | None, pr
     named = {split: source for split, source in named.items() if isinstance(source, str | list) and source}
     folder = resolve(path, "dataset.path") if path else Path()
     if now == "hub" and isinstance(place := dataset.get("path"), str):
-        return _of_the_hub(Path(place), named)
+        return _hub(Path(place), named)
     if not named:
         return []
     words = []
@@ -49,28 +49,28 @@ def implied(dataset: dict[str, Any], named: dict[str, Any], path: str | None, pr
     parts = _splits_in(folder / Path(whole).expanduser()) if isinstance(whole, str) else {}
     if parts and not parts.keys() & named.keys() - {"train"}:
         named |= {split: str(Path(str(whole)) / name) for split, name in parts.items()}
-        words = [f"dataset.{split}={quoted(source)}" for split, source in named.items()]
+        words = [f"dataset.{split}={quote(source)}" for split, source in named.items()]
     found: dict[str, str] = {}
     for split, source in named.items():
         for name in [source] if isinstance(source, str) else map(str, source):
             if format := _format(folder / Path(name).expanduser(), now, pretrains):
                 found.setdefault(format, f"{name} ({split})")
-        if isinstance(source, list) and _aligned(source):
+        if isinstance(source, list) and _is_parallel(source):
             found = {"parallel": split}
     if len(found) > 1:
         what = "names files of several formats: " + ", ".join(f"{name} is {format}" for format, name in found.items())
-        raise UserError(Problem("dataset", what, "command line", "Write them in one, or name one of them."))
+        raise UserError(Problem("dataset", what, "command line", "Convert them to one format, or name fewer files."))
     brought = str(dataset.get("path") or "").startswith("package:")
     if not found and (now in NO_FILES or (brought and now == "pydocs")):
         return words
     format = next(iter(found), now)
     if format != now:
-        words.append(f"dataset.format={format}")  # a recipe may hold the key itself
+        words.append(f"dataset.format={format}")  # a recipe may set the key itself
     return [f"dataset={format}", *words] if format != now or (brought and not path) else words
 
 
-def _of_the_hub(place: Path, named: dict[str, Any]) -> list[str]:
-    """`dataset=hub` with a folder that `save_to_disk` left: its files are read, not the hub."""
+def _hub(place: Path, named: dict[str, Any]) -> list[str]:
+    """`dataset=hub` with a folder written by `save_to_disk`: its files are read, not the hub."""
     if splits_of_saved(place):
         return ["dataset.format=arrow"]
     if not (place / "state.json").is_file():
@@ -79,20 +79,20 @@ def _of_the_hub(place: Path, named: dict[str, Any]) -> list[str]:
 
 
 def _splits_in(folder: Path) -> dict[str, str]:
-    """The splits that a folder holds, by folders or files of their names; none where it has no `train` and another."""
+    """The splits in a folder, by the names of its folders or files; none unless there is `train` and another."""
     if not folder.is_dir():
         return {}
     found: dict[str, str] = {}
     for entry in sorted(folder.iterdir()):
         name = entry.name.lower().partition(".")[0]
-        split = next((split for split, names in CALLED.items() if name in names), None)
+        split = next((split for split, names in SPLIT_NAMES.items() if name in names), None)
         if split and split not in found and (entry.is_dir() or inner_ending(entry)):
             found[split] = entry.name
     return found if "train" in found and len(found) > 1 else {}
 
 
-def _aligned(files: list[Any]) -> bool:
-    """Whether two files are called like those of a parallel corpus, `train.en` and `train.zh`."""
+def _is_parallel(files: list[Any]) -> bool:
+    """Whether two files are named like a parallel corpus, `train.en` and `train.zh`."""
     paths = [Path(str(file)) for file in files]
     known = {suffix for found in FORMATS.values() for suffix in found.suffixes}
     stems = {inner.rpartition(".")[0] for inner in (path.name.removesuffix(".gz") for path in paths)}
@@ -101,12 +101,12 @@ def _aligned(files: list[Any]) -> bool:
 
 
 def _format(path: Path, now: str, pretrains: bool) -> str | None:
-    """The format of a file, a folder or a pattern; None where the recipe's own may be right."""
+    """The format of a file, a folder, or a pattern; None if the recipe's format may be right."""
     if path.is_dir():
         return _format_of_folder(path, now, pretrains)
     files = [path]
     if not path.exists():
-        with suppress(UserError):  # not there, which is said when it is read
+        with suppress(UserError):  # a missing file is reported when it is read
             files = expand(str(path), Path(), (), "dataset")
     found = {format for file in files[:100] if (format := _format_of_file(file, now, pretrains))}
     return found.pop() if len(found) == 1 else None

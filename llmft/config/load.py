@@ -1,4 +1,5 @@
-"""The configuration of a command: compose, check, and for `smoke=true` shrink. `eval` starts from a run's own."""
+"""The config of a command: composed, checked, and made small for `smoke=true`. `eval` starts from the config of a
+run."""
 
 import json
 import sys
@@ -24,7 +25,7 @@ SOURCES = ("path", "train", "validation", "test")  # keys of the section `datase
 
 
 def load(command: str, arguments: list[str]) -> Config:
-    """The checked configuration that a command and its words mean.
+    """The checked config of a command with its overrides.
 
     Raises:
         UserError: with every problem at once.
@@ -35,7 +36,7 @@ def load(command: str, arguments: list[str]) -> Config:
 
 
 def checked(command: str, composed: Composed) -> Config:
-    """The configuration that a command composed.
+    """The checked config of what was composed for a command.
 
     Raises:
         UserError: with every problem at once.
@@ -43,7 +44,7 @@ def checked(command: str, composed: Composed) -> Config:
     origin = origin_of(composed)
     if "name" not in composed.tree and isinstance(task := composed.tree.get("task"), dict):
         composed.tree["name"] = task.get("name", command)
-    if not _promises(composed):
+    if not _keeps_promise(composed):
         composed.tree["expect"] = None
     problems = list(composed.problems)
     if (meant := composed.tree.get("command")) != command:
@@ -56,13 +57,13 @@ def checked(command: str, composed: Composed) -> Config:
     return check(smoke(config, composed.given).model_dump(), origin)
 
 
-# What may be said on the command line beside a recipe whose promise then still holds.
+# Overrides that do not affect the result, so that the recipe's promise still holds with them.
 PROMISE_HOLDS = {"recipe", "name", "run", "resume", "show", "smoke", "tracking", "hardware.device", "dataset.cache"}
 PROMISE_HOLDS |= {"trainer.keep", "trainer.keep_finished", "trainer.step_timeout", "trainer.eval_batch_size"}
 
 
-def _promises(composed: Composed) -> bool:
-    """Whether all is as the recipe says that promises a score."""
+def _keeps_promise(composed: Composed) -> bool:
+    """Whether the config is the one for which the recipe promises a result."""
     expect = composed.tree.get("expect")
     same_seed = isinstance(expect, dict) and expect.get("seed") == composed.tree.get("seed", 0)
     changed = [
@@ -74,19 +75,18 @@ def _promises(composed: Composed) -> bool:
 
 
 def origin_of(composed: Composed, default: str = "default") -> Origin:
-    """Where keys of a composed tree were set."""
+    """Where the keys of a composed tree were set."""
     return Origin(lambda key: composed.place(key, default), composed.given, composed.chosen)
 
 
 def _load_for_run(command: str, arguments: list[str]) -> Config:
-    """RUN's configuration; sections chosen again are replaced except for what GROUPS keeps, and the command line wins.
+    """The config of a run. Sections that are chosen again replace the run's, except for what GROUPS keeps; the command
+    line wins.
 
-    Several runs answer together, as `ensemble` says; the configuration is that of the first.
+    Several runs answer together as `ensemble` says; the config is that of the first.
     """
     if not arguments or "=" in arguments[0]:
-        raise UserError(
-            Problem("RUN", "name the folder of a run first", "command line", f"llmft {command} outputs/NAME/STAMP")
-        )
+        raise UserError(Problem("RUN", "must come first", "command line", f"Write llmft {command} outputs/NAME/STAMP."))
     named = list(takewhile(lambda word: "=" not in word, arguments))
     runs = members(named, sweeps=command == "eval")
     for word, found in zip(named, runs, strict=False):
@@ -98,15 +98,16 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
     problems, keys = list(composed.problems), COMMANDS[command].keys
     for key in sorted(composed.given | composed.chosen):
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in keys):
-            problems.append(Problem(key, f"was decided by training; {command} takes {', '.join(keys)}", "command line"))
+            what = f"is fixed by training; {command} accepts {', '.join(keys)}"
+            problems.append(Problem(key, what, "command line"))
     other_data = "dataset" in composed.chosen or any(f"dataset.{key}" in composed.given for key in SOURCES)
     problems += differences(runs, trees, other_data)
     ensemble = composed.tree.pop("ensemble", None)
     if isinstance(ensemble, dict):
         ensemble["runs"] = [str(run) for run in runs]
     elif len(runs) > 1:
-        hint = "Write ensemble=mean or ensemble=vote for what they say together."
-        problems.append(Problem("RUN", f"{len(runs)} runs are named", "command line", hint))
+        hint = "Write ensemble=mean or ensemble=vote to combine their answers."
+        problems.append(Problem("RUN", f"must be one run, got {len(runs)}", "command line", hint))
     for group in composed.chosen & tree.keys() & composed.tree.keys():
         before, tree[group] = tree[group], composed.tree[group]
         for part in GROUPS[group].kept if group in GROUPS else ():
@@ -115,31 +116,35 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
                 given = _given_below(f"{group}.{part}", composed)
                 tree[group][part] = {**kept, **given} if isinstance(kept, dict) else kept
     if isinstance(tree.get("model"), dict):
-        tree["model"]["trust_remote_code"] = False  # asked for again by the person who evaluates
+        tree["model"]["trust_remote_code"] = False  # the person who runs this command has to allow it again
     if isinstance(tree.get("hardware"), dict):
-        tree["hardware"] |= {"processes": 1, "nodes": 1, "strategy": "ddp"}  # as many as trained it may not be here
+        tree["hardware"] |= {
+            "processes": 1,
+            "nodes": 1,
+            "strategy": "ddp",
+        }  # this machine may have fewer devices than training had
     for key in composed.given:
         if key.partition(".")[0] in composed.tree:
             _set(tree, key.split("."), _get(composed.tree, key.split(".")))
     if command == "predict" and "dataset.encoding" not in composed.given and isinstance(tree.get("dataset"), dict):
         file = Path(str(_get(composed.tree, ["predict", "input"])))
-        # A pipe is UTF-8 whatever the training files were in; a file that is not is taken for one like them.
+        # A pipe is UTF-8, and so is a file that decodes as UTF-8; any other file is like the training files.
         if not file.is_file() or is_utf8(file):
             tree["dataset"]["encoding"] = "utf-8"
     tree |= {"command": command, "expect": None, "search": None, "ensemble": ensemble}
     tree["run"] = {"dir": composed.tree.get("run", {}).get("dir"), "source": str(run)}
     place = str(run / "config.yaml")
-    # Not where the composed configuration says: what was not typed is the run's own, whatever configs/ holds.
+    # Keys that were not typed come from the run, whatever place in configs/ the composition found for them.
     typed = tuple(f"{key}." for key in composed.given | composed.chosen)
     origin = Origin(lambda key: "command line" if f"{key}.".startswith(typed) else place, composed.given)
     return check(tree, origin, problems)
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """The configuration that a run was made by.
+    """The config of a run as a tree, with present key names.
 
     Raises:
-        UserError: where there is no run.
+        UserError: if there is no run.
     """
     file = run / "config.yaml"
     tree = yaml.safe_load(read_yaml(file))
@@ -168,17 +173,18 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-APART = ("name", "cache")  # of the section `dataset`, what does not decide which rows a run has seen
+APART = ("name", "cache")  # keys of `dataset` that do not change which rows a run was trained on
 
 
 def members(words: list[str], sweeps: bool) -> list[Path]:
-    """The run folders that the words mean, each as `find_run` finds it.
+    """The run folders that the words name, each as `find_run` finds it.
 
     Args:
-        sweeps: whether the folder of a sweep, of folds or of a search means all its finished runs, and not the best.
+        sweeps: whether the folder of a sweep, of folds, or of a search stands for all its finished runs, not for the
+            best.
 
     Raises:
-        UserError: for a word that means no run, a sweep without a finished one, and a run that is named twice.
+        UserError: for a word that names no run, a sweep without a finished run, and a run that is named twice.
     """
     found: list[Path] = []
     for word in words:
@@ -190,21 +196,21 @@ def members(words: list[str], sweeps: bool) -> list[Path]:
         jobs = json.loads(summary.read_text(encoding="utf-8"))["jobs"]
         done = [folder / job["folder"] for job in jobs if job["status"] == "done"]
         if not done:
-            raise UserError(Problem(str(folder), "is a sweep, and none of its runs is done", "command line"))
+            raise UserError(Problem(str(folder), "is a sweep without a finished run", "command line"))
         found += done
     places = [folder.resolve() for folder in found]
     if twice := [folder for folder, place in zip(found, places, strict=True) if places.count(place) > 1]:
-        raise UserError(Problem(str(twice[-1]), "is named twice, and would count twice", "command line"))
+        raise UserError(Problem(str(twice[-1]), "is named twice; each run counts once", "command line"))
     return found
 
 
 def differences(runs: list[Path], trees: list[dict[str, Any]], other_data: bool) -> list[Problem]:
-    """Why the runs cannot be scored together: another task, texts that are mended otherwise, or rows of which some runs
-    have seen those to be scored.
+    """Why the runs cannot be evaluated together: different tasks, different cleaning of texts, or test rows that some
+    runs were trained on.
 
     Args:
-        trees: the configuration of each run.
-        other_data: whether the command line names the rows; then it is for the user to say that no run has seen them.
+        trees: the config of each run.
+        other_data: whether the command line names the rows; then the user answers for rows that runs were trained on.
     """
     first, others = trees[0], list(zip(runs, trees, strict=True))[1:]
     problems = [
@@ -217,7 +223,7 @@ def differences(runs: list[Path], trees: list[dict[str, Any]], other_data: bool)
         Problem(str(run), f"has dataset.clean.{key} {found}, and {runs[0]} has {wanted}", "command line")
         for key in ("unicode", "normalize")
         for run, tree in others
-        if (found := _mended(tree, key)) != (wanted := _mended(first, key))
+        if (found := _cleaning(tree, key)) != (wanted := _cleaning(first, key))
     ]
     if problems or other_data:
         return problems
@@ -226,18 +232,16 @@ def differences(runs: list[Path], trees: list[dict[str, Any]], other_data: bool)
         return []
     run, (key, before, now) = apart[0]
     more = f", as were {len(apart) - 1} more" if len(apart) > 1 else ""
-    what = (
-        f"was trained on other rows{more}, perhaps on those to be scored: dataset.{key} is {now}, in {runs[0]} {before}"
-    )
+    what = f"was trained on other rows{more}, maybe on the test rows: dataset.{key} is {now}, in {runs[0]} {before}"
     hint = "Name rows that no run has seen: dataset=csv dataset.test=NEW.csv."
     return [Problem(str(run), what, "command line", hint)]
 
 
-def _mended(tree: dict[str, Any], key: str) -> Any:
+def _cleaning(tree: dict[str, Any], key: str) -> Any:
     return (tree["dataset"].get("clean") or {}).get(key)
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first key that decides the rows and differs, with both values."""
+    """The first key that changes which rows are used and differs, with both values."""
     keys = sorted((before.keys() | now.keys()) - {*APART})
     return next(((key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)), None)

@@ -1,4 +1,4 @@
-"""A hint for a word that names nothing: how it may have been meant."""
+"""Suggestions for unknown commands and keys: the one that was probably meant."""
 
 from collections.abc import Collection
 
@@ -46,14 +46,14 @@ KEYS_ELSEWHERE = {
 
 
 def nearest(word: str, known: Collection[str]) -> str:
-    """The known word that is spelt most like it, or all of them."""
+    """The known word with the most similar spelling, or all of them."""
     from difflib import get_close_matches
 
     found = get_close_matches(word, known, 1)
     return f"Did you mean {found[0]}?" if found else f"They are {', '.join(known)}."
 
 
-def command_like(word: str) -> str:
-    """The command that a word may mean."""
+def suggest_command(word: str) -> str:
+    """A suggestion for an unknown command."""
     meant = COMMANDS_ELSEWHERE.get(word.lower())
     return f"Did you mean {meant}?" if meant else nearest(word, [*COMMANDS, *WITHOUT_CONFIG])

@@ -1,7 +1,7 @@
-"""References: `${trainer.epochs}` in a recipe, or in a word, stands for the value of that key, its default included.
+"""References: `${trainer.epochs}` in a recipe or an override is replaced by the value of that key, defaults included.
 
-Secrets do not belong into a configuration, which is saved and shared: no reference reads one, and no key holds one.
-They are known by their key or their shape.
+Secrets do not belong in a config, which is saved and shared: no reference reads a secret, and no key may hold one. They
+are recognized by their key or their form.
 """
 
 import os
@@ -20,7 +20,7 @@ from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
 from llmft.schema.tasks import task_type
 
-# `pad_token` and its like are words of a tokenizer.
+# `pad_token` and the like are special tokens of a tokenizer, not access tokens.
 KEY = re.compile(
     r"(?i)(?!(pad|eos|bos|unk|sep|cls|mask)_)(.*[_-]|hf|hub|auth|access|api|bearer)?token|.*(secret|passw(or)?d|api[_-]?key).*|credentials?"
 )
@@ -36,7 +36,7 @@ SHAPES = (
     r"(?i:[?&](\w*token|\w*key|sig|signature|password)=)",
 )
 VALUE = re.compile("|".join(SHAPES))
-HINT = "Put it into the environment instead, such as HF_TOKEN."
+HINT = "Set an environment variable instead, such as HF_TOKEN."
 
 
 def is_secret(key: str, value: Any = None) -> bool:
@@ -62,16 +62,16 @@ REFERENCE = re.compile(r"\$\{(\.*)([\w.]+)\}")
 def resolve(
     composed: DictConfig, beneath: Callable[[dict[str, Any]], Mapping[str, Any]], where: Callable[[str], str]
 ) -> dict[str, Any]:
-    """The tree with the values that its references stand for, and without the backslashes of `\\${`.
+    """The tree with its references replaced by values, and `\\${` by `${`.
 
     Args:
         composed: sections and values.
-        beneath: of the same tree with references as texts, the tree in which references are looked up; the defaults of
-            all keys lie below it. They do not become part of the result, which holds what somebody said.
+        beneath: from the tree with unresolved references to the tree in which they are looked up. The defaults of all
+            keys lie below it, but do not become part of the result.
         where: the place of a dotted key.
 
     Raises:
-        UserError: for references to no key, to a secret, and in a circle, each with its place.
+        UserError: for references to an unknown key, to a secret, and in a cycle, each with its place.
     """
     raw = _plain(OmegaConf.to_container(composed))
     texts = list(_texts(raw))
@@ -79,10 +79,10 @@ def resolve(
         return _plain(OmegaConf.to_container(composed, resolve=True))
     said = beneath(raw)
     task = said.get("task")
-    tree = _over(defaults(str(task.get("name")) if isinstance(task, dict) else ""), said)
-    if problems := [Problem(key, what, where(key), hint) for key, what, hint in _wrong(texts, tree)]:
+    tree = _merge(defaults(str(task.get("name")) if isinstance(task, dict) else ""), said)
+    if problems := [Problem(key, what, where(key), hint) for key, what, hint in _problems(texts, tree)]:
         raise UserError(problems)
-    if found := secrets_in(raw):  # before a copy of it stands under an innocent key
+    if found := secrets_in(raw):  # before references copy it to a key that does not look secret
         what = "looks like a secret, and configurations are saved"
         raise UserError([Problem(key, what, where(key), HINT) for key in found])
     try:
@@ -91,7 +91,7 @@ def resolve(
         key, text = texts[0]
         what = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise UserError(Problem(getattr(error, "full_key", None) or key, f"{text}: {what}", where(key))) from error
-    return _plain(_picked(resolved, raw))
+    return _plain(_select(resolved, raw))
 
 
 def defaults(task: str) -> dict[str, Any]:
@@ -113,17 +113,17 @@ def _defaults(model: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
-def _over(lower: Any, upper: Any) -> Any:
-    """The values of `upper`, and those of `lower` for keys that it lacks."""
+def _merge(lower: Any, upper: Any) -> Any:
+    """The values of `upper`, and those of `lower` for missing keys."""
     if isinstance(lower, dict) and isinstance(upper, dict):
-        return lower | {key: _over(lower.get(key), value) for key, value in upper.items()}
+        return lower | {key: _merge(lower.get(key), value) for key, value in upper.items()}
     return upper
 
 
-def _picked(value: Any, raw: Any) -> Any:
-    """The part of a resolved tree that has the keys of the raw one; what a reference stands for is taken whole."""
+def _select(value: Any, raw: Any) -> Any:
+    """The part of a resolved tree that has the keys of the raw one. The value of a reference is taken as a whole."""
     if isinstance(value, dict) and isinstance(raw, dict):
-        return {key: _picked(value[key], inside) for key, inside in raw.items()}
+        return {key: _select(value[key], inside) for key, inside in raw.items()}
     return value
 
 
@@ -133,7 +133,7 @@ def _plain(tree: Any) -> dict[str, Any]:
 
 
 def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The texts that hold a reference, each with its dotted key; that of an item is the key of its list."""
+    """The texts that contain a reference, each with its dotted key; an item of a list has the key of the list."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _texts(item, f"{path}.{key}" if path else str(key))
@@ -144,24 +144,25 @@ def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value
 
 
-def _wrong(texts: list[tuple[str, str]], tree: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with references: the key that holds one, what, and what to write instead."""
+def _problems(texts: list[tuple[str, str]], tree: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The problems with references: the key that contains one, what is wrong, and what to write instead."""
     edges = {key: [target for _, target in _targets(key, text)] for key, text in texts}
     for key, text in texts:
         for said, target in _targets(key, text):
             name = target.rpartition(".")[2]
             if is_secret(target, True):
                 yield key, f"{said} refers to a secret, and configurations are saved", HINT
-            elif not _there(tree, target):
+            elif not _exists(tree, target):
                 read = name in os.environ or name.isupper()
-                hint = "A configuration does not read the environment. " if read else _near(target, tree)
-                yield key, f"{said} refers to no key", f"{hint}Write \\{said} where these letters are meant."
-            elif circle := _circle(key, target, edges, [key]):
-                yield key, f"{said} goes round in a circle: {' -> '.join(circle)}", "Give one of them a value."
+                hint = "A configuration does not read the environment. " if read else _suggest(target, tree)
+                yield key, f"{said} refers to no key", f"{hint}Write \\{said} for the text itself."
+            elif cycle := _cycle(key, target, edges, [key]):
+                yield key, f"{said} refers to itself: {' -> '.join(cycle)}", "Give one of them a value."
 
 
 def _targets(key: str, text: str) -> list[tuple[str, str]]:
-    """Each reference in a text, as it is written and as an absolute key. `${.x}` is beside the key that holds it."""
+    """Each reference in a text, as written and as an absolute key. `${.x}` means a key next to the one that contains
+    it."""
     found = []
     for match in REFERENCE.finditer(ESCAPED.sub("", text)):
         dots, name = match.groups()
@@ -170,8 +171,8 @@ def _targets(key: str, text: str) -> list[tuple[str, str]]:
     return found
 
 
-def _there(tree: Any, key: str) -> bool:
-    """Whether a key is in the tree; what a reference stands for is not looked into."""
+def _exists(tree: Any, key: str) -> bool:
+    """Whether a key is in the tree. Keys inside a reference count as existing."""
     for part in key.split("."):
         if isinstance(tree, str) and "${" in tree:
             return True
@@ -184,21 +185,21 @@ def _there(tree: Any, key: str) -> bool:
     return True
 
 
-def _circle(start: str, target: str, edges: dict[str, list[str]], path: list[str]) -> list[str] | None:
-    """The way from a reference back to the key that holds it, if there is one."""
+def _cycle(start: str, target: str, edges: dict[str, list[str]], path: list[str]) -> list[str] | None:
+    """The path from a reference back to the key that contains it, if there is one."""
     if start == target or start.startswith(f"{target}."):
         return [*path, target]
     for key, targets in edges.items():
         if key in path or not (key == target or key.startswith(f"{target}.") or target.startswith(f"{key}.")):
             continue
         for further in targets:
-            if found := _circle(start, further, edges, [*path, key]):
+            if found := _cycle(start, further, edges, [*path, key]):
                 return found
     return None
 
 
-def _near(target: str, tree: dict[str, Any]) -> str:
-    """The key that may be meant: of the same last name in another section, or spelt like it."""
+def _suggest(target: str, tree: dict[str, Any]) -> str:
+    """The key that was probably meant: with the same last name in another section, or a similar spelling."""
     known = list(_names(tree))
     same = [key for key in known if key.rpartition(".")[2] == target.rpartition(".")[2]]
     found = same or get_close_matches(target, known, 1)

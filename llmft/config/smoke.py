@@ -1,10 +1,10 @@
-"""`smoke=true`: the same recipe on a tiny random model and synthetic rows for a few steps."""
+"""`smoke=true`: the same config with a tiny random model, synthetic rows, and a few steps."""
 
 from typing import Any
 
 from llmft.schema.config import Config
 
-# Eight steps of eight rows cross two epochs of the 32 synthetic rows: one evaluation and checkpoint in the middle.
+# Eight steps of eight rows are two epochs of the 32 synthetic rows, with one evaluation and checkpoint in between.
 STEPS = {
     "max_steps": 8,
     "batch_size": 8,
@@ -14,11 +14,11 @@ STEPS = {
     "save_every": "epoch",
 }
 ROWS = 32
-OWN_ROWS = 512  # of the user's own data: enough for a few rows of each of a hundred labels
+OWN_ROWS = 512  # of the user's own files: a few rows for each of a hundred labels
 
 
 def smoke(config: Config, given: frozenset[str]) -> Config:
-    """`config` made small; keys in `given`, those of the command line, stay as they are."""
+    """`config` made small. Keys in `given`, those of the command line, stay as they are."""
     before: dict[str, Any] = config.model_dump()
     tree = config.model_dump() | {"expect": None}
     if not given & {"model.path", "model.init"}:

@@ -1,7 +1,7 @@
-"""Where Hydra finds options and recipes: ours, and those of the user (config/folders.py).
+"""The sources from which Hydra reads options and recipes: llmft's and the user's (config/folders.py).
 
-A recipe, or an option, comes from anybody, so it is data: what could make Hydra or OmegaConf run code or read the
-environment is refused here, before anything is composed. The forms are listed in tests/config/test_recipes_are_data.py.
+Anybody may have written a recipe or an option, so it has to be data: everything that could make Hydra or OmegaConf run
+code or read the environment is refused here, before composition. tests/config/test_recipes_are_data.py lists the forms.
 """
 
 import json
@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from llmft.config.folders import all_groups, inside, names_in, own_configs, recipe_folders, shipped
+from llmft.config.folders import all_groups, inside, names_in, recipe_folders, shipped, user_configs
 from llmft.runs.folder import as_recipe
 from llmft.runs.index import is_run, model_path, title
 from llmft.schema.config import Config
@@ -28,15 +28,15 @@ from llmft.schema.migrate import migrate
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import plugins
 
-MAX_BYTES = 256_000  # a recipe is a page of text
+MAX_BYTES = 256_000  # the longest of llmft's recipes has 2 kB
 MAX_ALIASES = 50  # 166 bytes of nested aliases cost OmegaConf 4.2 s
-ESCAPED = re.compile(r"(?<!\\)\\(?:\\\\)*\$\{")  # \${, two letters of a text
+ESCAPED = re.compile(r"(?<!\\)\\(?:\\\\)*\$\{")  # \${, which is text and not a reference
 REFERENCE = re.compile(r"\$\{[\w.]+\}")  # ${optimizer.lr}; not ${oc.env:HF_TOKEN}, nor ${oc.${x}:HF_TOKEN}
 HYDRA_KEYS = {"mode", "sweeper"}
 
 
-def near(file: Path) -> str:
-    """The file as messages name it: relative to the working directory, or from `recipes` or `configs` on."""
+def display_path(file: Path) -> str:
+    """The file as messages show it: relative to the working directory, or starting with `recipes` or `configs`."""
     for base in (Path.cwd(), shipped("recipes").parent):
         if file.is_relative_to(base):
             return str(file.relative_to(base))
@@ -44,7 +44,7 @@ def near(file: Path) -> str:
 
 
 def lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
-    """The line of each dotted key below a YAML node, counting from 1."""
+    """The line of each dotted key below a YAML node, counted from 1."""
     found: dict[str, int] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -64,7 +64,7 @@ def _strings(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 
 def code_in(tree: Any) -> list[tuple[str, str]]:
-    """The places of a tree that could run code or read the environment: (dotted key, what is wrong)."""
+    """The parts of a tree that could run code or read the environment: (dotted key, what is wrong)."""
     found = []
     for key, text in _strings(tree):
         if "_target_" in text:
@@ -76,7 +76,7 @@ def code_in(tree: Any) -> list[tuple[str, str]]:
 
 def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: Path, group: str = "recipe") -> None:
     """Raise UserError with every line of a recipe, or of an option of a group, that is more than data."""
-    where = near(file)
+    where = display_path(file)
     at = lines(yaml.compose(text, Loader=yaml.SafeLoader))
     problems = [Problem(key, what, f"{where}:{at.get(key, 1)}") for key, what in code_in(tree)]
     if group != "recipe":
@@ -85,7 +85,7 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
         problems.append(
             Problem(
                 "# @package",
-                "a recipe speaks for the whole configuration",
+                "must be _global_: a recipe sets keys of all groups",
                 f"{where}:1",
                 "Write `# @package _global_` on its first line.",
             )
@@ -119,21 +119,23 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
 def _of_an_option(
     tree: dict[Any, Any], header: dict[str, str], where: str, at: dict[str, int], group: str
 ) -> list[Problem]:
-    """What an option may not do although a recipe may: speak of anything but its group."""
+    """Problems with an option for what only a recipe may do: set keys outside of its group."""
     problems = []
     if header.get("package") not in (None, "_group_", group):
         hint = "Leave out `# @package`; a recipe sets several groups."
-        problems.append(Problem("# @package", f"an option of {group} speaks of {group} alone", f"{where}:1", hint))
+        problems.append(
+            Problem("# @package", f"must be {group}: an option of a group only sets its own keys", f"{where}:1", hint)
+        )
     defaults = tree.get("defaults") or []
     for item in defaults if isinstance(defaults, list) else []:
         if isinstance(item, dict) or "/" in str(item):
             line = f"{where}:{at.get('defaults', 1)}"
-            problems.append(Problem("defaults", f"an option of {group} starts from options of {group} alone", line))
+            problems.append(Problem("defaults", f"an option of {group} can only include options of {group}", line))
     return problems
 
 
-def of_the_path(model: dict[str, Any]) -> dict[str, Any]:
-    """What was known of another model, such as its digest, name and sizes, does not hold for the path of `model`."""
+def model_of_path(model: dict[str, Any]) -> dict[str, Any]:
+    """The section `model` with a new path: name, digest, sizes, and the like of another model are reset."""
     path = Path(model_path(str(model["path"])))
     run = next((folder for folder in (path, path.parent) if path.is_dir() and is_run(folder)), None)
     name = title(run) if run else re.sub(r"[^\w.-]+", "-", path.name) or "custom"
@@ -142,7 +144,7 @@ def of_the_path(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _architecture(folder: Path) -> str | None:
-    """The architecture of a model in a folder, or in the folder of a run, as its config.json says it."""
+    """The architecture of a model folder or run folder, from its config.json."""
     for file in (folder / "config.json", folder / "model" / "config.json"):
         try:
             kind = json.loads(file.read_text(encoding="utf-8"))["model_type"]
@@ -153,14 +155,14 @@ def _architecture(folder: Path) -> str | None:
 
 
 class RecipeSource(ConfigSource):
-    """Serves a folder of YAML files, and of folders of them, as the config group `recipe`."""
+    """Serves a folder of YAML files, and its subfolders, as the config group `recipe`."""
 
     @staticmethod
     def scheme() -> str:
         return "recipes"
 
     def file(self, config_path: str) -> Path | None:
-        """The file of a recipe; None for none, and for one that lies elsewhere once links are followed."""
+        """The file of a recipe; None if there is none, or if it lies outside the folder after links are resolved."""
         group, _, name = self._normalize_file_name(config_path).partition("/")
         file = Path(self.path) / name
         return file if group == "recipe" and name and inside(file, Path(self.path)) else None
@@ -182,7 +184,9 @@ class RecipeSource(ConfigSource):
         folder = Path(self.path)
         if folder in [found.resolve() for found in recipe_folders()]:
             return sorted(names_in(folder))
-        return sorted(file.stem for file in folder.glob("*.yaml"))  # that of a recipe named by its path, of any size
+        return sorted(
+            file.stem for file in folder.glob("*.yaml")
+        )  # the folder of a recipe given by its path may be large: subfolders are not searched
 
     def load_config(self, config_path: str) -> ConfigResult:
         file = self.file(config_path)
@@ -190,17 +194,17 @@ class RecipeSource(ConfigSource):
             raise ConfigLoadError(f"no recipe at {config_path}")
         config, tree, header = _read(file, "recipe", self._get_header_dict)
         if file.name == "config.yaml" and (file.parent / "manifest.json").is_file():
-            config = OmegaConf.create(_of_today(tree))
-        header["package"] = "_global_"  # a recipe speaks for the whole configuration, whether it says so or not
+            config = OmegaConf.create(_migrated(tree))
+        header["package"] = "_global_"  # a recipe sets keys of all groups, whether its first line says so or not
         if "expect" not in tree:
-            config.expect = None  # what the recipes promise that this one starts from does not hold for it
+            config.expect = None  # the result that an included recipe promises does not hold for this one
         if isinstance(model := tree.get("model"), dict) and model.get("path"):
-            config.model = of_the_path(model)
+            config.model = model_of_path(model)
         return ConfigResult(provider=self.provider, path=f"recipes://{self.path}", config=config, header=header)
 
 
 class OptionSource(ConfigSource):
-    """Serves the options of a user's folder, GROUP/NAME.yaml for the groups that there are; all else is left alone."""
+    """Serves the options of a user's folder, GROUP/NAME.yaml for existing groups; ignores everything else."""
 
     @staticmethod
     def scheme() -> str:
@@ -229,12 +233,12 @@ class OptionSource(ConfigSource):
         config, tree, header = _read(file, group, self._get_header_dict)
         header["package"] = group
         if group == "model" and tree.get("path"):
-            config = OmegaConf.create(of_the_path(tree))
+            config = OmegaConf.create(model_of_path(tree))
         return ConfigResult(provider=self.provider, path=f"options://{self.path}", config=config, header=header)
 
 
 def _read(file: Path, group: str, header_of: Callable[[str], dict[str, Any]]) -> tuple[Any, dict[Any, Any], Any]:
-    """A recipe, or an option of a group, that is data: for Hydra, as a plain tree, and its header.
+    """A recipe, or an option of a group, checked to be data: for Hydra, as a plain tree, and its header.
 
     Raises:
         UserError: naming the file, and every line that is more than data.
@@ -244,54 +248,56 @@ def _read(file: Path, group: str, header_of: Callable[[str], dict[str, Any]]) ->
         config = OmegaConf.create(text)
         tree = OmegaConf.to_container(config)
     except yaml.YAMLError as error:
-        raise UserError(_no_yaml(file, error)) from error
+        raise UserError(_not_yaml(file, error)) from error
     except OmegaConfBaseException as error:
-        raise UserError(Problem(near(file), f"cannot be read: {error}")) from error
+        raise UserError(Problem(display_path(file), f"cannot be read: {error}")) from error
     if not isinstance(tree, dict):
-        raise UserError(Problem(near(file), "holds no `key: value` lines"))
+        raise UserError(Problem(display_path(file), "must contain `key: value` lines"))
     try:
         header = header_of(text)
     except ValueError as error:
-        raise UserError(Problem("# @package", str(error), f"{near(file)}:1")) from error
+        raise UserError(Problem("# @package", str(error), f"{display_path(file)}:1")) from error
     refuse_code(text, tree, header, file, group)
     return config, tree, header
 
 
-def _of_today(tree: dict[Any, Any]) -> Any:
-    """The configuration of a run, which may be of an earlier version, with the keys that there are now.
+def _migrated(tree: dict[Any, Any]) -> Any:
+    """The config of a run, possibly of an earlier version, with present keys.
 
-    A key that it lacks has its default, as it had when the run was made, and not what an option says of it today.
+    A missing key gets its default, as it had when the run was made, not the value of a present option.
     """
     try:
         return yaml.safe_load(as_recipe(Config.model_validate(migrate(tree))))
     except ValidationError:
-        return tree  # it was changed by hand; the check says what is wrong
+        return tree  # somebody edited it; the check reports what is wrong
 
 
 def read_yaml(file: Path) -> str:
-    """The text of a YAML file that is small, UTF-8, well-formed and no bomb of aliases.
+    """The text of a YAML file, checked: small, UTF-8, well-formed, and without excessive aliases.
 
     Raises:
-        UserError: naming the file, and the line where there is one.
+        UserError: naming the file, and the line if there is one.
     """
     if file.stat().st_size > MAX_BYTES:
-        raise UserError(Problem(near(file), f"is larger than {MAX_BYTES // 1000} kB"))
+        raise UserError(
+            Problem(display_path(file), f"must be at most {MAX_BYTES // 1000} kB, got {file.stat().st_size // 1000} kB")
+        )
     try:
         text = file.read_text(encoding="utf-8-sig")
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
     except UnicodeDecodeError as error:
-        raise UserError(Problem(near(file), "is not UTF-8 text", hint="Save it as UTF-8.")) from error
+        raise UserError(Problem(display_path(file), "is not UTF-8 text", hint="Save it as UTF-8.")) from error
     except yaml.YAMLError as error:
-        raise UserError(_no_yaml(file, error)) from error
+        raise UserError(_not_yaml(file, error)) from error
     if aliases > MAX_ALIASES:
-        raise UserError(Problem(near(file), f"repeats itself by {aliases} aliases; {MAX_ALIASES} are allowed"))
+        raise UserError(Problem(display_path(file), f"must have at most {MAX_ALIASES} YAML aliases, got {aliases}"))
     return text
 
 
-def _no_yaml(file: Path, error: yaml.YAMLError) -> Problem:
+def _not_yaml(file: Path, error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return Problem(near(file), f"is not YAML: {what}", f"{near(file)}:{mark.line + 1 if mark else 1}")
+    return Problem(display_path(file), f"is not YAML: {what}", f"{display_path(file)}:{mark.line + 1 if mark else 1}")
 
 
 class EntryPointSource(ConfigSource):
@@ -335,24 +341,25 @@ _first: list[Path] = []
 
 
 class SearchPath(SearchPathPlugin):
-    """A user's options before ours; recipes beside the one that is named by its path, a user's own, ours; packages."""
+    """The user's options before llmft's; recipes next to one given by its path, then the user's, then llmft's;
+    packages."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in reversed(own_configs()):
+        for folder in reversed(user_configs()):
             search_path.prepend(provider="options", path=f"options://{folder}")
         for folder in [*_first, *(folder.resolve() for folder in recipe_folders())]:
             search_path.append(provider="recipes", path=f"recipes://{folder}")
         search_path.append(provider="entry points", path="entrypoints://")
 
 
-def ours_alone() -> bool:
-    """Whether there is no folder of the user's, neither of options nor of recipes."""
+def only_shipped() -> bool:
+    """Whether the user has no folder of options and no folder of recipes."""
     folders = {folder.resolve() for folder in recipe_folders()}
-    return not _first and not own_configs() and folders == {shipped("recipes").resolve()}
+    return not _first and not user_configs() and folders == {shipped("recipes").resolve()}
 
 
 def register(first: Path | None = None) -> None:
-    """Tell Hydra about these sources; `first` is a folder of recipes to look into before the others."""
+    """Register these sources with Hydra. `first` is a folder of recipes that is searched before the others."""
     _first[:] = [first] if first else []
     for plugin in (RecipeSource, OptionSource, EntryPointSource, SearchPath):
         Plugins.instance().register(plugin)

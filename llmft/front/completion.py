@@ -1,4 +1,4 @@
-"""`llmft completion bash|zsh|fish`: a script for the shell, which asks `llmft completion words ...` at each Tab."""
+"""`llmft completion bash|zsh|fish`: a script for the shell, which calls `llmft completion words ...` at each Tab."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,7 +11,7 @@ from llmft.schema.command import COMMANDS, WITHOUT_CONFIG
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem, UserError
 
-# What is typed so far comes as words, the last one unfinished; an answer is a whole word, a line each.
+# The scripts pass the words typed so far, the last one unfinished, and receive complete words, one per line.
 BASH = r"""_llmft() {
     local line=${COMP_LINE:0:COMP_POINT} found
     local typed=${line##* } IFS=$'\n'
@@ -19,7 +19,7 @@ BASH = r"""_llmft() {
     IFS=' ' read -r -a before <<< "$line"
     [[ $line == *' ' ]] && before+=('')
     COMPREPLY=($(llmft completion words "${before[@]:1}" 2>/dev/null))
-    # bash takes what stands before `=` or `:` for a word of its own.
+    # bash splits words at `=` and `:`, so only the part after them is completed.
     [[ $typed == *[=:]* ]] && COMPREPLY=("${COMPREPLY[@]#"${typed%"${typed##*[=:]}"}"}")
     for found in "${COMPREPLY[@]}"; do
         [[ $found == *[=./] ]] && compopt -o nospace 2>/dev/null
@@ -59,10 +59,10 @@ FILES = {
 
 
 def run(words: list[str]) -> None:
-    """Print a shell's script, or the words that may stand where the last of `words` does.
+    """Print the script for a shell, or the words that can complete the last of `words`.
 
     Raises:
-        UserError: for no shell that is known.
+        UserError: for an unknown shell.
     """
     match words:
         case ["words", *typed]:
@@ -71,20 +71,20 @@ def run(words: list[str]) -> None:
         case [shell] if shell in SHELLS:
             print(SHELLS[shell], end="")
         case _:
-            hint = f"Write llmft completion {', '.join(SHELLS)}."
+            hint = f"Write llmft completion {' or '.join(SHELLS)}."
             raise UserError(
-                Problem(" ".join(words) or "completion", "needs a shell", "command line", hint), "this command"
+                Problem(" ".join(words) or "completion", "must be a shell", "command line", hint), "this command"
             )
 
 
 def complete(typed: list[str]) -> list[str]:
-    """Whole words that begin as the last of `typed` does; those that go on end in `=`, `.` or `/`."""
+    """The words that complete the last of `typed`; those that can be continued end in `=`, `.`, or `/`."""
     last = typed[-1] if typed else ""
     if typed[-2:-1] and typed[-2] in DIR_FLAGS:
         return [path for path in _paths(last) if path.endswith("/") and path.startswith(last)]
     with suppress(UserError), config_dir(typed[:-1]) as before:
         return _complete(before, last)
-    return []  # a folder that is none
+    return []  # --config-dir names no folder
 
 
 def _complete(typed: list[str], last: str) -> list[str]:
@@ -111,7 +111,7 @@ def _complete(typed: list[str], last: str) -> list[str]:
 
 
 def _words(command: str, before: list[str], last: str) -> Iterator[str]:
-    """What may follow a command that has a configuration."""
+    """What may follow a command that has a config."""
     wanted = COMMANDS[command]
     key, equals, _ = last.partition("=")
     if wanted.needs_run and not before and not equals:
@@ -130,10 +130,10 @@ def _words(command: str, before: list[str], last: str) -> Iterator[str]:
 
 
 def _keys(command: str, last: str) -> Iterator[str]:
-    """Groups and keys, one step further than `last`: first `optimizer=` and `optimizer.`, then `optimizer.lr=`."""
+    """Groups and keys, one level deeper than `last`: first `optimizer=` and `optimizer.`, then `optimizer.lr=`."""
     allowed, chosen = COMMANDS[command].keys, groups(command)
     yield from (f"{group}=" for group in chosen if not allowed or group in allowed)
-    # A section that is not a group, such as `predict`, is of the command that names it.
+    # A section that is not a group, such as `predict`, belongs to the command that lists it.
     others = {key for other in COMMANDS.values() for key in other.keys} - {"name", "seed", *chosen}
     for key in vocabulary():
         if key in ("command", "run.source") or key.startswith("expect."):
@@ -157,7 +157,7 @@ def _values(command: str, key: str, value: str) -> Iterable[str]:
 
 
 def _runs(last: str) -> Iterator[str]:
-    """Folders of finished runs, the newest first, names of runs, and other folders to go into."""
+    """Folders of finished runs, newest first, names of runs, and other folders to descend into."""
     for folder in sorted(Path("outputs").glob("*/*"), reverse=True):
         if (folder / "model").is_dir():
             yield str(folder)
@@ -166,7 +166,7 @@ def _runs(last: str) -> Iterator[str]:
 
 
 def _paths(start: str, suffix: str = "") -> Iterator[str]:
-    """Files that end in `suffix`, and folders, whose path begins with `start`."""
+    """Files that end in `suffix`, and folders, whose path starts with `start`."""
     head = start[: start.rfind("/") + 1]
     try:
         found = sorted(Path(head or ".").expanduser().iterdir())

@@ -1,4 +1,4 @@
-"""`llmft explain KEY ... WORDS`: what a key is worth, every place that set it, and why the last of them won."""
+"""`llmft explain KEY ...`: the value of a key, every place that set it, and why the last one won."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from llmft.config.load import checked, load, members, read_run
 from llmft.config.nearest import KEYS_ELSEWHERE
 from llmft.config.precedence import COMMAND_LINE, GROUPS, LAYERS, Setting, history
 from llmft.config.references import defaults
-from llmft.config.sources import lines, near
+from llmft.config.sources import display_path, lines
 from llmft.front.help import filled, topic_like
 from llmft.front.recipes import command_of
 from llmft.front.vocabulary import Key, keys
@@ -26,17 +26,17 @@ HINT = "Write llmft explain optimizer.lr +recipe=bert_textcls, or llmft explain 
 
 
 def run(words: list[str]) -> list[dict[str, Any]]:
-    """Explain each key for the configuration that the other words mean.
+    """Explain each key for the config of a command.
 
     Args:
-        words: keys or sections; then a command, which is `finetune` or that of the recipe where it is left out, and its
-            words; or a run, and words as for `llmft eval RUN`.
+        words: keys or sections; then a command with its overrides (without a command: the recipe's, or `finetune`), or
+            a run with overrides as for `llmft eval RUN`.
 
     Returns:
-        For each key `key`, `value`, `text`, `set` (`value`, `place`, `layer` and `by` of each place) and `why`.
+        For each key: `key`, `value`, `text`, `set` (`value`, `place`, `layer`, and `by` of each place), and `why`.
 
     Raises:
-        UserError: for a key that is none, and with every problem of the configuration.
+        UserError: for an unknown key, and with every problem of the config.
     """
     asked, command, rest = _read(words)
     if command in COMMANDS and COMMANDS[command].needs_run:
@@ -50,11 +50,13 @@ def run(words: list[str]) -> list[dict[str, Any]]:
     for key in dict.fromkeys(asked):
         below = [name for name in values if name == key or name.startswith(f"{key}.")]
         table = _at(config.model_dump(mode="json"), key.rpartition(".")[0])
-        if not below and isinstance(table, dict) and key.rpartition(".")[0] in known:  # a name that a table may have
+        if not below and isinstance(table, dict) and key.rpartition(".")[0] in known:  # a table with free names
             below, values[key] = [key], None
         if not below:
             other = {name.task for name in keys() if name.name == key and name.task}
-            hint = f"It is a key of task={', '.join(sorted(other))}." if other else topic_like(key)
+            hint = topic_like(key)
+            if other:
+                hint = f"It is a key of task={', '.join(sorted(other))}. Write llmft explain {key} task={min(other)}."
             raise UserError(
                 Problem(key, f"no such key for task={config.task.name}", COMMAND_LINE, hint), "this command"
             )
@@ -66,7 +68,7 @@ def run(words: list[str]) -> list[dict[str, Any]]:
 
 
 def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
-    """The keys that are asked for, the command, and its words."""
+    """The keys to explain, the command, and its overrides."""
     first = {name.partition(".")[0] for name in Config.model_fields}
     leaves = {key.name.rpartition(".")[2]: key.name for key in keys()}
     asked: list[str] = []
@@ -78,7 +80,7 @@ def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
             raise UserError(Problem(word.partition("=")[0], "no such flag", COMMAND_LINE, HINT), "this command")
         if "=" in word or word.endswith(".yaml"):
             rest.append(word)
-        elif not command and word in COMMANDS and (asked or word not in first):  # `explain predict` is of the section
+        elif not command and word in COMMANDS and (asked or word not in first):  # `explain predict` means the section
             command = word
         elif asked and is_run(Path(word)):
             runs.append(word)
@@ -99,14 +101,14 @@ def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
 
 
 def _of_a_run(command: str, words: list[str]) -> tuple[Config, list[Setting]]:
-    """What a run says, and what the words after it change."""
+    """The config of a run, with the overrides after it, and the places that set its keys."""
     config = load(command, words)
     named = [word for word in words if "=" not in word]
     folder = members(named, sweeps=command == "eval")[0]
     file = folder / "config.yaml"
     tree = read_run(folder)
     at = lines(yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
-    place = near(file.resolve())
+    place = display_path(file.resolve())
     settings = [Setting(key, value, f"{place}:{at[key]}", "run") for key, value in flat(tree).items() if key in at]
     composed: Composed = compose(command, words[len(named) :], run=tree)
     for setting in composed.settings():
@@ -120,12 +122,12 @@ def _of_a_run(command: str, words: list[str]) -> tuple[Config, list[Setting]]:
 
 
 def _explained(name: str, value: Any, known: dict[str, Key], settings: list[Setting], config: Config) -> dict[str, Any]:
-    """All that is known of one key."""
+    """Everything about one key."""
     key = known.get(name) or known.get(name.rpartition(".")[0])
     places = [setting for setting in history(settings, name) if not (isinstance(setting.value, dict) and setting.value)]
     default = _at(defaults(config.task.name), name)
     if default is None and not places and not config.smoke:
-        default = value  # of a section that is null by default, such as search
+        default = value  # a key in a section that is null by default, such as search
     if key and key.name == name and (default is not None or not places):
         places.insert(0, Setting(name, default, key.place, "default"))
     if not places:
@@ -133,7 +135,7 @@ def _explained(name: str, value: Any, known: dict[str, Key], settings: list[Sett
     last = places[-1]
     if config.smoke and last.layer not in ("word", "implied") and last.value != value:
         places.append(Setting(name, value, COMMAND_LINE, "smoke", "smoke=true"))
-    elif name == "name" and last.layer == "default":  # the default of the schema is for nobody
+    elif name == "name" and last.layer == "default":  # the default in the schema is always replaced
         places[-1] = Setting(name, value, "", "derived", f"task={config.task.name}")
     said = [{"value": one.value, "place": one.place, "layer": one.layer, "by": one.by} for one in places]
     return {"key": name, "value": value, "text": key.text if key else "", "set": said, "why": _why(places)}
@@ -147,7 +149,7 @@ def _at(tree: Any, key: str) -> Any:
 
 
 def _why(places: list[Setting]) -> str:
-    """Why the last place won: the rule of its layer, or that of the group where it has one."""
+    """Why the last place won: the rule of its layer, or that of the group if it has one."""
     last = places[-1]
     rule = GROUPS[group].rule if (group := last.key.partition(".")[0]) in GROUPS else ""
     if last.layer == "path" and rule:
@@ -162,13 +164,13 @@ def _shown(value: Any) -> str:
 
 
 def _told(fact: dict[str, Any]) -> Iterator[str]:
-    """A key by itself, one line for each place."""
+    """One key, with a line for each place."""
     yield f"{fact['key']} = {_shown(fact['value'])}"
     if fact["text"]:
         yield filled(fact["text"], 4)
     rows = [(_shown(one["value"]), one["place"] or "-", one["by"] or one["layer"]) for one in fact["set"]]
     widths = [min(max(len(row[column]) for row in rows), 60) for column in (0, 1)]
-    yield "set by"
+    yield "set by, the last one wins" if len(rows) > 1 else "set by"
     for value, place, by in rows:
         shown = by if by not in ("word", "run") else ""
         yield f"  {value:<{widths[0]}}  {place:<{widths[1]}}  {shown}".rstrip()
@@ -177,7 +179,7 @@ def _told(fact: dict[str, Any]) -> Iterator[str]:
 
 
 def _table(facts: list[dict[str, Any]]) -> Iterator[str]:
-    """The keys of a section, a line each: the value, and the place that set it last."""
+    """The keys of a section, one line each: the value, and the place that set it last."""
     shown = {fact["key"]: f"{fact['key']} = {_shown(fact['value'])}" for fact in facts}
     width = min(max(map(len, shown.values())), 60)
     for fact in facts:

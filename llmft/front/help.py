@@ -1,4 +1,5 @@
-"""`llmft --help`, and a page for each command. What can be read from the vocabulary and the folders is."""
+"""`llmft --help`, and a page for each command. Everything that can be is read from the schema and the config
+folders."""
 
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -14,27 +15,27 @@ WIDTH = 100
 EXIT_CODES = {
     "0": "done",
     "1": "failed",
-    "2": "the configuration or the data are wrong; every problem is printed, with its place",
-    "75": "stopped by a signal, with a checkpoint; resume=true goes on",
+    "2": "wrong config or data; every problem is printed with its place",
+    "75": "stopped by a signal after saving a checkpoint; continue with resume=true",
     "130": "interrupted without a checkpoint",
 }
 ENVIRONMENT = {
-    "LLMFT_CACHE": "the folder of prepared data; ~/.cache/llmft",
-    "LLMFT_CACHE_GB": "how much it may hold; 20",
+    "LLMFT_CACHE": "folder for prepared data  [~/.cache/llmft]",
+    "LLMFT_CACHE_GB": "its largest size in GB  [20]",
 }
 RUN = {
-    "config.yaml": "what ran, as a recipe",
-    "metrics.json": "scores and times",
-    "predictions/": "every answer, a line a row",
-    "model/": "weights, tokenizer, task.json; of finetune and pretrain",
-    "report.html": "the same to look at; README.md is the model card",
+    "config.yaml": "the whole config, as a recipe that repeats the run",
+    "metrics.json": "metrics and times",
+    "predictions/": "every answer, one line per row",
+    "model/": "weights, tokenizer, task.json (finetune and pretrain)",
+    "report.html": "metrics, mistakes, and curves in a page; README.md is the model card",
 }
 
 
 def overview() -> str:
     """`llmft --help`."""
     commands = {name: command.what for name, command in (COMMANDS | WITHOUT_CONFIG).items()}
-    return f"""llmft {__version__}: train, adapt and ship models; every choice is a line of YAML.
+    return f"""llmft {__version__}: train, evaluate, and export Hugging Face models; every setting is a line of YAML.
 
 usage: llmft COMMAND [+recipe=NAME] [GROUP=OPTION ...] [KEY=VALUE ...]
 
@@ -47,8 +48,8 @@ recipes
 examples
   llmft finetune +recipe=bert_textcls
   llmft finetune +recipe=bert_textcls dataset.train=mine.csv optimizer.lr=3e-5
-  llmft finetune +recipe=bert_textcls smoke=true      a tiny model for a few steps: does it run?
-  llmft finetune +recipe=bert_textcls --cfg job       print every choice, run nothing
+  llmft finetune +recipe=bert_textcls smoke=true      a tiny model for a few steps: a test
+  llmft finetune +recipe=bert_textcls --cfg job       print the whole config, run nothing
   llmft finetune -m +recipe=bert_textcls optimizer.lr=1e-5,3e-5 seed=0,1,2      six runs and a table
   llmft finetune +recipe=tabular_mlp dataset.folds=5                            cross-validation
   llmft finetune +recipe=tabular_mlp search=tpe 'optimizer.lr=log(1e-5,1e-1)'   a search
@@ -58,13 +59,17 @@ examples
   llmft predict outputs/bert_textcls/RUN predict.text='Lovely. It broke.'
   llmft export outputs/bert_textcls/RUN export.precision=int8
 
-`llmft explain optimizer.lr +recipe=bert_textcls` says which places set a key, and why one won.
-`llmft COMMAND --help` explains a command, `llmft help optimizer.lr` a key, `llmft help dataset` a
-group, `llmft help bert_textcls` a recipe; `llmft help docs` lists the pages of the documentation."""
+more help
+  llmft COMMAND --help         a command, with its keys and examples
+  llmft help optimizer.lr      a key: what it does, its default, which options set it
+  llmft help dataset           a group: its options and keys
+  llmft help bert_textcls      a recipe
+  llmft help docs              the pages of the documentation
+  llmft explain optimizer.lr +recipe=bert_textcls      every place that set a key, and why one won"""
 
 
 def topic(name: str) -> str | None:
-    """`llmft help NAME`, of a command, key, section, option of a group, recipe or page; None where there is none."""
+    """`llmft help NAME`, for a command, key, section, option, recipe, or page of the docs; None for anything else."""
     if name in COMMANDS | WITHOUT_CONFIG:
         return page(name)
     if name == "docs":
@@ -87,18 +92,18 @@ def topic(name: str) -> str | None:
 
 
 def topic_like(name: str) -> str:
-    """What may be meant by a topic that is none."""
+    """A suggestion for an unknown topic."""
     groups = {key.name.rpartition(".")[0] for key in keys()} - {""}
     leaves = {key.name.rpartition(".")[2]: key.name for key in keys()}
     if found := get_close_matches(
         name, {key.name for key in keys()} | groups | {*COMMANDS, *WITHOUT_CONFIG, *recipes(), *leaves}, 3, 0.6
     ):
         return f"Did you mean {' or '.join(dict.fromkeys(leaves.get(word, word) for word in found))}?"
-    return "Name a command, a key such as optimizer.lr, a group such as dataset, or a recipe."
+    return "Write a command, a key such as optimizer.lr, a group such as dataset, or a recipe."
 
 
 def _key_of(name: str, found: list[Key]) -> Iterator[str]:
-    """All of a key: what is said of it, and which options set it."""
+    """The text of a key, and the options that set it."""
     yield from _variants(name, found)
     group, _, below = name.partition(".")
     said = {option: value for option in options(group) if (value := _said(group, option, below)) is not None}
@@ -108,9 +113,9 @@ def _key_of(name: str, found: list[Key]) -> Iterator[str]:
 
 
 def _variants(name: str, found: list[Key]) -> Iterator[str]:
-    """A key with its values, its default and its text; once for all tasks that say the same of it."""
+    """A key with its values, default, and text; once for all tasks that share them."""
     alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    of_task = {key.task: key for key in found}  # what a task says itself comes after what it has from others
+    of_task = {key.task: key for key in found}  # a task's own text comes after the inherited one, and replaces it
     for key in [of_task[task] for task in of_task if task or len(of_task) == 1]:
         alike.setdefault((key.text, key.default, key.values), []).append(key.task)
     for (text, default, values), tasks in alike.items():
@@ -121,20 +126,20 @@ def _variants(name: str, found: list[Key]) -> Iterator[str]:
 
 
 def _said(group: str, option: str, below: str) -> object:
-    """What an option says of a key of its group."""
+    """The value of a key in an option's file."""
     import yaml
 
     try:
         value = yaml.safe_load(option_file(group, option).read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeError):
-        return None  # the command that it is chosen for says what is wrong with it
+        return None  # the command that uses the option reports what is wrong with it
     for name in below.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def _section(name: str, below: list[Key]) -> str:
-    """The options of a group with what their files say of themselves, and all keys below a name."""
+    """The options of a group with their descriptions, and all keys of a section."""
     parts = []
     if known := options(name):
         about = {option: _about(name, option) for option in known}
@@ -146,7 +151,7 @@ def _section(name: str, below: list[Key]) -> str:
 
 
 def _about(group: str, option: str) -> str:
-    """What the first line of an option's file says of it."""
+    """The description of an option: the first line of its file."""
     text = option_file(group, option).read_text(encoding="utf-8-sig", errors="replace")
     first = text.partition("\n")[0]
     said = first.removeprefix("#").strip() if first.startswith("#") else ""
@@ -154,13 +159,13 @@ def _about(group: str, option: str) -> str:
 
 
 def _pages() -> str:
-    """The pages of the documentation, with where they lie."""
+    """The pages of the documentation, and their folder."""
     folder = shipped("docs")
     titles = {
         f"docs/{file.stem}": file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         for file in sorted(folder.glob("*.md"))
     }
-    return f"PAGES\n{_pairs(titles)}\n\nThey lie in {folder}; llmft help docs/tables prints one."
+    return f"PAGES\n{_pairs(titles)}\n\nThe pages are in {folder}; llmft help docs/tables prints one."
 
 
 def page(name: str) -> str:
@@ -207,18 +212,18 @@ def _synopsis(name: str) -> str:
 
 
 def _flags(name: str) -> dict[str, str]:
-    sweep = "sweep: every combination of the values in KEY=A,B  KEY=range(3)  +recipe=glob(*)"
+    sweep = "sweep: a run for each combination of the values in KEY=A,B  KEY=range(3)  +recipe=glob(*)"
     return ({} if COMMANDS[name].needs_run else {"-m": sweep}) | {
-        "--cfg job": "print the whole checked configuration, run nothing; --cfg job=SECTION a part of it",
-        "--cfg diff": "print what is not a default, and where it was set",
-        "--config-dir DIR": "options DIR/GROUP/NAME.yaml and recipes DIR/recipe/NAME.yaml, before all others; -cd",
-        "--json": "print one JSON object at the end: results, or what is wrong; all else goes to stderr",
+        "--cfg job": "print the whole checked config, run nothing; --cfg job=SECTION prints one section",
+        "--cfg diff": "print the keys that are not defaults, and where each was set",
+        "--config-dir DIR": "use options DIR/GROUP/NAME.yaml and recipes DIR/recipe/NAME.yaml first; short -cd",
+        "--json": "print one JSON object at the end, with results or problems; all else goes to stderr",
         "--help": "this page; --help KEY explains a key",
     }
 
 
 def _keys(names: Iterable[str]) -> str:
-    """Each key with its default, its values and its text."""
+    """Each key with its default, values, and text."""
     known, lines = vocabulary(), []
     for name in names:
         key = known[name]
@@ -234,7 +239,7 @@ def _pairs(pairs: dict[str, str]) -> str:
 
 
 def filled(text: str, indent: int = 2, hanging: int = 0) -> str:
-    """`text` in lines of at most WIDTH, the later ones `hanging` further in."""
+    """`text` in lines of at most WIDTH characters; all but the first are indented by `hanging` more."""
     kept = textwrap.TextWrapper(
         WIDTH,
         initial_indent=" " * indent,

@@ -1,31 +1,31 @@
-"""`llmft push RUN to=OWNER/NAME`: upload the model of a finished run, with its card, to a hub. Nothing else uploads."""
+"""`llmft push RUN to=OWNER/NAME`: upload the model of a finished run, with its model card, to a hub."""
 
 from pathlib import Path
 
 from llmft.runs.index import find_run
 from llmft.schema.problem import Failure, Problem, UserError
 
-HINT = "Write llmft push RUN to=OWNER/NAME, and private=false for all to see it."
+HINT = "Write llmft push RUN to=OWNER/NAME, and private=false to make it public."
 
 
 def run(words: list[str]) -> None:
-    """Upload RUN/model, and RUN/README.md as its card, into a repository that is made if it is not there.
+    """Upload RUN/model, and RUN/README.md as its card, to a repository, which is created if it does not exist.
 
-    Who uploads is a matter of `hf auth login` or HF_TOKEN, and where to of HF_ENDPOINT; nothing of them is kept.
+    `hf auth login` or HF_TOKEN decides who uploads, HF_ENDPOINT to which hub. Neither is stored.
 
     Raises:
-        UserError: for other words, and a run without a whole model.
-        Failure: if the hub does not take it.
+        UserError: for wrong arguments, and for a run without a complete model.
+        Failure: if the hub refuses the upload.
     """
     run, to, private = _wanted(words)
     model, card = run / "model", run / "README.md"
     if not (model / "config.json").is_file():
-        what = "has no model that others could load"
-        hint = "A prefix, and a model that is fitted, stay here." if model.is_dir() else "The run did not finish."
+        what = "has no model that transformers can load"
+        hint = "Prefix adapters and fitted models cannot be pushed." if model.is_dir() else "The run did not finish."
         raise UserError(Problem(str(run), what, "command line", hint))
     import huggingface_hub  # takes a second
 
-    print(f"uploading {model} to {to}{' (private)' if private else ', for all to see'}", flush=True)
+    print(f"uploading {model} to {to}{' (private)' if private else ' (public)'}", flush=True)
     try:
         api = huggingface_hub.HfApi()
         api.create_repo(to, private=private, exist_ok=True)
@@ -34,12 +34,12 @@ def run(words: list[str]) -> None:
             api.upload_file(
                 repo_id=to, path_or_fileobj=card, path_in_repo="README.md", commit_message="llmft: the card"
             )
-    except (OSError, ValueError) as error:  # those of requests and of the hub are OSErrors
+    except (OSError, ValueError) as error:  # errors of requests and of huggingface_hub are OSErrors
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise Failure(
-            f"the hub did not take it: {first} Are you logged in (`hf auth login`), and is {to} yours?"
+            f"the hub refused the upload: {first} Log in with `hf auth login`, and check that you may write to {to}."
         ) from error
-    print(f"{to} holds the model now; take it up by model.path={to}")
+    print(f"uploaded; use it with model.path={to}")
 
 
 def _wanted(words: list[str]) -> tuple[Path, str, bool]:
@@ -47,7 +47,7 @@ def _wanted(words: list[str]) -> tuple[Path, str, bool]:
     given = dict(word.split("=", 1) for word in words if "=" in word)
     runs = [word for word in words if "=" not in word]
     if len(runs) != 1 or given.keys() - {"to", "private"} or given.get("private", "true") not in ("true", "false"):
-        raise UserError(Problem(" ".join(words) or "push", "is not a run with a place", "command line", HINT))
+        raise UserError(Problem(" ".join(words) or "push", "must be a run and to=OWNER/NAME", "command line", HINT))
     owner, _, name = given.get("to", "").partition("/")
     if not owner or not name or "/" in name:
         raise UserError(Problem("to", "must be given as OWNER/NAME", "command line", HINT))

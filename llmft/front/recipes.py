@@ -1,4 +1,4 @@
-"""`llmft recipes`: the recipes with what they promise; `show` one, `copy` one to start from."""
+"""`llmft recipes`: list the recipes with their measured results; `show` one, `copy` one to edit."""
 
 import re
 from pathlib import Path
@@ -15,10 +15,10 @@ OWN = Path("recipes")
 
 
 def run(words: list[str]) -> None:
-    """List all recipes, or do what the words say.
+    """List all recipes, or show or copy one.
 
     Raises:
-        UserError: for other words, a recipe that is not there, or a file that is.
+        UserError: for wrong arguments, an unknown recipe, or a file that exists already.
     """
     match words:
         case []:
@@ -45,16 +45,16 @@ def explained(name: str) -> str:
 
 
 def copy(name: str, to: str) -> None:
-    """Copy a recipe to ./recipes/TO.yaml, or to the file that TO is.
+    """Copy a recipe to ./recipes/TO.yaml, or to TO if that is a .yaml file.
 
     Raises:
-        UserError: if that file is there already, or cannot be written.
+        UserError: if the file exists already, or cannot be written.
     """
     source = _file(name)
     file = Path(to) if to.endswith(".yaml") else OWN / f"{to}.yaml"
     if file.exists():
-        hint = f"Give the copy a name: llmft recipes copy {name} mine."
-        raise UserError(Problem(str(file), "is there already", "command line", hint), "this command")
+        hint = f"Write another name: llmft recipes copy {name} mine."
+        raise UserError(Problem(str(file), "exists already", "command line", hint), "this command")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as stream:
@@ -62,7 +62,7 @@ def copy(name: str, to: str) -> None:
     except OSError as error:
         raise UserError(Problem(str(file), str(error.strerror), "command line"), "this command") from error
     called = f"+recipe={file.relative_to(OWN).with_suffix('').as_posix()}" if OWN in file.parents else file
-    print(f"{file} is yours to change; run it with")
+    print(f"copied to {file}; edit it and run it with")
     print(f"  llmft {command_of(name)} {called}")
 
 
@@ -83,7 +83,7 @@ def _file(name: str) -> Path:
 
 
 def _told(name: str) -> str:
-    """What a recipe does, what it promises, and on which model."""
+    """What a recipe does, the result that it promises, and its model."""
     text = _file(name).read_text(encoding="utf-8-sig", errors="replace")
     comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
     what = next((line for line in comments if line and not line.startswith(("@package", "llmft "))), "")
@@ -101,11 +101,11 @@ NOTHING = dict.fromkeys(("metric", "at_least", "data", "minutes", "hardware"), "
 
 
 def _said(name: str, find: Any, depth: int = 0) -> Any:
-    """What a recipe, or one of those that it starts from, says."""
+    """What `find` returns for a recipe, or for one that it includes."""
     try:
         tree = yaml.safe_load(_file(name).read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeError, UserError):
-        return None  # `llmft finetune +recipe=NAME` says what is wrong with it
+        return None  # `llmft finetune +recipe=NAME` reports what is wrong with it
     if not isinstance(tree, dict) or depth > 10:
         return None
     if found := find(tree):
@@ -115,13 +115,13 @@ def _said(name: str, find: Any, depth: int = 0) -> Any:
 
 
 def _chosen(tree: dict[str, Any], group: str) -> str | None:
-    """The option of a group that a recipe's defaults choose."""
+    """The option of a group in a recipe's defaults list."""
     entries = [entry for entry in tree.get("defaults") or [] if isinstance(entry, dict)]
     return next((entry[key] for entry in entries for key in entry if key.split("/")[-1].split()[-1] == group), None)
 
 
 def _promised(tree: dict[str, Any]) -> Any:
-    """What a recipe promises; `other data` where it, or one that starts from it, chooses other data."""
+    """The result that a recipe promises; `other data` if it, or a recipe that includes it, uses other data."""
     own = tree.get("dataset")
     data = own if isinstance(own, dict) else {}
     option = _chosen(tree, "dataset")
@@ -132,7 +132,7 @@ def _promised(tree: dict[str, Any]) -> Any:
 
 
 def _size(model: str) -> str:
-    """The size of a model, as the comment of its option says it."""
+    """The size of a model, from the comment in its option."""
     file = option_file("model", model)
     first = file.read_text(encoding="utf-8").splitlines()[0] if file.is_file() else ""
     size = re.search(r"[\d.]+ [MB] parameters", first)

@@ -1,4 +1,4 @@
-"""`llmft runs`: the runs below outputs as a list; compare, reproduce and remove some, and free what nobody needs."""
+"""`llmft runs`: list the runs in outputs; compare, reproduce, and remove runs, and free disk space."""
 
 import json
 import sys
@@ -22,8 +22,8 @@ def run(words: list[str]) -> Any:
         What was printed, as plain data for `--json`.
 
     Raises:
-        UserError: for other words, and for runs that are not there.
-        Failure: where a run could not be reproduced to the last digit.
+        UserError: for wrong arguments, and for unknown runs.
+        Failure: if a reproduced run differs in any digit.
     """
     words = ["yes=true" if word in ("--yes", "-y") else word for word in words]
     action = words[0] if words and words[0] in KEYS.keys() - {"list"} else "list"
@@ -75,7 +75,7 @@ def _print_list(found: list[dict[str, Any]], root: Path, chosen: bool) -> None:
     from llmft.reporting.lines import aligned
 
     if not found:
-        print(f"no run in {root}{' that fits' if chosen else ' yet'}")
+        print(f"no {'matching ' if chosen else ''}run in {root}")
         return
     table = [["run", "when", "command", "status", "model", "data", "score", "size"]]
     for one in found:
@@ -91,7 +91,7 @@ def _print_list(found: list[dict[str, Any]], root: Path, chosen: bool) -> None:
 
 def _compare(names: list[str], options: dict[str, str]) -> dict[str, Any]:
     if len(names) < 2:
-        hint = "Write llmft runs compare A B, each the folder of a run or its name."
+        hint = "Write llmft runs compare RUN RUN; each is a folder or the name of a run."
         raise UserError(Problem("compare", "needs two runs or more", "command line", hint), "this command")
     folders = [find_run(name) for name in names]
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -116,7 +116,7 @@ def _print_comparison(facts: dict[str, Any], verdict: Any) -> None:
         ]
     for row in aligned(table):
         print(f"  {row}")
-    print(f"\n  on the same {plural(facts['rows'], 'rows')} of {facts['split']}, by {facts['metric']}")
+    print(f"\n  compared on the same {plural(facts['rows'], 'rows')} of {facts['split']}, by {facts['metric']}")
     for test in facts["tests"]:
         print(f"  {test['first']} and {test['second']}: {verdict(test)}")
     print(f"  page  {facts['page']}")
@@ -130,7 +130,8 @@ def _short(value: Any) -> str:
 def _reproduce(names: list[str], options: dict[str, str]) -> dict[str, Any]:
     if len(names) != 1:
         raise UserError(
-            Problem("reproduce", "needs one run", "command line", "Write llmft runs reproduce RUN."), "this command"
+            Problem("reproduce", "needs exactly one run", "command line", "Write llmft runs reproduce RUN."),
+            "this command",
         )
     folder = find_run(names[0])
     command = import_module("llmft.commands.reproduce")
@@ -141,9 +142,7 @@ def _reproduce(names: list[str], options: dict[str, str]) -> dict[str, Any]:
     for line in command.told(facts):
         print(f"  {line}")
     if not facts["same"]:
-        raise Failure(
-            f"{facts['new']} is not {facts['run']} to the last digit; reproduced.json there says what differs"
-        )
+        raise Failure(f"{facts['new']} differs from {facts['run']}; reproduced.json in it lists the differences")
     return facts
 
 
@@ -157,7 +156,7 @@ def _remove(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
         print(f"{one['folder']}  {room(one['bytes'])}")
     if not _agreed(options, f"remove {'it' if len(found) == 1 else 'them'}"):
         raise UserError(
-            Problem("remove", "nothing was removed", "command line", "Write yes=true to remove."), "this command"
+            Problem("remove", "nothing was removed", "command line", "Write yes=true to confirm."), "this command"
         )
     for one in found:
         remove(Path(one["folder"]))
@@ -166,19 +165,20 @@ def _remove(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _removable(name: str) -> Path:
-    """The folder of one run, of a sweep or of a search. A name of runs is not enough: it means another one tomorrow."""
+    """The folder of one run, sweep, or search. The name of a run is not enough, because it stands for the newest
+    one."""
     for folder in (Path(name), ROOT / name):
         if is_run(folder) or (folder / SUMMARY).is_file():
             runs = [Entry(folder)] if is_run(folder) else [Entry(child) for child in folder.iterdir() if is_run(child)]
             if folder.is_symlink():
-                raise UserError(Problem(name, "is a link; name the folder itself", "command line"), "this command")
+                raise UserError(Problem(name, "is a link; write the folder itself", "command line"), "this command")
             if held := [entry for entry in runs if entry.is_held]:
-                what = f"a process is at work in {held[0].folder}"
+                what = f"is in use by a running process, {held[0].folder}"
                 raise UserError(Problem(name, what, "command line"), "this command")
             return folder
         if folder.is_dir():
             what = "is not the folder of one run"
-            hint = f"Name runs in it: llmft runs {folder.name} lists them."
+            hint = f"Write one of its runs; llmft runs {folder.name} lists them."
             raise UserError(Problem(name, what, "command line", hint), "this command")
     raise UserError(Problem(name, "no such folder", "command line", nearest_names(name)), "this command")
 
@@ -186,13 +186,14 @@ def _removable(name: str) -> Path:
 def _clean(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
     if wrong := [name for name in names if name not in KINDS]:
         raise UserError(
-            Problem(wrong[0], "is nothing to clean", "command line", nearest(wrong[0], KINDS)), "this command"
+            Problem(wrong[0], f"must be one of {', '.join(KINDS)}", "command line", nearest(wrong[0], KINDS)),
+            "this command",
         )
     try:
         days = float(options.get("days", DAYS))
     except ValueError as error:
         raise UserError(
-            Problem("days", f"{options['days']!r} is not a number", "command line"), "this command"
+            Problem("days", f"must be a number, got {options['days']!r}", "command line"), "this command"
         ) from error
     root = Path(options.get("dir", ROOT))
     found = [one for one in leftovers(root, days) if not names or one["kind"] in names]
@@ -218,20 +219,20 @@ def _print_leftovers(found: list[dict[str, Any]], agreed: bool) -> None:
         print(f"\nfreed {total}")
     else:
         print(
-            f"\n{total} could be freed; nothing was removed. Write yes=true to free it,"
-            f" or name a part: {', '.join(KINDS)}."
+            f"\n{total} can be freed; nothing was removed. Write yes=true to free it,"
+            f" with {', '.join(KINDS)} for only a part."
         )
 
 
 def _agreed(options: dict[str, str], what: str) -> bool:
-    """Whether a person says yes: on the command line, or asked in a terminal."""
+    """Whether the user agrees: by yes=true, or when asked in a terminal."""
     if "yes" in options or sys.stdin is None or not sys.stdin.isatty():
         return options.get("yes") == "true"
     return input(f"{what}? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def room(count: int) -> str:
-    """Bytes as people say them."""
+    """A number of bytes with its unit, such as `1.2 MB`."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return f"{count / scale:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The keys of the vocabulary, read from its source code: to import pydantic would cost each Tab 0.2 s."""
+"""The keys of the schema, read from its source code, because importing pydantic would cost each Tab 0.2 s."""
 
 import ast
 from collections.abc import Iterator
@@ -9,24 +9,24 @@ from llmft.config.folders import PACKAGE
 
 
 class Key(NamedTuple):
-    """A key that a configuration can have."""
+    """A key of the config."""
 
     name: str
-    """Dotted."""
+    """The dotted name."""
     text: str
-    """Its documentation."""
+    """Its description."""
     default: str
-    """As one types it; nothing where there is none."""
+    """As it is typed; empty if there is none."""
     values: tuple[str, ...]
-    """What it takes, where that is a few words."""
+    """The allowed values, if they are a short list."""
     task: str = ""
-    """The task whose key it is, below `task.`."""
+    """The task that has the key, for keys below `task.`."""
     place: str = ""
-    """`FILE:LINE` where it is defined."""
+    """`FILE:LINE` of its definition."""
 
 
 class _Source(NamedTuple):
-    """Classes by name, and what else a module calls by a name, such as `Every = Literal["epoch"] | int`."""
+    """The classes of the schema, and other names that modules define, such as `Every = Literal["epoch"] | int`."""
 
     classes: dict[str, ast.ClassDef]
     names: dict[str, ast.expr]
@@ -36,13 +36,13 @@ class _Source(NamedTuple):
 
 @cache
 def vocabulary() -> dict[str, Key]:
-    """Every key, in the order of the sections; `task.` has those of all tasks."""
+    """Every key, in the order of the sections; `task.` has the keys of all tasks."""
     return {key.name: key for key in keys()}
 
 
 @cache
 def keys() -> tuple[Key, ...]:
-    """Every key, those of each task apart."""
+    """Every key, listed separately for each task."""
     source = _Source({}, {}, {})
     for file in (*sorted((PACKAGE / "schema").glob("*.py")), *sorted((PACKAGE / "tasks").glob("*/config.py"))):
         text, place = file.read_text(encoding="utf-8"), str(file.relative_to(PACKAGE.parent))
@@ -92,7 +92,7 @@ def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
 
 
 def _is_task(source: _Source, section: ast.ClassDef) -> bool:
-    """Whether it is a TaskConfig, by way of others too."""
+    """Whether a class inherits from TaskConfig, directly or not."""
     bases = [base.id for base in section.bases if isinstance(base, ast.Name)]
     return "TaskConfig" in bases or any(
         _is_task(source, source.classes[name]) for name in bases if name in source.classes
@@ -104,7 +104,7 @@ def _is_field(annotation: ast.expr) -> bool:
 
 
 def _section(source: _Source, annotation: ast.expr) -> ast.ClassDef | None:
-    """The section that a field holds, if any."""
+    """The section class that a field holds, if any."""
     names = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
     return next((source.classes[name] for name in names if name in source.classes), None)
 

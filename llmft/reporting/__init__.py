@@ -1,1 +1,1 @@
-"""What a run says of itself: lines on the terminal, the model card, the report."""
+"""What people see of a run: console lines, the model card, and the report."""

@@ -1,4 +1,4 @@
-"""What the report shows of the answers to a split: the worst of them, and pictures of how far to trust them."""
+"""What the report shows of the answers on a split: the worst mistakes, and charts of how reliable scores are."""
 
 import json
 from typing import Any
@@ -8,19 +8,19 @@ from llmft.reporting.charts import Line, chart
 from llmft.runs.folder import Run
 from llmft.tasks.task import RowScore, Task
 
-MISTAKES = 20  # the surest wrong answers, or the largest errors
-SAMPLES = 5  # right answers, so that a run without mistakes shows some of its work
-DOTS = 1000  # rows that a picture has dots for
+MISTAKES = 20  # the wrong answers with the highest scores, or the largest errors
+SAMPLES = 5  # right answers, so that a run without mistakes shows examples too
+DOTS = 1000  # points in a scatter plot, about 100 kB of SVG
 
 
 def predictions(run: Run, split: str) -> list[dict[str, Any]]:
-    """The lines of RUN/predictions/SPLIT.jsonl."""
+    """The rows of RUN/predictions/SPLIT.jsonl."""
     with (run.folder / "predictions" / f"{split}.jsonl").open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
-    """The worst of the answers, equal rows once; `label` is None where nothing is right or wrong."""
+    """The worst answers, rows with the same input and answer once; `label` is None if there is no right or wrong."""
     wrong: dict[str, list[tuple[RowScore, dict[str, Any]]]] = {}
     for row in rows:
         if row["label"] is None and not task.corpus:
@@ -32,7 +32,7 @@ def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]
 
 
 def samples(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
-    """The first SAMPLES right answers with inputs of their own; none where nothing is right or wrong."""
+    """The first SAMPLES right answers with different inputs; none if there is no right or wrong."""
     right: dict[str, dict[str, Any]] = {}
     for row in rows:
         if len(right) < SAMPLES and row["label"] is not None and not task.row_score(row, row["label"]).error:
@@ -52,13 +52,13 @@ def _as_shown(score: RowScore | None, row: dict[str, Any], task: Task[Any], time
 
 
 def spans(answer: Any) -> list[tuple[int, int, str]]:
-    """The characters of the input that an answer names, with their labels: of entities, and of nothing else."""
+    """The spans of the entities in an answer, with their labels; none for other answers."""
     parts = answer if isinstance(answer, list) else []
     return [(part["start"], part["end"], part["label"]) for part in parts if isinstance(part, dict)]
 
 
 def parts(text: str, places: list[tuple[int, int, str]]) -> list[tuple[str, str]]:
-    """A text cut at the places to mark, which do not overlap: (text, label), without a label in between."""
+    """A text cut at the spans to mark, which do not overlap: (text, label), with an empty label between spans."""
     found, end = [], 0
     for start, stop, label in sorted(places):
         if start >= end:
@@ -68,13 +68,13 @@ def parts(text: str, places: list[tuple[int, int, str]]) -> list[tuple[str, str]
 
 
 def per_label(found: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """The scores of all labels; where a page has no room for them, of those with the lowest F1."""
+    """The metrics of each label; of those with the lowest F1 if there are too many for a page."""
     rows = list(found.items())
     return rows if len(rows) <= SHOWN else sorted(rows, key=lambda pair: pair[1]["f1"])[:SHOWN]
 
 
 def pictures(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Of each picture its title, a line below it, and the SVG."""
+    """For each chart its title, a caption, and the SVG."""
     if "reliability" in metrics:
         return [_reliability(metrics)]
     if rows and isinstance(rows[0]["answer"], float) and isinstance(rows[0]["label"], float):
@@ -83,7 +83,7 @@ def pictures(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> list[tuple[
 
 
 def _reliability(metrics: dict[str, Any]) -> tuple[str, str, str]:
-    """Of the rows with a score of 0.8, are 80% right?"""
+    """The share of right answers over the score: of rows with a score of 0.8, 80% should be right."""
     found = metrics["reliability"]
     names = {"before": ("before calibration", "b"), "after": ("scores", "a")}
     lines = [
@@ -93,16 +93,16 @@ def _reliability(metrics: dict[str, Any]) -> tuple[str, str, str]:
     ]
     lines.append(Line("score = share", [(0.0, 0.0), (1.0, 1.0)], "c"))
     before = metrics.get("ece_uncalibrated")
-    was = "" if before is None else f", and was {before:.4f} before calibration"
-    text = f"The share of answers that are right, by their score. Expected calibration error {metrics['ece']:.4f}{was}."
+    was = "" if before is None else f", {before:.4f} before calibration"
+    text = f"Share of right answers by score. Expected calibration error {metrics['ece']:.4f}{was}."
     return "Reliability", text, chart(lines, "score", "share of right answers by score")
 
 
 def _numbers(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
-    """A dot a row: what was said, over what is right."""
+    """A dot per row: the predicted number over the right one."""
     step = -(-len(rows) // DOTS)
     dots = [(row["label"], row["answer"]) for row in rows[::step]]
     ends = [min(map(min, dots)), max(map(max, dots))]
-    lines = [Line("rows", dots, "a", joined=False), Line("said = is", [(end, end) for end in ends], "c")]
-    text = "A dot a row: what was said, over what is right."
-    return "Answers", text, chart(lines, "is", "answers by right number")
+    lines = [Line("rows", dots, "a", joined=False), Line("predicted = true", [(end, end) for end in ends], "c")]
+    text = "One dot per row: the predicted value over the true one."
+    return "Answers", text, chart(lines, "true value", "predicted values by true values")

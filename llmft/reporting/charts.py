@@ -1,30 +1,30 @@
-"""Charts as SVG text: no script, no font, no file beside the report."""
+"""Charts as SVG text, so that a report needs no script, no font, and no other file."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-WIDTH, HEIGHT = 440, 220  # about the width of a card on a page and of a phone, so that text keeps its size
+WIDTH, HEIGHT = 440, 220  # about the width of a card on a page and of a phone, so that text is not scaled
 RIGHT, TOP, BOTTOM = 12, 12, 34
-DIGIT = 7  # width of a digit of 12 px text: labels of the left axis take as much room as the longest needs
+DIGIT = 7  # width of a digit in 12 px text: the longest label decides the width of the left axis
 
 
 @dataclass(frozen=True)
 class Line:
-    """A series of points, in the colour of its CSS class; without a name it is not in the legend."""
+    """A series of points, in the color of its CSS class. Without a name it is not in the legend."""
 
     name: str
     points: Sequence[tuple[float, float]]
     style: str
     joined: bool = True
-    """Whether a line runs through the points, or each stands alone."""
+    """Whether a line connects the points."""
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that cover a range, ends included: steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers that cover a range, ends included: steps of 1, 2, or 5 times a power of ten."""
     if high - low <= 1e-6 * max(abs(low), abs(high), 1e-6):
-        high = low + (abs(low) or 1.0)  # as good as one number
+        high = low + (abs(low) or 1.0)  # a range of less than 1e-6 of its values counts as a single number
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
@@ -34,7 +34,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
-    """An SVG element with axes; it scales to the width of the page. `title` is what a screen reader says."""
+    """An SVG element with axes; it scales to the width of the page. `title` is the text for screen readers."""
     lines = [replace(line, points=[p for p in line.points if math.isfinite(p[1])]) for line in lines]
     points = [point for line in lines for point in line.points] or [(0.0, 0.0)]
     xs, ys = (

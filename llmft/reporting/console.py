@@ -1,4 +1,4 @@
-"""The first and the last thing that a command prints: what will happen, and what came of it."""
+"""The first and the last lines that a command prints: its plan, and its results."""
 
 import textwrap
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def announce(
     hardware: Hardware,
     run: Run,
 ) -> None:
-    """Print what will happen: task, model and its size, data and its splits, steps, hardware, folder."""
+    """Print the plan: task, model and its size, data and its splits, steps, hardware, folder."""
     millions = model.num_parameters() / 1e6
     training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     part = f", of which {_short(training)} M train" if config.trains and training < millions else ""
@@ -73,7 +73,7 @@ def _short(millions: float) -> str:
 
 
 def cut_notes(splits: Mapping[str, Split]) -> list[str]:
-    """One line on inputs that are longer than `task.max_length`."""
+    """One line about inputs longer than `task.max_length`."""
     counts = {name: split.features.cut for name, split in splits.items() if split.features.cut}
     if not counts:
         return []
@@ -99,13 +99,13 @@ def _training(config: Config, examples: int) -> str:
 def start_on_nodes(hardware: Hardware, run: Run) -> None:
     """Print the command that starts the processes of each node."""
     each = hardware.processes // hardware.nodes
-    print("\nThe run has begun. Start its processes on each node, where FIRST is the name of one of them:")
+    print("\nThe run folder is ready. Start the processes on each node; FIRST is the host name of one of the nodes:")
     print(f"  torchrun --nnodes {hardware.nodes} --nproc-per-node {each} --rdzv-backend c10d \\")
     print(f"    --rdzv-endpoint FIRST:29500 -m llmft.worker {run.folder}")
 
 
 def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run) -> None:
-    """Print the result, where it is, and the next command to type."""
+    """Print the metrics, the report, and the next command to type."""
     print()
     headline = config.headline
     for split in ("validation", "test"):
@@ -129,7 +129,7 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
     if expect and expect.data == config.dataset.name and value is not None:
         met = value >= expect.at_least if METRICS[expect.metric] else value <= expect.at_least
         how = "met" if met else "missed"
-        print(f"  promised   {expect.metric} {expect.at_least:g} on test, by the recipe as it is: {how}")
+        print(f"  promised   {expect.metric} {expect.at_least:g} on test by the recipe: {how}")
     print(f"  report     {run.folder / 'report.html'}")
     if config.trains:
         then = config.task.then or f"eval {{run}} {config.own_files}"

@@ -1,4 +1,4 @@
-"""What a report says of the rows of a run: how many, the balance of their labels, their lengths, what was noted."""
+"""What a report shows of the rows of a run: how many, the balance of labels, lengths, and notes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,17 @@ from typing import Any
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 
-LABELS = 50  # the most frequent ones are kept; a page has no room for more
-SAMPLE = 10_000  # rows whose answers are looked at: 0.2 s for rows of entities
+LABELS = 50  # the most frequent labels that the page shows
+SAMPLE = 10_000  # rows whose labels are counted: 0.2 s for rows with entities
 
 
 def data_facts(task: Task[Any], splits: Mapping[str, Split], notes: Sequence[str]) -> dict[str, Any]:
-    """The facts of the rows for the manifest, where `report.html` finds them: `splits` by name, and `notes`."""
+    """The facts about the rows, which the manifest keeps for `report.html`: `splits` by name, and `notes`."""
     return {"splits": {name: _split(task, split) for name, split in splits.items()}, "notes": list(notes)}
 
 
 def _split(task: Task[Any], split: Split) -> dict[str, Any]:
-    """`rows`; `balance`, the rows of each label, or `numbers`; `tokens`, the lengths of features, where these exist."""
+    """`rows`; `balance` (rows per label) or `numbers`; `tokens` (lengths of features), if there are any."""
     facts: dict[str, Any] = {"rows": len(split)}
     answers = (
         [] if task.corpus else [task.reference(row) for row in split.rows.select(range(min(len(split.rows), SAMPLE)))]
@@ -34,7 +34,7 @@ def _split(task: Task[Any], split: Split) -> dict[str, Any]:
 
 
 def balance(answers: Sequence[Any]) -> dict[str, Any]:
-    """How often each label is the right answer. Numbers have a range instead; texts have neither."""
+    """How often each label occurs. Numbers have a range instead; texts have neither."""
     known = [answer for answer in answers if answer is not None]
     if known and all(isinstance(answer, float | int) and not isinstance(answer, bool) for answer in known):
         return {"numbers": {"least": min(known), "mean": sum(known) / len(known), "greatest": max(known)}}
@@ -44,18 +44,18 @@ def balance(answers: Sequence[Any]) -> dict[str, Any]:
             label = part.get("label") if isinstance(part, dict) else part
             if isinstance(label, str):
                 counts[label] += 1
-    if not counts or len(counts) > len(known) / 2 > 4:  # free texts: hardly one of them occurs twice
+    if not counts or len(counts) > len(known) / 2 > 4:  # free texts, of which hardly any occurs twice
         return {}
     return {"balance": dict(counts.most_common(LABELS)), "labels": len(counts)}
 
 
 def majority(facts: Mapping[str, Any], answers: Sequence[Mapping[str, Any]], metric: str) -> float | None:
-    """The score of a model that gives every row the most frequent label of the training rows.
+    """The metric of a baseline that gives every row the most frequent label of the training rows.
 
     Args:
         facts: `data_facts` of the run.
-        answers: the lines of predictions/SPLIT.jsonl.
-        metric: only `accuracy` has such a baseline that says something; other metrics get None.
+        answers: the rows of predictions/SPLIT.jsonl.
+        metric: only for `accuracy` is this baseline informative; None for other metrics.
     """
     balance = facts["splits"].get("train", {}).get("balance")
     if metric != "accuracy" or not balance or not answers or not isinstance(answers[0]["label"], str):

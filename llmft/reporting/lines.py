@@ -1,4 +1,4 @@
-"""Lines that any command prints: its phases, how far it is, how long it took, aligned tables. Imports no torch."""
+"""Lines that every command prints: phases, progress, durations, aligned tables. Imports no torch."""
 
 import shutil
 import sys
@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from llmft.schema.problem import plural
 
-EVERY = 30.0  # seconds between two lines where there is no terminal for a bar
+EVERY = 30.0  # seconds between two progress lines without a terminal
 
 
 def phase(name: str, what: str) -> None:
-    """Print a line with its name before it, such as `loading   minilm`; on a terminal it is wrapped to the width."""
+    """Print a line after its name, such as `loading   minilm`; in a terminal it is wrapped to the width."""
     line = f"  {name:<9} {what}"
     if sys.stdout.isatty():
         width = max(shutil.get_terminal_size().columns - 1, 40)
@@ -26,9 +26,9 @@ def phase(name: str, what: str) -> None:
 
 @contextmanager
 def counting(name: str, total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Print that `total` of something begin; what is yielded takes how many more are done.
+    """Print that `total` things start; the yielded function takes how many more are done.
 
-    On a terminal there is a bar, elsewhere a line every EVERY seconds.
+    A terminal shows a bar, other outputs a line every EVERY seconds.
     """
     phase(name, plural(total, what))
     started = told = time.perf_counter()
@@ -56,7 +56,7 @@ def duration(seconds: float) -> str:
 
 
 def aligned(table: list[list[str]]) -> list[str]:
-    """The rows of a table, its columns under each other; Chinese characters take two places."""
+    """The rows of a table with aligned columns; Chinese characters take two columns."""
     widths = [max(width(cell) for cell in column) for column in zip(*table, strict=True)]
     rows = (
         "  ".join(cell + " " * (most - width(cell)) for cell, most in zip(row, widths, strict=True)) for row in table
@@ -65,5 +65,5 @@ def aligned(table: list[list[str]]) -> list[str]:
 
 
 def width(text: str) -> int:
-    """The places that a text takes on a terminal."""
+    """The columns that a text takes in a terminal."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

@@ -1,4 +1,4 @@
-"""RUN/README.md, the model card, and RUN/report.html, from what the run folder holds."""
+"""RUN/README.md, the model card, and RUN/report.html, from the content of the run folder."""
 
 import json
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from llmft.training.optimization import lr_curve
 
 
 def write_reports(config: Config, task: Task[Any], run: Run) -> None:
-    """Write report.html, and for a run with a model its card, which says how outputs become answers."""
+    """Write report.html, and for a run that trains its model card, which says how outputs become answers."""
     facts = gather(config, task, run) | {"head": task.head, "module": module_of(run)}
     run.write_text("report.html", pages().get_template("report.html.jinja").render(facts))
     if config.trains:
@@ -32,7 +32,7 @@ def write_reports(config: Config, task: Task[Any], run: Run) -> None:
 
 @cache
 def pages() -> Environment:
-    """The templates of this room, with the filters that they use: they are compiled once for all runs of a process."""
+    """The templates and their filters, compiled once for all runs of a process."""
     found = Environment(
         loader=PackageLoader("llmft.reporting"),
         autoescape=select_autoescape(["html.jinja"]),
@@ -52,25 +52,26 @@ def pages() -> Environment:
 
 
 def module_of(run: Run) -> str | None:
-    """What to import before transformers can load the model of a run; None for an architecture of transformers' own."""
+    """The module to import before transformers can load the model of a run; None for transformers' own
+    architectures."""
     file = run.model / "config.json"
     if not file.is_file():
         return None
     kind = json.loads(file.read_text(encoding="utf-8"))["model_type"]
-    # An architecture that came as code with its weights is registered nowhere.
+    # An architecture whose code came with its weights (trust_remote_code) is not registered.
     module = CONFIG_MAPPING[kind].__module__ if kind in CONFIG_MAPPING else "transformers."
     return None if module.startswith("transformers.") else str(module)
 
 
 def number(value: Any) -> str:
-    """A score with four digits, a count with thousands apart."""
+    """A metric with four digits, or a count with thousands separators."""
     if value is None:
         return "–"
     return f"{value:,.4f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}"
 
 
 def cell(text: str) -> str:
-    """A text that is one cell of a Markdown table, whatever it holds."""
+    """A text as one cell of a Markdown table."""
     return escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
@@ -105,7 +106,7 @@ def gather(config: Config, task: Task[Any], run: Run) -> dict[str, Any]:
 
 
 def curves(events: Iterable[dict[str, Any]], metric: str) -> list[str]:
-    """The learning curves: losses of training and validation, and the validation metric."""
+    """The learning curves: training and validation loss, and the validation metric."""
     train = [(e["step"], e["loss"]) for e in events if e["split"] == "train" and "loss" in e]
     validation = [e for e in events if e["split"] == "validation"]
     losses = [Line("training loss", train, "a")] if train else []
@@ -113,17 +114,17 @@ def curves(events: Iterable[dict[str, Any]], metric: str) -> list[str]:
         losses.append(Line("validation loss", points, "b"))
     found = [chart(losses, "step", "loss by step")] if losses else []
     scores = [(e["step"], e[metric]) for e in validation if e.get(metric) is not None]
-    if len(scores) > 1 and metric != "loss":  # one evaluation is a number, and stands above
+    if len(scores) > 1 and metric != "loss":  # a single evaluation is no curve; its value is in the tiles
         found.append(chart([Line(f"validation {metric}", scores, "b")], "step", f"{metric} by step"))
     return found
 
 
 def schedule(config: Config, run: Run) -> list[str]:
-    """The learning rate as it was planned, and as it was: the chart of a run that trained, or none."""
+    """The planned and the actual learning rate, as a chart; none for a run that did not train."""
     logged = [(event["step"], event["lr"]) for event in run.events() if "lr" in event]
     if not logged:
         return []
     lines = [Line("learning rate", logged, "b")]
     if plan := lr_curve(config, **run.manifest["planned_steps"]):
-        lines.insert(0, Line("as planned", plan, "a"))
+        lines.insert(0, Line("planned", plan, "a"))
     return [chart(lines, "step", "learning rate by step")]

@@ -1,4 +1,4 @@
-"""What of a model trains: a line a part, before training and in the report."""
+"""Which parts of a model are trained: a line per part, before training and in the report."""
 
 from itertools import groupby
 from typing import Any
@@ -12,7 +12,7 @@ from llmft.models.layers import LAYER, Part, parts, unfreeze_epochs
 def trains(model: PreTrainedModel, unfreeze: int | None = None) -> list[dict[str, Any]]:
     """The parts of a model before training: `part`, `parameters`, and in words whether it `trains`.
 
-    Layers in a row that are alike make one line, `layers.0-3`.
+    Consecutive layers that are alike share one line, `layers.0-3`.
 
     Args:
         unfreeze: `model.unfreeze`.

@@ -183,7 +183,7 @@ def test_a_run_is_talked_with_over_a_pipe(llmft: Run, here: Path, monkeypatch: p
         assert "error: a line is not utf-8" in err
         assert "user: say 1\n" in err
     assert heads == ["Be kind.", "", "你好"]
-    assert "chat.system  is for llmft chat" in llmft("finetune", "+recipe=llm_chat", "chat.system=a")[2]
+    assert "chat.system  is only for llmft chat" in llmft("finetune", "+recipe=llm_chat", "chat.system=a")[2]
 
 
 def test_a_model_that_does_not_talk_is_refused(llmft: Run, here: Path) -> None:

@@ -121,17 +121,17 @@ def test_folds_have_seen_the_rows_of_each_other(rows: None, llmft: Run, here: Pa
 
 
 REFUSED = {
-    "s": "3 runs are named (command line). Write ensemble=mean or ensemble=vote",
+    "s": "must be one run, got 3 (command line). Write ensemble=mean or ensemble=vote",
     "s/seed-0 ensemble=mean": "needs two runs or more",
-    "s ensemble.weights=[1,2]": "2 weights for 3 runs",
-    "s ensemble.weights=[0,0,0]": "are all 0",
-    "s ensemble.weights=[1,-2,1]": "-2 is not at least 0",
+    "s ensemble.weights=[1,2]": "must have a weight for each of the 3 runs, got 2",
+    "s ensemble.weights=[0,0,0]": "must have a weight above 0",
+    "s ensemble.weights=[1,-2,1]": "must be at least 0, got -2",
     "s ensemble=median": "no such ensemble",
     "s none ensemble=mean": "none  no such folder",
     "s/seed-0 texts ensemble=mean": "texts  has task.name text_classification, and s/seed-0 has tabular",
     "s/seed-0 other ensemble=mean dataset=csv dataset.test=new.csv": "other  answers large, small, and s/seed-0 answers high, low",
     "s s/seed-0 ensemble=mean": "s/seed-0  is named twice",
-    "empty ensemble=mean": "empty  is a sweep, and none of its runs is done",
+    "empty ensemble=mean": "empty  is a sweep without a finished run",
 }
 
 
@@ -151,4 +151,4 @@ def test_runs_that_cannot_answer_together(sweep: Path, llmft: Run, here: Path, w
 def test_it_is_for_eval(llmft: Run) -> None:
     code, _, err = llmft("finetune", "+recipe=tabular_mlp", "ensemble=mean")
     assert code == 2
-    assert "ensemble  is for llmft eval" in err
+    assert "ensemble  is only for llmft eval" in err

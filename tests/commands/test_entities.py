@@ -94,7 +94,7 @@ def test_columns_that_can_be_kept(runs: dict[str, str], llmft: Run) -> None:
     row = "predict.row={tokens: [Ann, ran], tags: [O, O], page: 7}"
     code, _, err = llmft("predict", runs["words"], row, "predict.keep=[tags]")
     assert code == 2
-    assert "tags is a key of the answer itself" in err
+    assert "tags is already a field of each answer" in err
     code, out, err = llmft("predict", runs["words"], row, "predict.keep=[page]")
     assert code == 0, err
     assert lines(out)[0]["page"] == "7"

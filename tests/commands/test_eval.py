@@ -71,8 +71,8 @@ def test_a_run_from_when_keys_had_other_names_is_evaluated(run: Path, llmft: Run
 
 
 REFUSED = {
-    "optimizer.lr=0.1": "was decided by training",
-    "model=roberta": "was decided by training",
+    "optimizer.lr=0.1": "is fixed by training",
+    "model=roberta": "is fixed by training",
     "hardware.processes=2": "eval works in one process",
     "dataset.test=new.csv dataset=csv": "label 'ugly' of test is not among those of training: bad, good",
     "dataset.test=none.csv dataset=csv": "none.csv",

@@ -246,10 +246,10 @@ def test_a_pipe_is_utf_8_whatever_the_training_files_were(
 
 REFUSED = {
     "predict.input=none.csv": "predict.input  no such file: none.csv",
-    "predict.text=a predict.row={a:1}": "predict.text and predict.row are given; one of them is answered",
-    "predict.text_pair=b": "is the second of two texts (command line). Give predict.text too.",
-    "predict.input_format=parquet": "parquet is read from a file",
-    "predict.text=a predict.keep=[error]": "error is a key of the answer itself",
+    "predict.text=a predict.row={a:1}": "predict.text and predict.row only one input can be answered",
+    "predict.text_pair=b": "needs the first text of the pair (command line). Give predict.text too.",
+    "predict.input_format=parquet": "parquet can only be read from a file",
+    "predict.text=a predict.keep=[error]": "error is already a field of each answer",
     "predict.input=new.csv predict.keep=[c]": "predict.keep  the input has no column 'c'; it has a, b",
     "predict.input=new.csv": "the input has no column 'Body'; it has a, b. Write dataset.columns.text=COLUMN.",
     "predict.input=twice.csv": "two columns are called 'a'",
@@ -259,8 +259,8 @@ REFUSED = {
     "predict.input=cut.json": "is not JSON: ",
     "predict.text=a predict.output=new.csv": "new.csv is there already; nothing is written over",
     "predict.text=a predict.output=no/a.csv": "there is no folder no",
-    "dataset=csv dataset.test=new.csv": "was decided by training; predict takes predict, generation, dataset.columns",
-    "run.dir=x predict.text=a": "was decided by training; predict takes",
+    "dataset=csv dataset.test=new.csv": "is fixed by training; predict accepts predict, generation, dataset.columns",
+    "run.dir=x predict.text=a": "is fixed by training; predict accepts",
     "hardware.processes=2 predict.text=a": "predict works in one process",
 }
 

@@ -75,7 +75,7 @@ MISTAKES = {
     "streaming": (["dataset.streaming=true"], "raw text is read part by part anyway"),
     "folds": (["dataset.folds=3"], "dataset.folds  folds are of rows in memory (command line). Leave it out."),
     "a frozen encoder": (["model.freeze=encoder"], "model.freeze  each epoch cuts the text elsewhere"),
-    "a prefix": (["task=causal_lm", "adapter=prefix"], "a prefix is not offered for causal_lm"),
+    "a prefix": (["task=causal_lm", "adapter=prefix"], "adapter=prefix does not work with causal_lm"),
 }
 
 

@@ -72,7 +72,7 @@ def test_an_optimizer_brings_its_own_rate_in_place_of_that_of_another(write: Cal
 
 def test_a_choice_that_a_recipe_leaves_no_effect_is_a_problem(write: Callable[[str, str], Path]) -> None:
     write("whole.yaml", "# @package _global_\ncommand: finetune\nmodel: {path: mine}\n")
-    with pytest.raises(UserError, match=r"model=random  the recipe says model.path=mine itself, which wins"):
+    with pytest.raises(UserError, match=r"model=random  has no effect: the recipe itself sets model.path=mine"):
         load("finetune", ["whole.yaml", "model=random"])
     assert load("finetune", ["whole.yaml", "model=random", "model.path=other"]).model.path == "other"
 

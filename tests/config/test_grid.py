@@ -84,18 +84,18 @@ def test_the_same_configuration_is_one_job() -> None:
 
 
 WRONG = {
-    "seed=interval(0,1)": r"seed=interval\(0,1\) +names no values; it is for a search \(command line\)\. Choose one, such as search=tpe, or write",
-    "seed=range(0,3,0)": r"is not a sweep: range\(\) arg 3 must not be zero",
-    "seed=range(0)": "means no value",
-    "model=glob(nosuch*)": "means no value",
-    "seed=range(": r"'range\(' is not a whole number",
-    "seed=range(1001)": "means 1,001 jobs; 1,000 are allowed",
-    "seed=range(99999999999)": "1,000 are allowed",
-    "run.dir=a,b": "run.dir +is of the sweep as a whole",
-    "sweep.jobs=1,2": "sweep.jobs +is of the sweep as a whole",
-    "seed=3": "nothing is swept .* such as seed=0,1,2",
+    "seed=interval(0,1)": r"seed=interval\(0,1\) +is a range, which only a search can draw from \(command line\)\. Write search=tpe, or list values",
+    "seed=range(0,3,0)": r"is not a valid sweep: range\(\) arg 3 must not be zero",
+    "seed=range(0)": "matches no value",
+    "model=glob(nosuch*)": "matches no value",
+    "seed=range(": r"must be a whole number, got 'range\('",
+    "seed=range(1001)": "must give at most 1,000 jobs, got 1,001",
+    "seed=range(99999999999)": "must give at most 1,000 jobs",
+    "run.dir=a,b": "run.dir +applies to the whole sweep",
+    "sweep.jobs=1,2": "sweep.jobs +applies to the whole sweep",
+    "seed=3": "needs a key with several values .* for example seed=0,1,2",
     "model=minilm,minil": r"model=minil +no such model \(command line, in model=minil\)\. Did you mean minilm\?",
-    "optimizer.lr=1e-5,": "'' is not a number",
+    "optimizer.lr=1e-5,": "must be a number, got ''",
     "recipe=bert_textcls,tabular_mlp": r"Write \+recipe=bert_textcls",
     "dataset.name=hf_aaaaaaaaaaaaaaaaaaaaaaaa,x": "looks like a secret",
 }
@@ -114,10 +114,10 @@ def test_all_problems_of_all_jobs_come_at_once_each_with_its_jobs(llmft: Run, he
     assert code == 2
     assert err.splitlines() == [
         "error: 4 problems in this configuration",
-        "  trainer.epochs  0 is not above 0 (command line)",
+        "  trainer.epochs  must be above 0, got 0 (command line)",
         "  trainer.epoch   no such key (command line). Did you mean trainer.epochs?",
-        "  optimizer.lr    -3 is not above 0 (command line, in optimizer.lr=-3 seed=0 and 1 more)",
-        "  optimizer.lr    -4 is not above 0 (command line, in optimizer.lr=-4 seed=0 and 1 more)",
+        "  optimizer.lr    must be above 0, got -3 (command line, in optimizer.lr=-3 seed=0 and 1 more)",
+        "  optimizer.lr    must be above 0, got -4 (command line, in optimizer.lr=-4 seed=0 and 1 more)",
     ]
     assert list(here.iterdir()) == []
 
@@ -149,11 +149,11 @@ def test_a_recipe_may_bring_its_sweep_and_the_command_line_wins(write: Write) ->
 @pytest.mark.parametrize(
     ("params", "what"),
     [
-        ("model.trust_remote_code: true,false", "only the command line may ask for"),
-        ("run.dir: /tmp/x", "leaves the working directory"),
-        ("recipe: a,b", "sweeps no key"),
-        ("+recipe: a,b", "sweeps no key"),
-        ("hydra.callbacks: 1,2", "is Hydra's own"),
+        ("model.trust_remote_code: true,false", "must be set on the command line"),
+        ("run.dir: /tmp/x", "must be inside the working directory"),
+        ("recipe: a,b", "is not a key that can be swept"),
+        ("+recipe: a,b", "is not a key that can be swept"),
+        ("hydra.callbacks: 1,2", "is a key of Hydra itself"),
         ("model: nosuch,minilm", r"model=nosuch +no such model \(hydra.sweeper.params, in model=nosuch\)"),
         ("name: '${oc.env:HOME},x'", "calls a resolver"),
     ],

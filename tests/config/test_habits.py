@@ -10,8 +10,8 @@ from llmft.config.load import load
 Run = Callable[..., tuple[int, str, str]]
 
 REFUSED = {
-    "--cfg hydra": "--cfg hydra  shows no such part (command line). Write --cfg job for all",
-    "--cfg all": "--cfg all  shows no such part (command line). Write --cfg job for all",
+    "--cfg hydra": "--cfg hydra  must be job or diff (command line). --cfg job prints everything",
+    "--cfg all": "--cfg all  must be job or diff (command line). --cfg job prints everything",
     "--info defaults": "--info  no such flag (command line). Write --cfg diff",
     "-i": "-i  no such flag (command line). Write --cfg diff",
     "--config-name=mine": "--config-name  no such flag (command line). Write +recipe=NAME",
@@ -19,7 +19,7 @@ REFUSED = {
     "--hydra-help": "Write --help.",
     "--experimental-rerun x": "Write llmft runs reproduce RUN.",
     "--verbose": "They are -m, --cfg job, --cfg diff, --config-dir DIR, --json and --help.",
-    "hydra.run.dir=out/x": "hydra.run.dir  is Hydra's own; llmft does not use it (command line). Write run.dir=out/x.",
+    "hydra.run.dir=out/x": "hydra.run.dir  is a key of Hydra itself, which llmft does not use (command line). Write run.dir=out/x.",
     "hydra.sweep.dir=out": "Write run.dir=out; the jobs of a sweep lie in it.",
     "hydra.sweep.subdir=x": "the folder of a job is named by its values.",
     "hydra/launcher=joblib": "Write sweep.jobs=2 for two jobs at a time",
@@ -32,17 +32,17 @@ REFUSED = {
     "hydra.job.chdir=true": "a run stays in the working directory",
     "hydra.searchpath=[x]": "Write --config-dir DIR.",
     "hydra.verbose=true": "RUN/events.jsonl",
-    "hydra.help.header=x": "hydra.help.header  is Hydra's own; llmft does not use it (command line)\n",
-    "+hydra.callbacks.x=1": "hydra.callbacks.x  is Hydra's own",
+    "hydra.help.header=x": "hydra.help.header  is a key of Hydra itself, which llmft does not use (command line)\n",
+    "+hydra.callbacks.x=1": "hydra.callbacks.x  is a key of Hydra itself",
     "experiment=exp1": "experiment=exp1  an experiment is a recipe (command line). Write +recipe=exp1.",
     "+experiment=exp1": "+experiment=exp1  an experiment is a recipe (command line). Write +recipe=exp1.",
     "recipe=bert_ner": "recipe=bert_ner  needs a plus sign (command line). Write +recipe=bert_ner.",
     "++recipe=bert_ner": "Write +recipe=bert_ner.",
-    "optimizer@x=adamw": "optimizer@x  moves a group to another place; each group has one (command line). Write optimizer=adamw.",
+    "optimizer@x=adamw": "optimizer@x  must be a group without @; llmft does not move groups (command line). Write optimizer=adamw.",
     "+optimizer@x.y=adamw": "Write optimizer=adamw.",
     "+optimizer=sgd": "+optimizer=sgd  takes no plus sign (command line). Write optimizer=sgd.",
     "++search=tpe": "Write search=tpe.",
-    "~optimizer": "optimizer  takes the name of one option (command line).",
+    "~optimizer": "optimizer  must be the name of one option (command line).",
 }  # fmt: skip
 
 

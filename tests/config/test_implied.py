@@ -118,7 +118,7 @@ def test_a_train_file_takes_the_test_file_along(write: Write) -> None:
     assert (found.format, found.test) == ("json", "b.jsonl")
     with pytest.raises(UserError, match=r"several formats: a.jsonl \(train\) is json, b.csv \(test\) is csv"):
         dataset("dataset.train=a.jsonl", "dataset.test=b.csv")
-    with pytest.raises(UserError, match=r"not part of dataset=reviews .*Name dataset.train as well"):
+    with pytest.raises(UserError, match=r"not part of dataset=reviews .*Write dataset.train=FILE too"):
         dataset("dataset.test=b.csv")
 
 

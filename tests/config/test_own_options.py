@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmft.config.compose import compose
-from llmft.config.differing import brief
+from llmft.config.diff import shorten
 from llmft.config.folders import config_dir, options, recipes
 from llmft.config.load import checked, load
 from llmft.front.completion import complete
@@ -68,7 +68,7 @@ def test_a_folder_by_a_flag_comes_first(flags: list[str], write: Write, llmft: R
 def test_a_short_recipe_does_without_the_folder_of_a_flag(write: Write) -> None:
     write("lab/optimizer/mine.yaml", MINE)
     with config_dir(["-cd", "lab", "optimizer=mine"]) as words:
-        text = brief("finetune", words)(checked("finetune", compose("finetune", words)))
+        text = shorten("finetune", words)(checked("finetune", compose("finetune", words)))
     assert "optimizer: mine" not in text
     write("again.yaml", text)
     assert load("finetune", ["again.yaml"]).optimizer.lr == 0.25
@@ -97,21 +97,21 @@ EVIL = {
     "a target": (f"name: sgd\nbetas: {TARGET}\n", "betas._target_  names code to run"),
     "a resolver": ("name: ${oc.env:HOME}\n", "name  calls a resolver"),
     "a put together resolver": ("name: ${oc.${.x}:HOME}\nx: env\n", "name  calls a resolver"),
-    "another package": ("# @package _global_\nseed: 3\n", "an option of optimizer speaks of optimizer alone"),
-    "the package hydra": (f"# @package hydra.callbacks\nx: {TARGET}\n", "an option of optimizer speaks of optimizer alone"),
+    "another package": ("# @package _global_\nseed: 3\n", "must be optimizer: an option of a group only sets its own keys"),
+    "the package hydra": (f"# @package hydra.callbacks\nx: {TARGET}\n", "must be optimizer: an option of a group only sets its own keys"),
     "two packages": ("# @package a b\nname: sgd\n", "# @package  Too many components"),
-    "an option elsewhere": ("defaults: [/model/minilm]\n", "an option of optimizer starts from options of optimizer alone"),
-    "an override": ("defaults:\n  - override /model: minilm\n", "an option of optimizer starts from options of optimizer alone"),
+    "an option elsewhere": ("defaults: [/model/minilm]\n", "an option of optimizer can only include options of optimizer"),
+    "an override": ("defaults:\n  - override /model: minilm\n", "an option of optimizer can only include options of optimizer"),
     "a folder above": ("defaults: [../model/minilm]\n", "reaches outside"),
     "another place": ("defaults: [lion@hydra.callbacks]\n", "reaches outside"),
     "hydra's own": ("hydra: {mode: MULTIRUN}\nname: sgd\n", "optimizer.hydra  no such key (configs/optimizer/evil.yaml:1)"),
     "an unknown key": ("name: sgd\nlrr: 3\n", "optimizer.lrr  no such key (configs/optimizer/evil.yaml:2). Did you mean optimizer.lr?"),
-    "a wrong value": ("name: sgd\nlr: -1\n", "-1 is not above 0 (configs/optimizer/evil.yaml:2)"),
+    "a wrong value": ("name: sgd\nlr: -1\n", "must be above 0, got -1 (configs/optimizer/evil.yaml:2)"),
     "a wrong reference": ("name: sgd\nlr: ${nope}\n", "${nope} refers to no key (configs/optimizer/evil.yaml:2)"),
-    "a circle": ("name: sgd\nlr: ${.momentum}\nmomentum: ${.lr}\n", "goes round in a circle"),
+    "a circle": ("name: sgd\nlr: ${.momentum}\nmomentum: ${.lr}\n", "refers to itself"),
     "a secret": ("name: sgd\napi_key: abcdefgh\n", "optimizer.api_key  looks like a secret"),
-    "itself": ("defaults: [evil]\n", "names itself"),
-    "a list": ("- a\n", "holds no `key: value` lines"),
+    "itself": ("defaults: [evil]\n", "includes itself"),
+    "a list": ("- a\n", "must contain `key: value` lines"),
     "no YAML": ("a: [1", "is not YAML"),
     "an object": ("name: !!python/name:os.system\n", "is not YAML"),
 }  # fmt: skip
@@ -145,10 +145,12 @@ def test_files_of_code_are_never_run(llmft: Run, write: Write, here: Path) -> No
     write("configs/optimizer/mine.yaml", MINE)
     assert load("finetune", ["optimizer=mine"]).optimizer.lr == 0.25
     assert llmft("finetune", "optimizer=evil")[0] == 2
-    assert "optimizer=evil  is code, evil.py; a configuration is data" in llmft("finetune", "optimizer=evil")[2]
+    assert (
+        "optimizer=evil  is code, evil.py; options and recipes must be data" in llmft("finetune", "optimizer=evil")[2]
+    )
     status, _, err = llmft("finetune", "--config-dir", "lab", "optimizer=evil")
     assert status == 2
-    assert "--config-dir lab  holds code, optimizer/" in err
+    assert "--config-dir lab  contains code, optimizer/" in err
     assert not (here / "canary").exists()
 
 

@@ -47,7 +47,7 @@ def test_a_point_becomes_a_checked_job() -> None:
     assert job.values == {"optimizer.lr": 0.00123, "trainer.epochs": 4, "optimizer": "sgd"}
     config = job.config
     assert (config.optimizer.name, config.optimizer.lr, config.trainer.epochs, config.seed) == ("sgd", 0.00123, 4, 7)
-    with pytest.raises(UserError, match="is not a whole number"):
+    with pytest.raises(UserError, match="must be a whole number"):
         space(*TABLE, "seed=1,2").make({"seed": "x"})
 
 
@@ -80,32 +80,32 @@ def test_a_recipe_may_bring_its_search_and_the_command_line_wins(write: Write) -
     assert found.first.config.trainer.batch_size == 8
     # Nobody typed what a recipe says.
     write("recipes/bad.yaml", OWN.replace("trainer.batch_size: [16, 32]", "model.trust_remote_code: true,false"))
-    with pytest.raises(UserError, match="only the command line may ask for"):
+    with pytest.raises(UserError, match="must be set on the command line"):
         space("+recipe=bad")
 
 
 WRONG = {
     "optimizer.lrr=log(1e-5,1e-3)": r"optimizer\.lrr +no such key .* Did you mean optimizer\.lr\?",
-    "optimizer.lr=log(0,1)": r"optimizer\.lr +0 has no logarithm .*Write optimizer\.lr=interval\(0,1\)",
-    "optimizer.lr=log(1,1e-3)": "needs the lower number first",
-    "optimizer.lr=log(a,b)": "needs two numbers",
-    "optimizer.lr=interval(-1,1)": r"optimizer\.lr +-1\.0 is not above 0 \(command line, in optimizer\.lr=-1\.0\)",
-    "trainer.batch_size=interval(16,33)": r"24\.5 is not a whole number",
-    "trainer.batch_size=16,x": r"'x' is not a whole number or 'all' \(command line, in trainer\.batch_size=x\)",
+    "optimizer.lr=log(0,1)": r"optimizer\.lr +must be above 0 for a logarithm, got 0 .*Write optimizer\.lr=interval\(0,1\)",
+    "optimizer.lr=log(1,1e-3)": "must have the lower number first",
+    "optimizer.lr=log(a,b)": "must be two numbers",
+    "optimizer.lr=interval(-1,1)": r"optimizer\.lr +must be above 0, got -1\.0 \(command line, in optimizer\.lr=-1\.0\)",
+    "trainer.batch_size=interval(16,33)": r"must be a whole number or 'all', got 24\.5",
+    "trainer.batch_size=16,x": r"must be a whole number or 'all', got 'x' \(command line, in trainer\.batch_size=x\)",
     "model=mlp,nosuch": r"model=nosuch +no such model",
-    "run.dir=a,b": r"run\.dir +is of the sweep as a whole",
-    "search.seed=1,2": r"search\.seed +is of the search as a whole",
-    "search=tpe,random": "names several options|is of the search as a whole",
-    "trainer.metric_for_best=f1,accuracy": "is of the search as a whole",
-    "seed=1": r"search +there is nothing to search\. Give keys values or ranges: optimizer\.lr='log\(1e-5,1e-3\)'",
-    "search.trials=0 seed=1,2": "0 is not at least 1",
-    "search.pruner=halving seed=1,2": "is not one of 'median', 'hyperband' or 'none'",
-    "dataset.split.validation=0 seed=1,2": "trials are compared by validation rows, and there are none",
-    "dataset.folds=3 seed=1,2": "a trial of a search is one run",
-    "hardware.processes=2 seed=1,2": r"cannot be given up early .* Write search\.pruner=none",
-    "search=grid optimizer.lr=log(1e-5,1e-3)": "has no end of values, and a grid tries all",
-    "search=grid seed=range(40) trainer.batch_size=range(1,40)": "a grid of 1,560 trials; 1,000 are allowed",
-    "+recipe=tabular_mlp,bert_textcls": "of the search|trials cannot be compared|names several",
+    "run.dir=a,b": r"run\.dir +applies to the whole sweep",
+    "search.seed=1,2": r"search\.seed +applies to the whole search",
+    "search=tpe,random": "names several options|applies to the whole search",
+    "trainer.metric_for_best=f1,accuracy": "applies to the whole search",
+    "seed=1": r"search +needs a key with several values or a range\. Write for example optimizer\.lr='log\(1e-5,1e-3\)'",
+    "search.trials=0 seed=1,2": "must be at least 1, got 0",
+    "search.pruner=halving seed=1,2": "must be one of 'median', 'hyperband' or 'none', got 'halving'",
+    "dataset.split.validation=0 seed=1,2": "must be above 0 for a search",
+    "dataset.folds=3 seed=1,2": "does not work with a search",
+    "hardware.processes=2 seed=1,2": r"cannot stop a trial of several processes early .* Write search\.pruner=none",
+    "search=grid optimizer.lr=log(1e-5,1e-3)": "must be a list of values in a grid",
+    "search=grid seed=range(40) trainer.batch_size=range(1,40)": "must have at most 1,000 trials in a grid, got 1,560",
+    "+recipe=tabular_mlp,bert_textcls": "the whole search|trials cannot be compared|names several",
 }
 
 

@@ -295,12 +295,12 @@ def test_a_missing_package_is_named(
 
 STREAMED = "dataset=csv dataset.train=a.csv dataset.split={validation:0,test:0} dataset.streaming=true dataset.clean."
 MISTAKES = [
-    (STREAMED + "duplicates=first", "dataset.clean.duplicates  compares rows with each other, and rows that are streamed are never held together"),
+    (STREAMED + "duplicates=first", "dataset.clean.duplicates  compares rows with each other, and streamed rows are never all in memory"),
     (STREAMED + "near_duplicates=0.9", "dataset.clean.near_duplicates  compares rows with each other"),
     (STREAMED + "leaks=true", "dataset.clean.leaks  compares rows with each other"),
-    ("dataset.clean.min_characters=9 dataset.clean.max_characters=8", "dataset.clean.max_characters  is below dataset.clean.min_characters=9"),
-    ("dataset.clean.near_duplicates=0.1", "dataset.clean.near_duplicates  0.1 is not at least 0.5"),
-    ("dataset.clean.normalize=NFD", "'NFD' is not one of 'NFC' or 'NFKC'"),
+    ("dataset.clean.min_characters=9 dataset.clean.max_characters=8", "dataset.clean.max_characters  must be at least dataset.clean.min_characters=9"),
+    ("dataset.clean.near_duplicates=0.1", "dataset.clean.near_duplicates  must be at least 0.5, got 0.1"),
+    ("dataset.clean.normalize=NFD", "must be one of 'NFC' or 'NFKC', got 'NFD'"),
     ("dataset.clean.duplicate=first", "Did you mean dataset.clean.duplicates?"),
 ]  # fmt: skip
 

@@ -117,13 +117,13 @@ def test_a_model_that_one_file_cannot_hold_has_two(
 
 REFUSED = {
     "export.format=pt2 export.precision=int8": [
-        "pt2 is not written in int8 (command line)",
+        "pt2 does not support int8 (command line)",
         "onnx in fp32, fp16, int8",
     ],
-    "export.precision=int4": ["'int4' is not one of 'fp32', 'fp16' or 'int8'"],
+    "export.precision=int4": ["must be one of 'fp32', 'fp16' or 'int8', got 'int4'"],
     "export.format=gguf": ["writes none", "python convert_hf_to_gguf.py RUN/model --outfile model.gguf"],
-    "export.max_loss=-1": ["-1 is not at least 0"],
-    "optimizer.lr=1": ["was decided by training; export takes export, dataset"],
+    "export.max_loss=-1": ["must be at least 0, got -1"],
+    "optimizer.lr=1": ["is fixed by training; export accepts export, dataset"],
     "dataset=csv": ["dataset.test", "is compared with the original"],
     "run.dir=RUN": ["is not empty"],
 }

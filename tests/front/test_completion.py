@@ -71,7 +71,7 @@ def test_the_newest_run_comes_first(files: None) -> None:
 def test_the_command_prints_a_line_a_word(llmft: Run) -> None:
     assert llmft("completion", "words", "completion", "") == (0, "bash\nzsh\nfish\n", "")
     assert llmft("completion", "words", "finetune", "--h") == (0, "--help\n", "")
-    assert "tcsh  needs a shell" in llmft("completion", "tcsh")[2]
+    assert "tcsh  must be a shell" in llmft("completion", "tcsh")[2]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

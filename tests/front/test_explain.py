@@ -96,7 +96,7 @@ def test_what_is_printed(llmft: Run) -> None:
     lines = out.splitlines()
     assert lines[0] == "optimizer.lr = 3e-05"
     assert lines[1].startswith("    Peak learning rate. ")
-    lines = lines[lines.index("set by") - 2 :]
+    lines = lines[lines.index("set by, the last one wins") - 2 :]
     at, line = lines[3].split()[1].split(":")
     assert "lr: float" in (PACKAGE.parent / at).read_text().splitlines()[int(line) - 1], "where the default stands"
     assert lines[3].endswith("  default")

@@ -88,7 +88,7 @@ def test_what_is_no_topic_is_answered_by_the_nearest(llmft: Run) -> None:
     code, out, err = llmft("help", "optimzer.lr")
     assert (code, out) == (2, "")
     assert err.startswith("error: no help on optimzer.lr. Did you mean optimizer.lr or ")
-    assert llmft("help", "xyzzy")[2] == "error: no help on xyzzy. Name a command, a key such as optimizer.lr, a group such as dataset, or a recipe.\n"  # fmt: skip
+    assert llmft("help", "xyzzy")[2] == "error: no help on xyzzy. Write a command, a key such as optimizer.lr, a group such as dataset, or a recipe.\n"  # fmt: skip
 
 
 def test_nothing_to_do_is_answered_by_help_and_by_exit_code_2(llmft: Run) -> None:

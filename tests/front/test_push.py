@@ -50,7 +50,7 @@ def test_the_model_and_its_card_go(
 ) -> None:
     code, out, err = llmft("push", str(run), "to=me/tickets", *words)
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == "me/tickets holds the model now; take it up by model.path=me/tickets"
+    assert out.splitlines()[-1] == "uploaded; use it with model.path=me/tickets"
     names = [name for name, _ in hub.said]
     assert names == ["create_repo", "upload_folder", "upload_file"]
     made, folder, card = (how for _, how in hub.said)
@@ -63,7 +63,7 @@ def test_the_model_and_its_card_go(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ((), "push  is not a run with a place"),
+        ((), "push  must be a run and to=OWNER/NAME"),
         (("RUN",), "to  must be given as OWNER/NAME"),
         (("RUN", "to=name"), "to  must be given as OWNER/NAME"),
         (("RUN", "to=a/b/c"), "to  must be given as OWNER/NAME"),
@@ -83,12 +83,12 @@ def test_a_run_without_a_model_is_not_pushed(hub: type[Hub], run: Path, llmft: R
     (run / "model/config.json").unlink()
     code, _, err = llmft("push", str(run), "to=me/tickets")
     assert (code, hub.said) == (2, [])
-    assert "has no model that others could load" in err
+    assert "has no model that transformers can load" in err
 
 
 def test_what_the_hub_says_is_said_in_a_line(hub: type[Hub], run: Path, llmft: Run) -> None:
     hub.error = OSError("401 Client Error.\nInvalid user token")
     code, _, err = llmft("push", str(run), "to=me/tickets")
     assert code == 1
-    assert "the hub did not take it: 401 Client Error. Are you logged in (`hf auth login`)" in err
+    assert "the hub refused the upload: 401 Client Error. Log in with `hf auth login`" in err
     assert "Invalid" not in err

@@ -75,7 +75,7 @@ def test_a_copy_runs_and_is_never_written_over(
     (here / file).write_text("mine")
     code, out, err = llmft("recipes", "copy", "tabular_mlp", *to)
     assert (code, out) == (2, "")
-    assert f"{file}  is there already" in err
+    assert f"{file}  exists already" in err
     assert (here / file).read_text() == "mine"
 
 

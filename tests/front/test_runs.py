@@ -231,11 +231,11 @@ def test_a_list_needs_no_torch_and_reads_broken_folders(make: Make, several: Non
 def test_a_run_is_removed_once_a_person_agrees(llmft: Run, several: None, here: Path) -> None:
     run = "tickets/20260101-000000-0000"
     code, out, err = llmft("runs", "remove", run)
-    assert (code, " kB" in out, "Write yes=true to remove" in err) == (2, True, True)
+    assert (code, " kB" in out, "Write yes=true to confirm" in err) == (2, True, True)
     assert (here / "outputs" / run).is_dir()
     assert "is not the folder of one run" in llmft("runs", "remove", "tickets", "yes=true")[2]
     with held(here / "outputs" / run, "a test"):
-        assert "a process is at work" in llmft("runs", "remove", run, "yes=true")[2]
+        assert "is in use by a running process" in llmft("runs", "remove", run, "yes=true")[2]
     code, out, _ = llmft("runs", "remove", run, "--yes")
     assert (code, "removed, " in out, (here / "outputs" / run).exists()) == (0, True, False)
     (here / "outputs/tickets/sweep-1/summary.json").write_text("{}")
@@ -272,4 +272,4 @@ def test_clean_says_and_then_frees(llmft: Run, make: Make, several: None, here: 
     assert llmft("runs", "clean")[1] == "nothing to free\n"
     assert "Did you mean cache?" in llmft("runs", "clean", "cach")[2]
     code, _, err = llmft("runs", "clean", "days=x")
-    assert (code, "'x' is not a number" in err) == (2, True)
+    assert (code, "must be a number, got 'x'" in err) == (2, True)

@@ -115,11 +115,11 @@ def test_more_tokens_than_the_decoder_has_positions() -> None:
 
 
 RULES = [
-    (("generation.temperature=2",), "generation.temperature  is read with generation.sample=true alone"),
-    (("generation.top_k=2",), "generation.top_k  is read with generation.sample=true alone"),
-    (("generation.length_penalty=2",), "generation.length_penalty  is read with generation.beams=2 or more alone"),
-    (("generation=sample", "generation.beams=2"), "generation.beams  what is drawn would depend on the other rows"),
-    (("generation.max_new_tokens=0",), "generation.max_new_tokens  0 is not at least 1"),
+    (("generation.temperature=2",), "generation.temperature  is only used with generation.sample=true"),
+    (("generation.top_k=2",), "generation.top_k  is only used with generation.sample=true"),
+    (("generation.length_penalty=2",), "generation.length_penalty  is only used with generation.beams=2 or more"),
+    (("generation=sample", "generation.beams=2"), "generation.beams  draws would depend on the other rows"),
+    (("generation.max_new_tokens=0",), "generation.max_new_tokens  must be at least 1, got 0"),
     (("hardware.processes=2", "hardware.strategy=fsdp"), "with fsdp all processes must make equal numbers of passes"),
 ]
 

@@ -18,7 +18,7 @@ from llmft.training.loop import training_arguments
 @pytest.mark.parametrize(("accuracy", "how"), [(0.82, "met"), (0.8367, "met"), (0.81, "missed")])
 def test_a_promise_is_met_or_missed(accuracy: float, how: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conclude(load("finetune", ["+recipe=bert_textcls"]), {"test": {"accuracy": accuracy}}, Run(here))
-    assert f"  promised   accuracy 0.82 on test, by the recipe as it is: {how}\n" in capsys.readouterr().out
+    assert f"  promised   accuracy 0.82 on test by the recipe: {how}\n" in capsys.readouterr().out
 
 
 def test_other_settings_promise_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,13 +74,13 @@ def test_settings_are_compared_by_their_mean_over_folds(rows: None, llmft: Run, 
 
 
 REFUSED = {
-    "dataset.fold=3 dataset.folds=3": "dataset.fold  there is no fold 3; they are 0 to 2 (command line)",
+    "dataset.fold=3 dataset.folds=3": "dataset.fold  must be 0 to 2, got 3 (command line)",
     "dataset.fold=3": "names a part, and dataset.folds does not say of how many",
-    "dataset.folds=1": "1 is not at least 2",
-    "dataset.folds=3 dataset.test=b.csv": "with folds, the held-out rows are the test (command line). Write dataset.test=null",
+    "dataset.folds=1": "must be at least 2, got 1",
+    "dataset.folds=3 dataset.test=b.csv": "must be unset: with folds, each fold is a test split (command line). Write dataset.test=null",
     "dataset.folds=3 dataset.streaming=true dataset.validation=b.csv dataset.split.test=0": "folds are taken from rows in memory",
     "dataset.columns.group=g dataset.streaming=true dataset.validation=b.csv dataset.split.test=0": "so none can part a group",
-    "dataset.folds=100 seed=range(11) -m": "mean 1,100 jobs; 1,000 are allowed",
+    "dataset.folds=100 seed=range(11) -m": "must give at most 1,000 jobs, got 1,100",
 }
 
 
@@ -96,7 +96,7 @@ def test_an_evaluation_is_of_one_fold(rows: None, llmft: Run) -> None:
     assert llmft(*TABLE, "dataset=csv", "dataset.train=a.csv", "run.dir=run")[0] == 0
     code, _, err = llmft("eval", "run", "dataset.folds=3")
     assert code == 2
-    assert "eval works on the rows of one fold (command line). Say which: dataset.fold=0." in err
+    assert "must be given: eval works on one fold (command line). Write dataset.fold=0." in err
 
 
 @pytest.mark.slow

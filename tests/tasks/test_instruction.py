@@ -178,7 +178,10 @@ def test_a_set_in_which_nothing_is_trained_is_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("adapter=prefix",), "adapter.name  a prefix goes before models that classify, and instruction writes"),
+        (
+            ("adapter=prefix",),
+            "adapter.name  prefix only works for tasks that classify, and instruction generates text",
+        ),
         (("task.answer_pattern=(",), "is not a regular expression"),
         (("task.answer_pattern=####",), "has no group"),
         (("trainer.metric_for_best=accuracy",), "accuracy is not a metric of instruction"),

@@ -96,7 +96,7 @@ def test_numbers_from_a_stream_of_a_file(llmft: Run, write: Write, here: Path) -
     assert all(isinstance(row["answer"], float) and "scores" not in row for row in rows)
     page = (here / "run/report.html").read_text()
     assert "Answers on validation" in page
-    assert "The farthest off first." in page
+    assert "Largest error first." in page
 
 
 def test_a_thousand_labels_stay_readable(llmft: Run, write: Write, here: Path) -> None:
@@ -117,15 +117,15 @@ def test_a_thousand_labels_stay_readable(llmft: Run, write: Write, here: Path) -
 
 RULES = [
     (["task.loss=mse"], "task.loss  mse is not a loss of single_label (command line). Choose cross_entropy or focal."),
-    (["task.loss=focal", "task.label_smoothing=0.1"], "task.label_smoothing  is of cross_entropy, and task.loss is focal"),
-    (["task.problem=regression", "task.calibrate=true"], "task.calibrate  is of labels, and task.problem is regression (command line). Leave it out."),
+    (["task.loss=focal", "task.label_smoothing=0.1"], "task.label_smoothing  is only for cross_entropy, and task.loss is focal"),
+    (["task.problem=regression", "task.calibrate=true"], "task.calibrate  is only for labels, and task.problem is regression (command line). Leave it out."),
     (["task.problem=regression", "trainer.metric_for_best=f1"], "f1 is not a metric of regression (command line). They are loss, mse,"),
     (["task.problem=multi_label", "trainer.metric_for_best=accuracy"], "accuracy is not a metric of multi_label"),
-    (["task.threshold=f1", "dataset=csv", "dataset.train=a.csv", "dataset.split.validation=0"], "task.threshold  is learnt from validation rows, and there are none"),
-    (["task.threshold=1"], "task.threshold  1 is not below 1 or one of 'f1', 'accuracy' or 'matthews'"),
-    (["task.class_weights={a: x}"], "task.class_weights.a  'x' is not a number (command line)"),
-    (["task.class_weights={a: 0}"], "task.class_weights.a  0 is not above 0 (command line)"),
-    (["task.class_weights=many"], "task.class_weights  'many' is not 'balanced' or a table (command line)"),
+    (["task.threshold=f1", "dataset=csv", "dataset.train=a.csv", "dataset.split.validation=0"], "task.threshold  needs validation rows, and there are none"),
+    (["task.threshold=1"], "task.threshold  must be below 1 or one of 'f1', 'accuracy' or 'matthews', got 1"),
+    (["task.class_weights={a: x}"], "task.class_weights.a  must be a number, got 'x' (command line)"),
+    (["task.class_weights={a: 0}"], "task.class_weights.a  must be above 0, got 0 (command line)"),
+    (["task.class_weights=many"], "task.class_weights  must be 'balanced' or a table, got 'many' (command line)"),
 ]  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def test_bad_rows_are_told_by_file_and_line(llmft: Run, write: Callable[[str, st
 def test_streamed_rows_are_refused(llmft: Run) -> None:
     code, _, err = llmft("finetune", "+recipe=llm_dpo", "dataset.streaming=true")
     assert code == 2
-    assert "dataset.streaming  preference asks the first weights about all rows before training" in err
+    assert "dataset.streaming  preference computes all rows with the initial weights before training" in err
 
 
 def prepared(*words: str) -> tuple[Any, Any, Any, Any]:

@@ -294,10 +294,10 @@ def test_a_csv_with_answers_as_texts_is_read(llmft: Run, write: Write, here: Pat
 
 REFUSED = {
     "dataset=csv dataset.train=a.csv dataset.validation=b.csv dataset.test=c.csv dataset.streaming=true":
-        "dataset.streaming  question_answering makes several examples of a long row",
-    "task.stride=128": "stride=128 is not below half of max_length=256",
-    "task.max_length=8": "task.max_length  8 is not at least 16",
-    "task.max_answer_length=0": "0 is not at least 1",
+        "dataset.streaming  question_answering makes several features of a long row",
+    "task.stride=128": "stride must be below half of max_length=256, got 128",
+    "task.max_length=8": "task.max_length  must be at least 16, got 8",
+    "task.max_answer_length=0": "must be at least 1, got 0",
     "trainer.metric_for_best=accuracy": "accuracy is not a metric of question_answering",
 }  # fmt: skip
 
@@ -313,7 +313,7 @@ def test_runs_are_no_ensemble(trained: str, llmft: Run) -> None:
     shutil.copytree(trained, "other")
     code, _, err = llmft("eval", trained, "other", "ensemble=mean")
     assert code == 2
-    assert "ensemble  is of labels or numbers, and question_answering answers neither" in err
+    assert "ensemble  needs answers that are labels or numbers, and question_answering has others" in err
 
 
 def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:

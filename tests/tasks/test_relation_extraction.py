@@ -243,7 +243,7 @@ def test_bad_files_are_named_by_line(name: str, streaming: str, llmft: Run, writ
 
 
 def test_other_problems_are_refused(llmft: Run) -> None:
-    with pytest.raises(UserError, match="'regression' is not 'single_label'"):
+    with pytest.raises(UserError, match="must be 'single_label', got 'regression'"):
         compose("finetune", ["+recipe=bert_relation", "task.problem=regression"])
     config = compose("finetune", ["+recipe=bert_relation"])
     assert (config.task.metric, "semeval_f1" in config.task.metrics) == ("f1", True)

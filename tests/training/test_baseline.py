@@ -94,7 +94,7 @@ def test_of_a_table_it_is_what_model_boosting_gives(llmft: Run, here: Path) -> N
     assert "baseline" not in alone
     assert beside["train"]["baseline_seconds"] > 0
     report = (here / "mlp/report.html").read_text()
-    assert "Beside a baseline" in report
+    assert "Model and baseline on" in report
     assert "gradient boosting" in report
 
 

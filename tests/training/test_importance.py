@@ -116,4 +116,4 @@ def test_the_report_shows_it(llmft: Run, here: Path) -> None:
     )
     assert found["columns"]["weight"] > found["columns"]["size"]
     assert metrics["train"]["importance_seconds"] > 0
-    assert "What mattered" in (here / "run/report.html").read_text()
+    assert "Column importance" in (here / "run/report.html").read_text()

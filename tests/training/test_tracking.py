@@ -311,8 +311,8 @@ def test_each_job_of_a_sweep_has_its_own(llmft: Run, here: Path, fake: Any) -> N
 
 
 WORDS = [
-    ("tracking.to=wandb", "'wandb' is not a list"),
-    ("tracking.to=[wandbb]", "'wandbb' is not one of 'tensorboard', 'wandb', 'mlflow' or 'trackio'"),
+    ("tracking.to=wandb", "must be a list, got 'wandb'"),
+    ("tracking.to=[wandbb]", "must be one of 'tensorboard', 'wandb', 'mlflow' or 'trackio', got 'wandbb'"),
     ("tracking=tensorbord", "Did you mean tensorboard?"),
     ("++tracking.api_key=abc", "tracking.api_key"),
     ("tracking.project=https://me:password@host/x", "tracking.project"),

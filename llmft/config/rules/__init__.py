@@ -1,4 +1,4 @@
-"""Rules that look at several keys: each looks at one thing and says what to write instead."""
+"""Rules between several keys. Each checks one thing and says what to write instead."""
 
 from llmft.config.rules import of_data, of_models, of_runs
 

@@ -1,4 +1,4 @@
-"""Rules of the rows: where they come from, how they are read, cleaned and split, and what is answered about them."""
+"""Rules for data: where rows come from, how they are read, cleaned, and split, and the target that they hold."""
 
 import math
 from pathlib import Path
@@ -21,11 +21,11 @@ def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
                 "dataset.train",
                 "must be given",
                 origin("dataset.train"),
-                "Name a file, a folder or a pattern.",
+                "Write dataset.train=FILE, a folder, or a pattern.",
             )
         )
     if dataset.format == "hub" and not dataset.path:
-        problems.append(Problem("dataset.path", "must be given", origin("dataset.path"), "Name a dataset of the hub."))
+        problems.append(Problem("dataset.path", "must be given", origin("dataset.path"), "Write dataset.path=HUB_ID."))
     if (
         config.command == "eval"
         and dataset.format != "synthetic"
@@ -33,17 +33,17 @@ def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
     ):
         problems.append(Problem("dataset.test", "must be given", origin("dataset.test")))
     if dataset.split.validation + dataset.split.test >= 1:
-        problems.append(Problem("dataset.split", "leaves no rows for training", origin("dataset.split.test")))
+        problems.append(Problem("dataset.split", "must leave rows for training", origin("dataset.split.test")))
     return problems
 
 
 def _headers_are_of_csv(config: Config, origin: Origin) -> list[Problem]:
     dataset, key = config.dataset, "dataset.header"
     if dataset.header and dataset.format != "csv":
-        what = f"names the columns of csv files, and dataset.format is {dataset.format}"
-        return [Problem(key, what, origin(key), "Leave it out; dataset.columns says which column plays which role.")]
+        what = f"is only for csv files, and dataset.format is {dataset.format}"
+        return [Problem(key, what, origin(key), "Leave it out; dataset.columns assigns columns to roles.")]
     if len(set(dataset.header)) < len(dataset.header):
-        return [Problem(key, "names a column twice", origin(key))]
+        return [Problem(key, "must name each column once", origin(key))]
     return []
 
 
@@ -52,16 +52,17 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     if not dataset.streaming or dataset.format == "synthetic":
         return []
     if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "sqlite", "folder"):
-        what = f"dataset={dataset.format} is read as a whole"
-        fetch = "`hf download --repo-type dataset`, then dataset=parquet" if dataset.format == "hub" else "dataset=csv"
-        hint = f"Streamed are csv, jsonl and parquet files: {fetch}."
+        what = f"dataset={dataset.format} can only be read as a whole"
+        fetch = "run `hf download --repo-type dataset`, then" if dataset.format == "hub" else "write"
+        option = "dataset=parquet" if dataset.format == "hub" else "dataset=csv"
+        hint = f"csv, jsonl, and parquet files can be streamed: {fetch} {option}."
         return [Problem("dataset.streaming", what, origin("dataset.streaming"), hint)]
     return [
         Problem(
             f"dataset.{split}",
-            "must be given: no share can be taken of rows that are streamed",
+            "must be given: streamed rows cannot be split into shares",
             origin(f"dataset.{split}"),
-            f"Name a file, or write dataset.split.{split}=0 to do without.",
+            f"Name a file, or write dataset.split.{split}=0 for no such split.",
         )
         for split in ("validation", "test")
         if not getattr(dataset, split) and getattr(dataset.split, split)
@@ -72,18 +73,20 @@ def _stream_is_of_whole_rows(config: Config, origin: Origin) -> list[Problem]:
     if not config.dataset.streaming or config.task.streams:
         return []
     key = "dataset.streaming"
-    what = (
-        f"{config.task.name} makes several examples of a long row, and those of a stream cannot be counted beforehand"
-    )
-    return [Problem(key, what, origin(key), "Leave it out: the rows are then read as a whole.")]
+    what = f"{config.task.name} makes several features of a long row, and a stream cannot count them before training"
+    return [Problem(key, what, origin(key), "Leave it out; all rows are then read before training.")]
 
 
 def _corpus_is_read_in_parts(config: Config, origin: Origin) -> list[Problem]:
-    """Raw text goes to the disk as it is read, document by document; its splits are shares of documents."""
+    """Raw text is written to disk as it is read, document by document. Its splits are shares of documents."""
     dataset = config.dataset
     what = {
-        "streaming": (dataset.streaming, "raw text is never held in memory as it is", "Leave it out."),
-        "folds": (dataset.folds, "folds are taken from rows in memory", "Write dataset.split.seed for other shares."),
+        "streaming": (dataset.streaming, "raw text is never held in memory anyway", "Leave it out."),
+        "folds": (
+            dataset.folds,
+            "needs all rows in memory, and raw text is not",
+            "Write dataset.split.seed=1 for another split.",
+        ),
     }
     wrong = config.task.pretrains or dataset.format in ("text", "pydocs")
     return [
@@ -97,7 +100,7 @@ def _unit_is_of_text(config: Config, origin: Origin) -> list[Problem]:
     key, dataset = "dataset.unit", config.dataset
     if dataset.format == "text" or not origin.typed(key):
         return []
-    what = f"is for dataset=text; a row of dataset={dataset.format} is a document"
+    what = f"is only for dataset=text; with dataset={dataset.format} each row is a document"
     return [Problem(key, what, origin(key), "Leave it out.")]
 
 
@@ -113,9 +116,9 @@ def _stream_can_be_cleaned(config: Config, origin: Origin) -> list[Problem]:
     return [
         Problem(
             f"dataset.clean.{key}",
-            "compares rows with each other, and rows that are streamed are never held together",
+            "compares rows with each other, and streamed rows are never all in memory",
             origin(f"dataset.clean.{key}"),
-            "Leave it out, or read the rows as a whole with dataset.streaming=false.",
+            "Leave it out, or write dataset.streaming=false.",
         )
         for key, asked in compared.items()
         if asked
@@ -125,22 +128,28 @@ def _stream_can_be_cleaned(config: Config, origin: Origin) -> list[Problem]:
 def _lengths_leave_something(config: Config, origin: Origin) -> list[Problem]:
     key, clean = "dataset.clean.max_characters", config.dataset.clean
     if (clean.min_characters or 0) > (clean.max_characters or math.inf):
-        return [Problem(key, f"is below dataset.clean.min_characters={clean.min_characters}", origin(key))]
+        return [
+            Problem(
+                key,
+                f"must be at least dataset.clean.min_characters={clean.min_characters}, got {clean.max_characters}",
+                origin(key),
+            )
+        ]
     return []
 
 
 def _encoding_exists(config: Config, origin: Origin) -> list[Problem]:
     key, name = "dataset.encoding", config.dataset.encoding
     try:
-        "".encode(name)  # codecs.lookup also knows base64 and its like, which are of bytes
+        "".encode(name)  # codecs.lookup also accepts base64 and the like, which encode bytes
     except LookupError:
-        hint = "Such as utf-8, gb18030, utf-16, latin-1."
-        return [Problem(key, f"no encoding called {name}", origin(key), hint)]
+        hint = "Write for example utf-8, gb18030, utf-16, or latin-1."
+        return [Problem(key, f"must be an encoding, got {name}", origin(key), hint)]
     return []
 
 
 def _files_are_of_one_dataset(config: Config, origin: Origin) -> list[Problem]:
-    """`dataset.train=mine.csv` without `dataset=csv` would train on it and score on the reviews."""
+    """`dataset.train=mine.csv` without `dataset=csv` would train on it and evaluate on the recipe's reviews."""
     dataset = config.dataset
     brought = (dataset.path or "").startswith("package:")
     if not brought or origin.typed("dataset.path"):
@@ -150,7 +159,7 @@ def _files_are_of_one_dataset(config: Config, origin: Origin) -> list[Problem]:
             f"dataset.{split}",
             f"is not part of dataset={dataset.name}",
             "command line",
-            "Leave out the choice of dataset." if origin.typed("dataset.train") else "Name dataset.train as well.",
+            "Leave out dataset=." if origin.typed("dataset.train") else "Write dataset.train=FILE too.",
         )
         for split in ("train", "validation", "test")
         if getattr(dataset, split) and origin.typed(f"dataset.{split}")
@@ -158,7 +167,7 @@ def _files_are_of_one_dataset(config: Config, origin: Origin) -> list[Problem]:
 
 
 def _files_are_what_is_read(config: Config, origin: Origin) -> list[Problem]:
-    """Said here, before torch is imported, of what was named just now; the readers look at every file again."""
+    """Checks files named on the command line before torch is imported. The readers check every file again."""
     dataset = config.dataset
     problems = []
     for split in ("train", "validation", "test"):
@@ -176,22 +185,24 @@ def _files_are_what_is_read(config: Config, origin: Origin) -> list[Problem]:
 def _folds_can_be_made(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
     if dataset.folds is None:
-        key, what = "dataset.fold", "names a part, and dataset.folds does not say of how many"
-        return [Problem(key, what, origin(key))] if dataset.fold is not None else []
+        key, what = "dataset.fold", "needs dataset.folds, the number of folds"
+        return [Problem(key, what, origin(key), "Write dataset.folds=5.")] if dataset.fold is not None else []
     problems = []
     if dataset.fold is not None and dataset.fold >= dataset.folds:
-        what = f"there is no fold {dataset.fold}; they are 0 to {dataset.folds - 1}"
+        what = f"must be 0 to {dataset.folds - 1}, got {dataset.fold}"
         problems.append(Problem("dataset.fold", what, origin("dataset.fold")))
     if dataset.fold is None and not config.trains:
-        what = f"{config.command} works on the rows of one fold"
-        problems.append(Problem("dataset.fold", what, origin("dataset.folds"), "Say which: dataset.fold=0."))
+        what = f"must be given: {config.command} works on one fold"
+        problems.append(Problem("dataset.fold", what, origin("dataset.folds"), "Write dataset.fold=0."))
     if dataset.test:
-        hint = "Write dataset.test=null, or score the runs on it afterwards: llmft eval FOLDER ensemble=mean."
+        hint = "Write dataset.test=null, or evaluate the runs on it later: llmft eval FOLDER ensemble=mean."
         problems.append(
-            Problem("dataset.test", "with folds, the held-out rows are the test", origin("dataset.test"), hint)
+            Problem(
+                "dataset.test", "must be unset: with folds, each fold is a test split", origin("dataset.test"), hint
+            )
         )
     if dataset.streaming:
-        what = "folds are taken from rows in memory"
+        what = "does not work with dataset.folds, which needs all rows in memory"
         problems.append(Problem("dataset.streaming", what, origin("dataset.streaming"), "Leave out one of the two."))
     return problems
 
@@ -199,7 +210,7 @@ def _folds_can_be_made(config: Config, origin: Origin) -> list[Problem]:
 def _groups_are_in_memory(config: Config, origin: Origin) -> list[Problem]:
     key = "dataset.columns.group"
     if config.dataset.streaming and "group" in config.dataset.columns:
-        what = "no split is made of rows that are streamed, so none can part a group"
+        what = "has no effect: streamed rows are not split, so groups stay together"
         return [Problem(key, what, origin(key), "Leave it out.")]
     return []
 
@@ -210,11 +221,11 @@ def _a_split_by_time_takes_shares(config: Config, origin: Origin) -> list[Proble
         return []
     shared = any(not getattr(dataset, name) and getattr(dataset.split, name) for name in ("validation", "test"))
     for wrong, what, hint in (
-        (dataset.folds, "folds are drawn, whatever the time of their rows", "Leave out one of the two."),
-        ("group" in dataset.columns, "groups and times cannot both decide", "Leave out dataset.columns.group."),
-        (origin.typed("dataset.split.stratify"), "with it, labels have no say in the split", "Leave one of them out."),
+        (dataset.folds, "does not work with dataset.folds, which are drawn at random", "Leave out one of the two."),
+        ("group" in dataset.columns, "does not work with a group column", "Leave out dataset.columns.group."),
+        (origin.typed("dataset.split.stratify"), "does not work with dataset.split.stratify", "Leave out one of them."),
         (config.task.pretrains, f"{config.task.name} reads documents, which have no columns", "Leave it out."),
-        (not shared, "no share is taken of train: other splits have files, or share 0", "Leave it out."),
+        (not shared, "has no effect: no split is taken from train", "Leave it out."),
     ):
         if wrong:
             return [Problem(key, what, origin(key), hint)]
@@ -224,7 +235,7 @@ def _a_split_by_time_takes_shares(config: Config, origin: Origin) -> list[Proble
 def _a_baseline_sees_all_rows(config: Config, origin: Origin) -> list[Problem]:
     key = "task.baseline"
     if config.dataset.streaming and getattr(config.task, "baseline", None):
-        what = "a baseline is fitted to all rows at once, and dataset.streaming reads a part at a time"
+        what = "a baseline needs all rows in memory, and dataset.streaming=true reads them in parts"
         return [Problem(key, what, origin(key), "Leave out one of the two.")]
     return []
 
@@ -234,7 +245,7 @@ def _pretraining_is_on_raw_text(config: Config, origin: Origin) -> list[Problem]
         return []
     names = ", ".join(name for name, task in task_types().items() if task.pretrains)
     hint = f"Write llmft finetune; llmft pretrain is for {names}."
-    return [Problem("task", f"{config.task.name} learns from rows that say what is right", origin("task.name"), hint)]
+    return [Problem("task", f"{config.task.name} learns from labeled rows", origin("task.name"), hint)]
 
 
 def _blocks_are_read_as_they_are(config: Config, origin: Origin) -> list[Problem]:
@@ -242,16 +253,16 @@ def _blocks_are_read_as_they_are(config: Config, origin: Origin) -> list[Problem
     if not config.task.pretrains or not config.trains:
         return []
     found = {
-        "dataset.streaming": (dataset.streaming, "raw text is read part by part anyway, and kept on the disk"),
-        "dataset.folds": (dataset.folds, "folds are of rows in memory"),
-        "dataset.columns.group": ("group" in dataset.columns, "no split parts a document; there are no other groups"),
+        "dataset.streaming": (dataset.streaming, "raw text is read in parts anyway and kept on disk"),
+        "dataset.folds": (dataset.folds, "needs all rows in memory, and raw text is not"),
+        "dataset.columns.group": ("group" in dataset.columns, "documents have no columns; each stays in one split"),
         "model.freeze": (
             "encoder" in config.model.freeze,
-            "each epoch cuts the text elsewhere, so that nothing can be computed once",
+            "each epoch cuts the text at other places, so the outputs of the encoder cannot be computed once",
         ),
-        "adapter": (config.adapter.name == "prefix", f"a prefix is not offered for {name}"),
+        "adapter": (config.adapter.name == "prefix", f"adapter=prefix does not work with {name}"),
     }
-    hints = {"model.freeze": "Name parts, such as [embeddings,layers.0-3].", "adapter": "Write adapter=lora."}
+    hints = {"model.freeze": "Write model.freeze=[embeddings,layers.0-3].", "adapter": "Write adapter=lora."}
     return [
         Problem(key, what, origin(key), hints.get(key, "Leave it out."))
         for key, (asked, what) in found.items()
@@ -282,24 +293,29 @@ def _keys_are_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
         return []
     problems = []
     if task.loss and task.loss not in (fitting := LOSSES[task.problem]):
-        hint = f"Choose {', '.join(fitting[:-1])} or {fitting[-1]}."
+        hint = f"Write task.loss={' or '.join(fitting)}."
         problems.append(Problem("task.loss", f"{task.loss} is not a loss of {task.problem}", origin("task.loss"), hint))
     elif task.loss == "focal" and task.label_smoothing:
         key = "task.label_smoothing"
-        problems.append(Problem(key, "is of cross_entropy, and task.loss is focal", origin(key), "Leave out one."))
+        problems.append(
+            Problem(key, "is only for cross_entropy, and task.loss is focal", origin(key), "Leave out one.")
+        )
     for key, used, wanted in (
         ("separator", task.problem == "multi_label", "task.problem=multi_label"),
         ("focal_gamma", task.loss == "focal", "task.loss=focal"),
     ):
         if not used and origin.typed(f"task.{key}"):
             problems.append(
-                Problem(f"task.{key}", f"is read with {wanted} alone", origin(f"task.{key}"), "Leave it out.")
+                Problem(f"task.{key}", f"is only used with {wanted}", origin(f"task.{key}"), "Leave it out.")
             )
     if task.problem == "regression":
         defaults = {key: TargetConfig.model_fields[key].default for key in OF_LABELS}
         problems += [
             Problem(
-                f"task.{key}", "is of labels, and task.problem is regression", origin(f"task.{key}"), "Leave it out."
+                f"task.{key}",
+                "is only for labels, and task.problem is regression",
+                origin(f"task.{key}"),
+                "Leave it out.",
             )
             for key, default in defaults.items()
             if getattr(task, key) != default
@@ -312,7 +328,12 @@ def _there_is_something_to_tune_on(config: Config, origin: Origin) -> list[Probl
     if not isinstance(task, TargetConfig) or dataset.validation or dataset.split.validation or config.command == "eval":
         return []
     return [
-        Problem(f"task.{key}", "is learnt from validation rows, and there are none", origin(f"task.{key}"))
+        Problem(
+            f"task.{key}",
+            "needs validation rows, and there are none",
+            origin(f"task.{key}"),
+            "Write dataset.split.validation=0.1.",
+        )
         for key, wanted in (("calibrate", task.calibrate), ("threshold", isinstance(task.threshold, str)))
         if wanted
     ]

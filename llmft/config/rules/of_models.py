@@ -1,4 +1,4 @@
-"""Rules of the model: its source, its adapter, what stays frozen, how it writes texts, and where it is placed."""
+"""Rules for the model: its source, adapter, frozen weights, generation, and devices."""
 
 from llmft.config.precedence import Origin
 from llmft.schema.command import COMMANDS
@@ -6,7 +6,7 @@ from llmft.schema.config import Config
 from llmft.schema.model import FITTED
 from llmft.schema.problem import Problem
 
-OF_ANY_MODEL = ("trainer.eval_batch_size", "trainer.metric_for_best")  # what of `trainer` a fitted model reads, too
+OF_ANY_MODEL = ("trainer.eval_batch_size", "trainer.metric_for_best")  # keys of `trainer` that fitted models use, too
 
 
 def _model_has_a_source(config: Config, origin: Origin) -> list[Problem]:
@@ -17,17 +17,17 @@ def _model_has_a_source(config: Config, origin: Origin) -> list[Problem]:
         return [
             Problem(
                 "model.init",
-                "weights of an architecture alone are random",
+                "must be random for an architecture without a path",
                 origin("model.init"),
-                "Write model.init=random, or give model.path.",
+                "Write model.init=random, or model.path=HUB_ID_OR_FOLDER.",
             )
         ]
     return [
         Problem(
             "model.path",
-            "no model is named",
+            "must be given",
             origin("model.path"),
-            "Give model.path, or model.architecture with model.init=random.",
+            "Write model.path=HUB_ID_OR_FOLDER, or model.architecture=NAME with model.init=random.",
         )
     ]
 
@@ -36,7 +36,7 @@ def _code_is_trusted_by_a_person(config: Config, origin: Origin) -> list[Problem
     key = "model.trust_remote_code"
     if config.model.trust_remote_code and not origin.typed(key):
         return [
-            Problem(key, "runs code, which only the command line may ask for", origin(key), f"Write {key}=true there.")
+            Problem(key, "runs code, so it must be set on the command line", origin(key), f"Write {key}=true there.")
         ]
     return []
 
@@ -44,84 +44,86 @@ def _code_is_trusted_by_a_person(config: Config, origin: Origin) -> list[Problem
 def _adapter_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
     adapter = config.adapter
     reads = adapter.reads[adapter.name]
-    hint = f"It reads {', '.join(reads)}." if reads else "Write adapter=lora or another before it."
+    hint = f"It uses {', '.join(reads)}." if reads else "Write adapter=lora, or another adapter, before it."
     keys = sorted({key for kind in adapter.reads.values() for key in kind} - {*reads})
     return [
-        Problem(f"adapter.{key}", f"is not read by adapter={adapter.name}", "command line", hint)
+        Problem(f"adapter.{key}", f"is not used by adapter={adapter.name}", "command line", hint)
         for key in keys
         if f"adapter.{key}" in origin.given
     ]
 
 
 def _tokenizer_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
-    """A tokenizer that is there already reads nothing of how one is trained."""
+    """An existing tokenizer ignores the keys for training one."""
     if not (config.model.path or config.model.tokenizer.path):
         return []
     place = "model.tokenizer.path" if config.model.tokenizer.path else "model.path"
-    hint = "Leave it out. A tokenizer is trained where there is model.architecture and no model.path."
+    hint = "Leave it out. A tokenizer is only trained with model.architecture and without model.path."
     return [
-        Problem(f"model.tokenizer.{key}", f"is for a tokenizer trained here, and {place} has one", "command line", hint)
+        Problem(
+            f"model.tokenizer.{key}", f"is for training a tokenizer, and {place} already has one", "command line", hint
+        )
         for key in type(config.model.tokenizer).of_training
         if f"model.tokenizer.{key}" in origin.given
     ]
 
 
 def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
-    """Weights that are worth keeping; a smoke run and what goes on with it do without."""
+    """Pretrained weights below the adapter. Smoke runs, and runs that continue them, do without."""
     name, model, problems = config.adapter.name, config.model, []
     if name == "none" or not config.trains:
         return []
     for key in ("freeze", "unfreeze"):
         if getattr(model, key):
-            what = f"adapter={name} leaves all weights as they are but its own and those of the head"
+            what = f"adapter={name} already freezes all weights except for its own and the head's"
             problems.append(Problem(f"model.{key}", what, origin(f"model.{key}"), "Leave out one of the two."))
     if name == "prefix" and not config.task.prefixes:
-        what = f"a prefix goes before models that classify, and {config.task.name} writes"
+        what = f"prefix only works for tasks that classify, and {config.task.name} generates text"
         problems.append(Problem("adapter.name", what, origin("adapter.name"), "Write adapter=lora."))
     tried = config.smoke or config.resume or config.dataset.format == "synthetic"
     if model.first_weights != "pretrained" and not tried:
-        what = f"adapter={name} would leave the random weights random"
-        hint = "Give pretrained ones by model.path, or write adapter=none."
+        what = f"must be pretrained with adapter={name}, which would leave random weights untrained"
+        hint = "Write model.path=HUB_ID_OR_FOLDER, or adapter=none."
         problems.append(Problem("model.init", what, origin("model.init"), hint))
     return problems
 
 
 def _something_is_left_to_unfreeze(config: Config, origin: Origin) -> list[Problem]:
     if config.model.unfreeze and "encoder" in config.model.freeze:
-        what = "model.freeze=encoder keeps all layers frozen"
+        what = "has no effect: model.freeze=encoder keeps all layers frozen"
         return [Problem("model.unfreeze", what, origin("model.unfreeze"), "Leave out one of the two.")]
     return []
 
 
 def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
-    """What belongs to gradients, steps and checkpoints would change nothing, or cannot be done."""
+    """Keys about gradients, steps, and checkpoints, which a fitted model does not have."""
     model, task = config.model, config.task
     if model.architecture not in FITTED or model.path:
         return []
     name = model.architecture
     if config.command == "export" and config.export.precision != "fp32":
-        what = f"{name} compares numbers with thresholds, which {config.export.precision} would move"
+        what = f"must be fp32: {name} compares numbers with thresholds, which {config.export.precision} would change"
         return [Problem("export.precision", what, origin("export.precision"), "Write export.precision=fp32.")]
     if not config.trains:
         return []
     sections = ("optimizer", "scheduler", "trainer")
     unread = [key for key in sorted(origin.given) if key.partition(".")[0] in sections and key not in OF_ANY_MODEL]
     unread += [group for group in sections if group in origin.chosen]
-    hint = "Leave it out; the model's options are below model.config."
-    what = f"is not read by model={name}, which is fitted to all rows at once"
+    hint = "Leave it out; the options of this model are under model.config."
+    what = f"is not used by model={name}, which is fitted to all rows at once"
     problems = [Problem(key, what, "command line", hint) for key in unread]
     for key, wrong, what in (
         ("adapter", config.adapter.name != "none", "has no layers to adapt"),
-        ("model.freeze", bool(model.freeze), "has no weights to keep"),
+        ("model.freeze", bool(model.freeze), "has no weights to freeze"),
         ("model.unfreeze", model.unfreeze is not None, "has no layers"),
         ("model.dropout", model.dropout is not None, "has no dropout"),
-        ("model.init", model.first_weights != "random", "begins without weights"),
+        ("model.init", model.first_weights != "random", "has no initial weights"),
         ("hardware.processes", config.hardware.processes > 1, "is fitted in one process"),
-        ("dataset.streaming", config.dataset.streaming, "needs all rows at once"),
-        ("search.pruner", origin.typed("search.pruner"), "has no scores before it is fitted"),
-        ("task.loss", getattr(task, "loss", None) in ("focal", "huber"), "has the losses cross_entropy, mse and mae"),
-        ("task.bins", origin.typed("task.bins"), "has bins of its own, by model.config.max_bins"),
-        ("task.label_smoothing", getattr(task, "label_smoothing", 0) > 0, "is fitted to whole labels"),
+        ("dataset.streaming", config.dataset.streaming, "needs all rows in memory"),
+        ("search.pruner", origin.typed("search.pruner"), "has no metrics before it is fitted"),
+        ("task.loss", getattr(task, "loss", None) in ("focal", "huber"), "has the losses cross_entropy, mse, and mae"),
+        ("task.bins", origin.typed("task.bins"), "has its own bins, model.config.max_bins"),
+        ("task.label_smoothing", getattr(task, "label_smoothing", 0) > 0, "does not support label smoothing"),
     ):
         if wrong:
             problems.append(Problem(key, f"model={name} {what}", origin(key), "Leave it out."))
@@ -129,39 +131,40 @@ def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Probl
 
 
 def _processes_have_a_strategy(config: Config, origin: Origin) -> list[Problem]:
-    """Of a run that is begun: `eval` works in one process, whatever trained it."""
+    """For training only: `eval` works in one process, however many trained the model."""
     hardware, strategy, key = config.hardware, config.hardware.strategy, "hardware.strategy"
     if not config.trains:
         return []
     problems = []
     if hardware.processes % hardware.nodes:
-        what = f"{hardware.processes} cannot be spread over {hardware.nodes} nodes evenly"
+        what = f"must be a multiple of hardware.nodes={hardware.nodes}, got {hardware.processes}"
         problems.append(Problem("hardware.processes", what, origin("hardware.processes")))
     if strategy != "deepspeed" and origin.typed("hardware.zero_stage"):
-        what = f"is not read by hardware.strategy={strategy}"
+        what = f"is not used by hardware.strategy={strategy}"
         problems.append(Problem("hardware.zero_stage", what, "command line", "Write hardware.strategy=deepspeed."))
     if getattr(config.task, "importance", None) and hardware.processes > 1:
-        what = "columns are compared in one process"
+        what = "only works in one process"
         problems.append(Problem("task.importance", what, origin("task.importance"), "Leave out one of the two."))
     if strategy == "ddp":
         return problems
     if hardware.processes == 1:
         hint = "Write hardware.processes=2 or more."
-        problems.append(Problem(key, f"{strategy} spreads over processes, and there is one", origin(key), hint))
+        problems.append(Problem(key, f"{strategy} needs several processes, got one", origin(key), hint))
     if config.task.generates:
-        what = f"with {strategy} all processes must make equal numbers of passes, and a longer text takes more of them"
+        what = f"{strategy} needs equal numbers of forward passes in all processes, and generation makes different ones"
         problems.append(Problem(key, what, origin(key), "Write hardware.strategy=ddp."))
     if config.adapter.name != "none" or config.model.freeze:
-        what = f"{strategy} spreads what trains, and with " + ("model.freeze" if config.model.freeze else "an adapter")
-        problems.append(Problem(key, f"{what} that is little", origin(key), "Leave it out."))
+        little = "model.freeze" if config.model.freeze else "an adapter"
+        what = f"{strategy} divides the trained weights among processes, and with {little} there are few"
+        problems.append(Problem(key, what, origin(key), "Leave it out."))
     if config.model.unfreeze:
-        what = f"{strategy} shares out what trains before training, and with model.unfreeze that changes"
+        what = f"{strategy} divides the trained weights once, and model.unfreeze changes them during training"
         problems.append(Problem(key, what, origin(key), "Leave out one of the two."))
     if config.optimizer.name == "muon":
-        what = f"muon turns whole matrices, and {strategy} keeps parts of them"
+        what = f"muon needs whole matrices, and {strategy} divides them among processes"
         problems.append(Problem("optimizer.name", what, origin("optimizer.name"), "Write optimizer=adamw."))
     if strategy == "deepspeed" and config.resume:
-        what = "the checkpoints of deepspeed hold code, which llmft does not load"
+        what = "checkpoints of deepspeed contain pickled code, which llmft does not load"
         problems.append(Problem("resume", what, origin("resume"), "Write hardware.strategy=fsdp for runs that resume."))
     return problems
 
@@ -171,23 +174,32 @@ def _layers_can_be_computed_again(config: Config, origin: Origin) -> list[Proble
     if not config.trainer.gradient_checkpointing:
         return []
     if config.adapter.name == "prefix":
-        return [Problem(key, "adapter=prefix needs what the layers keep", origin(key), "Leave out one of the two.")]
+        return [
+            Problem(
+                key,
+                "does not work with adapter=prefix, which needs the stored activations",
+                origin(key),
+                "Leave out one of the two.",
+            )
+        ]
     if config.model.freeze == ["encoder"]:
-        return [Problem(key, "no gradient goes through a frozen encoder", origin(key), "Leave it out.")]
+        return [
+            Problem(key, "has no effect: no gradient passes through a frozen encoder", origin(key), "Leave it out.")
+        ]
     return []
 
 
 def _work_with_a_run_is_one_process(config: Config, origin: Origin) -> list[Problem]:
     key = "hardware.processes"
     if COMMANDS[config.command].needs_run and config.hardware.processes > 1:
-        return [Problem(key, f"{config.command} works in one process", origin(key), "Leave it out.")]
+        return [Problem(key, f"must be 1: {config.command} works in one process", origin(key), "Leave it out.")]
     return []
 
 
 def _gpus_say_how_many_jobs(config: Config, origin: Origin) -> list[Problem]:
     key, gpus = "sweep.jobs", config.sweep.gpus
     if gpus and (config.sweep.jobs > 1 or origin.typed(key)):
-        what = f"sweep.gpus means {len(gpus)} at a time, one on each"
+        what = f"does not work with sweep.gpus, which runs {len(gpus)} jobs at a time, one on each GPU"
         return [Problem(key, what, origin(key), "Leave out one of the two.")]
     return []
 
@@ -203,7 +215,7 @@ def _keys_of_generation_are_read(config: Config, origin: Origin) -> list[Problem
         unread.append(("length_penalty", "generation.beams=2 or more"))
     for key, wanted in unread:
         if origin.typed(f"generation.{key}"):
-            what, hint = f"is read with {wanted} alone", f"Leave it out, or write {wanted}."
+            what, hint = f"is only used with {wanted}", f"Leave it out, or write {wanted}."
             problems.append(Problem(f"generation.{key}", what, origin(f"generation.{key}"), hint))
     return problems
 
@@ -211,7 +223,7 @@ def _keys_of_generation_are_read(config: Config, origin: Origin) -> list[Problem
 def _draws_follow_one_beginning(config: Config, origin: Origin) -> list[Problem]:
     key, generation = "generation.beams", config.generation
     if generation.sample and generation.beams > 1:
-        what = "what is drawn would depend on the other rows of a batch"
+        what = "does not work with generation.sample: draws would depend on the other rows of a batch"
         return [Problem(key, what, origin(key), "Leave out one of generation.beams and generation.sample.")]
     return []
 

@@ -51,9 +51,9 @@ class Instruction(TaskConfig):
             try:
                 groups = re.compile(pattern).groups
             except re.error as error:
-                raise ValueError(f"is not a regular expression: {error}") from error
+                raise ValueError(f"must be a regular expression ({error})") from error
             if not groups:
-                raise ValueError("has no group: put what counts into brackets, such as '#### (.+)'")
+                raise ValueError("must have a group around the part that counts, such as '#### (.+)'")
         return pattern
 
     @property

@@ -83,5 +83,5 @@ class Tabular(TargetConfig, TaskConfig):
         chosen = Counter([*self.numbers, *self.categories, *self.dates, *self.texts, *self.ignore])
         if twice := [name for name, count in chosen.items() if count > 1]:
             names = ", ".join(map(repr, twice))
-            raise ValueError(f"names {names} twice among numbers, categories, dates, texts and ignore")
+            raise ValueError(f"numbers, categories, dates, texts and ignore must name a column once, got {names} twice")
         return self

@@ -19,7 +19,7 @@ def _as_labels(values: Any) -> Any:
     if not isinstance(texts, list):
         return values
     if len(set(map(str, texts))) < max(len(texts), 2):
-        raise ValueError("needs two labels or more, each once")
+        raise ValueError("must list two labels or more, each once")
     return [label_name(text) if isinstance(text, str) else text for text in texts]
 
 

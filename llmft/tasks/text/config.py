@@ -56,13 +56,13 @@ class TokenClassification(TaskConfig):
     @model_validator(mode="after")
     def _labels_are_told_apart(self) -> Self:
         if self.labels and (twice := [label for label, count in Counter(self.labels).items() if count > 1]):
-            raise ValueError(f"labels has {', '.join(map(repr, twice))} twice")
+            raise ValueError(f"labels must list each label once, got {', '.join(map(repr, twice))} twice")
         return self
 
     @model_validator(mode="after")
     def _windows_move_on(self) -> Self:
         if 2 * self.stride > self.max_length:
-            raise ValueError(f"stride={self.stride} is more than half of max_length={self.max_length}")
+            raise ValueError(f"stride must be at most half of max_length={self.max_length}, got {self.stride}")
         return self
 
 
@@ -122,7 +122,7 @@ class QuestionAnswering(TaskConfig):
     @model_validator(mode="after")
     def _windows_move_on(self) -> Self:
         if self.stride >= least_context(self.max_length):
-            raise ValueError(f"stride={self.stride} is not below half of max_length={self.max_length}")
+            raise ValueError(f"stride must be below half of max_length={self.max_length}, got {self.stride}")
         return self
 
 

@@ -1,11 +1,11 @@
-"""The words of the command line: what Hydra's grammar refuses is quoted, so that a value may be in any script.
+"""Reads the overrides of the command line: quotes what Hydra's grammar refuses, so that values may be in any script.
 
-Two things have no quotes there: the `${` of a text, and names of a table in any script. They travel through Hydra in
-disguise, and `literal` gives them back.
+Two things cannot be quoted in Hydra: a literal `${` in a text, and names in a table that are not ASCII. They are
+encoded before Hydra reads them, and `restore` decodes them.
 
-What is typed for a key that holds texts is taken letter by letter. Hydra and OmegaConf give `null`, `true`, `1e3`,
-`1_000` and `${key}` a meaning in every value: right for a number, but a file called `2024`, a label `no` or the text
-`I paid ${price}` must arrive as they were typed.
+Values of keys that hold texts are taken literally. Hydra and OmegaConf give `null`, `true`, `1e3`, `1_000`, and
+`${key}` a meaning in every value. That is right for a number, but a file called `2024`, a label `no`, or the text `I
+paid ${price}` must arrive as typed.
 """
 
 import json
@@ -27,7 +27,7 @@ from llmft.schema.section import AS_TYPED, section_of
 from llmft.schema.tasks import task_types
 
 
-class Texts(NamedTuple):
+class TextFormat(NamedTuple):
     """How the value of a key that holds texts may be written."""
 
     lists: bool
@@ -35,19 +35,19 @@ class Texts(NamedTuple):
     tables: bool
     """`{a: b}` is a table of texts."""
     null: bool
-    """`null` means that nothing is said."""
+    """`null` means unset."""
     cells: bool
-    """They are cells of rows, which may hold lists and tables in turn."""
+    """They are cells of rows, which may contain lists and tables."""
 
     @property
-    def inside(self) -> "Texts":
-        """How those inside a list or a table are written."""
-        return self if self.cells else Texts(self.lists and self.tables, tables=False, null=False, cells=False)
+    def inside(self) -> "TextFormat":
+        """The format of texts inside a list or a table."""
+        return self if self.cells else TextFormat(self.lists and self.tables, tables=False, null=False, cells=False)
 
 
 @cache
-def texts_of(key: str) -> Texts | None:
-    """How a dotted key's texts are written; None for a key that holds something else, or that is unknown."""
+def text_format(key: str) -> TextFormat | None:
+    """How the texts of a dotted key are written; None for a key that holds something else, or is unknown."""
     first, *rest = key.split(".")
     annotations = _fields([Config], first)
     for name in rest:
@@ -59,7 +59,7 @@ def texts_of(key: str) -> Texts | None:
         else:  # below a table: dataset.columns.text, predict.row.age
             members = [member for annotation in annotations for member in _members(annotation)]
             annotations = [get_args(member)[1] for member in members if get_origin(member) is dict]
-    return next((found for found in map(_texts, annotations) if found), None)
+    return next((found for found in map(_text_format, annotations) if found), None)
 
 
 def _fields(sections: list[Any], name: str) -> list[Any]:
@@ -67,7 +67,7 @@ def _fields(sections: list[Any], name: str) -> list[Any]:
     return [section.model_fields[name].annotation for section in sections if name in section.model_fields]
 
 
-def _texts(annotation: Any) -> Texts | None:
+def _text_format(annotation: Any) -> TextFormat | None:
     members = list(_members(annotation))
     parts = set(_below(annotation))
     plain = {part for part in parts if not get_origin(part)}
@@ -75,11 +75,11 @@ def _texts(annotation: Any) -> Texts | None:
         return None
     several, cells = {get_origin(part) for part in parts}, Any in plain
     null = cells if AS_TYPED in plain else NoneType in members or str not in members
-    return Texts(cells or list in several, cells or dict in several, null, cells)
+    return TextFormat(cells or list in several, cells or dict in several, null, cells)
 
 
 def _below(annotation: Any) -> Iterator[Any]:
-    """The members of a type, and those of what its lists and tables hold."""
+    """The members of a type, and of the types inside its lists and tables."""
     for member in _members(annotation):
         yield member
         if get_origin(member) in (list, dict):
@@ -87,7 +87,7 @@ def _below(annotation: Any) -> Iterator[Any]:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The types of a union, and the mark AS_TYPED."""
+    """The types in a union, and the marker AS_TYPED."""
     if get_origin(annotation) in (Union, UnionType):
         for part in get_args(annotation):
             yield from _members(part)
@@ -104,22 +104,22 @@ PLAIN_NAME = re.compile(r"(?!(?:true|false|null|nan|inf)$|utf8_)[A-Za-z_][\w/@$-
 PAIR = re.compile(r"""\s*("[^"]*"|'[^']*'|[^:]*?)\s*:\s*(.*)""", re.DOTALL)
 
 
-def quoted(value: str) -> str:
-    """`value` in Hydra's quotes."""
+def quote(value: str) -> str:
+    """`value` in the quotes of Hydra's grammar."""
     return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"\\+$", lambda m: m.group() * 2, value)) + "'"
 
 
 def split(text: str) -> list[str]:
-    """The parts of `a,[b,c],'d,e'`: split at the commas that stand outside brackets and quotes."""
-    parts, depth, quote = [""], 0, ""
+    """The parts of `a,[b,c],'d,e'`, split at commas outside of brackets and quotes."""
+    parts, depth, open_quote = [""], 0, ""
     for place, char in enumerate(text):
-        if quote:
-            quote = "" if char == quote and text[place - 1] != "\\" else quote
+        if open_quote:
+            open_quote = "" if char == open_quote and text[place - 1] != "\\" else open_quote
         elif char in "'\"" and not parts[-1].strip() and char in text[place + 1 :]:
-            quote = char  # the apostrophe of `it's` is none
+            open_quote = char  # the apostrophe of `it's` is none
         else:
             depth = max(0, depth + (char in "[{(") - (char in "]})"))
-        if char == "," and depth == 0 and not quote:
+        if char == "," and depth == 0 and not open_quote:
             parts.append("")
         else:
             parts[-1] += char
@@ -134,18 +134,18 @@ def _parse(word: str) -> Override | None:
 
 
 def _plain(word: str) -> bool:
-    """Whether Hydra reads the word as one value that means what it shows."""
+    """Whether Hydra reads the override as a single value, the one that is shown."""
     override = _parse(word)
     return override is not None and not override.is_sweep_override()
 
 
-def as_hydra_reads(word: str) -> str:
-    """The word, with its value quoted where Hydra would refuse it, split it at commas or drop leading zeros."""
+def to_hydra(word: str) -> str:
+    """The override, with its value in quotes if Hydra would refuse it, split it at commas, or drop leading zeros."""
     if "=" not in word:
         return word
     key, value = word.split("=", 1)
     if (found := _json(value)) is not None:
-        return f"{key}={_in_hydra(found)}"
+        return f"{key}={_json_to_hydra(found)}"
     pairs = _table(value)
     # Hydra makes the number 7 of 007, and takes a backslash before a sign for an escape.
     # Nor is `str(1)`, which would be a call, anything but a file name.
@@ -156,30 +156,30 @@ def as_hydra_reads(word: str) -> str:
         return f"{key}=[{','.join(map(_value, split(value[1:-1])))}]"
     if pairs is not None:
         return f"{key}={{{','.join(f'{_name(name)}:{_value(item)}' for name, item in pairs)}}}"
-    return f"{key}={quoted(value)}"
+    return f"{key}={quote(value)}"
 
 
 def _value(text: str) -> str:
-    return as_hydra_reads(f"x={text}").split("=", 1)[1]
+    return to_hydra(f"x={text}").split("=", 1)[1]
 
 
-def _as_texts(value: str, kind: Texts) -> str:
-    """The value of a key that holds texts, as Hydra reads it. Quotes around all of a text are not part of it."""
+def _as_texts(value: str, kind: TextFormat) -> str:
+    """The value of a key that holds texts, in Hydra's grammar. Quotes around the whole text are not part of it."""
     if kind.null and value == "null":
         return value
     if kind.lists and value.startswith("[") and value.endswith("]"):
         return f"[{','.join(_as_texts(part, kind.inside) for part in split(value[1:-1]) if part)}]"
     if kind.tables and (found := _json(value)) is not None:
-        return _in_hydra(found)
+        return _json_to_hydra(found)
     if kind.tables and (pairs := _table(value)) is not None:
         return f"{{{','.join(f'{_name(name)}:{_as_texts(item, kind.inside)}' for name, item in pairs)}}}"
     read = _parse(f"x={value}") if value[:1] in ("'", '"') else None
     text = read._value.text if read and isinstance(read._value, QuotedString) else value
-    return quoted(text.replace("${", f"{DOLLAR}{{"))
+    return quote(text.replace("${", f"{DOLLAR}{{"))
 
 
 def _json(value: str) -> Any:
-    """The JSON object that a value is; None for any other value."""
+    """The value parsed as a JSON object; None for anything else."""
     if not (value.startswith("{") and '"' in value):
         return None
     try:
@@ -188,17 +188,17 @@ def _json(value: str) -> Any:
         return None
 
 
-def _in_hydra(value: Any) -> str:
-    """A value of JSON in Hydra's words."""
+def _json_to_hydra(value: Any) -> str:
+    """A JSON value in Hydra's grammar."""
     if isinstance(value, dict):
-        return f"{{{','.join(f'{_name(name)}:{_in_hydra(item)}' for name, item in value.items())}}}"
+        return f"{{{','.join(f'{_name(name)}:{_json_to_hydra(item)}' for name, item in value.items())}}}"
     if isinstance(value, list):
-        return f"[{','.join(map(_in_hydra, value))}]"
-    return quoted(value.replace("${", f"{DOLLAR}{{")) if isinstance(value, str) else json.dumps(value)
+        return f"[{','.join(map(_json_to_hydra, value))}]"
+    return quote(value.replace("${", f"{DOLLAR}{{")) if isinstance(value, str) else json.dumps(value)
 
 
 def _table(value: str) -> list[tuple[str, str]] | None:
-    """The names and values of `{a: b, c: d}`; None for what is not a table."""
+    """The names and values in `{a: b, c: d}`; None for anything else."""
     if not (value.startswith("{") and value.endswith("}")):
         return None
     pairs = [PAIR.fullmatch(part) for part in split(value[1:-1]) if part]
@@ -208,47 +208,45 @@ def _table(value: str) -> list[tuple[str, str]] | None:
 
 
 def _name(name: str) -> str:
-    """The name of a table, in letters that Hydra takes."""
+    """A name in a table, encoded if Hydra would refuse it."""
     return name if PLAIN_NAME.fullmatch(name) else f"{CODED}{name.encode().hex()}"
 
 
-def literal(value: Any, dollar: str = "$") -> Any:
-    """A composed value with the texts and names that were typed."""
+def restore(value: Any, dollar: str = "$") -> Any:
+    """A composed value, with texts and names as they were typed."""
     if isinstance(value, dict):
-        return {literal_name(name): literal(item, dollar) for name, item in value.items()}
+        return {restore_name(name): restore(item, dollar) for name, item in value.items()}
     if isinstance(value, list):
-        return [literal(item, dollar) for item in value]
+        return [restore(item, dollar) for item in value]
     return value.replace(DOLLAR, dollar) if isinstance(value, str) else value
 
 
-def literal_name(name: Any) -> Any:
-    """The name, or dotted key, that was typed."""
+def restore_name(name: Any) -> Any:
+    """A name or dotted key as it was typed."""
     if not isinstance(name, str) or CODED not in name:
         return name
     return re.sub(rf"(?<![^.]){CODED}((?:[0-9a-f]{{2}})+)", lambda m: bytes.fromhex(m[1]).decode(), name)
 
 
 def parse(words: list[str]) -> list[Override]:
-    """The overrides that the words mean.
+    """Parse overrides.
 
     Raises:
-        UserError: naming every word that is none. The value of a secret is never repeated.
+        UserError: naming every invalid one. The value of a secret is never repeated.
     """
     problems, overrides = [], []
     for word in words:
         typed, equals, value = word.partition("=")
         key = typed.lstrip("+~")
-        kind = None if typed.startswith("~") else texts_of(key)
+        kind = None if typed.startswith("~") else text_format(key)
         coded = typed.removesuffix(key) + ".".join(_name(part) if part else part for part in key.split("."))
         if is_secret(key, value):
             problems.append(Problem(key, "looks like a secret, and configurations are saved", "command line", HINT))
             continue
         if not equals and typed[:1] != "~":
             problems.append(Problem(word, "is not KEY=VALUE", "command line"))
-        elif override := _parse(
-            f"{coded}={_as_texts(value, kind)}" if kind else as_hydra_reads(coded + equals + value)
-        ):
-            values = {"key_or_group": literal_name(override.key_or_group), "_value": literal(override.value())}
+        elif override := _parse(f"{coded}={_as_texts(value, kind)}" if kind else to_hydra(coded + equals + value)):
+            values = {"key_or_group": restore_name(override.key_or_group), "_value": restore(override.value())}
             overrides.append(replace(override, **values))
         else:
             problems.append(Problem(word, "is not KEY=VALUE", "command line"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmft.config.compose import compose
 from llmft.config.load import load
-from llmft.config.words import parse
+from llmft.config.overrides import parse
 from llmft.runs.folder import Run
 from llmft.schema.problem import UserError
 

@@ -1,4 +1,4 @@
-"""How a configuration differs: from the defaults (`--cfg diff`), and from what a command named (`best.yaml`)."""
+"""How a config differs from the defaults (`--cfg diff`), and from the recipe that it started from (`best.yaml`)."""
 
 import json
 from collections.abc import Callable
@@ -19,16 +19,18 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 
 
-def differing(command: str, words: list[str], multirun: bool = False) -> str:
-    """A line for each key that the words change, except for the task: key, value, place, default.
+def diff(command: str, words: list[str], multirun: bool = False) -> str:
+    """A line for each key that the overrides change, except for the task: key, value, place, default.
 
-    For a command that works from a run, what differs from that run.
+    For a command that works from a run, the differences from that run.
 
     Raises:
-        UserError: with every problem of the configuration, and for a sweep.
+        UserError: with every problem of the config, and for a sweep.
     """
     if multirun:
-        raise UserError(Problem("--cfg diff", "is for one run", "command line", "Write --cfg job to see all jobs."))
+        raise UserError(
+            Problem("--cfg diff", "works on a single run", "command line", "Write --cfg job to see all jobs.")
+        )
     if COMMANDS[command].needs_run:
         before: dict[str, Any] = load(command, [word for word in words if "=" not in word]).model_dump(mode="json")
         now = load(command, words).model_dump(mode="json")
@@ -52,20 +54,22 @@ def _lines(before: dict[str, Any], now: dict[str, Any], where: Any, what: str) -
     width = min(max(map(len, shown.values())), 60)
     lines = []
     for key, text in shown.items():
-        default = f", in place of {json.dumps(old[key], ensure_ascii=False)}" if old.get(key) is not None else ""
+        default = f", instead of {json.dumps(old[key], ensure_ascii=False)}" if old.get(key) is not None else ""
         lines.append(f"{text:<{width}}  # {where(key)}{default}\n")
     return "".join(lines)
 
 
 WHOLE = {"model": (), "task": ("name",), "dataset": ("format",)}
-"""Sections that are written whole where one of these keys differs, or any key: each is then about something else."""
+"""Sections that are written completely if one of these keys differs, or any key: the rest of the section depends on
+it."""
 
 
-def brief(command: str, arguments: list[str]) -> Callable[[Config], str]:
-    """What writes a configuration that came of these words as a short recipe.
+def shorten(command: str, arguments: list[str]) -> Callable[[Config], str]:
+    """A function that writes a config made by these overrides as a short recipe.
 
-    It is composed once to see that it gives the same configuration again. Where it does not, as with the small sizes of
-    `smoke=true`, all keys are written. A recipe that was named by its path is not named: best.yaml lies elsewhere.
+    The recipe is composed once to check that it gives the same config. If it does not, as with the small sizes of
+    `smoke=true`, all keys are written. A recipe given by its path is not included by name, because best.yaml lies
+    elsewhere.
     """
     said = dict(word.lstrip("+").partition("=")[::2] for word in arguments)
     recipe = said.get("recipe")
@@ -85,7 +89,7 @@ def brief(command: str, arguments: list[str]) -> Callable[[Config], str]:
             head = {"defaults": [*begin, "_self_"]} if begin else {}
             tree = head | {"command": command, "name": now["name"]} | _changed(before, now)
             short = "# @package _global_\n" + yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)
-            if _gives(command, short, text):
+            if _composes_to(command, short, text):
                 return short
         return text
 
@@ -93,7 +97,7 @@ def brief(command: str, arguments: list[str]) -> Callable[[Config], str]:
 
 
 def _base(command: str, recipe: str | None, choices: dict[str, str]) -> dict[str, Any] | None:
-    """What the recipe says with these options, or None where that is not a configuration by itself."""
+    """The config of the recipe with these options, or None if that is not a valid config by itself."""
     words = [f"+recipe={recipe}"] if recipe else []
     try:
         tree = compose(command, words + [f"{group}={option}" for group, option in choices.items()]).tree
@@ -105,7 +109,7 @@ def _base(command: str, recipe: str | None, choices: dict[str, str]) -> dict[str
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """The sections and keys of `now` that differ; a table inside a section is written whole."""
+    """The sections and keys of `now` that differ. A table inside a section is written completely."""
     found: dict[str, Any] = {}
     for name, value in now.items():
         old = before.get(name)
@@ -120,8 +124,8 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _gives(command: str, text: str, wanted: str) -> bool:
-    """Whether a recipe means the configuration `wanted`, which is one too."""
+def _composes_to(command: str, text: str, wanted: str) -> bool:
+    """Whether a recipe composes to the config `wanted`, given as a recipe."""
     with TemporaryDirectory(prefix="llmft-") as folder:
         file = Path(folder, "best.yaml")
         file.write_text(text, encoding="utf-8")
