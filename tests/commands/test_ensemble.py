@@ -116,7 +116,7 @@ def test_folds_have_seen_the_rows_of_each_other(rows: None, llmft: Run, here: Pa
     assert llmft(*TABLE, "dataset.folds=2", "run.dir=s")[0] == 0
     code, _, err = llmft("eval", "s", "ensemble=mean", "run.dir=e")
     assert code == 2
-    assert "s/fold-1  was trained on other rows, perhaps on those to be scored: dataset.fold is 1, in s/fold-0 0" in err
+    assert "s/fold-1  was trained on other rows, maybe on the test rows: dataset.fold is 1, in s/fold-0 0" in err
     assert llmft("eval", "s", "ensemble=mean", *NEW, "run.dir=e")[0] == 0
 
 

@@ -93,8 +93,8 @@ def test_a_wish_that_cannot_be_met_is_explained(words: str, run: Path, llmft: Ru
 def test_a_folder_that_is_no_run(llmft: Run, here: Path) -> None:
     (here / "empty").mkdir()
     for words, what in {
-        (): "name the folder of a run first",
-        ("dataset=csv",): "name the folder of a run first",
+        (): "RUN  must come first",
+        ("dataset=csv",): "RUN  must come first",
         ("none",): "no such folder",
         ("empty",): "is not a run: it has no config.yaml",
     }.items():

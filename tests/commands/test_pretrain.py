@@ -72,8 +72,8 @@ MISTAKES = {
         ["task=masked_lm", "model.tokenizer=tokenizer", *TEXT, "dataset.train=story.txt"],
         "model.tokenizer  the tokenizer has no mask token, which a masked language model reads",
     ),
-    "streaming": (["dataset.streaming=true"], "raw text is read part by part anyway"),
-    "folds": (["dataset.folds=3"], "dataset.folds  folds are of rows in memory (command line). Leave it out."),
+    "streaming": (["dataset.streaming=true"], "raw text is read in parts anyway"),
+    "folds": (["dataset.folds=3"], "dataset.folds  needs all rows in memory, and raw text is not (command line). Leave it out."),
     "a frozen encoder": (["model.freeze=encoder"], "model.freeze  each epoch cuts the text elsewhere"),
     "a prefix": (["task=causal_lm", "adapter=prefix"], "adapter=prefix does not work with causal_lm"),
 }

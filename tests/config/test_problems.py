@@ -80,8 +80,8 @@ CASES = [
     ),
     (
         "dataset=hub dataset.path=a/b dataset.streaming=true",
-        "dataset.streaming  dataset=hub is read as a whole (command line). "
-        "Streamed are csv, jsonl and parquet files: `hf download --repo-type dataset`, then dataset=parquet.",
+        "dataset.streaming  dataset=hub can only be read as a whole (command line). "
+        "csv, jsonl, and parquet files can be streamed: run `hf download --repo-type dataset`, then dataset=parquet.",
     ),
     ("dataset.split={validation:0.5,test:0.5}", "dataset.split  must leave rows for training"),
     (

@@ -120,7 +120,7 @@ RULES = [
     (("generation.length_penalty=2",), "generation.length_penalty  is only used with generation.beams=2 or more"),
     (("generation=sample", "generation.beams=2"), "generation.beams  draws would depend on the other rows"),
     (("generation.max_new_tokens=0",), "generation.max_new_tokens  must be at least 1, got 0"),
-    (("hardware.processes=2", "hardware.strategy=fsdp"), "with fsdp all processes must make equal numbers of passes"),
+    (("hardware.processes=2", "hardware.strategy=fsdp"), "fsdp needs equal numbers of forward passes in all processes"),
 ]
 
 

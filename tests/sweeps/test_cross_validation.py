@@ -75,11 +75,11 @@ def test_settings_are_compared_by_their_mean_over_folds(rows: None, llmft: Run, 
 
 REFUSED = {
     "dataset.fold=3 dataset.folds=3": "dataset.fold  must be 0 to 2, got 3 (command line)",
-    "dataset.fold=3": "names a part, and dataset.folds does not say of how many",
+    "dataset.fold=3": "needs dataset.folds, the number of folds",
     "dataset.folds=1": "must be at least 2, got 1",
     "dataset.folds=3 dataset.test=b.csv": "must be unset: with folds, each fold is a test split (command line). Write dataset.test=null",
-    "dataset.folds=3 dataset.streaming=true dataset.validation=b.csv dataset.split.test=0": "folds are taken from rows in memory",
-    "dataset.columns.group=g dataset.streaming=true dataset.validation=b.csv dataset.split.test=0": "so none can part a group",
+    "dataset.folds=3 dataset.streaming=true dataset.validation=b.csv dataset.split.test=0": "does not work with dataset.folds, which needs all rows in memory",
+    "dataset.columns.group=g dataset.streaming=true dataset.validation=b.csv dataset.split.test=0": "so groups stay together",
     "dataset.folds=100 seed=range(11) -m": "must give at most 1,000 jobs, got 1,100",
 }
 

@@ -182,7 +182,7 @@ def test_a_set_in_which_nothing_is_trained_is_refused() -> None:
             ("adapter=prefix",),
             "adapter.name  prefix only works for tasks that classify, and instruction generates text",
         ),
-        (("task.answer_pattern=(",), "is not a regular expression"),
+        (("task.answer_pattern=(",), "must be a regular expression"),
         (("task.answer_pattern=####",), "has no group"),
         (("trainer.metric_for_best=accuracy",), "accuracy is not a metric of instruction"),
     ],

@@ -178,7 +178,7 @@ def test_a_label_that_training_did_not_know(llmft: Run, write: Write, here: Path
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (("task.max_length=32", "task.stride=20"), "stride=20 is more than half of max_length=32"),
+        (("task.max_length=32", "task.stride=20"), "stride must be at most half of max_length=32, got 20"),
         (("task.labels=[per,loc,per]",), "labels has 'per' twice"),
     ],
 )

@@ -42,7 +42,7 @@ def test_eval_gives_the_numbers_of_training(kind: str, llmft: Run, here: Path) -
     card, plain = (here / "run/README.md").read_text(), transformers.AutoModelForSequenceClassification
     if kind == "prefix":
         assert "merged_rows" not in metrics["train"]
-        assert "A prefix cannot be merged" in card
+        assert "The prefix is not merged into the weights" in card
         assert read(here / "run/manifest.json")["weights"].keys() == {"base/model.safetensors"}
         with pytest.raises((OSError, ValueError)):
             plain.from_pretrained(here / "run/model")
