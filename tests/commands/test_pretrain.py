@@ -73,8 +73,11 @@ MISTAKES = {
         "model.tokenizer  the tokenizer has no mask token, which a masked language model reads",
     ),
     "streaming": (["dataset.streaming=true"], "raw text is read in parts anyway"),
-    "folds": (["dataset.folds=3"], "dataset.folds  needs all rows in memory, and raw text is not (command line). Leave it out."),
-    "a frozen encoder": (["model.freeze=encoder"], "model.freeze  each epoch cuts the text elsewhere"),
+    "folds": (
+        ["dataset.folds=3"],
+        "dataset.folds  needs all rows in memory, and raw text is not (command line). Leave it out.",
+    ),
+    "a frozen encoder": (["model.freeze=encoder"], "model.freeze  each epoch cuts the text at other places"),
     "a prefix": (["task=causal_lm", "adapter=prefix"], "adapter=prefix does not work with causal_lm"),
 }
 

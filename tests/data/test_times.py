@@ -90,7 +90,7 @@ def test_cells_that_say_no_time_are_named(write: Write) -> None:
 
 
 REFUSED = {
-    ("dataset.folds=5", "dataset.fold=0"): "folds are drawn",
+    ("dataset.folds=5", "dataset.fold=0"): "does not work with dataset.folds",
     ("dataset.columns.group=who",): "does not work with a group column",
     ("dataset.split.stratify=true",): "does not work with dataset.split.stratify",
     ("dataset.split.validation=0", "dataset.split.test=0"): "no split is taken from train",

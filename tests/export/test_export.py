@@ -121,7 +121,7 @@ REFUSED = {
         "onnx in fp32, fp16, int8",
     ],
     "export.precision=int4": ["must be one of 'fp32', 'fp16' or 'int8', got 'int4'"],
-    "export.format=gguf": ["writes none", "python convert_hf_to_gguf.py RUN/model --outfile model.gguf"],
+    "export.format=gguf": ["does not write them", "python convert_hf_to_gguf.py RUN/model --outfile model.gguf"],
     "export.max_loss=-1": ["must be at least 0, got -1"],
     "optimizer.lr=1": ["is fixed by training; export accepts export, dataset"],
     "dataset=csv": ["dataset.test", "is compared with the original"],

@@ -112,7 +112,7 @@ def test_nine_to_none_names_the_worse(llmft: Run, make: Make) -> None:
     (test,) = compared(llmft, "b", "a")["tests"]
     assert (test["worse"], test["p"]) == ("b/20260101-000000-0000", pytest.approx(2 / 512))
     code, _, err = llmft("runs", "compare", "a", "b", "html=mine.html")
-    assert (code, "exists already" in err) == (2, True)
+    assert (code, "is there already" in err) == (2, True)
 
 
 def test_three_runs_are_three_tests_each_adjusted(llmft: Run, make: Make) -> None:

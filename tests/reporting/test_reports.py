@@ -83,7 +83,7 @@ def test_the_report_shows_what_the_run_found(run: Path) -> None:
     assert sum(tag == "polyline" for tag, _ in page.tags) >= 2
     low, high = interval(answers, "accuracy", metrics["test"]["accuracy"]) or (0.0, 0.0)
     assert f"{len(answers)} rows; 95% interval {low:.4f} to {high:.4f}" in page.words
-    for heading in ("The data", "Labels of train", "a.csv"):
+    for heading in ("Data", "Labels of train", "a.csv"):
         assert heading in page.words
     balance = json.loads((run / "manifest.json").read_text())["dataset"]["splits"]["train"]["balance"]
     assert balance == {"<b>ja</b>": 43, "<b>né|in</b>": 21}

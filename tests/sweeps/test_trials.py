@@ -58,7 +58,13 @@ def test_a_search_leaves_trials_pictures_and_the_best_recipe(llmft: Run, here: P
         zip(range(1, 5), scores, best, strict=True)
     )
     page = (here / "s/report.html").read_text()
-    for part in ("Importance of keys", "Metric by trial", "Metric during training", "Metric by value", "log10 of optimizer.lr"):
+    for part in (
+        "Importance of keys",
+        "Metric by trial",
+        "Metric during training",
+        "Metric by value",
+        "log10 of optimizer.lr",
+    ):
         assert part in page
     assert llmft("finetune", "s/best.yaml", "run.dir=again")[0] == 0
     again, won = read(here / "again/metrics.json"), read(here / "s" / facts["best"] / "metrics.json")

@@ -93,7 +93,9 @@ def test_a_table_without_anything_to_learn_says_why() -> None:
 
 
 def test_a_column_is_of_one_kind() -> None:
-    with pytest.raises(ValidationError, match="numbers, categories, dates, texts and ignore must name a column once, got 'age' twice"):
+    with pytest.raises(
+        ValidationError, match="numbers, categories, dates, texts and ignore must name a column once, got 'age' twice"
+    ):
         Options(numbers=["age"], ignore=["age"])
 
 

@@ -183,7 +183,7 @@ def test_a_set_in_which_nothing_is_trained_is_refused() -> None:
             "adapter.name  prefix only works for tasks that classify, and instruction generates text",
         ),
         (("task.answer_pattern=(",), "must be a regular expression"),
-        (("task.answer_pattern=####",), "has no group"),
+        (("task.answer_pattern=####",), "must have a group"),
         (("trainer.metric_for_best=accuracy",), "accuracy is not a metric of instruction"),
     ],
 )

@@ -179,7 +179,7 @@ def test_a_label_that_training_did_not_know(llmft: Run, write: Write, here: Path
     ("words", "what"),
     [
         (("task.max_length=32", "task.stride=20"), "stride must be at most half of max_length=32, got 20"),
-        (("task.labels=[per,loc,per]",), "labels has 'per' twice"),
+        (("task.labels=[per,loc,per]",), "labels must list each label once, got 'per' twice"),
     ],
 )
 def test_keys_that_do_not_go_together(words: tuple[str, ...], what: str, llmft: Run) -> None:

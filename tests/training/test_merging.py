@@ -50,7 +50,7 @@ def test_eval_gives_the_numbers_of_training(kind: str, llmft: Run, here: Path) -
         assert metrics["train"]["merged_rows"] == 16
         assert 0 < metrics["train"]["merged_difference"] < 1e-5
         assert metrics["train"]["merged_equal_answers"] == 1
-        assert f"The adapter ({kind}) is merged into it" in card
+        assert f"The adapter ({kind}) is merged into the weights" in card
         _, report = plain.from_pretrained(here / "run/model", output_loading_info=True)
         assert not any(report.values())
 
