@@ -1,4 +1,4 @@
-"""What is wrong with rows that could be read: empty inputs, missing labels, leaks between splits, contradictions."""
+"""Checks of rows that could be read: empty inputs, missing labels, leaks between splits, contradictory labels."""
 
 import json
 import re
@@ -12,10 +12,10 @@ from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
 
 DROP_EMPTY = Problem("dataset.drop_empty", "set it to true to leave such rows out", mistakes=0)
-DRAWN = 10  # rows that each input of a table has on average, from which on equal rows are not copies
+DRAWN = 10  # mean rows per distinct input of a table, from which equal rows are separate observations, not copies
 DROP_UNLABELED = Problem("dataset.drop_unlabeled", "set it to true to leave rows without a label out", mistakes=0)
 SHOWN_LEAKS = 3
-TEXTS = ("text", "words", "json")  # the kinds of inputs that can be empty
+TEXTS = ("text", "words", "json")  # kinds of inputs that can be empty
 _SPACE = re.compile(r"\s+")
 
 
@@ -23,29 +23,35 @@ def _normal(value: Any) -> Any:
     if isinstance(value, str):
         return _SPACE.sub(" ", value.casefold()).strip()
     if isinstance(value, dict):
-        return [_normal(category(value[name])) for name in sorted(value)]  # columns may stand in any order
+        # The cells of a table row. Sorted by name, since splits may have their columns in different orders.
+        return [_normal(category(value[name])) for name in sorted(value)]
     return [_normal(part) for part in value] if isinstance(value, list) else value
 
 
 def input_keys(table: Table, roles: dict[str, Column]) -> list[str]:
-    """What the model sees of each row, without case and extra space: equal keys are the same input."""
+    """A key for each row's inputs, without case and extra space: rows with equal keys have the same input."""
     inputs = [table.columns[role] for role, spec in roles.items() if spec.is_input and role in table.columns]
+    # JSON rather than a tuple: a string is hashable whatever it holds, and it can be kept on disk for streams.
     return [json.dumps([_normal(v) for v in row], ensure_ascii=False, default=str) for row in zip(*inputs, strict=True)]
 
 
 def are_draws(keys: list[str], roles: dict[str, Column]) -> bool:
-    """Whether rows of equal inputs are observations of their own rather than copies of one row.
+    """Whether rows with equal inputs are separate observations rather than copies of one row.
 
-    A table of two columns with two values each has four different inputs, whatever the number of its rows; a text that
-    stands in ten rows was copied.
+    A table of two columns with two values each has four distinct inputs, however many rows it has. A text that occurs
+    in ten rows was copied.
+
+    Args:
+        keys: `input_keys` of all rows.
     """
     return any(spec.kind == "features" for spec in roles.values()) and len(keys) >= DRAWN * len(set(keys))
 
 
 def empty_inputs(table: Table, roles: dict[str, Column]) -> dict[int, str]:
-    """By row number, where a text that the task needs is empty: what is wrong.
+    """What is wrong with each row that has an empty input text, by row index.
 
-    Of a role that rows may do without, such as another form of the same, it is said that other rows have it.
+    A missing value of an optional role is reported as one that other rows have: a form of input that was chosen for
+    the whole file, such as `prompt` instead of `messages`.
     """
     found: dict[int, str] = {}
     for role, spec in roles.items():
@@ -54,6 +60,7 @@ def empty_inputs(table: Table, roles: dict[str, Column]) -> dict[int, str]:
         for row, value in enumerate(table.columns[role]):
             if _is_blank(value):
                 lacking = value is None and not spec.required
+                # setdefault: one reason per row is enough, and the first role is the more important one.
                 found.setdefault(row, f"has no {role}, which other rows have" if lacking else "has an empty text")
     return found
 
@@ -63,15 +70,15 @@ def _is_blank(value: str | list[str] | None) -> bool:
 
 
 def empty_targets(table: Table, roles: dict[str, Column]) -> dict[int, str]:
-    """By row number, where a text that the model is to write is empty: what is wrong.
+    """What is wrong with each row whose target text is empty, by row index.
 
-    Of a conversation that is a message without a text and without anything else, such as a call of a tool.
+    In a conversation, that is a message with neither text nor anything else, such as a tool call.
     """
     found: dict[int, str] = {}
     for role, spec in roles.items():
         if role not in table.columns or spec.blank:
             continue
-        if spec.kind == "json":
+        if spec.kind == "json":  # a conversation holds its targets among its inputs: checked whatever the role
             empty = _no_message
         elif spec.target and spec.kind in ("text", "texts"):
             empty = partial(_says_nothing, spec=spec)
@@ -85,11 +92,12 @@ def empty_targets(table: Table, roles: dict[str, Column]) -> dict[int, str]:
 
 
 def _no_message(cell: str | None) -> bool:
-    """Whether a cell of JSON is an empty text, or a list of messages one of which says nothing."""
+    """Whether a cell of JSON is an empty text, or a list of messages of which one is empty."""
     value = None if cell is None else json.loads(cell)
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         return isinstance(value, str) and _is_blank(value)
     for message in value:
+        # OpenAI's form has role and content, ShareGPT's from and value; "?" leaves an unknown form to the task.
         text = message.get("content", message.get("value", "?"))
         others = {key: part for key, part in message.items() if key not in ("role", "from", "content", "value")}
         if (text is None or text == [] or (isinstance(text, str) and _is_blank(text))) and not any(others.values()):
@@ -98,14 +106,14 @@ def _no_message(cell: str | None) -> bool:
 
 
 def without_empty(table: Table, roles: dict[str, Column], split: str, drop: bool) -> tuple[Table, list[Problem]]:
-    """The rows whose texts are not empty, and, unless they may be dropped, a problem for each that is."""
+    """The rows without empty texts, and a problem for each other row, unless `drop`."""
     gone = empty_targets(table, roles) | empty_inputs(table, roles)
     problems = [] if drop else [Problem(table.ids[row], f"{gone[row]} ({split})") for row in sorted(gone)]
     return table.take([row for row in range(len(table)) if row not in gone]) if gone else table, problems
 
 
 def without_unlabeled(table: Table, roles: dict[str, Column], split: str, drop: bool) -> tuple[Table, list[Problem]]:
-    """The rows that have a label, and, unless they may be dropped, a problem for each that has none."""
+    """The rows with a label, and a problem for each other row, unless `drop`."""
     gone = {
         row: f"has no {role}"
         for role, spec in roles.items()
@@ -120,9 +128,10 @@ def without_unlabeled(table: Table, roles: dict[str, Column], split: str, drop: 
 def whole_rows(
     table: Table, roles: dict[str, Column], split: str, drop_empty: bool, drop_unlabeled: bool
 ) -> tuple[Table, tuple[list[Problem], list[Problem]], Counter[str]]:
-    """The rows with texts and labels, a problem for each other that may not be dropped, and how many were dropped.
+    """The rows that have texts and labels, the problems of the others, and how many rows were dropped.
 
-    Problems of texts and of labels are apart, so that of both some are shown.
+    Problems of texts and of labels come as two lists: only ten of each kind are shown, and one kind must not hide the
+    other.
     """
     filled, problems = without_empty(table, roles, split, drop_empty)
     labeled, more = without_unlabeled(filled, roles, split, drop_unlabeled)
@@ -134,7 +143,8 @@ def whole_rows(
 
 
 def advice(problems: list[Problem], roles: dict[str, Column]) -> list[Problem]:
-    """The keys by which rows with such problems are left out."""
+    """The keys that leave out rows with such problems."""
+    # Problems are recognized by their text, since they come from files, streams, and tasks alike.
     labels = [f"has no {role} (" for role, spec in roles.items() if not spec.is_input and not spec.target]
     empty = ("has an empty ", "has a message without a text")
     found = []
@@ -152,7 +162,7 @@ def _says_nothing(value: Any, spec: Column) -> bool:
 
 
 def unknown_labels(table_ids: list[str], labels: list[Any], known: list[str], split: str) -> list[Problem]:
-    """A problem for each label that the model has no output for."""
+    """A problem for each label that training did not have, at the first row with it."""
     names = set(known)
     first: dict[str, int] = {}
     for row, cell in enumerate(labels):
@@ -161,31 +171,31 @@ def unknown_labels(table_ids: list[str], labels: list[Any], known: list[str], sp
                 first.setdefault(label, row)
     return listed(
         [
-            Problem(table_ids[row], f"label {label!r} of {split} is not among those of training: {few(known)}")
+            Problem(table_ids[row], f"must have a label of training ({few(known)}), got {label!r} in {split}")
             for label, row in first.items()
         ]
     )
 
 
 def few(names: list[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first ten names, and how many more there are."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def roles_differ(tables: dict[str, Table], roles: dict[str, Column]) -> list[Problem]:
-    """A problem for each optional role, such as `text_pair`, that one split fills and another doesn't."""
+    """A problem for each optional role, such as `text_pair`, that one split has and another does not."""
     problems = []
     for role, spec in roles.items():
         having = [name for name, table in tables.items() if role in table.columns]
         lacking = [name for name in tables if name not in having]
         if not spec.required and having and lacking:
-            what = f"{', '.join(having)} fills it and {', '.join(lacking)} does not"
+            what = f"must be in all splits or in none, got it in {', '.join(having)} and not in {', '.join(lacking)}"
             problems.append(Problem(f"dataset.columns.{role}", what))
     return problems
 
 
 def repeats(keys: list[str], labels: list[Any] | None) -> list[str]:
-    """Notes on inputs that stand twice in one split, and on those with two labels."""
+    """Notes on repeated inputs of train, and on inputs with more than one label."""
     counts = Counter(keys)
     notes = []
     if twice := len(keys) - len(counts):
@@ -193,29 +203,33 @@ def repeats(keys: list[str], labels: list[Any] | None) -> list[str]:
     if labels:
         seen: dict[str, set[Any]] = {}
         for key, label in zip(keys, labels, strict=True):
+            # A multi-label cell is a list; its order means nothing, and a list cannot be in a set.
             seen.setdefault(key, set()).add(frozenset(label) if isinstance(label, list) else label)
-        if torn := sum(len(found) > 1 for found in seen.values()):
-            notes.append(f"train: {plural(torn, 'inputs have')} more than one label")
+        if contradictory := sum(len(found) > 1 for found in seen.values()):
+            notes.append(f"train: {plural(contradictory, 'inputs have')} more than one label")
     return notes
 
 
 def overlaps(
     keys: dict[str, list[str]], sizes: dict[str, int], limit: float, ids: dict[str, list[str]] | None = None
 ) -> tuple[list[str], list[Problem]]:
-    """Rows of one split whose input also stands in another: (notes, problems for shares above `limit`).
+    """Inputs that two splits share: (notes, and problems where they are more than `limit` of the smaller split).
 
     Args:
-        keys: of each split; of a streamed one only those that stand in another.
-        sizes: the rows of each split.
-        ids: what the rows are called, where `keys` are of all of them.
+        keys: `input_keys` of each split; of a streamed one only those that another split has.
+        sizes: the number of rows of each split.
+        limit: `dataset.max_overlap`, a share from 0 to 1.
+        ids: the ids of the rows, if `keys` are of all rows, to name three of them.
     """
     notes, problems = [], []
     names = list(keys)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
+            # Key to row index. Reversed, so that of equal inputs the first row is kept, and named in the message.
             seen = dict(zip(reversed(keys[first]), reversed(range(len(keys[first]))), strict=True))
             both = [row for row, key in enumerate(keys[second]) if key in seen]
             shared = len(both)
+            # Of the smaller split: 50 shared rows are 1% of a large train and half of a test of 100.
             smaller = min(sizes[first], sizes[second])
             if not shared:
                 continue
@@ -229,11 +243,11 @@ def overlaps(
                     Problem(
                         f"dataset.{second}",
                         text,
-                        hint="Scores would flatter the model: "
+                        hint="Metrics would be too good: "
                         + (
                             "dataset.clean.leaks=true leaves them out of train, "
                             if first == "train"
-                            else f"take them out of {first} or {second} (dataset.clean.leaks mends train alone), "
+                            else f"remove them from {first} or {second} (dataset.clean.leaks is for train only), "
                         )
                         + "or dataset.max_overlap=1 allows them.",
                     )

@@ -1,6 +1,6 @@
-"""Rows of `train` that repeat others, exactly or nearly: left out, and counted by how their labels go together.
+"""Removes rows of train that repeat other rows, exactly or nearly, and counts those whose labels differ.
 
-Texts are nearly the same by the runs of characters that they share, so no language needs to be known.
+Texts are compared by their character n-grams (shingles), so the language need not be known.
 """
 
 import re
@@ -15,92 +15,96 @@ from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.problem import plural
 
-RUN = 5  # characters: a changed word spoils a few runs of a text, and a chance word in common gives few
-PERMUTATIONS = 128
+SHINGLE = 5  # characters: one changed word destroys few shingles of a text, and one word in common adds few
+PERMUTATIONS = 128  # datasketch's default: an error of 1/sqrt(128) = 0.09 in the estimated similarity
 SEED = 1
-BATCH = 4096  # runs that are hashed at a time: each takes PERMUTATIONS numbers meanwhile
-# Candidates are compared as they are: a false one costs time, a missed one stays in the data. Of pairs just at the
-# threshold, 0.5 to 0.9, these weights find 80 to 92 in 100, and of those well above it nearly all.
+BATCH = 4096  # shingles hashed at once, each to PERMUTATIONS numbers of 64 bits: 4 MB
+# False positives against false negatives. Every candidate is compared exactly, so a false one only costs time, and a
+# missed one stays in the data. Of pairs just at a threshold of 0.5 to 0.9, these weights find 80% to 92%, and of pairs
+# well above it nearly all.
 WEIGHTS = (0.1, 0.9)
 _SPACE = re.compile(r"\s+")
 
 
-def runs(text: str) -> set[str]:
-    """The runs of RUN characters in a text, without case and extra space; all of a shorter text is one."""
+def shingles(text: str) -> set[str]:
+    """All substrings of SHINGLE characters of a text, without case and extra space; a shorter text is one itself."""
     text = _SPACE.sub(" ", text.casefold()).strip()
-    # At least one run, also of an empty text, so that `likeness` never divides by zero.
-    return {text[start : start + RUN] for start in range(max(1, len(text) - RUN + 1))}
+    # At least one, also of an empty text, so that `jaccard` never divides by zero.
+    return {text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1))}
 
 
-def likeness(one: str, other: str) -> float:
-    """The share of the runs of two texts that both have (Jaccard), 0 to 1."""
-    first, second = runs(one), runs(other)
+def jaccard(one: str, other: str) -> float:
+    """The Jaccard similarity of two texts, 0 to 1: shared shingles over all shingles of both."""
+    first, second = shingles(one), shingles(other)
     return len(first & second) / len(first | second)
 
 
-class Near:
-    """Texts by their MinHashes, to ask which of them another text is like.
+class MinHashIndex:
+    """An index of texts that finds those similar to another text.
 
     Candidates come from locality-sensitive hashing of MinHashes (Broder 1997; Leskovec et al., Mining of Massive
-    Datasets, 3.4), which misses some pairs at the threshold; every pair that is found is checked. The same texts give
-    the same pairs.
+    Datasets, 3.4), which misses some pairs at the threshold. Every candidate is compared exactly. Deterministic: the
+    same texts give the same pairs.
     """
 
     def __init__(self, threshold: float, text_of: Callable[[int], str]) -> None:
-        """`text_of` gives a text back by its number."""
+        """`text_of` returns an added text by its index, so that the index need not hold the texts."""
         from datasketch import MinHash, MinHashLSH
 
         self.threshold, self.text_of = threshold, text_of
         self.index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=WEIGHTS)
-        # crc32 is the same in every process, as Python's `hash` of a text is not. Its 32 bits are what MinHash takes.
+        # crc32 is the same in every process; Python's own hash of a text is not. MinHash takes 32 bits.
         self.empty = MinHash(num_perm=PERMUTATIONS, seed=SEED, hashfunc=zlib.crc32)
 
-    def hashed(self, text: str) -> Any:
+    def minhash(self, text: str) -> Any:
         """The MinHash of a text."""
-        found, parts = self.empty.copy(), [run.encode("utf-8", "surrogatepass") for run in runs(text)]
+        found, parts = self.empty.copy(), [run.encode("utf-8", "surrogatepass") for run in shingles(text)]
         for start in range(0, len(parts), BATCH):
             found.update_batch(parts[start : start + BATCH])
         return found
 
-    def twin(self, text: str, hashed: Any) -> int | None:
-        """The first text that was added and is like `text`."""
-        candidates = sorted(self.index.query(hashed))  # a set, whose order may differ from run to run
-        return next((one for one in candidates if likeness(text, self.text_of(one)) >= self.threshold), None)
+    def match(self, text: str, minhash: Any) -> int | None:
+        """The index of the first added text that is similar to `text`; None if there is none."""
+        candidates = sorted(self.index.query(minhash))  # a set, whose order may differ from run to run
+        return next((one for one in candidates if jaccard(text, self.text_of(one)) >= self.threshold), None)
 
-    def add(self, number: int, hashed: Any) -> None:
-        """Take a text in, by its MinHash."""
-        self.index.insert(number, hashed)
+    def add(self, number: int, minhash: Any) -> None:
+        """Add a text by its index and MinHash."""
+        self.index.insert(number, minhash)
 
 
-def near(texts: list[str], threshold: float, start: int = 0) -> dict[int, int]:
-    """Each text from `start` on that is like an earlier one that stays, and the first such."""
-    known = Near(threshold, texts.__getitem__)
+def near_duplicates_of(texts: list[str], threshold: float, start: int = 0) -> dict[int, int]:
+    """For each text from `start` on that is similar to an earlier one that stays, the index of the first such text.
+
+    A text that is removed is not indexed: of three texts in a chain of small changes, the third may stay.
+    """
+    known = MinHashIndex(threshold, texts.__getitem__)
     found: dict[int, int] = {}
     for row, text in enumerate(tqdm(texts, "near duplicates", unit=" rows", disable=None, leave=False)):
-        hashed = known.hashed(text)
-        # Rows before `start` are those of other splits, which stay whatever they are like.
-        twin = known.twin(text, hashed) if row >= start else None
-        if twin is None:
-            known.add(row, hashed)
+        minhash = known.minhash(text)
+        # Rows before `start` are those of other splits, and always stay.
+        match = known.match(text, minhash) if row >= start else None
+        if match is None:
+            known.add(row, minhash)
         else:
-            found[row] = twin
+            found[row] = match
     return found
 
 
 def text_roles(roles: dict[str, Column]) -> list[str]:
-    """The roles that are texts."""
+    """The roles of kind text."""
     return [role for role, spec in roles.items() if spec.kind == "text"]
 
 
 def without_leaks(train: Table, others: list[Table], roles: dict[str, Column]) -> tuple[Table, list[str]]:
-    """The rows whose input is in none of `others`."""
+    """Train without the rows whose input is also in `others`, and a note."""
     known = {key for table in others for key in input_keys(table, roles)}
     gone = [row for row, key in enumerate(input_keys(train, roles)) if key in known]
     return _without(train, gone), _note(len(gone), "rows that are also in other splits")
 
 
 def without_duplicates(train: Table, roles: dict[str, Column], agreeing: bool) -> tuple[Table, list[str]]:
-    """The first row of each input; `agreeing`: none of an input that has several labels."""
+    """Train with only the first row of each input, and notes; `agreeing`: no row of an input with several labels."""
     labels = _labels(train)
     groups: dict[str, list[int]] = {}
     for row, key in enumerate(input_keys(train, roles)):
@@ -110,7 +114,7 @@ def without_duplicates(train: Table, roles: dict[str, Column], agreeing: bool) -
     for first, *more in groups.values():
         differ = any(labels[row] != labels[first] for row in more)
         if agreeing and differ:
-            # Nobody knows which of the labels is right, so the first row goes too.
+            # Which label is right cannot be known, so the first row is removed too.
             torn += [first, *more]
         else:
             again += more
@@ -122,24 +126,28 @@ def without_duplicates(train: Table, roles: dict[str, Column], agreeing: bool) -
 def without_near(
     train: Table, others: list[Table], roles: dict[str, Column], threshold: float
 ) -> tuple[Table, list[str]]:
-    """The rows whose texts are like those of no earlier row that stays, and of no row of `others`."""
-    tables = [*others, train]  # train last: a row is compared with those before it alone
+    """Train without the rows that are similar to an earlier row that stays, or to a row of `others`, and notes.
+
+    Args:
+        threshold: the Jaccard similarity from which two rows are near duplicates, `dataset.clean.near_duplicates`.
+    """
+    tables = [*others, train]  # train last: a row is compared with those before it only
     texts = [text for table in tables for text in _texts(table, roles)]
     ids = [id for table in tables for id in table.ids]
     labels = [label for table in tables for label in _labels(table)]
     start = len(ids) - len(train)
-    found = near(texts, threshold, start)
+    found = near_duplicates_of(texts, threshold, start)
     notes: list[str] = []
     for what, leaks in (("rows that are nearly in other splits", True), ("near duplicates", False)):
         pairs = [pair for pair in found.items() if (pair[1] < start) == leaks]
-        notes += _note(len(pairs), what, sum(labels[row] != labels[twin] for row, twin in pairs))
-        notes += [f"train: such as {ids[row]}, which is like {ids[twin]}" for row, twin in pairs[:1]]
+        notes += _note(len(pairs), what, sum(labels[row] != labels[match] for row, match in pairs))
+        notes += [f"train: such as {ids[row]}, which is like {ids[match]}" for row, match in pairs[:1]]
     return _without(train, [row - start for row in found]), notes
 
 
 def _texts(table: Table, roles: dict[str, Column]) -> list[str]:
     columns = [table.columns[role] for role in text_roles(roles) if role in table.columns]
-    # Parted by a character that text files may not hold, so that `ab` and `c` differ from `a` and `bc`.
+    # Joined by NUL, which no text file may contain, so that `ab` + `c` differs from `a` + `bc`.
     return ["\0".join(text or "" for text in texts) for texts in zip(*columns, strict=True)]
 
 

@@ -13,7 +13,7 @@ from llmft.data.files import digest
 from llmft.data.read import files_of, read_split
 from llmft.data.roles import assign, index_note, list_notes, unread
 from llmft.data.source import Table, listed
-from llmft.data.splitting import SAID, SPLITS, TIME, note_of, sample_rows, take_splits, with_group, with_times
+from llmft.data.splitting import SPLITS, TIME, TIME_TEXT, sample_rows, take_splits, time_note, with_group, with_times
 from llmft.data.stream import Stream
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
@@ -97,8 +97,9 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
             notes.append(f"train: {what}: equal rows count as draws, not as copies, so that splits may share inputs")
     tables = take_splits(tables, config, task.columns, drawn)
     if config.split.by:
-        notes.append(note_of({name: table for name, table in tables.items() if TIME in table.columns}, config.split.by))
-        tables = {name: table.without((TIME, SAID)) for name, table in tables.items()}
+        timed = {name: table for name, table in tables.items() if TIME in table.columns}
+        notes.append(time_note(timed, config.split.by))
+        tables = {name: table.without((TIME, TIME_TEXT)) for name, table in tables.items()}
     if config.max_rows:
         tables = {name: sample_rows(table, config.max_rows, config.split) for name, table in tables.items()}
         stream = None  # so few rows are held in memory

@@ -1,4 +1,4 @@
-"""What is left of raw text that is cleaned as it is read: each text by itself, and beside all that came before it."""
+"""Filters raw text while it is read: each text by itself, and against all texts before it."""
 
 import tempfile
 from array import array
@@ -10,15 +10,15 @@ from typing import Self
 import numpy
 
 from llmft.data.clean import fault
-from llmft.data.duplicates import Near
+from llmft.data.duplicates import MinHashIndex
 from llmft.schema.dataset import CleanConfig
 from llmft.schema.problem import plural
 
-RECENT = 100_000  # numbers in a set, which takes ten times as much memory as an array does
+RECENT = 100_000  # digests held in a set, which takes ten times the memory of an array, before they are merged into one
 
 
 class Spool:
-    """Texts that wait on the disk until they are asked for by number, in 8 bytes of memory each."""
+    """Texts in a temporary file, read back by index. Each takes 8 bytes of memory."""
 
     def __init__(self) -> None:
         self.file = tempfile.TemporaryFile()  # noqa: SIM115
@@ -32,27 +32,27 @@ class Spool:
         return self.file.read(self.ends[number + 1] - self.ends[number]).decode("utf-8", "surrogatepass")
 
     def add(self, text: str) -> None:
-        """Keep a text, by the next number."""
+        """Append a text; its index is the number of texts before it."""
         self.file.seek(self.ends[-1])
         self.file.write(text.encode("utf-8", "surrogatepass"))
         self.ends.append(self.file.tell())
 
 
 class Sieve:
-    """Says of each text of `train`, in turn, whether it stays; the texts of other splits are told to it first."""
+    """Decides for each text of train, in order, whether it stays. The texts of other splits are added first."""
 
     def __init__(self, clean: CleanConfig) -> None:
         self.clean = clean
-        # A document of several rows is long, however short the last of them.
+        # The last row of a long document may be short; min_characters is for whole documents.
         self.further = clean.model_copy(update={"min_characters": None})
         self.counts: Counter[str] = Counter()
-        """How many were left out, by the reason."""
+        """How many texts were left out, by reason."""
         self.examples: dict[str, str] = {}
-        """For near duplicates, a pair of ids."""
+        """A pair of ids for each reason that compares two texts."""
         self.others, self.seen = Digests(), Digests()
         self.texts, self.ids = Spool(), Spool()
-        self.first = 0  # number of the first text of train
-        self.near = Near(clean.near_duplicates, self.texts.__getitem__) if clean.near_duplicates else None
+        self.first = 0  # index of the first text of train
+        self.near = MinHashIndex(clean.near_duplicates, self.texts.__getitem__) if clean.near_duplicates else None
 
     def __enter__(self) -> Self:
         return self
@@ -64,11 +64,11 @@ class Sieve:
         self.ids.file.close()
 
     def tell(self, text: str, id: str, digest: int) -> None:
-        """A text of another split."""
+        """Add a text of another split, so that texts of train which repeat it are left out."""
         if self.clean.leaks:
             self.others.add(digest)
             if self.near:
-                self._remember(text, id, self.near.hashed(text))
+                self._remember(text, id, self.near.minhash(text))
                 self.first = len(self.texts)
 
     def stays(self, text: str, id: str, digest: int, further: bool) -> bool:
@@ -76,7 +76,7 @@ class Sieve:
 
         Args:
             digest: of the text without case and extra space.
-            further: whether it is not the first row of its document.
+            further: whether it continues a document, and is not its first row.
         """
         why = fault([text], self.further if further else self.clean) or self._repeated(digest) or self._near(text, id)
         if why:
@@ -84,7 +84,7 @@ class Sieve:
         return not why
 
     def notes(self) -> list[str]:
-        """A line on each reason."""
+        """A line for each reason, with an example for near duplicates."""
         found = []
         for why, count in self.counts.items():
             found.append(f"train: {plural(count, why)}")
@@ -101,8 +101,8 @@ class Sieve:
     def _near(self, text: str, id: str) -> str:
         if not self.near:
             return ""
-        hashed = self.near.hashed(text)
-        if (twin := self.near.twin(text, hashed)) is None:
+        hashed = self.near.minhash(text)
+        if (twin := self.near.match(text, hashed)) is None:
             self._remember(text, id, hashed)
             return ""
         what = "rows that are nearly in other splits" if twin < self.first else "near duplicates"
@@ -117,15 +117,15 @@ class Sieve:
 
 
 def digest_of(text: str) -> int:
-    """64 bits of a text. Of ten million texts, two different ones have the same with a chance of 3 in a million."""
+    """A 64-bit hash of a text. Among ten million texts, the chance that any two collide is 3 in a million."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
 class Digests:
-    """A set of numbers below 2**64 that only grows."""
+    """A set of 64-bit integers that only grows: a sorted array of 8 bytes each, and a small set of recent ones."""
 
     def __init__(self) -> None:
-        self.old = numpy.empty(0, numpy.uint64)  # in order
+        self.old = numpy.empty(0, numpy.uint64)  # sorted
         self.recent: set[int] = set()
 
     def __len__(self) -> int:
@@ -138,7 +138,7 @@ class Digests:
         return place < len(self.old) and int(self.old[place]) == number
 
     def add(self, number: int) -> bool:
-        """Take a number in; whether it is new."""
+        """Add a number. Returns whether it is new."""
         if number in self:
             return False
         self.recent.add(number)

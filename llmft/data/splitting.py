@@ -1,6 +1,6 @@
-"""Splits that have no file of their own, taken from train: shares, folds, the latest rows. And samples of a split.
+"""Takes splits without a file from train: random shares, folds, or the latest rows. And samples rows of a split.
 
-Rows that belong together stay on one side: rows of equal inputs, since a split would leak them, and rows of one group.
+Rows with equal inputs stay in one split, since otherwise a test row would have been trained on; so do rows of a group.
 """
 
 import random
@@ -26,8 +26,8 @@ from llmft.schema.problem import Problem, UserError
 
 SPLITS = ("train", "validation", "test")
 GROUP = "group"
-TIME, SAID = "time of the row", "time as it is written"
-"""The columns that a table has, beside its roles, until it is split."""
+TIME, TIME_TEXT = "time of the row", "time as it is written"
+"""Columns that a table has besides its roles until it is split. The names have spaces, which no role has."""
 
 NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 
@@ -35,10 +35,13 @@ NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 def take_splits(
     tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column], drawn: bool
 ) -> dict[str, Table]:
-    """Take what has no file of its own from train: the fold that is held out, and shares of the rest.
+    """The splits, with those that have no file taken from train: the held-out fold, then shares of the rest.
 
     Args:
-        drawn: rows of equal inputs may be parted.
+        drawn: whether rows with equal inputs are separate observations, which may be in different splits.
+
+    Raises:
+        UserError: if a split would be empty, or there are fewer inputs than folds.
     """
     if config.folds and config.fold is not None and "train" in tables:
         tables = hold_out_fold(tables, config, roles, config.folds, config.fold, drawn)
@@ -49,11 +52,11 @@ def take_splits(
         return tables
     train = tables["train"]
     labels = strata(train.columns.get("label")) if config.split.stratify else None
-    by = config.split.by  # then the time alone decides, also between rows of equal inputs
+    by = config.split.by  # then only the time decides, also between rows with equal inputs
     units = train.ids if by else _units(train, roles, drawn)
     parts = by_time(train.columns[TIME], shares) if by else split(units, labels, shares, config.split.seed)
     kinds = len(set(labels or ()))
-    # As many labels as rows: numbers, or names. No share can have its part of each.
+    # With about as many labels as rows, no split can have its share of each label. They are numbers, most likely.
     numbers = labels is not None and all(NUMBER.fullmatch(str(label)) for label in labels)
     many = numbers and 2 * kinds > len(train) > 2
     hint = f"It has {kinds} labels. Are they numbers? Write task.problem=regression." if many else ""
@@ -74,28 +77,30 @@ def take_splits(
 def hold_out_fold(
     tables: dict[str, Table], config: DatasetConfig, roles: dict[str, Column], folds: int, fold: int, drawn: bool
 ) -> dict[str, Table]:
-    """One fold of train as test, the others as train."""
+    """The splits, with one fold of train as test, and the others as train."""
     train = tables["train"]
     labels = strata(train.columns.get("label")) if config.split.stratify else None
     units = _units(train, roles, drawn)
-    held = held_out(units, labels, folds, fold, config.split.seed, grouped=GROUP in train.columns)
+    held = rows_of_fold(units, labels, folds, fold, config.split.seed, grouped=GROUP in train.columns)
     rest = sorted(set(range(len(train))) - set(held))
     return {**tables, "train": train.take(rest), "test": train.take(held)}
 
 
 def _units(train: Table, roles: dict[str, Column], drawn: bool) -> list[str]:
-    """A name for each row; rows of the same name are never parted."""
+    """A name for each row. Rows with the same name stay in one split."""
     keys = list(map(str, range(len(train)))) if drawn else checks.input_keys(train, roles)
-    return together(keys, train.columns.get(GROUP))
+    return connected(keys, train.columns.get(GROUP))
 
 
 def sample_rows(table: Table, rows: int, how: SplitConfig) -> Table:
-    """`rows` rows at random; if stratified, one of each label first, then each label's share."""
+    """`rows` random rows, in their order in the table; if stratified, one of each label first, then its share."""
     if len(table) <= rows:
         return table
     order = random.Random(how.seed).sample(range(len(table)), len(table))
     labels = strata(table.columns.get("label")) if how.stratify else None
     if labels:
+        # The k-th row of a label with n rows gets the position (k + 0.5) / n, so that every prefix of the order has
+        # each label in proportion. The first row of each label comes before all others.
         counts, seen = Counter(labels), Counter[Any]()
         place: dict[int, tuple[bool, float]] = {}
         for row in order:
@@ -109,12 +114,12 @@ def sample_rows(table: Table, rows: int, how: SplitConfig) -> Table:
 def split(
     keys: Sequence[str], labels: Sequence[str | None] | None, shares: dict[str, float], seed: int
 ) -> dict[str, list[int]]:
-    """Row numbers of `train` and of each share, in their first order.
+    """Row indices of train and of each share, ascending.
 
     Args:
-        keys: what the model sees of each row; rows of the same key are never parted, so a split leaks nothing.
-        labels: where given, each label's share is kept as near as whole rows allow.
-        shares: the part of all rows for each split but `train`.
+        keys: a name for each row; rows with the same name stay in one split.
+        labels: if given, each split gets each label's share, as closely as whole groups allow.
+        shares: the share of all rows for each split but train.
         seed: of the shuffle.
     """
     groups: dict[str, list[int]] = {}
@@ -126,14 +131,17 @@ def split(
     rng = random.Random(seed)
     chosen: dict[str, list[int]] = {name: [] for name in shares}
     train: list[int] = []
-    due = dict.fromkeys(shares, 0.0)  # carried from stratum to stratum, so that many small ones round to the right sum
+    # Rows that a split has yet to get. The remainder of a stratum goes to the next one: with 100 labels of 4 rows and a
+    # share of 0.1, rounding each stratum by itself would give no row at all instead of 40.
+    due = dict.fromkeys(shares, 0.0)
     for label in sorted(by_label, key=str):
         stratum = by_label[label]
         rng.shuffle(stratum)
         rows = sum(map(len, stratum))
         for name, share in shares.items():
             due[name] += share * rows
-            # Half of a group is enough: it then brings the share nearer. One group of each label stays in train.
+            # A group is taken if at least half of it is due, which brings the split closer to its share. One group of
+            # each label stays in train, so that the model learns every label.
             while len(stratum) > 1 and due[name] >= len(stratum[-1]) / 2 and due[name] > 0:
                 group = stratum.pop()
                 chosen[name] += group
@@ -143,41 +151,44 @@ def split(
 
 
 def strata(labels: Sequence[Any] | None) -> list[str] | None:
-    """The stratum of each row: its class, or of several the one that fewest rows have. None: there are no classes."""
+    """The stratum of each row: its class, or of several classes the rarest. None if there are no classes.
+
+    The rarest, since a common class is spread evenly by chance.
+    """
     cells = [classes(label) for label in labels or ()]
     counts = Counter(name for cell in cells for name in cell)
     if not counts:
         return None
+    # Of equally rare classes the first by name, so that the order of labels in a cell changes nothing.
     return [min(cell, key=lambda name: (counts[name], name), default="") for cell in cells]
 
 
-def held_out(
+def rows_of_fold(
     units: Sequence[str], labels: Sequence[str] | None, folds: int, fold: int, seed: int, grouped: bool
 ) -> list[int]:
-    """The rows of one fold, in their first order. All folds together hold each row once.
+    """The row indices of one fold, ascending. Each row is in exactly one of all folds.
 
     Args:
-        units: a name for each row; rows of the same name are in the same fold.
-        labels: where given, each label's share is the same in all folds, as near as whole units allow.
+        units: a name for each row; rows with the same name are in the same fold.
+        labels: if given, each label has the same share in all folds, as closely as whole units allow.
         seed: of the shuffle.
-        grouped: whether many rows may share a unit. Their folds are made of equal size row by row, which takes
-            20 times as long; where only a few inputs repeat, those of equal numbers of units do.
+        grouped: whether units may have many rows. Folds are then balanced by rows, which takes 20 times as long. If
+            only a few inputs repeat, folds with equal numbers of units are balanced well enough.
 
     Raises:
-        UserError: for fewer units than folds, or fewer rows of every label.
+        UserError: for fewer units than folds, or if every label has fewer rows than folds.
     """
     rows: dict[str, list[int]] = {}
     for row, unit in enumerate(units):
         rows.setdefault(unit, []).append(row)
     if len(rows) < folds:
-        what = f"{folds} folds cannot be made of {len(rows)} {'groups' if grouped else 'different inputs'}"
+        what = f"must be at most {len(rows)}, the number of {'groups' if grouped else 'different inputs'}, got {folds}"
         raise UserError(Problem("dataset.folds", what), "the data")
     same = labels if labels is not None else ["any"] * len(units)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a label of fewer rows than folds lacks in some of them
+            warnings.simplefilter("ignore", UserWarning)  # a label with fewer rows than folds is missing in some folds
             if grouped:
-                # Groups differ in size, so folds are balanced by rows.
                 parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(same, same, units)
                 return sorted(int(row) for row in list(parts)[fold][1])
             first = [same[members[0]] for members in rows.values()]
@@ -185,16 +196,17 @@ def held_out(
             chosen = set(numpy.asarray(list(parts)[fold][1]).tolist())
     except ValueError as error:
         hint = "Write dataset.split.stratify=false."
-        raise UserError(Problem("dataset.folds", f"no label has {folds} rows", hint=hint), "the data") from error
+        what = f"must be at most the rows of the most frequent label to stratify by labels, got {folds}"
+        raise UserError(Problem("dataset.folds", what, hint=hint), "the data") from error
     return sorted(row for place, members in enumerate(rows.values()) if place in chosen for row in members)
 
 
 def with_group(
     config: DatasetConfig, roles: dict[str, Column], table: Table, split: str
 ) -> tuple[DatasetConfig, dict[str, Column]]:
-    """The section and the roles to read a split by: those of the task, and the group where one is named.
+    """The config and roles for reading a split: the task's, and the role `group` if the config names its column.
 
-    Rows are taken from train alone, so that other splits may lack the column. Where they have it, it is not a feature.
+    Only train is split, so other splits need not have the column. If they have it, it must not become a feature.
     """
     name = config.columns.get(GROUP)
     if name is None:
@@ -205,16 +217,18 @@ def with_group(
     return config.model_copy(update={"columns": columns}), roles
 
 
-def together(keys: Sequence[str], groups: Sequence[str | None] | None) -> list[str]:
-    """A name for each row; rows of the same name are never parted.
+def connected(keys: Sequence[str], groups: Sequence[str | None] | None) -> list[str]:
+    """A name for each row. Rows with the same name stay in one split.
 
     Args:
-        keys: what the model sees of each row: equal inputs belong together.
-        groups: where given, rows of one group do too, and so do groups that share an input.
+        keys: `checks.input_keys` of the rows: equal inputs get one name.
+        groups: if given, rows of one group get one name too, and so do groups that share an input. None in it is a row
+            without a group.
     """
     if groups is None:
         return list(keys)
-    # Inputs and groups are the two sides of a graph, and rows its edges: what hangs together is never parted.
+    # A bipartite graph: inputs and groups are nodes, and each row is an edge between its input and its group. Rows of
+    # one connected component stay together.
     _, key = numpy.unique(numpy.asarray(keys, dtype=object), return_inverse=True)
     own = [f"group {group}" if group is not None else f"key {row}" for row, group in zip(key, groups, strict=True)]
     _, group = numpy.unique(numpy.asarray(own, dtype=object), return_inverse=True)
@@ -225,10 +239,14 @@ def together(keys: Sequence[str], groups: Sequence[str | None] | None) -> list[s
 
 
 def with_times(roles: Table, table: Table, column: str) -> Table:
-    """`roles`, with the time of each row of `table`: a number, or the days since 1970.
+    """`roles` with two more columns: the time of each row as a number, or as days since 1970, and its text.
+
+    Args:
+        table: the same rows with all columns of the file.
+        column: `dataset.split.by`.
 
     Raises:
-        UserError: for a column that is not there, and for cells that are neither all numbers nor all dates of one form.
+        UserError: if the column does not exist, or its cells are neither all numbers nor all dates of one format.
     """
     if column not in table.columns:
         nearest = get_close_matches(column, table.columns, 1)
@@ -238,7 +256,7 @@ def with_times(roles: Table, table: Table, column: str) -> Table:
     known = [cell for cell in cells if not is_missing(cell)]
     values = numpy.array([number(cell) for cell in known])
     what = "a number, as others are"
-    if known and numpy.isnan(values).all():
+    if known and numpy.isnan(values).all():  # not a single number: then dates
         form = dates.form_of(known) or dates.nearest_form(known)
         values, what = dates.days(dates.read(known, form)), f"a date like {dates.shown(form)}"
     found = iter(values)
@@ -251,14 +269,15 @@ def with_times(roles: Table, table: Table, column: str) -> Table:
     if wrong:
         raise UserError(listed(wrong), "the data")
     said = [str(cell) for cell in cells]
-    return Table({**roles.columns, TIME: times, SAID: said}, roles.ids, roles.left_out)
+    return Table({**roles.columns, TIME: times, TIME_TEXT: said}, roles.ids, roles.left_out)
 
 
 def by_time(times: Sequence[float], shares: dict[str, float]) -> dict[str, list[int]]:
-    """Row numbers of `train` and of each share, in their first order; rows of the same time are never parted.
+    """Row indices of train and of each share, ascending. Rows of the same time stay in one split.
 
     Args:
-        shares: the part of all rows for each split but `train`; the last of them gets the latest rows.
+        times: a number for each row.
+        shares: the share of all rows for each split but train. The last of them gets the latest rows.
     """
     rows: dict[float, list[int]] = {}
     for row, time in enumerate(times):
@@ -269,7 +288,8 @@ def by_time(times: Sequence[float], shares: dict[str, float]) -> dict[str, list[
     for name, share in reversed(shares.items()):
         due += share * len(times)
         chosen[name] = []
-        # From the latest time backwards. A split gets at least one time, and train keeps the earliest.
+        # From the latest time backwards. Each split gets at least one time, and train keeps the earliest one. As in
+        # `split`, a time is taken if at least half of its rows are due.
         while len(left) > 1 and (due >= len(left[-1]) / 2 or not chosen[name]):
             due -= len(left[-1])
             chosen[name] += left.pop()
@@ -277,11 +297,11 @@ def by_time(times: Sequence[float], shares: dict[str, float]) -> dict[str, list[
     return {"train": train, **{name: sorted(chosen[name]) for name in shares}}
 
 
-def note_of(parts: dict[str, Table], column: str) -> str:
-    """From when to when each split is."""
+def time_note(parts: dict[str, Table], column: str) -> str:
+    """A note with the first and last time of each split."""
     spans = []
     for name, table in parts.items():
         order = sorted(range(len(table)), key=table.columns[TIME].__getitem__)
-        first, last = (table.columns[SAID][row] for row in (order[0], order[-1]))
+        first, last = (table.columns[TIME_TEXT][row] for row in (order[0], order[-1]))
         spans.append(f"{name} {first}" + (f" to {last}" if first != last else ""))
     return f"split by {column}: {', '.join(spans)}"

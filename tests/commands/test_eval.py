@@ -74,7 +74,7 @@ REFUSED = {
     "optimizer.lr=0.1": "is fixed by training",
     "model=roberta": "is fixed by training",
     "hardware.processes=2": "eval works in one process",
-    "dataset.test=new.csv dataset=csv": "label 'ugly' of test is not among those of training: bad, good",
+    "dataset.test=new.csv dataset=csv": "must have a label of training (bad, good), got 'ugly' in test",
     "dataset.test=none.csv dataset=csv": "none.csv",
     "dataset=csv": "dataset.test",
     "run.dir=run": "is not empty",

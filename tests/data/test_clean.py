@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmft.config.load import load as compose
 from llmft.data import clean
 from llmft.data.checks import input_keys
-from llmft.data.duplicates import likeness, near, runs, without_duplicates, without_leaks, without_near
+from llmft.data.duplicates import jaccard, near_duplicates_of, shingles, without_duplicates, without_leaks, without_near
 from llmft.data.pipeline import load
 from llmft.data.source import Table
 from llmft.schema.column import Column
@@ -105,10 +105,10 @@ def test_rows_of_a_table_are_compared_by_all_their_columns() -> None:
 
 
 def test_likeness_is_the_share_of_common_runs() -> None:
-    assert runs("Abc  DEF") == {"abc d", "bc de", "c def"}
-    assert runs("ab") == {"ab"}
-    assert likeness("abcdef", "abcdeg") == pytest.approx(1 / 3)
-    assert likeness("abc", "ABC ") == 1
+    assert shingles("Abc  DEF") == {"abc d", "bc de", "c def"}
+    assert shingles("ab") == {"ab"}
+    assert jaccard("abcdef", "abcdeg") == pytest.approx(1 / 3)
+    assert jaccard("abc", "ABC ") == 1
 
 
 def test_near_duplicates_of_several_scripts_are_found() -> None:
@@ -117,8 +117,8 @@ def test_near_duplicates_of_several_scripts_are_found() -> None:
     scripts = ("abcdefghijklmnopqrstuvwxyz ", "的一是不了人我在有他这为之大来以个中上们", "абвгдежзийклмнопрст ")
     texts = ["".join(rng.choices(scripts[i % 3], k=120)) for i in range(50)]
     changed = [text[:60] + "#" + text[61:] for text in texts]
-    assert near(texts + changed, 0.8) == {50 + i: i for i in range(50)}
-    assert near(texts + changed, 0.95) == {}
+    assert near_duplicates_of(texts + changed, 0.8) == {50 + i: i for i in range(50)}
+    assert near_duplicates_of(texts + changed, 0.95) == {}
 
 
 def test_near_duplicates_are_told_with_an_example() -> None:
@@ -174,7 +174,7 @@ def test_leaving_near_duplicates_out_keeps_one_like_each_in_order_and_once(rows:
     assert without_near(once, [], ROLES, threshold) == (once, [])
     assert once.ids == [id for id in rows.ids if id in once.ids]
     kept = once.columns.get("text", [])
-    assert all(any(likeness(text, other) >= threshold for other in kept) for text in rows.columns["text"])
+    assert all(any(jaccard(text, other) >= threshold for other in kept) for text in rows.columns["text"])
 
 
 @given(SOME, SOME)

@@ -12,7 +12,7 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.pipeline import Data, load
 from llmft.data.source import Table
-from llmft.data.splitting import held_out, hold_out_fold, together
+from llmft.data.splitting import connected, hold_out_fold, rows_of_fold
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
@@ -27,44 +27,49 @@ def test_each_row_is_held_out_once_with_its_unit(grouped: bool, stratified: bool
     rng = random.Random(0)
     units = [str(rng.randrange(120)) for _ in range(300)]
     labels = ["rare" if rng.random() < 0.2 else "frequent" for _ in units]
-    parts = [held_out(units, labels if stratified else None, 5, fold, 7, grouped) for fold in range(5)]
+    parts = [rows_of_fold(units, labels if stratified else None, 5, fold, 7, grouped) for fold in range(5)]
     assert sorted(row for part in parts for row in part) == list(range(300))
     fold_of = {row: fold for fold, part in enumerate(parts) for row in part}
     assert all(len({fold_of[row] for row in range(300) if units[row] == unit}) == 1 for unit in set(units))
     if grouped:  # of equal size by rows
         assert max(map(len, parts)) - min(map(len, parts)) <= 15
-    again = [held_out(units, labels if stratified else None, 5, fold, 7, grouped) for fold in range(5)]
-    assert again == parts != [held_out(units, labels, 5, fold, 8, grouped) for fold in range(5)]
+    again = [rows_of_fold(units, labels if stratified else None, 5, fold, 7, grouped) for fold in range(5)]
+    assert again == parts != [rows_of_fold(units, labels, 5, fold, 8, grouped) for fold in range(5)]
 
 
 def test_labels_keep_their_share_to_the_row() -> None:
     labels = ["a"] * 50 + ["b"] * 20 + ["c"] * 5
     for fold in range(5):
-        held = held_out([str(row) for row in range(75)], labels, 5, fold, 0, grouped=False)
+        held = rows_of_fold([str(row) for row in range(75)], labels, 5, fold, 0, grouped=False)
         assert Counter(labels[row] for row in held) == {"a": 10, "b": 4, "c": 1}
 
 
 def test_groups_that_share_an_input_are_one() -> None:
     keys = ["x", "y", "y", "z", "w", "w", "v"]
     groups = ["1", "1", "2", "3", None, "4", None]
-    names = together(keys, groups)
+    names = connected(keys, groups)
     first, second, third, fourth = names[0], names[3], names[4], names[6]
     assert names == [first, first, first, second, third, third, fourth]
     assert len({first, second, third, fourth}) == 4
-    assert together(keys, None) == keys
+    assert connected(keys, None) == keys
 
 
 @pytest.mark.parametrize(
     ("units", "labels", "grouped", "what"),
     [
-        (["a", "b", "b"], None, False, "3 folds cannot be made of 2 different inputs"),
-        (["a", "b", "b"], None, True, "3 folds cannot be made of 2 groups"),
-        (["a", "b", "c", "d"], ["x", "x", "y", "y"], False, "no label has 3 rows. Write dataset.split.stratify=false."),
+        (["a", "b", "b"], None, False, "must be at most 2, the number of different inputs, got 3"),
+        (["a", "b", "b"], None, True, "must be at most 2, the number of groups, got 3"),
+        (
+            ["a", "b", "c", "d"],
+            ["x", "x", "y", "y"],
+            False,
+            "must be at most the rows of the most frequent label to stratify by labels, got 3. Write dataset.split.stratify=false.",
+        ),
     ],
 )
 def test_folds_that_cannot_be_made(units: list[str], labels: list[str] | None, grouped: bool, what: str) -> None:
     with pytest.raises(UserError) as error:
-        held_out(units, labels, 3, 0, 0, grouped)
+        rows_of_fold(units, labels, 3, 0, 0, grouped)
     assert what in str(error.value)
 
 

@@ -142,9 +142,9 @@ def test_choices_are_labels(write: Write) -> None:
 
 
 WRONG = [
-    ({"annotations": [{"result": []}, {"result": []}]}, "a.json:1 +has 2 annotations: export one of each task"),
-    ({"data": {"text": "another text, as long as that one"}}, "has the span 3 to 10 of 'Ann Lee', which stands elsewhere"),
-    ({"annotations": [{"result": [{"type": "rectanglelabels", "value": {}}]}]}, "of the type rectanglelabels, which are not read"),
+    ({"annotations": [{"result": []}, {"result": []}]}, "a.json:1 +must have one annotation, got 2: export one of each task"),
+    ({"data": {"text": "another text, as long as that one"}}, "has the span 3 to 10 of 'Ann Lee', and its text has something else there"),
+    ({"annotations": [{"result": [{"type": "rectanglelabels", "value": {}}]}]}, "must have annotations of the types labels, choices, or relation, got rectanglelabels"),
 ]  # fmt: skip
 
 

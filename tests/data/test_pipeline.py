@@ -140,7 +140,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "short row": ({}, {"train": csv([*TWO, ("x",)])}, "train.csv:4  1 field, fewer than the 2 of the header"),
     "same file": ({"train": "train.csv", "test": "train.csv"}, {"train": csv(TWO)}, "holds the same bytes"),
     "same bytes": ({}, {"train": csv(TWO), "test": csv(TWO)}, "dataset.test  test.csv holds the same bytes as train.csv of train"),
-    "leaks by name": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("text 4", "0"), ("new", "1")])}, "2 of the 3 rows of test are also in train, such as test.csv:2 (train.csv:5), test.csv:3 (train.csv:6). Scores would flatter the model: dataset.clean.leaks=true leaves them out of train, or dataset.max_overlap=1 allows them."),
+    "leaks by name": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("text 4", "0"), ("new", "1")])}, "2 of the 3 rows of test are also in train, such as test.csv:2 (train.csv:5), test.csv:3 (train.csv:6). Metrics would be too good: dataset.clean.leaks=true leaves them out of train, or dataset.max_overlap=1 allows them."),
     "leak": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("new", "1")])}, "1 of the 2 rows of test is also in train"),
     "many texts as labels": ({}, {"train": csv([(f"text {i}", f"kind {i}") for i in range(40)])}, "leaves validation without rows: train has 40\n"),
     "one row": ({}, {"train": csv(TWO[:1])}, "dataset.split.validation  leaves validation without rows: train has 1"),
@@ -329,7 +329,7 @@ def test_what_to_do_about_rows_that_stand_in_two_splits_names_the_key_that_helps
         "dataset.clean.leaks=true leaves them out of train, or dataset.max_overlap=1" in told["dataset.validation"].hint
     )
     assert told["dataset.test"].what == "1 of the 2 rows of test is also in validation"
-    hint = "take them out of validation or test (dataset.clean.leaks mends train alone), or dataset.max_overlap=1"
+    hint = "remove them from validation or test (dataset.clean.leaks is for train only), or dataset.max_overlap=1"
     assert hint in told["dataset.test"].hint
 
 

@@ -100,7 +100,7 @@ REFUSED = [
     ({"text": "the fire", "head": None, "tail": None}, "a.csv:2", "has no <e1> and no </e1>"),
     ({"text": "<e1>fire</e1> from from from from <e2>straw</e2>"}, "a.csv:2", "has entities too far apart for task.max_length=10: they need 12"),
     ({"text": "<e1>\u200b</e1> from <e2>straw</e2>"}, "a.csv:2", "has an e1 that the tokenizer leaves out"),
-    ({"text": TEXTS[0], "label": "B"}, "a.csv:2", "label 'B' of test is not among those of training"),
+    ({"text": TEXTS[0], "label": "B"}, "a.csv:2", "must have a label of training ("),
 ]  # fmt: skip
 
 
@@ -222,7 +222,7 @@ FAULTS = {
     "one split by characters": (
         'text,head,tail,label\na b,"[0, 1]","[2, 3]",x\nb a,"[0, 1]","[2, 3]",y\n',
         "text,label\n<e1>a</e1> <e2>b</e2>,x\n",
-        ("dataset.columns.head  train fills it and test does not",),
+        ("dataset.columns.head  must be in all splits or in none, got it in train and not in test",),
     ),
 }  # fmt: skip
 

@@ -168,7 +168,7 @@ def test_a_label_that_training_did_not_know(llmft: Run, write: Write, here: Path
     )
     code, _, err = llmft(*words, "dataset.split.validation=0")
     assert code == 2
-    assert "b.conll:4  label 'loc' of test is not among those of training: per" in err
+    assert "b.conll:4  must have a label of training (per), got 'loc' in test" in err
     code, out, err = llmft(*words, "dataset.split.validation=0", "task.labels=[per,loc]", "run.dir=run")
     assert code == 0, err
     assert "2 labels: per, loc" in out
