@@ -9,9 +9,9 @@ from typing import Any
 from llmft.commands.label import with_label
 from llmft.commands.prepare import prepare
 from llmft.commands.session import quiet
-from llmft.models.labelled import IGNORED
 from llmft.reporting.lines import phase
 from llmft.schema.config import Config
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 

@@ -17,8 +17,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from llmft.models.adapters import unwrap
+from llmft.schema.tasks import IGNORED
 
-IGNORED = -100  # the label of a token that is not trained on; the default ignore_index of torch's cross entropy
 CHUNK = 2**24  # logits in memory at once: 64 MB of float32
 
 Layer = Callable[[torch.Tensor], torch.Tensor]

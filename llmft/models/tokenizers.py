@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
@@ -158,17 +157,6 @@ def as_others_load(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig,
         f"AutoTokenizer of transformers {what}, since the model is a {config.model_type}. llmft is not concerned; "
         "elsewhere, load it by PreTrainedTokenizerFast.from_pretrained"
     )
-
-
-def padding_side(tokenizer: PreTrainedTokenizerFast) -> Literal["left", "right"]:
-    """Where padding stands for a model that classifies texts, whatever side the tokenizer was saved with.
-
-    Heads read the first token, a mean over the mask, or the last token that is not padding; positions count from the
-    left, and the decoder of BART sees padding before a text in spite of the mask. So padding goes to the right, except
-    for XLNet, which puts `<cls>` last and reads what stands in the last column.
-    """
-    ids = tokenizer("a")["input_ids"]
-    return "left" if ids and ids[-1] == tokenizer.cls_token_id else "right"
 
 
 def train(texts: Iterable[str], config: TokenizerConfig, special: Special = BERT) -> PreTrainedTokenizerFast:

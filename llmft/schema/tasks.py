@@ -13,6 +13,8 @@ from llmft.schema.section import Section
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+IGNORED = -100  # the label of a token that is not trained on; the default ignore_index of torch's cross entropy
+
 
 class TaskConfig(Section):
     """What all tasks share."""

@@ -1,13 +1,11 @@
 """What training minimizes: from features to a batch, and from a batch to its loss and its outputs."""
 
-from functools import cached_property
 from typing import Any, ClassVar, Literal, final
 
 import torch
 
 from llmft.metrics.calibration import perplexity
-from llmft.models.labelled import IGNORED
-from llmft.models.tokenizers import padding_side
+from llmft.schema.tasks import IGNORED
 
 Batch = dict[str, torch.Tensor]
 
@@ -18,7 +16,7 @@ class Objective:
     mean_over: ClassVar[Literal["rows", "words", "tokens"]] = "rows"
     """What the loss of a batch is a mean over: its rows, or what has a label. That of tokens is a perplexity, too."""
     side: ClassVar[Literal["left", "right"] | None] = None
-    """Where padding stands. None: where a model that classifies texts has it, see `padding_side`."""
+    """Where padding stands. None: where a model that classifies texts has it, see Tokenizer.padding_side."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of a batch that the objective reads itself, and no model takes."""
     dtypes: ClassVar[dict[str, torch.dtype]] = {}
@@ -40,10 +38,10 @@ class Objective:
             key: torch.tensor([feature[key] for feature in features], dtype=self.dtypes.get(key)) for key in features[0]
         }
 
-    @cached_property
+    @property
     def _padding(self) -> tuple[dict[str, int], str]:
         tokenizer = self.task.state.tokenizer
-        return pad_values(tokenizer), self.side or padding_side(tokenizer)
+        return pad_values(tokenizer), self.side or tokenizer.padding_side
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """The mean loss of a batch. Default: the model's own."""

@@ -19,6 +19,7 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import TaskConfig
+from llmft.tasks.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,12 +57,17 @@ class RowScore(NamedTuple):
 class State:
     """What a task learns from the training rows, beside the weights; kept in RUN/model. A task adds its fields.
 
-    A field `tokenizer` is saved as transformers saves it. The others are saved as JSON in task.json, except for those
-    with the metadata UNSAVED.
+    A field `tokenizer`, a Tokenizer or a fast one of transformers, is saved as transformers saves it. The others are
+    saved as JSON in task.json, except for those with the metadata UNSAVED.
     """
 
     inference: Literal["", "row", "file"] = field(default="", init=False, repr=False, compare=False, metadata=UNSAVED)
     """Whether rows of `llmft predict` are encoded, and which: those of a whole file, or one that somebody typed."""
+
+    def __post_init__(self) -> None:
+        found = getattr(self, "tokenizer", None)
+        if found is not None and not isinstance(found, Tokenizer):
+            self.tokenizer = Tokenizer.of(found)
 
     @property
     def notes(self) -> list[str]:
@@ -94,9 +100,7 @@ class State:
         """Read what `save` wrote."""
         found = cls.of_facts(read_facts(folder))
         if any(each.name == "tokenizer" for each in fields(cls)):
-            from llmft.models import tokenizers
-
-            found["tokenizer"] = tokenizers.load_saved(folder)
+            found["tokenizer"] = Tokenizer.load(folder)
         return cls(**found)
 
 

@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
 from llmft.data.stream import Stream
-from llmft.models.labelled import IGNORED, labelled_logits
+from llmft.models.labelled import labelled_logits
 from llmft.schema.config import Config
 from llmft.schema.problem import Failure, Problem, UserError
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.task import Task
 from llmft.training.features import encode
 

@@ -8,8 +8,9 @@ import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmft.models import labelled
-from llmft.models.labelled import IGNORED, count_labels, token_loss, token_losses
+from llmft.models.labelled import count_labels, token_loss, token_losses
 from llmft.models.layers import checkpoint_layers
+from llmft.schema.tasks import IGNORED
 
 SIZES = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 KINDS = {

@@ -7,10 +7,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from llmft.models.labelled import IGNORED
 from llmft.models.tokenizers import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat.chat_template import TEMPLATES, ChatTemplate, give_template, own_template
 from llmft.tasks.chat.conversations import Conversation, Unfit, parse
 

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from llmft.models.tokenizers import train
 from llmft.schema.model import TokenizerConfig
 from llmft.tasks.text.contexts import Span, Window, best_span, over_windows, rows_of, windows
+from llmft.tasks.tokenizer import Tokenizer
 
 CONTEXTS = [
     "Ada met 李白 in 🎉 Rome, and left Zürich in 1865.",
@@ -23,14 +25,14 @@ CONTEXTS = [
 QUESTIONS = ["Where to?", "哪一年？", "どこ？", "क्या?", "wen jagen zwölf Boxkämpfer?", "où?"]
 
 
-def word_pieces() -> PreTrainedTokenizerFast:
+def word_pieces() -> Tokenizer:
     """As BERT has them: accents and control characters are gone, and spans must still be of the text."""
-    return train(CONTEXTS + QUESTIONS, TokenizerConfig(size=400))
+    return Tokenizer.of(train(CONTEXTS + QUESTIONS, TokenizerConfig(size=400)))
 
 
-def bytes_of() -> PreTrainedTokenizerFast:
+def bytes_of() -> Tokenizer:
     """As GPT-2 and RoBERTa have them: a character can be several tokens, and a space belongs to the next word."""
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -40,7 +42,7 @@ def bytes_of() -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator([*CONTEXTS, *QUESTIONS], trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), trim_offsets=False)
     special = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    return Tokenizer.of(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special))
 
 
 TOKENIZERS = {"word pieces": word_pieces, "bytes": bytes_of}
@@ -100,7 +102,7 @@ def test_a_long_question_leaves_half_for_the_context(kind: str, question: str) -
 
 def test_an_answer_that_a_window_parts_is_none_of_it() -> None:
     context = " ".join(f"word{i}" for i in range(60))
-    found = list(windows(["which?"], [context], train([context], TokenizerConfig(size=300)), 40, 4))
+    found = list(windows(["which?"], [context], Tokenizer.of(train([context], TokenizerConfig(size=300))), 40, 4))
     start, end = context.index("word5"), context.index("word50") + 6
     assert all(window.tokens(start, end) == (window.none, window.none) for window in found)
     assert all(window.tokens(0, 5) == (window.none, window.none) for window in found[1:])

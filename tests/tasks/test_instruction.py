@@ -12,8 +12,8 @@ from datasets import Dataset
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.models.labelled import IGNORED
 from llmft.schema.problem import UserError
+from llmft.schema.tasks import IGNORED
 from llmft.training.features import encode
 
 Run = Callable[..., tuple[int, str, str]]

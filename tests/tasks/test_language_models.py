@@ -14,11 +14,11 @@ from tokenizers.processors import TemplateProcessing
 from llmft.data import corpus
 from llmft.models.build import build
 from llmft.models.generate import set_generation
-from llmft.models.labelled import IGNORED
 from llmft.models.tokenizers import BERT, GPT, T5, train
 from llmft.schema.inference import GenerationConfig
 from llmft.schema.model import ModelConfig, TokenizerConfig
 from llmft.schema.problem import UserError
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.causal_lm import CausalLm
 from llmft.tasks.language_models.language_model import LanguageState

@@ -16,7 +16,7 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.pipeline import load
 from llmft.models.build import build
-from llmft.models.labelled import IGNORED
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat.conversations import Unfit
 from llmft.tasks.chat.pairs import pair
 from llmft.training.features import encode

@@ -14,8 +14,8 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.pipeline import load
 from llmft.models.build import build
-from llmft.models.labelled import IGNORED
 from llmft.schema.problem import UserError
+from llmft.schema.tasks import IGNORED
 from llmft.training.evaluation import Split, evaluate, loss_of
 from llmft.training.features import encode
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 import transformers
 
-from llmft.models.labelled import IGNORED, count_labels, token_loss
+from llmft.models.labelled import count_labels, token_loss
 from llmft.schema.problem import UserError
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.objective import pad
 from llmft.training.batches import Packing, check_packing, first_fit_decreasing, why_packing_fails
 

@@ -14,7 +14,6 @@ from llmft.data.arrow import to_dataset
 from llmft.data.source import Table
 from llmft.models.build import build
 from llmft.models.generate import set_generation
-from llmft.models.tokenizers import padding_side
 from llmft.models.tokenizers import train as train_tokenizer
 from llmft.schema.inference import GenerationConfig
 from llmft.schema.model import ModelConfig, TokenizerConfig
@@ -26,6 +25,7 @@ from llmft.tasks.task import Task
 from llmft.tasks.text.question_answering import QuestionState
 from llmft.tasks.text.text_classification import TextState
 from llmft.tasks.text.token_classification import EntityState
+from llmft.tasks.tokenizer import Tokenizer
 from llmft.training.evaluation import predict
 from llmft.training.features import FeatureSet, encode
 from tests.families import config_of, families
@@ -112,15 +112,15 @@ def test_company_changes_no_answer(name: str, kinds: set[str], least: int) -> No
 
 
 def test_padding_goes_where_the_head_does_not_look() -> None:
-    assert padding_side(tokenizer()) == "right"
+    assert Tokenizer.of(tokenizer()).padding_side == "right"
     left = train_tokenizer(TEXTS, TokenizerConfig(size=200))
     left.padding_side = "left"  # as GPT-2, Qwen or Llama may be saved: positions would count padding
-    assert padding_side(left) == "right"
+    assert Tokenizer.of(left).padding_side == "right"
     last = train_tokenizer(TEXTS, TokenizerConfig(size=200))
     last.backend_tokenizer.post_processor = TemplateProcessing(
         single="$A [SEP] [CLS]", special_tokens=[(t, last.convert_tokens_to_ids(t)) for t in ("[SEP]", "[CLS]")]
     )
-    assert padding_side(last) == "left"  # XLNet reads the last column
+    assert Tokenizer.of(last).padding_side == "left"  # XLNet reads the last column
 
 
 ROWS: dict[str, dict[str, list[Any]]] = {

@@ -6,8 +6,6 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, Self
 
-from transformers import PreTrainedTokenizerFast
-
 from llmft.models import tokenizers
 from llmft.models.build import clip_length
 from llmft.models.tokenizers import GPT, SAMPLE, unwritable
@@ -16,13 +14,14 @@ from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat.chat_template import ChatTemplate, TemplateName, give_template, own_template
 from llmft.tasks.chat.conversations import Conversation, Form, Message, Unfit, said
 from llmft.tasks.task import State
+from llmft.tasks.tokenizer import Tokenizer
 
 
 @dataclass
 class ChatState(State):
     """The tokenizer with its chat template, and how long conversations may be."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Tokenizer
     max_length: int
     form: str
     """How the training rows hold conversations."""

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from llmft.models.labelled import IGNORED
 from llmft.models.tokenizers import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat.conversations import Conversation, Message, Unfit, ignore
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")  # what some templates mark answers by

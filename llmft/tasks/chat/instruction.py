@@ -10,10 +10,11 @@ import torch
 from pyarrow import compute
 
 from llmft.models.generate import generate_after
-from llmft.models.labelled import IGNORED, token_loss, token_losses
+from llmft.models.labelled import token_loss, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat import config as sections
 from llmft.tasks.chat import conversations
 from llmft.tasks.chat.chat_state import ChatState

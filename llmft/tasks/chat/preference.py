@@ -13,10 +13,11 @@ from pyarrow import compute
 from torch.nn import functional
 
 from llmft.models.generate import generate_after
-from llmft.models.labelled import IGNORED, token_losses
+from llmft.models.labelled import token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat import config as sections
 from llmft.tasks.chat import conversations, pairs
 from llmft.tasks.chat.chat_state import ChatState

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from llmft.data.corpus import COLUMNS, to_learn_from
 from llmft.metrics.calibration import perplexity
 from llmft.models import tokenizers
-from llmft.models.labelled import IGNORED, row_scores, token_loss
+from llmft.models.labelled import row_scores, token_loss
 from llmft.models.tokenizers import SAMPLE, Special, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.objective import Batch, Objective
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
+from llmft.tasks.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,7 +39,7 @@ Example = dict[str, Any]
 class LanguageState(State):
     """The tokenizer, and how many tokens the model reads at a time."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Tokenizer
     block: int
     new: bool = field(default=False, compare=False)
     """Whether it goes with weights that learn from scratch, and will have seen no more than a block."""

@@ -10,10 +10,11 @@ import numpy
 import torch
 from torch.nn import functional
 
-from llmft.models.labelled import IGNORED, labelled_output, mean_loss, sums_by_row
+from llmft.models.labelled import labelled_output, mean_loss, sums_by_row
 from llmft.models.tokenizers import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.language_model import (
     Example,

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy
 from numpy.lib.stride_tricks import sliding_window_view
-from transformers import PreTrainedTokenizerFast
 
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.text.config import least_context
+from llmft.tasks.tokenizer import Tokenizer
 
 
 def holds_answers(value: Any) -> bool:
@@ -144,7 +144,7 @@ class Window:
 
 
 def windows(
-    questions: list[str], contexts: list[str], tokenizer: PreTrainedTokenizerFast, length: int, stride: int
+    questions: list[str], contexts: list[str], tokenizer: Tokenizer, length: int, stride: int
 ) -> Iterator[Window]:
     """The windows of each row in turn.
 
@@ -152,24 +152,13 @@ def windows(
         length: tokens of a window, with the question and special tokens.
         stride: tokens of the context that two windows share.
     """
-    most = length - least_context(length) - tokenizer.num_special_tokens_to_add(pair=True)
+    most = length - least_context(length) - tokenizer.backend.num_special_tokens_to_add(True)
     fitting = _fitting(questions, tokenizer, most)
-    # The tokenizer of MiniLM pads all rows to 128 unless told otherwise.
-    encoded = tokenizer(
-        fitting,
-        contexts,
-        truncation="only_second",
-        max_length=length,
-        stride=stride,
-        return_overflowing_tokens=True,
-        padding=False,
-        split_special_tokens=True,  # `[SEP]` in a text is letters
-    )
-    row, number = -1, 0
-    for encoding, of in zip(encoded.encodings, encoded["overflow_to_sample_mapping"], strict=True):
-        row, number = of, number + 1 if of == row else 0
+    encoded = tokenizer.encode(fitting, contexts, max_length=length, cut="only_second", stride=stride)
+    parts = ((row, *found) for row, whole in enumerate(encoded) for found in enumerate((whole, *whole.overflowing)))
+    for row, number, encoding in parts:
         inputs = {"input_ids": encoding.ids}
-        if "token_type_ids" in encoded:
+        if tokenizer.reads_types:
             inputs["token_type_ids"] = encoding.type_ids
         of_context = [place for place, part in enumerate(encoding.sequence_ids) if part == 1]
         first = of_context[0] if of_context else 0
@@ -194,15 +183,14 @@ def _with_marks(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int]
     return found
 
 
-def _fitting(questions: list[str], tokenizer: PreTrainedTokenizerFast, most: int) -> list[str]:
+def _fitting(questions: list[str], tokenizer: Tokenizer, most: int) -> list[str]:
     """The questions, each without what is beyond `most` tokens."""
-    alone = {"add_special_tokens": False, "padding": False, "truncation": False, "split_special_tokens": True}
-    encoded = tokenizer(questions, **alone).encodings
+    encoded = tokenizer.encode(questions, special=False)
     found = []
     for question, encoding in zip(questions, encoded, strict=True):
         while len(encoding.ids) > most:  # again where a word that was cut in the middle has more pieces than before
             question = question[: encoding.offsets[most][0]].rstrip()
-            (encoding,) = tokenizer([question], **alone).encodings
+            (encoding,) = tokenizer.encode([question], special=False)
         found.append(question)
     return found
 

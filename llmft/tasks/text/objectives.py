@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from llmft.models.labelled import IGNORED
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.objective import Batch, Objective
 from llmft.tasks.text.question_answering import LABELS
 

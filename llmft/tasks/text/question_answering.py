@@ -7,18 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy
-from transformers import PreTrainedTokenizerFast
 
 from llmft.data.source import listed
-from llmft.models import tokenizers
-from llmft.models.build import clip_length
-from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
 from llmft.tasks.text.contexts import Span, best_span, holds_answers, over_windows, read_answers, rows_of, windows
+from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +27,7 @@ LABELS = ("start_positions", "end_positions")
 class QuestionState(State):
     """The tokenizer, and how sure the model must be that there is no answer."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Tokenizer
     max_length: int
     threshold: float = 0.0
     """No answer is given where log p(none) - log p(answer) is above it."""
@@ -60,10 +57,8 @@ class QuestionAnswering(Task[QuestionState]):
         }
 
     def learn(self, train: "Dataset", model: ModelConfig) -> QuestionState:
-        tokenizer = tokenizers.load(model, (text for name in ("question", "context") for text in train[name]))
-        tokenizer.padding_side = "right"
-        check_language(train[:SAMPLE]["context"], tokenizer)
-        length = clip_length(self.options.max_length, model)
+        texts = (text for name in ("question", "context") for text in train[name])
+        tokenizer, length = learn(texts, train["context"], self.options.max_length, model, side="right")
         if self.options.stride >= (half := sections.least_context(length)):
             what = f"the model reads {length} tokens at a time, and two windows can share fewer than {half}"
             raise UserError(Problem("task.stride", what, hint=f"Write task.stride={half // 2}."))

@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Encoding
-from transformers import PreTrainedTokenizerFast
 
 from llmft.data.source import CHUNK, listed
-from llmft.metrics.extraction_metrics import DirectedRelations, are_directed
-from llmft.models import tokenizers
-from llmft.models.build import clip_length
-from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -21,6 +16,7 @@ from llmft.tasks.task import Answer, Features
 from llmft.tasks.text import config as sections
 from llmft.tasks.text import entity_markers
 from llmft.tasks.text.entity_markers import Marked, Unfit
+from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,7 +29,7 @@ MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 class RelationState(TargetState):
     """The relations, and the tokenizer, which has the markers."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Tokenizer
     max_length: int
 
 
@@ -66,17 +62,14 @@ class RelationExtraction(TargetTask[RelationState]):
 
     def learn(self, train: "Dataset", model: ModelConfig) -> RelationState:
         texts = list(map(entity_markers.plain, train["text"]))
-        tokenizer = tokenizers.load(model, texts)
-        tokenizer.padding_side = tokenizers.padding_side(tokenizer)
-        check_language(texts[:SAMPLE], tokenizer)
+        tokenizer, length = learn(texts, texts, self.options.max_length, model)
         tokenizer.add_tokens([AddedToken(marker, special=True) for marker in MARKERS], special_tokens=True)
-        length = clip_length(self.options.max_length, model)
         return RelationState(problems.fit(train, self.options), tokenizer, length)
 
     def model_kwargs(self) -> dict[str, Any]:
         tokenizer = self.state.tokenizer
         sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": self.state.max_length}
-        sizes["pools_last"] = tokenizers.padding_side(tokenizer) == "left"
+        sizes["pools_last"] = tokenizer.padding_side == "left"
         added = {"pad_token_id": tokenizer.pad_token_id, "added_tokens": len(MARKERS)}
         return self.state.target.model_kwargs() | added | sizes
 
@@ -101,13 +94,15 @@ class RelationExtraction(TargetTask[RelationState]):
             "length": [len(found.ids) for found in tokens],
             "cut": [found.cut for found in tokens],
         }
-        if "token_type_ids" in self.state.tokenizer.model_input_names:
+        if self.state.tokenizer.reads_types:
             features["token_type_ids"] = [found.types for found in tokens]
         if "label" in rows:
             features["labels"] = self.state.target.encode(rows["label"])
         return features
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
+        from llmft.metrics.extraction_metrics import DirectedRelations, are_directed  # evaluate takes seconds to import
+
         found = super().score(answers, references)
         if not are_directed(list(self.state.target.model_kwargs()["label2id"])):
             return found
@@ -137,8 +132,7 @@ class RelationExtraction(TargetTask[RelationState]):
     def _encoded(self, rows: dict[str, list[Any]]) -> list[Tokens | Unfit]:
         """The tokens of each row with the markers among them, or why there are none."""
         texts = list(map(entity_markers.plain, rows["text"]))
-        # `[SEP]` and `[E1]` in a text are letters.
-        encodings = self.state.tokenizer(texts, padding=False, truncation=False, split_special_tokens=True).encodings
+        encodings = self.state.tokenizer.encode(texts)
         found: list[Tokens | Unfit] = []
         for place, encoding in enumerate(encodings):
             try:
@@ -182,6 +176,6 @@ def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) ->
     opening = [(start - low + first, 1, MARKERS[2 * i]) for i, (start, _) in enumerate(spans)]
     closing = [(end - low + first, 0, MARKERS[2 * i + 1]) for i, (_, end) in enumerate(spans)]
     for place, _, marker in sorted(opening + closing, reverse=True):
-        read.insert(place, state.tokenizer.convert_tokens_to_ids(marker))
+        read.insert(place, state.tokenizer.backend.token_to_id(marker))
         kinds.insert(place, types[first])
     return Tokens(read, kinds, cut=len(kept) < len(ids))

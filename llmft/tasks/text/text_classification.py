@@ -5,11 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy
-from transformers import PreTrainedTokenizerFast
 
-from llmft.models import tokenizers
-from llmft.models.build import clip_length
-from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -18,6 +14,7 @@ from llmft.tasks.targets.problems import TargetState, TargetTask
 from llmft.tasks.task import Features
 from llmft.tasks.text import config as sections
 from llmft.tasks.text import tfidf
+from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 class TextState(TargetState):
     """What `label` holds, and the tokenizer."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Tokenizer
     max_length: int
     pair: bool
     """Whether a row has two texts."""
@@ -52,10 +49,7 @@ class TextClassification(TargetTask[TextState]):
     def learn(self, train: "Dataset", model: ModelConfig) -> TextState:
         pair = "text_pair" in train.column_names
         texts = (text for column in ("text", "text_pair")[: 1 + pair] for text in train[column])
-        tokenizer = tokenizers.load(model, texts)
-        tokenizer.padding_side = tokenizers.padding_side(tokenizer)  # saved, for those who load the model elsewhere
-        length = clip_length(self.options.max_length, model)
-        check_language(train[:SAMPLE]["text"], tokenizer)
+        tokenizer, length = learn(texts, train["text"], self.options.max_length, model)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 
     def baseline(self, splits: "dict[str, Dataset]", seed: int) -> tuple[str, dict[str, list[Any]]]:
@@ -77,7 +71,7 @@ class TextClassification(TargetTask[TextState]):
     def model_kwargs(self) -> dict[str, Any]:
         tokenizer = self.state.tokenizer
         sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": self.state.max_length}
-        sizes["pools_last"] = tokenizers.padding_side(tokenizer) == "left"
+        sizes["pools_last"] = tokenizer.padding_side == "left"
         return self.state.target.model_kwargs() | {"pad_token_id": tokenizer.pad_token_id} | sizes
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
@@ -89,18 +83,13 @@ class TextClassification(TargetTask[TextState]):
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         pairs = rows["text_pair"] if self.state.pair else None
-        encoded = self.state.tokenizer(
-            rows["text"],
-            pairs,
-            truncation=True,
-            max_length=self.state.max_length,
-            padding=False,  # the tokenizer of MiniLM pads all rows to 128 unless told otherwise
-            split_special_tokens=True,  # `[SEP]` in a text is letters
-        )
-        features: Features = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
-        features["row"] = list(range(len(rows["text"])))
-        features["length"] = [len(ids) for ids in encoded["input_ids"]]
-        features["cut"] = [bool(encoding.overflowing) for encoding in encoded.encodings]
+        encoded = self.state.tokenizer.encode(rows["text"], pairs, max_length=self.state.max_length)
+        features: Features = {"input_ids": [encoding.ids for encoding in encoded]}
+        if self.state.tokenizer.reads_types:
+            features["token_type_ids"] = [encoding.type_ids for encoding in encoded]
+        features["row"] = list(range(len(encoded)))
+        features["length"] = list(map(len, encoded))
+        features["cut"] = [bool(encoding.overflowing) for encoding in encoded]
         if "label" in rows:
             features["labels"] = self.state.target.encode(rows["label"])
         return features

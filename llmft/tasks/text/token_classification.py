@@ -7,21 +7,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerFast
-
 from llmft.data.annotated import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
-from llmft.models import tokenizers
-from llmft.models.build import clip_length
-from llmft.models.labelled import IGNORED
-from llmft.models.tokenizers import SAMPLE, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package, plural
+from llmft.schema.tasks import IGNORED
 from llmft.tasks.targets.decisions import softmax
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
 from llmft.tasks.text.sentences import Entity, Sentence, is_labelled, read, sentence_of
+from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,7 +28,7 @@ class EntityState(State):
     """The labels of entities, and the tokenizer."""
 
     labels: list[str]
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Tokenizer
     max_length: int
     stride: int
     of_tokens: bool
@@ -54,9 +50,6 @@ class EntityState(State):
     @property
     def description(self) -> str:
         return f"{plural(len(self.labels), 'labels')}: {few(self.labels)}"
-
-    def __post_init__(self) -> None:
-        self.tokenizer.truncation_side = "right"  # so that windows begin at the beginning
 
 
 class TokenClassification(Task[EntityState]):
@@ -85,10 +78,8 @@ class TokenClassification(Task[EntityState]):
             nothing = Problem("dataset.columns.tags", "train has no entity: all its words are O")
             raise UserError(problems or nothing, "the data")
         texts = [sentence.text for sentence in found]
-        tokenizer = tokenizers.load(model, texts)
-        tokenizer.padding_side = "right"
-        check_language(texts[:SAMPLE], tokenizer)
-        length = clip_length(self.options.max_length, model)
+        tokenizer, length = learn(texts, texts, self.options.max_length, model, side="right")
+        tokenizer.pretrained.truncation_side = "right"  # of windows, as below
         widened = sum(sentence.widened for sentence in found)
         of_tokens = "text" not in train.column_names or "tags" in train.column_names
         return EntityState(labels, tokenizer, length, min(self.options.stride, length // 2), of_tokens, widened)
@@ -112,25 +103,24 @@ class TokenClassification(Task[EntityState]):
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         records = (dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True))
         sentences = [sentence_of(row, self.state.of_tokens) for row in records]
-        encoded = self.state.tokenizer(
+        tokenizer = self.state.tokenizer
+        encoded = tokenizer.encode(
             # RoBERTa has other tokens for words behind a space than for those that begin a text.
             [[f" {token}" for token in sentence.tokens] for sentence in sentences],
-            is_split_into_words=True,
-            truncation=True,
             max_length=self.state.max_length,
             stride=self.state.stride,
-            return_overflowing_tokens=True,
-            padding=False,
-            split_special_tokens=True,  # `[SEP]` in a text is letters
+            side="right",  # so that windows begin at the beginning
         )
-        owners: list[int] = encoded["overflow_to_sample_mapping"]
-        windows: list[list[list[int | None]]] = [[] for _ in sentences]
-        for row, window in zip(owners, encoded.encodings, strict=True):
-            windows[row].append(window.word_ids)
-        places = [found for ids in windows for found in first_pieces(ids, self.state.stride)]
-        features: Features = {key: encoded[key] for key in ("input_ids", "token_type_ids") if key in encoded}
+        windows = [(whole, *whole.overflowing) for whole in encoded]
+        owners = [row for row, found in enumerate(windows) for _ in found]
+        parts = [part for found in windows for part in found]
+        word_ids = [[part.word_ids for part in found] for found in windows]
+        places = [found for ids in word_ids for found in first_pieces(ids, self.state.stride)]
+        features: Features = {"input_ids": [part.ids for part in parts]}
+        if tokenizer.reads_types:
+            features["token_type_ids"] = [part.type_ids for part in parts]
         features["row"] = owners
-        features["length"] = [len(ids) for ids in encoded["input_ids"]]
+        features["length"] = list(map(len, parts))
         # The first window of a row tells of the whole of it.
         firsts = [row != before for before, row in pairwise([-1, *owners])]
         features["aside"] = [
@@ -142,7 +132,7 @@ class TokenClassification(Task[EntityState]):
         if "tags" in rows or "spans" in rows:
             number = {tag: place for place, tag in enumerate(self.state.tags)}
             features["labels"] = []
-            for row, found, ids in zip(owners, places, encoded["input_ids"], strict=True):
+            for row, found, ids in zip(owners, places, features["input_ids"], strict=True):
                 labels = [IGNORED] * len(ids)
                 for word, place in found:
                     labels[place] = number[(sentences[row].tags or [])[word]]

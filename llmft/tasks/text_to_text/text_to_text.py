@@ -18,6 +18,7 @@ from llmft.schema.problem import Problem, UserError, missing_package
 from llmft.tasks.objective import Batch, Objective
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text_to_text.config import TextToTextConfig
+from llmft.tasks.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,7 +32,7 @@ MANY_LANGUAGES = "Choose a model of both languages, or model.init=random with a 
 class TextToTextState(State):
     """The tokenizer, and what goes with it."""
 
-    tokenizer: PreTrainedTokenizerFast
+    tokenizer: Tokenizer
     max_length: int
     max_output_length: int
     start: int | None

@@ -1,0 +1,186 @@
+"""A tokenizer that reads tokenizer.json itself, so that text is encoded without transformers and torch."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tokenizers
+from tokenizers import Encoding
+
+from llmft.schema.model import ModelConfig
+
+FILES = ("tokenizer.json", "tokenizer_config.json")
+# The classes of transformers 5 whose models read which of two texts a token is of: all others name input_ids and
+# attention_mask alone. Where tokenizer_config.json has `model_input_names`, these count.
+READS_TYPES = {
+    "BertTokenizer",
+    "CanineTokenizer",
+    "DebertaTokenizer",
+    "DebertaV2Tokenizer",
+    "FNetTokenizer",
+    "LayoutLMv2Tokenizer",
+    "MarkupLMTokenizer",
+    "TapasTokenizer",
+}
+CONFIGURED = ("model_input_names", "pad_token_type_id", "truncation_side")
+
+
+class Tokenizer:
+    """What `encode` needs of a tokenizer; everything else is that of transformers, loaded when it is first asked for.
+
+    Both share one `tokenizers.Tokenizer`, so that what is saved has the settings that rows were encoded with.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any], pretrained: Any = None) -> None:
+        """Take what is there; `of` and `load` make it.
+
+        Args:
+            config: `tokenizer_config.json`, of which the special tokens and CONFIGURED are used.
+            pretrained: the tokenizer of transformers, or the folder that it is loaded from.
+        """
+        self.backend = backend
+        self.config = config
+        self._pretrained = pretrained
+
+    @classmethod
+    def of(cls, pretrained: Any) -> Self:
+        """The tokenizer that a fast tokenizer of transformers is."""
+        config = {name: getattr(pretrained, name) for name in CONFIGURED} | dict(pretrained.special_tokens_map)
+        return cls(pretrained.backend_tokenizer, config, pretrained)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The tokenizer that was saved in RUN/model or in the cache.
+
+        If the process has imported transformers, its tokenizer is loaded at once: the files of a cache entry may go.
+        """
+        file, settings = (folder / name for name in FILES)
+        config = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        if sys.modules.get("transformers") or not file.is_file() or "auto_map" in config:
+            from llmft.models.tokenizers import load_saved
+
+            return cls.of(load_saved(folder))
+        return cls(tokenizers.Tokenizer.from_file(str(file)), config, folder)
+
+    @property
+    def pretrained(self) -> Any:
+        """The tokenizer of transformers, for what `tokenizers` alone cannot do: chat templates, saving."""
+        if isinstance(self._pretrained, Path):
+            from llmft.models.tokenizers import load_saved
+
+            self._pretrained = load_saved(self._pretrained)
+            self.backend = self._pretrained.backend_tokenizer
+        return self._pretrained
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of copy and pickle, which ask before anything is there
+            raise AttributeError(name)
+        return getattr(self.pretrained, name)
+
+    def __call__(self, *texts: Any, **options: Any) -> Any:
+        """What transformers' tokenizer returns."""
+        return self.pretrained(*texts, **options)
+
+    def __len__(self) -> int:
+        return int(self.backend.get_vocab_size(with_added_tokens=True))
+
+    def encode(
+        self,
+        texts: Sequence[str] | Sequence[Sequence[str]],
+        pairs: Sequence[str] | None = None,
+        *,
+        max_length: int | None = None,
+        cut: Literal["longest_first", "only_second"] = "longest_first",
+        side: Literal["left", "right"] | None = None,
+        stride: int = 0,
+        special: bool = True,
+    ) -> list[Encoding]:
+        """The tokens of each text, or pair of texts, as transformers encodes them with `split_special_tokens=True`.
+
+        What looks like a special token, such as `[SEP]` in a text, is letters. Nothing is padded.
+
+        Args:
+            texts: each a text, or the words of one.
+            max_length: the most tokens of a text; its `overflowing` has the others. None: all are kept.
+            cut: which of two texts loses tokens.
+            side: where tokens are cut off. None: as the tokenizer says, mostly on the right.
+            stride: tokens that an overflowing part shares with the one before it.
+            special: whether special tokens are put around.
+        """
+        if max_length is None:
+            if self.backend.truncation is not None:
+                self.backend.no_truncation()
+        else:
+            self.backend.enable_truncation(max_length, stride=stride, strategy=cut, direction=side or self._side)
+        if self.backend.padding is not None:  # the tokenizer of MiniLM pads all rows to 128 tokens
+            self.backend.no_padding()
+        self.backend.encode_special_tokens = True
+        rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        words = bool(rows) and pairs is None and not isinstance(rows[0], str)
+        found: list[Encoding] = self.backend.encode_batch(rows, add_special_tokens=special, is_pretokenized=words)
+        return found
+
+    @property
+    def _side(self) -> str:
+        return str(self.config.get("truncation_side", "right"))
+
+    @property
+    def reads_types(self) -> bool:
+        """Whether the model reads `token_type_ids`: which of two texts a token is of."""
+        names = self.config.get("model_input_names")
+        kind = str(self.config.get("tokenizer_class", "")).removesuffix("Fast")
+        return kind in READS_TYPES if names is None else "token_type_ids" in names
+
+    def token_id(self, role: str) -> int | None:
+        """The number of the special token with a role, such as `pad_token`; None if there is none."""
+        token = self.config.get(role)
+        found: int | None = self.backend.token_to_id(token["content"] if isinstance(token, dict) else str(token))
+        return None if token is None else found
+
+    @property
+    def pad_token_id(self) -> int | None:
+        return self.token_id("pad_token")
+
+    @property
+    def cls_token_id(self) -> int | None:
+        return self.token_id("cls_token")
+
+    @property
+    def pad_token_type_id(self) -> int:
+        return int(self.config.get("pad_token_type_id", 0))
+
+    @property
+    def padding_side(self) -> Literal["left", "right"]:
+        """Where padding stands for a model that classifies texts, whatever side the tokenizer was saved with.
+
+        Heads read the first token, a mean over the mask, or the last token that is not padding; positions count from
+        the left, and the decoder of BART sees padding before a text in spite of the mask. So padding goes to the right,
+        except for XLNet, which puts `<cls>` last and reads what stands in the last column.
+        """
+        (encoding,) = self.encode(["a"])
+        return "left" if encoding.ids and encoding.ids[-1] == self.cls_token_id else "right"
+
+
+def learn(
+    texts: Iterable[str], sample: Iterable[str], length: int, model: ModelConfig, side: Literal["right"] | None = None
+) -> tuple[Tokenizer, int]:
+    """The tokenizer of a model, or one trained on `texts`, and how many tokens the model can read, at most `length`.
+
+    Args:
+        sample: texts of the training rows, of which the first 1,000 tell whether the tokenizer knows their language.
+        side: where padding stands, for those who load the model elsewhere. None: see `Tokenizer.padding_side`.
+
+    Raises:
+        UserError: for a tokenizer that does not know most of the words.
+    """
+    from llmft.models.build import clip_length
+    from llmft.models.tokenizers import SAMPLE, check_language, load
+
+    pretrained = load(model, texts)
+    found = Tokenizer.of(pretrained)
+    pretrained.padding_side = side or found.padding_side
+    check_language(list(islice(sample, SAMPLE)), pretrained)
+    return found, clip_length(length, model)
