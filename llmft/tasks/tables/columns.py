@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy
 import pandas
-from datasets import Dataset
 
 from llmft.data import dates
 from llmft.data.cell_values import category, is_missing, parts_of, text_of
@@ -31,6 +30,9 @@ from llmft.tasks.tables.number_columns import (
     shown,
 )
 from llmft.tasks.tables.text_columns import TextColumn, learn_texts, looks_like_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SHOWN = 6  # names of columns in a note
 SAMPLE = 200  # cells among which a form of dates is looked for: each of the 30 forms takes a millisecond for so many
@@ -133,7 +135,7 @@ class TableColumns:
             if name not in names and not any(name.startswith(parent) for parent in parents)
         ]
 
-    def check(self, rows: Dataset, split: str, lenient: bool = False) -> list[Problem]:
+    def check(self, rows: "Dataset", split: str, lenient: bool = False) -> list[Problem]:
         """A problem for each column that a split lacks, or for each cell that is not what its column holds.
 
         Args:
@@ -194,7 +196,7 @@ class TableColumns:
             categories[:, column] = self.codes_in(table, name)
         return Encoded(numpy.where(missing, 0.0, matrix), missing.astype(float), categories)
 
-    def notes_of_rows(self, rows: Dataset, split: str) -> list[str]:
+    def notes_of_rows(self, rows: "Dataset", split: str) -> list[str]:
         """What of some rows is unlike training: columns that are not there, and those whose values are mostly new."""
         known = list(rows.features["features"])
         notes = []

@@ -4,14 +4,15 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmft.data.cell_values import classes
 from llmft.data.checks import few, unknown_labels
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.targets.config import ProblemType, TargetConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SHOWN = 8  # labels of which a note says how many rows they have
 UNEVEN = 10  # times the rows of the rarest label from which on weights are suggested
@@ -50,7 +51,7 @@ def needed(labels: list[str], problem: ProblemType) -> dict[str, Any]:
     }
 
 
-def check(rows: Dataset, labels: list[str], split: str) -> list[Problem]:
+def check(rows: "Dataset", labels: list[str], split: str) -> list[Problem]:
     """A problem for each class of a split that training did not know."""
     return unknown_labels(rows["id"][:], rows["label"][:], labels, split) if "label" in rows.column_names else []
 

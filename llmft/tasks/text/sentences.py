@@ -3,14 +3,16 @@
 import json
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import regex
-from datasets import Dataset
 
 from llmft.data.annotated import OUTSIDE, Span, spans, to_bio
 from llmft.data.source import listed
 from llmft.schema.problem import Problem, plural
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # Scripts that put no spaces between words: each of their letters is taken alone, with the marks on it.
 ALONE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
@@ -65,12 +67,12 @@ class Sentence:
         return [self.entity(span) for span in spans(self.tags or [])]
 
 
-def is_labelled(rows: Dataset) -> bool:
+def is_labelled(rows: "Dataset") -> bool:
     """Whether it is said what is to be answered."""
     return not {"tags", "spans"}.isdisjoint(rows.column_names)
 
 
-def read(rows: Dataset, split: str) -> tuple[list[Sentence], list[Problem]]:
+def read(rows: "Dataset", split: str) -> tuple[list[Sentence], list[Problem]]:
     """The sentences of rows that say what is to be answered, and a problem for each that is wrong or does not."""
     found: list[Sentence] = []
     problems: list[Problem] = []

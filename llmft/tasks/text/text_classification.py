@@ -13,7 +13,6 @@ from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetState, TargetTask
 from llmft.tasks.task import Features
 from llmft.tasks.text import config as sections
-from llmft.tasks.text import tfidf
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ class TextClassification(TargetTask[TextState]):
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 
     def baseline(self, splits: "dict[str, Dataset]", seed: int) -> tuple[str, dict[str, list[Any]]]:
+        from llmft.tasks.text import tfidf  # scikit-learn: half a second, for which answers need not wait
+
         columns = ("text", "text_pair")[: 1 + self.state.pair]
         texts = {name: [rows[column][:] for column in columns] for name, rows in splits.items()}
         kind = numpy.int64 if self.options.problem == "single_label" else numpy.float32
