@@ -109,6 +109,44 @@ def test_a_section_of_a_task_is_read_without_torch() -> None:
         assert not {module.split(".")[0] for module in imports(file)} & {"torch", "transformers", "datasets", "numpy"}
 
 
+CODECS = ("text.text_classification", "text.token_classification", "text.question_answering")
+CODECS += ("text.relation_extraction", "tables.tabular")
+
+
+def at_import(file: Path) -> set[str]:
+    """The modules that are imported when a file is, not in functions, and not for annotations alone."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(ast.Module([] if typing or isinstance(node, ast.FunctionDef) else [node], [])):
+            if isinstance(inner, ast.FunctionDef):
+                inner.body = []
+            elif isinstance(inner, ast.Import):
+                found |= {alias.name for alias in inner.names}
+            elif isinstance(inner, ast.ImportFrom) and inner.module:
+                found |= {inner.module, *(f"{inner.module}.{alias.name}" for alias in inner.names)}
+    return found
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_codec_is_imported_without_torch(name: str) -> None:
+    """With all that it imports, packages included: a service encodes rows and decodes outputs with it alone."""
+    files = {
+        str(file.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__"): file
+        for file in MODULES
+    }
+    todo, seen = {f"llmft.tasks.{name}"}, set[str]()
+    while todo:
+        module = todo.pop()
+        seen.add(module)
+        parts = module.split(".")
+        needed = at_import(files[module]) | {".".join(parts[:n]) for n in range(1, len(parts))}
+        heavy = {other.split(".")[0] for other in needed} & {"torch", "transformers", "datasets", "accelerate", "peft"}
+        assert not heavy, module
+        todo |= (needed & files.keys()) - seen
+    assert {"llmft.tasks.task", "llmft.tasks.tokenizer" if name.startswith("text") else "llmft.data.dates"} <= seen
+
+
 def test_a_task_is_a_file_of_its_name_beside_its_section() -> None:
     for name, section in task_types().items():
         path = ROOT / section.__module__.replace(".", "/")

@@ -18,6 +18,7 @@ FILES = ("tokenizer.json", "tokenizer_config.json")
 READS_TYPES = {
     "BertTokenizer",
     "CanineTokenizer",
+    "DPRQuestionEncoderTokenizer",
     "DebertaTokenizer",
     "DebertaV2Tokenizer",
     "FNetTokenizer",
