@@ -113,19 +113,15 @@ CODECS = ("text.text_classification", "text.token_classification", "text.questio
 CODECS += ("text.relation_extraction", "tables.tabular")
 
 
-def at_import(file: Path) -> set[str]:
+def at_import(node: ast.AST) -> set[str]:
     """The modules that are imported when a file is, not in functions, and not for annotations alone."""
-    found: set[str] = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(ast.Module([] if typing or isinstance(node, ast.FunctionDef) else [node], [])):
-            if isinstance(inner, ast.FunctionDef):
-                inner.body = []
-            elif isinstance(inner, ast.Import):
-                found |= {alias.name for alias in inner.names}
-            elif isinstance(inner, ast.ImportFrom) and inner.module:
-                found |= {inner.module, *(f"{inner.module}.{alias.name}" for alias in inner.names)}
-    return found
+    if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+        return set()
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return set().union(*map(at_import, ast.iter_child_nodes(node)))
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -140,7 +136,9 @@ def test_a_codec_is_imported_without_torch(name: str) -> None:
         module = todo.pop()
         seen.add(module)
         parts = module.split(".")
-        needed = at_import(files[module]) | {".".join(parts[:n]) for n in range(1, len(parts))}
+        needed = at_import(ast.parse(files[module].read_text(encoding="utf-8"))) | {
+            ".".join(parts[:n]) for n in range(1, len(parts))
+        }
         heavy = {other.split(".")[0] for other in needed} & {"torch", "transformers", "datasets", "accelerate", "peft"}
         assert not heavy, module
         todo |= (needed & files.keys()) - seen
