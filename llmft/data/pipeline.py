@@ -1,4 +1,4 @@
-"""From the section `dataset` to the splits of a run: read, given roles, checked, split. No model is needed for it."""
+"""From the config section `dataset` to the splits of a run: read, map to roles, clean, check, split. Needs no model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,48 +19,50 @@ from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 
+# Formats whose column names the author of the file chose: a column that is not read may be a mistake there.
 COLUMNS_ARE_CHOSEN = ("csv", "json", "parquet", "excel", "sqlite", "arrow", "hub")
 
 
 class HasRows(Protocol):
-    """What the data need to know of a task."""
+    """What this module needs of a task."""
 
     @property
     def columns(self) -> dict[str, Column]:
-        """The roles that its data must fill."""
+        """The roles of its columns."""
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Made-up rows by role."""
+        """Made-up rows: values by role."""
 
 
 @dataclass
 class Data:
-    """The rows of a run: per split a Dataset with a column a role, and `id`, `FILE:LINE` or `FILE:ROW`."""
+    """The rows of a run: for each split a Dataset with a column for each role, and `id`, `FILE:LINE` or `FILE:ROW`."""
 
     splits: dict[str, datasets.Dataset]
     notes: list[str] = field(default_factory=list)
     """What the user should know about the rows, a line each."""
     digests: dict[str, str] = field(default_factory=dict)
-    """sha256 of each file that was read."""
+    """sha256 of each file that was read, by path."""
     stream: Stream | None = None
-    """All rows of `train` where they are streamed; its Dataset then holds a sample of them, each label among it."""
+    """All rows of train, if they are streamed. Its Dataset is then a sample in which every label occurs."""
     rows_sha256: dict[str, str] = field(default_factory=dict)
-    """By split, the digest of its rows, of a stream all of them; equal for the same rows in files of another kind."""
+    """sha256 of the rows of each split, of a stream all of them. The same rows in another file format have the same."""
 
     def __getitem__(self, name: str) -> datasets.Dataset:
         return self.splits[name]
 
 
 def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS) -> Data:
-    """The splits that a configuration names, checked.
+    """The checked splits of a config.
 
     Args:
-        splits: the ones wanted. `train` is read all the same where it is named: the others may be shares of it, or
-            overlap with it.
+        splits: those to return. Train is read anyway if it is configured: the others may be shares of it, or overlap
+            with it.
 
     Raises:
         UserError: with every problem of the data, by file and row.
     """
+    # Missing packages and impossible requests first: reading may take minutes.
     clean.libraries(config)
     clean.check_roles(config.clean, task.columns)
     tables, digests, stream, notes = _read(config, task)
@@ -70,6 +72,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         notes += clean.notes_of(name, mended)
     known: set[str] = set()
     if stream:
+        # Which inputs the small splits share with the stream can only be found by reading all of it.
         survey = stream.survey({key for table in tables.values() for key in checks.input_keys(table, task.columns)})
         tables = {"train": survey.sample, **tables}
         notes += survey.notes
@@ -84,6 +87,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         raise UserError(
             [*problems, *(checks.advice(problems, task.columns) if any(map(len, tables.values())) else [])], "the data"
         )
+    # Before splits are taken: a duplicate must not end up in both train and test.
     tables, lines = clean.left_for_training(tables, task.columns, config.clean)
     notes += lines
     problems += [Problem(f"dataset.{name}", "has 0 rows") for name, table in tables.items() if not len(table)]
@@ -94,7 +98,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         inputs = checks.input_keys(tables["train"], task.columns)
         if drawn := checks.are_draws(inputs, task.columns):
             what = f"{len(inputs):,} rows with {len(set(inputs)):,} different inputs"
-            notes.append(f"train: {what}: equal rows count as draws, not as copies, so that splits may share inputs")
+            notes.append(f"train: {what}: equal rows are separate observations, so splits may share inputs")
     tables = take_splits(tables, config, task.columns, drawn)
     if config.split.by:
         timed = {name: table for name, table in tables.items() if TIME in table.columns}
@@ -102,16 +106,17 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         tables = {name: table.without((TIME, TIME_TEXT)) for name, table in tables.items()}
     if config.max_rows:
         tables = {name: sample_rows(table, config.max_rows, config.split) for name, table in tables.items()}
-        stream = None  # so few rows are held in memory
+        stream = None  # max_rows fit into memory
     if problems := checks.roles_differ(tables, task.columns):
         raise UserError(problems, "the data")
     keys = {name: checks.input_keys(table, task.columns) for name, table in tables.items()}
     sizes = {name: len(table) for name, table in tables.items()}
     if stream:
+        # The survey has found which keys of the other splits are in the stream: only these are compared below.
         keys["train"], sizes["train"] = list(known), len(stream)
         if len(stream) > len(tables["train"]):
             shown = f"{len(tables['train']):,} of its {len(stream):,} rows"
-            notes.append(f"train: scales and vocabularies are learnt from {shown}, drawn at random")
+            notes.append(f"train: scales and vocabularies are fitted to {shown}, drawn at random")
     elif "train" in keys and not drawn:
         notes += checks.repeats(keys["train"], tables["train"].columns.get("label"))
     ids = {name: table.ids for name, table in tables.items() if not (stream and name == "train")}
@@ -126,10 +131,10 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
 
 
 def source_digests(config: DatasetConfig) -> dict[str, str]:
-    """sha256 of each file that `load` would read; nothing for data that do not lie in files.
+    """sha256 of each file that `load` would read, by path; empty for data that are not in files.
 
     Raises:
-        UserError: naming the files that are not there.
+        UserError: naming the files that do not exist.
     """
     files: list[Path] = []
     problems: list[Problem] = []
@@ -145,7 +150,7 @@ def source_digests(config: DatasetConfig) -> dict[str, str]:
 
 
 def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str], Stream | None, list[str]]:
-    """The rows of each split with their roles, but those of a streamed one; digests of the files; the stream; notes."""
+    """The rows of each split in memory, by role; the digests of all files; the stream of train, if any; notes."""
     tables: dict[str, Table] = {}
     stream: Stream | None = None
     owners: dict[str, tuple[str, Path]] = {}
@@ -170,11 +175,12 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
                 if name == "train" and config.split.by and len(table):
                     tables[name] = with_times(tables[name], table, config.split.by)
                 notes += unread_note(name, table.columns, own, roles)
+                # The other splits have the columns of train: its notes would come three times.
                 if name == "train" or not config.train:
                     notes += index_note(name, table, own, roles)
                     notes += list_notes(name, tables[name], roles, config.format)
         except UserError as error:
-            problems += error.problems
+            problems += error.problems  # go on: all problems of all splits are reported at once
             continue
         digests |= {str(file): digest(file) for file in files}
         problems += same_bytes(name, files, digests, owners)
@@ -188,7 +194,7 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
 
 
 def unread_note(split: str, columns: Iterable[str], config: DatasetConfig, roles: dict[str, Column]) -> list[str]:
-    """A note on columns that no one reads, in files whose columns their writer chose."""
+    """A note on columns that play no role, in formats whose column names the author chose."""
     names = unread(columns, config, roles) if config.format in COLUMNS_ARE_CHOSEN else []
     names = [name for name in names if name != config.split.by]
     return [f"{split}: columns that are not read: {checks.few(names)}"] if names else []
@@ -197,21 +203,23 @@ def unread_note(split: str, columns: Iterable[str], config: DatasetConfig, roles
 def same_bytes(
     split: str, files: list[Path], digests: dict[str, str], owners: dict[str, tuple[str, Path]]
 ) -> list[Problem]:
-    """A problem for each file that another split has, too.
+    """A problem for each file with the same content as one of another split.
 
     Args:
-        owners: the split and the file that each digest was first seen in; grows by these files.
+        digests: sha256 by path.
+        owners: by sha256, the split and file where it was first seen. These files are added.
     """
     problems = []
     for file in files:
         owner, other = owners.setdefault(digests[str(file)], (split, file))
         if owner != split:
-            problems.append(Problem(f"dataset.{split}", f"{file} holds the same bytes as {other} of {owner}"))
+            problems.append(Problem(f"dataset.{split}", f"{file} has the same bytes as {other} of {owner}"))
     return problems
 
 
 def synthetic(config: DatasetConfig, task: HasRows) -> dict[str, Table]:
-    """Made-up rows of each split."""
+    """Made-up rows of each split, for `smoke=true` and first tries."""
+    # 16 rows are one batch of evaluation. Each split has a seed of its own, so that none repeats another.
     rows = {"train": config.max_rows or 256, "validation": 16, "test": 16}
     return {
         name: Table(

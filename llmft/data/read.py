@@ -1,4 +1,4 @@
-"""From what the section `dataset` names to Tables: files chunk by chunk, the Hugging Face hub, scikit-learn."""
+"""Reads what the config section `dataset` names into Tables: files chunk by chunk, the hub, scikit-learn."""
 
 import re
 from collections import Counter
@@ -21,18 +21,28 @@ from llmft.schema.problem import Problem, UserError, plural
 
 SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 URL = re.compile(r"hf://datasets/([^@]+)@([^/]+)/(.+)")
-OWN = ("csv", "json", "text")  # what `datasets` calls the kinds of files that hold no types
-# What a repository may say of such files that our readers understand, too; the rest of a BuilderConfig is about itself.
-UNDERSTOOD = {"name", "version", "data_dir", "data_files", "description", "features", "sep", "delimiter", "names"}
-UNDERSTOOD |= {"column_names", "encoding", "chunksize", "block_size", "use_threads"}
-GUESSED = "rows were read by the library datasets, which may take texts such as 007, NA or dates for something else"
+UNTYPED = ("csv", "json", "text")  # builders of `datasets` for files without types, which our own readers take over
+# Options of a repository's builder that our readers have. With others, such as `skiprows`, `datasets` reads it.
+SUPPORTED_OPTIONS = {
+    "name",
+    "version",
+    "data_dir",
+    "data_files",
+    "description",
+    "features",
+    "sep",
+    "delimiter",
+    "names",
+}
+SUPPORTED_OPTIONS |= {"column_names", "encoding", "chunksize", "block_size", "use_threads"}
+TYPES_GUESSED = "rows were read by the library datasets, which may change texts such as 007, NA, and dates"
 
 
 def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table, list[Path]]:
-    """All rows of one split, and the files that they came from.
+    """All rows of a split, and the files that they are from; none for the hub and scikit-learn.
 
     Raises:
-        UserError: naming the file and line of what cannot be read.
+        UserError: with the file and line of everything that cannot be read.
     """
     if dataset.format == "hub":
         return read_hub(dataset, split, source), []
@@ -46,38 +56,39 @@ def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table
 
 
 def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
-    """The files that `source` means; none for a format that does not lie in files.
+    """The files of `source`: paths, folders, and patterns; none for a format that is not read from files.
 
     Raises:
-        UserError: naming each entry that means no file.
+        UserError: naming each entry that matches no file.
     """
     if dataset.format not in FORMATS:
         return []
     folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
     key = f"dataset.{split}"
-    own = dataset.format == "pydocs" and not dataset.path
+    own = dataset.format == "pydocs" and not dataset.path  # the documentation of Python's own library
     found = FORMATS[dataset.format]
     files = expand(source, HOME if own else folder, found.suffixes, key, found.inside)
     if dataset.format == "parallel" and len(files) != 2:
-        what = f"names {plural(len(files), 'files')}, and dataset=parallel reads two, side by side"
+        what = f"must be two files for dataset=parallel, got {plural(len(files), 'files')}"
         hint = f"Write the file of the sources, then that of the targets: {key}=[{split}.en,{split}.zh]."
         raise UserError(Problem(key, what, hint=hint), "the data")
     return of_the_library(files) if own else files
 
 
 def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, Mark, Table]]:
-    """All rows of some files in their order, a chunk at a time, each with where it lies.
+    """All rows of some files in order, chunk by chunk, each with its source and its position there.
 
     Raises:
-        UserError: after the last chunk, with what cannot be read in any of the files.
+        UserError: after the last chunk, with the problems of all files.
     """
     problems: list[Problem] = []
     found = FORMATS[dataset.format]
     more = [getattr(dataset, key) for key in found.keys]
     names = _names(files)
+    # Formats such as a folder by class or two aligned files are read as one source, others file by file.
     for file, name in [(files, names)] if found.together else zip(files, names, strict=True):
         try:
-            refuse_others(dataset.format, file, name)
+            check_file_kinds(dataset.format, file, name)
             opened = found.open(file, name, dataset.encoding, *more)
             for mark, table in opened.chunks():
                 yield opened, mark, table
@@ -87,9 +98,9 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
         raise UserError(problems, "the data")
 
 
-def refuse_others(format: str, files: Path | list[Path], names: str | list[str]) -> None:
-    """Raise UserError for files that are something else than the format says, such as a workbook or a picture."""
-    if format == "pydocs":  # thousands of files, by their ending
+def check_file_kinds(format: str, files: Path | list[Path], names: str | list[str]) -> None:
+    """Raise UserError for files of another kind than the format, such as a workbook or an image, by first bytes."""
+    if format == "pydocs":  # thousands of files, which are selected by their ending
         return
     files, names = [files] if isinstance(files, Path) else files, [names] if isinstance(names, str) else names
     if problems := [p for file, name in zip(files, names, strict=True) if (p := mismatch(file, name, format))]:
@@ -97,7 +108,7 @@ def refuse_others(format: str, files: Path | list[Path], names: str | list[str])
 
 
 def _names(files: list[Path]) -> list[str]:
-    """The files as row ids name them: the last name of each, with as many folders as tell it from the others."""
+    """The files as row ids name them: the file name, with as many parent folders as make it unique."""
     found = [""] * len(files)
     left, depth = list(range(len(files))), 1
     while left:
@@ -114,12 +125,12 @@ def _names(files: list[Path]) -> list[str]:
 
 
 def _read_sklearn(dataset: str, split: str) -> Table:
-    """One of the data sets that scikit-learn carries; classes by their names."""
+    """A data set that is shipped with scikit-learn, with names of classes."""
     import sklearn.datasets
 
     if dataset not in SKLEARN:
-        hint = f"They are {', '.join(SKLEARN)}."
-        raise UserError(Problem(f"dataset.{split}", f"scikit-learn carries no {dataset}", hint=hint))
+        what = f"must be one of {', '.join(SKLEARN)} for dataset=sklearn, got {dataset}"
+        raise UserError(Problem(f"dataset.{split}", what))
     bunch = getattr(sklearn.datasets, f"load_{dataset}")()
     columns = {name: bunch.data[:, i].tolist() for i, name in enumerate(map(str, bunch.feature_names))}
     names = bunch.get("target_names")  # classes; the targets of others are numbers
@@ -133,34 +144,34 @@ def _numbered(columns: dict[str, list[Any]], name: str) -> Table:
 
 
 def read_hub(dataset: DatasetConfig, split: str, source: Files) -> Table:
-    """Splits of a data set of the hub; class numbers become their names.
+    """Splits of a data set on the hub, with names instead of class indices.
 
-    Files of csv, JSON lines and text are read by our own readers: pandas, which `datasets` reads them with, makes 7 of
-    `007` and nothing of `NA`. Others, and those that a repository asks to read in a way of its own, by `datasets`.
+    CSV, JSON lines, and text files are read by our own readers: pandas, which `datasets` uses, turns `007` into 7 and
+    `NA` into a missing value. Other files, and repositories with unusual reading options, are read by `datasets`.
 
     Raises:
-        UserError: for a data set that cannot be read, with the way out where there is no network.
+        UserError: for a data set that cannot be read, with what to do without a network.
     """
     table = Table()
     for name in [source] if isinstance(source, str) else source:
-        own, typed = _own_files(dataset, name)
-        table.extend(own if own is not None else _by_datasets(dataset, split, name, typed))
+        own, typed = _read_with_own_readers(dataset, name)
+        table.extend(own if own is not None else _read_with_datasets(dataset, split, name, typed))
     return table
 
 
-def _own_files(dataset: DatasetConfig, name: str) -> tuple[Table | None, bool]:
-    """The rows of a split by our own readers, or None; and whether its files hold types, so that nothing is guessed."""
+def _read_with_own_readers(dataset: DatasetConfig, name: str) -> tuple[Table | None, bool]:
+    """The rows of a split by our own readers, or None if they cannot; and whether its files have types of their own."""
     import datasets
 
     try:
         builder = datasets.load_dataset_builder(dataset.path, dataset.subset, revision=dataset.revision)
         kind = type(builder).__module__.rpartition(".")[2]
         files = {str(key): list(urls) for key, urls in (builder.config.data_files or {}).items()}.get(name)
-        if kind not in OWN or files is None or not _understood(builder.config):
-            return None, kind not in OWN
-        places = [_place(url) for url in files]
+        if kind not in UNTYPED or files is None or not _is_supported(builder.config):
+            return None, kind not in UNTYPED
+        places = [_download(url) for url in files]
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError):
-        return None, False  # said by what comes next, unless a copy lies in the cache
+        return None, False  # `datasets` tries next: it may have a copy in its cache, and explains what is wrong
     table = Table()
     for file, called in places:
         for part in _rows(kind, file, called, builder.config):
@@ -171,14 +182,14 @@ def _own_files(dataset: DatasetConfig, name: str) -> tuple[Table | None, bool]:
     return table, False
 
 
-def _understood(config: Any) -> bool:
-    """Whether a repository asks for nothing that only pandas can do, such as `skiprows`."""
+def _is_supported(config: Any) -> bool:
+    """Whether a repository sets no reading option that only pandas has, such as `skiprows`."""
     defaults = {one.name: one.default if one.default is not MISSING else None for one in fields(config)}
-    return all(getattr(config, key) == default for key, default in defaults.items() if key not in UNDERSTOOD)
+    return all(getattr(config, key) == default for key, default in defaults.items() if key not in SUPPORTED_OPTIONS)
 
 
-def _place(url: str) -> tuple[Path, str]:
-    """Where a file of a repository lies on this machine, and what rows call it."""
+def _download(url: str) -> tuple[Path, str]:
+    """The local path of a file of a repository, and its name for row ids."""
     from huggingface_hub import hf_hub_download
 
     if found := URL.fullmatch(url):
@@ -203,7 +214,7 @@ def _rows(kind: str, file: Path, name: str, config: Any) -> Iterator[Table]:
         yield from (part for _, part in open_json(file, name, encoding).chunks())
 
 
-def _by_datasets(dataset: DatasetConfig, split: str, name: str, typed: bool) -> Table:
+def _read_with_datasets(dataset: DatasetConfig, split: str, name: str, typed: bool) -> Table:
     import datasets
 
     try:
@@ -219,5 +230,5 @@ def _by_datasets(dataset: DatasetConfig, split: str, name: str, typed: bool) -> 
     columns = {column: named(list(rows[column][:]), feature) for column, feature in rows.features.items()}
     table = Table(columns, [f"{name}:{number}" for number in range(1, len(rows) + 1)])
     if not typed and len(rows):
-        table.left_out[GUESSED] += len(rows)
+        table.left_out[TYPES_GUESSED] += len(rows)
     return table

@@ -1,4 +1,4 @@
-"""From columns to roles: a Table of whatever the file has becomes rows of what the task asks for."""
+"""Maps the columns of a file to the roles of a task, and their values to the types of the roles."""
 
 import json
 import math
@@ -32,30 +32,30 @@ from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 
-CELLS = ("csv", "tsv", "excel", "sqlite")
-"""Formats of files that hold no lists and no objects, so that a cell of text may hold the JSON of one."""
+FLAT_FORMATS = ("csv", "tsv", "excel", "sqlite")
+"""Formats without lists and objects: a text there may be JSON of one."""
 
 INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0(\.\d+)*|")
-"""What pandas calls the index of rows: in parquet; in a csv that was read and written again; in one, not at all."""
+"""Names that pandas gives to its row index: in parquet, in a CSV that was read and written again, in a CSV (empty)."""
 
 ARRAY = re.compile(r"\[[-+.\deE\s]+\]")
-"""A list of numbers as numpy writes it, without commas."""
+"""A list of numbers as numpy prints it, without commas."""
 
-SEEN = 1000  # rows that are looked at for lists
+SEEN = 1000  # rows that are searched for lists and flags: to parse all cells would take seconds
 
-_NOWHERE = object()
+_ABSENT = object()
 
 
 @dataclass
 class Kinds:
-    """The types of a column's values, over all rows of a split; empty cells have none."""
+    """The types of a column's values over all rows of a split, without empty cells."""
 
     counts: Counter[type] = field(default_factory=Counter)
     first: dict[type, tuple[str, Any]] = field(default_factory=dict)
-    """The first row of each type, and its value."""
+    """By type, the id and value of its first row."""
 
     def add(self, values: list[Any], ids: list[str]) -> None:
-        """Count some more rows."""
+        """Add more rows: their values, and their ids."""
         types = [None if _is_empty(value) else type(value) for value in values]
         for kind, count in Counter(types).items():
             if kind is not None:
@@ -76,22 +76,23 @@ def kinds_of(table: Table) -> dict[str, Kinds]:
 def assign(
     table: Table, dataset: DatasetConfig, roles: dict[str, Column], split: str, kinds: dict[str, Kinds] | None = None
 ) -> Table:
-    """The table with one column a role, each of the role's kind.
+    """The table with one column per role, with values of the role's type.
 
-    A role without a column in `dataset.columns` takes the column of its own name; `features` take all columns that
-    no other role took.
+    A role without a column in `dataset.columns` takes the column with its own name; `features` take all columns that
+    no other role has.
 
     Args:
-        kinds: the types of each column, where `table` is only a part of the split's rows.
+        split: the name of the split, for errors.
+        kinds: the types of each column over the whole split, if `table` is only a chunk of its rows.
 
     Raises:
-        UserError: naming columns that are missing, with those that were found, and values of the wrong kind by row.
+        UserError: for missing columns, with those that exist, and for values of a wrong type, by row.
     """
     taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
     kept = {name: values for name, values in table.columns.items() if name not in dataset.ignore}
-    # Parts of objects first: from here on `translation.en` is a column like any other.
-    table = _with_parts(Table(kept, table.ids, table.left_out, table.index), taken.values(), whole=kinds is None)
-    # Before columns are joined: pandas puts its index first in a file.
+    # Nested values first: from here on, `translation.en` is a column like any other.
+    table = _with_nested(Table(kept, table.ids, table.left_out, table.index), taken.values(), whole=kinds is None)
+    # Before flag columns are joined: the index of pandas is recognized as the first column.
     counting = index_columns(table)
     problems = [
         Problem(f"dataset.columns.{role}", "the task has no such role", hint=f"Its roles are {', '.join(roles)}.")
@@ -99,8 +100,8 @@ def assign(
         if role not in roles
     ]
     table = with_joined(table, dataset, roles, problems)
-    # Of a chunk, `kinds` holds the types of the whole split, so that all chunks agree on the type of a column. It lacks
-    # the columns that were made above, of which the chunk's own types must do.
+    # For a chunk, `kinds` has the types of the whole split, so that all chunks agree on the type of a column. It does
+    # not have the columns that were made above: for these the types in the chunk must do.
     partial_rows = kinds is not None
     unknown = {name: values for name, values in table.columns.items() if name not in (kinds or {})}
     kinds = (kinds or {}) | kinds_of(Table(unknown, table.ids))
@@ -111,10 +112,11 @@ def assign(
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
         if spec.kind == "features":
-            # What is left for features: no column of another role, which may hold the answer.
+            # Never a column of another role: it may be the label itself, and the model would score 100%.
             cells, faults = flattened(table.without({*taken.values(), *flag_columns(dataset, roles)}))
             problems += faults
-            # A column that counts the rows is a feature only where somebody names it.
+            # A column that counts the rows is a feature only if the config names it: the order of a file often follows
+            # the label.
             chosen = dataset.columns.get(role) or [
                 name for name in cells if name not in taken.values() and name not in counting
             ]
@@ -123,7 +125,7 @@ def assign(
             ]
             missing = [name for name in names if name not in cells and name not in table.columns]
             problems += [
-                Problem(f"dataset.columns.{role}", f"{name!r} already plays another role, which would tell the answer")
+                Problem(f"dataset.columns.{role}", f"must not have {name!r}, which already has another role")
                 for name in names
                 if name in table.columns and name in (*taken.values(), *flag_columns(dataset, roles))
             ]
@@ -131,7 +133,7 @@ def assign(
             if all(name in cells for name in names):
                 types = {} if partial_rows else kinds_of(Table(cells, table.ids))
                 types |= {name: found for name, found in kinds.items() if name in cells}
-                problems += [_torn(name, types[name]) for name in names if name in types and _is_torn(types[name])]
+                problems += [_mixed(name, types[name]) for name in names if name in types and _is_mixed(types[name])]
                 values = (of_one_type(cells[name], types[name].counts if name in types else None) for name in names)
                 columns[role] = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
             if not names and not faults:
@@ -146,12 +148,12 @@ def assign(
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
             names = [name, taken[spec.unless]] if spec.unless else [name]
             problem = _missing(f"dataset.columns.{role}", names, split, found, known)
-            # Where labels were written by `get_dummies`, no column is called `label`: a guess by names would mislead.
+            # Labels written by `get_dummies` have no column `label`, and the nearest name would be a wrong guess.
             flags = _flags_hint(role, spec, table.without(set(taken.values()))) if role not in dataset.columns else ""
             problems.append(problem._replace(hint=flags or problem.hint))
     if not problems and not any(roles[role].is_input for role in columns):
         wanted = ", ".join(taken[role] for role, spec in roles.items() if spec.is_input)
-        what = f"{split} has none of the columns that could be read: {wanted}; it has {found}"
+        what = f"must give a column to one of {wanted}; {split} has {found}"
         problems.append(Problem("dataset.columns", what, hint="Write dataset.columns.ROLE=COLUMN."))
     if problems:
         raise UserError(problems, "the data")
@@ -161,14 +163,15 @@ def assign(
 def columns_of(
     dataset: DatasetConfig, roles: dict[str, Column], columns: Collection[str], lists: Collection[str]
 ) -> dict[str, str]:
-    """The column of each role but `features`: the one that was named, that of the role's name, or of an export's.
+    """The column of each role except `features`: from the config, else the role's own name, or that of an export.
 
     Args:
-        lists: those of `columns` that hold lists alone, as exports do.
+        columns: all columns of the file.
+        lists: those of `columns` that hold only lists, as exports do.
     """
     taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
     for role, spec in roles.items():
-        # The name of an export, such as `entities`, counts only where no column has the role's own name.
+        # The name that an export uses, such as `entities`, counts only if no column has the role's own name.
         others = [taken[other] for other, found in roles.items() if found.unless == role]
         if spec.also and role not in dataset.columns and not {role, *others} & set(columns):
             taken[role] = next((name for name in spec.also if name in lists), role)
@@ -176,7 +179,7 @@ def columns_of(
 
 
 def unread(columns: Iterable[str], dataset: DatasetConfig, roles: dict[str, Column]) -> list[str]:
-    """The columns that play no role, except for those that no one misses: what a row is called, and its split."""
+    """The columns without a role, except row indices, `id`, and `split`, which nobody expects to be read."""
     named = dataset.columns.get("features")
     if any(spec.kind == "features" for spec in roles.values()) and not named:
         return []
@@ -184,12 +187,12 @@ def unread(columns: Iterable[str], dataset: DatasetConfig, roles: dict[str, Colu
     taken = set(columns_of(dataset, roles, columns, columns).values())
     taken |= {*flag_columns(dataset, roles), *dataset.ignore, "id", "split"}
     taken |= {named} if isinstance(named, str) else {*(named or ())}
-    taken |= {name[: dot.start()] for name in taken for dot in re.finditer(r"\.", name)}  # of which parts are read
+    taken |= {name[: dot.start()] for name in taken for dot in re.finditer(r"\.", name)}  # objects around nested values
     return [name for name in columns if name not in taken and not INDEX.fullmatch(name)]
 
 
 def index_columns(table: Table) -> list[str]:
-    """The columns that count or name the rows of a file: they say nothing of new rows, and may tell how these lay."""
+    """The columns that are pandas' row index: useless for new rows, and the order of a file may give the label away."""
     first = next(iter(table.columns), "")
     return [
         name
@@ -199,7 +202,7 @@ def index_columns(table: Table) -> list[str]:
 
 
 def index_note(split: str, table: Table, dataset: DatasetConfig, roles: dict[str, Column]) -> list[str]:
-    """A note on columns that were not taken for features, since they count or name the rows."""
+    """A note on row indices that were not used as features."""
     role = next((role for role, spec in roles.items() if spec.kind == "features"), None)
     taken = {joined_name(dataset, other) for other in roles if other != role}
     names = [name for name in index_columns(table) if name not in taken]
@@ -211,16 +214,16 @@ def index_note(split: str, table: Table, dataset: DatasetConfig, roles: dict[str
 
 
 def list_notes(split: str, table: Table, roles: dict[str, Column], format: str) -> list[str]:
-    """A note on each column of texts, classes or features whose cells hold lists written as text.
+    """A note on each column of texts, classes, or features whose cells are lists written as text.
 
     Args:
-        table: rows with their roles.
+        table: rows by role.
     """
-    if format not in CELLS:
+    if format not in FLAT_FORMATS:
         return []
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
-        values = table.columns.get(role, [])[:SEEN]  # the first rows tell; to parse all cells would take seconds
+        values = table.columns.get(role, [])[:SEEN]
         if spec.kind == "features":
             columns |= {name: [row[name] for row in values] for name in (values[0] if values else ())}
         elif spec.kind in ("text", "texts", "label"):
@@ -229,15 +232,15 @@ def list_notes(split: str, table: Table, roles: dict[str, Column], format: str) 
     for name, values in columns.items():
         cells = [value for value in values if isinstance(value, str) and value.strip()]
         lists = [cell for cell in cells if ARRAY.fullmatch(cell.strip()) or list_in(cell) is not None]
-        # More than half, since a text may begin with a bracket by chance, as `[sic]` does.
+        # More than half, since a single text may look like a list by chance, as `[sic]` does.
         if 2 * len(lists) > len(cells):
             short = lists[0] if len(lists[0]) <= 40 else f"{lists[0][:40]}…"
-            notes.append(f"{split}: {name} holds lists written as text, such as {short}, and each is read as one text")
+            notes.append(f"{split}: {name} has lists written as text, such as {short}, and each is read as one text")
     return notes
 
 
 def _names(table: Table) -> list[str]:
-    """The columns; of one that holds objects, also the names of their parts."""
+    """The names of columns, and of the values nested in objects, `COLUMN.KEY`."""
     names = []
     for name, values in table.columns.items():
         parts = next((value for value in values if isinstance(value, dict)), {})
@@ -245,11 +248,11 @@ def _names(table: Table) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _with_parts(table: Table, wanted: Iterable[str], whole: bool) -> Table:
-    """The table with a column for each name such as `translation.en`, which means a part of the objects of another.
+def _with_nested(table: Table, wanted: Iterable[str], whole: bool) -> Table:
+    """The table with a column for each name such as `translation.en`: the values nested in the objects of a column.
 
     Args:
-        whole: whether these are all rows, so that a part that none of them has is a column that is missing.
+        whole: whether these are all rows of the split; if none of them has the key, the column is missing.
     """
     columns = dict(table.columns)
     for name in wanted:
@@ -257,76 +260,80 @@ def _with_parts(table: Table, wanted: Iterable[str], whole: bool) -> Table:
             if (values := table.columns.get(name[: dot.start()])) is None:
                 continue
             parts = [_part(value, name[dot.end() :]) for value in values]
-            # Of a chunk, other rows may have the part. Objects that are all empty say nothing of their keys either.
-            if not whole or set(map(id, parts)) != {id(_NOWHERE)} or not any(map(bool, values)):
-                columns[name] = [None if part is _NOWHERE else part for part in parts]
+            # In a chunk, other rows may have the key. Objects that are all empty do not tell their keys either.
+            if not whole or set(map(id, parts)) != {id(_ABSENT)} or not any(map(bool, values)):
+                columns[name] = [None if part is _ABSENT else part for part in parts]
                 break
     return Table(columns, table.ids, table.left_out, table.index)
 
 
 def has_part(table: Table, name: str) -> bool:
-    """Whether `name` is a column, or a part of the objects in one."""
-    return name in _with_parts(table, [name], whole=True).columns
+    """Whether `name` is a column, or a value nested in one."""
+    return name in _with_nested(table, [name], whole=True).columns
 
 
 def _part(value: Any, path: str) -> Any:
-    """What an object holds at `a.b`, be it the key `a.b` or `b` in `a`."""
+    """The value of an object at `a.b`: under the key `a.b`, or under `b` in `a`."""
     if not isinstance(value, dict):
-        return _NOWHERE
+        return _ABSENT
     if path in value:
         return value[path]
-    # Keys may hold dots themselves, so every dot may be the end of a key: `a.b.c` is {"a.b": {"c": 1}} too.
+    # A key may contain dots itself, so each dot may be the end of a key: `a.b.c` also means {"a.b": {"c": 1}}.
     tries = (_part(value.get(path[: dot.start()]), path[dot.end() :]) for dot in re.finditer(r"\.", path))
-    return next((found for found in tries if found is not _NOWHERE), _NOWHERE)
+    return next((found for found in tries if found is not _ABSENT), _ABSENT)
 
 
-def _is_torn(kinds: Kinds) -> bool:
-    """Whether a column holds lists in some rows and something else in others."""
+def _is_mixed(kinds: Kinds) -> bool:
+    """Whether a column has lists in some rows and other types in others."""
     return list in kinds.counts and len(kinds.counts) > 1
 
 
-def _torn(name: str, kinds: Kinds) -> Problem:
+def _mixed(name: str, kinds: Kinds) -> Problem:
     row, value = [*kinds.first.values()][1]  # in the order of rows: the first value of the second type
     return Problem(row, f"{name} is {value!r}, which does not go with the rows before it")
 
 
-def _stands_for_none(cell: Any, spec: Column) -> bool:
-    """Whether a cell of a label is one of the marks of tables, such as NA, and no label of that name was declared."""
+def _is_missing_label(cell: Any, spec: Column) -> bool:
+    """Whether a label cell is a mark for a missing value, such as NA, and not a declared label of that name."""
     return is_missing(cell, spec.missing or ()) and not (isinstance(cell, str) and cell.strip() in spec.labels)
 
 
 def _missing(key: str, wanted: list[str], split: str, found: str, names: list[str]) -> Problem:
-    """None of the columns `wanted` is there, of which the first would play the role."""
+    """The problem that none of the columns `wanted` exists; the first of them is the one to suggest for."""
     nearest = get_close_matches(wanted[0], names, 1)
     hint = f"Did you mean {key}={nearest[0]}?" if nearest else f"Write {key}=COLUMN."
     return Problem(key, f"{split} has no column {' or '.join(map(repr, wanted))}; it has {found}", hint=hint)
 
 
 def _flags_hint(role: str, spec: Column, table: Table) -> str:
-    """What to write where labels are columns of flags, as `get_dummies` leaves them; nothing where there are none."""
+    """What to write for labels as columns of flags, as `get_dummies` makes them; empty if there are no such columns."""
     columns = {name: [*map(category, values[:SEEN])] for name, values in table.columns.items()}
     names = [name for name, cells in columns.items() if {*cells} == {"0", "1"} or {*cells} == {"true", "false"}]
     if spec.kind not in ("label", "labels") or len(names) < 2:
         return ""
-    # Flags of which every row has exactly one are a single class in as many columns.
+    # If every row has exactly one flag set, they are a single class, one-hot encoded.
     sums = {sum(SET[str(cell)] for cell in row) for row in zip(*(columns[name] for name in names), strict=True)}
     problem = " task.problem=multi_label" if spec.kind == "label" and sums != {1} else ""
     flags = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
     words = f"dataset.columns.{role}=[{','.join(names)}]{problem}"
-    return f"If {flags} say of each label whether it is given, write {words}."
+    return f"If {flags} are flags, one for each label, write {words}."
 
 
 def _typed(
     values: list[Any], ids: list[str], name: str, role: str, spec: Column, kinds: Kinds, dataset: DatasetConfig
 ) -> list[Any]:
-    """Values of one role: texts are strings, classes become strings, numbers floats, and all are of one type."""
+    """The values of a role: texts as strings, classes as strings, numbers as floats; all of one type.
+
+    Raises:
+        UserError: for values of a wrong type, by row.
+    """
     read: Callable[[Any], Any]
     if spec.kind == "text":
         read, what = _text, "not a text"
     elif spec.kind == "texts":
         read, what = _texts, "neither a text nor a list of texts"
     elif spec.kind == "words":
-        read, what = partial(_words, cells=dataset.format in CELLS), "not a list of texts"
+        read, what = partial(_words, cells=dataset.format in FLAT_FORMATS), "not a list of texts"
     elif spec.kind == "json":
         read, what = partial(_json, spec=spec, dataset=dataset), "not a value of JSON"
     elif spec.kind == "number":
@@ -336,15 +343,15 @@ def _typed(
     else:
         read, what = label, "not a class"
     if spec.missing is not None or spec.kind == "number":
-        # Before types are counted: a column of numbers with one NA is a column of numbers.
-        values = [None if _stands_for_none(value, spec) else value for value in values]
+        # Before types are counted: numbers with one NA among them are numbers.
+        values = [None if _is_missing_label(value, spec) else value for value in values]
         kinds = Kinds()
         kinds.add(values, ids)
     found = [read(value) for value in values]
     wrong = [i for i, value in enumerate(values) if found[i] is None and not _is_empty(value)]
     if wrong:
         parts = next((value for i in wrong if isinstance(value := values[i], dict)), {})
-        # Such as [1, 0, 1, 1], which says of each of four labels whether it is given.
+        # [1, 0, 1, 1], for one, is four flags. It needs the names of the labels.
         flags = spec.kind == "labels" and any(set(map(label, items(values[i], spec))) <= set(SET) for i in wrong)
         hint = (
             f"Write dataset.columns.{role}={' or '.join(f'{name}.{part}' for part in list(parts)[:3])}."
@@ -352,12 +359,12 @@ def _typed(
             else ""
         )
         if flags:
-            hint = "If it says of each label whether it is given, name them in order: task.labels=[A,B,...]."
+            hint = "If these are flags, one for each label, name the labels in order: task.labels=[A,B,...]."
         raise UserError(
             listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}", hint=hint) for i in wrong]), "the data"
         )
     if spec.kind in ("label", "labels") and len(kinds.counts) > 1:
-        # The rarest type is the slip: one number among a thousand texts, or one text among numbers.
+        # The rarest type is the mistake: one number among a thousand texts, or one text among numbers.
         row, value = kinds.first[min(kinds.counts, key=lambda kind: kinds.counts[kind])]
         counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in kinds.counts.most_common())
         raise UserError(Problem(row, f"{name} is {value!r}, unlike the others: {counts}"), "the data")
@@ -369,7 +376,7 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(value: Any) -> list[str] | None:
-    """A list of texts; one alone is a list of itself."""
+    """A list of texts; a single text becomes a list of one."""
     if isinstance(value, str):
         return [value]
     whole = isinstance(value, list) and all(isinstance(text, str) for text in value)
@@ -377,7 +384,7 @@ def _texts(value: Any) -> list[str] | None:
 
 
 def _words(value: Any, cells: bool) -> list[str] | None:
-    """A list of texts, or a text that is split at spaces; where lists are `cells`, also one written as text."""
+    """A list of texts, or a text split at spaces; with `cells`, also a list written as text."""
     if isinstance(value, str):
         written = list_in(value) if cells else None
         return written if written and all(isinstance(word, str) for word in written) else value.split()
@@ -386,26 +393,26 @@ def _words(value: Any, cells: bool) -> list[str] | None:
 
 
 def _json(value: Any, spec: Column, dataset: DatasetConfig) -> str | None:
-    """Any value as JSON; without `dataset.ignore` in the objects of a list, such as messages."""
+    """Any value as JSON. Keys in `dataset.ignore` are removed from the objects of a list, such as messages."""
     if value is None:
         return None
-    found = _held(value, spec, dataset.format) if isinstance(value, str) else value
+    found = _parse_json(value, spec, dataset.format) if isinstance(value, str) else value
     if dataset.ignore and isinstance(found, list):
         found = [
             {key: part for key, part in one.items() if key not in dataset.ignore} if isinstance(one, dict) else one
             for one in found
         ]
     elif found is not value:
-        return value  # as it was written
+        return value  # JSON already: kept as it was written
     try:
         return json.dumps(found, ensure_ascii=False)
     except (TypeError, ValueError):
         return None
 
 
-def _held(cell: str, spec: Column, format: str) -> Any:
-    """What the JSON in a cell means, where the role takes it and the file cannot say it otherwise; else the cell."""
-    if cell.lstrip().startswith(("[", "{")) and (spec.structure is None or format in CELLS):
+def _parse_json(cell: str, spec: Column, format: str) -> Any:
+    """The value of a cell with JSON, if the role accepts its structure and the format has no lists; else the cell."""
+    if cell.lstrip().startswith(("[", "{")) and (spec.structure is None or format in FLAT_FORMATS):
         with suppress(ValueError, RecursionError):
             found = json.loads(cell)
             if spec.structure is None or spec.structure(found):

@@ -207,7 +207,7 @@ def test_streamed_rows_make_the_same_epochs(llmft: Run, write: Write, here: Path
     # `eval` reads the stream for the inputs that it may share with the other rows.
     code, out, err = llmft("eval", "streamed", "dataset.test=data/c.csv", "run.dir=again")
     assert code == 2
-    assert "data/c.csv holds the same bytes as data/c.csv of train" in err
+    assert "data/c.csv has the same bytes as data/c.csv of train" in err
     assert llmft("eval", "streamed", "run.dir=again")[0] == 0
     assert read(here / "again/metrics.json")["validation"] == read(here / "streamed/metrics.json")["validation"]
 
@@ -262,7 +262,7 @@ def test_wrong_data_stop_before_anything_is_written(name: str, llmft: Run, write
 WRONG_WISHES = {
     "a table for a BERT": (["+recipe=tabular_mlp", "dataset=breast_cancer", "model=random", "model.config={hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2}"], "does not take numbers, missing, categories"),
     "a folder below a file": (["+recipe=bert_textcls", "run.dir=file/run"], "run.dir  file/run: Not a directory"),
-    "the label as a feature": (["+recipe=tabular_mlp", "dataset=breast_cancer", "dataset.columns.features=[target]"], "'target' already plays another role"),
+    "the label as a feature": (["+recipe=tabular_mlp", "dataset=breast_cancer", "dataset.columns.features=[target]"], "must not have 'target', which already has another role"),
 }  # fmt: skip
 
 

@@ -233,7 +233,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "dataset.split  leaves validation and test without text: there are 2 documents",
     ),
     "no file": ({"train": "none.txt"}, "dataset.train  no such file: none.txt"),
-    "a file of two splits": ({"train": "a.txt", "test": "copy.txt"}, "copy.txt holds the same bytes as a.txt of train"),
+    "a file of two splits": ({"train": "a.txt", "test": "copy.txt"}, "copy.txt has the same bytes as a.txt of train"),
     "a test that is in train": ({"train": "a.txt", "test": "part.txt"}, "dataset.test  5 of the 6 rows of test are also in train"),
     "bytes that are none": ({"train": "bad.txt"}, "bad.txt:101  is not utf-8 (byte 1 of the line is 0xFF)"),
     "no column": ({"train": "a.csv", "format": "csv"}, "dataset.columns.text  train has no column 'text'; it has body"),

@@ -11,7 +11,7 @@ import pytest
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.pipeline import load
-from llmft.data.read import GUESSED, _place, read_hub
+from llmft.data.read import TYPES_GUESSED, _download, read_hub
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from tests.data.test_pipeline import Texts
@@ -115,7 +115,7 @@ def test_what_only_datasets_can_read_is_said(repository: str, monkeypatch: pytes
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(here / "cache"))
     table = read_hub(of(path=repository, subset="skipped"), "train", "train")
     assert table.columns == {"text": ["a", "b"], "label": ["x", "y"]}
-    assert table.left_out == {GUESSED: 2}
+    assert table.left_out == {TYPES_GUESSED: 2}
 
 
 def test_a_file_of_the_hub_is_fetched_by_its_revision(
@@ -128,7 +128,7 @@ def test_a_file_of_the_hub_is_fetched_by_its_revision(
         return str(write("blob.csv", "a\n"))
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
-    place = _place("hf://datasets/someone/reviews@refs%2Fpr%2F1/data/train.csv")
+    place = _download("hf://datasets/someone/reviews@refs%2Fpr%2F1/data/train.csv")
     assert place == (Path("blob.csv").resolve(), "data/train.csv")
     assert asked == [(("someone/reviews", "data/train.csv"), {"repo_type": "dataset", "revision": "refs/pr/1"})]
 

@@ -101,7 +101,9 @@ def test_true_and_false_are_the_same_labels_in_every_file_and_spelling(write: Wr
 
 def test_columns_of_flags_are_told_from_others(write: Write) -> None:
     write("a.csv", "text,lo,hi,n\na,1,0,5\nb,0,1,1\nc,0,1,0\n")
-    with pytest.raises(UserError, match=r"If lo, hi say of each label .* write dataset.columns.label=\[lo,hi\]\."):
+    with pytest.raises(
+        UserError, match=r"If lo, hi are flags, one for each label, write dataset.columns.label=\[lo,hi\]\."
+    ):
         read(Column("label"), train="a.csv")
     write("a.csv", "text,lo,hi,n\na,1,1,5\nb,0,1,1\nc,0,0,0\n")
     with pytest.raises(UserError, match=r"write dataset.columns.label=\[lo,hi\] task.problem=multi_label\."):
@@ -138,7 +140,7 @@ def test_numbers(write: Write) -> None:
 
 FAULTS = {
     "no number": (Column("number"), "text,label\na,1\nb,many\n", "a.csv:3  label is 'many', not a number"),
-    "flags of a text": (Column("labels"), 'text,label\na,"1,0,1"\n', "a.csv:2  label is '1,0,1', not a list of distinct classes. If it says"),
+    "flags of a text": (Column("labels"), 'text,label\na,"1,0,1"\n', "a.csv:2  label is '1,0,1', not a list of distinct classes. If these are flags"),
     "underscores": (Column("number"), "text,label\na,1\nb,1_01\n", "a.csv:3  label is '1_01', not a number"),
     "digits of another script": (Column("number"), "text,label\na,1\nb,١٢\n", "a.csv:3  label is '١٢', not a number"),
     "a mark": (Column("number"), "text,label\na,1\nb,#N/A\n", "has no label (train)"),
@@ -148,9 +150,9 @@ FAULTS = {
 JSON_FAULTS = {
     "missing list": (Column("labels"), '{"text": "a", "label": ["x"]}\n{"text": "b"}\n', "has no label (train)"),
     "list in a list": (Column("labels"), '{"text": "a", "label": [["x"]]}\n', "a.jsonl:1  label is [['x']], not a list of distinct classes"),
-    "flags of fractions": (Column("labels"), '{"text": "a", "label": [1.0, 0.0, 1.0]}\n', "a.jsonl:1  label is [1.0, 0.0, 1.0], not a list of distinct classes. If it says"),
-    "flags of true and false": (Column("labels"), '{"text": "a", "label": [true, true]}\n', "a.jsonl:1  label is [True, True], not a list of distinct classes. If it says"),
-    "flags": (Column("labels"), '{"text": "a", "label": [1, 0, 1]}\n', "a.jsonl:1  label is [1, 0, 1], not a list of distinct classes. If it says of each label whether it is given, name them in order: task.labels=[A,B,...]"),
+    "flags of fractions": (Column("labels"), '{"text": "a", "label": [1.0, 0.0, 1.0]}\n', "a.jsonl:1  label is [1.0, 0.0, 1.0], not a list of distinct classes. If these are flags"),
+    "flags of true and false": (Column("labels"), '{"text": "a", "label": [true, true]}\n', "a.jsonl:1  label is [True, True], not a list of distinct classes. If these are flags"),
+    "flags": (Column("labels"), '{"text": "a", "label": [1, 0, 1]}\n', "a.jsonl:1  label is [1, 0, 1], not a list of distinct classes. If these are flags, one for each label, name the labels in order: task.labels=[A,B,...]"),
     "a label twice": (Column("labels"), '{"text": "a", "label": ["x", "y", "x"]}\n', "a.jsonl:1  label is ['x', 'y', 'x'], not a list of distinct classes"),
     "list and text": (Column("labels"), '{"text": "a", "label": ["x"]}\n{"text": "b", "label": ["x"]}\n{"text": "c", "label": "x"}\n', "a.jsonl:3  label is 'x', unlike the others: 2 of type list and 1 of type str"),
     "true": (Column("number"), '{"text": "a", "label": true}\n', "a.jsonl:1  label is True, not a number"),

@@ -138,8 +138,8 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "both at once": ({}, {"train": csv([*TWO, ("x", ""), (" ", "1")]), "test": csv([("y", "")])}, "3 problems in the data"),
     "empty text": ({}, {"train": csv([*TWO, ("  ", "1")])}, "has an empty text (train)"),
     "short row": ({}, {"train": csv([*TWO, ("x",)])}, "train.csv:4  1 field, fewer than the 2 of the header"),
-    "same file": ({"train": "train.csv", "test": "train.csv"}, {"train": csv(TWO)}, "holds the same bytes"),
-    "same bytes": ({}, {"train": csv(TWO), "test": csv(TWO)}, "dataset.test  test.csv holds the same bytes as train.csv of train"),
+    "same file": ({"train": "train.csv", "test": "train.csv"}, {"train": csv(TWO)}, "has the same bytes"),
+    "same bytes": ({}, {"train": csv(TWO), "test": csv(TWO)}, "dataset.test  test.csv has the same bytes as train.csv of train"),
     "leaks by name": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("text 4", "0"), ("new", "1")])}, "2 of the 3 rows of test are also in train, such as test.csv:2 (train.csv:5), test.csv:3 (train.csv:6). Metrics would be too good: dataset.clean.leaks=true leaves them out of train, or dataset.max_overlap=1 allows them."),
     "leak": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("new", "1")])}, "1 of the 2 rows of test is also in train"),
     "many texts as labels": ({}, {"train": csv([(f"text {i}", f"kind {i}") for i in range(40)])}, "leaves validation without rows: train has 40\n"),
@@ -300,7 +300,7 @@ def test_rows_of_a_table_with_few_different_inputs_are_draws(write: Write) -> No
     assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 160, "validation": 20, "test": 20}
     assert [rows["label"][:].count("buy") for rows in data.splits.values()] == [32, 4, 4]
     assert data.notes == [
-        "train: 200 rows with 4 different inputs: equal rows count as draws, not as copies, so that splits may share inputs"
+        "train: 200 rows with 4 different inputs: equal rows are separate observations, so splits may share inputs"
     ]
     folds = [
         load(of(train="ab.csv", folds=5, fold=fold, split={"validation": 0}), Cells())["test"]["id"][:]

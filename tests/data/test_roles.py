@@ -176,7 +176,7 @@ def test_a_list_written_as_text_is_a_list_of_words(write: Write) -> None:
 
 
 def test_lists_written_as_text_are_named_where_texts_are_read(write: Write) -> None:
-    what = "holds lists written as text, such as"
+    what = "has lists written as text, such as"
     write("a.csv", "text,label\n\"['a', 'b']\",x\n[1 2],y\n[sic] a text,x\n")
     notes = read("text_classification", format="csv", train="a.csv")[1]
     assert [note for note in notes if what in note] == [f"train: text {what} ['a', 'b'], and each is read as one text"]

@@ -195,7 +195,7 @@ def test_a_task_learns_from_a_sample_with_every_label(write: Write, monkeypatch:
     assert 10 <= len(streamed["train"]) <= 13
     assert set(streamed["train"]["label"]) == {"0", "1", "rare"}
     assert streamed.notes == [
-        f"train: scales and vocabularies are learnt from {len(streamed['train'])} of its 500 rows, drawn at random"
+        f"train: scales and vocabularies are fitted to {len(streamed['train'])} of its 500 rows, drawn at random"
     ]
 
 
