@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
@@ -117,7 +117,7 @@ def _kind(annotation: Any) -> str:
         return "table"
     if origin is tuple:
         return f"{len(arguments)} {_kind(arguments[0])}s"
-    if arguments and all(isinstance(argument, str) for argument in arguments):
+    if origin is Literal:
         return ", ".join(f"`{argument}`" for argument in arguments)
     return " or ".join(_kind(a) for a in arguments if a is not type(None)) if arguments else "any"
 

@@ -74,7 +74,7 @@ def test_sections_options_recipes_and_pages_are_explained(llmft: Run) -> None:
         "dataset": "  dataset=csv            your own .csv or .tsv files.",
         "dataset.clean": "dataset.clean.unicode=true|false  [false]",
         "predict": "predict.keep=VALUE",
-        "optimizer=lion": "# optimizer=lion: steps by sign",
+        "optimizer=lion": "# optimizer=lion: sign-based steps",
         "bert_textcls": "    llmft finetune +recipe=bert_textcls\n\n# @package _global_",
         "docs": "  docs/config        Every key of a configuration",
         "docs/tables": "# Tables",

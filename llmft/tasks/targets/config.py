@@ -74,7 +74,7 @@ class TargetConfig(Section):
 
     calibrate: bool = False
     """Temperature scaling: divide the logits by the temperature that fits the validation rows best, so that a score of
-    0.8 is right in about 80% of rows. The answers stay the same."""
+    0.8 is right in about 80% of rows. Answers stay the same unless `threshold` is set."""
 
     @property
     def metric(self) -> str:
