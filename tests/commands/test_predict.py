@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -329,19 +328,30 @@ def test_nobody_waits_at_a_terminal_without_a_word(
 
 def test_the_first_answer_comes_before_the_input_ends(runs: dict[str, str]) -> None:
     """And a reader that has seen enough ends it without a word."""
-    words = [sys.executable, "-m", "llmft", "predict", runs["text"]]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        process.stdin.write("很好\n".encode())
-        process.stdin.flush()
-        assert json.loads(process.stdout.readline())["id"] == "stdin:1"
-        process.stdout.close()
-        process.stdin.write(b"lumo\n")
-        process.stdin.flush()
-        assert process.wait(60) == 1
-        assert process.stderr.read() == b"reading standard input as txt\n"
+    pipes = [os.pipe() for _ in range(3)]
+    ours = [pipes[0][1], pipes[1][0], pipes[2][0]]
+    if (child := os.fork()) == 0:  # a new Python would import torch for 7 s
+        try:
+            for end in ours:
+                os.close(end)
+            for number, end in enumerate((pipes[0][0], pipes[1][1], pipes[2][1])):
+                os.dup2(end, number)
+                os.close(end)
+            sys.stdin, sys.stdout, sys.stderr = (open(n, mode) for n, mode in enumerate("rww"))  # noqa: PTH123, SIM115
+            code = main(["predict", runs["text"]])
+            sys.stderr.flush()
+            os._exit(code)
+        finally:
+            os._exit(9)
+    for end in (pipes[0][0], pipes[1][1], pipes[2][1]):
+        os.close(end)
+    with open(ours[0], "wb", buffering=0) as stdin, open(ours[2], "rb") as stderr:  # noqa: PTH123
+        with open(ours[1], "rb") as stdout:  # noqa: PTH123
+            stdin.write("很好\n".encode())
+            assert json.loads(stdout.readline())["id"] == "stdin:1"
+        stdin.write(b"lumo\n")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        assert stderr.read() == b"reading standard input as txt\n"
 
 
 def test_a_file_is_whole_or_is_not_there(

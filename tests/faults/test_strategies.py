@@ -13,6 +13,7 @@ from llmft.runs import checkpoints
 from tests.commands.test_launch import launch
 from tests.faults.test_processes import SCRIPT, Run, numbers
 from tests.faults.test_processes import llmft as llmft  # the fixture that sees what processes print
+from tests.faults.test_processes import warm as warm
 from tests.faults.test_resume import outcome
 
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true", "trainer.save_every=2", "trainer.eval_every=2")
@@ -28,7 +29,7 @@ STILL = (
 TWO = (*SMOKE, "hardware.processes=2", "trainer.batch_size=4")
 
 
-def test_fsdp_gives_what_one_process_gives(llmft: Run, here: Path) -> None:
+def test_fsdp_gives_what_one_process_gives(llmft: Run, here: Path, warm: None) -> None:
     assert llmft(*SMOKE, *STILL, "run.dir=one")[0] == 0
     code, out, err = llmft(*TWO, *STILL, "hardware.strategy=fsdp", "trainer.keep_finished=true", "run.dir=two")
     assert (code, err) == (0, "")
