@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llmft.cli import main
 from llmft.data.files import digest
 from llmft.exports import export, programs
 from llmft.schema.inference import DIFFERENCE, PRECISIONS
@@ -291,10 +292,17 @@ def test_a_program_is_made_with_other_rows_than_it_is_compared_on(runs: Runs, ll
     assert read(Path("out"))["parity"]["split"] == "test"
 
 
+@pytest.fixture(scope="module")
+def finished(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "out"
+    assert main(["export", str(runs["tabular"]), f"run.dir={folder}"]) == 0
+    return folder
+
+
 @pytest.fixture
-def exported(runs: Runs, llmft: Run, here: Path) -> Path:
-    assert llmft("export", str(runs["tabular"]), "run.dir=out")[0] == 0
-    return here / "out"
+def exported(finished: Path, here: Path) -> Path:
+    """A copy of an export, to be broken."""
+    return shutil.copytree(finished, here / "out")
 
 
 def flip(data: bytes) -> bytes:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.faults.disks import failing
-from tests.faults.test_resume import SMOKE, outcome
+from tests.faults.test_resume import TABLE, outcome
 
 Run = Callable[..., tuple[int, str, str]]
-WORDS = (*SMOKE, "trainer.max_steps=4", "trainer.keep=2")
+WORDS = (*TABLE, "trainer.max_steps=4", "trainer.keep=2")
 
 
 @pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.slow)], ids=["odd", "even"])

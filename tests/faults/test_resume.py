@@ -16,6 +16,7 @@ from llmft.runs import checkpoints
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("finetune", "+recipe=bert_textcls", "smoke=true", "trainer.save_every=2", "trainer.eval_every=2")
+TABLE = ("finetune", "+recipe=tabular_mlp", *SMOKE[2:])  # half the time, for what any model is good for
 
 
 def send(*signals: signal.Signals) -> Callable[..., None]:
@@ -78,6 +79,8 @@ def files(write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("llmft.training.batches.WINDOW", 16)
 
 
+# Which rows are left depends on the place of the stop; of an optimizer's state, and of weights, all is there at each.
+ONCE = ("a frozen encoder", "an adapter", "plateau and l1", "restarts, lion, rates by layer, unfreezing", "muon")
 LONG = ("streamed at random", "streamed, accumulation", "by epochs", "a prefix")  # what the others hold one by one
 
 
@@ -88,7 +91,7 @@ def test_r10_a_resumed_run_is_the_same_bit_for_bit(
     """Stopped in the first epoch, at its end, and in the second; four steps an epoch."""
     words = [*SMOKE, *LOADERS[loader], "model.config.hidden_dropout_prob=0.2"]
     assert llmft(*words, "run.dir=whole")[0] == 0
-    for step in (1, 4, 5):
+    for step in (5,) if loader in ONCE else (1, 4, 5):
         if loader == "early stopping" and step == 5:
             continue  # it has stopped by itself
         at_step(step, send(signal.SIGTERM))
@@ -103,7 +106,7 @@ def test_r10_a_resumed_run_is_the_same_bit_for_bit(
 def test_r12_a_signal_saves_and_stops(number: signal.Signals, llmft: Run, here: Path, at_step: Any) -> None:
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
     at_step(3, send(number))
-    code, _, err = llmft(*SMOKE, "run.dir=run")
+    code, _, err = llmft(*TABLE, "run.dir=run")
     assert code == 75
     assert f"{number.name} after step 3" in err
     assert json.loads((here / "run/manifest.json").read_text())["status"] == "stopped"
@@ -124,7 +127,7 @@ def test_r13_the_second_ctrl_c_leaves_at_once(llmft: Run, here: Path, at_step: A
         send(signal.SIGINT, signal.SIGINT)()
 
     at_step(3, twice)
-    assert llmft(*SMOKE, "run.dir=run")[0] == 130
+    assert llmft(*TABLE, "run.dir=run")[0] == 130
     assert time.monotonic() - sent < 5
     found, passed_over = checkpoints.latest(here / "run/checkpoints")
     assert found is not None
@@ -133,7 +136,7 @@ def test_r13_the_second_ctrl_c_leaves_at_once(llmft: Run, here: Path, at_step: A
 
 
 def test_r4_to_r6_a_damaged_checkpoint_is_passed_over_and_named(llmft: Run, here: Path, at_step: Any) -> None:
-    words = (*SMOKE, "trainer.keep=3")
+    words = (*TABLE, "trainer.keep=3")
     assert llmft(*words, "run.dir=whole")[0] == 0
     at_step(5, send(signal.SIGTERM))
     assert llmft(*words, "run.dir=run")[0] == 75
@@ -147,11 +150,11 @@ def test_r4_to_r6_a_damaged_checkpoint_is_passed_over_and_named(llmft: Run, here
 
 def test_r7_without_a_good_checkpoint_it_does_not_start_over(llmft: Run, here: Path, at_step: Any) -> None:
     at_step(3, send(signal.SIGTERM))
-    assert llmft(*SMOKE, "run.dir=run")[0] == 75
+    assert llmft(*TABLE, "run.dir=run")[0] == 75
     folders = list((here / "run/checkpoints").iterdir())
     for folder in folders:
         (folder / "trainer_state.json").write_text("")
-    code, _, err = llmft(*SMOKE, "run.dir=run", "resume=true")
+    code, _, err = llmft(*TABLE, "run.dir=run", "resume=true")
     assert code == 1
     assert all(f"{folder.name} has 0 bytes in trainer_state.json" in err for folder in folders)
     assert all(folder.is_dir() for folder in folders)
@@ -159,10 +162,10 @@ def test_r7_without_a_good_checkpoint_it_does_not_start_over(llmft: Run, here: P
 
 def test_r14_another_configuration_is_refused_with_what_differs(llmft: Run, here: Path, at_step: Any) -> None:
     at_step(3, send(signal.SIGTERM))
-    assert llmft(*SMOKE, "run.dir=run")[0] == 75
-    code, _, err = llmft(*SMOKE, "run.dir=run", "resume=true", "optimizer.lr=0.5", "seed=3")
+    assert llmft(*TABLE, "run.dir=run")[0] == 75
+    code, _, err = llmft(*TABLE, "run.dir=run", "resume=true", "optimizer.lr=0.5", "seed=3")
     assert code == 2
-    assert "optimizer.lr  was 0.0001 in run and is 0.5 now" in err
+    assert "optimizer.lr  was 0.002 in run and is 0.5 now" in err
     assert "seed          was 0 in run and is 3 now" in err
 
 
@@ -179,14 +182,14 @@ def test_r14_other_data_are_refused(llmft: Run, here: Path, write: Callable[[str
 
 
 def test_resume_before_the_start_after_the_end_and_by_name(llmft: Run, here: Path, at_step: Any) -> None:
-    assert llmft(*SMOKE, "resume=true", "name=mine")[0] == 0
-    code, out, _ = llmft(*SMOKE, "resume=true", "name=mine")
+    assert llmft(*TABLE, "resume=true", "name=mine")[0] == 0
+    code, out, _ = llmft(*TABLE, "resume=true", "name=mine")
     assert code == 0
     assert "is finished" in out
     (folder,) = (here / "outputs/mine").iterdir()
     at_step(3, send(signal.SIGTERM))
-    assert llmft(*SMOKE, "name=mine")[0] == 75
-    assert llmft(*SMOKE, "name=mine", "resume=true")[0] == 0
+    assert llmft(*TABLE, "name=mine")[0] == 75
+    assert llmft(*TABLE, "name=mine", "resume=true")[0] == 0
     assert len([path for path in (here / "outputs/mine").iterdir() if path != folder]) == 1
 
 
@@ -212,7 +215,7 @@ def test_r3_a_full_disk_is_said_and_earlier_checkpoints_stay(
         monkeypatch.setattr(checkpoints, "commit", commit)
 
     at_step(3, full)
-    code, _, err = llmft(*SMOKE, "run.dir=run")
+    code, _, err = llmft(*TABLE, "run.dir=run")
     assert code == 1
     assert "the checkpoint of step 4 cannot be written" in err
     assert "No space left on device" in err
@@ -221,9 +224,9 @@ def test_r3_a_full_disk_is_said_and_earlier_checkpoints_stay(
 
 def test_seconds_are_those_of_all_sessions(llmft: Run, here: Path, at_step: Any) -> None:
     at_step(5, send(signal.SIGTERM))
-    assert llmft(*SMOKE, "run.dir=run")[0] == 75
+    assert llmft(*TABLE, "run.dir=run")[0] == 75
     clock = json.loads((here / "run/checkpoints/checkpoint-5/clock_0.json").read_text())
-    assert llmft(*SMOKE, "run.dir=run", "resume=true")[0] == 0
+    assert llmft(*TABLE, "run.dir=run", "resume=true")[0] == 0
     train = json.loads((here / "run/metrics.json").read_text())["train"]
     assert train["total_seconds"] > clock["total"] > 0
     assert train["evaluation_seconds"] > clock["evaluating"] > 0
@@ -260,22 +263,22 @@ def test_a_run_that_died_after_its_last_step_only_scores_again(
 
 def test_what_was_killed_before_its_first_checkpoint_starts_over(llmft: Run, here: Path, at_step: Any) -> None:
     """kill -9 inside the first save: files, and no manifest."""
-    assert llmft(*SMOKE, "run.dir=whole")[0] == 0
+    assert llmft(*TABLE, "run.dir=whole")[0] == 0
     at_step(3, send(signal.SIGTERM))
-    assert llmft(*SMOKE, "run.dir=run", "trainer.keep=9")[0] == 75
+    assert llmft(*TABLE, "run.dir=run", "trainer.keep=9")[0] == 75
     for manifest in (here / "run").glob("checkpoints/*/committed.json"):
         manifest.unlink()
-    code, out, _ = llmft(*SMOKE, "run.dir=run", "resume=true", "trainer.keep=9")
+    code, out, _ = llmft(*TABLE, "run.dir=run", "resume=true", "trainer.keep=9")
     assert code == 0
     assert "checkpoint-3 was not finished; it is not used" in out
     assert outcome(here / "run") == outcome(here / "whole")
 
 
 def test_a_signal_while_rows_are_scored_stops_at_once(llmft: Run, here: Path, monkeypatch: Any) -> None:
-    assert llmft(*SMOKE, "run.dir=whole")[0] == 0
+    assert llmft(*TABLE, "run.dir=whole")[0] == 0
     with monkeypatch.context() as patch:
         patch.setattr("llmft.commands.finetune.score", lambda *_: send(signal.SIGTERM)())
-        code, _, err = llmft(*SMOKE, "run.dir=run")
+        code, _, err = llmft(*TABLE, "run.dir=run")
     assert code == 75
     assert "SIGTERM after training, which is saved. Go on with: llmft finetune run/config.yaml" in err
     assert json.loads((here / "run/manifest.json").read_text())["status"] == "stopped"
@@ -285,7 +288,7 @@ def test_a_signal_while_rows_are_scored_stops_at_once(llmft: Run, here: Path, mo
 
 def test_a_run_that_was_moved_still_finds_its_best_weights(llmft: Run, here: Path, at_step: Any) -> None:
     """The best of them come early: a learning rate that wrecks the model."""
-    words = (*SMOKE, "optimizer.lr=0.5", "scheduler=constant", "trainer.metric_for_best=loss")
+    words = (*TABLE, "optimizer.lr=0.5", "scheduler=constant", "trainer.metric_for_best=loss")
     assert llmft(*words, "run.dir=whole")[0] == 0
     at_step(7, send(signal.SIGTERM))
     assert llmft(*words, "run.dir=run")[0] == 75
@@ -295,7 +298,7 @@ def test_a_run_that_was_moved_still_finds_its_best_weights(llmft: Run, here: Pat
 
 
 def test_best_weights_that_were_damaged_are_not_taken(llmft: Run, here: Path, at_step: Any) -> None:
-    words = (*SMOKE, "optimizer.lr=0.5", "scheduler=constant", "trainer.metric_for_best=loss")
+    words = (*TABLE, "optimizer.lr=0.5", "scheduler=constant", "trainer.metric_for_best=loss")
     at_step(7, send(signal.SIGTERM))
     assert llmft(*words, "run.dir=run")[0] == 75
     best = json.loads((here / "run/checkpoints/checkpoint-7/trainer_state.json").read_text())["best_global_step"]
@@ -311,5 +314,5 @@ def test_best_weights_that_were_damaged_are_not_taken(llmft: Run, here: Path, at
 @pytest.mark.parametrize("word", ["trainer.step_timeout=9", "trainer.keep=4", "trainer.eval_batch_size=5"])
 def test_what_changes_no_result_may_differ(word: str, llmft: Run, here: Path, at_step: Any) -> None:
     at_step(3, send(signal.SIGTERM))
-    assert llmft(*SMOKE, "run.dir=run")[0] == 75
-    assert llmft(*SMOKE, "run.dir=run", "resume=true", word)[0] == 0
+    assert llmft(*TABLE, "run.dir=run")[0] == 75
+    assert llmft(*TABLE, "run.dir=run", "resume=true", word)[0] == 0

@@ -20,7 +20,7 @@ class Case:
     metric: str = "accuracy"
     good: float = 0.9
     """What a tiny model must get of it."""
-    steps: int = 160
+    steps: int = 80
     """In how many steps."""
     lr: float = 0.003
     """At which learning rate; a T5's, by adafactor, is relative to the weights."""
@@ -61,7 +61,7 @@ CASES = {
         losses=[1.1013, 1.4304, 0.808, 1.352, 1.1012, 0.4363, 1.1614, 1.2881, 0.5371, 0.8798],
         chance=0.0,
         metric="pearson",
-        steps=320,
+        steps=240,
         words=("task.problem=regression",),
     ),
     "tabular multi_label": Case(
@@ -82,6 +82,7 @@ CASES = {
         metric="perplexity",
         good=3,
         asked=True,
+        steps=160,
     ),
     "masked_lm": Case(
         recipe="bert_mlm",
@@ -89,7 +90,7 @@ CASES = {
         losses=[4.1109, 4.0225, 4.0095, 4.0498, 4.1146, 4.0744, 4.015, 4.0433, 4.0568, 4.0111],
         chance=0.03,
         good=0.4,
-        steps=240,
+        steps=168,
         asked=True,
     ),
     "masked_lm whole words": Case(
@@ -122,7 +123,7 @@ CASES = {
         chance=32,
         metric="perplexity",
         good=12,
-        steps=320,
+        steps=160,
         asked=True,
     ),
     "tabular regression": Case(
@@ -139,7 +140,7 @@ CASES = {
         losses=[2.9297, 2.3693, 2.4167, 2.3165, 2.2945, 2.224, 2.193, 2.2616, 2.1861, 2.0312],
         chance=0.5,
         metric="exact_match",
-        steps=160,
+        steps=112,
         words=("model.config.initializer_range=0.2",),
     ),
     # Half of the contexts hold no answer, so that silence gets a half.
@@ -148,7 +149,7 @@ CASES = {
         losses=[2.6059, 2.5512, 2.232, 1.9845, 1.8452, 1.7798, 1.9812, 1.6277, 1.8082, 1.5518],
         chance=0.5,
         metric="exact_match",
-        steps=200,
+        steps=140,
         words=("task.unanswerable=true", "model.config.initializer_range=0.2"),
     ),
     # Calling every word a place finds half of the entities, and one word in twelve is a place.
@@ -170,6 +171,7 @@ CASES = {
         chance=0.75,
         metric="semeval_f1",
         words=("model.config.initializer_range=0.2",),
+        steps=112,
     ),
     # Six answers of one token each, and an end of turn that is sure: exp(ln 6 / 2).
     "instruction": Case(
@@ -180,6 +182,7 @@ CASES = {
         metric="perplexity",
         good=1.2,
         asked=True,
+        steps=160,
     ),
     # The best single sentence as the answer to all rows scores as much as `chance`.
     # WordPiece takes whole words here, where byte-level BPE has its bytes to learn as well.
