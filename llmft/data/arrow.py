@@ -1,4 +1,4 @@
-"""Rows as Arrow tables: columns of one type each, files that are mapped into memory, and a digest of the values."""
+"""Rows as Arrow tables: typed columns, memory-mapped files, and a digest of the values."""
 
 import json
 import re
@@ -16,52 +16,53 @@ from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
 
 UNFIT = (pyarrow.ArrowException, UnicodeError, OverflowError)
-BATCH = 10_000  # rows whose values are Python objects at one time
+BATCH = 10_000  # rows converted to Python objects at once
 NUMBER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d)[ T]00:00(:00(\.0+)?)?")  # a day, as spreadsheets and pandas write one
+MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d)[ T]00:00(:00(\.0+)?)?")  # a date, as spreadsheets and pandas write one
 
 
 def write_table(table: pyarrow.Table, file: Path) -> None:
-    """Write a table into a file of its own."""
+    """Write a table to an Arrow file."""
     with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
 
 class TableWriter:
-    """A table that is written a part at a time, for `read_table` to map into memory."""
+    """Writes an Arrow file part by part, for `read_table`."""
 
     def __init__(self, file: Path, schema: pyarrow.Schema) -> None:
         self.sink = pyarrow.OSFile(str(file), "wb")
         self.writer = pyarrow.ipc.new_file(self.sink, schema)
 
     def write(self, table: pyarrow.Table) -> None:
-        """Write some more rows."""
+        """Append rows."""
         self.writer.write_table(table)
 
     def close(self) -> None:
-        """Write what makes the file whole."""
+        """Write the footer; without it the file cannot be read."""
         self.writer.close()
         self.sink.close()
 
 
 def read_table(file: Path) -> pyarrow.Table:
-    """Map a table into memory: its pages are read from the disk as they are needed, and shared between processes."""
+    """Memory-map a table: pages are read from the disk when needed, and shared between processes."""
     return pyarrow.ipc.open_file(pyarrow.memory_map(str(file))).read_all()
 
 
 def read_dataset(file: Path) -> datasets.Dataset:
-    """The same as a Dataset. It is known by its file: `datasets` would know it by its rows, and read them all."""
+    """A file of `read_table` as a Dataset, without reading it."""
+    # Fingerprinted by path: `datasets` would hash the content, and read all of a corpus for it.
     return datasets.Dataset(read_table(file), fingerprint=sha256(str(file.resolve()).encode()).hexdigest()[:16])
 
 
 def to_arrow(table: Table, schema: pyarrow.Schema | None = None) -> pyarrow.Table:
-    """The rows, and their ids as the column `id`.
+    """The rows as an Arrow table, with their ids in the column `id`.
 
     Args:
-        schema: the type of each column, where `table` is only a part of the rows. Unset: taken from the values.
+        schema: the types of all columns, if `table` is a chunk of a split; None to infer them from the values.
 
     Raises:
-        UserError: naming the first row that does not go with those before it.
+        UserError: naming the first row whose type differs from those before it.
     """
     columns = {}
     for name, values in {"id": table.ids, **table.columns}.items():
@@ -73,13 +74,16 @@ def to_arrow(table: Table, schema: pyarrow.Schema | None = None) -> pyarrow.Tabl
 
 
 def to_dataset(table: Table, schema: pyarrow.Schema | None = None) -> datasets.Dataset:
-    """The same as a Dataset, which takes 3 ms to make."""
+    """The rows as a Dataset, which takes 3 ms."""
     return datasets.Dataset(to_arrow(table, schema))
 
 
 def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:
-    """The first row that does not go with those before it, such as a list among numbers or half a surrogate pair."""
-    low, high = 0, len(values)  # values[:low] fit together, values[:high] don't
+    """The first row whose type differs from those before it, such as a list among numbers, or half a surrogate pair.
+
+    By bisection, since Arrow's own message names no row: 20 tries for a million rows.
+    """
+    low, high = 0, len(values)  # values[:low] convert, values[:high] do not
     while high - low > 1:
         middle = (low + high) // 2
         try:
@@ -87,20 +91,19 @@ def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:
             low = middle
         except UNFIT:
             high = middle
-    return Problem(table.ids[low], f"{name} does not go with the rows before it: {why.splitlines()[0]}")
+    return Problem(table.ids[low], f"{name} does not fit the rows before it: {why.splitlines()[0]}")
 
 
 class RowsDigest:
-    """The sha256 of rows that come a part at a time, in their order.
+    """The sha256 of rows, added part by part in order, independent of how the parts are cut.
 
-    It is of the roles and their values in normal form, and not of the names and formats of files or of ids. A workbook
-    holds 3.0 where a csv file has `3`, nothing where that has an empty cell or `NA`, and midnight where that has a day:
-    such cells are the same. `001` is none of `1`, since it is a text. A role without any value counts as one that is
-    not there.
+    It covers roles and normalized values, not ids and not names and formats of files: a workbook has 3.0 where a CSV
+    has `3`, nothing where that has `NA`, and midnight where that has a date, and all of these are equal. `001` differs
+    from `1`, since it is a text. A role without any value counts as missing.
     """
 
     def __init__(self, roles: Mapping[str, Column]) -> None:
-        """Begin without rows; `roles` tell JSON and tables from texts."""
+        """Start with no rows. `roles` tell which columns are JSON, groups, or table cells."""
         self.roles = roles
         self.rows = 0
         self._columns: dict[str, Any] = {}
@@ -108,7 +111,7 @@ class RowsDigest:
         self._document: Any = None
 
     def add(self, table: pyarrow.Table) -> None:
-        """Add rows with a column for each role; `id` is not looked at."""
+        """Add rows with a column for each role; `id` is ignored."""
         for batch in table.to_batches(max_chunksize=BATCH):
             for role in batch.schema.names:
                 if role == "id":
@@ -132,13 +135,14 @@ class RowsDigest:
             self._columns[name] = sha256(b"null," * self.rows)
         if any(value is not None for value in values):
             self._filled.add(name)
-        # Without the brackets, so that it does not matter where a batch ends.
+        # Without the brackets of the list, so that it does not matter where a batch ends.
         self._columns[name].update(json.dumps(values, ensure_ascii=False, separators=(",", ":"))[1:-1].encode() + b",")
 
     def _values(self, role: str, column: pyarrow.Array) -> list[Any]:
         values = column.to_pylist()
         kind = self.roles[role].kind if role in self.roles else None
-        if role == "document":  # where a text begins; its name is often that of its file
+        # Of documents only where each one begins: their names contain the name of the file.
+        if role == "document":
             before = [self._document, *values]
             self._document = before[-1]
             return [None if own == last else 1 for own, last in zip(values, before[:-1], strict=True)]
@@ -150,14 +154,14 @@ class RowsDigest:
 
 
 def rows_sha256(rows: datasets.Dataset, roles: Mapping[str, Column]) -> str:
-    """The digest of the rows of a split."""
+    """The `RowsDigest` of a split."""
     digest = RowsDigest(roles)
     digest.add(rows.data.table)
     return digest.hexdigest()
 
 
 def _cells(column: pyarrow.Array) -> list[Any]:
-    """Cells of a table in normal form; values that repeat are looked at once."""
+    """Normalized cells of a table. Each distinct value is normalized only once, by dictionary encoding."""
     if pyarrow.types.is_nested(column.type):
         return list(map(_cell, column.to_pylist()))
     coded = column.dictionary_encode()
@@ -166,12 +170,12 @@ def _cells(column: pyarrow.Array) -> list[Any]:
 
 
 def _cell(cell: Any) -> Any:
-    """A number by its value, None for what is missing, else the name of a category."""
+    """A normalized cell: a number, None if missing, else the name of a category."""
     if is_missing(cell):
         return None
     if isinstance(cell, str) and NUMBER.fullmatch(text := cell.strip()):
         cell = float(text) if set(text) & set(".eE") else int(text)
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:  # beyond, floats skip integers
         return int(cell)
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         return cell
@@ -181,6 +185,6 @@ def _cell(cell: Any) -> Any:
 
 
 def _json(value: str | None) -> Any:
-    """A value of JSON, whatever its spaces and the order of its keys; empty ones are none."""
+    """A normalized JSON value: sorted keys, no extra spaces; None if it is empty."""
     found = None if not value else json.loads(value)
     return None if found in (None, "", [], {}) else json.dumps(found, ensure_ascii=False, sort_keys=True)

@@ -1,8 +1,8 @@
-"""Work that need not be done twice: entries named by what went into them, published whole, bounded in size.
+"""The cache: entries named by everything that they depend on, published atomically, bounded in size.
 
-An entry is a folder `KIND/KEY` below the cache. It is written under a hidden name, committed by a manifest of digests
-and renamed: a reader finds a whole entry or none, and of two writers of the same entry one wins. What a flipped bit
-changed is not used.
+An entry is a folder `KIND/KEY` of the cache. It is written under a hidden name, committed by a manifest with sha256 of
+its files, and renamed. So a reader finds a complete entry or none, of two writers one wins, and a damaged file is
+detected.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ FACTS = "facts.json"
 HOME, SIZE = "LLMFT_CACHE", "LLMFT_CACHE_GB"
 GIGABYTES = 20.0
 KEY, HIDDEN = re.compile("[0-9a-f]{32}"), re.compile(r"\.[0-9a-f]{32}-[0-9a-f]{8}")
-SHOWN = 5  # differences from the nearest entry that are named
-FORGOTTEN = 24 * 3600  # seconds after which a hidden folder was left by a process that died
+SHOWN = 5  # differences from the nearest entry that a note lists
+FORGOTTEN = 24 * 3600  # seconds after which a hidden folder must be from a process that died
 
 
 def home() -> Path:
@@ -35,39 +35,39 @@ def home() -> Path:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that was worked out, or is to be."""
+    """An entry of the cache, whether it exists or not."""
 
     kind: str
-    """What it is, a folder of the cache."""
+    """Its folder in the cache, such as `frozen`."""
     facts: dict[str, str]
-    """All that it depends on, by names that a person understands; files are called `file PATH`."""
+    """Everything that it depends on, by readable names: `file PATH` for files, `tokenizer NAME`, or keys."""
 
     @property
     def key(self) -> str:
-        """The name of its folder."""
+        """The name of its folder: the start of the sha256 of its facts."""
         return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def folder(self) -> Path:
-        """Where it is, once it is there."""
+        """The path of its folder."""
         return home() / self.kind / self.key
 
     def found(self) -> bool:
-        """Whether it is there and whole. A broken one is put out of the way."""
+        """Whether it exists and every file hashes to its digest. A damaged entry is removed."""
         if not self.folder.is_dir():
             return False
         try:
             broken = fault(self.folder)
             if not broken:
-                os.utime(self.folder / MANIFEST)  # used last now
+                os.utime(self.folder / MANIFEST)  # its time of last use, for `make_room`
                 return True
-        except OSError:  # somebody is making room
+        except OSError:  # another process is removing it to make room
             return False
         remove(self.folder)
         return False
 
     def why_missing(self) -> str:
-        """What the nearest entry of its kind has other than this one."""
+        """A note on how this entry differs from the most similar one of its kind: why it must be computed."""
         nearest: dict[str, str] = {}
         for file in (home() / self.kind).glob(f"*/{FACTS}"):
             try:
@@ -84,7 +84,11 @@ class Entry:
         return f"changed: {', '.join(short[:SHOWN])}{rest}"
 
     def publish(self, write: Callable[[Path], None]) -> bool:
-        """Let `write` fill a folder and make it the entry; False where the disk does not take it."""
+        """Let `write` fill a folder, and make it the entry.
+
+        Returns:
+            whether the entry exists; False if the disk is full or read-only, and the run goes on without it.
+        """
         partial = self.folder.with_name(f".{self.key}-{secrets.token_hex(4)}")
         try:
             partial.mkdir(parents=True)
@@ -93,12 +97,12 @@ class Entry:
             commit(partial)
             try:
                 partial.rename(self.folder)
-            except OSError:  # another process was first; its entry is as good
+            except OSError:  # another process was first, and its entry has the same content
                 shutil.rmtree(partial)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
             return False
-        except BaseException:  # what `write` found wrong
+        except BaseException:  # an error of `write` itself, or Ctrl-C
             shutil.rmtree(partial, ignore_errors=True)
             raise
         make_room(keep=self.folder)
@@ -106,7 +110,7 @@ class Entry:
 
 
 def _short(fact: str) -> str:
-    """The name of a fact as a person reads it: files without their folders, those of a tokenizer as one."""
+    """The short name of a fact: a file without its folder, and all facts of a tokenizer as one."""
     if fact.startswith("file "):
         return Path(fact.removeprefix("file ")).name
     return "tokenizer" if fact.startswith("tokenizer ") else fact
@@ -117,10 +121,9 @@ def _shared(one: dict[str, str], other: dict[str, str]) -> int:
 
 
 def kept() -> list[tuple[float, int, Path]]:
-    """When each entry was used last, in seconds since 1970, its bytes, and its folder.
+    """Time of last use (seconds since 1970), bytes, and folder of each entry, the oldest first.
 
-    Only what bears the name of an entry is told: the folder may hold other things. What a process that died had half
-    written is removed.
+    Other files in the cache folder are left alone. Hidden folders of processes that died are removed.
     """
     now = time.time()
     entries = []
@@ -132,13 +135,13 @@ def kept() -> list[tuple[float, int, Path]]:
             elif KEY.fullmatch(folder.name) and (folder / FACTS).is_file():
                 size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
                 entries.append(((folder / MANIFEST).stat().st_mtime, size, folder))
-        except OSError:  # another process is making room too
+        except OSError:  # another process is removing entries too
             continue
     return sorted(entries)
 
 
 def make_room(keep: Path) -> None:
-    """Remove the entries that were used longest ago until the cache fits, but not `keep`, the one just made."""
+    """Remove the least recently used entries until the cache fits its limit, except `keep`, which is new."""
     limit = float(os.environ.get(SIZE) or GIGABYTES) * 1e9
     entries = kept()
     total = sum(size for _, size, _ in entries)
@@ -151,7 +154,8 @@ def make_room(keep: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove an entry; what others have mapped into memory stays readable to them."""
+    """Remove an entry. Processes that have memory-mapped its files can still read them."""
+    # Renamed first: a reader must never find a folder that is half deleted.
     hidden = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
         folder.rename(hidden)

@@ -1,4 +1,4 @@
-"""What `dataset.clean` asks for: texts that are mended in every split, and rows of `train` that are left out."""
+"""Cleaning by `dataset.clean`: repairs texts in every split, and leaves rows out of train."""
 
 import re
 import unicodedata
@@ -15,22 +15,22 @@ from llmft.schema.problem import Problem, UserError, missing_package, plural
 
 OF_TEXTS = ("unicode", "normalize", "min_characters", "max_characters", "quality", "near_duplicates")
 
-# Limits of `flaw`.
-LETTERS = 0.5  # share of letters, marks and digits among what is no space, at least; Gopher: 80% of words have a letter
-PUNCTUATION = 0.4  # share of punctuation among it, at most
-RUNS = 0.2  # share of it in runs of RUN equal characters, at most, such as `=====`
+# Limits of `flaw`. Shares are of all characters except spaces, unless stated otherwise.
+LETTERS = 0.5  # minimum share of letters, marks, and digits; Gopher: 80% of words have a letter
+PUNCTUATION = 0.4  # maximum share of punctuation
+RUNS = 0.2  # maximum share in runs of at least RUN equal characters, such as `=====`
 RUN = 5
-WORD = (1.5, 15.0)  # mean length of words, where there are WORDS of them in letters that have cases; Gopher: 3 to 10
+WORD = (1.5, 15.0)  # mean length of words, in scripts with upper case and from WORDS words on; Gopher: 3 to 10
 WORDS = 20
-LINES = 0.3  # share of the characters in lines that stood before, at most; Gopher: 0.2 to 0.3
-PASSAGES = 0.3  # share of places whose next PASSAGE characters stood before, at most; Gopher: 0.1 to 0.2 of words
+LINES = 0.3  # maximum share of characters in repeated lines; Gopher: 0.2 to 0.3
+PASSAGES = 0.3  # maximum share of positions whose next PASSAGE characters are a repetition; Gopher: 0.1 to 0.2 of words
 PASSAGE = 40
 _RUN = re.compile(rf"(\S)\1{{{RUN - 1},}}")
 _SPACE = re.compile(r"\s+")
 
 
 def libraries(config: DatasetConfig) -> list[str]:
-    """The packages that the cleaning of these data needs.
+    """The names of the optional packages that the cleaning needs.
 
     Raises:
         UserError: naming those that are not installed.
@@ -49,20 +49,20 @@ def libraries(config: DatasetConfig) -> list[str]:
 
 
 def check_roles(clean: CleanConfig, roles: dict[str, Column]) -> None:
-    """Raise UserError for what is asked of texts where the task has none."""
+    """Raise UserError for cleaning of texts if the task has no texts."""
     if text_roles(roles):
         return
     asked = [f"dataset.clean.{key}" for key in OF_TEXTS if getattr(clean, key)]
     if asked:
-        what = "is for texts that may be mended, and the rows of this task have none"
+        what = "must be unset: it cleans texts, and the rows of this task have none"
         raise UserError([Problem(key, what, hint="For tables there are duplicates and leaks.") for key in asked])
 
 
 def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
-    """The table with its texts mended, and how many were changed.
+    """The table with repaired texts, and how many were changed.
 
-    The model has learnt from mended texts, so whatever it is to answer is mended the same way, in every split and
-    every command.
+    A model that was trained on repaired texts needs them at inference too, so this runs on every split and in every
+    command. Texts that offsets refer to (`Column.fixed`) are not touched.
     """
     mending = _mending(clean)
     if mending is None:
@@ -81,16 +81,16 @@ def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Ta
 def _check_texts(
     columns: dict[str, list[Any]], texts: Iterable[str], clean: CleanConfig, keys: tuple[str, ...]
 ) -> None:
-    """Raise UserError for what is asked of texts where these rows have none as a column of their own."""
+    """Raise UserError for cleaning of texts if these rows have theirs inside other values, such as conversations."""
     if columns and not columns.keys() & {*texts}:
         asked = [f"dataset.clean.{key}" for key in keys if getattr(clean, key)]
-        what = f"is for texts, and these rows have theirs inside {', '.join(columns)}"
+        what = f"must be unset: it cleans texts, and these rows have theirs inside {', '.join(columns)}"
         if asked:
             raise UserError([Problem(key, what, hint="Leave it out.") for key in asked], "the data")
 
 
 def _mended(value: Any, mending: Callable[[str], str]) -> Any:
-    """A text, or each of a list of texts."""
+    """A repaired text, or list of texts."""
     if isinstance(value, list):
         return list(map(mending, value))
     return value if value is None else mending(value)
@@ -100,7 +100,7 @@ def _mending(clean: CleanConfig) -> Callable[[str], str] | None:
     if clean.unicode:
         import ftfy
 
-        # Only what no writer meant: quotes, wide letters and ligatures are right as they are, and so are line ends.
+        # Only damage by wrong decoding. Curly quotes, wide letters, ligatures, and line ends are what the author wrote.
         config = ftfy.TextFixerConfig(
             unescape_html=False,
             fix_latin_ligatures=False,
@@ -114,8 +114,8 @@ def _mending(clean: CleanConfig) -> Callable[[str], str] | None:
     return partial(unicodedata.normalize, clean.normalize) if clean.normalize else None
 
 
-def fault(texts: list[str], clean: CleanConfig) -> str:
-    """Why a row is left out whatever the others are, as notes say it; nothing for one that stays."""
+def flaw_of_row(texts: list[str], clean: CleanConfig) -> str:
+    """Why a row is left out of train, judged by itself, as the text of a note; empty if it stays."""
     lengths = [len(text) for text in texts]
     if clean.min_characters is not None and min(lengths) < clean.min_characters:
         return f"rows with a text shorter than {clean.min_characters} characters were left out"
@@ -126,8 +126,8 @@ def fault(texts: list[str], clean: CleanConfig) -> str:
     return ""
 
 
-def without_faults(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
-    """The rows that can stay whatever the others are, and how many cannot, by the reason."""
+def without_flawed(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
+    """The rows that stay by `flaw_of_row`, and the number of the others by reason."""
     counts: Counter[str] = Counter()
     if clean.min_characters is None and clean.max_characters is None and not clean.quality:
         return table, counts
@@ -135,30 +135,30 @@ def without_faults(table: Table, roles: dict[str, Column], clean: CleanConfig) -
     columns = [table.columns[role] for role in text_roles(roles) if role in table.columns]
     kept = []
     for row, texts in enumerate(zip(*columns, strict=True)):
-        if why := fault([text or "" for text in texts], clean):
+        if why := flaw_of_row([text or "" for text in texts], clean):
             counts[why] += 1
         else:
             kept.append(row)
     return table.take(kept), counts
 
 
-def notes_of(split: str, counts: Counter[str]) -> list[str]:
-    """A line on each kind of change."""
+def change_notes(split: str, counts: Counter[str]) -> list[str]:
+    """A line for each kind of change."""
     return [f"{split}: {plural(number, what)}" for what, number in counts.items()]
 
 
-def left_for_training(
+def clean_train(
     tables: dict[str, Table], roles: dict[str, Column], clean: CleanConfig
 ) -> tuple[dict[str, Table], list[str]]:
-    """The splits, `train` without the rows that it is better off without, and a line on each kind that was left out.
+    """The splits, with train cleaned by `dataset.clean`, and a line for each kind of row that was left out.
 
-    Only `train` loses rows: scores are of the rows that the user chose for them.
+    Only train loses rows: metrics must be of exactly the rows that the user gave for them.
     """
     if "train" not in tables:
         return tables, []
     others = [table for name, table in tables.items() if name != "train"] if clean.leaks else []
-    train, counts = without_faults(tables["train"], roles, clean)
-    notes = notes_of("train", counts)
+    train, counts = without_flawed(tables["train"], roles, clean)
+    notes = change_notes("train", counts)
     if clean.leaks:
         train, lines = without_leaks(train, others, roles)
         notes += lines
@@ -173,14 +173,13 @@ def left_for_training(
 
 
 def flaw(text: str) -> str:
-    """What a text has too much or too little of, if it looks like no language, whichever it is; nothing for a good one.
+    """What is wrong with a text that does not look like any language, such as "too few letters"; empty for a good one.
 
-    The rules follow those of Gopher (Rae et al. 2021, appendix A.1.1) and of C4 (Raffel et al. 2020, 2.2). They count
-    characters in place of words, since a language need not part its words, and need no list of words. The limits are
-    wide: prose, verse, mathematics, documentation and short texts in any script pass. What fails is what nobody wrote
-    to be read.
+    The rules follow Gopher (Rae et al. 2021, appendix A.1.1) and C4 (Raffel et al. 2020, section 2.2), but count
+    characters instead of words, since not every script separates words, and need no word list. The limits are wide:
+    prose, verse, mathematics, documentation, and short texts in any script pass.
     """
-    counts = Counter(text)
+    counts = Counter(text)  # so that the category is looked up once per distinct character
     kinds = Counter[str]()
     for character, count in counts.items():
         if not character.isspace():
@@ -195,16 +194,16 @@ def flaw(text: str) -> str:
     if sum(len(run[0]) for run in _RUN.finditer(text)) > RUNS * solid:
         return "long runs of one character"
     if _strange_words(text, kinds):
-        return "words of a strange length"
-    if _again(text) > LINES:
+        return "words of unusual length"
+    if _repeated_lines(text) > LINES:
         return "repeated lines"
-    if _passages(text) > PASSAGES:
+    if _repeated_passages(text) > PASSAGES:
         return "repeated passages"
     return ""
 
 
 def _strange_words(text: str, kinds: Counter[str]) -> bool:
-    """Whether words are shorter or longer than people write them, in letters with cases: those scripts have spaces."""
+    """Whether the mean word length is outside WORD, in a script with upper case: those separate words by spaces."""
     words = text.split()
     cased = sum(kinds[kind] for kind in ("Lu", "Ll", "Lt"))
     if (len(text) < WORDS * WORD[1] and len(words) < WORDS) or 2 * cased < kinds.total():
@@ -212,14 +211,14 @@ def _strange_words(text: str, kinds: Counter[str]) -> bool:
     return not WORD[0] <= kinds.total() / len(words) <= WORD[1]
 
 
-def _again(text: str) -> float:
-    """The share of the characters that are in lines which stood before."""
+def _repeated_lines(text: str) -> float:
+    """The share of characters in lines that repeat an earlier line."""
     lines = [line for line in map(str.strip, text.splitlines()) if line]
     return 1 - sum(map(len, set(lines))) / sum(map(len, lines))
 
 
-def _passages(text: str) -> float:
-    """The share of places from which the next PASSAGE characters are the same as from an earlier place."""
+def _repeated_passages(text: str) -> float:
+    """The share of positions whose next PASSAGE characters also follow an earlier position."""
     text = _SPACE.sub(" ", text)
     places = len(text) - PASSAGE + 1
     if places < PASSAGE:

@@ -1,4 +1,4 @@
-"""Folders that count when they are whole: a manifest of sizes and digests is published once all is on the disk."""
+"""Folders that are valid only when complete: a manifest with sizes and sha256, written after all files are on disk."""
 
 import json
 import os
@@ -10,10 +10,10 @@ MANIFEST = "committed.json"
 
 
 def commit(folder: Path) -> None:
-    """Sync every file below `folder` to the disk, then publish their sizes and digests.
+    """Sync every file in `folder` to the disk, then write the manifest with their sizes and sha256.
 
     Raises:
-        OSError: if the disk does not take it; the folder does not count then.
+        OSError: if the disk fails. The folder is then not valid.
     """
     readable(folder)
     facts = {}
@@ -31,7 +31,7 @@ def commit(folder: Path) -> None:
 
 
 def readable(folder: Path) -> None:
-    """Give weights below `folder` the mode of any new file: safetensors writes 0600, for one's own eyes alone."""
+    """Give weights in `folder` the mode of any new file: safetensors creates them with 0600, for their owner only."""
     umask = os.umask(0)
     os.umask(umask)
     for file in folder.rglob("*.safetensors"):
@@ -52,7 +52,7 @@ def _sync(path: Path) -> None:
 
 
 def fault(folder: Path) -> str:
-    """Why a folder cannot be used, or nothing."""
+    """Why a folder is not valid, in a few words that follow its name; empty if it is."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:

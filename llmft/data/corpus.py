@@ -125,7 +125,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
                 kept[name].add(row.text, row.id, row.document)
                 if name == "train" and shared and len(shared.draws) < kept[name].documents:
                     shared.add(first)
-            notes += clean.notes_of(name, counts) + unread_note(name, columns, config, task.columns)
+            notes += clean.change_notes(name, counts) + unread_note(name, columns, config, task.columns)
         notes += sieve.notes()
     for split in kept.values():
         split.close()

@@ -67,9 +67,9 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     clean.check_roles(config.clean, task.columns)
     tables, digests, stream, notes = _read(config, task)
     for name, table in tables.items():
-        notes += clean.notes_of(name, table.left_out)
+        notes += clean.change_notes(name, table.left_out)
         tables[name], mended = clean.mend(table, task.columns, config.clean)
-        notes += clean.notes_of(name, mended)
+        notes += clean.change_notes(name, mended)
     known: set[str] = set()
     if stream:
         # Which inputs the small splits share with the stream can only be found by reading all of it.
@@ -82,13 +82,13 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         whole = checks.whole_rows(table, task.columns, name, config.drop_empty, config.drop_unlabeled)
         tables[name], faults, dropped = whole
         problems += [problem for kind in faults for problem in listed(kind)]
-        notes += clean.notes_of(name, dropped)
+        notes += clean.change_notes(name, dropped)
     if problems:
         raise UserError(
             [*problems, *(checks.advice(problems, task.columns) if any(map(len, tables.values())) else [])], "the data"
         )
     # Before splits are taken: a duplicate must not end up in both train and test.
-    tables, lines = clean.left_for_training(tables, task.columns, config.clean)
+    tables, lines = clean.clean_train(tables, task.columns, config.clean)
     notes += lines
     problems += [Problem(f"dataset.{name}", "has 0 rows") for name, table in tables.items() if not len(table)]
     if problems:

@@ -290,7 +290,7 @@ def _is_mixed(kinds: Kinds) -> bool:
 
 def _mixed(name: str, kinds: Kinds) -> Problem:
     row, value = [*kinds.first.values()][1]  # in the order of rows: the first value of the second type
-    return Problem(row, f"{name} is {value!r}, which does not go with the rows before it")
+    return Problem(row, f"{name} is {value!r}, which does not fit the rows before it")
 
 
 def _is_missing_label(cell: Any, spec: Column) -> bool:

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy
 
-from llmft.data.clean import fault
+from llmft.data.clean import flaw_of_row
 from llmft.data.duplicates import MinHashIndex
 from llmft.schema.dataset import CleanConfig
 from llmft.schema.problem import plural
@@ -78,7 +78,8 @@ class Sieve:
             digest: of the text without case and extra space.
             further: whether it continues a document, and is not its first row.
         """
-        why = fault([text], self.further if further else self.clean) or self._repeated(digest) or self._near(text, id)
+        limits = self.further if further else self.clean
+        why = flaw_of_row([text], limits) or self._repeated(digest) or self._near(text, id)
         if why:
             self.counts[why] += 1
         return not why

@@ -1,4 +1,4 @@
-"""Rows as they are read: a Table of columns, chunk by chunk from a Source."""
+"""Rows as they are read: a Source yields Tables of columns, chunk by chunk."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -8,28 +8,28 @@ from typing import Any, NamedTuple, Protocol
 
 from llmft.schema.problem import Problem
 
-SHOWN = 5  # problems of one kind and file that are listed; the rest are counted
-MANY = 1000  # problems after which no more are looked for: a file may have more rows than memory holds
-CHUNK = 1000  # rows: finding the place of a chunk costs little beside reading it, and a mark weighs little beside it
+SHOWN = 5  # problems of one kind and file that are listed; the others are counted
+MANY = 1000  # problems after which a reader stops looking: a file may have more bad rows than memory can hold
+CHUNK = 1000  # rows: enough that seeking to a chunk, and remembering its position, costs little compared with reading
 
 
 @dataclass
 class Table:
-    """Columns of equal length, before any role is given to them."""
+    """Columns of equal length under the names of the file, or later under the names of roles."""
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
-    """`FILE:LINE` for text files, as an editor counts; `FILE:ROW`, from 1, where there are no lines."""
+    """`FILE:LINE` for text files, as an editor counts; `FILE:ROW`, from 1, for files without lines."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """What of the file is not a row, such as empty lines, and how many there were of each kind."""
+    """What in the file is not a row, such as empty lines: the number of each kind, by the text of a note."""
     index: list[str] = field(default_factory=list)
-    """Columns that the file itself says are not data but the names or numbers of its rows."""
+    """Columns that the file itself marks as the index of its rows, not as data."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def extend(self, other: "Table") -> None:
-        """Append the rows of `other`; a column that one of the two lacks is filled with None."""
+        """Append the rows of `other`. A column that only one of the two has is filled with None."""
         for name in dict.fromkeys([*self.columns, *other.columns]):
             mine = self.columns.setdefault(name, [None] * len(self))
             mine += other.columns.get(name, [None] * len(other))
@@ -38,11 +38,11 @@ class Table:
         self.index += [name for name in other.index if name not in self.index]
 
     def without(self, names: Collection[str]) -> "Table":
-        """The same rows without some of the columns."""
+        """The rows without these columns."""
         return Table({name: values for name, values in self.columns.items() if name not in names}, self.ids)
 
     def take(self, rows: Sequence[int]) -> "Table":
-        """Some of the rows, by number."""
+        """The rows with these indices."""
         return Table(
             {name: [column[row] for row in rows] for name, column in self.columns.items()},
             [self.ids[row] for row in rows],
@@ -50,7 +50,7 @@ class Table:
 
 
 def listed(problems: list[Problem]) -> list[Problem]:
-    """At most SHOWN problems, and a line that counts the others."""
+    """The first SHOWN problems, and a line with the number of the others."""
     if len(problems) <= SHOWN:
         return problems
     rest = len(problems) - SHOWN
@@ -62,32 +62,32 @@ class Mark(NamedTuple):
     """Where a chunk begins."""
 
     position: int
-    """What the reader of the file needs to go there."""
+    """The position to seek to, as the stream's `tell` gave it."""
     line: int
-    """The line of the first row, or its number where there are no lines; from 1."""
+    """The line of the first row, or its number in a file without lines; from 1."""
 
 
 START = Mark(0, 1)
 
 
 class Source(Protocol):
-    """A file of rows."""
+    """A file with rows. Each format has a class of this kind; see formats.py."""
 
     @property
     def file(self) -> Path:
-        """Where it lies."""
+        """Its path."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """Tables of at most CHUNK rows, each with the mark where it begins: all of them, or those from `start` on.
+        """Tables of at most CHUNK rows, each with the mark where it begins: all, or those from `start` on.
 
         Raises:
-            UserError: after the last chunk, with the line of each row that cannot be read.
+            UserError: after the last chunk, with the line of every row that cannot be read.
         """
 
 
 @dataclass(frozen=True)
 class FileGroup:
-    """Files that are read together, for a `Source` of its own."""
+    """Several files that are one `Source`, such as two aligned files."""
 
     files: Sequence[Path]
     names: Sequence[str]
@@ -96,5 +96,5 @@ class FileGroup:
 
     @property
     def file(self) -> Path:
-        """The first of them."""
+        """The first file."""
         return self.files[0]

@@ -1,4 +1,4 @@
-"""Training rows that are read while training instead of before it: memory holds a few chunks of them at a time."""
+"""Streaming: train is read while the model trains, so that only a few chunks of it are in memory at once."""
 
 import random
 from bisect import bisect_right
@@ -24,44 +24,44 @@ from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Failure, Problem, UserError
 
-SAMPLE = 10_000  # rows that a task learns its scales and vocabularies from
+SAMPLE = 10_000  # rows to which a task fits its scales and vocabularies
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows that stand together in a file."""
+    """A piece of a file: where it is, and how many rows it has."""
 
     source: Source
     mark: Mark
     rows: int
-    """How many there are, without those that are left out."""
+    """The number of rows, without those that are left out."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What came of reading all rows once."""
+    """What one pass over all rows has found."""
 
     sample: Table
-    """Some rows in their order, each label among them."""
+    """A random sample of rows, in order, with every label in it."""
     known: set[str]
-    """The inputs of other splits that stand here too."""
+    """The keys of inputs in other splits that are also here."""
     notes: list[str]
     """What the user should know, a line each."""
     sha256: str
-    """The digest of all rows; see llmft.data.arrow."""
+    """The `RowsDigest` of all rows."""
 
 
 class Stream:
-    """The rows of `dataset.train`, a chunk at a time, in any order, as often as they are wanted.
+    """The rows of `dataset.train`, chunk by chunk, in any order, any number of times.
 
-    `survey` comes first: it checks every row and counts them.
+    Call `survey` first: it checks every row, and counts those that stay.
     """
 
     def __init__(self, config: DatasetConfig, roles: dict[str, Column]) -> None:
-        """Find the chunks, and what their columns are.
+        """Read all files once to find the chunks and the types of their columns.
 
         Raises:
-            UserError: with the file and line of each row that cannot be read.
+            UserError: with the file and line of every row that cannot be read.
         """
         self.config, self.roles = config, roles
         self.files = files_of(config, "train", config.train or [])
@@ -82,7 +82,7 @@ class Stream:
         return sum(chunk.rows for chunk in self.chunks)
 
     def __iter__(self) -> Iterator[datasets.Dataset]:
-        """All chunks in the order of the files."""
+        """All chunks, in the order of the files."""
         for chunk in self.chunks:
             yield to_dataset(self._rows(chunk), self.schema)
 
@@ -90,12 +90,12 @@ class Stream:
         """Check every row.
 
         Args:
-            inputs: of the other splits, as `checks.input_keys` makes them.
+            inputs: `checks.input_keys` of the other splits.
 
         Raises:
-            UserError: with what is wrong with the columns, or else with the rows, by file and line.
+            UserError: with the problems of the columns, or else those of the rows, by file and line.
         """
-        self._assigned(Table())  # what is wrong with a column is said once, not with every chunk
+        self._assigned(Table())  # raises for a missing column once, not for every chunk
         sample = Sample(max(SAMPLE, self.config.max_rows or 0), self.config.split.seed)
         known: set[str] = set()
         problems: list[Problem] = []
@@ -114,7 +114,7 @@ class Stream:
             except UserError as error:
                 problems += error.problems
                 continue
-            table, left_out = clean.without_faults(table, self.roles, self.config.clean)
+            table, left_out = clean.without_flawed(table, self.roles, self.config.clean)
             counts += dropped + mended + left_out
             if not problems and len(table):
                 left.append(replace(chunk, rows=len(table)))
@@ -124,13 +124,13 @@ class Stream:
         if problems:
             raise UserError([*listed(problems), *checks.advice(problems, self.roles)], "the data")
         self.chunks = left
-        return Survey(sample.table(), known, clean.notes_of("train", counts), digest.hexdigest())
+        return Survey(sample.table(), known, clean.change_notes("train", counts), digest.hexdigest())
 
     def windows(self, order: Sequence[int], first: int, last: int, size: int) -> Iterator[datasets.Dataset]:
-        """Rows `first` to `last` of the sequence that the chunks make in some order, `size` at a time.
+        """Rows `first` to `last` (exclusive) of the chunks in some order, `size` rows at a time.
 
         Args:
-            order: numbers of chunks.
+            order: indices of chunks.
         """
         ends = list(accumulate(self.chunks[number].rows for number in order))
         for start in range(first, last, size):
@@ -147,12 +147,12 @@ class Stream:
     def _rows(self, chunk: Chunk) -> Table:
         table = clean.mend(self._read(chunk), self.roles, self.config.clean)[0]
         table = checks.whole_rows(table, self.roles, "train", drop_empty=True, drop_unlabeled=True)[0]
-        return clean.without_faults(table, self.roles, self.config.clean)[0]
+        return clean.without_flawed(table, self.roles, self.config.clean)[0]
 
     def _read(self, chunk: Chunk) -> Table:
         file = chunk.source.file
         if _stamp(file) != self.stamps[file]:
-            raise Failure(f"{file} was changed while it was being read")
+            raise Failure(f"{file} has changed since it was first read")
         _, table = next(chunk.source.chunks(chunk.mark))
         return self._assigned(table)
 
@@ -162,17 +162,17 @@ class Stream:
         return assign(table, self.config, self.roles, "train", self.kinds)
 
     def _widen(self, table: Table) -> None:
-        """Make the types of the columns such that these rows go into them, too."""
+        """Widen the types of the columns so that these rows fit, such as from integers to floats."""
         found = to_arrow(table).schema
         try:
             self.schema = pyarrow.unify_schemas([self.schema or found, found], promote_options="permissive")
         except pyarrow.ArrowException as error:
-            what = f"does not go with the rows before it: {str(error).splitlines()[0]}"
+            what = f"does not fit the rows before it: {str(error).splitlines()[0]}"
             raise UserError(Problem(table.ids[0], what), "the data") from error
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:
-    """What changes with a file; None for one that is gone."""
+    """Size and time of a file, which change with its content; None if it is gone."""
     try:
         found = file.stat()
     except OSError:
@@ -180,11 +180,11 @@ def _stamp(file: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-Row = tuple[int, str, dict[str, Any]]  # its number, its id, its values
+Row = tuple[int, str, dict[str, Any]]  # index, id, values
 
 
 class Sample:
-    """Rows drawn at random, as many as were asked for or all there are; and besides them the first of each label."""
+    """A random sample of `size` rows, and besides it the first row of each label."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size = size
@@ -194,7 +194,7 @@ class Sample:
         self.first: dict[str, Row] = {}
 
     def add(self, table: Table) -> None:
-        """Draw from some more rows. After each, every row so far has had the same chance (Vitter's algorithm R)."""
+        """Add rows. At any time, every row so far is in the sample with the same probability (Vitter's algorithm R)."""
         for place in range(len(table)):
             where = self.seen if self.seen < self.size else self.random.randrange(self.seen + 1)
             found = classes(table.columns["label"][place]) if "label" in table.columns else []
@@ -207,7 +207,7 @@ class Sample:
             self.seen += 1
 
     def table(self) -> Table:
-        """The rows that were drawn, in the order in which they came."""
+        """The sample, in the order of the rows."""
         rows = {row[0]: row for row in (*self.drawn, *self.first.values())}
         found = [rows[number] for number in sorted(rows)]
         names = list(found[0][2]) if found else []

@@ -127,7 +127,7 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
         (
             [talk("a", "b")],
             ("dataset.clean.normalize=NFC",),
-            "dataset.clean.normalize  is for texts, and these rows have",
+            "dataset.clean.normalize  must be unset: it cleans texts, and these rows have",
         ),
         (
             [{"prompt": "a", "response": "b", "tools": [{"name": "f"}]}],
