@@ -6,6 +6,7 @@ SIGTERM, SIGUSR1 and Ctrl-C are requests to stop; a second Ctrl-C stops at once.
 import errno
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -36,7 +37,10 @@ def ending(work: Callable[[], object], facts: dict[str, Any] | None = None, unre
     except UserError as error:
         keys = ("key", "what", "where", "hint")
         facts["problems"] = [{key: getattr(problem, key) for key in keys} for problem in error.problems]
-        return _ended(facts, "error", str(error), WRONG_INPUT)
+        facts["error"] = str(error)
+        columns = max(shutil.get_terminal_size().columns, 60)
+        print(f"error: {error.on_terminal(columns) if sys.stderr.isatty() else error}", file=sys.stderr)
+        return WRONG_INPUT
     except Failure as failure:
         return _ended(facts, "failed", str(failure), FAILED)
     except Stopped as stop:

@@ -1,6 +1,7 @@
 """Mistakes in the user's input: all reported at once, each with its place and what to write instead."""
 
 import re
+import textwrap
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -53,10 +54,29 @@ class UserError(Exception):
         return type(self), (self.problems, self.subject)
 
     def __str__(self) -> str:
-        found = plural(sum(problem.mistakes for problem in self.problems), "problems")
-        width = min(max(len(problem.key) for problem in self.problems), 40)
-        lines = [f"  {problem.key:<{width}}  {problem}" for problem in self.problems]
-        return "\n".join([f"{found} in {self.subject}", *lines])
+        """One line per problem, so that `grep` finds whole ones in a log."""
+        width = self._key_width()
+        return "\n".join([self._title(), *(f"  {problem.key:<{width}}  {problem}" for problem in self.problems)])
+
+    def on_terminal(self, columns: int) -> str:
+        """As `str`, wrapped to the width of a terminal, with each hint on its own line."""
+        width = self._key_width()
+        indent = " " * (width + 4)
+        wrapper = textwrap.TextWrapper(
+            columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        lines = [self._title()]
+        for problem in self.problems:
+            lines.append(wrapper.fill(f"  {problem.key:<{width}}  {problem._replace(hint='')}"))
+            if problem.hint:
+                lines.append(wrapper.fill(indent + problem.hint))
+        return "\n".join(lines)
+
+    def _title(self) -> str:
+        return f"{plural(sum(problem.mistakes for problem in self.problems), 'problems')} in {self.subject}"
+
+    def _key_width(self) -> int:
+        return min(max(len(problem.key) for problem in self.problems), 40)
 
 
 def plural(number: float, what: str) -> str:
