@@ -114,12 +114,12 @@ def _key_of(name: str, found: list[Key]) -> Iterator[str]:
 
 def _variants(name: str, found: list[Key]) -> Iterator[str]:
     """A key with its values, default, and text; once for all tasks that share them."""
-    alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    alike: dict[tuple[str, str, str], list[str]] = {}
     of_task = {key.task: key for key in found}  # a task's own text comes after the inherited one, and replaces it
     for key in [of_task[task] for task in of_task if task or len(of_task) == 1]:
-        alike.setdefault((key.text, key.default, key.values), []).append(key.task)
-    for (text, default, values), tasks in alike.items():
-        yield f"{name}={'|'.join(values) or 'VALUE'}" + (f"  [{default}]" if default else "")
+        alike.setdefault((key.text, key.default, _choices(key)), []).append(key.task)
+    for (text, default, choices), tasks in alike.items():
+        yield f"{name}={choices}" + (f"  [{default}]" if default else "")
         if tasks != [""]:
             yield filled(f"task: {', '.join(tasks)}")
         yield filled(text, 4)
@@ -227,10 +227,14 @@ def _keys(names: Iterable[str]) -> str:
     known, lines = vocabulary(), []
     for name in names:
         key = known[name]
-        values = "|".join(key.values) or "VALUE"
-        lines.append(f"  {name}={values}" + (f"  [{key.default}]" if key.default else ""))
+        lines.append(f"  {name}={_choices(key)}" + (f"  [{key.default}]" if key.default else ""))
         lines.append(filled(key.text, 6))
     return "\n".join(lines)
+
+
+def _choices(key: Key) -> str:
+    """The values of a key as in a synopsis: `true|false`, `VALUE|all`, `VALUE`."""
+    return "|".join([*(["VALUE"] if key.is_open or not key.values else []), *key.values])
 
 
 def _pairs(pairs: dict[str, str]) -> str:

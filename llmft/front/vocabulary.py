@@ -19,6 +19,8 @@ class Key(NamedTuple):
     """As it is typed; empty if there is none."""
     values: tuple[str, ...]
     """The allowed values, if they are a short list."""
+    is_open: bool = False
+    """Whether other values are allowed besides `values`, such as a number besides `all`."""
     task: str = ""
     """The task that has the key, for keys below `task.`."""
     place: str = ""
@@ -87,6 +89,7 @@ def _keys(source: _Source, section: ast.ClassDef, prefix: str) -> Iterator[Key]:
             text,
             _default(field.value),
             tuple(dict.fromkeys(_values(source, annotation))),
+            _is_open(source, annotation),
             place=f"{source.files[section.name]}:{field.lineno}",
         )
 
@@ -121,6 +124,22 @@ def _default(value: ast.expr | None) -> str:
     return str(found).lower() if isinstance(found, bool) else str(found).replace("(", "[").replace(")", "]")
 
 
+def _is_open(source: _Source, annotation: ast.expr) -> bool:
+    """Whether a type has more values than can be listed."""
+    match annotation:
+        case ast.Name(id=name) if name in source.names:
+            return _is_open(source, source.names[name])
+        case ast.Name(id=name):
+            return name in ("int", "float", "str", "Text")
+        case ast.BinOp(left=left, right=right):
+            return _is_open(source, left) or _is_open(source, right)
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[first, *_])):
+            return _is_open(source, first)
+        case ast.Subscript(value=ast.Name(id="list" | "dict" | "tuple")):
+            return True
+    return False
+
+
 def _values(source: _Source, annotation: ast.expr) -> Iterator[str]:
     match annotation:
         case ast.Name(id="bool"):
@@ -130,5 +149,7 @@ def _values(source: _Source, annotation: ast.expr) -> Iterator[str]:
         case ast.BinOp(left=left, right=right):
             yield from _values(source, left)
             yield from _values(source, right)
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[first, *_])):
+            yield from _values(source, first)
         case ast.Subscript(value=ast.Name(id="Literal"), slice=words):
             yield from (str(node.value) for node in ast.walk(words) if isinstance(node, ast.Constant))
