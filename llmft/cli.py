@@ -71,7 +71,7 @@ def _answer(words: list[str], facts: dict[str, Any]) -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # read at the import of tqdm: libraries draw no progress bars
     gc.disable()  # garbage collection took 0.12 s of the 0.75 s of `--cfg job`, and start-up leaves no garbage
     unread = FAILED if command == "predict" else DONE  # with stdout closed, predict has lost its answers
-    return ending(lambda: facts.update(_done(command, words)), facts, unread)
+    return ending(lambda: facts.update(_run(command, words)), facts, unread)
 
 
 def _as_json(words: list[str]) -> int:
@@ -138,7 +138,7 @@ class _IgnoresClosedPipe:
         return getattr(self.stream, name)
 
 
-def _done(command: str, words: list[str]) -> dict[str, Any]:
+def _run(command: str, words: list[str]) -> dict[str, Any]:
     """Run the command; its results for `--json`."""
     if command in WITHOUT_CONFIG:
         found = import_module(f"llmft.front.{command}").run(words)

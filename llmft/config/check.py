@@ -87,19 +87,18 @@ def _problem(
         return Problem(key, "must be given", where)
     if "no_task" in kinds:
         return Problem("task", f"no task called {context['name']}", where, f"They are {', '.join(context['options'])}.")
-    shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
-    wanted = list(dict.fromkeys(text for kind in kinds if (text := _wanted(kind, context))))
-    if wanted:
-        hint = (
-            f"Put it in quotes: {_quotes(value)}." if "a text" in wanted and not isinstance(value, dict | list) else ""
-        )
+    received = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
+    expected = list(dict.fromkeys(text for kind in kinds if (text := _expected(kind, context))))
+    if expected:
+        quoted = "a text" in expected and not isinstance(value, dict | list)
+        hint = f"Put it in quotes: {_quotes(value)}." if quoted else ""
         if isinstance(value, str) and re.search(r",|\(.*\)$", value):
             ranged = value.startswith(("interval(", "log("))
             hint = "For a search, write search=tpe." if ranged else "For a run with each of several values, write -m."
-        return Problem(key, f"must be {' or '.join(wanted)}, got {shown}", where, hint)
+        return Problem(key, f"must be {' or '.join(expected)}, got {received}", where, hint)
     message = str(context["msg"]).removeprefix("Value error, ")
     # A check of a whole section has the section as its value, which would hide the message.
-    received = "" if key in Config.model_fields and isinstance(value, dict) else f", got {shown}"
+    received = "" if key in Config.model_fields and isinstance(value, dict) else f", got {received}"
     return Problem(key, f"{message[0].lower()}{message[1:]}{received}", where)
 
 
@@ -107,7 +106,7 @@ def _quotes(value: Any) -> str:
     return f'\'"{value}"\' on the command line, "{value}" in YAML'
 
 
-def _wanted(kind: str, context: dict[str, Any]) -> str:
+def _expected(kind: str, context: dict[str, Any]) -> str:
     """What was expected, after `must be`."""
     if kind == "literal_error":
         expected = str(context["expected"])

@@ -343,8 +343,8 @@ def _without_effect(
             continue
         found = option(hydra, f"{group}/{name}")
         if found is not None and section.get(key) != found.config.get(key):
-            said = "null" if section.get(key) is None else section[key]
-            what = f"has no effect: the recipe itself sets {group}.{key}={said}"
+            value = "null" if section.get(key) is None else section[key]
+            what = f"has no effect: the recipe itself sets {group}.{key}={value}"
             hint = f"Remove the section {group} from the recipe."
             problems.append(Problem(f"{group}={name}", what, "command line", hint))
     return problems
@@ -405,8 +405,8 @@ def _settings(
         found += _of_file(
             hydra, default.config_path, default.package or "", "recipe" if group == "recipe" else "option"
         )
-    said = next((word.value() for word, _ in values if word.key_or_group == "model.path"), "")
-    by = f"model.path={said}"
+    path = next((word.value() for word, _ in values if word.key_or_group == "model.path"), "")
+    by = f"model.path={path}"
     found += [Setting(f"model.{key}", value, COMMAND_LINE, "path", by) for key, value in forgotten.items()]
     for group in own:
         found += _of_file(hydra, f"{group}/{chosen[group]}", group, "own")

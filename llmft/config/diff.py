@@ -50,10 +50,10 @@ def _lines(before: dict[str, Any], now: dict[str, Any], where: Any, what: str) -
     }
     if not changed:
         return f"nothing differs from {what}\n"
-    shown = {key: f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in changed.items()}
-    width = min(max(map(len, shown.values())), 60)
+    lines_of = {key: f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in changed.items()}
+    width = min(max(map(len, lines_of.values())), 60)
     lines = []
-    for key, text in shown.items():
+    for key, text in lines_of.items():
         default = f", instead of {json.dumps(old[key], ensure_ascii=False)}" if old.get(key) is not None else ""
         lines.append(f"{text:<{width}}  # {where(key)}{default}\n")
     return "".join(lines)
@@ -71,9 +71,9 @@ def shorten(command: str, arguments: list[str]) -> Callable[[Config], str]:
     `smoke=true`, all keys are written. A recipe given by its path is not included by name, because best.yaml lies
     elsewhere.
     """
-    said = dict(word.lstrip("+").partition("=")[::2] for word in arguments)
-    recipe = said.get("recipe")
-    chosen = {group: said[group] for group in groups(command) if group in said and group != "search"}
+    overrides = dict(word.lstrip("+").partition("=")[::2] for word in arguments)
+    recipe = overrides.get("recipe")
+    chosen = {group: overrides[group] for group in groups(command) if group in overrides and group != "search"}
 
     @cache
     def shortened(text: str) -> str:

@@ -91,35 +91,35 @@ def _rows(model: type[BaseModel], prefix: str, skip: Collection[str]) -> list[st
         if section and model is not Config:
             lines += _rows(section, f"{prefix}{name}.", skip)
         elif not section:
-            default = "" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+            default = "" if field.is_required() else _format(field.get_default(call_default_factory=True))
             text = " ".join(texts.get(name, "").split())
-            lines.append(f"| `{prefix}{name}` | {_kind(field.annotation)} | {default} | {text} |")
+            lines.append(f"| `{prefix}{name}` | {_type_name(field.annotation)} | {default} | {text} |")
     return lines
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
     return "" if value is None else f"`{json.dumps(value)}`"
 
 
-def _kind(annotation: Any) -> str:
+def _type_name(annotation: Any) -> str:
     """A type in words for readers of YAML."""
     names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
     if annotation in names:
         return names[annotation]
     if hasattr(annotation, "__metadata__"):  # Annotated
-        return _kind(annotation.__origin__)
+        return _type_name(annotation.__origin__)
     arguments = get_args(annotation)
     origin = getattr(annotation, "__origin__", None)
     if origin is list:
-        return f"list of {_kind(arguments[0])}s".replace("`s", "`")
+        return f"list of {_type_name(arguments[0])}s".replace("`s", "`")
     if origin is dict:
         return "table"
     if origin is tuple:
-        return f"{len(arguments)} {_kind(arguments[0])}s"
+        return f"{len(arguments)} {_type_name(arguments[0])}s"
     if origin is Literal:
         return ", ".join(f"`{argument}`" for argument in arguments)
-    return " or ".join(_kind(a) for a in arguments if a is not type(None)) if arguments else "any"
+    return " or ".join(_type_name(a) for a in arguments if a is not type(None)) if arguments else "any"
 
 
 def schema() -> dict[str, Any]:

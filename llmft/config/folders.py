@@ -187,5 +187,5 @@ def refusal(group: str, name: str) -> str | None:
 
 
 def _command_of(file: Path) -> str | None:
-    said = re.search(rb"^command: *(\w+)", file.read_bytes(), re.MULTILINE)
-    return said[1].decode() if said else None
+    match = re.search(rb"^command: *(\w+)", file.read_bytes(), re.MULTILINE)
+    return match[1].decode() if match else None

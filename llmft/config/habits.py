@@ -62,8 +62,8 @@ def wrong_override(override: Override, groups: Collection[str], where: str) -> P
     key, word, value = str(override.key_or_group), str(override.input_line), override.value()
     sign = word[: len(word) - len(word.lstrip("+~"))]
     if re.match(r"hydra\b", key):
-        said = f"{key}={overrides.restore(word.partition('=')[2])}"
-        found = next((found.expand(hint) for pattern, hint in WORDS if (found := re.fullmatch(pattern, said))), "")
+        text = f"{key}={overrides.restore(word.partition('=')[2])}"
+        found = next((found.expand(hint) for pattern, hint in WORDS if (found := re.fullmatch(pattern, text))), "")
         return Problem(key, OWN, where, found)
     if override.package is not None:
         what = "must be a group without @; llmft does not move groups"

@@ -77,9 +77,9 @@ def resolve(
     texts = list(_texts(raw))
     if not texts:
         return _plain(OmegaConf.to_container(composed, resolve=True))
-    said = beneath(raw)
-    task = said.get("task")
-    tree = _merge(defaults(str(task.get("name")) if isinstance(task, dict) else ""), said)
+    values = beneath(raw)
+    task = values.get("task")
+    tree = _merge(defaults(str(task.get("name")) if isinstance(task, dict) else ""), values)
     if problems := [Problem(key, what, where(key), hint) for key, what, hint in _problems(texts, tree)]:
         raise UserError(problems)
     if found := secrets_in(raw):  # before references copy it to a key that does not look secret

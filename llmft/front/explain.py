@@ -38,16 +38,16 @@ def run(words: list[str]) -> list[dict[str, Any]]:
     Raises:
         UserError: for an unknown key, and with every problem of the config.
     """
-    asked, command, rest = _read(words)
+    names, command, rest = _read(words)
     if command in COMMANDS and COMMANDS[command].needs_run:
-        config, settings = _of_a_run(command, rest)
+        config, settings = _for_run(command, rest)
     else:
         composed = compose(command, rest)
         config, settings = checked(command, composed), composed.settings()
     known = {key.name: key for task in ("", config.task.name) for key in keys() if key.task == task}
     values = flat(config.model_dump(mode="json"))
     facts, sections = [], []
-    for key in dict.fromkeys(asked):
+    for key in dict.fromkeys(names):
         below = [name for name in values if name == key or name.startswith(f"{key}.")]
         table = _at(config.model_dump(mode="json"), key.rpartition(".")[0])
         if not below and isinstance(table, dict) and key.rpartition(".")[0] in known:  # a table with free names
@@ -60,9 +60,9 @@ def run(words: list[str]) -> list[dict[str, Any]]:
             raise UserError(
                 Problem(key, f"no such key for task={config.task.name}", COMMAND_LINE, hint), "this command"
             )
-        found = [_explained(name, values[name], known, settings, config) for name in below]
+        found = [_explain(name, values[name], known, settings, config) for name in below]
         facts += found
-        sections.append("\n".join(_told(found[0]) if below == [key] else _table(found)))
+        sections.append("\n".join(_key_lines(found[0]) if below == [key] else _section_lines(found)))
     print("\n\n".join(sections))
     return facts
 
@@ -71,7 +71,7 @@ def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
     """The keys to explain, the command, and its overrides."""
     first = {name.partition(".")[0] for name in Config.model_fields}
     leaves = {key.name.rpartition(".")[2]: key.name for key in keys()}
-    asked: list[str] = []
+    names: list[str] = []
     runs: list[str] = []
     rest: list[str] = []
     command = ""
@@ -80,27 +80,27 @@ def _read(words: list[str]) -> tuple[list[str], str, list[str]]:
             raise UserError(Problem(word.partition("=")[0], "no such flag", COMMAND_LINE, HINT), "this command")
         if "=" in word or word.endswith(".yaml"):
             rest.append(word)
-        elif not command and word in COMMANDS and (asked or word not in first):  # `explain predict` means the section
+        elif not command and word in COMMANDS and (names or word not in first):  # `explain predict` means the section
             command = word
-        elif asked and is_run(Path(word)):
+        elif names and is_run(Path(word)):
             runs.append(word)
         elif word.partition(".")[0] in first:
-            asked.append(word)
-        elif not (command or runs) and (meant := leaves.get(word) or KEYS_ELSEWHERE.get(word)):
-            asked.append(meant)
-        elif not asked:
+            names.append(word)
+        elif not (command or runs) and (full_name := leaves.get(word) or KEYS_ELSEWHERE.get(word)):
+            names.append(full_name)
+        elif not names:
             raise UserError(Problem(word, "no such key", COMMAND_LINE, topic_like(word)), "this command")
         else:
             runs.append(word)
-    if not asked:
+    if not names:
         raise UserError(Problem("explain", "needs a key", COMMAND_LINE, HINT), "this command")
     if runs and not (command and COMMANDS[command].needs_run):
         command = "eval"
     recipe = next((word.partition("=")[2] for word in rest if word.startswith("+recipe=")), None)
-    return asked, command or (command_of(recipe) if recipe else "finetune"), [*runs, *rest]
+    return names, command or (command_of(recipe) if recipe else "finetune"), [*runs, *rest]
 
 
-def _of_a_run(command: str, words: list[str]) -> tuple[Config, list[Setting]]:
+def _for_run(command: str, words: list[str]) -> tuple[Config, list[Setting]]:
     """The config of a run, with the overrides after it, and the places that set its keys."""
     config = load(command, words)
     named = [word for word in words if "=" not in word]
@@ -121,7 +121,7 @@ def _of_a_run(command: str, words: list[str]) -> tuple[Config, list[Setting]]:
     return config, settings
 
 
-def _explained(name: str, value: Any, known: dict[str, Key], settings: list[Setting], config: Config) -> dict[str, Any]:
+def _explain(name: str, value: Any, known: dict[str, Key], settings: list[Setting], config: Config) -> dict[str, Any]:
     """Everything about one key."""
     key = known.get(name) or known.get(name.rpartition(".")[0])
     places = [setting for setting in history(settings, name) if not (isinstance(setting.value, dict) and setting.value)]
@@ -137,8 +137,8 @@ def _explained(name: str, value: Any, known: dict[str, Key], settings: list[Sett
         places.append(Setting(name, value, COMMAND_LINE, "smoke", "smoke=true"))
     elif name == "name" and last.layer == "default":  # the default in the schema is always replaced
         places[-1] = Setting(name, value, "", "derived", f"task={config.task.name}")
-    said = [{"value": one.value, "place": one.place, "layer": one.layer, "by": one.by} for one in places]
-    return {"key": name, "value": value, "text": key.text if key else "", "set": said, "why": _why(places)}
+    placed = [{"value": one.value, "place": one.place, "layer": one.layer, "by": one.by} for one in places]
+    return {"key": name, "value": value, "text": key.text if key else "", "set": placed, "why": _why(places)}
 
 
 def _at(tree: Any, key: str) -> Any:
@@ -159,30 +159,30 @@ def _why(places: list[Setting]) -> str:
     return LAYERS[last.layer].why
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _told(fact: dict[str, Any]) -> Iterator[str]:
+def _key_lines(fact: dict[str, Any]) -> Iterator[str]:
     """One key, with a line for each place."""
-    yield f"{fact['key']} = {_shown(fact['value'])}"
+    yield f"{fact['key']} = {_format(fact['value'])}"
     if fact["text"]:
         yield filled(fact["text"], 4)
-    rows = [(_shown(one["value"]), one["place"] or "-", one["by"] or one["layer"]) for one in fact["set"]]
+    rows = [(_format(one["value"]), one["place"] or "-", one["by"] or one["layer"]) for one in fact["set"]]
     widths = [min(max(len(row[column]) for row in rows), 60) for column in (0, 1)]
     yield "set by, the last one wins" if len(rows) > 1 else "set by"
     for value, place, by in rows:
-        shown = by if by not in ("word", "run") else ""
-        yield f"  {value:<{widths[0]}}  {place:<{widths[1]}}  {shown}".rstrip()
+        source = by if by not in ("word", "run") else ""
+        yield f"  {value:<{widths[0]}}  {place:<{widths[1]}}  {source}".rstrip()
     yield "why"
     yield filled(fact["why"])
 
 
-def _table(facts: list[dict[str, Any]]) -> Iterator[str]:
+def _section_lines(facts: list[dict[str, Any]]) -> Iterator[str]:
     """The keys of a section, one line each: the value, and the place that set it last."""
-    shown = {fact["key"]: f"{fact['key']} = {_shown(fact['value'])}" for fact in facts}
-    width = min(max(map(len, shown.values())), 60)
+    texts = {fact["key"]: f"{fact['key']} = {_format(fact['value'])}" for fact in facts}
+    width = min(max(map(len, texts.values())), 60)
     for fact in facts:
         last = fact["set"][-1]
         place = "default" if last["layer"] == "default" else last["place"] or last["by"]
-        yield f"{shown[fact['key']]:<{width}}  {place}"
+        yield f"{texts[fact['key']]:<{width}}  {place}"

@@ -77,18 +77,18 @@ def topic(name: str) -> str | None:
     if name.startswith("docs/") and (file := shipped("docs") / f"{name[5:].removesuffix('.md')}.md").is_file():
         return file.read_text(encoding="utf-8").rstrip()
     if found := [key for key in keys() if key.name == name]:
-        return "\n".join(_key_of(name, found))
+        return "\n".join(_key_lines(name, found))
     group, _, option = name.partition("=")
     if option in options(group):
         return option_file(group, option).read_text(encoding="utf-8-sig").rstrip()
     if below := [key for key in keys() if key.name.startswith(f"{name}.")]:
         return _section(name, below)
     if name.removeprefix("+recipe=") in recipes():
-        from llmft.front.recipes import explained
+        from llmft.front.recipes import explain
 
-        return explained(name.removeprefix("+recipe="))
-    meant = [key.name for key in keys() if key.name.rpartition(".")[2] == name] or [KEYS_ELSEWHERE.get(name, "")]
-    return "\n".join(text for key in dict.fromkeys(meant) if key and (text := topic(key))) or None
+        return explain(name.removeprefix("+recipe="))
+    full_names = [key.name for key in keys() if key.name.rpartition(".")[2] == name] or [KEYS_ELSEWHERE.get(name, "")]
+    return "\n".join(text for key in dict.fromkeys(full_names) if key and (text := topic(key))) or None
 
 
 def topic_like(name: str) -> str:
@@ -102,14 +102,14 @@ def topic_like(name: str) -> str:
     return "Write a command, a key such as optimizer.lr, a group such as dataset, or a recipe."
 
 
-def _key_of(name: str, found: list[Key]) -> Iterator[str]:
+def _key_lines(name: str, found: list[Key]) -> Iterator[str]:
     """The text of a key, and the options that set it."""
     yield from _variants(name, found)
     group, _, below = name.partition(".")
-    said = {option: value for option in options(group) if (value := _said(group, option, below)) is not None}
-    if said and below != "name":
+    values = {name: value for name in options(group) if (value := _option_value(group, name, below)) is not None}
+    if values and below != "name":
         yield "set by options"
-        yield _pairs({f"{group}={option}": str(value) for option, value in said.items()})
+        yield _pairs({f"{group}={option}": str(value) for option, value in values.items()})
 
 
 def _variants(name: str, found: list[Key]) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _variants(name: str, found: list[Key]) -> Iterator[str]:
         yield filled(text, 4)
 
 
-def _said(group: str, option: str, below: str) -> object:
+def _option_value(group: str, option: str, below: str) -> object:
     """The value of a key in an option's file."""
     import yaml
 
@@ -142,7 +142,7 @@ def _section(name: str, below: list[Key]) -> str:
     """The options of a group with their descriptions, and all keys of a section."""
     parts = []
     if known := options(name):
-        about = {option: _about(name, option) for option in known}
+        about = {option: _description(name, option) for option in known}
         parts.append(("OPTIONS", _pairs({f"{name}={option}": text for option, text in about.items()})))
     names = dict.fromkeys(key.name for key in below)
     lines = [line for key in names for line in _variants(key, [found for found in below if found.name == key])]
@@ -150,12 +150,12 @@ def _section(name: str, below: list[Key]) -> str:
     return "\n\n".join(f"{title}\n{text}" for title, text in parts)
 
 
-def _about(group: str, option: str) -> str:
+def _description(group: str, option: str) -> str:
     """The description of an option: the first line of its file."""
     text = option_file(group, option).read_text(encoding="utf-8-sig", errors="replace")
     first = text.partition("\n")[0]
-    said = first.removeprefix("#").strip() if first.startswith("#") else ""
-    return said.partition(": ")[2] or said
+    comment = first.removeprefix("#").strip() if first.startswith("#") else ""
+    return comment.partition(": ")[2] or comment
 
 
 def _pages() -> str:

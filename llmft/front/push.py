@@ -17,7 +17,7 @@ def run(words: list[str]) -> None:
         UserError: for wrong arguments, and for a run without a complete model.
         Failure: if the hub refuses the upload.
     """
-    run, to, private = _wanted(words)
+    run, to, private = _parse(words)
     model, card = run / "model", run / "README.md"
     if not (model / "config.json").is_file():
         what = "has no model that transformers can load"
@@ -42,7 +42,7 @@ def run(words: list[str]) -> None:
     print(f"uploaded; use it with model.path={to}")
 
 
-def _wanted(words: list[str]) -> tuple[Path, str, bool]:
+def _parse(words: list[str]) -> tuple[Path, str, bool]:
     """The run, the repository, and whether it is private."""
     given = dict(word.split("=", 1) for word in words if "=" in word)
     runs = [word for word in words if "=" not in word]

@@ -23,10 +23,10 @@ def run(words: list[str]) -> None:
     match words:
         case []:
             for name in recipes():
-                print(_told(name))
+                print(_summary(name))
             print("\nllmft recipes show NAME    llmft recipes copy NAME    llmft COMMAND +recipe=NAME")
         case [name] if name in recipes():
-            print(explained(name))
+            print(explain(name))
         case ["show", name]:
             print(_file(name).read_text(encoding="utf-8-sig"), end="")
         case ["copy", name]:
@@ -38,10 +38,10 @@ def run(words: list[str]) -> None:
             raise UserError(Problem(" ".join(words), "no such recipe or request", "command line", hint), "this command")
 
 
-def explained(name: str) -> str:
+def explain(name: str) -> str:
     """What a recipe does, how to run it, and its file."""
     text = _file(name).read_text(encoding="utf-8-sig").rstrip()
-    return f"{_told(name)}\n    llmft {command_of(name)} +recipe={name}\n\n{text}"
+    return f"{_summary(name)}\n    llmft {command_of(name)} +recipe={name}\n\n{text}"
 
 
 def copy(name: str, to: str) -> None:
@@ -61,14 +61,14 @@ def copy(name: str, to: str) -> None:
             stream.write(source.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(Problem(str(file), str(error.strerror), "command line"), "this command") from error
-    called = f"+recipe={file.relative_to(OWN).with_suffix('').as_posix()}" if OWN in file.parents else file
+    argument = f"+recipe={file.relative_to(OWN).with_suffix('').as_posix()}" if OWN in file.parents else file
     print(f"copied to {file}; edit it and run it with")
-    print(f"  llmft {command_of(name)} {called}")
+    print(f"  llmft {command_of(name)} {argument}")
 
 
 def command_of(name: str) -> str:
     """The command that a recipe is for."""
-    return str(_said(name, lambda tree: tree.get("command")) or "finetune")
+    return str(_lookup(name, lambda tree: tree.get("command")) or "finetune")
 
 
 def _file(name: str) -> Path:
@@ -82,13 +82,13 @@ def _file(name: str) -> Path:
     raise UserError(Problem(name, "no such recipe", "command line", nearest(name, recipes())), "this command")
 
 
-def _told(name: str) -> str:
+def _summary(name: str) -> str:
     """What a recipe does, the result that it promises, and its model."""
     text = _file(name).read_text(encoding="utf-8-sig", errors="replace")
     comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
     what = next((line for line in comments if line and not line.startswith(("@package", "llmft "))), "")
-    model = _said(name, lambda tree: _chosen(tree, "model"))
-    expect = _said(name, _promised)
+    model = _lookup(name, lambda tree: _option(tree, "model"))
+    expect = _lookup(name, _expected_result)
     promise = ""
     if isinstance(expect, dict):
         promise = "{metric} {at_least} on {data}, in {minutes} min on {hardware}; ".format(**{**NOTHING, **expect})
@@ -100,7 +100,7 @@ def _told(name: str) -> str:
 NOTHING = dict.fromkeys(("metric", "at_least", "data", "minutes", "hardware"), "?")
 
 
-def _said(name: str, find: Any, depth: int = 0) -> Any:
+def _lookup(name: str, find: Any, depth: int = 0) -> Any:
     """What `find` returns for a recipe, or for one that it includes."""
     try:
         tree = yaml.safe_load(_file(name).read_text(encoding="utf-8-sig"))
@@ -111,20 +111,20 @@ def _said(name: str, find: Any, depth: int = 0) -> Any:
     if found := find(tree):
         return found
     parents = [entry for entry in tree.get("defaults") or [] if isinstance(entry, str) and entry != "_self_"]
-    return next((found for parent in reversed(parents) if (found := _said(parent, find, depth + 1))), None)
+    return next((found for parent in reversed(parents) if (found := _lookup(parent, find, depth + 1))), None)
 
 
-def _chosen(tree: dict[str, Any], group: str) -> str | None:
+def _option(tree: dict[str, Any], group: str) -> str | None:
     """The option of a group in a recipe's defaults list."""
     entries = [entry for entry in tree.get("defaults") or [] if isinstance(entry, dict)]
     return next((entry[key] for entry in entries for key in entry if key.split("/")[-1].split()[-1] == group), None)
 
 
-def _promised(tree: dict[str, Any]) -> Any:
+def _expected_result(tree: dict[str, Any]) -> Any:
     """The result that a recipe promises; `other data` if it, or a recipe that includes it, uses other data."""
     own = tree.get("dataset")
     data = own if isinstance(own, dict) else {}
-    option = _chosen(tree, "dataset")
+    option = _option(tree, "dataset")
     file = option_file("dataset", str(option))
     named = yaml.safe_load(file.read_text(encoding="utf-8")).get("name") if file.is_file() else option
     name, expect = data.get("name") or data.get("train") or named, tree.get("expect")

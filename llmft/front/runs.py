@@ -27,7 +27,7 @@ def run(words: list[str]) -> Any:
     """
     words = ["yes=true" if word in ("--yes", "-y") else word for word in words]
     action = words[0] if words and words[0] in KEYS.keys() - {"list"} else "list"
-    return DO[action](*_parsed(action, words[1:] if action != "list" else words))
+    return DO[action](*_parse(action, words[1:] if action != "list" else words))
 
 
 KEYS = {
@@ -39,7 +39,7 @@ KEYS = {
 }
 
 
-def _parsed(action: str, words: list[str]) -> tuple[list[str], dict[str, str]]:
+def _parse(action: str, words: list[str]) -> tuple[list[str], dict[str, str]]:
     """The words without an equals sign, and the values of keys."""
     names, options, problems = [], {}, []
     for word in words:
@@ -82,11 +82,12 @@ def _print_list(found: list[dict[str, Any]], root: Path, chosen: bool) -> None:
         value = "-" if one["score"] is None else f"{one['metric']} {one['score']:.4f}"
         value += " (validation)" if one["split"] == "validation" and one["score"] is not None else ""
         when = one["when"].rpartition(":")[0]
-        cells = [one["run"], when, one["command"], one["status"], one["model"], one["data"], value, room(one["bytes"])]
+        cells = [one["run"], when, one["command"], one["status"], one["model"], one["data"], value]
+        cells.append(format_bytes(one["bytes"]))
         table.append(["-" if cell is None else str(cell) for cell in cells])
     for row in aligned(table):
         print(row)
-    print(f"\n{len(found)} {'run' if len(found) == 1 else 'runs'}, {room(sum(one['bytes'] for one in found))}")
+    print(f"\n{len(found)} {'run' if len(found) == 1 else 'runs'}, {format_bytes(sum(one['bytes'] for one in found))}")
 
 
 def _compare(names: list[str], options: dict[str, str]) -> dict[str, Any]:
@@ -151,20 +152,21 @@ def _remove(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
         raise UserError(
             Problem("remove", "needs a run", "command line", "Write llmft runs remove RUN."), "this command"
         )
-    found: list[dict[str, Any]] = [{"folder": str(folder), "bytes": size(folder)} for folder in map(_removable, names)]
+    folders = map(_check_removable, names)
+    found: list[dict[str, Any]] = [{"folder": str(folder), "bytes": size(folder)} for folder in folders]
     for one in found:
-        print(f"{one['folder']}  {room(one['bytes'])}")
-    if not _agreed(options, f"remove {'it' if len(found) == 1 else 'them'}"):
+        print(f"{one['folder']}  {format_bytes(one['bytes'])}")
+    if not _confirm(options, f"remove {'it' if len(found) == 1 else 'them'}"):
         raise UserError(
             Problem("remove", "nothing was removed", "command line", "Write yes=true to confirm."), "this command"
         )
     for one in found:
         remove(Path(one["folder"]))
-    print(f"removed, {room(sum(one['bytes'] for one in found))}")
+    print(f"removed, {format_bytes(sum(one['bytes'] for one in found))}")
     return found
 
 
-def _removable(name: str) -> Path:
+def _check_removable(name: str) -> Path:
     """The folder of one run, sweep, or search. The name of a run is not enough, because it stands for the newest
     one."""
     for folder in (Path(name), ROOT / name):
@@ -197,25 +199,24 @@ def _clean(names: list[str], options: dict[str, str]) -> list[dict[str, Any]]:
         ) from error
     root = Path(options.get("dir", ROOT))
     found = [one for one in leftovers(root, days) if not names or one["kind"] in names]
-    agreed = options.get("yes") == "true"
+    confirmed = options.get("yes") == "true"
     for one in found:
-        if agreed:
+        if confirmed:
             free(one)
-        one["removed"] = agreed
-    _print_leftovers(found, agreed)
+        one["removed"] = confirmed
+    _print_leftovers(found, confirmed)
     return found
 
 
-def _print_leftovers(found: list[dict[str, Any]], agreed: bool) -> None:
+def _print_leftovers(found: list[dict[str, Any]], confirmed: bool) -> None:
     from llmft.reporting.lines import aligned
 
-    for row in aligned([[one["kind"], room(one["bytes"]), one["folder"], one["why"]] for one in found] or [[""]]):
-        if found:
-            print(row)
-    total = room(sum(one["bytes"] for one in found))
+    for row in aligned([[one["kind"], format_bytes(one["bytes"]), one["folder"], one["why"]] for one in found]):
+        print(row)
+    total = format_bytes(sum(one["bytes"] for one in found))
     if not found:
         print("nothing to free")
-    elif agreed:
+    elif confirmed:
         print(f"\nfreed {total}")
     else:
         print(
@@ -224,14 +225,14 @@ def _print_leftovers(found: list[dict[str, Any]], agreed: bool) -> None:
         )
 
 
-def _agreed(options: dict[str, str], what: str) -> bool:
+def _confirm(options: dict[str, str], what: str) -> bool:
     """Whether the user agrees: by yes=true, or when asked in a terminal."""
     if "yes" in options or sys.stdin is None or not sys.stdin.isatty():
         return options.get("yes") == "true"
     return input(f"{what}? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def room(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A number of bytes with its unit, such as `1.2 MB`."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:

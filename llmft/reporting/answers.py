@@ -28,7 +28,7 @@ def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]
         if (score := task.row_score(row, row["label"])).error > 0:
             wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((score, row))
     worst = sorted(wrong.values(), key=lambda same: -same[0][0].error)
-    return [_as_shown(*same[0], task, times=len(same)) for same in worst[:MISTAKES]]
+    return [_example(*same[0], task, times=len(same)) for same in worst[:MISTAKES]]
 
 
 def samples(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
@@ -37,10 +37,10 @@ def samples(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]
     for row in rows:
         if len(right) < SAMPLES and row["label"] is not None and not task.row_score(row, row["label"]).error:
             right.setdefault(row["input"], row)
-    return [_as_shown(None, row, task) for row in right.values()]
+    return [_example(None, row, task) for row in right.values()]
 
 
-def _as_shown(score: RowScore | None, row: dict[str, Any], task: Task[Any], times: int = 1) -> dict[str, Any]:
+def _example(score: RowScore | None, row: dict[str, Any], task: Task[Any], times: int = 1) -> dict[str, Any]:
     return {
         "id": row["id"],
         "parts": parts(row["input"], spans(row["answer"])),

@@ -31,21 +31,21 @@ def counting(name: str, total: int, what: str) -> Iterator[Callable[[int], None]
     A terminal shows a bar, other outputs a line every EVERY seconds.
     """
     phase(name, plural(total, what))
-    started = told = time.perf_counter()
+    started = printed = time.perf_counter()
     done = 0
     with tqdm(total=total, unit=f" {what.split()[-1]}", leave=False, disable=not sys.stderr.isatty()) as bar:
 
-        def seen(more: int) -> None:
-            nonlocal done, told
+        def advance(more: int) -> None:
+            nonlocal done, printed
             done += more
             bar.update(more)
             now = time.perf_counter()
-            if bar.disable and done < total and now - told >= EVERY:
-                told = now
+            if bar.disable and done < total and now - printed >= EVERY:
+                printed = now
                 left = duration((now - started) / done * (total - done))
                 phase(name, f"{done:,} of {total:,} {what}, {left} left")
 
-        yield seen
+        yield advance
 
 
 def duration(seconds: float) -> str:
