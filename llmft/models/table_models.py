@@ -1,6 +1,6 @@
-"""Networks for tables: linear models, a multilayer perceptron and FT-Transformer, with the base that they share.
+"""Networks for tables: linear model, MLP, and FT-Transformer, with their common base.
 
-All take the same batch (numbers, marks of missing ones, categories) and end in logits of shape (B, num_labels).
+All take the same batch (numbers, a mask of missing numbers, categories) and give logits of shape (B, num_labels).
 """
 
 from itertools import pairwise
@@ -14,13 +14,13 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class TableConfig(PreTrainedConfig):
-    """What a model for tables must know of the columns.
+    """The columns of a model for tables.
 
     Args:
-        num_numbers: number columns; each has a second input that marks a missing value.
-        category_sizes: distinct values of each category column; 0 stands for missing or unseen.
-        bin_edges: of each number column, where the bins of its piecewise-linear encoding meet, in ascending order;
-            None for numbers as they are.
+        num_numbers: number of number columns. Each has a second input, 1 for a missing value.
+        category_sizes: number of distinct values of each category column, without code 0 for missing or unseen.
+        bin_edges: for each number column, the ascending edges of the bins of its piecewise-linear encoding; None for
+            plain numbers.
     """
 
     def __init__(
@@ -37,16 +37,16 @@ class TableConfig(PreTrainedConfig):
 
     @property
     def bin_sizes(self) -> list[int]:
-        """Bins of each number column; empty without bins."""
+        """The number of bins of each number column; empty without bins."""
         return [len(edges) - 1 for edges in self.bin_edges or []]
 
 
 class PiecewiseLinear(nn.Module):
     """Piecewise-linear encoding of numbers (Gorishniy et al. 2022, https://arxiv.org/abs/2203.05556).
 
-    A layer of weights over its values is a line with a kink at every edge, so that a network can follow steps which it
-    would need many hidden values for. The encoding is a part of the model, not of its input: an exported program takes
-    the same numbers with it and without.
+    A linear layer on top is a piecewise-linear function of the number with a kink at every edge, for which an MLP would
+    need many hidden units. It is a part of the model and not of its input, so that an exported program takes the same
+    numbers with and without it.
     """
 
     column: torch.Tensor
@@ -63,27 +63,31 @@ class PiecewiseLinear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Write the edges into the buffers: transformers calls it where weights that it has loaded lack them."""
+        """Write the edges into the buffers. transformers calls this for weights that a loaded file does not have."""
         ends = [torch.tensor(column, dtype=torch.float32) for column in self.edges]
         self.column.copy_(torch.tensor([n for n, column in enumerate(ends) for _ in column[1:]]))
         self.lower.copy_(torch.cat([column[:-1] for column in ends]))
         self.width.copy_(torch.cat([column.diff() for column in ends]))
 
     def forward(self, numbers: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
-        """Of each bin, column by column, the share that lies below the number: (B, bins), zeros where it is missing.
+        """The share of each bin below the number, column by column: (B, bins) in [0, 1], 0 if the number is missing.
 
-        Past the last edge all bins are full. The paper lets the outermost ones go on; then one number of a row far
+        Beyond the last edge all bins are 1. The paper lets the outer bins grow without limit; then a single number far
         beyond those of training would decide the answer.
+
+        Args:
+            numbers: (B, N).
+            missing: (B, N), 1 for a missing number.
         """
         shares = ((numbers[:, self.column] - self.lower) / self.width).clamp(0, 1)
         return shares * (1 - missing[:, self.column])
 
 
 class TableModel(PreTrainedModel):
-    """A model for rows of a table. A kind of it says in `logits` how scores come from numbers and categories."""
+    """Base of the models for tables. A subclass computes `logits` from numbers and categories."""
 
     def __init__(self, config: TableConfig, widths: list[int] | None) -> None:
-        """`widths`: of the embedding of each category column; None for a model that embeds nothing, and has no bins."""
+        """`widths`: embedding size of each category column; None for a model without embeddings and bins."""
         super().__init__(config)
         if widths is not None:
             self.embeddings = nn.ModuleList(
@@ -93,7 +97,7 @@ class TableModel(PreTrainedModel):
                 self.bins = PiecewiseLinear(config.bin_edges)
 
     def binned(self, numbers: torch.Tensor, missing: torch.Tensor) -> list[torch.Tensor]:
-        """What each bin of all number columns says (B, bins), in a list; an empty one without bins."""
+        """The piecewise-linear encoding (B, bins) as a list of one; an empty list without bins, for torch.cat."""
         return [self.bins(numbers, missing)] if self.config.bin_edges else []
 
     def embedded(self, categories: torch.Tensor) -> list[torch.Tensor]:
@@ -101,7 +105,7 @@ class TableModel(PreTrainedModel):
         return [embed(categories[:, column]) for column, embed in enumerate(self.embeddings)]
 
     def logits(self, numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        """Scores (B, num_labels); the arguments are those of `forward`."""
+        """Logits (B, num_labels); arguments as for `forward`."""
         raise NotImplementedError
 
     def forward(
@@ -111,13 +115,13 @@ class TableModel(PreTrainedModel):
         categories: torch.Tensor,
         labels: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Scores of each label.
+        """Logits and loss.
 
         Args:
-            numbers: (B, N) float, on one scale; missing ones are 0.
-            missing: (B, N) float, 1 where a number is missing.
-            categories: (B, C) long, 0 where missing or unseen.
-            labels: (B,) long; (B,) float for regression, (B, num_labels) float for several labels a row.
+            numbers: (B, N) float, scaled; 0 for missing ones.
+            missing: (B, N) float, 1 for a missing number.
+            categories: (B, C) long, 0 for missing or unseen values.
+            labels: (B,) long; for regression (B,) float; for multi-label (B, num_labels) float.
 
         Returns:
             logits (B, num_labels), and with `labels` their mean loss by `config.problem_type`: cross entropy, squared
@@ -129,28 +133,28 @@ class TableModel(PreTrainedModel):
 
 
 class LinearConfig(TableConfig):
-    """A linear model has no sizes of its own."""
+    """A linear model has no sizes besides those of its columns."""
 
     model_type = "linear"
 
-    # A configuration without an __init__ of its own gets one from transformers, which does not call that of its parent.
+    # transformers gives a config class without __init__ a generated one, which does not call that of its parent.
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
 
 class LinearForClassification(TableModel):
-    """One weight for each number, mark of a missing one, bin and value of a category, and a label's bias."""
+    """One weight per label for each number, missing mark, bin, and category value, and a bias per label."""
 
     config_class = LinearConfig
 
     def __init__(self, config: LinearConfig) -> None:
-        # To embed a category in as many numbers as there are labels is to multiply a one-hot vector by weights.
+        # An embedding of num_labels dimensions equals a one-hot vector times a weight matrix.
         super().__init__(config, [config.num_labels] * len(config.category_sizes))
         self.classifier = nn.Linear(2 * config.num_numbers + sum(config.bin_sizes), config.num_labels)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Zeros: the loss has one lowest point, and every start leads there."""
+        """Zeros: the loss is convex, so every start leads to the same minimum."""
         for parameter in module.parameters(recurse=False):
             nn.init.zeros_(parameter)
         if isinstance(module, PiecewiseLinear):
@@ -165,9 +169,9 @@ class MLPConfig(TableConfig):
     """Sizes of an MLP.
 
     Args:
-        hidden_sizes: widths of the hidden layers.
-        embedding_size: width of a category's embedding, at most.
-        dropout: share of hidden values that are dropped in training.
+        hidden_sizes: sizes of the hidden layers.
+        embedding_size: maximum size of a category's embedding.
+        dropout: dropout probability after each hidden layer.
     """
 
     model_type = "mlp"
@@ -182,13 +186,13 @@ class MLPConfig(TableConfig):
 
 
 class MLPForClassification(TableModel):
-    """Hidden layers with ReLU over numbers, their bins and embedded categories, then an output a label or a number."""
+    """Hidden layers with ReLU over numbers, their bins, and category embeddings, then a linear layer."""
 
     config_class = MLPConfig
     base_model_prefix = "layers"
 
     def __init__(self, config: MLPConfig) -> None:
-        # Half the number of values, as wide as embedding_size at most: a rule of thumb that fits small tables.
+        # Half the number of values, up to embedding_size: a rule of thumb that fits small tables.
         widths = [min(config.embedding_size, (size + 2) // 2) for size in config.category_sizes]
         super().__init__(config, widths)
         sizes = [2 * config.num_numbers + sum(config.bin_sizes) + sum(widths), *config.hidden_sizes]
@@ -203,7 +207,7 @@ class MLPForClassification(TableModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """He et al. 2015 for layers before a ReLU; small embeddings. Without this, transformers leaves torch's own."""
+        """He et al. 2015 for layers before a ReLU; zeros for the head, so that training starts from equal logits."""
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
@@ -228,9 +232,9 @@ class FTTransformerConfig(TableConfig):
         num_hidden_layers: blocks of attention and feed-forward.
         num_attention_heads: attention heads.
         feed_forward: width inside the feed-forward, as a multiple of `hidden_size`.
-        attention_dropout: share of attention weights that are dropped in training.
-        feed_forward_dropout: share of values inside the feed-forward that are.
-        residual_dropout: share of what a block adds that is.
+        attention_dropout: dropout probability of attention weights.
+        feed_forward_dropout: dropout probability inside the feed-forward.
+        residual_dropout: dropout probability of what a block adds.
     """
 
     model_type = "ft_transformer"
@@ -257,7 +261,7 @@ class FTTransformerConfig(TableConfig):
 
 
 class Attention(nn.Module):
-    """Every token looks at every token, in several heads."""
+    """Multi-head self-attention without a mask."""
 
     def __init__(self, config: FTTransformerConfig) -> None:
         super().__init__()
@@ -271,7 +275,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """What `queries` (B, Q, width) see of `tokens` (B, T, width): softmax(QK'/sqrt(d))V, and a linear layer."""
+        """Attention of `queries` (B, Q, width) to `tokens` (B, T, width): (B, Q, width), softmax(QK'/sqrt(d))V W."""
         query, key, value = (
             projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, tokens, d)
             for projected in (self.query(queries), self.key(tokens), self.value(tokens))
@@ -283,7 +287,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """ReGLU (Shazeer 2020): one half of the inner values, through a ReLU, is the gate of the other."""
+    """ReGLU (Shazeer 2020): one half of the inner values, after a ReLU, gates the other half."""
 
     def __init__(self, config: FTTransformerConfig) -> None:
         super().__init__()
@@ -293,14 +297,14 @@ class FeedForward(nn.Module):
         self.output = nn.Linear(inner, config.hidden_size)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Of each token (..., hidden_size) by itself."""
+        """For each token by itself: (..., hidden_size) to (..., hidden_size)."""
         values, gates = self.inner(tokens).chunk(2, dim=-1)
         output: torch.Tensor = self.output(self.dropout(values * gates.relu()))
         return output
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each added to what it reads of, after a layer norm."""
+    """A pre-norm transformer block: attention and feed-forward, each after a layer norm and with a residual."""
 
     def __init__(self, config: FTTransformerConfig, first: bool) -> None:
         super().__init__()
@@ -312,27 +316,28 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.residual_dropout)
 
     def forward(self, tokens: torch.Tensor, last: bool) -> torch.Tensor:
-        """Tokens (B, T, hidden_size); after the `last` block only the first of them, which the head reads."""
+        """Tokens (B, T, hidden_size); after the `last` block (B, 1, hidden_size), for [CLS], which the head reads."""
         normed = self.attention_norm(tokens)
-        read = slice(1 if last else None)
+        read = slice(1 if last else None)  # the other outputs of the last block would be computed for nothing
         tokens = tokens[:, read] + self.dropout(self.attention(normed[:, read], normed))
         return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
 
 
 class FTTransformerForClassification(TableModel):
-    """A token a column and one of its own, a transformer over them, and a head that reads the latter."""
+    """A token for each column and a [CLS] token, a transformer over them, and a head on [CLS]."""
 
     config_class = FTTransformerConfig
 
     def __init__(self, config: FTTransformerConfig) -> None:
         super().__init__(config, [config.hidden_size] * len(config.category_sizes))
         columns = config.num_numbers + len(config.category_sizes)
-        # A column's token is its bias and, of a number, the number times a vector, or a vector of its own if missing.
+        # The token of a column is its bias plus, for a number, the number times a vector, or another vector if missing;
+        # for a category, its embedding.
         self.number_vectors = nn.Parameter(torch.empty(config.num_numbers, config.hidden_size))
         self.missing_vectors = nn.Parameter(torch.empty(config.num_numbers, config.hidden_size))
         self.column_biases = nn.Parameter(torch.empty(columns, config.hidden_size))
         self.cls = nn.Parameter(torch.empty(config.hidden_size))
-        if config.bin_edges:  # and a vector for each bin, times its share
+        if config.bin_edges:  # plus a vector for each bin, times its share
             self.bin_vectors = nn.Parameter(torch.empty(sum(config.bin_sizes), config.hidden_size))
         self.blocks = nn.ModuleList(Block(config, first=number == 0) for number in range(config.num_hidden_layers))
         self.head_norm = nn.LayerNorm(config.hidden_size)
@@ -340,7 +345,7 @@ class FTTransformerForClassification(TableModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Uniform up to 1/sqrt(hidden_size) for tokens, as in the paper; Glorot and Bengio 2010 for layers."""
+        """Uniform in ±1/sqrt(hidden_size) for tokens, as in the paper; Glorot and Bengio 2010 for linear layers."""
         bound = self.config.hidden_size**-0.5
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -353,12 +358,12 @@ class FTTransformerForClassification(TableModel):
         else:
             for name, parameter in module.named_parameters(recurse=False):
                 if name == "bin_vectors":
-                    nn.init.zeros_(parameter)  # tokens begin as they would without bins
+                    nn.init.zeros_(parameter)  # at first, tokens are the same as without bins
                 else:
                     nn.init.uniform_(parameter, -bound, bound)
 
     def tokens(self, numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        """The tokens (B, 1 + N + C, hidden_size) of some rows, [CLS] first; the arguments are those of `forward`."""
+        """The tokens (B, 1 + N + C, hidden_size) of rows, [CLS] first; arguments as for `forward`."""
         vectors = numbers[..., None] * self.number_vectors + missing[..., None] * self.missing_vectors
         for shares in self.binned(numbers, missing):
             sizes = self.config.bin_sizes

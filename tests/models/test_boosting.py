@@ -188,7 +188,7 @@ def test_trees_of_another_form_are_not_taken(monkeypatch: pytest.MonkeyPatch) ->
         boosting.numpy, "unpackbits", lambda bits, **_: numpy.zeros((len(bits), 256), dtype=numpy.uint8)
     )
     rows = table(1)
-    with pytest.raises(Failure, match="answers otherwise"):
+    with pytest.raises(Failure, match="could not be read: their predictions differ"):
         model("two", max_iter=40).fit({**rows, "labels": labels("two", rows)}, None, None, seed=0, threads=1)
 
 
@@ -275,7 +275,7 @@ def test_a_run_is_fitted_scored_loaded_and_asked(llmft: Run, here: Path) -> None
 def test_an_interrupted_run_starts_over(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("finetune", "+recipe=tabular_boosting", "smoke=true", "run.dir=run")
     with monkeypatch.context() as patch:
-        patch.setattr(BoostingForClassification, "_take", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(BoostingForClassification, "_store_trees", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert llmft(*words)[0] == 130
     assert json.loads((here / "run/manifest.json").read_text())["status"] == "interrupted"
     assert llmft(*words, "resume=true")[0] == 0

@@ -123,7 +123,7 @@ def test_rows_can_be_streamed(llmft: Run, write: Write, here: Path) -> None:
             "rows.jsonl:1  has no messages, which other rows have (train)\n"
             "  rows.jsonl:2  has no prompt, which other rows have (train)\n",
         ),
-        ([{"question": "a", "answer": "b"}], (), "dataset.columns  train has none of the columns"),
+        ([{"question": "a", "answer": "b"}], (), "dataset.columns  must give a column to one of messages"),
         (
             [talk("a", "b")],
             ("dataset.clean.normalize=NFC",),
