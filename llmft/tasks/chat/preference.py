@@ -1,4 +1,4 @@
-"""Of two answers the better one: direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
+"""The better one of two answers: direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290)."""
 
 import json
 import random
@@ -32,49 +32,51 @@ if TYPE_CHECKING:
 
 SIDES = ("chosen", "rejected")
 LOST = "prompt_lost"
-"""The key of a feature that says how many tokens of the prompt were cut."""
-KEPT = 4  # a quarter of `max_length` stays for the end of the prompt
+"""The key of a feature: how many tokens of the prompt were cut."""
+KEPT = 4  # a quarter of `max_length` is kept for the end of the prompt, which holds the question
 
 
 class PreferenceObjective(Objective):
-    """By how much more likely than before the chosen answer has become, beside the rejected one."""
+    """How much more likely the chosen answer has become relative to the rejected one, since before training."""
 
     def collate(self, features: list[dict[str, Any]]) -> Batch:
         """All chosen answers (B), then all rejected ones (B), and `reference` (B,), once it is known."""
         values = pad_values(self.task.state.tokenizer)
-        if "input_ids" in features[0]:  # to be answered: what is written follows the last token
+        if "input_ids" in features[0]:  # prompts to answer: generation continues the last token
             return pad(features, values, "left")
         both = [
             {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
             for side in SIDES
             for feature in features
         ]
+        # Chosen answers first: the likelihoods of a batch are then a view of shape (2, B).
         batch = pad(both, values)
         if "reference" in features[0]:
             batch["reference"] = torch.tensor([feature["reference"] for feature in features])
         return batch
 
     def reference_scores(self, model: torch.nn.Module, batch: Batch) -> list[float]:
-        """By how much each chosen answer is the more likely one, asked of the first weights."""
+        """log p(chosen) - log p(rejected) of each row, computed by the weights before training."""
         return _margins(_likelihoods(model, batch)).tolist()
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         return self.loss_of_margins(_margins(_likelihoods(model, batch)), batch["reference"])
 
     def loss_of_margins(self, margins: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """-log sigmoid(beta (margin - that of the first weights)), equation 7 of the paper; both (B,).
+        """-log sigmoid(beta (margin - reference)), equation 7 of the paper; both (B,).
 
         With `label_smoothing` e, 1 - e times that and e times that of the reversed pair: the conservative loss of
         Mitchell (2023), https://ericmitchell.ai/cdpo.pdf.
         """
         options = self.task.options
         gained, wrong = options.beta * (margins - reference), options.label_smoothing
+        # logsigmoid, not log(sigmoid): the latter is -inf in float32 below -88.
         return -((1 - wrong) * functional.logsigmoid(gained) + wrong * functional.logsigmoid(-gained)).mean()
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """The log-likelihoods of both answers of each row, means over their tokens: the longer one has no handicap.
+        """The log-likelihood a token of both answers of each row, (B, 2): a mean, so that length does not decide.
 
-        The first weights are known while training alone, and only then is there a loss.
+        There is a loss only in training, which knows the first weights.
         """
         if "labels" not in batch:
             return [
@@ -86,7 +88,7 @@ class PreferenceObjective(Objective):
 
 
 class Preference(Task[ChatState]):
-    """Which of two answers does the model find more likely, and is it the one that people chose?"""
+    """Is the answer that people chose more likely than the other one?"""
 
     config = sections.Preference
     head = "AutoModelForCausalLM"
@@ -108,7 +110,7 @@ class Preference(Task[ChatState]):
         return ChatState.fit(form, lambda: self._talks(train), self.options.template, self.options.max_length, model)
 
     def _talks(self, rows: "Dataset") -> Iterator[Conversation]:
-        """Each row that can be read, with both answers one after the other; `check` tells of the other rows."""
+        """Each readable row, with both answers one after the other; `check` reports the other rows."""
         for row in rows:
             with suppress(Unfit):
                 chosen, rejected = pair(row)
@@ -134,7 +136,7 @@ class Preference(Task[ChatState]):
         return conversations.problems_of(rows, read)
 
     def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
-        """How many prompts of the training rows were cut."""
+        """How many pairs of the training rows were too long."""
         if features is None:
             return []
         lost = compute.sum(compute.greater(features[LOST], 0)).as_py()
@@ -164,15 +166,16 @@ class Preference(Task[ChatState]):
         return features
 
     def _encoded(self, both: Iterable[Conversation]) -> tuple[list[tuple[list[int], list[int]]], int, bool]:
-        """Of each conversation its tokens, and labels for those of its last answer; what their prompt lost; if any did.
+        """Tokens and labels of both conversations, how many tokens of the prompt were cut, and whether any were.
 
-        Both answers follow one and the same prompt, else their likelihoods would be of different questions: the tokens
-        that the longer conversation has no room for go from the beginning of both. A part of `max_length` stays for
-        the prompt; an answer that has no room beside it loses its end.
+        Only the last answer has labels. Both answers follow the same prompt, else their likelihoods would be of
+        different questions: what the longer conversation has no room for is cut from the beginning of both. A part of
+        `max_length` is kept for the prompt; an answer that does not fit beside it loses its end.
         """
         found, firsts = [], []
         for talk in both:
             tokens = self.state.template.encode(talk, "answers", sys.maxsize)
+            # The last answer begins after the last token without a label that stands before it.
             last = max(place for place, label in enumerate(tokens.labels) if label != IGNORED)
             firsts.append(next((place + 1 for place in range(last, -1, -1) if tokens.labels[place] == IGNORED), 0))
             found.append((tokens.ids, [IGNORED] * firsts[-1] + tokens.labels[firsts[-1] :]))
@@ -206,16 +209,16 @@ class Preference(Task[ChatState]):
         return "chosen"
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        """Whether the chosen answer is the more likely one; the error is how much less likely it is."""
+        """Whether the chosen answer is more likely; the error is by how many nats a token it is less likely."""
         if answer["answer"] == reference:
             return RowScore("accuracy", 1.0)
-        error = max(-answer["margin"], 1e-9)
+        error = max(-answer["margin"], 1e-9)  # a tie is wrong, too
         return RowScore(
             "accuracy", 0.0, error=error, why=f"the other answer is more likely by {error:.2f} nats a token"
         )
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Made-up questions; the chosen answer holds a word that is kind, the rejected one a word that is not."""
+        """Made-up questions; the chosen answer has a word of one list, the rejected one of another."""
         rng = random.Random(seed)
         filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr")
         words = {"chosen": ("lumo", "shine", "vita"), "rejected": ("mirk", "dross", "blag")}
@@ -229,7 +232,7 @@ class Preference(Task[ChatState]):
         return made
 
     def _writes(self, columns: Container[str]) -> bool:
-        """Whether rows are to be answered: those of predict that have no answers of their own."""
+        """Whether the model writes answers: for rows of predict that have none."""
         return bool(self.state.inference) and not any(side in columns for side in SIDES)
 
 
@@ -238,7 +241,7 @@ def _told(role: str, words: list[str]) -> str:
 
 
 def _likelihoods(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The log-likelihood of each answer given its prompt, the sum over its tokens: (2, B), the chosen ones first."""
+    """The log-likelihood of each answer given its prompt, summed over its tokens: (2, B), chosen answers first."""
     inputs = {key: value for key, value in batch.items() if key != "reference"}
     losses = token_losses(model, inputs, shift=True)
     tokens = _tokens(batch)

@@ -27,7 +27,7 @@ class CausalObjective(LanguageObjective):
 
 
 class CausalLm(LanguageModel):
-    """How likely is a text, and how does it go on?"""
+    """How likely is a text, and how does it continue?"""
 
     config = sections.CausalLm
     special = GPT
@@ -36,18 +36,18 @@ class CausalLm(LanguageModel):
     context = 1
 
     def model_kwargs(self) -> dict[str, Any]:
-        # Without it BERT and its kin would see the tokens that they are to say.
+        # Without it, encoders such as BERT would see the tokens that they predict.
         return super().model_kwargs() | {"is_decoder": True}
 
     def stride(self) -> int:
         return self.state.block
 
     def example(self, tokens: numpy.ndarray, key: Key, other: numpy.ndarray | None) -> Example:
-        """Each place says the token after it."""
+        """Each position predicts the token after it."""
         return {"input_ids": tokens[:-1], "labels": tokens[1:]}
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
-        """Also the bits that a byte of text costs, a number that does not depend on the tokenizer."""
+        """Also the bits for each byte of text, which can be compared between tokenizers."""
         size = sum(len(text.encode()) for text in references["text"])
         return super().score(answers, references) | {"bits_per_byte": self.nats(answers) / math.log(2) / max(size, 1)}
 
@@ -55,10 +55,10 @@ class CausalLm(LanguageModel):
         return ChatState(self.state.tokenizer, self.state.block, "") if self.state.tokenizer.chat_template else None
 
     def prompt(self, text: str) -> list[int]:
-        """As much of the end of the text as the model reads; a tokenizer that begins texts with a token has it here."""
+        """As many of the last tokens as the model reads, after the token that the tokenizer puts before a text."""
         tokens = before_text(self.state.tokenizer) + self.tokens([text])[0]
         return [self.state.start] if not tokens else tokens[-self.state.block :]
 
     def said(self, output: Any) -> Answer:
-        """What follows the text, up to the end of the document."""
+        """The text that was written, up to the end of the document."""
         return {"answer": self.state.tokenizer.decode(list(takewhile(lambda token: token != self.state.end, output)))}

@@ -1,4 +1,4 @@
-"""What tasks on raw text have in common: texts become tokens, tokens become examples, and examples have a loss."""
+"""What the tasks on raw text share: texts become tokens, tokens become examples, and an example has a loss."""
 
 import random
 import zlib
@@ -28,21 +28,21 @@ from llmft.tasks.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-PART = 2**20  # tokens of a file that are counted at a time
-SHOWN = 300  # characters of a document that predictions and reports show
+PART = 2**20  # tokens of a file that are counted at once: 8 MB as int64
+SHOWN = 300  # characters of a document in predictions and reports: four lines of a terminal
 Key = tuple[int, ...] | int
-"""What the random numbers of an example depend on, and nothing else."""
+"""The seed of the random numbers of an example, which depend on nothing else."""
 Example = dict[str, Any]
 
 
 @dataclass
 class LanguageState(State):
-    """The tokenizer, and how many tokens the model reads at a time."""
+    """The tokenizer, and how many tokens the model reads at once."""
 
     tokenizer: Tokenizer
     block: int
     new: bool = field(default=False, compare=False)
-    """Whether it goes with weights that learn from scratch, and will have seen no more than a block."""
+    """Whether the weights are trained from scratch, and so have seen no more than a block."""
 
     @property
     def description(self) -> str:
@@ -56,30 +56,30 @@ class LanguageState(State):
 
     @cached_property
     def start(self) -> int:
-        """The token before a document: the end of another, unless the tokenizer has one of its own."""
+        """The token before a document: the tokenizer's own, or else the token that ends one."""
         return self.end if self.tokenizer.bos_token_id is None else int(self.tokenizer.bos_token_id)
 
     @cached_property
     def ordinary(self) -> numpy.ndarray:
-        """By token, whether it stands for text; special ones don't."""
+        """(vocabulary,): whether a token is text; special tokens are not."""
         ordinary = numpy.ones(len(self.tokenizer), dtype=bool)
         ordinary[self.tokenizer.all_special_ids] = False
         return ordinary
 
 
 class LanguageObjective(Objective):
-    """The mean loss of the tokens of a batch that have a label. A task adds how its model answers a prompt."""
+    """The mean loss of the labeled tokens of a batch. A task adds how its model answers a prompt."""
 
     mean_over = "tokens"
 
     def collate(self, features: list[Example]) -> Batch:
-        """Tensors (B, longest of the key), or (B,) for numbers. It is quick for rows of one length, as blocks are.
+        """Tensors (B, longest of the key), or (B,) for numbers; fast for rows of one length, such as blocks.
 
         There is an attention mask only if something is padded, or if there are no labels.
         """
         values = {"input_ids": self.task.state.tokenizer.pad_token_id, "labels": IGNORED, "token_type_ids": 0}
         prompts = self.task.state.inference and self.task.head == "AutoModelForCausalLM"
-        side = "left" if prompts else "right"  # what is written follows the last token
+        side = "left" if prompts else "right"  # generation continues the last token
         batch = {}
         for key in features[0]:
             rows = [feature[key] for feature in features]
@@ -93,7 +93,7 @@ class LanguageObjective(Objective):
         return token_loss(model, batch, shift=False)
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """What the tokens of each example cost and how many there are, (B, 1 + counts); or the answers to prompts."""
+        """The loss in nats of each example and its counts, (B, 1 + counts); for prompts, the answers."""
         if "labels" not in batch:
             return self.answer(model, batch), None
         scores = self.scored(model, batch).cpu().numpy()
@@ -101,11 +101,11 @@ class LanguageObjective(Objective):
         return scores, float(nats / tokens) if tokens else None
 
     def scored(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """(B, 1 + len(counts)), float64: nats of an example, and what else is counted, the tokens first."""
+        """(B, 1 + len(counts)), float64: the nats of an example, then its counts, the tokens first."""
         return row_scores(model, batch)[:, : 1 + len(self.task.counts)]
 
     def answer(self, model: Any, batch: Batch) -> list[Any]:
-        """What the model puts out for each prompt of a batch."""
+        """The output for each prompt of a batch, for `said`."""
         raise NotImplementedError
 
 
@@ -119,18 +119,18 @@ def _padded(rows: list[Any], value: int, side: str) -> torch.Tensor:
 
 
 class LanguageModel(Task[LanguageState]):
-    """A task on raw text. Training reads blocks of all documents joined; scores are of each document by itself."""
+    """A task on raw text. Training reads blocks of all documents joined; each document is scored by itself."""
 
     corpus = True
     objective_class: ClassVar[str | type[Objective]] = LanguageObjective
     state_class = LanguageState
     options: Any
     special: ClassVar[Special]
-    """The special tokens of a tokenizer that is trained for it."""
+    """The special tokens of a tokenizer that is trained for this task."""
     context: ClassVar[int] = 0
-    """Tokens before those of an example that it reads too, and does not have to say."""
+    """Tokens before those of an example that the model reads and does not predict."""
     paired = False
-    """Whether an example may take tokens of another one."""
+    """Whether an example may contain tokens of another one."""
     counts: tuple[str, ...] = ("tokens",)
     """What the objective counts."""
 
@@ -142,7 +142,7 @@ class LanguageModel(Task[LanguageState]):
         tokenizer = tokenizers.load(model, to_learn_from(train), self.special)
         check_language([text[:SHOWN] for text in train["text"][:SAMPLE]], tokenizer)
         new = model.first_weights != "pretrained"
-        if new:  # other weights have their own limit, and keep it
+        if new:  # pretrained weights keep their own limit
             tokenizer.model_max_length = self.options.block
         return LanguageState(tokenizer, self.options.block, new=new)
 
@@ -152,7 +152,7 @@ class LanguageModel(Task[LanguageState]):
             "bos_token_id": self.state.start,
             "eos_token_id": self.state.end,
         }
-        # Of the positions of an architecture those beyond a block stay random: a task that takes it up must know.
+        # The positions beyond a block stay random. A later fine-tuning on longer inputs must know the limit.
         seen = {"trained_positions": self.state.block} if self.state.new else {}
         return {"vocab_size": len(self.state.tokenizer), "max_position_embeddings": self.state.block, **seen, **special}
 
@@ -163,28 +163,28 @@ class LanguageModel(Task[LanguageState]):
         ]
 
     def refused(self, text: str) -> str:
-        """Why a text cannot be answered, or nothing."""
+        """Why a text cannot be answered; empty if it can."""
         return ""
 
     def trained_on(self, tokens: numpy.ndarray) -> Self:
-        """The task by which examples of training are made; `tokens` are all of the training text."""
+        """The task that makes the training examples; `tokens` are those of the whole training text."""
         return self
 
     @abstractmethod
     def stride(self) -> int:
-        """Tokens of the corpus that an example is made of."""
+        """How many tokens of the corpus an example is made of."""
 
     @abstractmethod
     def example(self, tokens: numpy.ndarray, key: Key, other: numpy.ndarray | None) -> Example:
-        """What the collator gets of `context` and `stride` tokens, or fewer.
+        """The example that is made of `context` + `stride` tokens, or fewer.
 
         Args:
-            key: what random numbers must depend on, and on nothing else.
-            other: tokens from elsewhere, where the task is `paired` and there are any.
+            key: the seed of all random numbers.
+            other: tokens from elsewhere in the corpus, for a `paired` task.
         """
 
     def tokens(self, texts: list[str]) -> list[list[int]]:
-        """The tokens of texts. What looks like a special token is text like all other."""
+        """The tokens of texts. What looks like a special token is encoded as plain text."""
         how: dict[str, Any] = dict.fromkeys(("add_special_tokens", "padding", "truncation", "verbose"), False)
         how |= dict.fromkeys(("return_attention_mask", "return_token_type_ids"), False)
         found: list[list[int]] = self.state.tokenizer(texts, split_special_tokens=True, **how)["input_ids"]
@@ -198,7 +198,7 @@ class LanguageModel(Task[LanguageState]):
         windows = list(self.windows(rows))
         examples, others = [], len(windows) - 1
         for number, (_, window) in enumerate(windows):
-            key = zlib.crc32(window.tobytes())  # the same text is masked the same, wherever it stands
+            key = zlib.crc32(window.tobytes())  # so the same text is masked in the same way in every split and batch
             paired = self.paired and others
             other = windows[(number + 1 + key % others) % len(windows)][1] if paired else None
             examples.append(self.example(window, key, other))
@@ -206,9 +206,9 @@ class LanguageModel(Task[LanguageState]):
         return features | {"row": [row for row, _ in windows], "length": list(map(len, features["input_ids"]))}
 
     def windows(self, rows: dict[str, list[Any]]) -> Iterator[tuple[int, numpy.ndarray]]:
-        """Rows and their tokens, `stride` at a time and `context` of those before: each token is said once.
+        """Rows and their tokens, `stride` at a time with `context` tokens before them: each token is predicted once.
 
-        With a context, a document has its start before it, and its end is a token of it, too.
+        With a context, the start token stands before a document, and the end token is predicted as well.
         """
         documents = rows.get("document") or [None] * len(rows["text"])
         joins = [False, *(a is not None and a == b for a, b in pairwise(documents)), False]
@@ -231,7 +231,7 @@ class LanguageModel(Task[LanguageState]):
 
     @abstractmethod
     def said(self, output: Any) -> Answer:
-        """The answer that an output for a prompt is."""
+        """The answer for an output of `LanguageObjective.answer`."""
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         if self.state.inference:
@@ -245,14 +245,14 @@ class LanguageModel(Task[LanguageState]):
         ]
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
-        """Of all documents together: the loss of their tokens, as a perplexity too, and how many tokens that is."""
+        """Over all documents: the perplexity of their tokens, and how many tokens there are."""
         tokens = sum(answer["tokens"] for answer in answers)
         loss = self.nats(answers) / max(tokens, 1)
         return {"perplexity": perplexity(loss), "tokens": tokens}
 
     @staticmethod
     def nats(answers: list[Answer]) -> float:
-        """What the tokens of all documents cost together."""
+        """The summed loss of the tokens of all documents."""
         return sum(answer["answer"] * answer["tokens"] for answer in answers if answer["tokens"])
 
     def format_input(self, row: dict[str, Any]) -> str:
@@ -263,12 +263,12 @@ class LanguageModel(Task[LanguageState]):
         return None
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        """The loss, a mean over all tokens; the report shows the documents that are hardest."""
+        """The loss, a mean over all tokens; the report shows the documents with the highest one."""
         loss = answer["answer"] or 0.0
         return RowScore("loss", loss * answer["tokens"], answer["tokens"], error=loss, why=f"loss {loss:.4f}")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Documents of one of sixteen topics, each two words that take turns."""
+        """Documents about one of sixteen topics: two words of the topic in alternation."""
         rng = random.Random(seed)
         texts = []
         for _ in range(rows):
@@ -278,7 +278,7 @@ class LanguageModel(Task[LanguageState]):
 
 
 def token_counts(tokens: numpy.ndarray, size: int) -> numpy.ndarray:
-    """(size,): how often each token stands in a file that is larger than memory."""
+    """(size,): how often each token occurs; `tokens` may be a file larger than memory."""
     counts = numpy.zeros(size, dtype=numpy.int64)
     for start in range(0, len(tokens), PART):
         counts += numpy.bincount(tokens[start : start + PART], minlength=size)

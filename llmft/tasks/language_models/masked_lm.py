@@ -1,4 +1,4 @@
-"""A masked language model: which tokens are hidden, and does the second half follow the first?"""
+"""A masked language model: hidden tokens are predicted, and whether a second text follows the first."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -30,38 +30,41 @@ from llmft.tasks.task import UNSAVED, Answer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-HIDDEN, ANOTHER = 0.8, 0.1  # of the tokens to be found; the rest stays as it is (Devlin et al. 2019, section 3.1)
-# A space between two letters of a script that has none: BERT's tokenizers take each Chinese letter for a word.
+# Of the tokens to predict, these shares become [MASK] and a random token; the others stay, since the texts of later
+# tasks have no [MASK] (Devlin et al. 2019, section 3.1).
+HIDDEN, ANOTHER = 0.8, 0.1
+# A space between two characters of a script that has none: to BERT's tokenizers each Chinese character is a word.
 SCRIPT = "[\u3000-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 UNSPACED = re.compile(f"(?<={SCRIPT}) (?={SCRIPT})")
-BEST = 5  # fillings that `llmft predict` names
+BEST = 5  # tokens with scores for each mask of a prediction: they fit in a line
 
 
 @dataclass
 class MaskedState(LanguageState):
-    """Also knows which tokens go on with a word, and while it trains, which are rare."""
+    """Also knows which tokens continue a word, and during training, which are rare."""
 
     rarity: numpy.ndarray | None = field(default=None, compare=False, metadata=UNSAVED)
-    """By token the weight with which it is drawn, at least 1; without it, all are drawn alike."""
+    """(vocabulary,): the weight with which a token is drawn, at least 1. None: all have the same."""
 
     @cached_property
     def inside(self) -> numpy.ndarray:
-        """By token, whether it goes on with the word of the token before it, as WordPiece marks it."""
+        """(vocabulary,): whether a token continues the word of the token before it; WordPiece writes it as `##ing`."""
         names = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
         return numpy.array([name.startswith("##") for name in names])
 
     @cached_property
     def texts(self) -> numpy.ndarray:
-        """The tokens that stand for text."""
+        """The tokens that are text: a hidden token may become one of them."""
         return numpy.flatnonzero(self.ordinary)
 
 
 class MaskedObjective(LanguageObjective):
-    """The mean loss of the hidden tokens, plus that of the pairs with `task.next_sentence`."""
+    """The mean loss of the hidden tokens; with `task.next_sentence`, plus that of the pairs."""
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         if not self.task.options.next_sentence:
             return super().loss(model, batch)
+        # Two means, as in BERT: a pair counts as much as all hidden tokens of its row.
         labels, output = self._pair(model, batch)
         wanted = labels[labels != IGNORED]
         tokens = functional.cross_entropy(output.prediction_logits.float(), wanted, reduction="none")
@@ -82,7 +85,7 @@ class MaskedObjective(LanguageObjective):
         return batch["labels"], labelled_output(model, inputs, batch["labels"] != IGNORED)
 
     def answer(self, model: Any, batch: Batch) -> list[Any]:
-        """Of each prompt its tokens, and of each place the likeliest tokens with their scores."""
+        """For each prompt its tokens, and at each position the likeliest tokens and their scores."""
         output = model(**batch)
         logits = output.prediction_logits if self.task.options.next_sentence else output.logits
         best = logits.float().softmax(-1).topk(min(BEST, logits.shape[-1]))
@@ -126,10 +129,11 @@ class MaskedLm(LanguageModel):
         return found
 
     def trained_on(self, tokens: numpy.ndarray) -> Self:
-        """With `mask_rare`, rare tokens are drawn more often. For scores all are alike: any two can be compared."""
+        """With `mask_rare`, rare tokens are drawn more often; in evaluation all alike, so that runs can be compared."""
         if not self.options.mask_rare or self.state.rarity is not None:
             return self
         counts = token_counts(tokens, len(self.state.tokenizer)).clip(min=1)
+        # A power of the inverse frequency: with 1, all tokens of the vocabulary are hidden about equally often.
         return self.with_state(replace(self.state, rarity=(counts.max() / counts) ** self.options.mask_rare))
 
     def model_kwargs(self) -> dict[str, Any]:
@@ -140,11 +144,12 @@ class MaskedLm(LanguageModel):
         return self.state.block - (3 if self.options.next_sentence else 2)
 
     def example(self, tokens: numpy.ndarray, key: Key, other: numpy.ndarray | None) -> Example:
-        """Hide some tokens of `[CLS] tokens [SEP]`, or of `[CLS] first half [SEP] second half [SEP]`."""
+        """Hide some tokens of `[CLS] tokens [SEP]`, or of `[CLS] first part [SEP] second part [SEP]`."""
         draw = numpy.random.default_rng(key)
         cls, sep = [self.state.tokenizer.cls_token_id], [self.state.tokenizer.sep_token_id]
         if not self.options.next_sentence:
             return self._hidden(numpy.concatenate([cls, tokens, sep]), draw)
+        # Both parts come from one document: the end of another one would give the answer away.
         tokens = _longest(tokens, self.state.end)
         cut = int(draw.integers(len(tokens) + 1))
         first, second, strange = tokens[:cut], tokens[cut:], draw.random() < 0.5
@@ -155,13 +160,14 @@ class MaskedLm(LanguageModel):
         return found | {"token_type_ids": kinds, "next_sentence_label": int(strange and other is not None)}
 
     def _hidden(self, tokens: numpy.ndarray, draw: numpy.random.Generator) -> Example:
-        """The tokens with some of them changed, and labels where they are to be found."""
+        """The tokens with some of them changed, and labels where they are predicted."""
         places = numpy.flatnonzero(self.state.ordinary[tokens])
-        # What is hidden together: a word, or a token.
+        # What is hidden together is a word, or a token; tokens of one word have one number.
         words = (
             numpy.cumsum(~self.state.inside[tokens[places]]) if self.options.whole_word else numpy.arange(len(places))
         )
         rank = self._ranked(words, tokens[places], draw)[words]
+        # At least one token, so that a short row has a loss.
         least = numpy.sort(rank)[: max(1, round(self.options.mask_share * len(places)))]
         chosen = places[rank <= least[-1]] if len(least) else places
         labels = numpy.full(len(tokens), IGNORED)
@@ -174,17 +180,17 @@ class MaskedLm(LanguageModel):
         return {"input_ids": changed, "labels": labels}
 
     def _ranked(self, words: numpy.ndarray, tokens: numpy.ndarray, draw: numpy.random.Generator) -> numpy.ndarray:
-        """In which turn each word is drawn; a word is as rare as its rarest token."""
+        """(words,): the order in which words are drawn. A word is as rare as its rarest token."""
         count = words.max(initial=0) + 1
         if self.state.rarity is None:
             return draw.permutation(count)
         rarity = numpy.ones(count)
         numpy.maximum.at(rarity, words, self.state.rarity[tokens])
-        # A draw by weights, without putting back: Efraimidis and Spirakis 2006.
+        # Weighted sampling without replacement: the order of exponential times (Efraimidis and Spirakis 2006).
         return (draw.exponential(size=count) / rarity).argsort().argsort()
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
-        """Also the share of hidden tokens that are found, and of pairs that are told."""
+        """Also the share of hidden tokens, and of pairs, that are predicted right."""
 
         def share(part: str, whole: str) -> float:
             return sum(answer[part] for answer in answers) / max(sum(answer[whole] for answer in answers), 1)
@@ -203,7 +209,7 @@ class MaskedLm(LanguageModel):
         return found
 
     def said(self, output: Any) -> Answer:
-        """The text with the likeliest words put in, and for each place the words that come into question."""
+        """The text with the likeliest token in place of each mask; `scores` are the BEST tokens of each mask."""
         tokens, best, scores = output
         tokens, tokenizer = tokens.copy(), self.state.tokenizer
         places = numpy.flatnonzero(tokens == tokenizer.mask_token_id)
@@ -217,6 +223,6 @@ class MaskedLm(LanguageModel):
 
 
 def _longest(tokens: numpy.ndarray, end: int) -> numpy.ndarray:
-    """The longest run that lies in one document."""
+    """The longest run of tokens within one document."""
     ends = [-1, *numpy.flatnonzero(tokens == end), len(tokens)]
     return max((tokens[before + 1 : after] for before, after in pairwise(ends)), key=len)

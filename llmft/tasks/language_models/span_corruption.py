@@ -1,4 +1,4 @@
-"""Span corruption: runs of tokens are cut out of a text, and a decoder writes what stood there."""
+"""Span corruption: runs of tokens are cut out of a text, and a decoder writes them."""
 
 import re
 from functools import cached_property
@@ -17,30 +17,30 @@ from llmft.tasks.task import Answer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SENTINEL = "<extra_id_{}>"  # T5's names
+SENTINEL = "<extra_id_{}>"  # as T5 calls them, so that its tokenizers and weights can be used
 
 
 class SpanState(LanguageState):
-    """Also knows the tokens that stand for what was cut out."""
+    """Also knows the sentinels, the tokens in place of what was cut out."""
 
     @cached_property
     def sentinels(self) -> numpy.ndarray:
-        """In the order in which a text has them."""
+        """(count,): their ids, in the order in which a text has them."""
         known = self.tokenizer.get_vocab()
         return numpy.array([known[name] for i in range(len(known)) if (name := SENTINEL.format(i)) in known])
 
 
 class GapObjective(LanguageObjective):
-    """The loss of the runs that were cut out."""
+    """The mean loss of the tokens that were cut out, sentinels included."""
 
     def answer(self, model: Any, batch: Batch) -> list[Any]:
-        """Of each prompt its tokens, and those that the decoder writes."""
+        """For each prompt its tokens, and those that the decoder writes."""
         written = unwrap(model).generate(**batch)[:, 1:]
         return list(zip(batch["input_ids"].cpu().numpy(), written.cpu().numpy(), strict=True))
 
 
 class SpanCorruption(LanguageModel):
-    """What stood between the words?"""
+    """Which words are missing?"""
 
     config = sections.SpanCorruption
     special = T5
@@ -51,6 +51,7 @@ class SpanCorruption(LanguageModel):
 
     def learn(self, train: "Dataset", model: ModelConfig) -> SpanState:
         state = super().learn(train, model)
+        # As many sentinels as the longest example needs; each costs a row of embeddings.
         most = self._cut(self.with_state(SpanState(state.tokenizer, state.block)).stride())[1]
         state.tokenizer.add_tokens([SENTINEL.format(number) for number in range(most)], special_tokens=True)
         return SpanState(state.tokenizer, state.block)
@@ -59,31 +60,33 @@ class SpanCorruption(LanguageModel):
         return super().model_kwargs() | {"decoder_start_token_id": self.state.tokenizer.pad_token_id}
 
     def stride(self) -> int:
-        """As many as leave `block` tokens to read, once the runs are replaced and the end is put behind them."""
+        """As many as leave `block` tokens to read, after the runs are replaced and the end token is added."""
         length = self.state.block - 1
         while (longer := length + 1) - self._cut(longer)[0] + self._cut(longer)[1] + 1 <= self.state.block:
             length = longer
         return length
 
     def _cut(self, length: int) -> tuple[int, int]:
-        """Of so many tokens, how many are cut out, and in how many runs."""
+        """How many tokens of a text of this length are cut out, and in how many runs."""
+        # At least one token is cut out, and at least one stays, however short the text is.
         tokens = min(max(round(length * self.options.density), 1), max(length - 1, 1))
         return tokens, min(max(round(tokens / self.options.mean_length), 1), tokens, max(length - tokens, 1))
 
     def example(self, tokens: numpy.ndarray, key: Key, other: numpy.ndarray | None) -> Example:
-        """The text with a sentinel in the place of each run, and the runs with their sentinels before them.
+        """The text with a sentinel in place of each run, and as labels the runs, each after its sentinel.
 
-        The runs are drawn as Raffel et al. 2020 (section 3.1.4) draw them: all ways to cut that leave so many tokens in
-        so many runs are alike, and a text begins with a token that stays.
+        Runs are drawn as in Raffel et al. 2020 (section 3.1.4): all divisions into so many runs of so many tokens are
+        equally likely, and a text begins with a token that stays.
         """
         end = [self.state.end]
-        if len(tokens) < 2:
+        if len(tokens) < 2:  # nothing could stay: the whole text is cut out
             return {
                 "input_ids": numpy.concatenate([self.state.sentinels[:1], end]),
                 "labels": numpy.array([*self.state.sentinels[:1], *tokens, *end]),
             }
         draw = numpy.random.default_rng(key)
         count, runs = self._cut(len(tokens))
+        # Kept and cut runs alternate: kept lengths first, so that the text begins with one.
         lengths = numpy.stack([_parts(len(tokens) - count, runs, draw), _parts(count, runs, draw)], axis=1).ravel()
         pieces = numpy.split(tokens, numpy.cumsum(lengths)[:-1])
         marks = self.state.sentinels[:runs, None]
@@ -102,7 +105,7 @@ class SpanCorruption(LanguageModel):
         return [*self.state.tokenizer(text, **how)["input_ids"], self.state.end]
 
     def said(self, output: Any) -> Answer:
-        """The text with what the decoder wrote in the places of the sentinels."""
+        """The text, with what the decoder wrote in place of each sentinel."""
         special = {self.state.end, self.state.tokenizer.pad_token_id}
         text, written = (self.state.tokenizer.decode([t for t in tokens if t not in special]) for tokens in output)
         mark = re.compile("(" + SENTINEL.format(r"\d+") + ")")
@@ -112,6 +115,6 @@ class SpanCorruption(LanguageModel):
 
 
 def _parts(whole: int, count: int, draw: numpy.random.Generator) -> numpy.ndarray:
-    """`count` lengths of at least 1 that make up `whole`, each way alike."""
+    """`count` lengths of at least 1 with the sum `whole`, all divisions equally likely."""
     cuts = numpy.sort(draw.choice(whole - 1, count - 1, replace=False)) + 1
     return numpy.diff(numpy.concatenate([[0], cuts, [whole]]))

@@ -1,4 +1,4 @@
-"""The columns of a table that a model learns from: what each one is, what was learnt of it, and its encoding."""
+"""The columns of a table that a model reads: the kind of each, what was learned from it, and its encoding."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -34,12 +34,12 @@ from llmft.tasks.tables.text_columns import TextColumn, learn_texts, looks_like_
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SHOWN = 6  # names of columns in a note
-SAMPLE = 200  # cells among which a form of dates is looked for: each of the 30 forms takes a millisecond for so many
+SHOWN = 6  # names of columns in a note: they fit in a line
+SAMPLE = 200  # cells in which a date format is looked for: each of the 30 formats takes 1 ms for so many
 
 
 class Encoded(NamedTuple):
-    """What a model sees of the columns of some rows."""
+    """The columns of some rows as a model reads them."""
 
     numbers: numpy.ndarray
     """(rows, N) float64, scaled; missing ones are 0."""
@@ -50,10 +50,10 @@ class Encoded(NamedTuple):
 
 
 class DateColumn(TypedDict):
-    """What was learnt of a date column."""
+    """What was learned from a date column."""
 
     form: str
-    """How it is written; see llmft.data.dates."""
+    """Its format; see llmft.data.dates."""
     days: list[float]
     """The scale of the days."""
     clock: bool
@@ -62,34 +62,35 @@ class DateColumn(TypedDict):
 
 @dataclass
 class TableColumns:
-    """What was learnt of each column."""
+    """What was learned from each column."""
 
     numbers: dict[str, list[float]] = field(default_factory=dict)
-    """Number columns, each with its scale: mean and standard deviation, or quantiles."""
+    """Number columns and their scales: mean and standard deviation, or quantiles."""
     categories: dict[str, list[str]] = field(default_factory=dict)
-    """The values of each category column, the most frequent first."""
+    """Category columns and their values, the most frequent first."""
     dates: dict[str, DateColumn] = field(default_factory=dict)
     texts: dict[str, TextColumn] = field(default_factory=dict)
     scaling: Scaling = "standard"
     left_out: dict[str, str] = field(default_factory=dict)
-    """Columns that say nothing, each with the reason."""
+    """Columns that are not read, and why."""
     forms: dict[str, NumberForm] = field(default_factory=dict)
-    """How numbers are written in the columns where that is not with digits and a point alone."""
+    """Number columns that are not written with digits and a point alone, and their format."""
     missing: list[str] = field(default_factory=list)
-    """Texts that stand for no value in this table, as `llmft.data.cell_values.category` writes them."""
+    """Texts that mean a missing value in this table, in the form of `llmft.data.cell_values.category`."""
     bin_edges: list[list[float]] = field(default_factory=list)
-    """By number that a model sees, those of its piecewise-linear encoding; none without `task.bins`."""
+    """The bins of each number that a model reads, for its piecewise-linear encoding; empty without `task.bins`."""
     remarks: list[str] = field(default_factory=list)
-    """What looks odd about columns, for `notes`."""
+    """What looks like a mistake, for `notes`."""
 
     @property
     def num_numbers(self) -> int:
-        """Numbers that a model sees of a row; a date and a text make several."""
+        """Numbers that a model reads from a row; a date or a text becomes several."""
         return sum(self._widths().values())
 
     def _widths(self) -> dict[str, int]:
-        """How many numbers each column makes, in the order in which they stand in `Encoded`."""
+        """How many numbers each column becomes, in the order of `Encoded`."""
         widths = dict.fromkeys(self.numbers, 1)
+        # A date becomes its days, and sine and cosine of year and week: 5 numbers; times add those of the day: 7.
         widths |= {name: 7 if date["clock"] else 5 for name, date in self.dates.items()}
         return widths | {name: text.width for name, text in self.texts.items()}
 
@@ -99,7 +100,7 @@ class TableColumns:
         return [len(values) for values in self.categories.values()]
 
     def places(self) -> dict[str, dict[str, list[int]]]:
-        """Where each column stands in `Encoded`, by its parts."""
+        """The positions of each column in `Encoded`, by part."""
         found: dict[str, dict[str, list[int]]] = {}
         start = 0
         for name, width in self._widths().items():
@@ -109,24 +110,24 @@ class TableColumns:
         return found | {name: {"categories": [column]} for column, name in enumerate(self.categories)}
 
     def cells(self, table: list[dict[str, Any]], name: str) -> list[Any]:
-        """A column, None for what is missing; all of it where the table has no such column."""
+        """A column of the table, None for missing cells; if there is no such column, all are missing."""
         found = (row.get(name) for row in table)
         return [None if is_missing(cell, self.missing) else cell for cell in found]
 
     def numbers_in(self, table: list[dict[str, Any]], name: str) -> numpy.ndarray:
-        """A number column as float64 (rows,), NaN for what is not a number."""
+        """A number column as float64 (rows,), NaN for cells that are not numbers."""
         return numbers_of(self.cells(table, name), self.forms.get(name, PLAIN_FORM))
 
     def codes_in(self, table: list[dict[str, Any]], name: str) -> list[int]:
-        """A category column by the places of its values, from 1 on; 0 where missing or unseen."""
+        """(rows,): the number of each value, counted from 1; 0 for missing and unseen ones."""
         values = self.categories[name]
-        # Runs of earlier versions know values as they were written, ` Ulm` or `True`: those come first.
+        # Earlier versions saved values as they were written, such as ` Ulm` or `True`: an exact match counts first.
         exact = {value: code for code, value in enumerate(values, 1)}
         alike = {category(value): code for value, code in reversed(exact.items())}
         return [exact.get(text_of(row.get(name)) or "") or alike.get(category(row.get(name)), 0) for row in table]
 
     def lacking(self, known: Iterable[str]) -> list[str]:
-        """The columns that training had and these are not; an object that is empty everywhere has all its parts."""
+        """The columns of training that are not in `known`; an object that is always empty has all its parts."""
         names = set(known)
         parents = {f"{name}." for name in names}
         return [
@@ -136,15 +137,16 @@ class TableColumns:
         ]
 
     def check(self, rows: "Dataset", split: str, lenient: bool = False) -> list[Problem]:
-        """A problem for each column that a split lacks, or for each cell that is not what its column holds.
+        """A problem for each column that a split lacks, and for each cell that does not fit its column.
 
         Args:
-            lenient: a column that is not there is a missing value, unless none is there.
+            lenient: whether a missing column counts as missing values; one column must be there.
         """
-        lacking = self.lacking(rows.features["features"])  # also of no rows
+        lacking = self.lacking(rows.features["features"])  # by the schema: there may be no rows
         if lacking and (not lenient or len(lacking) == len(self._all())):
             return [Problem(f"dataset.{split}", f"has no column {', '.join(map(repr, lacking))}, which training had")]
         table = rows["features"][:]
+        # Cells that are missing are never wrong: the model has an input for them.
         wrong: list[tuple[int, str, str]] = []
         for name in self.numbers:
             cells = self.cells(table, name)
@@ -163,7 +165,7 @@ class TableColumns:
         )
 
     def made_up(self) -> dict[str, Any]:
-        """A row of middling numbers, the most frequent categories, dates as ISO has them, and texts of a few words."""
+        """A made-up row: average numbers, the most frequent categories, ISO dates, and texts of a few words."""
         middle = {name: float(f"{scale[self._middle(scale)]:.4g}") for name, scale in self.numbers.items()}
         most = {name: values[0] if values else None for name, values in self.categories.items()}
         starts = {
@@ -173,23 +175,25 @@ class TableColumns:
         days = {
             name: day.floor("min" if self.dates[name]["clock"] else "D").isoformat() for name, day in starts.items()
         }
-        # The words of the least idf, those of most rows.
+        # The words with the smallest idf, which occur in most rows.
         common = {name: sorted(zip(text.idf, text.terms, strict=True))[:3] for name, text in self.texts.items()}
         return middle | most | days | {name: " ".join(term for _, term in terms) for name, terms in common.items()}
 
     def _middle(self, scale: list[float]) -> int:
-        """The place of the mean, or of the median among quantiles."""
+        """The index of the mean in a scale, or of the median among quantiles."""
         return 0 if self.scaling == "standard" else len(scale) // 2
 
     def encode(self, table: list[dict[str, Any]]) -> Encoded:
-        """The columns of some rows as a model sees them."""
+        """Encode some rows; columns that they lack are missing values."""
         numbers = [scaled(self.numbers_in(table, name), scale, self.scaling) for name, scale in self.numbers.items()]
         for name, date in self.dates.items():
             found = dates.read_or_iso(self.cells(table, name), date["form"])
             numbers.append(scaled(dates.days(found), date["days"], self.scaling))
             numbers += dates.cycles(found, date["clock"])
         texts = [text.encode(self.cells(table, name)) for name, text in self.texts.items()]
+        # The empty matrix gives the number of rows to a table without numbers.
         matrix = numpy.column_stack([numpy.zeros((len(table), 0)), *numbers, *texts])
+        # A missing number becomes 0, the mean, and its own input says so: zero alone would be a value.
         missing = numpy.isnan(matrix)
         categories = numpy.zeros((len(table), len(self.categories)), dtype=numpy.int64)
         for column, name in enumerate(self.categories):
@@ -197,7 +201,7 @@ class TableColumns:
         return Encoded(numpy.where(missing, 0.0, matrix), missing.astype(float), categories)
 
     def notes_of_rows(self, rows: "Dataset", split: str) -> list[str]:
-        """What of some rows is unlike training: columns that are not there, and those whose values are mostly new."""
+        """Notes on rows that differ from training: missing columns, and columns whose values are mostly new."""
         known = list(rows.features["features"])
         notes = []
         if lacking := self.lacking(known):
@@ -213,6 +217,7 @@ class TableColumns:
             cells, codes = self.cells(table, name), self.codes_in(table, name)
             there = [row for row, cell in enumerate(cells) if cell is not None]
             new = [str(cells[row]) for row in there if not codes[row]]
+            # From half on: some new values, such as names, are to be expected.
             if 2 * len(new) > len(there):
                 had = f"those of training are {_few(list(map(repr, values)))}" if values else "training had none twice"
                 if len(there) == 1:
@@ -231,7 +236,7 @@ class TableColumns:
         return {*self.numbers, *self.categories, *self.dates, *self.texts}
 
     def notes(self) -> list[str]:
-        """What the columns were taken for, to print."""
+        """The kinds of the columns, and what was left out, a line each."""
         flags = {name for name, form in self.forms.items() if form["style"] == FLAG}
         kinds = {
             "number": [f"{name} (true/false)" if name in flags else name for name in self.numbers],
@@ -247,10 +252,10 @@ class TableColumns:
 
 
 def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> TableColumns:
-    """What there is to learn of the columns of the training rows.
+    """Learn the kind and the encoding of each column from the training rows.
 
     Raises:
-        UserError: for options that name no column, and for a table without a column to learn from.
+        UserError: for options that name no column, and if no column is left.
     """
     named = {
         key: [part for name in getattr(options, key) for part in parts_of(name, table[0])]
@@ -294,7 +299,8 @@ def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> Tab
             columns = zip(seen.numbers.T, seen.missing.T, strict=True)
             found.bin_edges = [bin_edges(numbers[missing == 0], options.bins) for numbers, missing in columns]
         return found
-    if counting:  # a table of little else
+    # A column that counts rows is left out unless all others are, too: then it is what there is to learn from.
+    if counting:
         return learn_columns(table, options.model_copy(update={"numbers": [*options.numbers, *counting]}))
     reasons = ", ".join(f"{name} ({why})" for name, why in found.left_out.items())
     what = f"no column is left to learn from: {reasons}"
@@ -303,7 +309,7 @@ def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> Tab
 
 
 def _lists(name: str, cells: list[Any]) -> list[Problem]:
-    """A problem for a column of lists, written as JSON or as Python has them: a cell of a table is one value."""
+    """A problem for a column of lists, written as JSON or as in Python: a cell of a table is one value."""
     texts = [str(cell) for cell in cells if cell is not None]
     if not texts or not all(text.startswith("[") and text.endswith("]") for text in texts):
         return []
@@ -316,12 +322,14 @@ def _lists(name: str, cells: list[Any]) -> list[Problem]:
 def _learn_column(
     name: str, cells: list[Any], options: sections.Tabular, found: TableColumns, sentences: dict[str, str]
 ) -> str | None:
-    """Put a column's cells, those that are missing left out, into `found`; the reason if there is nothing to learn.
+    """Learn one column from its cells and add it to `found`; the reason if there is nothing to learn.
 
     Args:
-        sentences: gets the column, and why, if it looks like free text.
+        cells: without the missing ones.
+        sentences: gets the name of the column, and why, if it looks like free text.
     """
     free = name not in (*options.numbers, *options.categories, *options.dates)
+    # Numbers come before dates, and dates before categories: 2024 is a number, 2024-05-01 a date.
     form, fitting = form_of(cells) if free or name in options.numbers else (PLAIN_FORM, 0)
     if name in options.numbers or (free and len(cells) and fitting == len(cells)):
         values = numbers_of(cells, form)
@@ -335,6 +343,7 @@ def _learn_column(
             found.remarks.append(f"{name} may be no feature: {odd}; to leave it out, write task.ignore=[{name}]")
         return None
     forced = name in options.dates and len(cells) > 0
+    # A form of dates must fit all cells unless the user says that the column is one: then the best form counts.
     written = dates.form_of(cells) if cells and name not in options.categories else None
     if written is None and forced:
         written = dates.nearest_form(cells)
@@ -352,6 +361,7 @@ def _learn_column(
         found.remarks += odd_cells
         if not odd_cells and (why := looks_like_text(cells)):
             sentences[name] = why
+    # Values in fewer rows than min_count share the code 0, as new ones will.
     common = [value for value, count in Counter(map(category, cells)).most_common() if count >= options.min_count]
     if not common and name not in options.categories:
         return f"no value stands in {options.min_count} rows"
@@ -360,7 +370,7 @@ def _learn_column(
 
 
 def _learn_text(name: str, cells: list[Any], options: sections.Tabular, found: TableColumns) -> str | None:
-    """Put a text column, None for what is missing, into `found`; the reason if there is nothing to learn."""
+    """Learn a text column, None for missing cells, and add it to `found`; the reason if there is nothing to learn."""
     text = learn_texts(cells, options.text_size, options.min_count)
     if text is None:
         return f"no word stands in {options.min_count} rows"
@@ -369,8 +379,9 @@ def _learn_text(name: str, cells: list[Any], options: sections.Tabular, found: T
 
 
 def _nearly(name: str, cells: list[Any], fits: numpy.ndarray, kind: str) -> list[str]:
-    """A line on a column that would be numbers or dates except for a few cells, or except for a mark or two."""
+    """A note on a column that would be numbers or dates but for a few cells, or one or two marks for missing values."""
     others = list(dict.fromkeys(str(cells[row]) for row in numpy.flatnonzero(~fits)))
+    # One or two different texts are probably marks such as `n/a`, however many cells have them.
     share = fits.mean()
     if share < (0.5 if len(others) <= 2 else MOSTLY):
         return []
@@ -381,7 +392,7 @@ def _nearly(name: str, cells: list[Any], fits: numpy.ndarray, kind: str) -> list
 
 
 def _nearly_dates(name: str, cells: list[Any]) -> list[str]:
-    """The same for dates, looked for only where many cells have the digits of a year."""
+    """The same for dates, if half of the cells have the four digits of a year: parsing all others would be slow."""
     sample = [cell for cell in cells[:SAMPLE] if sum(map(str.isdigit, str(cell))) >= 4]
     if 2 * len(sample) < min(len(cells), SAMPLE):
         return []

@@ -1,4 +1,4 @@
-"""Columns of numbers: how a column writes them, which columns say nothing, and what its values are scaled by."""
+"""Columns of numbers: their format, columns that carry no information, and the scaling of values."""
 
 import math
 import re
@@ -127,7 +127,7 @@ def shown(form: NumberForm, cells: list[Any]) -> str:
 
 
 def constant(cells: list[Any]) -> str | None:
-    """Why a column says nothing, where all its cells are the same."""
+    """Why a column carries no information: all its cells are the same. None if they differ."""
     kinds = {None if is_missing(cell) else category(cell) for cell in cells}
     if len(kinds) > 1:
         return None
@@ -146,7 +146,7 @@ def counts_rows(cells: list[Any]) -> bool:
 
 
 def orders_rows(numbers: numpy.ndarray) -> str | None:
-    """Why a column of numbers may be a number of the row rather than something that is known of it.
+    """Why a column may number the rows, and be no property of them; None if it does not look so.
 
     Args:
         numbers: (rows,) in the order of the file, those that are missing left out.
@@ -185,7 +185,7 @@ def learn_scale(values: numpy.ndarray, how: Scaling) -> list[float]:
     return [float(numpy.mean(values)), float(numpy.std(values))]
 
 
-def scaled(values: numpy.ndarray, learnt: list[float], how: Scaling) -> numpy.ndarray:
+def scaled(values: numpy.ndarray, scale: list[float], how: Scaling) -> numpy.ndarray:
     """Values (rows,) on their new scale; NaN stays NaN.
 
     `quantile`: the share of training rows below a value, turned into the value of the normal distribution with as much
@@ -193,9 +193,9 @@ def scaled(values: numpy.ndarray, learnt: list[float], how: Scaling) -> numpy.nd
     the same except for the least and the largest value, which it puts farthest out even if they are the most frequent.
     """
     if how == "standard":
-        mean, deviation = learnt
+        mean, deviation = scale
         return (values - mean) / deviation
-    quantiles, shares = numpy.array(learnt), numpy.linspace(0, 1, len(learnt))
+    quantiles, shares = numpy.array(scale), numpy.linspace(0, 1, len(scale))
     upper = numpy.interp(values, quantiles, shares)
     lower = -numpy.interp(-values, -quantiles[::-1], -shares[::-1])
     return numpy.clip(ndtri((lower + upper) / 2), -FARTHEST, FARTHEST)

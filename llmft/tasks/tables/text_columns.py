@@ -1,8 +1,8 @@
-"""Text columns of a table: what is learnt of their words, and the numbers that a model sees of a text.
+"""Text columns of a table: what is learned from their words, and the numbers that a model reads of a text.
 
-TF-IDF of words and pairs of words, brought down to a few numbers by a truncated SVD (latent semantic analysis,
+TF-IDF of words and pairs of words, reduced to a few numbers by a truncated SVD (latent semantic analysis,
 Deerwester et al. 1990, JASIS 41:391-407): trees and small networks cannot take 20,000 columns that are nearly all zero.
-The numbers are then turned by varimax, so that each is about few words: a tree splits by one of them at a time. With 64
+Varimax then rotates the numbers, so that each is about few words: a tree splits by one number at a time. With 64
 numbers, boosting gets an accuracy of 0.71 instead of 0.68 on SST-2, and 0.88 instead of 0.87 on ChnSentiCorp.
 """
 
@@ -20,33 +20,33 @@ from llmft.tasks.tables.number_columns import FEW, learn_scale, scaled
 
 TERMS = 20_000  # the most frequent words and pairs of words: with 64 numbers for each, 5 MB
 ROTATIONS = 50  # of varimax, at most; 20 to 40 are enough
-WORDS = 5  # from so many words on, a cell that hardly another one equals is a sentence rather than a name
-SAMPLE = 1000  # cells whose words are counted to tell a column of texts from one of names
+WORDS = 5  # a cell of so many words that few others equal is a sentence, not a name
+SAMPLE = 1000  # cells whose words are counted, to tell a column of texts from one of names
 
 
 @dataclass
 class TextColumn:
-    """What was learnt of a text column."""
+    """What was learned from a text column."""
 
     terms: list[str]
     """Words and pairs of words."""
     idf: list[float]
-    """Of each term; see scikit-learn's TfidfTransformer: ln((1 + rows) / (1 + rows with the term)) + 1."""
+    """(terms,): ln((1 + rows) / (1 + rows with the term)) + 1, see scikit-learn's TfidfTransformer."""
     scales: list[list[float]]
     """Mean and standard deviation of each number, over the training rows."""
     token: str
-    """What a word is, a regular expression: later versions may see it otherwise."""
+    """The regular expression of a word; saved, since later versions may have another."""
     components: numpy.ndarray | None = field(default=None, repr=False)
-    """(terms, numbers) float32 of the SVD; None where there are so few terms that each is a number of its own."""
+    """(terms, numbers) float32 of the SVD; None if there are so few terms that each is a number."""
 
     @property
     def width(self) -> int:
-        """Numbers that a model sees of a text."""
+        """Numbers that a model reads from a text."""
         return len(self.scales)
 
     def encode(self, cells: list[Any]) -> numpy.ndarray:
         """(rows, width) float64, scaled. A missing text is an empty one."""
-        if not cells:  # which scikit-learn refuses
+        if not cells:  # scikit-learn refuses to transform no text
             return numpy.zeros((0, self.width))
         values = _reduced(self._tfidf(cells), self.components)
         columns = [scaled(values[:, n], scale, "standard") for n, scale in enumerate(self.scales)]

@@ -1,4 +1,4 @@
-"""What is decided on validation rows after training: a temperature for the scores, and from which score on is yes."""
+"""What is learned from validation rows after training: the temperature of the scores, and thresholds."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,30 +7,33 @@ import numpy
 
 Array = numpy.ndarray
 Counts = Callable[[Array, Array, Array, Array], Array]
-"""From true positives, false positives, false negatives and true negatives to a score, elementwise."""
+"""From true positives, false positives, false negatives, and true negatives to a metric, elementwise."""
 
 
 def softmax(logits: Array) -> Array:
-    """Shares of the classes of each row; (rows, classes) both."""
+    """Probabilities of the classes of each row; (rows, classes) both."""
+    # The largest logit is subtracted, so that exp() does not overflow above 709.
     powers = numpy.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Array = powers / powers.sum(axis=1, keepdims=True)
     return shares
 
 
 def sigmoid(logits: Array) -> Array:
-    """1 / (1 + exp(-z)), where no exponential overflows."""
+    """1 / (1 + exp(-z)); the exponential is of -|z|, so that it does not overflow."""
     small = numpy.exp(-numpy.abs(logits))
     return numpy.where(logits >= 0, 1 / (1 + small), small / (1 + small))
 
 
 def temperature(loss: Callable[[float], float]) -> float:
-    """The temperature between 0.1 and 10 that makes the loss of the divided logits least (Guo et al. 2017).
+    """The temperature between 0.1 and 10 with the smallest loss of the divided logits (Guo et al. 2017).
 
-    Rows that are all answered rightly, or that say nothing, have none: the loss is least at an end. It is 1 then.
+    If the loss is smallest at an end, the rows do not determine a temperature, and it is 1: all answers are right, or
+    the logits tell nothing.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize_scalar  # 0.6 s to import, which runs without calibration save
 
     ends = (0.1, 10.0)
+    # The logarithm is searched, so that 0.5 and 2 are equally far from 1.
     found = float(numpy.exp(minimize_scalar(lambda log: loss(float(numpy.exp(log))), bounds=numpy.log(ends)).x))
     return 1.0 if min(map(loss, ends)) <= loss(found) else found
 
@@ -57,36 +60,37 @@ def _share(part: Array, whole: Array) -> Array:
     return numpy.divide(part, whole, out=numpy.zeros(len(whole)), where=whole > 0)
 
 
-# Of one of two labels, f1 is the mean of both, as `f1` in the scores is; of a label among several it is its own.
+# With two labels, f1 is the mean over both, like the metric `f1`; with multi_label, each label has its own.
 OF_TWO: dict[str, Counts] = {"f1": _f1_of_both, "accuracy": _accuracy, "matthews": _matthews}
 OF_EACH: dict[str, Counts] = {"f1": _f1, "accuracy": _accuracy, "matthews": _matthews}
 
 
 def threshold(scores: Array, truth: Array, measure: Counts) -> float:
-    """The score from which on to say yes, so that `measure` is best: halfway between two scores, the nearest to 0.5.
+    """The score from which a row is positive, so that `measure` is best: halfway between two scores, nearest to 0.5.
 
     Args:
         scores: (rows,), between 0 and 1.
-        truth: (rows,), whether yes is right. Where all rows or none are yes there is nothing to learn: 0.5.
+        truth: (rows,), whether a row is positive. If all rows or none are, there is nothing to learn: 0.5.
     """
     if truth.all() or not truth.any():
         return 0.5
     order = numpy.argsort(-scores, kind="stable")
     ranked, hits = scores[order], truth[order].astype(float)
-    # Yes for the first k rows, where the k-th score differs from the next.
+    # A threshold makes the first k rows positive; k counts only if the k-th score differs from the next.
     last = numpy.flatnonzero(ranked[:-1] > ranked[1:])
     tp, said = hits.cumsum()[last], last + 1.0
     yes, rows = hits.sum(), float(len(hits))
     values = measure(tp, said - tp, yes - tp, rows - yes - (said - tp))
+    # Halfway, not at a score: new rows rarely have exactly the scores of these.
     middles = (ranked[last] + ranked[last + 1]) / 2
     if not len(values):
         return 0.5
-    best = middles[values >= values.max() - 1e-12]
+    best = middles[values >= values.max() - 1e-12]  # equal but for rounding
     return float(best[numpy.abs(best - 0.5).argmin()])
 
 
 def best_threshold(
     scores: Array, truth: Array, wanted: float | Literal["f1", "accuracy", "matthews"], measures: dict[str, Counts]
 ) -> float:
-    """`task.threshold` as it is, or found by its metric."""
+    """`task.threshold` if it is a number, else the threshold that is best for its metric."""
     return threshold(scores, truth, measures[wanted]) if isinstance(wanted, str) else wanted

@@ -1,4 +1,4 @@
-"""The names of classes: which there are, what the model must know of them, and how much each counts."""
+"""The names of classes: learning them, their part of the model's configuration, their weights, and notes on them."""
 
 import re
 import unicodedata
@@ -14,16 +14,16 @@ from llmft.tasks.targets.config import ProblemType, TargetConfig
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SHOWN = 8  # labels of which a note says how many rows they have
-UNEVEN = 10  # times the rows of the rarest label from which on weights are suggested
+SHOWN = 8  # labels whose rows a note counts: more would not fit in two lines of a terminal
+UNEVEN = 10  # from this ratio of the largest to the smallest class, a note suggests class weights
 SEPARATORS = "|;,、，；"  # what people write between labels
 
 
 def learn(labels: Sequence[str], declared: list[str] | None = None) -> list[str]:
-    """The classes of the training rows: `declared`, or all that occur, numbers by value and words by alphabet.
+    """The classes of the training rows: `declared`, or all that occur; numbers in order of value, words by code point.
 
     Raises:
-        UserError: for fewer than two classes, and for numbers mixed with words unless they are declared.
+        UserError: for fewer than two classes, and for numbers mixed with words that are not declared.
     """
     found = sorted(set(labels), key=lambda name: (not _is_number(name), float(name) if _is_number(name) else 0.0, name))
     if len(found) < 2 and not declared:
@@ -42,7 +42,7 @@ def _is_number(name: str) -> bool:
 
 
 def needed(labels: list[str], problem: ProblemType) -> dict[str, Any]:
-    """What the model's configuration must say about the classes."""
+    """The model's configuration of these classes, by the names that transformers has."""
     return {
         "problem_type": f"{problem}_classification",
         "num_labels": len(labels),
@@ -52,12 +52,12 @@ def needed(labels: list[str], problem: ProblemType) -> dict[str, Any]:
 
 
 def check(rows: "Dataset", labels: list[str], split: str) -> list[Problem]:
-    """A problem for each class of a split that training did not know."""
+    """A problem for each class of a split that training did not have."""
     return unknown_labels(rows["id"][:], rows["label"][:], labels, split) if "label" in rows.column_names else []
 
 
 def notes(cells: Sequence[Any], labels: list[str], options: TargetConfig) -> list[str]:
-    """What a user should know of the labels of the training rows: how many rows each has, and what looks like a slip.
+    """Notes on the labels of the training rows: how many rows each has, and what looks like a mistake.
 
     Args:
         cells: of each row, its class or a list of its classes.
@@ -76,6 +76,7 @@ def notes(cells: Sequence[Any], labels: list[str], options: TargetConfig) -> lis
     if most >= UNEVEN * least > 0 and options.class_weights is None:
         what = f"the most frequent label has {most / least:.0f} times the rows of the rarest"
         found.append(f"train: {what}; task.class_weights=balanced lets all labels count alike")
+    # Labels that differ in case or width alone are most often typing mistakes, and split a class in two.
     alike: dict[str, list[str]] = {}
     for name in counts:
         alike.setdefault(" ".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
@@ -87,13 +88,14 @@ def notes(cells: Sequence[Any], labels: list[str], options: TargetConfig) -> lis
 
 
 def _joined(counts: Counter[str], options: TargetConfig) -> list[str]:
-    """A line on labels that look like several in one: parted by a sign, with parts that occur again and again."""
+    """A note if labels look like lists: `a;b`, with parts that occur in several labels."""
     if all(name.startswith("[") and name.endswith("]") for name in counts):
         return [f"train: all labels look like lists, such as {next(iter(counts))}: is task.problem=multi_label meant?"]
     for sign in SEPARATORS:
         joined = [name for name in counts if sign in name.strip(sign)]
         parts = Counter(part.strip() for name in counts for part in name.split(sign))
         own = {part.strip() for name in joined for part in name.split(sign)}
+        # Half of the parts must occur again, else the character is part of the names, as in `AC/DC, live`.
         if len(joined) < 2 or 2 * sum(parts[part] > 1 for part in own) < len(own):
             continue
         problem = "" if options.problem == "multi_label" else "task.problem=multi_label "
@@ -105,10 +107,14 @@ def _joined(counts: Counter[str], options: TargetConfig) -> list[str]:
 def weights(
     labels: list[str], wanted: Literal["balanced"] | dict[str, float] | None, balanced: list[float]
 ) -> list[float] | None:
-    """The weight of each label, or None where all weigh the same.
+    """The weight of each label, or None if all have the same.
+
+    Args:
+        wanted: `task.class_weights`.
+        balanced: the weights for `balanced`.
 
     Raises:
-        UserError: for weights of labels that there are not.
+        UserError: for weights of labels that do not exist.
     """
     if not isinstance(wanted, dict):
         return balanced if wanted else None

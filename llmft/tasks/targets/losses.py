@@ -1,7 +1,7 @@
 """What training minimizes for a column `label`: losses of its problems, as means over the rows of a batch.
 
-Weights multiply the loss of a row and are not divided out again, as torch's `weight` does by the weights of the batch:
-a step in several batches, or in several processes, is then the step of one.
+Class weights multiply the loss of a row. Unlike torch's `weight`, the sum is divided by the number of rows, not by
+their weights: gradient accumulation and several processes then give the step of one large batch.
 """
 
 from typing import ClassVar
@@ -15,11 +15,11 @@ from llmft.tasks.targets.multi_label import MultiLabel
 from llmft.tasks.targets.single_label import SingleLabel
 from llmft.tasks.targets.target import Target
 
-DELTA = 1.0  # huber: where the square becomes a line, in standard deviations of the training rows
+DELTA = 1.0  # huber: the error at which the square becomes a line, in standard deviations of the training rows
 
 
 class TargetObjective(Objective):
-    """The loss that `task.loss` and its companions name."""
+    """The loss that `task.loss`, `task.class_weights`, and `task.label_smoothing` say."""
 
     dtypes: ClassVar = {"categories": torch.long}  # of a table without categories, whose rows are empty lists
 
@@ -53,7 +53,7 @@ def cross_entropy(
 
     Args:
         logits: (B, C).
-        labels: (B,), numbers of classes.
+        labels: (B,), class indices.
         weights: (C,).
     """
     rows = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
@@ -82,7 +82,7 @@ def binary_cross_entropy(
 
 
 def binary_focal(logits: torch.Tensor, labels: torch.Tensor, weights: list[float] | None, gamma: float) -> torch.Tensor:
-    """The mean over labels of -w (1 - p)^gamma log p, p being the score of what is so and w 1 where that is `no`."""
+    """The mean over cells of -w (1 - p)^gamma log p; p is the score of the right answer, and w is 1 if that is `no`."""
     cells = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     cells = (1 - torch.exp(-cells)) ** gamma * cells
     if weights is not None:

@@ -38,9 +38,9 @@ class MultiLabel(Target):
     def fit(cls, labels: list[Any], options: TargetConfig) -> Self:
         counts = Counter(name for cell in labels for name in cell)
         known = names.learn(list(counts), options.labels)
-        # What is so weighs as much as what is not so.
+        # Positive cells of a label have the same total weight as its negative ones.
         balanced = [(len(labels) - counts[name]) / counts[name] if counts[name] else 1.0 for name in known]
-        # A label that all rows have would weigh nothing.
+        # A label that all rows have would get the weight 0.
         weights = names.weights(known, options.class_weights, [weight or 1.0 for weight in balanced])
         given = options.threshold if isinstance(options.threshold, float) else 0.5
         return cls(known, [given] * len(known), weights)
@@ -67,7 +67,7 @@ class MultiLabel(Target):
         found = self
         if options.calibrate:
             towards = numpy.where(truth, logits, -logits)  # -log sigmoid of it is the loss of a cell
-            found = replace(found, temperature=temperature(lambda heat: numpy.logaddexp(0, -towards / heat).mean()))
+            found = replace(found, temperature=temperature(lambda value: numpy.logaddexp(0, -towards / value).mean()))
         scores = sigmoid(logits / found.temperature)
         wanted = options.threshold
         columns = zip(scores.T, truth.T, strict=True)

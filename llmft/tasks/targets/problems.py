@@ -1,4 +1,4 @@
-"""The problems by their names, and what tasks that answer them have in common."""
+"""The problems by name, and what their tasks share: a state with a target, and a task with one output a label."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -21,16 +21,16 @@ PROBLEMS: dict[str, type[Target]] = {kind.problem: kind for kind in (SingleLabel
 
 
 def fit(train: "Dataset", options: TargetConfig) -> Target:
-    """What the column `label` of the training rows says.
+    """Learn from the column `label` of the training rows.
 
     Raises:
-        UserError: if it holds nothing that could be told apart.
+        UserError: if it holds one label, or one number, only.
     """
     return PROBLEMS[options.problem].fit(train["label"][:], options)
 
 
 def column(options: TargetConfig) -> Column:
-    """How the cells of `label` are read."""
+    """The role `label`: how its cells are read."""
     return PROBLEMS[options.problem].column(options)
 
 
@@ -40,9 +40,9 @@ def to_facts(target: Target) -> dict[str, Any]:
 
 
 def from_facts(facts: dict[str, Any]) -> Target:
-    """Take what `to_facts` made out of the facts of a task.json; those of format 1 had labels alone.
+    """Remove the target from the facts of a task.json and return it; format 1 had a list of labels.
 
-    Labels of earlier versions may be called `True` and `False`, as Python writes them.
+    Earlier versions may have saved the labels `True` and `False`, as Python writes them.
     """
     found = dict(facts.pop("target", None) or {"problem": "single_label", "labels": facts.pop("labels")})
     if "labels" in found:
@@ -99,8 +99,7 @@ class TargetTask(Task[S]):
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """Whether a label, or all labels of the row, are right; of a number the absolute error.
 
-        The worst answers are the numbers that are furthest off, and the labels that are wrong, or left out, with the
-        highest score, or the lowest.
+        The error is the distance of a number, the score of a wrong label, or 1 minus the score of a missed one.
         """
         said, scores = answer["answer"], answer.get("scores", {})
         if isinstance(said, float):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Regression(Target):
-    """The model's output, put back from standard deviations around the mean of the training rows.
+    """A number; the model's output is in standard deviations from the mean of the training rows.
 
-    One learning rate then fits prices and shares, and huber's bend lies at a standard deviation.
+    So one learning rate fits prices and shares alike, and huber turns from square to line at one standard deviation.
     """
 
     problem: ClassVar[ProblemType] = "regression"
@@ -44,7 +44,7 @@ class Regression(Target):
         return {"num_labels": 1, "problem_type": "regression"}
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
-        return []  # whatever could be read as a number can be expressed
+        return []  # every cell that was read as a number can be encoded
 
     def encode(self, labels: list[Any]) -> list[Any]:
         return [(number - self.mean) / self.deviation for number in labels]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SingleLabel(Target):
-    """The likeliest label; of two, the second from a threshold on."""
+    """The label with the highest score; with two labels, the second from a threshold."""
 
     problem: ClassVar[ProblemType] = "single_label"
 
@@ -29,7 +29,7 @@ class SingleLabel(Target):
     weights: list[float] | None = None
     temperature: float = 1.0
     threshold: float | None = None
-    """The score from which the second of two labels is given. None: the likeliest."""
+    """The score from which the second of two labels is given. None: the label with the highest score."""
 
     @classmethod
     def column(cls, options: TargetConfig) -> Column:
@@ -39,7 +39,7 @@ class SingleLabel(Target):
     def fit(cls, labels: list[Any], options: TargetConfig) -> Self:
         known = names.learn(labels, options.labels)
         counts = Counter(labels)
-        # n / (C n_c), as scikit-learn has it: a mean of 1 over the training rows.
+        # n / (C n_c), as in scikit-learn: the mean over the training rows is 1.
         balanced = [len(labels) / (len(known) * counts[name]) if counts[name] else 1.0 for name in known]
         weights = names.weights(known, options.class_weights, balanced)
         threshold = None if options.threshold == 0.5 else options.threshold
@@ -69,8 +69,8 @@ class SingleLabel(Target):
         found = self
         if options.calibrate:
 
-            def loss(heat: float) -> float:
-                scaled = logits / heat
+            def loss(value: float) -> float:
+                scaled = logits / value
                 highest = scaled.max(axis=1)
                 logsum = highest + numpy.log(numpy.exp(scaled - highest[:, None]).sum(axis=1))
                 return float((logsum - scaled[numpy.arange(len(right)), right]).mean())

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target(ABC):
-    """One of the problems: single_label, multi_label, regression. Kept in task.json, by its fields."""
+    """One of the problems: single_label, multi_label, regression. Its fields are saved in task.json."""
 
     problem: ClassVar[ProblemType]
 
     @classmethod
     @abstractmethod
     def column(cls, options: TargetConfig) -> Column:
-        """How the cells of `label` are read."""
+        """The role `label`: how its cells are read."""
 
     @classmethod
     @abstractmethod
@@ -33,27 +33,27 @@ class Target(ABC):
         """Learn from the cells of the training rows.
 
         Raises:
-            UserError: if they hold nothing that could be told apart.
+            UserError: if they hold one label, or one number, only: there is nothing to predict.
         """
 
     @abstractmethod
     def model_kwargs(self) -> dict[str, Any]:
-        """What the model's configuration must say."""
+        """What the model's configuration must be: the number of labels, their names, and the problem type."""
 
     @abstractmethod
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
-        """What the cells of a split hold that cannot be expressed."""
+        """Problems with the cells of a split, such as labels that training did not have."""
 
     @abstractmethod
     def encode(self, labels: list[Any]) -> list[Any]:
-        """Cells as the model is to answer them."""
+        """Cells as numbers: class indices, a 0 or 1 for each label, or standardized values."""
 
     def row_weights(self, labels: numpy.ndarray) -> numpy.ndarray | None:
         """How much each row counts by `task.class_weights`, float32 of the shape of `labels`. Default: 1."""
         return None
 
     def calibrate(self, logits: numpy.ndarray, labels: list[Any], options: TargetConfig) -> Self:
-        """Learn from validation rows what is decided after training. Default: nothing.
+        """Learn a temperature and thresholds from validation rows, as `options` says. Default: nothing.
 
         Args:
             logits: (rows, outputs), float64.
@@ -62,11 +62,11 @@ class Target(ABC):
         return self
 
     def notes(self, labels: list[Any], options: TargetConfig) -> list[str]:
-        """What is odd about the cells of the training rows, a line each. Default: nothing."""
+        """What the user should know of the cells of the training rows, a line each. Default: nothing."""
         return []
 
     def describe_answers(self) -> str:
-        """What is said of a row, in a few words."""
+        """What the model answers, in a few words: `2 labels: bad, good`."""
         names = list(map(str, self.model_kwargs().get("id2label", {}).values()))
         if not names:
             return "a number"
@@ -74,11 +74,11 @@ class Target(ABC):
         return f"{how_many}{plural(len(names), 'labels')}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
 
     def label_thresholds(self) -> dict[str, float]:
-        """The score from which on a label is given, where that is decided label by label. Default: none."""
+        """The score from which each label is given, for problems with thresholds. Default: none."""
         return {}
 
     def uncalibrated(self) -> Self:
-        """The same without a temperature. Default: there is none."""
+        """The same target with a temperature of 1. Default: it has no temperature."""
         return self
 
     @abstractmethod
@@ -87,12 +87,15 @@ class Target(ABC):
 
     @abstractmethod
     def export_outputs(self, logits: "torch.Tensor") -> "dict[str, torch.Tensor]":
-        """What `decode` says of logits (B, outputs), in tensors for an exported program: `scores` or `answer`."""
+        """`decode` as an exported program computes it from logits (B, outputs): `scores`, or `answer` for numbers.
+
+        Methods of tensors only: this file is imported without torch.
+        """
 
     @abstractmethod
     def formula(self) -> str:
-        """How logits become answers, in a sentence for who has the weights alone."""
+        """How logits become answers, as a sentence for the model card."""
 
     @abstractmethod
     def score(self, answers: list[Answer], labels: list[Any]) -> dict[str, Any]:
-        """Scores of answers against cells."""
+        """The metrics of answers, given the right cells."""
