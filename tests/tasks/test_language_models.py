@@ -240,16 +240,18 @@ def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "architecture", "said"),
+    ("task", "architecture"),
     [
-        (CausalLm(sections.CausalLm()), "t5", "learnt by t5, of which transformers has no Auto"),
-        (MaskedLm(sections.MaskedLm()), "gpt2", "learnt by gpt2, of which transformers has no Auto"),
-        (SpanCorruption(sections.SpanCorruption()), "bert", "learnt by bert, of which transformers has no Auto"),
+        (CausalLm(sections.CausalLm()), "t5"),
+        (MaskedLm(sections.MaskedLm()), "gpt2"),
+        (SpanCorruption(sections.SpanCorruption()), "bert"),
     ],
 )
-def test_an_architecture_without_the_head_is_refused(task: Any, architecture: str, said: str) -> None:
+def test_an_architecture_without_the_head_is_refused(task: Any, architecture: str) -> None:
     tokenizer = {"AutoModelForSeq2SeqLM": UNIGRAM, "AutoModelForMaskedLM": WORDPIECE}.get(task.head, CHARACTERS)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(
+        UserError, match=f"must be an architecture with {task.head} in transformers, got {architecture}"
+    ):
         tiny(task.with_state(task.state_class(tokenizer, 16)), architecture)
 
 
