@@ -231,16 +231,30 @@ def _compose(
 
 
 T = TypeVar("T")
-_cache: dict[tuple[str, ...], Any] = {}
+_shipped: dict[tuple[str, ...], Any] = {}
+_planned: dict[tuple[str, ...], Any] | None = None
+
+
+@contextmanager
+def files_read_once() -> Iterator[None]:
+    """Read the user's files once while this is open, for the jobs of one sweep; later their changes count again."""
+    global _planned
+    _planned = {}
+    try:
+        yield
+    finally:
+        _planned = None
 
 
 def _cached(key: tuple[str, ...], read: Callable[[], T]) -> T:
-    """The result of `read`, cached if the user has no folders of options or recipes: files of llmft do not change."""
-    if not sources.only_shipped():
+    """The result of `read`, cached for good if it reads only files of llmft, which do not change."""
+    folders = sources.user_folders()
+    cached = _planned if folders else _shipped
+    if cached is None:
         return read()
-    if key not in _cache:
-        _cache[key] = read()
-    return cast("T", _cache[key])
+    if (key := (*key, *folders)) not in cached:
+        cached[key] = read()
+    return cast("T", cached[key])
 
 
 def _defaults(hydra: ConfigLoader, command: str, choices: list[str]) -> list[ResultDefault]:

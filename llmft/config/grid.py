@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from llmft.config import overrides
-from llmft.config.compose import SWEPT, Composed, compose, loader
+from llmft.config.compose import SWEPT, Composed, compose, files_read_once, loader
 from llmft.config.diff import shorten
 from llmft.config.load import checked
 from llmft.schema.job import Dimension, Job, Space, as_overrides, collect_problems, format_value, in_jobs
@@ -49,6 +49,11 @@ def plan(command: str, arguments: list[str], multirun: bool) -> list[Job] | Spac
     Raises:
         UserError: with every problem at once.
     """
+    with files_read_once():
+        return _plan(command, arguments, multirun)
+
+
+def _plan(command: str, arguments: list[str], multirun: bool) -> list[Job] | Space:
     searches = multirun or any(word.startswith("search") for word in arguments)
     # Overrides with several values may be invalid in a single run. They do not matter for whether there is a search.
     plain = [word for word in arguments if not searches or len(overrides.split(word.partition("=")[2])) == 1]

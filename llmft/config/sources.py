@@ -352,10 +352,10 @@ class SearchPath(SearchPathPlugin):
         search_path.append(provider="entry points", path="entrypoints://")
 
 
-def only_shipped() -> bool:
-    """Whether the user has no folder of options and no folder of recipes."""
-    folders = {folder.resolve() for folder in recipe_folders()}
-    return not _first and not user_configs() and folders == {shipped("recipes").resolve()}
+def user_folders() -> tuple[str, ...]:
+    """The folders of options and recipes that Hydra searches besides those of llmft."""
+    own = [*_first, *user_configs(), *(folder.resolve() for folder in recipe_folders())]
+    return tuple(str(folder) for folder in own if folder != shipped("recipes").resolve())
 
 
 def register(first: Path | None = None) -> None:

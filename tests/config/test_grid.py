@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmft.config.grid import jobs
+from llmft.config import sources
+from llmft.config.grid import jobs, plan
 from llmft.schema.problem import UserError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -188,3 +189,23 @@ def test_cfg_job_shows_every_job(llmft: Run) -> None:
         "--- # seed=5",
         "seed: 5",
     ]
+
+
+def test_the_jobs_of_a_sweep_read_the_files_once(write: Callable[[str, str], Path], monkeypatch: Any) -> None:
+    """And the next command reads them again."""
+    reads: list[str] = []
+    plain = sources.read_yaml
+    monkeypatch.setattr(sources, "read_yaml", lambda file: reads.append(file.name) or plain(file))
+
+    def planned(lrs: str) -> tuple[list[tuple[str, float]], int]:
+        reads.clear()
+        found = plan("finetune", ["+recipe=mine", f"optimizer.lr={lrs}"], multirun=True)
+        assert isinstance(found, list)
+        return [(job.config.name, job.config.optimizer.lr) for job in found], len(reads)
+
+    write("recipes/mine.yaml", "# @package _global_\ndefaults: [bert_textcls, _self_]\nname: first\n")
+    few, many = planned("1e-5,1e-4"), planned("1e-5,1e-4,1e-3,1e-2,1e-1")
+    assert few[0] == [("first", 1e-5), ("first", 1e-4)]
+    assert few[1] == many[1] < 10
+    write("recipes/mine.yaml", "# @package _global_\ndefaults: [bert_textcls, _self_]\nname: other\n")
+    assert planned("1e-5,1e-4")[0] == [("other", 1e-5), ("other", 1e-4)]
