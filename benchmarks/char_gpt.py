@@ -69,14 +69,15 @@ def bare(folder: Path, steps: int) -> dict[str, float]:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from llmft.commands.finetune import first_weights
-    from llmft.commands.prepare import prepare
+    from llmft.commands.session import Session
     from llmft.config.load import load
 
     config = load("pretrain", words(folder, steps))
-    prepared = prepare(config)
-    model: Any = first_weights(config, prepared)
-    tokens = prepared.splits["train"].features.tokens
+    session = Session(config)
+    session.prepare()
+    session.build()
+    model: Any = session.model
+    tokens = session.splits["train"].features.tokens
     decays = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decays, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
@@ -98,14 +99,14 @@ def bare(folder: Path, steps: int) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
     seconds = time.perf_counter() - start
-    return {"steps_per_second": steps / seconds, "loss": test_loss(model, prepared)}
+    return {"steps_per_second": steps / seconds, "loss": test_loss(model, session)}
 
 
-def test_loss(model: Any, prepared: Any) -> float:
+def test_loss(model: Any, session: Any) -> float:
     """Of the last tenth, as llmft scores it."""
     from llmft.training.evaluation import predict
 
-    found = predict(prepared.task, model, prepared.splits["test"].features, 64)
+    found = predict(session.task, model, session.splits["test"].features, 64)
     return float(found.loss or math.nan)
 
 

@@ -61,19 +61,20 @@ def trainer(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     import torch
     import transformers
 
-    from llmft.commands.finetune import first_weights
-    from llmft.commands.prepare import prepare
+    from llmft.commands.session import Session
     from llmft.config.load import load
     from llmft.models import adapters
 
     config = load("finetune", words(folder, options))
-    prepared = prepare(config)
-    features = prepared.splits["train"].features
+    session = Session(config)
+    session.prepare()
+    session.build()
+    features = session.splits["train"].features
     rows = [
         {key: row[key] for key in ("input_ids", "labels")} for row in features.__getitems__([*range(len(features))])
     ]
-    tokenizer = prepared.state.tokenizer
-    model = adapters.trained_part(first_weights(config, prepared))
+    tokenizer = session.task.state.tokenizer
+    model = adapters.trained_part(session.model)
     assert next(model.parameters()).dtype == torch.float32
     with tempfile.TemporaryDirectory() as place:
         arguments = transformers.TrainingArguments(
@@ -96,16 +97,17 @@ def trainer(folder: Path, options: argparse.Namespace) -> dict[str, float]:
 
 def before(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """The loss of the first weights, as `llmft eval` computes it."""
-    from llmft.commands.finetune import first_weights
-    from llmft.commands.prepare import prepare
+    from llmft.commands.session import Session
     from llmft.config.load import load
     from llmft.models import adapters
     from llmft.training.evaluation import loss_of
 
     config = load("finetune", words(folder, options))
-    prepared = prepare(config)
-    model = adapters.trained_part(first_weights(config, prepared))
-    found = loss_of(prepared.task, model, prepared.splits["validation"], config.trainer.eval_batch_size)
+    session = Session(config)
+    session.prepare()
+    session.build()
+    model = adapters.trained_part(session.model)
+    found = loss_of(session.task, model, session.splits["validation"], config.trainer.eval_batch_size)
     return {"loss": found["loss"]}
 
 

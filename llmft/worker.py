@@ -55,20 +55,16 @@ def main() -> int:
 
 def work(run: Run) -> None:
     """Prepare the data as the command did, meet the other processes, then train and score together."""
-    from llmft.commands.finetune import first_weights, train_and_score
-    from llmft.commands.prepare import prepare
-    from llmft.commands.session import quiet
+    from llmft.commands.session import Session
     from llmft.training import processes
-    from llmft.training.hardware import detect
 
-    quiet()
-    config = run.config()
-    hardware = detect(config.hardware)
-    prepared = prepare(config)
-    run.check_data(prepared.data.digests)  # torchrun, or a file that has changed since the command read it
-    model = first_weights(config, prepared)
-    processes.init(hardware.device)
-    train_and_score(config, prepared, model, hardware, run)
+    session = Session(run.config(), earlier=run)
+    session.check()
+    session.prepare()  # torchrun, or a file that has changed since the command read it
+    session.build()
+    session.run = run
+    processes.init(session.hardware.device)
+    session.work()
     processes.destroy()
 
 

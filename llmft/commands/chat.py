@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from llmft import tasks
-from llmft.commands.session import quiet
 from llmft.models.adapters import unwrap
 from llmft.models.build import max_positions
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
+from llmft.reporting.lines import quiet
 from llmft.schema.config import Config
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat.chat_state import ChatState

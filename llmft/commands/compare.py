@@ -9,10 +9,10 @@ from typing import Any
 import numpy
 
 from llmft import tasks
-from llmft.commands.session import quiet
 from llmft.metrics.significance import LEVEL, bootstrap, holm, mcnemar, score
 from llmft.reporting.answers import predictions
 from llmft.reporting.charts import Line, chart
+from llmft.reporting.lines import quiet
 from llmft.reporting.reports import pages
 from llmft.runs.folder import Run, flat
 from llmft.runs.index import ROOT, Entry, title

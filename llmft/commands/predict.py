@@ -14,13 +14,12 @@ from typing import Any, Protocol, TextIO
 from tqdm import tqdm
 
 from llmft import tasks
-from llmft.commands.session import quiet
 from llmft.data.checks import few
 from llmft.data.roles import unread
 from llmft.data.rows import Row, Rows, open_file, open_stream
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
-from llmft.reporting.lines import EVERY
+from llmft.reporting.lines import EVERY, quiet
 from llmft.runs.ending import Interrupting
 from llmft.runs.folder import flat
 from llmft.schema.config import Config

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from llmft import tasks
-from llmft.commands.session import check_labels
 from llmft.data.arrow import read_dataset, write_table
 from llmft.data.cache import Entry
 from llmft.data.clean import libraries
@@ -22,6 +21,7 @@ from llmft.data.pipeline import Data, load, source_digests
 from llmft.models.tokenizers import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config
+from llmft.schema.problem import UserError
 from llmft.tasks.language_models.language_model import LanguageModel
 from llmft.tasks.optional import Notes
 from llmft.tasks.task import Task
@@ -47,6 +47,8 @@ class Prepared:
     """Their entry in the cache."""
     first: bool = True
     """Whether the run is the first of a sweep with these rows, which fits the baseline for all."""
+    known_batch_size: int | None = None
+    """The batch size that an earlier job of the sweep found to fit into memory; see `Experiment`."""
 
 
 def prepare(config: Config) -> Prepared:
@@ -108,6 +110,17 @@ def _fresh(config: Config, task: Task[Any]) -> Prepared:
     if data.stream is not None:
         splits["train"] = replace(splits["train"], stream=data.stream)
     return Prepared(task, data, splits)
+
+
+def check_labels(task: Task[Any], data: Data) -> None:
+    """Raise UserError for rows that the fitted task cannot express, over all splits."""
+    problems = [problem for name, rows in data.splits.items() for problem in task.check(rows, name)]
+    for rows in data.stream or ():
+        if problems:
+            break  # these are enough; the rest of a stream may take minutes
+        problems += task.check(rows, "train")
+    if problems:
+        raise UserError(problems, "the data")
 
 
 def _save(prepared: Prepared, folder: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from llmft.commands.label import with_label
 from llmft.commands.prepare import prepare
-from llmft.commands.session import quiet
-from llmft.reporting.lines import phase
+from llmft.reporting.lines import phase, quiet
 from llmft.schema.config import Config
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.task import Task

@@ -5,16 +5,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from llmft import tasks
-from llmft.commands.session import check_inputs, check_labels, quiet
+from llmft.commands.session import Session
 from llmft.data.committed import commit
 from llmft.data.files import digest
-from llmft.data.pipeline import load
 from llmft.exports import parity
-from llmft.exports.programs import write
+from llmft.exports.programs import Named, write
 from llmft.models import adapters
 from llmft.models.trained import FACTS, FILES, is_export, load_trained, require
-from llmft.reporting.lines import phase
 from llmft.reporting.reports import module_of, pages
 from llmft.runs.environment import environment
 from llmft.runs.folder import Run, whole
@@ -22,9 +19,7 @@ from llmft.schema.config import Config
 from llmft.schema.inference import EXTRAS
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.optional import HasExample
-from llmft.tasks.task import Task, read_facts
-from llmft.training.evaluation import Split
-from llmft.training.features import encode
+from llmft.tasks.task import read_facts
 
 WEIGHTS = {".safetensors", ".onnx", ".data", ".pt2", ".xml", ".bin"}
 
@@ -36,35 +31,30 @@ def run(config: Config) -> Run:
         UserError: if there is no finished model, no rows to compare on, or a package is missing.
         Failure: if the model cannot be written in this format, or what was written is not the original.
     """
-    quiet()
     require(config.export.format)
-    Run.check(config)
+    session = Session(config)
+    session.check()
     source = Path(str(config.run.source))
-    if is_export(source):
-        raise UserError(Problem(str(source), "is an export itself", "command line", "Name the run that it is of."))
-    if (source / "model" / adapters.BASE).is_dir():
-        what = "has a prefix beside its model, which no other runtime knows and no merging removes"
-        hint = "Train with another adapter, such as adapter=lora."
-        raise UserError(Problem(str(source), what, "command line", hint))
-    task = tasks.build(config.task)
-    phase("loading", str(source))
-    model, task = load_trained(source, task, "cpu", config.model.trust_remote_code)
-    data = load(config.dataset, task, splits=("validation", "test"))
-    name = next((name for name in ("test", "validation") if name in data.splits), None)
+    _check_source(source)
+    session.load(source)
+    session.read()
+    name = next((name for name in ("test", "validation") if name in session.splits), None)
     if name is None:
         raise UserError(Problem("dataset.test", "must be given: the export is compared with the original on its rows"))
-    check_labels(task, data)
-    split = Split(data[name], encode(task, data[name]))
-    check_inputs(task, model, config.model.name, {name: split})
-    _announce(config, task, model, f"{name} {len(split):,}")
-    with whole(config) as run, run.recorded(environment() | {"command": "export", "source": str(source)}):
+    task, model, split = session.task, session.model, session.splits[name]
+    _announce(session, f"{name} {len(split):,}")
+    with (
+        whole(config) as session.run,
+        session.run.recorded(environment() | {"command": "export", "source": str(source)}),
+    ):
+        run = session.run
         run.model.mkdir()
         task.save(run.model)
         # int8 learns from rows which layers to keep: not from those that say what it lost, where there are others.
-        seen = encode(task, data["validation"]) if "validation" in data.splits else split.features
+        seen = session.splits.get("validation", split).features
         batches = parity.samples(task, seen)
         readout = task.target.export_outputs if task.target else lambda logits: {}
-        written = write(model, batches, parity.longest(seen), config.export, run.model, readout)
+        written = write(Named(model, readout), batches, parity.longest(seen), config.export, run.model)
         facts = {
             "version": 1,
             "format": config.export.format,
@@ -79,13 +69,23 @@ def run(config: Config) -> Run:
         commit(run.model)
         run.write_json(FACTS, facts)
         exported, _ = load_trained(run.folder, task, "cpu", trust_remote_code=True)  # written a moment ago
-        facts["parity"] = parity.compare(config, task, model, exported, name, split)
+        facts["parity"] = parity.compare(session, exported, name)
         parity.check(facts["parity"])
         facts["latency_ms"] = parity.latencies(task, model, exported, split.features)
         run.write_json(FACTS, facts)
-        _write_card(config, task, facts, run)
+        _write_card(session, facts)
     _conclude(config, facts, run)
     return run
+
+
+def _check_source(source: Path) -> None:
+    """Raise UserError for a folder whose model has no other form: an export, or a model with a prefix."""
+    if is_export(source):
+        raise UserError(Problem(str(source), "is an export itself", "command line", "Name the run that it is of."))
+    if (source / "model" / adapters.BASE).is_dir():
+        what = "has a prefix beside its model, which no other runtime knows and no merging removes"
+        hint = "Train with another adapter, such as adapter=lora."
+        raise UserError(Problem(str(source), what, "command line", hint))
 
 
 def packages(format: str) -> dict[str, str]:
@@ -102,11 +102,12 @@ def sizes(original: Path, exported: Path) -> dict[str, Any]:
     return {"original": before, "exported": after, "ratio": before / after}
 
 
-def _announce(config: Config, task: Task[Any], model: Any, rows: str) -> None:
+def _announce(session: Session, rows: str) -> None:
     """Print what will happen."""
+    config = session.config
     print(f"llmft export: {config.name}")
     print(f"  task      {config.task.name}")
-    print(f"  model     {config.model.name} ({model.config.model_type}) of {config.run.source}")
+    print(f"  model     {config.model.name} ({session.model.config.model_type}) of {config.run.source}")
     print(f"  format    {config.export.format}, {config.export.precision}")
     print(f"  compared  on {config.dataset.display_name}: {rows} rows", flush=True)
 
@@ -150,11 +151,12 @@ def _rows(batch: Mapping[str, Any]) -> str:
     return f"{rows} x {length[0]}" if length else plural(rows, "rows")
 
 
-def _write_card(config: Config, task: Task[Any], facts: Mapping[str, Any], run: Run) -> None:
+def _write_card(session: Session, facts: Mapping[str, Any]) -> None:
     """Write README.md of an export folder: what it is, and lines that answer a row without llmft."""
+    task, run = session.task, session.run
     card = pages().get_template("export.md.jinja")
-    told = {"config": config, "facts": facts, "head": task.head, "module": module_of(run), "lines": _lines(facts)}
-    told |= {"file": FILES.get(facts["format"]), "formula": task.target.formula() if task.target else ""}
-    told["row"] = task.example_row() if isinstance(task, HasExample) else None
-    told["learnt"] = read_facts(run.model)
-    run.write_text("README.md", card.render(told))
+    filled = {"config": session.config, "facts": facts, "head": task.head, "module": module_of(run)}
+    filled |= {"file": FILES.get(facts["format"]), "learnt": read_facts(run.model), "lines": _lines(facts)}
+    filled["formula"] = task.target.formula() if task.target else ""
+    filled["row"] = task.example_row() if isinstance(task, HasExample) else None
+    run.write_text("README.md", card.render(filled))

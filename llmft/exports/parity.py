@@ -8,12 +8,11 @@ from typing import Any
 import numpy
 import torch
 
-from llmft.schema.config import Config
 from llmft.schema.inference import DIFFERENCE
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, plural
 from llmft.tasks.task import Task
-from llmft.training.evaluation import Split, evaluate, float32
+from llmft.training.evaluation import Experiment, evaluate, float32
 from llmft.training.features import FeatureSet
 
 ROWS = (1, 2, 3, 5, 8)
@@ -57,14 +56,15 @@ def batch_of(task: Task[Any], features: FeatureSet, numbers: list[int]) -> dict[
     return {name: value for name, value in batch.items() if name != "labels"}
 
 
-def compare(config: Config, task: Task[Any], original: Any, exported: Any, name: str, split: Split) -> dict[str, Any]:
-    """What export.json says under `parity`.
+def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
+    """What export.json says under `parity`: the export beside the model of an experiment, on its split `name`.
 
     Returns:
         Over all rows of the split, `difference` and `equal_answers`, a share, or None for numbers; over five shapes of
         batch and length, `shapes`; `padding`, the difference that a longer neighbour makes to a row; and the task's
         `metric`.
     """
+    config, task, original, split = experiment.config, experiment.task, experiment.model, experiment.splits[name]
     (before, theirs), (after, ours) = (
         evaluate(task, model, split, config.trainer.eval_batch_size) for model in (original, exported)
     )

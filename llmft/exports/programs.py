@@ -48,19 +48,17 @@ class Named(torch.nn.Module):
 
 
 def write(
-    model: PreTrainedModel,
+    program: Named,
     batches: list[Batch],
     length: int | None,
     export: ExportConfig,
     folder: Path,
-    readout: Readout = lambda _: {},
 ) -> Any:
-    """Write the model into `folder`, in the format and precision of `export`.
+    """Write the program into `folder`, in the format and precision of `export`.
 
     Args:
         batches: real rows without labels. The model is traced with the first, which has two rows and, where lengths
             differ, padding; int8 looks at the values inside the model on all of them.
-        readout: what the program says beside its logits.
         length: that of the first batch, where there is one: what has this size after the first axis may vary.
 
     Returns:
@@ -70,6 +68,7 @@ def write(
         Failure: if the model cannot be traced or converted.
     """
     half = export.precision == "fp16"
+    model, readout = program.model, program.readout
     model = (copy.deepcopy(model).half() if half else model).eval()
     sample = batches[0]
     if half and export.format != "openvino":  # whose programs compute in float32 whatever the weights are

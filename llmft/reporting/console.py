@@ -4,34 +4,26 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from llmft.models import adapters
-from llmft.models.trained import Exported
 from llmft.reporting.lines import phase
 from llmft.reporting.trains import trains
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import plural
-from llmft.tasks.task import Task
-from llmft.training.evaluation import Split
+from llmft.training.evaluation import Experiment, Split
 from llmft.training.fit import fits
 from llmft.training.hardware import Hardware
 from llmft.training.optimization import effective_batch_size, planned_steps
 
 
-def announce(
-    config: Config,
-    task: Task[Any],
-    model: PreTrainedModel | Exported,
-    splits: Mapping[str, Split],
-    notes: list[str],
-    origin: str,
-    hardware: Hardware,
-    run: Run,
-) -> None:
-    """Print the plan: task, model and its size, data and its splits, steps, hardware, folder."""
+def announce(experiment: Experiment, notes: list[str], origin: str) -> None:
+    """Print the plan: task, model and its size, data and its splits, steps, hardware, folder, and notes.
+
+    Args:
+        origin: where the prepared rows come from; empty where that is nothing to mention.
+    """
+    config, task, model, splits = experiment.config, experiment.task, experiment.model, experiment.splits
     millions = model.num_parameters() / 1e6
     training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     part = f", of which {_short(training)} M train" if config.trains and training < millions else ""
@@ -51,13 +43,13 @@ def announce(
         lines["task"] += f", {answers}"
     if "train" in splits:
         examples = splits["train"].examples
-        lines["training"] = model.plan() if fits(model) else _training(config, examples)  # type: ignore[operator]
+        lines["training"] = model.plan() if fits(model) else _training(config, examples)
     if origin:
         lines["prepared"] = origin
-    lines["hardware"] = str(hardware)
+    lines["hardware"] = str(experiment.hardware)
     if config.trains and config.tracking.to:
         lines["tracking"] = ", ".join(config.tracking.to)
-    lines["folder"] = str(run.folder)
+    lines["folder"] = str(experiment.run.folder)
     print(f"llmft {config.command}: {config.name}")
     for name, text in lines.items():
         phase(name, text)

@@ -1,10 +1,12 @@
 """Lines that every command prints: phases, progress, durations, aligned tables. Imports no torch."""
 
+import logging
 import shutil
 import sys
 import textwrap
 import time
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +15,21 @@ from tqdm import tqdm
 from llmft.schema.problem import plural
 
 EVERY = 30.0  # seconds between two progress lines without a terminal
+
+
+def quiet() -> None:
+    """Let the libraries speak only of errors: what a user needs to know, llmft says itself, once."""
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    # A pinned-memory hint of torch's DataLoader and the like: nothing that a user could act on.
+    warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+    # transformers has given it a new name, which peft and older versions of transformers do not know.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 
 def phase(name: str, what: str) -> None:

@@ -47,6 +47,8 @@ class ChildJob:
     """The data, where the sweep's process hands them on; otherwise the job reads them from the cache."""
     first: bool = True
     """Whether it is the first job with these rows; that one fits the baseline."""
+    known_batch_size: int | None = None
+    """The batch size that an earlier job found to fit into memory; see `Experiment`."""
     gpu: int | None = None
     """The only GPU that it sees. None: all of them."""
     share: int = 1
@@ -68,13 +70,15 @@ class ChildJob:
         import torch
 
         from llmft.commands import finetune
+        from llmft.commands.prepare import prepare
+        from llmft.reporting.lines import quiet
 
         if self.share > 1:
             torch.set_num_threads(max(1, torch.get_num_threads() // self.share))
         prepared = self.prepared
         if prepared is None:
-            finetune.quiet()
-            prepared = replace(finetune.prepare(self.config), first=self.first)
+            quiet()
+            prepared = replace(prepare(self.config), first=self.first, known_batch_size=self.known_batch_size)
         finetune.run(self.config, prepared, self._callbacks())
 
     def _callbacks(self) -> list[Any]:
@@ -88,7 +92,8 @@ class ChildJob:
     def to_json(self) -> str:
         """All but the data, on one line."""
         facts: dict[str, Any] = {"config": self.config.model_dump(mode="json")}
-        facts |= {"first": self.first, "gpu": self.gpu, "share": self.share, "reports": None}
+        facts |= {"first": self.first, "known_batch_size": self.known_batch_size}
+        facts |= {"gpu": self.gpu, "share": self.share, "reports": None}
         if to := self.reports:
             facts["reports"] = [str(to.journal), to.number, to.search.model_dump(mode="json")]
         return json.dumps(facts)
@@ -102,7 +107,8 @@ class ChildJob:
             journal, number, search = facts["reports"]
             reports = Reports(Path(journal), number, SearchConfig.model_validate(search))
         config = Config.model_validate(facts["config"])
-        return cls(config, None, facts["first"], facts["gpu"], facts["share"], reports)
+        known = facts["known_batch_size"]
+        return cls(config, None, facts["first"], known, facts["gpu"], facts["share"], reports)
 
 
 def main() -> int:

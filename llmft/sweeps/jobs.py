@@ -17,8 +17,10 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 from llmft.commands.label import with_label
+from llmft.reporting.lines import quiet
 from llmft.runs.ending import DONE, STOPPED
 from llmft.runs.folder import Run
+from llmft.schema.config import Config
 from llmft.schema.job import Job, collect_problems, in_jobs
 from llmft.schema.problem import Failure, Problem, Stopped, UserError
 from llmft.sweeps import tables
@@ -109,13 +111,15 @@ def prepare(sweep: Sweep) -> "list[Prepared]":
     Raises:
         UserError: with what is wrong with the data of any job.
     """
-    from llmft.commands import finetune
     from llmft.commands.prepare import decided_by
+    from llmft.commands.prepare import prepare as prepare_data
     from llmft.models.build import import_architecture
     from llmft.reporting.reports import pages
 
-    finetune.quiet()
+    quiet()
     if FORKS:
+        import_module("llmft.commands.finetune")
+        import_module("llmft.training.train")
         for module in iter_modules(import_module("llmft.metrics").__path__):
             with suppress(ImportError):  # what it needs may be an extra that is not installed
                 import_module(f"llmft.metrics.{module.name}")
@@ -128,7 +132,7 @@ def prepare(sweep: Sweep) -> "list[Prepared]":
         with collect_problems(wrong, entry.label):
             if key not in found:
                 found[key] = None  # in case it cannot be prepared
-                found[key] = finetune.prepare(entry.config)
+                found[key] = prepare_data(entry.config)
             if data := found[key]:
                 import_architecture(entry.config.model, data.task.head)
     if wrong:
@@ -145,6 +149,7 @@ def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], chi
     waiting = deque(entry for entry in sweep.entries if entry.status != "done")
     share = min(len(slots), len(waiting))
     started: dict[int, float] = {}
+    sizes = BatchSizes()
     while children.running or (waiting and not children.received):
         while waiting and slots and not children.received:
             entry, gpu = waiting.popleft(), slots.popleft()
@@ -153,17 +158,44 @@ def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], chi
             tables.line(sweep, entry, "starts")
             started[entry.number] = time.monotonic()
             data = prepared[entry.number - 1]
+            data = replace(data, known_batch_size=sizes.of(entry.config, gpu, share))
             children.start((entry, gpu), entry.folder / "log.txt", child_job(entry, data, gpu, share))
         for (entry, gpu), code in children.ended():
             slots.append(gpu)
             end(entry, code, stopping=bool(children.received))
+            sizes.learn(entry)
             facts = write_summary(sweep, at_work=True)
             tables.line(sweep, entry, tables.result(facts, entry, time.monotonic() - started[entry.number]))
 
 
 def child_job(entry: Entry, prepared: "Prepared", gpu: int | None, share: int) -> ChildJob:
     """The run of an entry; a forked process shares the memory of its data."""
-    return ChildJob(entry.config, prepared if FORKS else None, prepared.first, gpu, share)
+    data, first, known = prepared if FORKS else None, prepared.first, prepared.known_batch_size
+    return ChildJob(entry.config, data, first, known, gpu, share)
+
+
+class BatchSizes:
+    """The batch sizes that fitted into memory, by what decides it: later jobs need not try theirs, 0.5 s for MiniLM.
+
+    Seed, optimizer, and schedule decide nothing: the trial reserves what Adam keeps, whatever the optimizer is.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, int] = {}
+
+    def learn(self, entry: Entry) -> None:
+        """Keep what a job trained with, if it is done; a model that is fitted has no batches."""
+        if entry.status == "done":
+            metrics = json.loads((entry.folder / "metrics.json").read_text(encoding="utf-8"))
+            if size := metrics["train"].get("batch_size"):
+                self._found[self._key(entry.config)] = size
+
+    def of(self, config: Config, gpu: int | None, share: int) -> int | None:
+        """The batch size for a job like an earlier one; None where it has to try, or shares its memory with others."""
+        return self._found.get(self._key(config)) if share == 1 or gpu is not None else None
+
+    def _key(self, config: Config) -> str:
+        return config.model_dump_json(include={"task", "model", "adapter", "dataset", "trainer", "hardware"})
 
 
 def end(entry: Entry, code: int, stopping: bool) -> None:

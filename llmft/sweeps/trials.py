@@ -24,7 +24,7 @@ from llmft.schema.problem import Failure, Problem, Stopped, UserError
 from llmft.sweeps import tables
 from llmft.sweeps.child import GIVEN_UP, Reports
 from llmft.sweeps.children import Children
-from llmft.sweeps.jobs import check_hardware, child_job, end, last_line, prepare
+from llmft.sweeps.jobs import BatchSizes, check_hardware, child_job, end, last_line, prepare
 from llmft.sweeps.layout import Entry, Sweep, short_keys
 from llmft.sweeps.summary import write_summary
 
@@ -127,6 +127,7 @@ def work(
             place(sweep, space, trial)
     share, start = min(len(slots), study.size), time.monotonic()
     ends = start + (search.timeout or float("inf"))
+    sizes = BatchSizes()
     while True:
         while slots and not children.received:
             if not begun and (len(study.trials) >= study.size or time.monotonic() > ends):
@@ -139,6 +140,7 @@ def work(
                 continue
             tables.trial_line(study, entry, "starts")
             gpu = slots.popleft()
+            prepared = replace(prepared, known_batch_size=sizes.of(entry.config, gpu, share))
             reports = Reports(study.file, trial.number, search)
             child = replace(child_job(entry, prepared, gpu, share), reports=reports)
             children.start((entry, gpu, time.monotonic()), entry.folder / "log.txt", child)
@@ -147,6 +149,7 @@ def work(
         for (entry, gpu, started), code in children.ended():
             slots.append(gpu)
             settle(entry, study, code, stopping=bool(children.received))
+            sizes.learn(entry)
             facts = summary(sweep, space, study, at_work=True)
             tables.trial_line(study, entry, tables.result(facts, entry, time.monotonic() - started))
 

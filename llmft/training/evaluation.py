@@ -6,7 +6,7 @@ Training's evaluation, the final scores and `llmft eval` all go through here, so
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from typing import Any
 
@@ -18,10 +18,12 @@ from llmft.models.adapters import unwrap
 from llmft.models.weights import is_sharded
 from llmft.reporting.lines import counting
 from llmft.runs.folder import Run
+from llmft.schema.config import Config
 from llmft.schema.problem import plural
 from llmft.tasks.task import Answer, Task
 from llmft.training import processes
 from llmft.training.features import FeatureSet
+from llmft.training.hardware import Hardware
 
 KEPT = 100  # scores of a row that predictions/SPLIT.jsonl holds
 
@@ -166,26 +168,38 @@ class Split:
         return len(self.features) if self.stream is None else len(self.stream)
 
 
+@dataclass
+class Experiment:
+    """What a run works with. commands/session.py fills it in, step by step; training and console lines read it."""
+
+    config: Config
+    hardware: Hardware = field(init=False)
+    task: Task[Any] = field(init=False)
+    """Fitted to the training rows."""
+    splits: dict[str, Split] = field(init=False)
+    model: Any = field(init=False)
+    """What is trained or scored, in its adapter if it has one."""
+    run: Run = field(init=False)
+    known_batch_size: int | None = field(init=False, default=None)
+    """The largest batch that fits into memory, where another run with this model and these rows has found it."""
+
+
 def evaluate(
     task: Task[Any],
     model: torch.nn.Module,
     split: Split,
     batch_size: int,
     seen: Callable[[int], None] | None = None,
-    answered: Prediction | None = None,
 ) -> tuple[dict[str, Any], Prediction]:
-    """The metrics of a split, `loss` among them, and the answers that they are of.
+    """The metrics of a split, `loss` among them, and the answers that they are of; `seen` is as for `predict`."""
+    prediction = predict(task, model, split.features, batch_size, seen)
+    return metrics_of(task, split, prediction), prediction
 
-    Args:
-        seen: as for `predict`.
-        answered: what `model` said of these rows before. It is decoded anew: the task may be calibrated since.
-    """
-    if answered is None:
-        prediction = predict(task, model, split.features, batch_size, seen)
-    else:
-        prediction = replace(answered, answers=task.decode(answered.outputs, split.features.rows))
+
+def metrics_of(task: Task[Any], split: Split, prediction: Prediction) -> dict[str, Any]:
+    """The metrics of answers to a split, `loss` among them where there are labels."""
     loss = {} if prediction.loss is None else task.objective.metrics_from_loss(prediction.loss)
-    return loss | task.score(prediction.answers, split.rows), prediction
+    return loss | task.score(prediction.answers, split.rows)
 
 
 def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
@@ -220,24 +234,26 @@ def _highest(scores: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if value >= least}
 
 
-def score(
-    task: Task[Any],
-    model: torch.nn.Module,
-    name: str,
-    split: Split,
-    batch_size: int,
-    run: Run,
-    answered: Prediction | None = None,
-) -> dict[str, Any]:
-    """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics; see `evaluate`."""
+def score(experiment: Experiment, name: str, answered: Prediction | None = None) -> dict[str, Any]:
+    """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics.
+
+    Args:
+        answered: what the model put out for these rows before. It is decoded anew: the task may be calibrated since.
+    """
+    task, split = experiment.task, experiment.splits[name]
     what = (
         f"{name} rows"
         if len(split.features) == len(split.rows)
         else f"windows of {plural(len(split.rows), f'{name} rows')}"
     )
     with counting("scoring", len(split.features), what) as seen:
-        metrics, prediction = evaluate(task, model, split, batch_size, seen, answered)
-    keep(task, name, split.rows, prediction.answers, run)
+        if answered is None:
+            size = experiment.config.trainer.eval_batch_size
+            metrics, prediction = evaluate(task, experiment.model, split, size, seen)
+        else:
+            prediction = replace(answered, answers=task.decode(answered.outputs, split.features.rows))
+            metrics = metrics_of(task, split, prediction)
+    keep(task, name, split.rows, prediction.answers, experiment.run)
     return metrics
 
 

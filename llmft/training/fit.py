@@ -1,20 +1,15 @@
 """A model that is fitted to all rows at once, such as trees, goes the way of one that is trained by gradients."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import pyarrow
 import torch
-from transformers import TrainerCallback
 
 from llmft.runs.ending import Interrupting
-from llmft.runs.folder import Run
-from llmft.schema.config import Config
 from llmft.tasks.task import Task
-from llmft.training.evaluation import Split
+from llmft.training.evaluation import Experiment
 from llmft.training.features import FeatureSet
-from llmft.training.hardware import Hardware
 
 
 def fits(model: torch.nn.Module) -> bool:
@@ -25,16 +20,8 @@ def fits(model: torch.nn.Module) -> bool:
     return callable(getattr(model, "fit", None))
 
 
-def fit(
-    config: Config,
-    task: Task[Any],
-    model: Any,
-    splits: dict[str, Split],
-    hardware: Hardware,
-    run: Run,
-    others: Sequence[TrainerCallback] = (),
-) -> dict[str, Any]:
-    """Fit `model` in place to the training rows, and return what it took; the arguments are those of `train`.
+def fit(experiment: Experiment) -> dict[str, Any]:
+    """Fit the model in place to the training rows, and return what it took.
 
     Validation rows say when to stop, as they pick the best checkpoint of other models. A run that was interrupted
     begins anew: there is nothing to go on from.
@@ -43,11 +30,12 @@ def fit(
         `seconds`, and what the model's own `fit` returns.
     """
     start = time.perf_counter()
+    config, task, splits, model = experiment.config, experiment.task, experiment.splits, experiment.model
     rows = {name: whole(task, splits[name].features) for name in ("train", "validation") if name in splits}
     loss = getattr(config.task, "loss", None)
     with Interrupting():
-        facts = model.fit(rows["train"], rows.get("validation"), loss, config.seed, hardware.threads)
-    model.to(hardware.device)
+        facts = model.fit(rows["train"], rows.get("validation"), loss, config.seed, experiment.hardware.threads)
+    model.to(experiment.hardware.device)
     return {"seconds": time.perf_counter() - start, **facts, "earlier_seconds": 0.0}
 
 

@@ -6,20 +6,16 @@ import numpy
 import torch
 
 from llmft.models import adapters
-from llmft.runs.folder import Run
-from llmft.schema.config import Config
 from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
-from llmft.training.evaluation import Split, float32
+from llmft.training.evaluation import Experiment, Split, float32
 
 ROWS = 64  # that are compared: the longest of them decides the time, and a fault in merging shows in any
 LIMIT = 1e-4  # of max|a - b| / max|a|: float32 gives 1e-7 a layer, and a layer that was left out 1e-2
 
 
-def keep_and_merge(
-    config: Config, task: Task[Any], model: torch.nn.Module, splits: dict[str, Split], run: Run
-) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """Keep the adapter of `model` in RUN/adapter, then merge it.
+def keep_and_merge(experiment: Experiment) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Keep the adapter of the model in RUN/adapter, then merge it.
 
     Returns:
         the merged model, and for metrics.json `merged_rows` that were compared, `merged_difference`, which is
@@ -30,11 +26,12 @@ def keep_and_merge(
     Raises:
         Failure: if the merged model answers otherwise.
     """
+    config, task, model, run = experiment.config, experiment.task, experiment.model, experiment.run
     if run.writes:
         adapters.save_adapter(model, run.folder / "adapter")
     if config.adapter.name == "prefix":
         return adapters.merge(model), {}
-    split = splits.get("validation", splits["train"])
+    split = experiment.splits.get("validation", experiment.splits["train"])
     compared = _losses if config.task.generates else _outputs
     before, answers = compared(task, adapters.trained_part(model), split)
     merged = adapters.merge(model)

@@ -13,33 +13,24 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, TrainerCallback
 
+from llmft.models.adapters import trained_part
 from llmft.reporting.lines import phase
 from llmft.runs import checkpoints
-from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import Failure, Stopped
-from llmft.tasks.task import Task
 from llmft.training import processes
 from llmft.training.callbacks import GradualUnfreezing, Progress, StopSignals, Watchdog
-from llmft.training.evaluation import Split
-from llmft.training.hardware import Hardware
+from llmft.training.evaluation import Experiment, Split
 from llmft.training.loop import Clock, Trainer, training_arguments
 from llmft.training.memory import advice, enough_memory, find_batch_size
 from llmft.training.optimization import planned_steps, resolve_batch_size
 
 
-def train(
-    config: Config,
-    task: Task[Any],
-    model: PreTrainedModel,
-    splits: dict[str, Split],
-    hardware: Hardware,
-    run: Run,
-    others: Sequence[TrainerCallback] = (),
-) -> dict[str, Any]:
-    """Train `model` in place, to the best checkpoint where there is a validation split, and return what it took.
+def train(experiment: Experiment, splits: dict[str, Split], others: Sequence[TrainerCallback] = ()) -> dict[str, Any]:
+    """Train the model in place, to the best checkpoint where there is a validation split, and return what it took.
 
     Args:
+        splits: those of the experiment, or with features that were added for training.
         others: further callbacks, who hear of it after ours.
 
     Returns:
@@ -47,6 +38,8 @@ def train(
         `samples_per_second`, `tokens_per_second` where features have lengths (of a stream, those of its sample),
         and the mean `loss`. For the caller to take out: `earlier_seconds` and `answered`, see `Trainer.load_best`.
     """
+    config, task, hardware, run = experiment.config, experiment.task, experiment.hardware, experiment.run
+    model = trained_part(experiment.model)
     folder = run.folder / "checkpoints"
     checkpoint = _checkpoint_of(folder)
     run.forget_events_after(_step_of(checkpoint))
@@ -55,7 +48,10 @@ def train(
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
     # A model that is kept in parts need not fit as a whole: the batch is not tried on it.
     if checkpoint is None and config.hardware.strategy == "ddp":
-        clock.rows = find_batch_size(config, task, model.to(hardware.device), splits["train"].features, hardware)
+        model.to(hardware.device)
+        clock.rows = experiment.known_batch_size or find_batch_size(
+            config, task, model, splits["train"].features, hardware
+        )
     config = _in_batches_of(clock.rows, config)
     metric = config.metric_for_best
     signals, watchdog = StopSignals(), Watchdog(run, config.trainer.step_timeout, resumed=checkpoint is not None)

@@ -41,7 +41,7 @@ def test_checkpoints_stay_until_the_run_is_done(llmft: Run, here: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("llmft.commands.finetune.write_reports", full)
+        patch.setattr("llmft.commands.session.write_reports", full)
         assert llmft("finetune", *SMOKE)[0] == 1
     assert read(here / "run/manifest.json")["status"] == "failed"
     assert list((here / "run/checkpoints").glob("*/committed.json"))
@@ -320,7 +320,7 @@ def test_a_loss_that_is_no_number_stops_the_run(llmft: Run, here: Path) -> None:
     )
     code, _, err = llmft("finetune", *SMOKE, *words, "optimizer.weight_decay=10")
     assert code == 1
-    assert "A smaller optimizer.lr" in err
+    assert "Try a smaller optimizer.lr" in err
     assert "Traceback" not in err
     assert read(here / "run/manifest.json")["status"] == "failed"
 
@@ -368,7 +368,7 @@ def test_a_run_that_ends_early_says_so(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("llmft.commands.finetune.train", fail)
+    monkeypatch.setattr("llmft.training.train.train", fail)
     if code is None:
         with pytest.raises(error):
             llmft("finetune", *SMOKE)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from llmft.cli import main
+from llmft.commands import session
 from llmft.data.files import digest
 from llmft.exports import export, programs
 from llmft.schema.inference import DIFFERENCE, PRECISIONS
@@ -152,12 +153,13 @@ def test_a_missing_package_is_named_with_its_extra(format: str, package: str, ex
     assert list(here.iterdir()) == []
 
 
-def other_weights(model: Any, *rest: Any) -> Any:
+def other_weights(program: Any, *rest: Any) -> Any:
     """What a wrong conversion does: the last layer is not that of the original."""
+    model = program.model
     before = model.classifier.bias.detach().clone()
     with torch.no_grad():
         model.classifier.bias += 1.0
-    written = programs.write(model, *rest)
+    written = programs.write(program, *rest)
     with torch.no_grad():
         model.classifier.bias.copy_(before)
     return written
@@ -273,7 +275,7 @@ def test_a_prefix_is_not_exported(runs: Runs, llmft: Run, here: Path) -> None:
 
 def test_a_program_is_made_with_other_rows_than_it_is_compared_on(runs: Runs, llmft: Run, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     ids: dict[int, str] = {}
-    encode, samples = export.encode, export.parity.samples
+    encode, samples = session.encode, export.parity.samples
     seen: list[str] = []
 
     def noted(task: Any, rows: Any) -> Any:
@@ -285,7 +287,7 @@ def test_a_program_is_made_with_other_rows_than_it_is_compared_on(runs: Runs, ll
         seen.append(ids[id(features)])
         return samples(task, features)
 
-    monkeypatch.setattr(export, "encode", noted)
+    monkeypatch.setattr(session, "encode", noted)
     monkeypatch.setattr(export.parity, "samples", watched)
     assert llmft("export", str(runs["tabular"]), "run.dir=out")[0] == 0
     assert seen == ["synthetic-validation:1"]

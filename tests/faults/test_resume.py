@@ -253,7 +253,7 @@ def test_a_run_that_died_after_its_last_step_only_scores_again(
         def die(*_: Any) -> None:
             raise ZeroDivisionError
 
-        patch.setattr("llmft.commands.finetune.score", die)
+        patch.setattr("llmft.commands.session.score", die)
         llmft(*words, "run.dir=run")
     assert json.loads((here / "run/manifest.json").read_text())["status"] == "failed"
     code, _, err = llmft(*words, "run.dir=run", "resume=true")
@@ -277,7 +277,7 @@ def test_what_was_killed_before_its_first_checkpoint_starts_over(llmft: Run, her
 def test_a_signal_while_rows_are_scored_stops_at_once(llmft: Run, here: Path, monkeypatch: Any) -> None:
     assert llmft(*TABLE, "run.dir=whole")[0] == 0
     with monkeypatch.context() as patch:
-        patch.setattr("llmft.commands.finetune.score", lambda *_: send(signal.SIGTERM)())
+        patch.setattr("llmft.commands.session.score", lambda *_: send(signal.SIGTERM)())
         code, _, err = llmft(*TABLE, "run.dir=run")
     assert code == 75
     assert "SIGTERM after training, which is saved. Go on with: llmft finetune run/config.yaml" in err

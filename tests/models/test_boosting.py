@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from llmft.config.load import load as compose
 from llmft.config.precedence import Origin
 from llmft.config.rules import of_models as rules
-from llmft.exports.programs import write
+from llmft.exports.programs import Named, write
 from llmft.models import boosting
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.models.build import build
@@ -207,7 +207,7 @@ def test_an_exported_program_answers_to_the_bit(here: Path) -> None:
     made.fit({**rows, "labels": labels("two", rows)}, None, None, seed=0, threads=1)
     new = table(2, rows=50)
     two = {name: value[:2] for name, value in new.items()}
-    facts = write(made, [two], None, ExportConfig(format="onnx"), here)
+    facts = write(Named(made, lambda _: {}), [two], None, ExportConfig(format="onnx"), here)
     assert facts["inputs"]["categories"] == {"dtype": "int64", "shape": ["batch", 2]}
     assert torch.equal(session("onnx", here)(new), made(**new).logits)
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from llmft.commands import finetune
+from llmft.commands import finetune, prepare
 from llmft.runs.lock import held
 from llmft.schema.problem import Failure
+from llmft.training import train as training
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -108,14 +109,14 @@ def test_a_sweep_leaves_runs_a_summary_and_the_best_recipe(llmft: Run, here: Pat
 def test_a_failed_job_is_reported_when_it_fails_and_the_others_go_on(
     llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = finetune.train
+    plain = training.train
 
-    def train(config: Any, *rest: Any) -> Any:
-        if config.seed == 2:
+    def train(experiment: Any, *rest: Any) -> Any:
+        if experiment.config.seed == 2:
             raise MemoryError("no room for 评论")
-        return plain(config, *rest)
+        return plain(experiment, *rest)
 
-    monkeypatch.setattr(finetune, "train", train)
+    monkeypatch.setattr(training, "train", train)
     diverging = ("optimizer=sgd", "optimizer.weight_decay=10", "scheduler=constant", "trainer.max_grad_norm=0")
     words = (*TABLE, *diverging, "trainer.max_steps=60", "optimizer.lr=0.001,100", "seed=1,2", "run.dir=s")
     code, out, err = llmft(*words)
@@ -167,8 +168,8 @@ def test_data_are_prepared_once_and_jobs_are_added(
     for name in ("a", "评论 b"):
         write(f"{name}.csv", "text,label\n" + "".join(f"{name} {i},{i % 2}\n" for i in range(40)))
     prepared = []
-    plain = finetune.prepare
-    monkeypatch.setattr(finetune, "prepare", lambda config: prepared.append(config.dataset.train) or plain(config))
+    plain = prepare.prepare
+    monkeypatch.setattr(prepare, "prepare", lambda config: prepared.append(config.dataset.train) or plain(config))
     words = (*TEXTS, "dataset=csv", "dataset.train=a.csv,评论 b.csv", "trainer.max_steps=1", "run.dir=s")
     assert llmft(*words, "seed=0,1")[0] == 0
     assert prepared == ["a.csv", "评论 b.csv"]

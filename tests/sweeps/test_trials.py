@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llmft.commands import finetune
+from llmft.training import train as training
 from tests.faults.test_kill import forked
 from tests.faults.test_sweep_stops import after_third_step, to_parent
 
@@ -85,14 +85,14 @@ def test_a_search_leaves_trials_pictures_and_the_best_recipe(llmft: Run, here: P
 def test_a_bad_trial_is_given_up_and_one_that_fails_is_told(
     llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = finetune.train
+    plain = training.train
 
-    def train(config: Any, *rest: Any) -> Any:
-        if config.seed == 6:
+    def train(experiment: Any, *rest: Any) -> Any:
+        if experiment.config.seed == 6:
             raise MemoryError("no room")
-        return plain(config, *rest)
+        return plain(experiment, *rest)
 
-    monkeypatch.setattr(finetune, "train", train)
+    monkeypatch.setattr(training, "train", train)
     words = [word for word in TABLE if not word.startswith("search") and word != ACCURACY]  # by its loss
     steps = ("trainer.eval_every=2", "trainer.save_every=2", "dataset.max_rows=64")
     # Five that learn, then one that fails and one that cannot learn.
@@ -154,7 +154,7 @@ def test_without_optuna_it_says_how_to_get_it(llmft: Run, here: Path, monkeypatc
 
 
 def test_no_trial_with_a_score_is_a_failure(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune, "train", lambda *_: 1 / 0)
+    monkeypatch.setattr(training, "train", lambda *_: 1 / 0)
     code, out, err = llmft(*SEARCH, "search.trials=2", "sweep.jobs=2")
     assert (code, err) == (1, "failed: none of 2 trials has a score\n")
     assert "2 at a time" in out

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llmft.commands.ensemble import combine
+from llmft.commands.eval import combine
 from llmft.schema.problem import UserError
 from llmft.tasks.targets.single_label import SingleLabel
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llmft.commands.finetune import first_weights
-from llmft.commands.prepare import Prepared, prepare
+from llmft.commands.prepare import Prepared
+from llmft.commands.session import Session
 from llmft.config.load import load as compose
 from llmft.schema.config import Config
 from llmft.training.evaluation import batches, float32
@@ -38,8 +38,11 @@ ARCHITECTURES = (
 def built(architecture: str, *words: str) -> tuple[Config, Prepared, Any]:
     """Prepared data and a tiny model with a frozen encoder."""
     config = compose("finetune", [*SMOKE, f"model.architecture={architecture}", *words])
-    prepared = prepare(config)
-    return config, prepared, first_weights(config, prepared)
+    session = Session(config)
+    session.prepare()
+    session.build()
+    assert session.prepared
+    return config, session.prepared, session.model
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

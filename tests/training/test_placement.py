@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmft.commands.finetune import first_weights
-from llmft.commands.prepare import prepare
+from llmft.commands.session import Session
 from llmft.config.load import load
 from llmft.models.build import build
 from llmft.schema.model import ModelConfig
@@ -86,12 +85,14 @@ def test_layers_that_are_computed_again_compute_the_same(words: list[str], llmft
 
 def test_layers_are_computed_again() -> None:
     config = load("finetune", [*SMOKE, "trainer.gradient_checkpointing=true"])
-    prepared = prepare(config)
-    model = first_weights(config, prepared).train()
+    session = Session(config)
+    session.prepare()
+    session.build()
+    model = session.model.train()
     calls = []
     model.bert.encoder.layer[0].intermediate.register_forward_hook(lambda *_: calls.append(1))
-    features = prepared.splits["train"].features
-    model(**prepared.task.objective.collate(features.__getitems__([0, 1]))).loss.backward()
+    features = session.splits["train"].features
+    model(**session.task.objective.collate(features.__getitems__([0, 1]))).loss.backward()
     assert len(calls) == 2
 
 
