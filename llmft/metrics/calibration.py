@@ -1,6 +1,6 @@
-"""How far probabilities are from the truth: calibration, perplexity; and which labels are taken for which.
+"""Calibration of probabilities, perplexity, and confusion matrices.
 
-Needs no `evaluate`, which takes seconds to import: reports and every task read it.
+Does not import `evaluate`, which takes seconds, since reports and every task import this.
 """
 
 import math
@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy
 
-BINS = 15
-WHOLE = 100  # labels whose matrix is kept as a whole: of 1,000 labels it would be a million numbers
-SHOWN = 20  # labels that a page has room for
+BINS = 15  # as in Guo et al. 2017
+WHOLE = 100  # most labels whose whole confusion matrix is kept: for 1,000 labels it has a million numbers
+SHOWN = 20  # labels for which a page has room
 
 
 def calibration(scores: numpy.ndarray, right: numpy.ndarray) -> tuple[float, list[dict[str, float]]]:
-    """The expected calibration error (Guo et al. 2017), and what it is made of: are 80% of rows with score 0.8 right?
+    """The expected calibration error (Guo et al. 2017) and its bins: are 80% of the rows with score 0.8 right?
 
     Args:
-        scores: (n,), between 0 and 1.
-        right: (n,), whether what the score is of was so.
+        scores: (n,) in [0, 1].
+        right: (n,) bool, whether the event that each score predicts occurred.
 
     Returns:
-        sum over 15 bins of equal width of (rows in the bin / n) * |mean score - share that is right|; and for each bin
-        that is not empty its mean `score`, the share that is `right`, and its number of `rows`.
+        the sum over 15 bins of equal width of (rows in the bin / n) * |mean score - share right|; and for each bin that
+        is not empty its mean `score`, the share `right`, and its number of `rows`.
     """
-    places = numpy.clip(numpy.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)  # a bin holds its upper bound
+    places = numpy.clip(numpy.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)  # bins are (lower, upper]
     rows = numpy.bincount(places, minlength=BINS)
     filled = rows > 0
     count = rows[filled]
@@ -37,10 +37,7 @@ def calibration(scores: numpy.ndarray, right: numpy.ndarray) -> tuple[float, lis
 def before_and_after(
     after: tuple[numpy.ndarray, numpy.ndarray], before: tuple[numpy.ndarray, numpy.ndarray] | None
 ) -> dict[str, Any]:
-    """`ece` and `reliability` of (scores, right); and of the scores as they were before a temperature, if there is one.
-
-    Bins without rows are left out.
-    """
+    """The metrics `ece` and `reliability` of (scores, right), and those before temperature scaling, if any."""
     error, bins = calibration(*after)
     found: dict[str, Any] = {"ece": error, "reliability": {"after": bins}}
     if before is not None:
@@ -51,7 +48,7 @@ def before_and_after(
 
 
 def confusion(references: list[str], predictions: list[str], labels: list[str]) -> dict[str, Any]:
-    """`labels` and `matrix`, a row a right label and a column a given one; of more than WHOLE labels the worst."""
+    """`labels` and `matrix` with a row per reference and a column per prediction; above WHOLE labels, only the worst."""
     from sklearn.metrics import confusion_matrix
 
     found = {"labels": labels, "matrix": confusion_matrix(references, predictions, labels=labels).tolist()}
@@ -59,10 +56,11 @@ def confusion(references: list[str], predictions: list[str], labels: list[str]) 
 
 
 def most_confused(found: dict[str, Any]) -> dict[str, Any]:
-    """The part of a confusion with the SHOWN labels that are most often right or given wrongly, in their order."""
+    """The part of a confusion matrix for the SHOWN labels with the most errors, in the order of labels."""
     labels, matrix = found["labels"], numpy.array(found["matrix"])
     if len(labels) <= SHOWN:
         return found
+    # Errors of a label: its row and its column without the diagonal, which is in both.
     wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
     kept = sorted(numpy.argsort(-wrong, kind="stable")[:SHOWN].tolist())
     return {
@@ -73,8 +71,8 @@ def most_confused(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def perplexity(loss: float) -> float:
-    """The exponential of a mean cross entropy in nats: among how many tokens a model is as unsure as if it drew one.
+    """exp of a mean cross entropy in nats: a uniform choice among that many tokens is as uncertain as the model.
 
-    1e304 for a loss above 700, since e to the power of 710 is above the largest float.
+    1e304 for any loss above 700, since exp(710) is above the largest float.
     """
     return math.exp(min(loss, 700.0))

@@ -1,4 +1,4 @@
-"""Metrics of what is extracted from texts: entities by seqeval, relations as SemEval-2010 Task 8 scores them."""
+"""Metrics of information extraction: entities by seqeval, relations by the official score of SemEval-2010 Task 8."""
 
 import re
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ OTHER = "Other"
 
 
 class Entities(LocalMetric):
-    """Metrics of BIO tags, a row a sentence.
+    """Metrics of entities, from BIO tags, one list per sentence.
 
-    An entity is right if its first word, its last word and its label are. `precision`, `recall` and `f1` are over all
-    entities (micro averages), `per_class` has those of each label; `accuracy` is the share of words with the right tag.
+    An entity is right if its first word, its last word, and its label are. `precision`, `recall`, and `f1` are micro
+    averages over all entities, `per_class` has those of each label, and `accuracy` is the share of right tags.
     """
 
     about = "Precision, recall and F1 of entities, over all and per label; accuracy of the tags."
@@ -43,31 +43,30 @@ class Entities(LocalMetric):
 
 
 def are_directed(labels: list[str]) -> bool:
-    """Whether labels are those of SemEval: `Relation(e1,e2)`, `Relation(e2,e1)`, and `Other` for none."""
+    """Whether labels have the form of SemEval: `Relation(e1,e2)`, `Relation(e2,e1)`, and `Other`."""
     relations = [label for label in labels if label != OTHER]
     return bool(relations) and all(DIRECTED.fullmatch(label) for label in relations)
 
 
 class DirectedRelations(LocalMetric):
-    """`semeval_f1`: the macro average of F1 over the relations, directions taken into account, without `Other`.
+    """`semeval_f1`: the macro average of F1 over relations, with directions, without `Other`.
 
-    Of a relation, what is right has the right direction too; its precision is by all that was said to be of it, and its
-    recall by all that is of it, in either direction. The average is over the relations that occur in the references
-    or predictions. Hendrickx et al. 2010, SemEval-2010 Task 8, section 4: "(9+1)-way evaluation taking directionality
-    into account".
+    A prediction is right if relation and direction are. Precision divides by all predictions of the relation, and
+    recall by all references, in either direction. The average is over relations in the references or predictions.
+    Hendrickx et al. 2010, SemEval-2010 Task 8, section 4: "(9+1)-way evaluation taking directionality into account".
     """
 
     about = "The official score of SemEval-2010 Task 8."
     columns: ClassVar = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
-        """The score; 0 where all is `Other`."""
+        """The score, 0 to 1; 0 if everything is `Other`."""
         said, real = (numpy.array(list(map(relation, labels))) for labels in (predictions, references))
         right = numpy.array(predictions) == numpy.array(references)
         scores = []
         for name in sorted({*said, *real} - {OTHER}):
             hits = float((right & (real == name)).sum())
-            # 2 P R / (P + R), with P = hits / said and R = hits / real
+            # F1 = 2 P R / (P + R) with P = hits / predicted and R = hits / actual, which needs no case for P + R = 0.
             scores.append(2 * hits / float((said == name).sum() + (real == name).sum()))
         return {"semeval_f1": float(numpy.mean(scores)) if scores else 0.0}
 

@@ -1,4 +1,4 @@
-"""What all metrics here share: nothing is fetched, and nothing is left on the disk."""
+"""The base of all metrics here: an `evaluate.Metric` that downloads nothing and leaves nothing on the disk."""
 
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,14 @@ import evaluate
 
 
 class LocalMetric(evaluate.Metric):
-    """A metric over columns of the given types, rows in memory."""
+    """A metric over columns of given types, computed in memory. A subclass sets `about` and `columns`."""
 
     about: ClassVar[str]
     columns: ClassVar[dict[str, Any]]
 
     def __init__(self) -> None:
-        # evaluate makes a folder even to keep rows in memory, and never writes into it: it may go at once, so that a
-        # process which is killed leaves nothing. The home of a service may not be writable.
+        # evaluate creates a folder even with keep_in_memory, and never writes into it. So it is a temporary one that is
+        # deleted at once: a killed process leaves nothing, and the home of a service need not be writable.
         with tempfile.TemporaryDirectory(prefix="llmft-metric-") as folder:
             super().__init__(keep_in_memory=True, cache_dir=folder)
 
@@ -30,12 +30,12 @@ class LocalMetric(evaluate.Metric):
 
 
 def per_class(names: Iterable[str], parts: Sequence[Iterable[float]]) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and the number of references of each class.
+    """Precision, recall, F1, and the number of references (`support`) of each class.
 
     Args:
         names: the classes.
-        parts: the four numbers, each (classes,), as scikit-learn's and seqeval's
-            `precision_recall_fscore_support(average=None)` give them.
+        parts: four arrays, (classes,) each, from `precision_recall_fscore_support(average=None)` of scikit-learn or
+            seqeval.
     """
     return {
         name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}

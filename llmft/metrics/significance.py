@@ -1,26 +1,26 @@
-"""Whether two models differ on the same rows, or by chance alone."""
+"""Significance tests: do two models differ on the same rows, or only by chance?"""
 
 from typing import Any
 
 import numpy
 from scipy.stats import binomtest
 
-LEVEL = 0.05  # of significance, by the custom of the field
-RESAMPLES = 10_000
-AT_ONCE = 1_000_000  # numbers drawn at one time
+LEVEL = 0.05  # of significance, the convention of the field
+RESAMPLES = 10_000  # p values of 0.05 then have a standard error of 0.003
+AT_ONCE = 1_000_000  # row indices drawn at once, 8 MB
 
 
 def mcnemar(first: numpy.ndarray, second: numpy.ndarray) -> dict[str, Any]:
-    """The exact test of McNemar (1947) on rows that are right or wrong.
+    """The exact test of McNemar (1947), for rows that are right or wrong.
 
-    Only rows where one model is right and the other wrong count. If the models were equally good, each of them would be
-    right in half of those: a two-sided binomial test.
+    Only rows count where exactly one model is right. If the models are equally good, each is right in half of those, so
+    this is a two-sided binomial test.
 
     Args:
-        first, second: (rows,) 1 for a right answer of each model, 0 for a wrong one.
+        first, second: (rows,) of each model, 1 for a right answer and 0 for a wrong one.
 
     Returns:
-        `only_first` and `only_second`, the rows that one model alone answers rightly, and `p`.
+        `only_first` and `only_second`, the rows that only one model answers right, and `p`.
     """
     only_first, only_second = int((first > second).sum()), int((second > first).sum())
     differ = only_first + only_second
@@ -29,16 +29,16 @@ def mcnemar(first: numpy.ndarray, second: numpy.ndarray) -> dict[str, Any]:
 
 
 def bootstrap(first: numpy.ndarray, second: numpy.ndarray, seed: int = 0) -> dict[str, Any]:
-    """The paired bootstrap (Efron and Tibshirani 1993; Koehn 2004) on a score that is a ratio of sums over rows.
+    """The paired bootstrap (Efron and Tibshirani 1993; Koehn 2004), for a metric that is a ratio of sums over rows.
 
-    Rows are drawn with replacement, the same for both models. p is twice the share of draws in which the difference has
-    the other sign, one draw added to both, so that it is never 0.
+    Rows are drawn with replacement, the same ones for both models. p is twice the share of draws whose difference has
+    the other sign, with one draw added to numerator and denominator, so that it is never 0.
 
     Args:
-        first, second: (rows, 2) the part and the whole of each row; see `tasks.task.RowScore`.
+        first, second: (rows, 2) of each model, the numerator and denominator of each row; see `tasks.task.RowScore`.
 
     Returns:
-        The `difference`, second less first, its 95 % `interval`, and `p`.
+        the `difference`, second minus first, its 95% `interval`, and `p`.
     """
     generator = numpy.random.default_rng(seed)
     rows = len(first)
@@ -59,7 +59,7 @@ def bootstrap(first: numpy.ndarray, second: numpy.ndarray, seed: int = 0) -> dic
 
 
 def holm(values: list[float]) -> list[float]:
-    """p values of several tests, adjusted by Holm (1979) so that one of them errs as rarely as a single test would."""
+    """p values of several tests, adjusted by Holm (1979): the chance of any false positive stays at LEVEL."""
     adjusted, highest = [0.0] * len(values), 0.0
     for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
         highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
@@ -68,11 +68,11 @@ def holm(values: list[float]) -> list[float]:
 
 
 def score(parts: numpy.ndarray) -> float:
-    """The score of all rows, (rows, 2) parts and wholes."""
+    """The metric over all rows, from (rows, 2) numerators and denominators."""
     return float(_ratio(parts.sum(axis=0)))
 
 
 def _ratio(sums: numpy.ndarray) -> numpy.ndarray:
-    """Part by whole; 0 where there is nothing to be right or wrong about."""
+    """Numerator over denominator; 0 if the denominator is 0."""
     ratio: numpy.ndarray = sums[..., 0] / numpy.maximum(sums[..., 1], 1e-12)
     return ratio

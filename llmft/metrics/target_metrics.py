@@ -1,4 +1,4 @@
-"""Metrics of targets: one class a row (accuracy, F1, ROC AUC, ...), several classes a row, or a number."""
+"""Metrics of targets: one class per row, several classes per row, or a number."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from llmft.metrics.local import LocalMetric, per_class
 
 
 class Classification(LocalMetric):
-    """Metrics of a choice of one class of many.
+    """Metrics of single-label classification.
 
-    `precision`, `recall` and `f1` are macro averages over all classes that occur in the references or predictions. The
-    micro averages equal accuracy: a row has one class, so a false positive of one class is a false negative of another.
-    `roc_auc` is that of the second of two classes, or the macro average of one class against the rest; it is None where
-    a class has no example. `ece` looks at the likeliest class of each row.
+    `precision`, `recall`, and `f1` are macro averages over the classes in the references or predictions. Their micro
+    averages equal accuracy: a row has one class, so a false positive of one class is a false negative of another.
+    `roc_auc` is that of the second of two classes, or the macro average of one class against the rest; None if a class
+    has no row. `ece` is of the most probable class of each row.
     """
 
     about = "Accuracy; precision, recall, F1 (macro, micro, per class); ROC AUC; Matthews; ECE; the confusion."
@@ -31,7 +31,7 @@ class Classification(LocalMetric):
     }
 
     def __init__(self, labels: list[str], temperature: float = 1.0) -> None:
-        """`temperature`: what the model's logits were divided by to make the scores."""
+        """`temperature`: the divisor of the logits in `scores`, from temperature scaling."""
         self.labels, self.temperature = labels, temperature
         super().__init__()
 
@@ -39,13 +39,13 @@ class Classification(LocalMetric):
         """All metrics.
 
         Args:
-            predictions: the class said for each row.
+            predictions: the predicted class of each row.
             references: the right one.
             scores: (rows, labels) probabilities in the order of `labels`.
         """
         shares = numpy.asarray(scores, dtype=float)
         names = [name for name in self.labels if name in {*predictions, *references}]
-        # As numbers: scikit-learn looks at texts one by one, in each of its functions.
+        # As integers: each function of scikit-learn would sort and compare strings again.
         place = {name: number for number, name in enumerate(names)}
         said, true = (numpy.array([place[name] for name in column]) for column in (predictions, references))
         each = metrics.precision_recall_fscore_support(true, said, labels=range(len(names)), zero_division=0.0)
@@ -64,7 +64,7 @@ class Classification(LocalMetric):
 
     def _roc_auc(self, references: list[str], shares: numpy.ndarray) -> float | None:
         truth = numpy.asarray(references)
-        # One label against the rest needs both kinds; with two labels one curve says all.
+        # With two labels, both curves have the same area.
         columns = [1] if len(self.labels) == 2 else range(len(self.labels))
         return roc_auc([truth == self.labels[column] for column in columns], [shares[:, c] for c in columns])
 

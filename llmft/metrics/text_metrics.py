@@ -1,6 +1,6 @@
-"""Metrics of texts against references: exact match and F1 of answers, ROUGE, BLEU and chrF.
+"""Metrics of texts against references: exact match and F1 of answers, ROUGE, BLEU, and chrF.
 
-All of them read any script: where words are not parted by spaces, a letter counts as a word.
+All work in any script: where words are not separated by spaces, each character counts as a word.
 """
 
 import re
@@ -15,46 +15,49 @@ import regex
 
 from llmft.metrics.local import LocalMetric
 
-# What SQuAD leaves out: articles and ASCII punctuation; and what Chinese and Japanese have in place of the latter.
+# What SQuAD's script removes, articles and ASCII punctuation, and the punctuation of Chinese and Japanese.
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WIDE = "".join(map(chr, [*range(0x3001, 0x3004), *range(0x3008, 0x3012), *range(0x3014, 0x3020), 0x30FB]))
 _WIDE += "".join(chr(code) for code in range(0xFF01, 0xFF66) if not chr(code).isalnum())
 _PUNCTUATION = str.maketrans("", "", string.punctuation + _WIDE)
-# Han and kana, of which a letter counts as a word, as CMRC 2018 has it.
+# Han and kana: each character counts as a word, as in the script of CMRC 2018.
 _HAN_OR_KANA = re.compile(
     "[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
 )
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-# A letter of a script without spaces with the marks on it; else a run of letters, marks and digits.
+# A character of a script without spaces, with its marks; else a run of letters, marks, and digits.
 _WORD = regex.compile(
     rf"[{_SPACELESS}]\p{{M}}*|[[\p{{L}}\p{{N}}]--[{_SPACELESS}]][[\p{{L}}\p{{N}}\p{{M}}]--[{_SPACELESS}]]*",
     regex.V1,
 )
 
-# Scripts by which sacreBLEU's tokenizer is chosen; kana tells Japanese from Chinese.
+# Scripts that decide sacreBLEU's tokenizer. Kana distinguishes Japanese from Chinese.
 _KANA = re.compile(r"[\u3040-\u30ff\u31f0-\u31ff]")
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd]")
 _THAI_LIKE = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")  # Thai, Lao, Burmese, Khmer
 _LETTER = re.compile(r"[^\W\d_]")
 
 
-def normal(answer: str, pattern: str | None = None) -> str:
-    """What is compared of an answer: the last match of `pattern`, or all; in NFKC, without case and extra space."""
+def normalize_answer(answer: str, pattern: str | None = None) -> str:
+    """What is compared of an answer: group 1 of the last match of `pattern`, or all; NFKC, no case, no extra space.
+
+    The last match, since a model that reasons in steps states its answer at the end.
+    """
     found = list(re.finditer(pattern, answer)) if pattern else []
     text = (found[-1][1] or "") if found else answer
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 class Written(LocalMetric):
-    """The share of answers that are the right one."""
+    """Exact match of written answers."""
 
-    about = "Exact match of normalised answers."
+    about = "Exact match of normalized answers."
     columns: ClassVar = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
 
     def __init__(self, pattern: str | None = None) -> None:
-        """`pattern`: a regular expression for what of an answer counts; see `normal`."""
+        """`pattern`: a regular expression for the part of an answer that counts; see `normalize_answer`."""
         self.pattern = pattern
         super().__init__()
 
@@ -62,31 +65,33 @@ class Written(LocalMetric):
         """`exact_match`, 0 to 1.
 
         Args:
-            predictions: what was written for each row.
+            predictions: the generated text of each row.
             references: the right answer.
         """
         pairs = zip(predictions, references, strict=True)
-        right = sum(normal(said, self.pattern) == normal(wanted, self.pattern) for said, wanted in pairs)
+        right = sum(
+            normalize_answer(said, self.pattern) == normalize_answer(wanted, self.pattern) for said, wanted in pairs
+        )
         return {"exact_match": right / len(references)}
 
 
-def normalised(text: str) -> str:
-    """A text without case, punctuation, English articles and extra space, as SQuAD's evaluation script has it."""
+def normalize_text(text: str) -> str:
+    """A text without case, punctuation, English articles, and extra space, as in SQuAD's script."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def words(text: str) -> list[str]:
-    """The words of a normalised text; of Chinese and Japanese, its letters."""
-    return _HAN_OR_KANA.sub(r" \g<0> ", normalised(text)).split()
+    """The words of a normalized text; in Chinese and Japanese, its characters."""
+    return _HAN_OR_KANA.sub(r" \g<0> ", normalize_text(text)).split()
 
 
 def exact_match(said: str, right: Sequence[str]) -> float:
-    """1 where an answer is one of the right ones, or where both are empty, else 0."""
-    return float(any(normalised(said) == normalised(one) for one in right or [""]))
+    """1 if an answer equals one of the references, or if both are empty, else 0."""
+    return float(any(normalize_text(said) == normalize_text(one) for one in right or [""]))
 
 
 def f1(said: str, right: Sequence[str]) -> float:
-    """The best F1 of the words of an answer and of a right one. Where one of two is empty, 1 if both are, else 0."""
+    """The highest F1 of the words of an answer and of a reference. If one of them is empty: 1 if both are, else 0."""
     return max(_f1(words(said), words(one)) for one in right or [""])
 
 
@@ -101,11 +106,10 @@ def _f1(said: list[str], right: list[str]) -> float:
 
 
 class SpanAnswers(LocalMetric):
-    """`exact_match` and `f1` in shares of 1, each the mean over rows of the best over the right answers of a row.
+    """`exact_match` and `f1`, 0 to 1: means over rows of the best value over the references of a row.
 
-    By the evaluation script of SQuAD 2.0, which gives what that of 1.1 gives wherever each right answer has a word that
-    is not an article. If some rows have a right answer and others none, `has_answer_` and `no_answer_` scores tell
-    them apart.
+    As in the evaluation script of SQuAD 2.0, which agrees with that of 1.1 whenever each reference has a word that is
+    not an article. If some rows have a reference and others none, there are `has_answer_` and `no_answer_` metrics too.
     """
 
     about = "Exact match and F1 of answers that are parts of a text, as SQuAD has them."
@@ -115,8 +119,8 @@ class SpanAnswers(LocalMetric):
     }
 
     def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
-        # A right answer that is nothing but an article or punctuation is none.
-        right = [[text for text in texts if normalised(text)] for texts in references]
+        # A reference of only articles or punctuation counts as none.
+        right = [[text for text in texts if normalize_text(text)] for texts in references]
         rows = list(zip(predictions, right, strict=True))
         exact = [exact_match(*row) for row in rows]
         share = [f1(*row) for row in rows]
@@ -135,22 +139,19 @@ def _mean(values: list[float]) -> float:
 
 
 class Words:
-    """What rouge-score asks to take a text into words.
+    """The tokenizer for rouge-score.
 
-    Its own drops whatever is not a-z or 0-9, so that Chinese would score 0 and `café` would be `caf`. Of English, the
-    words are the same, without its stemmer.
+    rouge-score's own drops everything but a-z and 0-9, so Chinese would score 0, and `café` would be `caf`. For English
+    both give the same words; the stemmer is not used.
     """
 
     def tokenize(self, text: str) -> list[str]:
-        """The words of a text in small letters; of scripts without spaces, the letters."""
+        """The lower-case words of a text; in scripts without spaces, the characters."""
         return _WORD.findall(text.lower())
 
 
 class Rouge(LocalMetric):
-    """The F-measures of ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004), 0 to 1: means over rows.
-
-    Of several references the one counts that fits best.
-    """
+    """The F-measures of ROUGE-1, ROUGE-2, and ROUGE-L (Lin 2004), 0 to 1: means over rows of the best reference."""
 
     about = "ROUGE-1, ROUGE-2 and ROUGE-L by rouge-score, with words of any script."
     columns: ClassVar = {
@@ -159,11 +160,11 @@ class Rouge(LocalMetric):
     }
 
     def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
-        """All three.
+        """All three metrics.
 
         Args:
-            predictions: a summary a row.
-            references: the right ones of each row, one or more.
+            predictions: the summary of each row.
+            references: one or more references of each row.
         """
         scorer = _scorer(ROUGE)
         rows = [scorer.score_multi(right, said) for said, right in zip(predictions, references, strict=True)]
@@ -182,9 +183,9 @@ def _scorer(names: tuple[str, ...]) -> Any:
 
 
 class TranslationScores(LocalMetric):
-    """`bleu` (Papineni et al. 2002) and `chrf` (Popović 2015) over all rows, each with any number of references.
+    """`bleu` (Papineni et al. 2002) and `chrf` (Popović 2015), 0 to 100, over the corpus, with one or more references.
 
-    `bleu_signature` says how BLEU was counted (Post 2018): scores of two signatures cannot be compared.
+    `bleu_signature` states how BLEU was computed (Post 2018); values with different signatures cannot be compared.
     """
 
     about = "BLEU and chrF by sacreBLEU."
@@ -194,16 +195,16 @@ class TranslationScores(LocalMetric):
     }
 
     def __init__(self, tokenize: str) -> None:
-        """`tokenize`: what sacreBLEU takes texts apart with: 13a, zh, char, intl, none."""
+        """`tokenize`: sacreBLEU's tokenizer: 13a, zh, char, intl, or none."""
         self.tokenize = tokenize
         super().__init__()
 
     def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
-        """Both scores.
+        """Both metrics and the signature.
 
         Args:
-            predictions: a translation a row.
-            references: the right ones of each row, one or more.
+            predictions: the translation of each row.
+            references: one or more references of each row.
         """
         from sacrebleu.metrics import BLEU, CHRF
 
@@ -225,7 +226,7 @@ def chrf_of(prediction: str, references: list[str]) -> float:
 
 
 def tokenizer_of(texts: list[str]) -> str:
-    """Sacrebleu's name of the tokenizer that goes with the script of most letters of `texts`."""
+    """The name of sacreBLEU's tokenizer for the script of most letters in `texts`."""
     text = "".join(texts)
     letters, han, kana = (len(kind.findall(text)) for kind in (_LETTER, _HAN, _KANA))
     if 2 * len(_THAI_LIKE.findall(text)) > letters or (kana > 0.1 * letters and 2 * (han + kana) > letters):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmft.metrics.text_metrics import SpanAnswers, exact_match, f1, normalised, words
+from llmft.metrics.text_metrics import SpanAnswers, exact_match, f1, normalize_text, words
 
 ROWS = [
     json.loads(line)
@@ -59,7 +59,7 @@ def test_a_set_of_one_kind_is_not_told_apart() -> None:
     ],
 )
 def test_a_text_is_normalised_as_squad_does(text: str, expected: str) -> None:
-    assert normalised(text) == expected
+    assert normalize_text(text) == expected
 
 
 def test_the_right_answers_of_squad_are_right(shared: Callable[[str], Path]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmft.metrics.text_metrics import Written, normal
+from llmft.metrics.text_metrics import Written, normalize_answer
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from llmft.metrics.text_metrics import Written, normal
     ],
 )
 def test_what_is_compared_of_an_answer(answer: str, pattern: str | None, found: str) -> None:
-    assert normal(answer, pattern) == found
+    assert normalize_answer(answer, pattern) == found
 
 
 def test_exact_match_is_the_share_of_right_answers() -> None:

@@ -197,12 +197,14 @@ class Instruction(Task[ChatState]):
 
         The error is the loss of a right answer that was not written.
         """
-        from llmft.metrics.text_metrics import normal
+        from llmft.metrics.text_metrics import normalize_answer
 
         if answer["answer"] is None:
             found = RowScore("loss", answer["loss"] * answer["tokens"], answer["tokens"])
         else:
-            said, right = (normal(text, self.options.answer_pattern) for text in (answer["answer"], reference))
+            said, right = (
+                normalize_answer(text, self.options.answer_pattern) for text in (answer["answer"], reference)
+            )
             found = RowScore("exact_match", float(said == right))
             if said == right:
                 return found
