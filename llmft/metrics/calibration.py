@@ -48,7 +48,7 @@ def before_and_after(
 
 
 def confusion(references: list[str], predictions: list[str], labels: list[str]) -> dict[str, Any]:
-    """`labels` and `matrix` with a row per reference and a column per prediction; above WHOLE labels, only the worst."""
+    """`labels` and `matrix` with a row per reference and a column per prediction; above WHOLE labels, the worst."""
     from sklearn.metrics import confusion_matrix
 
     found = {"labels": labels, "matrix": confusion_matrix(references, predictions, labels=labels).tolist()}
