@@ -82,6 +82,7 @@ def shorten(command: str, arguments: list[str]) -> Callable[[Config], str]:
 
     def _short(text: str) -> str:
         now = yaml.safe_load(text)
+        # The second try names no options: some are only valid together with keys of the command line.
         for choices in (chosen, {}):
             if (before := _base(command, recipe, choices)) is None:
                 continue
@@ -130,6 +131,7 @@ def _composes_to(command: str, text: str, wanted: str) -> bool:
         file = Path(folder, "best.yaml")
         file.write_text(text, encoding="utf-8")
         try:
+            # Composed like any recipe: only this shows that no default or rule changes a key that was left out.
             return as_recipe(checked(command, compose(command, [str(file)]))) == wanted
         except UserError:
             return False

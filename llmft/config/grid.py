@@ -85,6 +85,7 @@ def jobs(command: str, arguments: list[str], multirun: bool, read: Composed | No
         UserError: with the problems of all jobs, each once.
     """
     axes = axes_of(command, arguments, "command line") if multirun else [Axis("", [word], False) for word in arguments]
+    # A recipe's own sweep is only known once the recipe is composed, so combinations can expand into further ones.
     todo = deque((values, typed, list[str]()) for values, typed in _combinations(axes))
     found: list[Job] = []
     wrong: dict[Problem, list[str]] = {}
@@ -98,6 +99,7 @@ def jobs(command: str, arguments: list[str], multirun: bool, read: Composed | No
                 and (composed.multirun or multirun)
                 and (own := axes_of(command, from_sweeper(composed), SWEPT))
             ):
+                # At the front and reversed, because extendleft reverses: jobs stay in the order of the overrides.
                 todo.extendleft([(values | more, typed, words) for more, words in _combinations(own)][::-1])
                 continue
             found += in_folds(Job(values, checked(command, composed), recipe=shorten(command, typed + swept)))
@@ -186,7 +188,7 @@ def _values(command: str, key: str, value: str, where: str) -> list[str]:
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return str(float(f"{value:.12g}"))  # range(0.1,0.5,0.1) counts 0.30000000000000004
+        return str(float(f"{value:.12g}"))  # range(0.1,0.5,0.1) gives 0.30000000000000004
     return overrides.quote(value) if isinstance(value, str) else Transformer.str(value)
 
 

@@ -117,7 +117,7 @@ def _format_of_file(file: Path, now: str, pretrains: bool) -> str | None:
         kind = kind_of(file) if file.is_file() else None
         ending = inner_ending(file)
     except (UserError, OSError):
-        return None  # said when it is read
+        return None  # an unreadable file is reported when it is read
     if kind:
         return kind.format or None
     own = FORMATS[now].suffixes if now in FORMATS else ()

@@ -148,16 +148,16 @@ def _problems(texts: list[tuple[str, str]], tree: dict[str, Any]) -> Iterator[tu
     """The problems with references: the key that contains one, what is wrong, and what to write instead."""
     edges = {key: [target for _, target in _targets(key, text)] for key, text in texts}
     for key, text in texts:
-        for said, target in _targets(key, text):
+        for reference, target in _targets(key, text):
             name = target.rpartition(".")[2]
             if is_secret(target, True):
-                yield key, f"{said} refers to a secret, and configurations are saved", HINT
+                yield key, f"{reference} refers to a secret, and configurations are saved", HINT
             elif not _exists(tree, target):
                 read = name in os.environ or name.isupper()
                 hint = "A configuration does not read the environment. " if read else _suggest(target, tree)
-                yield key, f"{said} refers to no key", f"{hint}Write \\{said} for the text itself."
+                yield key, f"{reference} refers to no key", f"{hint}Write \\{reference} for the text itself."
             elif cycle := _cycle(key, target, edges, [key]):
-                yield key, f"{said} refers to itself: {' -> '.join(cycle)}", "Give one of them a value."
+                yield key, f"{reference} refers to itself: {' -> '.join(cycle)}", "Give one of them a value."
 
 
 def _targets(key: str, text: str) -> list[tuple[str, str]]:

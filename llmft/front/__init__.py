@@ -1,1 +1,1 @@
-"""What is answered at once, without a configuration: help, recipes, completion. Imports no torch and no pydantic."""
+"""Commands that need no config: help, recipes, completion, runs, explain. Imports no torch."""

@@ -44,6 +44,7 @@ def run(words: list[str]) -> list[dict[str, Any]]:
     else:
         composed = compose(command, rest)
         config, settings = checked(command, composed), composed.settings()
+    # Keys of the chosen task come second, so that they replace the general key `task.name`.
     known = {key.name: key for task in ("", config.task.name) for key in keys() if key.task == task}
     values = flat(config.model_dump(mode="json"))
     facts, sections = [], []
@@ -111,6 +112,7 @@ def _for_run(command: str, words: list[str]) -> tuple[Config, list[Setting]]:
     place = display_path(file.resolve())
     settings = [Setting(key, value, f"{place}:{at[key]}", "run") for key, value in flat(tree).items() if key in at]
     composed: Composed = compose(command, words[len(named) :], run=tree)
+    # Of the composition only typed keys and groups chosen again count: everything else is the run's own value.
     for setting in composed.settings():
         group = setting.key.partition(".")[0]
         kept = [f"{group}.{part}" for part in GROUPS[group].kept] if group in GROUPS else []
@@ -124,6 +126,7 @@ def _for_run(command: str, words: list[str]) -> tuple[Config, list[Setting]]:
 def _explain(name: str, value: Any, known: dict[str, Key], settings: list[Setting], config: Config) -> dict[str, Any]:
     """Everything about one key."""
     key = known.get(name) or known.get(name.rpartition(".")[0])
+    # A non-empty table sets its keys, which have places of their own; `{}` is a value.
     places = [setting for setting in history(settings, name) if not (isinstance(setting.value, dict) and setting.value)]
     default = _at(defaults(config.task.name), name)
     if default is None and not places and not config.smoke:
@@ -154,7 +157,7 @@ def _why(places: list[Setting]) -> str:
     rule = GROUPS[group].rule if (group := last.key.partition(".")[0]) in GROUPS else ""
     if last.layer == "path" and rule:
         return rule
-    if last.layer == "own":
+    if last.layer == "own":  # scheduler refers to the rule of optimizer
         return GROUPS["optimizer"].rule
     return LAYERS[last.layer].why
 

@@ -25,7 +25,7 @@ def run(words: list[str]) -> Any:
         UserError: for wrong arguments, and for unknown runs.
         Failure: if a reproduced run differs in any digit.
     """
-    words = ["yes=true" if word in ("--yes", "-y") else word for word in words]
+    words = ["yes=true" if word in ("--yes", "-y") else word for word in words]  # what other tools call it
     action = words[0] if words and words[0] in KEYS.keys() - {"list"} else "list"
     return DO[action](*_parse(action, words[1:] if action != "list" else words))
 
@@ -172,6 +172,7 @@ def _check_removable(name: str) -> Path:
     for folder in (Path(name), ROOT / name):
         if is_run(folder) or (folder / SUMMARY).is_file():
             runs = [Entry(folder)] if is_run(folder) else [Entry(child) for child in folder.iterdir() if is_run(child)]
+            # A link would be deleted while its target stays, which looks like freed space.
             if folder.is_symlink():
                 raise UserError(Problem(name, "is a link; write the folder itself", "command line"), "this command")
             if held := [entry for entry in runs if entry.is_held]:

@@ -27,6 +27,7 @@ def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]
             continue
         if (score := task.row_score(row, row["label"])).error > 0:
             wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((score, row))
+    # Equal rows with equal answers are one mistake: 300 copies of a row must not fill the page.
     worst = sorted(wrong.values(), key=lambda same: -same[0][0].error)
     return [_example(*same[0], task, times=len(same)) for same in worst[:MISTAKES]]
 
@@ -91,6 +92,7 @@ def _reliability(metrics: dict[str, Any]) -> tuple[str, str, str]:
         for key, (name, style) in names.items()
         if key in found
     ]
+    # The diagonal is perfect calibration: points below it are too sure, points above it not sure enough.
     lines.append(Line("score = share", [(0.0, 0.0), (1.0, 1.0)], "c"))
     before = metrics.get("ece_uncalibrated")
     was = "" if before is None else f", {before:.4f} before calibration"
@@ -100,7 +102,7 @@ def _reliability(metrics: dict[str, Any]) -> tuple[str, str, str]:
 
 def _numbers(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
     """A dot per row: the predicted number over the right one."""
-    step = -(-len(rows) // DOTS)
+    step = -(-len(rows) // DOTS)  # rounded up, so that at most DOTS rows are drawn
     dots = [(row["label"], row["answer"]) for row in rows[::step]]
     ends = [min(map(min, dots)), max(map(max, dots))]
     lines = [Line("rows", dots, "a", joined=False), Line("predicted = true", [(end, end) for end in ends], "c")]

@@ -27,6 +27,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         high = low + (abs(low) or 1.0)  # a range of less than 1e-6 of its values counts as a single number
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
+    # 0.999: a range of exactly five steps must not move up to the next step because of rounding.
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first = math.floor(low / step)
     last = max(math.ceil(high / step), first + 1)
@@ -36,7 +37,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
     """An SVG element with axes; it scales to the width of the page. `title` is the text for screen readers."""
     lines = [replace(line, points=[p for p in line.points if math.isfinite(p[1])]) for line in lines]
-    points = [point for line in lines for point in line.points] or [(0.0, 0.0)]
+    points = [point for line in lines for point in line.points] or [(0.0, 0.0)]  # all NaN: axes without a line
     xs, ys = (
         ticks(min(x for x, _ in points), max(x for x, _ in points)),
         ticks(min(y for _, y in points), max(y for _, y in points)),
@@ -62,7 +63,7 @@ def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
         if line.joined:
             path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in line.points))
             parts.append(f'<polyline class="{line.style}" points="{path}"/>')
-        if len(line.points) <= 40 or not line.joined:
+        if len(line.points) <= 40 or not line.joined:  # circles of more points would touch and hide the line
             dots = "".join(
                 f'<circle class="{line.style}" cx="{x}" cy="{y}" r="3"/>' for x, y in (at(*p) for p in line.points)
             )

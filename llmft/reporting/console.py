@@ -27,7 +27,7 @@ def announce(experiment: Experiment, notes: list[str], origin: str) -> None:
     millions = model.num_parameters() / 1e6
     training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     part = f", of which {_short(training)} M train" if config.trains and training < millions else ""
-    if config.command == "eval":
+    if config.command == "eval":  # an export knows its weights' origin, a run's model is always trained
         size = f", {_short(millions)} M parameters, {getattr(model, 'origin', 'trained')}"
     else:
         size = "" if fits(model) else f", {_short(millions)} M parameters{part}, {config.model.first_weights}"
@@ -56,6 +56,7 @@ def announce(experiment: Experiment, notes: list[str], origin: str) -> None:
     if "train" in splits and not fits(model) and (part or config.model.unfreeze):
         for number, line in enumerate(trains(model, config.model.unfreeze)):
             print(f"  {'' if number else 'trains':<9} {line['part']:<14} {line['parameters']:>12,}  {line['trains']}")
+    # Notes come last: they are what a user has to act on, and stay visible above the progress lines.
     for note in notes + cut_notes(splits):
         phase("note", note)
 
@@ -79,6 +80,7 @@ def _training(config: Config, examples: int) -> str:
     if trainer.batch_size == "all":
         size = f"all {effective_batch_size(config, examples):,}"
     else:
+        # 2 x 32 x 4: the factors show what to change, their product alone does not.
         factors = (config.hardware.processes, trainer.batch_size, trainer.accumulation)
         size = " x ".join(str(factor) for factor in factors if factor > 1) or "1"
     length = plural(steps, "steps")
@@ -105,6 +107,7 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
             numbers = {
                 k: v
                 for k, v in metrics[split].items()
+                # Micro and per-row averages would double the lines; metrics.json has them.
                 if isinstance(v, float) and (k == headline or not k.endswith(("_micro", "_samples")))
             }
             print(scores_line(split, numbers))
@@ -118,7 +121,7 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
         print(f"  thresholds {', '.join(shown)}{more}")
     expect = config.expect
     value = metrics.get("test", {}).get(expect.metric) if expect else None
-    if expect and expect.data == config.dataset.name and value is not None:
+    if expect and expect.data == config.dataset.name and value is not None:  # a promise holds for its own data only
         met = value >= expect.at_least if METRICS[expect.metric] else value <= expect.at_least
         how = "met" if met else "missed"
         print(f"  promised   {expect.metric} {expect.at_least:g} on test by the recipe: {how}")

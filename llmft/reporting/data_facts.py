@@ -26,7 +26,7 @@ def _split(task: Task[Any], split: Split) -> dict[str, Any]:
     facts |= balance(answers)
     if "balance" in facts and len(answers) < len(split):
         facts["balance_of"] = len(answers)
-    if lengths := getattr(split.features, "lengths", None):
+    if lengths := getattr(split.features, "lengths", None):  # streamed rows and tables have no lengths
         low, high = min(lengths), max(lengths)
         cuts = quantiles(lengths, n=20, method="inclusive") if len(lengths) > 1 else [low] * 19
         facts["tokens"] = {"shortest": low, "median": cuts[9], "p95": cuts[18], "longest": high}
@@ -72,7 +72,7 @@ def interval(answers: Sequence[Mapping[str, Any]], metric: str, value: Any) -> t
     """
     if metric not in ("accuracy", "exact_match", "subset_accuracy") or not isinstance(value, float) or not answers:
         return None
-    count, z = len(answers), 1.959964
-    centre = (value + z * z / (2 * count)) / (1 + z * z / count)
+    count, z = len(answers), 1.959964  # the 97.5% quantile of the normal distribution
+    center = (value + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * (value * (1 - value) / count + z * z / (4 * count * count)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
