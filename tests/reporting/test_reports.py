@@ -72,7 +72,13 @@ def test_the_report_is_one_safe_page(run: Path) -> None:
 def test_the_report_shows_what_the_run_found(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     page = Page((run / "report.html").read_text(encoding="utf-8"))
-    for heading in ("Learning curve", "Confusion on test", "Per label on test", "Worst mistakes on test", "Run details"):
+    for heading in (
+        "Learning curve",
+        "Confusion on test",
+        "Per label on test",
+        "Worst mistakes on test",
+        "Run details",
+    ):
         assert heading in page.words
     assert f"{metrics['test']['accuracy']:.4f}" in page.words
     answers = [json.loads(line) for line in (run / "predictions/test.jsonl").read_text().splitlines()]
