@@ -1,4 +1,4 @@
-"""What a task that reads conversations keeps of its training rows: the tokenizer with its chat template."""
+"""What tasks that read conversations learn: the tokenizer with its chat template, and the system prompt."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -19,14 +19,14 @@ from llmft.tasks.tokenizer import Tokenizer
 
 @dataclass
 class ChatState(State):
-    """The tokenizer with its chat template, and how long conversations may be."""
+    """The tokenizer with its chat template, and the limit of lengths."""
 
     tokenizer: Tokenizer
     max_length: int
     form: str
-    """How the training rows hold conversations."""
+    """The form in which training rows hold conversations, in a few words."""
     system: str = ""
-    """The system message that all training rows begin with, if they agree: rows that are asked have it, too."""
+    """The system prompt, if all training rows have the same: rows of predict get it, too."""
     remarks: list[str] = field(default_factory=list)
     """What the user should know of the tokenizer, a line each."""
 
@@ -39,16 +39,15 @@ class ChatState(State):
         length: int,
         model: ModelConfig,
     ) -> Self:
-        """The state for rows of a form.
+        """Learn from rows of a form.
 
         Args:
-            talks: the conversations of all rows, as often as they are wanted: for a model without a tokenizer, and for
-                what the first of them have in common.
+            talks: the conversations of all rows; called twice, for training a tokenizer and for the first SAMPLE rows.
             length: the most tokens of a conversation.
-            wanted: the form of conversations for a tokenizer without a chat template.
+            wanted: `task.template`, for a tokenizer without a chat template.
 
         Raises:
-            UserError: for a tokenizer whose template answers cannot be learnt from.
+            UserError: for a chat template whose answers cannot be trained on.
         """
         tokenizer = tokenizers.load(model, (said(message) for talk in talks() for message in talk.messages), GPT)
         give_template(tokenizer, wanted or ("plain" if form.answer else None), model)
@@ -71,7 +70,7 @@ class ChatState(State):
         return ChatTemplate(self.tokenizer)
 
     def needed(self) -> dict[str, Any]:
-        """What the configuration of a model says for this tokenizer and these lengths."""
+        """The model's configuration for this tokenizer and this length."""
         tokenizer = self.tokenizer
         special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": self.template.end}
         if tokenizer.bos_token_id is not None:
@@ -79,14 +78,14 @@ class ChatState(State):
         return special | {"vocab_size": len(tokenizer), "max_position_embeddings": self.max_length}
 
     def asked(self, talk: Conversation) -> Conversation:
-        """What the model is asked: a conversation without its last answer, that begins as those of training do."""
+        """The prompt: the conversation without its last answer, with the system prompt of training if it has none."""
         talk = talk.question()
         if not self.system or talk.messages[0]["role"] == "system":
             return talk
         return replace(talk, messages=[{"role": "system", "content": self.system}, *talk.messages])
 
     def answer(self, ids: list[int]) -> str:
-        """What was written before the end of the turn."""
+        """The text that was written before the end of the turn."""
         end = ids.index(self.template.end) if self.template.end in ids else len(ids)
         return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
 

@@ -1,4 +1,4 @@
-"""The chat template of a tokenizer: from messages to tokens, and which are trained; one of ours where it has none."""
+"""The chat template of a tokenizer: from messages to tokens with labels; one of ours if it has none."""
 
 import inspect
 import json
@@ -16,31 +16,31 @@ from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat.conversations import Conversation, Message, Unfit, ignore
 
-GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")  # what some templates mark answers by
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")  # how some templates mark answers
 KNOWN = {"role", "content"}
-LINKS = {"tool_call_id", "id"}  # say which call a tool answers; most templates go by the order alone
+LINKS = {"tool_call_id", "id"}  # they name the call that a tool answers; most templates go by order
 BESIDE = ("tools", "documents")
 # Parameters of `apply_chat_template` itself, which a row must not set; `add_generation_prompt` is one of them.
 RESERVED = {*inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters, "messages"} - {*BESIDE}
-PROBE = ("Cinnabar?", "Larkspur.", "Quillwort?", "Samphire.")  # questions and answers that no template writes by itself
+PROBE = ("Cinnabar?", "Larkspur.", "Quillwort?", "Samphire.")  # texts that no template contains
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A conversation as the model sees it."""
+    """A conversation as the model reads it."""
 
     ids: list[int]
     labels: list[int]
-    """The ids of what is trained, IGNORED elsewhere."""
+    """The ids of the trained tokens, IGNORED elsewhere."""
     cut: bool
-    """Whether there was no room for its beginning."""
+    """Whether its beginning was cut."""
 
 
 class ChatTemplate:
-    """The chat template of a tokenizer, with what made-up conversations show of it."""
+    """The chat template of a tokenizer, and what probing it with made-up conversations shows."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Raises Unfit where the tokenizer has no template, or one that closes no answer."""
+        """Raises Unfit if the tokenizer has no template, or if its template does not end answers."""
         self.tokenizer = tokenizer
         if not tokenizer.chat_template:
             raise Unfit("the tokenizer has no chat template")
@@ -52,10 +52,10 @@ class ChatTemplate:
         self.end, self.end_text = self._end_of_turn(short)
         closed = short[: self._closing(short, short.rindex(PROBE[1]))]
         self.rewrites = not self.marks and not long.startswith(closed)
-        """Whether it writes an answer otherwise once the conversation has gone on."""
+        """Whether an answer is written differently once other turns follow."""
 
     def _end_of_turn(self, text: str) -> tuple[int, str]:
-        """The token that closes the last answer of a text, and how the template writes it."""
+        """The token that ends the last answer of a text, and how the template writes it."""
         tail = text[text.rindex(PROBE[1]) + len(PROBE[1]) :]
         added = self.tokenizer.added_tokens_decoder
         for token in self.tokenizer(tail, add_special_tokens=False)["input_ids"]:
@@ -64,12 +64,12 @@ class ChatTemplate:
         raise Unfit(f"the chat template closes an answer with {tail!r}, no end-of-turn token: it would never end")
 
     def _closing(self, text: str, start: int) -> int:
-        """Where the answer that begins at `start` ends, its end of turn included; the end of the text without one."""
+        """The end of the answer that begins at `start`, with its end of turn; without one, the end of the text."""
         end = text.find(self.end_text, start)
         return len(text) if end < 0 else end + len(self.end_text)
 
     def notes(self) -> list[str]:
-        """What the template does that the user should know, a line each."""
+        """Notes on the template, a line each."""
         notes = []
         if own := self._own_system():
             notes.append(f"the chat template begins conversations without a system message with its own: {own!r}")
@@ -81,19 +81,19 @@ class ChatTemplate:
         return notes
 
     def _own_system(self) -> str:
-        """The system prompt that the template adds where there is none."""
+        """The system prompt that the template adds to a conversation without one."""
         user = _probe(1)
         try:
             given = self._text(Conversation([{"role": "system", "content": PROBE[2]}, *user.messages]))
         except Unfit:
-            return ""  # it takes none
+            return ""  # it refuses system prompts
         before, between = given.partition(PROBE[0])[0].split(PROBE[2], 1)
         head = self._text(user).partition(PROBE[0])[0]
         found = head.startswith(before) and head.endswith(between)
         return head[len(before) : len(head) - len(between)].strip() if found else ""
 
     def prompt(self, talk: Conversation) -> str:
-        """The text after which the model is to answer.
+        """The text that the model continues with its answer.
 
         Raises:
             Unfit: where the template refuses it, or does not write all that the conversation says.
@@ -114,7 +114,7 @@ class ChatTemplate:
         return text
 
     def rendered(self, talk: Conversation, **options: Any) -> str:
-        """What the template makes of a conversation, whether it is all there or not.
+        """The conversation as the template writes it; not checked for completeness.
 
         Raises:
             Unfit: where the template refuses it.
@@ -125,14 +125,14 @@ class ChatTemplate:
         except Exception as error:  # a template is a program of others
             why = error
         if any("tool_calls" in message for message in talk.messages):
-            # Templates such as DeepSeek's join the arguments of a call to the text, and want them as one.
+            # Templates such as DeepSeek's concatenate the arguments of a call, which must then be a string.
             messages = [_with_texts(message) for message in talk.messages]
             with suppress(Exception):
                 return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
         raise Unfit(f"the chat template refuses it: {why}") from why
 
     def _check_written(self, talk: Conversation) -> None:
-        """Raise Unfit for a control token in a text, and for what the template leaves out without a word."""
+        """Raise Unfit for a control token in a text, and for content that the template silently drops."""
         if reserved := RESERVED & talk.given.keys():
             raise Unfit(f"chat_template_kwargs has {min(reserved)}, which is not a variable of a chat template")
         for number, message in enumerate(talk.messages, 1):
@@ -162,12 +162,12 @@ class ChatTemplate:
             raise Unfit(f"{place} holds {held[0]}, a control token of the model")
 
     def _writes(self, talk: Conversation, number: int, key: str) -> bool:
-        """Whether the text up to a message, counting from 1, shows what it says under `key`."""
+        """Whether the text up to a message, counted from 1, contains its value of `key`."""
         message = talk.messages[number - 1]
         bare = {name: value for name, value in message.items() if name != key}
         calls = [call["function"]["name"] for one in talk.messages for call in one.get("tool_calls", [])]
         if key == "name" and message["role"] == "tool" and message[key] in calls:
-            return True  # the call itself has it
+            return True  # the call itself contains it
         text = self.rendered(talk.until(number))
         try:
             without = self.rendered(replace(talk, messages=[*talk.messages[: number - 1], bare]))
@@ -178,7 +178,7 @@ class ChatTemplate:
         return text != without and all(part.strip() in text for part in parts if isinstance(part, str))
 
     def answers(self, talk: Conversation) -> tuple[str, list[tuple[int, int]]]:
-        """The text of a conversation, and where the answers lie in it that are trained, each with its end of turn.
+        """The text of a conversation, and the characters of the trained answers, each with its end of turn.
 
         They are what the template marks by `{% generation %}`. Where it marks nothing, an answer is what follows the
         text that asks for it: a thought and the tools that it calls are part of it.
@@ -198,7 +198,7 @@ class ChatTemplate:
         return text, spans
 
     def _after_prompts(self, talk: Conversation, text: str) -> list[tuple[int, int]]:
-        """Each answer from the end of its prompt, which must be how the text begins, to its end of turn.
+        """The characters of each answer, from the end of its prompt to its end of turn.
 
         An answer that the template writes otherwise once the conversation goes on is not trained: the text that it
         should follow does not stand there.
@@ -223,7 +223,7 @@ class ChatTemplate:
         return spans
 
     def _marked(self, talk: Conversation, text: str) -> list[tuple[int, int]]:
-        """What stands between `{% generation %}` and `{% endgeneration %}`, without the space at its end."""
+        """The characters between `{% generation %}` and `{% endgeneration %}`, without trailing space."""
         special, given = self.tokenizer.special_tokens_map, dict(talk.given)
         _, found = render_jinja_template(
             [talk.messages],
@@ -260,7 +260,7 @@ class ChatTemplate:
         return Tokens(ids[-max_length:], labels[-max_length:], len(ids) > max_length)
 
     def ask(self, talk: Conversation, max_length: int) -> Tokens:
-        """The last `max_length` tokens of what the model is to answer; none of them has a label.
+        """The last `max_length` tokens of a prompt; none of them has a label.
 
         Raises:
             Unfit: as `prompt` does.
@@ -275,7 +275,7 @@ def _probe(count: int) -> Conversation:
 
 
 def _with_texts(message: Message) -> Message:
-    """A message with the arguments of its calls as texts of JSON."""
+    """A message with the arguments of its calls as JSON strings."""
     calls = []
     for call in message.get("tool_calls", []):
         arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
@@ -291,14 +291,14 @@ TEMPLATES = {
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
 }
 OWN = re.compile(r'^\{\{ "[^{}]*" \}\}')
-"""What stands before a template where the tokenizer begins texts with a token."""
+"""The prefix of our templates for a tokenizer that begins texts with a token."""
 EOS = "<|endoftext|>"
 CHATML = ("<|im_start|>", "<|im_end|>")
 TemplateName = Literal["plain", "chatml"]
 
 
 def give_template(tokenizer: PreTrainedTokenizerFast, wanted: TemplateName | None, model: ModelConfig) -> None:
-    """Give a tokenizer without a chat template the one that is wanted, and the special tokens that this writes.
+    """Give a tokenizer without a chat template the one that `task.template` names, and its special tokens.
 
     Raises:
         UserError: where none is wanted, or pretrained weights have never seen its tokens.
@@ -322,7 +322,7 @@ def give_template(tokenizer: PreTrainedTokenizerFast, wanted: TemplateName | Non
 
 
 def _beginning(tokenizer: PreTrainedTokenizerFast) -> str:
-    """What a template writes first, so that a text begins as the tokenizer itself begins one: with `<s>`, or nothing.
+    """The beginning of a template, which makes a text begin as the tokenizer begins one: with `<s>`, or nothing.
 
     Some tokenizers take a word at the very beginning of a text for one after a space, and no longer where `<s>` stands
     before it: such get the space.
@@ -331,14 +331,14 @@ def _beginning(tokenizer: PreTrainedTokenizerFast) -> str:
     if not first:
         return ""
     text = "".join(tokenizer.convert_ids_to_tokens(first))
-    tokenizer.add_tokens(tokenizer.convert_ids_to_tokens(first), special_tokens=True)  # so that it is read as a token
+    tokenizer.add_tokens(tokenizer.convert_ids_to_tokens(first), special_tokens=True)  # so that each is one token
     wanted = first + tokenizer("a", add_special_tokens=False)["input_ids"]
     spaced = tokenizer(f"{text}a", add_special_tokens=False)["input_ids"] != wanted
     return f"{{{{ {json.dumps(text + ' ' * spaced, ensure_ascii=False)} }}}}"
 
 
 def own_template(tokenizer: PreTrainedTokenizerFast) -> TemplateName | None:
-    """The name of the template that `give_template` gave."""
+    """The name of the template that `give_template` has set; None for a template of the tokenizer."""
     template = tokenizer.chat_template
     if not isinstance(template, str):
         return None

@@ -10,7 +10,7 @@ from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
 
 Message = dict[str, Any]
-"""`role` and `content`, a text, and what else the row says of it, such as `tool_calls` or `reasoning_content`."""
+"""`role`, `content`, which is a text, and other keys of the row, such as `tool_calls` or `reasoning_content`."""
 
 ROLES = {
     **{role: role for role in ("system", "user", "assistant", "tool")},
@@ -31,21 +31,21 @@ MEDIA = ("images", "videos", "audios")
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages, and what else the chat template is given."""
+    """Messages, and other variables of the chat template."""
 
     messages: list[Message]
     given: dict[str, Any] = field(default_factory=dict)
     """Variables of the template by name: `tools`, `documents`, and those of `chat_template_kwargs`."""
     untrained: frozenset[int] = frozenset()
-    """Places of answers that the row needs left out of training."""
+    """Indices of the answers that the row excludes from training."""
 
     def until(self, place: int) -> Self:
-        """The conversation before the message at `place`."""
+        """The conversation before the message with this index."""
         left = frozenset(number for number in self.untrained if number < place)
         return replace(self, messages=self.messages[:place], untrained=left)
 
     def answered(self) -> Self:
-        """The conversation up to its last answer that is trained: what follows has nothing to train on.
+        """The conversation up to its last trained answer.
 
         Raises:
             Unfit: where there is none.
@@ -59,22 +59,22 @@ class Conversation:
         return self.until(trained[-1] + 1)
 
     def question(self) -> Self:
-        """The conversation before the answer that it ends with; all of it where it ends with none."""
+        """The conversation without the answer at its end; the whole conversation if it has none."""
         ends = self.messages[-1]["role"] == "assistant"
         return self.until(len(self.messages) - 1) if ends else self
 
 
 @dataclass(frozen=True)
 class Form:
-    """How the rows of a set hold a conversation."""
+    """How rows hold a conversation."""
 
     about: str
     asked: str
-    """The column that it cannot do without."""
+    """The column that must be there."""
     answer: str | None = None
-    """The column of the answer, where it has one of its own."""
+    """The column of the answer, if it has one of its own."""
     others: tuple[str, ...] = ()
-    """Columns that may be there too, beside those of BESIDE."""
+    """Further columns that may be there, beside those of BESIDE."""
 
 
 FORMS = (
@@ -89,7 +89,7 @@ BESIDE = {
     "system": Column("text", required=False, blank=True),
     **dict.fromkeys(("tools", "documents", "chat_template_kwargs", *MEDIA), OPTIONAL),
 }
-"""Columns that may stand beside those of any form."""
+"""Columns that may be added to any form."""
 
 COLUMNS = {
     "messages": Column("json", required=False),
@@ -106,11 +106,11 @@ COLUMNS = {
 
 
 class Unfit(ValueError):
-    """Why a row is not a conversation, or one that cannot be trained on."""
+    """Why a row is not a conversation, or cannot be trained on."""
 
 
 def problems_of(rows: Iterable[dict[str, Any]], read: Callable[[dict[str, Any]], object]) -> list[Problem]:
-    """What is wrong with the first rows that cannot be read."""
+    """A problem for each of the first rows that cannot be read."""
     problems: list[Problem] = []
     for row in rows:
         try:
@@ -155,7 +155,7 @@ def form_of(columns: list[str], split: str, answered: bool = True) -> Form:
 
 
 def conversation(row: dict[str, Any], form: Form, asked: bool = False) -> Conversation:
-    """The conversation of a row, to its end; a row without a column for the answer ends with what is asked.
+    """The whole conversation of a row; without a column of answers, it ends with the question.
 
     Args:
         asked: whether an answer that it ends with is not looked at.
@@ -176,7 +176,7 @@ def conversation(row: dict[str, Any], form: Form, asked: bool = False) -> Conver
 
 
 def with_beside(messages: list[Message], row: dict[str, Any]) -> Conversation:
-    """The conversation of some messages and of what the columns BESIDE them say.
+    """The conversation of some messages and the columns BESIDE them.
 
     Raises:
         Unfit: with the reason.
@@ -199,16 +199,16 @@ def with_beside(messages: list[Message], row: dict[str, Any]) -> Conversation:
 
 
 EMPTY: tuple[Any, ...] = (None, "", [], {})
-"""Values that say nothing."""
+"""Values that mean nothing is given."""
 
 
 def ignore(name: str) -> str:
-    """What to write for a column, or a key of messages, that is to be left out."""
+    """What to write to ignore a column, or a key of messages."""
     return f"write dataset.ignore=[{name}] to leave it out"
 
 
 def _cell(cell: str | None) -> Any:
-    """The value of a cell of JSON; a text that is JSON itself, as tools often are, is read once more."""
+    """The value of a cell of JSON; a text that is JSON itself, as tools often are, is parsed again."""
     value = None if cell is None else json.loads(cell)
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
         try:
@@ -231,7 +231,7 @@ def _history(cell: str | None) -> list[Message]:
 
 
 def _tools(tools: Any) -> list[Any]:
-    """Tools as chat templates of transformers take them, `{type: function, function: {name, ...}}`.
+    """Tools in the form of transformers' chat templates, `{type: function, function: {name, ...}}`.
 
     Keys of a tool that are null are left out: a column of parquet has each key in each tool.
     """
@@ -291,7 +291,7 @@ def of_row(row: dict[str, Any]) -> Conversation:
 
 
 def said(message: Message) -> str:
-    """A message as a reader sees it: its text, and the tools that it calls."""
+    """A message as reports show it: its text, and the tools that it calls."""
     calls = message.get("tool_calls", [])
     written = [json.dumps(call.get("function", call), ensure_ascii=False) for call in calls]
     return "\n".join(part for part in (message["content"], *written) if part)
@@ -327,7 +327,7 @@ def _parsed(message: Any, place: str) -> Message:
 
 
 def _text(content: Any, key: str, place: str) -> str:
-    """The content of a message, whole or in parts of text."""
+    """The content of a message, which is a text or a list of parts."""
     if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
         strange = [part.get("type") for part in content if part.get("type") != "text"]
         if strange:
@@ -339,7 +339,7 @@ def _text(content: Any, key: str, place: str) -> str:
 
 
 def _trained(others: dict[str, Any], role: str, place: str) -> bool:
-    """Whether a message may be trained; takes the keys that say so out of `others`."""
+    """Whether a message may be trained; removes the keys that say so from `others`."""
     trained = True
     for key in [key for key in MARKS if key in others]:
         value = others.pop(key)
@@ -352,7 +352,7 @@ def _trained(others: dict[str, Any], role: str, place: str) -> bool:
 
 
 def _calls(calls: Any, place: str) -> list[Any]:
-    """Calls of tools as chat templates take them: their arguments are a table, not JSON as OpenAI's are."""
+    """Calls of tools in the form of chat templates: arguments are a dict, not a JSON string as in OpenAI's form."""
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise Unfit(f"tool_calls of {place} is {_short(calls)}, no list of calls")
     found = []

@@ -1,4 +1,4 @@
-"""Answers to instructions, and turns of a chat, by the model's own chat template."""
+"""Instruction tuning: answers to instructions, and turns of a chat, written by the model's chat template."""
 
 import json
 import random
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 PROMPT = "prompt_"
-"""Begins the keys of a batch that are of what is asked alone, for `generate`."""
+"""The prefix of the keys of a batch that hold prompts alone, for `generate`."""
 
 
 class AnswerObjective(Objective):
-    """The mean loss of the tokens that are trained, each said by the one before it."""
+    """The mean loss of the trained tokens, each predicted from those before it."""
 
     mean_over = "tokens"
     own_keys = (f"{PROMPT}ids", f"{PROMPT}mask")
 
     def collate(self, features: list[dict[str, Any]]) -> Batch:
         values = pad_values(self.task.state.tokenizer)
-        if "labels" not in features[0]:  # to be answered: what is written follows the last token
+        if "labels" not in features[0]:  # prompts to answer: generation continues the last token
             return pad(features, values, "left")
         batch = pad([{key: feature[key] for key in ("input_ids", "labels")} for feature in features], values)
-        batch["labels"][:, 0] = IGNORED  # no token stands before the first one, to say it
+        batch["labels"][:, 0] = IGNORED  # nothing stands before the first token to predict it from
         if f"{PROMPT}ids" in features[0]:
             before = pad([{"input_ids": feature[f"{PROMPT}ids"]} for feature in features], values, "left")
             batch |= {f"{PROMPT}ids": before["input_ids"], f"{PROMPT}mask": before["attention_mask"]}
@@ -52,7 +52,7 @@ class AnswerObjective(Objective):
         return token_loss(model, _without_prompts(batch), shift=True)
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """Of each row the loss of its answers and their tokens, and the tokens that the model writes, if it does."""
+        """For each row the loss and the number of tokens of its answers, and what the model writes, if it does."""
         outputs: list[dict[str, Any]] = [{} for _ in batch["input_ids"]]
         loss = None
         if "labels" in batch:
@@ -91,7 +91,7 @@ class Instruction(Task[ChatState]):
         )
 
     def _talks(self, rows: "Dataset", form: Form) -> Iterator[Conversation]:
-        """The conversations of the rows that can be read; `check` tells of the others."""
+        """The conversations of the readable rows; `check` reports the others."""
         for row in rows:
             with suppress(Unfit):
                 yield conversations.conversation(row, form)
@@ -193,7 +193,7 @@ class Instruction(Task[ChatState]):
         return conversations.said(conversations.of_row(row).messages[-1])
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        """Whether the right answer was written; where none is, the loss over all tokens.
+        """Whether the right answer was written; without generation, the loss over all tokens.
 
         The error is the loss of a right answer that was not written.
         """
@@ -212,7 +212,7 @@ class Instruction(Task[ChatState]):
         return found._replace(error=loss, why=f"loss of the right answer {loss:.3f}")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """A made-up word has a made-up answer; in a chat a second question follows."""
+        """Each made-up word has a made-up answer; a chat has a second question."""
         rng = random.Random(seed)
         facts = {"lumo": "dax", "vita": "wug", "mirk": "blicket", "dross": "fep", "tavo": "zib", "renn": "toma"}
         asked = [rng.choices(list(facts), k=2) for _ in range(rows)]

@@ -1,4 +1,4 @@
-"""From a row to two conversations that differ in their last answer: the one that was chosen, and the other."""
+"""From a row to two conversations that differ in the last answer: the chosen one and the rejected one."""
 
 import json
 from typing import Any
@@ -22,20 +22,20 @@ COLUMNS = {
     "chosen": Column("json", structure=_holds_messages),
     "rejected": Column("json", structure=_holds_messages),
 }
-"""The roles of a task that compares answers: each a text, or a list of messages. The prompt, where it has a column of
-its own, is in one of the first three; `input` stands below it, as Alpaca's does."""
+"""The roles of a task that compares answers: each a text, or a list of messages. A prompt with a column of its own is
+in one of the first three; `input` is added below it, as in Alpaca."""
 ASKED = ("prompt", "instruction", "conversations")
 
 
 def form_of(row: dict[str, Any]) -> Form:
-    """How the rows of a set hold pairs, told from the first of them."""
+    """The form of the rows, told from the first one."""
     if any((row.get(name) or "").startswith('"') for name in ASKED):
         return Form("a prompt with two answers", "prompt", "chosen")
     return Form("pairs of conversations", "chosen")
 
 
 def pair(row: dict[str, Any]) -> tuple[Conversation, Conversation]:
-    """The conversations with the chosen and with the rejected answer, alike up to it.
+    """The conversations with the chosen and the rejected answer, equal up to these.
 
     An answer is a text, a message, or a whole conversation that ends with it.
 
@@ -55,7 +55,7 @@ def pair(row: dict[str, Any]) -> tuple[Conversation, Conversation]:
 
 
 def asked(row: dict[str, Any]) -> Conversation:
-    """The conversation that a row without answers asks for one.
+    """The prompt of a row without answers, as a conversation.
 
     Raises:
         Unfit: with the reason.
@@ -66,7 +66,7 @@ def asked(row: dict[str, Any]) -> Conversation:
 
 
 def question(row: dict[str, Any]) -> list[Any]:
-    """The messages before both answers, unread, where a column of their own holds them.
+    """The messages before both answers, unparsed, if they have a column of their own.
 
     Raises:
         Unfit: for two such columns.
@@ -93,7 +93,7 @@ def _conversation(prompt: list[Any], cell: Any, side: str) -> list[Message]:
     if not isinstance(cell, str | list | dict) or not cell:
         raise Unfit(f"{side} is neither a text nor a list of messages")
     if isinstance(cell, dict):
-        cell = [cell]  # a message by itself
+        cell = [cell]  # one message
     answer = [{"role": "assistant", "content": cell}] if isinstance(cell, str) else cell
     alone = isinstance(answer[0], dict) and answer[0].get("role", answer[0].get("from")) in ("assistant", "gpt")
     if alone and not prompt:

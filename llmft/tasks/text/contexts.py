@@ -1,4 +1,4 @@
-"""A question with a context: where its right answers stand, the windows that a model reads, and spans within them."""
+"""A question with a context: its right answers, the windows that a model reads, and spans within them."""
 
 import json
 import unicodedata
@@ -16,7 +16,7 @@ from llmft.tasks.tokenizer import Tokenizer
 
 
 def holds_answers(value: Any) -> bool:
-    """Whether the JSON of a cell is of answers; `[101]` is the text of one."""
+    """Whether the JSON of a cell holds answers; `[101]` is the text of one."""
     if isinstance(value, dict):
         return "text" in value
     return isinstance(value, list) and all(isinstance(one, str) or holds_answers(one) for one in value)
@@ -37,16 +37,16 @@ class AnswerSpan:
 
 
 def read_answers(cell: str, start: float | None, context: str, place: str = "") -> list[AnswerSpan]:
-    """The right answers of a row, without the space around them; none for a question without an answer.
+    """The right answers of a row, stripped of space; none for a question without an answer.
 
     Args:
         cell: JSON. As SQuAD has it, a list of {"text": ..., "answer_start": ...}, or {"text": [...], "answer_start":
-            [...]}; or a text, or several. Without `answer_start` a text must stand in the context once.
-        start: that of an answer which is a text, where a column holds it.
-        place: what messages call the row.
+            [...]}; or a text, or several. Without `answer_start`, a text must occur in the context once.
+        start: the `answer_start` of an answer that is a text, if a column has it.
+        place: the name of the row in messages.
 
     Raises:
-        UserError: for the first answer that does not stand where it is said to.
+        UserError: for the first answer that is not at its `answer_start`.
     """
     found = []
     for text, given in _pairs(json.loads(cell), start, place):
@@ -60,7 +60,7 @@ def read_answers(cell: str, start: float | None, context: str, place: str = "") 
 
 
 def _pairs(value: Any, start: float | None, place: str) -> list[tuple[Any, Any]]:
-    """Each text with where it starts, or None where that is not said."""
+    """Each text with its start, or None if the cell does not say it."""
     if isinstance(value, str):
         return [(value, start)] if value.strip() else []
     if isinstance(value, dict) and isinstance(value.get("text"), str):
@@ -81,7 +81,7 @@ def _pairs(value: Any, start: float | None, place: str) -> list[tuple[Any, Any]]
 
 
 def _found(text: str, context: str, place: str) -> int:
-    """Where a text stands that must stand there once."""
+    """The start of a text that must occur once."""
     first = context.find(text)
     if first < 0:
         hint = "An answer is a part of the context, letter by letter."
@@ -92,7 +92,7 @@ def _found(text: str, context: str, place: str) -> int:
 
 
 def _checked(text: str, start: Any, context: str, place: str) -> int:
-    """Where a text is said to stand, if it does."""
+    """The start that the cell says, if the text is there."""
     if isinstance(start, bool) or not isinstance(start, int | float) or start != int(start):
         raise _error(place, f"answer_start is {start!r}, no whole number")
     begin = int(start)
@@ -111,24 +111,24 @@ def _error(place: str, what: str, hint: str = "") -> UserError:
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a context as a model reads it, behind the question."""
+    """A part of a context as a model reads it, after the question."""
 
     row: int
     number: int
-    """Of the windows of its row, from 0."""
+    """Of the windows of its row, counted from 0."""
     inputs: dict[str, list[int]]
-    """`input_ids`, and `token_type_ids` where the tokenizer has them."""
+    """`input_ids`, and `token_type_ids` if the model reads them."""
     none: int
-    """The token that stands for no answer in this window, the first of all in most models."""
+    """The position that means no answer in this window: that of [CLS], the first token of most models."""
     first: int
-    """The first token of the context."""
+    """The position of the first token of the context."""
     offsets: numpy.ndarray
-    """(2, n) int32: where each token of the context starts and ends in the whole context, in characters."""
+    """(2, n) int32: the start and end of each token of the context, in characters of the whole context."""
     cut: bool
     """Whether the question lost some of its words."""
 
     def tokens(self, start: int, end: int) -> tuple[int, int]:
-        """The first and last token of characters `start` to `end`; twice `none` where not all of them are in here."""
+        """The first and last token of characters `start` to `end`; twice `none` if the window lacks some of them."""
         starts, ends = self.offsets
         if not len(starts) or start < starts[0] or end > ends[-1]:
             return self.none, self.none
@@ -137,7 +137,7 @@ class Window:
         return (self.first + begin, self.first + last) if begin <= last else (self.none, self.none)
 
     def aside(self, context: str) -> dict[str, Any]:
-        """What `best_span` needs of it."""
+        """What `best_span` needs to know of it, for the feature's `aside`."""
         at, end = (int(self.offsets[0, 0]), int(self.offsets[1, -1])) if self.offsets.size else (0, 0)
         found = {"number": self.number, "none": self.none, "first": self.first, "at": at, "text": context[at:end]}
         return found | {"offsets": (self.offsets - at).tobytes()}
@@ -169,9 +169,9 @@ def windows(
 
 
 def _with_marks(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int]]:
-    """The spans of tokens, each with the marks behind it that belong to no token.
+    """The spans of tokens, each with the combining marks after it that belong to no token.
 
-    BERT drops them, as it does accents, and a word of Hindi would lose its last vowel.
+    BERT drops these marks, as it does accents: an answer in Hindi would lose its last vowel.
     """
     if text.isascii():
         return spans
@@ -184,11 +184,11 @@ def _with_marks(spans: list[tuple[int, int]], text: str) -> list[tuple[int, int]
 
 
 def _fitting(questions: list[str], tokenizer: Tokenizer, most: int) -> list[str]:
-    """The questions, each without what is beyond `most` tokens."""
+    """The questions, each cut to `most` tokens."""
     encoded = tokenizer.encode(questions, special=False)
     found = []
     for question, encoding in zip(questions, encoded, strict=True):
-        while len(encoding.ids) > most:  # again where a word that was cut in the middle has more pieces than before
+        while len(encoding.ids) > most:  # again, if a word that is cut in the middle has more tokens than before
             question = question[: encoding.offsets[most][0]].rstrip()
             (encoding,) = tokenizer.encode([question], special=False)
         found.append(question)
@@ -199,16 +199,16 @@ class Span(NamedTuple):
     """The likeliest part of a window, or of several."""
 
     score: float
-    """log p of its first and last token, each among all tokens of its window; -inf for a window without a context."""
+    """log p(first token) + log p(last token), each over all tokens of the window; -inf without a context."""
     text: str
     start: int | None
-    """Its first character in the whole context; None where there is no such part."""
+    """Its first character in the whole context; None if there is no span."""
     none: float
     """log p that there is no answer."""
 
 
 def best_span(logits: numpy.ndarray, window: dict[str, Any], longest: int) -> Span:
-    """The likeliest part of a window that starts before it ends and has at most `longest` tokens.
+    """The likeliest span of a window, of at most `longest` tokens.
 
     Args:
         logits: (2, tokens), for the first and the last token of an answer.
@@ -226,15 +226,15 @@ def best_span(logits: numpy.ndarray, window: dict[str, Any], longest: int) -> Sp
     begin, more = divmod(int(pairs.argmax()), longest)
     start, end = int(starts[begin]), int(ends[begin + more])
     text = window["text"][start:end]
-    start += len(text) - len(text.lstrip())  # some tokenizers count the space before a word as its own
+    start += len(text) - len(text.lstrip())  # to some tokenizers, the space before a word is a part of its token
     return Span(float(pairs[begin, more]), text.strip(), window["at"] + start, none)
 
 
 def rows_of(asides: list[dict[str, Any]]) -> list[int]:
-    """The row of each window, of rows whose windows follow each other."""
+    """The row of each window, if the windows of a row follow each other."""
     return [count - 1 for count in accumulate(int(aside["number"] == 0) for aside in asides)]
 
 
 def over_windows(spans: list[Span]) -> Span:
-    """The likeliest span of a row; no answer is as likely as in the window that says so the least."""
+    """The likeliest span of a row; `none` is that of the window in which it is least likely."""
     return max(spans, key=lambda span: span.score)._replace(none=min(span.none for span in spans))

@@ -14,14 +14,14 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Marked:
-    """A text without marks, and where its entities stand: their characters, the end excluded."""
+    """A text without marks, and the characters of its two entities, the end excluded."""
 
     text: str
     head: Span
     tail: Span
 
     def __str__(self) -> str:
-        """The text for a person: `The [fire]₁ was caused by [lightning]₂.`"""
+        """The text as reports show it: `The [fire]₁ was caused by [lightning]₂.`"""
         found = self.text
         for (start, end), number in sorted(((self.head, "₁"), (self.tail, "₂")), reverse=True):
             found = f"{found[:start]}[{found[start:end]}]{number}{found[end:]}"
@@ -37,7 +37,7 @@ class Unfit(Exception):
 
 
 def plain(text: str) -> str:
-    """The text without marks, right or wrong ones."""
+    """The text without marks, whether they are well-formed or not."""
     return MARK.sub("", text)
 
 
@@ -49,7 +49,7 @@ def read(text: str, head: str | None = None, tail: str | None = None) -> Marked:
         tail: those of the second, which may stand before the first.
 
     Raises:
-        Unfit: if the entities are not marked, or not in one way, or overlap.
+        Unfit: if the entities are not marked, are marked in two ways, or overlap.
     """
     spans = {name: span for name, cell in (("head", head), ("tail", tail)) if (span := _value(cell)) is not None}
     if not spans:
@@ -69,7 +69,7 @@ def read(text: str, head: str | None = None, tail: str | None = None) -> Marked:
 
 
 def _value(cell: str | None) -> Any:
-    """What a cell of JSON holds; None for an empty one."""
+    """The value of a cell of JSON; None for an empty one."""
     value = None if cell is None else json.loads(cell)
     return None if value == "" else value
 

@@ -1,4 +1,4 @@
-"""The part of a text that answers a question."""
+"""Extractive question answering: the part of a text that answers a question."""
 
 import json
 import random
@@ -25,12 +25,12 @@ LABELS = ("start_positions", "end_positions")
 
 @dataclass
 class QuestionState(State):
-    """The tokenizer, and how sure the model must be that there is no answer."""
+    """The tokenizer, and the threshold for giving no answer."""
 
     tokenizer: Tokenizer
     max_length: int
     threshold: float = 0.0
-    """No answer is given where log p(none) - log p(answer) is above it."""
+    """No answer is given if log p(none) - log p(answer) is above it."""
 
     @property
     def description(self) -> str:
@@ -38,7 +38,7 @@ class QuestionState(State):
 
 
 class QuestionAnswering(Task[QuestionState]):
-    """When was the bridge built? The words of the text that say it."""
+    """When was the bridge built? The words of the text that answer it."""
 
     config = sections.QuestionAnswering
     head = "AutoModelForQuestionAnswering"
@@ -106,7 +106,7 @@ class QuestionAnswering(Task[QuestionState]):
         return features
 
     def _place(self, rows: dict[str, list[Any]], row: int) -> tuple[int, int] | None:
-        """Where the first right answer of a row stands, which is what training learns; None where there is none."""
+        """The characters of the first right answer of a row, which training learns; None without an answer."""
         start = rows["answer_start"][row] if "answer_start" in rows else None
         found = read_answers(rows["answers"][row], start, rows["context"][row])
         return (found[0].start, found[0].end) if found else None
@@ -117,7 +117,7 @@ class QuestionAnswering(Task[QuestionState]):
         return self.options.unanswerable
 
     def calibrate(self, outputs: list[Any], references: "Dataset") -> Self:
-        """The threshold with the best F1, as SQuAD 2.0 chooses it."""
+        """The task with the threshold that has the best F1 on these rows, as SQuAD 2.0 chooses it."""
         from llmft.metrics.text_metrics import f1  # evaluate imports pipelines, which takes seconds
 
         spans = self._spans(outputs, rows_of([aside for _, aside in outputs]))
@@ -137,7 +137,7 @@ class QuestionAnswering(Task[QuestionState]):
         return [over_windows(found[row]) for row in sorted(found)]
 
     def _answer(self, span: Span) -> Answer:
-        """The text and where it stands; `score` is how likely it is, or that there is none."""
+        """The text and its characters; `score` is its probability, or that of no answer."""
         if span.start is None or (self.options.unanswerable and span.none - span.score > self.state.threshold):
             return {"answer": "", "start": None, "end": None, "score": float(numpy.exp(span.none))}
         end = span.start + len(span.text)
@@ -154,7 +154,7 @@ class QuestionAnswering(Task[QuestionState]):
         return f"{row['question']} ⏐ {row['context']}"
 
     def reference(self, row: dict[str, Any]) -> Any:
-        """The right answers, each once; none of them for a question without an answer."""
+        """The right answers, each once; an empty list for a question without an answer."""
         if row.get("answers") is None:
             return None
         found = read_answers(row["answers"], row.get("answer_start"), row["context"])
@@ -171,7 +171,7 @@ class QuestionAnswering(Task[QuestionState]):
         return RowScore("f1", part, error=error, why=f"{100 * error:.1f}%" if error > 1e-9 else "")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Made-up words, among them somebody and a place; the question says which of them is wanted."""
+        """Made-up words, among them a person and a place; the question asks for one of them."""
         rng = random.Random(seed)
         telling = {"who": ("lumo", "shine", "vita"), "where": ("mirk", "dross", "blag")}
         filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr", "pell", "unda", "sift", "gron")
@@ -192,13 +192,13 @@ class QuestionAnswering(Task[QuestionState]):
 
 
 def best_threshold(doubts: Sequence[float], gains: Sequence[float]) -> float:
-    """Up to which doubt answers are given, so that the sum of their gains is the largest; nearest to 0 among several.
+    """The threshold of doubt below which answers are given: that with the largest sum of gains, nearest to 0.
 
     Args:
         doubts: of each row, log p(none) - log p(answer).
-        gains: what its answer scores, less what no answer would.
+        gains: the F1 of its answer, minus that of no answer.
     """
-    # A context without a token is endlessly doubtful.
+    # A context without tokens has an infinite doubt, which would make the midpoints below NaN.
     finite = numpy.clip(numpy.asarray(doubts, dtype=float), -1e6, 1e6)
     order = numpy.argsort(finite, kind="stable")
     sorted_doubts = finite[order]

@@ -1,4 +1,4 @@
-"""How two marked entities of a text are related: what caused what, what is a part of what."""
+"""How two marked entities of a text are related: cause and effect, part and whole."""
 
 import random
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from llmft.tasks.tokenizer import Tokenizer, learn
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Before and after each entity, as in Baldini Soares et al. 2019, "Matching the Blanks", section 3.
+# Around each entity, as in Baldini Soares et al. 2019, "Matching the Blanks", section 3.
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 
 
 @dataclass
 class RelationState(TargetState):
-    """The relations, and the tokenizer, which has the markers."""
+    """The relations, and the tokenizer, to which the markers are added."""
 
     tokenizer: Tokenizer
     max_length: int
@@ -86,7 +86,7 @@ class RelationExtraction(TargetTask[RelationState]):
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         tokens = []
         for found in self._encoded(rows):
-            assert isinstance(found, Tokens), found  # `check` has refused all others
+            assert isinstance(found, Tokens), found  # `check` has reported all others
             tokens.append(found)
         features: Features = {
             "input_ids": [found.ids for found in tokens],
@@ -113,7 +113,7 @@ class RelationExtraction(TargetTask[RelationState]):
         return str(_marked(row))
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Made-up sentences: e1 is a maker or a thing, and another such word, which is not marked, tells nothing."""
+        """Made-up sentences: e1 is a maker or a thing; another such word has no marks and means nothing."""
         rng = random.Random(seed)
         makers, things = ("smith", "baker", "weaver"), ("blade", "bread", "cloth")
         filler = ("tavo", "renn", "ilpa", "osk", "dume")
@@ -130,7 +130,7 @@ class RelationExtraction(TargetTask[RelationState]):
         return {"text": texts, "label": labels}
 
     def _encoded(self, rows: dict[str, list[Any]]) -> list[Tokens | Unfit]:
-        """The tokens of each row with the markers among them, or why there are none."""
+        """The tokens of each row with the markers, or why it cannot be encoded."""
         texts = list(map(entity_markers.plain, rows["text"]))
         encodings = self.state.tokenizer.encode(texts)
         found: list[Tokens | Unfit] = []
@@ -148,16 +148,16 @@ def _marked(row: dict[str, Any]) -> Marked:
 
 
 def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) -> Tokens:
-    """The tokens of a text with markers around its entities, cut to `max_length` so that both entities stay.
+    """The tokens of a text with markers around its entities, cut to `max_length` around both entities.
 
     Raises:
-        Unfit: if they cannot stay.
+        Unfit: if the entities are further apart than `max_length`, or have no tokens.
     """
     ids, offsets, types = encoding.ids, encoding.offsets, encoding.type_ids
     own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
     spans = []
     for name, (start, end) in zip(entity_markers.ENTITIES, (sentence.head, sentence.tail), strict=True):
-        # A token may begin with the space before its word.
+        # A token may begin with the space before its word: any overlap counts.
         inside = [place for place in own if offsets[place][0] < end and offsets[place][1] > start]
         if not inside:
             raise Unfit(f"has an {name} that the tokenizer leaves out")
@@ -172,7 +172,7 @@ def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) ->
     high = min(last, low + room)
     kept = [*range(first), *range(low, high), *range(last, len(ids))]
     read, kinds = [ids[place] for place in kept], [types[place] for place in kept]
-    # What closes stands before what opens at the same place; from the end on, so that the other places stay.
+    # At one position, closing markers come before opening ones. They are inserted from the end: positions stay valid.
     opening = [(start - low + first, 1, MARKERS[2 * i]) for i, (start, _) in enumerate(spans)]
     closing = [(end - low + first, 0, MARKERS[2 * i + 1]) for i, (_, end) in enumerate(spans)]
     for place, _, marker in sorted(opening + closing, reverse=True):

@@ -1,4 +1,4 @@
-"""Rows of tokens with tags, or of a text with spans, as one thing: a text, where its words are, and their tags."""
+"""One form for rows of tokens with tags and rows of a text with spans: a text, its words, and their tags."""
 
 import json
 from dataclasses import dataclass
@@ -14,36 +14,36 @@ from llmft.schema.problem import Problem, plural
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# Scripts that put no spaces between words: each of their letters is taken alone, with the marks on it.
+# Scripts without spaces between words: each of their characters is a word, with its combining marks.
 ALONE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
-# Letters, digits and marks; the joiners stand inside words of Persian and of Indian scripts.
+# Letters, digits, and marks; U+200C and U+200D join letters inside words of Persian and Indian scripts.
 LETTERS = rf"[[\p{{L}}\p{{N}}\p{{M}}\u200c\u200d]--{ALONE}]"
 WORD = regex.compile(rf"(?V1){ALONE}\p{{M}}*|{LETTERS}+|(?!\s)\X")
 
 
 def split(text: str) -> list[tuple[int, int]]:
-    """The start and end of each word: runs of letters and digits; signs, emoji and Chinese characters one by one."""
+    """The start and end of each word: letters and digits, or one punctuation mark, emoji, or Chinese character."""
     return [match.span() for match in WORD.finditer(text)]
 
 
 HINT = "Tags are O, or B-, I-, E- or S- and a label, such as B-person; spans are {start, end, label}."
 
 Entity = dict[str, Any]
-"""`text`, `label`, `start` and `end`: the characters `start` to `end` - 1 of the sentence's text."""
+"""`text`, `label`, `start`, and `end`: the characters `start` to `end` - 1 of the text of the sentence."""
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Words in a text."""
+    """A text and its words."""
 
     text: str
-    """That of the row, or its tokens with a space between them."""
+    """The text of the row, or its tokens joined by spaces."""
     words: list[tuple[int, int]]
-    """The characters of each: from the first, to the one after the last."""
+    """The characters of each word: the first, and the one after the last."""
     tags: list[str] | None
-    """BIO, one a word; None where the row has neither tags nor spans."""
+    """The BIO tag of each word; None if the row has neither tags nor spans."""
     widened: int = 0
-    """Spans that began or ended inside a word, and cover whole ones here."""
+    """How many spans began or ended inside a word, and were widened to whole words."""
 
     @property
     def tokens(self) -> list[str]:
@@ -51,29 +51,29 @@ class Sentence:
         return [self.text[start:end] for start, end in self.words]
 
     def entity(self, span: Span) -> Entity:
-        """What stands at some of the words."""
+        """The entity that a span of words is."""
         first, after, kind = span
         start, end = self.words[first][0], self.words[after - 1][1]
         return {"text": self.text[start:end], "label": kind, "start": start, "end": end}
 
     @property
     def labels(self) -> list[str]:
-        """What its entities are, each once."""
+        """The labels of its entities, each once."""
         return sorted({label for _, _, label in spans(self.tags or [])})
 
     @property
     def entities(self) -> list[Entity]:
-        """What the tags say."""
+        """The entities that the tags mark."""
         return [self.entity(span) for span in spans(self.tags or [])]
 
 
 def is_labelled(rows: "Dataset") -> bool:
-    """Whether it is said what is to be answered."""
+    """Whether rows have references: tags or spans."""
     return not {"tags", "spans"}.isdisjoint(rows.column_names)
 
 
 def read(rows: "Dataset", split: str) -> tuple[list[Sentence], list[Problem]]:
-    """The sentences of rows that say what is to be answered, and a problem for each that is wrong or does not."""
+    """The sentences of rows with references, and a problem for each row whose reference is wrong or missing."""
     found: list[Sentence] = []
     problems: list[Problem] = []
     for row in rows:
@@ -89,12 +89,12 @@ def read(rows: "Dataset", split: str) -> tuple[list[Sentence], list[Problem]]:
 
 
 def sentence_of(row: dict[str, Any], of_tokens: bool = True) -> Sentence:
-    """The words of a row, and their tags where it has any.
+    """The words of a row, and their tags if it has any.
 
     A row may have both tokens and a text: tags are of its tokens, spans of its text.
 
     Args:
-        of_tokens: which to take where there are neither tags nor spans.
+        of_tokens: whether tokens are taken if there are neither tags nor spans.
 
     Raises:
         ValueError: with what is wrong with its tags or spans.
@@ -149,7 +149,7 @@ def _list(spans: str) -> list[Any]:
 
 
 def _span(entry: Any, text: str) -> Span:
-    """The start, end and kind of a span.
+    """The start, end, and label of a span.
 
     Raises:
         ValueError: for one that says no such things, or is not of this text.

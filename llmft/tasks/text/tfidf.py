@@ -1,4 +1,4 @@
-"""TF-IDF with logistic or ridge regression: the simple models of texts that others are compared with."""
+"""TF-IDF with logistic or ridge regression: the baselines of tasks on texts."""
 
 import unicodedata
 from typing import Any
@@ -8,17 +8,17 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-# Words; of scripts that put no spaces between them (Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer) characters.
+# Tokens are words; in scripts without spaces (Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer) characters.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-# Vowels and accents that are characters of their own, without which Hindi के and का would be the same word.
+# Combining vowels and accents: without them, Hindi के and का would be the same word.
 MARKS = r"\u0300-\u036f\u0591-\u05bd\u05c1-\u05c2\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
 TOKEN = rf"[{UNSPACED}]|(?:[^\W{UNSPACED}]|[{MARKS}])+"
-TERMS = 100_000  # the most frequent words and pairs of words; fewer where there are many labels
-STRENGTH = 10.0  # C of scikit-learn, whose default of 1 is strict for vectors of length 1
+TERMS = 100_000  # the most frequent words and pairs of words; fewer for more than 20 labels
+STRENGTH = 10.0  # C of scikit-learn; its default of 1 regularizes vectors of length 1 too much
 
 
 def vectorizer(token: str = TOKEN, **options: Any) -> TfidfVectorizer:
-    """TF-IDF of words and pairs of words, whatever their case and width; `options` are further ones of scikit-learn."""
+    """TF-IDF of words and pairs of words, without case and width; `options` are those of scikit-learn."""
     return TfidfVectorizer(preprocessor=_plain, token_pattern=token, ngram_range=(1, 2), sublinear_tf=True, **options)
 
 
@@ -27,11 +27,11 @@ def _plain(text: str) -> str:
 
 
 def matrices(texts: dict[str, list[list[str]]], labels: int) -> dict[str, Any]:
-    """The TF-IDF of words and pairs of words, (rows, terms) by split; of pairs of texts both, and how alike they are.
+    """TF-IDF matrices (rows, terms) by split; for pairs of texts those of both, and their similarity.
 
     Args:
         texts: by split, one column of texts, or two.
-        labels: how many there are: the time goes with their number times that of the terms.
+        labels: how many there are; time grows with labels times terms.
     """
     fitted = vectorizer(max_features=min(TERMS, 20 * TERMS // labels))
     fitted.fit(text for column in texts["train"] for text in column)
@@ -54,14 +54,14 @@ def logits_of_one(
         weights: (rows,) of train.
     """
     classes = numpy.unique(labels)
-    # A label that no training row has is as likely as one row of them all.
+    # A label without training rows is as likely as one row of all.
     found = {split: numpy.full((matrix.shape[0], count), -numpy.log(len(labels))) for split, matrix in cells.items()}
     model = LogisticRegression(C=STRENGTH, max_iter=200)
     if len(classes) > 1:
         model.fit(cells["train"], labels, weights)
     for split, matrix in cells.items():
         scores = model.decision_function(matrix) if len(classes) > 1 else numpy.zeros((matrix.shape[0], 1))
-        if scores.ndim == 1:  # of two labels, how much likelier the second is
+        if scores.ndim == 1:  # with two labels, scikit-learn gives the log odds of the second
             scores = numpy.stack([-scores / 2, scores / 2], axis=1)
         found[split][:, classes] = scores
     return found

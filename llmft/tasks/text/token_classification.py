@@ -1,4 +1,4 @@
-"""Entities in a text: which of its words name something, and what."""
+"""Named entities: which words of a text name something, and what."""
 
 import json
 import random
@@ -32,13 +32,13 @@ class EntityState(State):
     max_length: int
     stride: int
     of_tokens: bool
-    """Whether the training rows were lists of words, not texts."""
+    """Whether the training rows were lists of words rather than texts."""
     widened: int
-    """Spans of the training rows that began or ended inside a word, and were taken to cover whole ones."""
+    """How many spans of the training rows began or ended inside a word, and were widened to whole words."""
 
     @property
     def tags(self) -> list[str]:
-        """What the model says of a word, in the order of its outputs."""
+        """The BIO tags, in the order of the model's outputs."""
         return [OUTSIDE, *(f"{place}-{label}" for label in self.labels for place in "BI")]
 
     @property
@@ -105,7 +105,7 @@ class TokenClassification(Task[EntityState]):
         sentences = [sentence_of(row, self.state.of_tokens) for row in records]
         tokenizer = self.state.tokenizer
         encoded = tokenizer.encode(
-            # RoBERTa has other tokens for words behind a space than for those that begin a text.
+            # RoBERTa has other tokens for words after a space than for those that begin a text.
             [[f" {token}" for token in sentence.tokens] for sentence in sentences],
             max_length=self.state.max_length,
             stride=self.state.stride,
@@ -121,7 +121,7 @@ class TokenClassification(Task[EntityState]):
             features["token_type_ids"] = [part.type_ids for part in parts]
         features["row"] = owners
         features["length"] = list(map(len, parts))
-        # The first window of a row tells of the whole of it.
+        # The first window of a row has the words of the whole row.
         firsts = [row != before for before, row in pairwise([-1, *owners])]
         features["aside"] = [
             json.dumps(
@@ -140,14 +140,14 @@ class TokenClassification(Task[EntityState]):
         return features
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
-        """The likeliest tag of each word, O where it has no token; an I that follows nothing of its label is a B."""
+        """The likeliest tag of each word, O for a word without tokens; an I after another label counts as B."""
         windows: dict[int, list[tuple[Any, dict[str, Any]]]] = {}
         for (logits, aside), row in zip(outputs, rows, strict=True):
             windows.setdefault(row, []).append((softmax(logits), json.loads(aside)))
         return [self._answer(windows[row]) for row in sorted(windows)]
 
     def _answer(self, windows: list[tuple[Any, dict[str, Any]]]) -> Answer:
-        """What the windows of a row say: each of its words stands in one of them."""
+        """The answer of a row, whose words each have their scores in one of the windows."""
         kept = windows[0][1]
         tags, scores = [OUTSIDE] * len(kept["words"]), [0.0] * len(kept["words"])
         for shares, aside in windows:
@@ -162,7 +162,7 @@ class TokenClassification(Task[EntityState]):
         return {"answer": entities, "tokens": sentence.tokens, "tags": sentence.tags}
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
-        """Precision, recall and F1 of entities, accuracy of tags; see llmft.metrics.extraction_metrics."""
+        """Precision, recall, and F1 of entities, accuracy of tags; see llmft.metrics.extraction_metrics."""
         _check_package()
         from llmft.metrics.extraction_metrics import Entities  # evaluate imports pipelines, which takes seconds
 
@@ -185,7 +185,7 @@ class TokenClassification(Task[EntityState]):
         return RowScore("f1", part, whole, error=float(error), why=f"{error} wrong or missed")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Sentences of made-up words; names of one, two or three words begin with a title or lie at a place."""
+        """Sentences of made-up words; persons have one to three words, the first of which is a title."""
         rng = random.Random(seed)
         filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr", "pell", "unda", "sift", "gron")
         titles, names = ("mira", "lord", "saint"), ("abel", "corv", "iden", "juno")
@@ -210,27 +210,27 @@ def _key(entity: Entity) -> tuple[int, int, str]:
 
 
 def _check_package() -> None:
-    """Raise UserError where seqeval is not installed; `predict` does without."""
+    """Raise UserError if seqeval is not installed; `predict` does not need it."""
     if problems := missing_package("task", "token_classification", "seqeval", "text"):
         raise UserError(problems)
 
 
 Place = tuple[int, int]
-"""A word, and the place of its first token in the window."""
+"""A word, and the position of its first token in the window."""
 
 
 def first_pieces(windows: Sequence[Sequence[int | None]], shared: int) -> list[list[Place]]:
-    """The words that each window of a text answers: every word that has tokens, once.
+    """The words that are answered in each window of a text: every word that has tokens, once.
 
-    A word that stands in two windows is answered by the one that shows more around it. There is no end to what is
-    around a word at the beginning or the end of the whole text.
+    A word of two windows is answered in the one with more context around it. The beginning and the end of the whole
+    text count as endless context.
 
     Args:
         windows: for each token of each window its word, None for special tokens.
-        shared: tokens that a window shares with the one before it.
+        shared: how many tokens a window shares with the one before it.
     """
-    best: dict[int, tuple[float, int, int]] = {}  # word -> what is around it, the window, the place
-    before: list[int] = []  # the words of the tokens of the window before
+    best: dict[int, tuple[float, int, int]] = {}  # word -> context on its shorter side, window, position
+    before: list[int] = []  # the words of the tokens of the previous window
     for number, window in enumerate(windows):
         tokens = [(place, word) for place, word in enumerate(window) if word is not None]
         # A window may begin in the middle of a word, whose first token is not in it.

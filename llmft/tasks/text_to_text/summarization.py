@@ -22,7 +22,7 @@ class Summarization(TextToText[TextToTextState]):
     scores_by = "rouge_score"
     likeness_metric = "rougeL"
 
-    def learnt(self, train: "Dataset", **found: Any) -> TextToTextState:
+    def make_state(self, train: "Dataset", **found: Any) -> TextToTextState:
         return TextToTextState(**found)
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
@@ -36,7 +36,7 @@ class Summarization(TextToText[TextToTextState]):
         return f"ROUGE-L {likeness:.2f}"
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Reports of made-up words: one word of each of two kinds tells what is to be said, the others are filler."""
+        """Made-up reports: one word says the weather, one the direction, and the others mean nothing."""
         rng = random.Random(seed)
         telling = {
             "rain": ("mirk", "dross"),

@@ -1,4 +1,4 @@
-"""What the tasks have in common that answer a text with a text: an encoder reads, a decoder writes."""
+"""What tasks share that answer a text with a text: an encoder reads, a decoder writes."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -23,20 +23,20 @@ from llmft.tasks.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# T5's without those of its gaps: a decoder begins with padding.
+# T5's special tokens without its sentinels; its decoder begins with the padding token.
 SPECIAL = replace(T5, more=())
 MANY_LANGUAGES = "Choose a model of both languages, or model.init=random with a tokenizer that is trained here."
 
 
 @dataclass
 class TextToTextState(State):
-    """The tokenizer, and what goes with it."""
+    """The tokenizer, and the limits of lengths."""
 
     tokenizer: Tokenizer
     max_length: int
     max_output_length: int
     start: int | None
-    """What a decoder of random weights begins with; a model that has a configuration knows it."""
+    """The first token of a decoder with random weights; None for pretrained weights, whose configuration has it."""
     remarks: list[str]
     """What the user should know of the tokenizer, a line each."""
 
@@ -53,7 +53,7 @@ S = TypeVar("S", bound=TextToTextState)
 
 
 class TextToTextObjective(Objective):
-    """The mean over the tokens of the right text, which the decoder reads one place later."""
+    """The mean loss over the tokens of the right text; the decoder reads it shifted by one token."""
 
     mean_over = "tokens"
     side = "right"
@@ -63,7 +63,7 @@ class TextToTextObjective(Objective):
         return token_loss(model, batch, shift=False, smoothing=smoothing)
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """The tokens that the decoder writes, and the loss of the right ones."""
+        """The tokens that the decoder writes, and the mean loss of the right text."""
         loss = token_loss(model, batch, shift=False).item() if "labels" in batch else None
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         return model.generate(**inputs).tolist(), loss  # type: ignore[operator]
@@ -76,13 +76,13 @@ class TextToText(Task[S]):
     objective_class = TextToTextObjective
     separator = " ⏐ "
     source_role: ClassVar[str]
-    """The role of what is read."""
+    """The role of the text that is read."""
     target_role: ClassVar[str]
-    """The role of what is written: right texts, of which training takes the first."""
+    """The role of the right texts, of which training takes the first."""
     scores_by: ClassVar[str]
-    """The package that the scores come from."""
+    """The package that computes the metrics."""
     likeness_metric: ClassVar[str]
-    """The metric that `likeness` is of one answer."""
+    """The metric that `likeness` computes for one answer."""
     options: TextToTextConfig
 
     @property
@@ -90,8 +90,8 @@ class TextToText(Task[S]):
         return {self.source_role: Column("text"), self.target_role: Column("texts", target=True)}
 
     @abstractmethod
-    def learnt(self, train: "Dataset", **found: Any) -> S:
-        """The state of what was `found` of the tokenizer, and what else the task learns of the training rows."""
+    def make_state(self, train: "Dataset", **found: Any) -> S:
+        """The state of the task: `found` are the fields that all such tasks share."""
 
     def learn(self, train: "Dataset", model: ModelConfig) -> S:
         if problems := missing_package("task", self.options.name, self.scores_by, "text"):
@@ -100,7 +100,7 @@ class TextToText(Task[S]):
         if tokenizer.eos_token is None:
             what = "has no token that ends a text, so that a model would never stop writing"
             raise UserError(Problem("model.tokenizer", what, hint="Choose the tokenizer of an encoder-decoder."))
-        return self.learnt(
+        return self.make_state(
             train,
             tokenizer=tokenizer,
             max_length=clip_length(self.options.max_length, model),
@@ -110,16 +110,16 @@ class TextToText(Task[S]):
         )
 
     def _texts(self, rows: "Dataset") -> Iterator[str]:
-        """All that is read or written."""
+        """All texts that are read or written."""
         yield from rows[self.source_role]
         for texts in rows[self.target_role]:
             yield from texts
 
     def _remarks(self, rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast) -> list[str]:
-        """What is lost between a text and its tokens.
+        """Notes on what the tokenizer loses of the texts.
 
         Raises:
-            UserError: where that is most of it.
+            UserError: if it does not know most of their words.
         """
         targets = [texts[0] for texts in rows[self.target_role]]
         found = []
@@ -141,8 +141,8 @@ class TextToText(Task[S]):
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         texts = [self.options.prefix + text for text in rows[self.source_role]]
-        # Some tokenizers pad all rows to the longest length they know unless told otherwise. What looks like a special
-        # token is text like all other: as one, it would not be written in an answer.
+        # By transformers, since some tokenizers have a target language (`text_target`). What looks like a special token
+        # is encoded as plain text: as a special token it would be missing from the decoded answer.
         how: dict[str, Any] = {"truncation": True, "padding": False, "split_special_tokens": True}
         read = self.state.tokenizer(texts, max_length=self.state.max_length, **how)
         features: Features = {"input_ids": ended(read["input_ids"], self.state.max_length, self.state.tokenizer)}
@@ -169,14 +169,14 @@ class TextToText(Task[S]):
 
     @abstractmethod
     def likeness(self, answer: str, right: list[str]) -> float:
-        """How good one answer is, 0 to 1."""
+        """How close one answer is to the nearest right text, from 0 to 1."""
 
     @abstractmethod
     def format_likeness(self, likeness: float) -> str:
         """The likeness as a report shows it, with the name of the metric."""
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
-        """The likeness of each answer: of corpus scores such as BLEU a row has no part of its own."""
+        """The likeness of the answer: a corpus metric such as BLEU is not a mean over rows."""
         right = [reference] if isinstance(reference, str) else reference
         if not right:
             return RowScore(self.likeness_metric, 0.0)
@@ -186,6 +186,6 @@ class TextToText(Task[S]):
 
 
 def ended(rows: list[list[int]], length: int, tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """Tokens that end with the one that ends a text, at most `length`, whether the tokenizer puts it there or not."""
+    """The rows, each ended by the end token and at most `length` long, whether the tokenizer adds that token or not."""
     end = tokenizer.eos_token_id
     return [ids if ids[-1:] == [end] else [*ids[: length - 1], end] for ids in rows]

@@ -23,7 +23,7 @@ WORDS = {
 
 @dataclass
 class TranslationState(TextToTextState):
-    """The tokenizer, and how BLEU takes texts apart."""
+    """The tokenizer, and how BLEU splits texts into words."""
 
     bleu_tokenize: str
 
@@ -44,7 +44,7 @@ class Translation(TextToText[TranslationState]):
     scores_by = "sacrebleu"
     likeness_metric = "chrf"
 
-    def learnt(self, train: "Dataset", **found: Any) -> TranslationState:
+    def make_state(self, train: "Dataset", **found: Any) -> TranslationState:
         chosen: str = self.options.bleu_tokenize
         if chosen == "auto":
             chosen = tokenizer_of([texts[0] for texts in train[:SAMPLE][self.target_role]])
@@ -62,7 +62,7 @@ class Translation(TextToText[TranslationState]):
         return f"chrF {100 * likeness:.1f}"
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Sentences whose words come in another order: the verb last, and the adjective after its noun."""
+        """Sentences in which word order differs: the verb comes last, the adjective after its noun."""
         rng = random.Random(seed)
         texts: list[str] = []
         targets: list[list[str]] = []
