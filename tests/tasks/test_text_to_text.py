@@ -150,7 +150,7 @@ def test_a_decoder_alone_is_refused(llmft: Run, here: Path) -> None:
     code, _, err = llmft("finetune", "+recipe=t5_translation", "smoke=true", "model.architecture=gpt2")
     assert code == 2
     assert "model.architecture  must be an architecture with AutoModelForSeq2SeqLM in transformers, got gpt2" in err
-    assert "It takes an encoder-decoder, such as t5" in err
+    assert "Choose an encoder-decoder, such as t5" in err
 
 
 def test_a_saved_decoder_alone_is_refused(llmft: Run, here: Path) -> None:
