@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,6 +29,7 @@ enough: `# yaml-language-server: $schema=PATH/docs/config.schema.json`.
 """
 
 
+@cache
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
     """The string under each key of a section, those of its base classes included.
 
