@@ -1,8 +1,7 @@
-"""Text that people annotated, in the forms of three shared tasks.
+"""Reads annotated text in the formats of three shared tasks.
 
-- CoNLL's columns: a word a line with its tag, an empty line between sentences. The tags, BIO, IOB1 and BIOES, say where
-  entities begin and go on, and become BIO.
-- SQuAD's JSON (Rajpurkar et al. 2016, 2018): articles, their paragraphs, questions on each. A row a question.
+- CoNLL columns: a word and its tag per line, an empty line between sentences. Tags in BIO, IOB1, or BIOES become BIO.
+- SQuAD's JSON (Rajpurkar et al. 2016, 2018): articles, their paragraphs, and questions. One row per question.
 - SemEval-2010 Task 8: a numbered sentence in quotes, its relation, a comment, an empty line.
 """
 
@@ -20,15 +19,15 @@ from llmft.schema.problem import Problem, UserError, plural
 
 OUTSIDE = "O"
 TAG = re.compile(r"O|[BIESLU]-\S(.*\S)?")
-"""`O`, or how a word belongs to an entity and of which kind that is. L and U are other letters for E and S."""
+"""`O`, or a position in an entity and the entity's kind. In BILOU, L and U are what E and S are in BIOES."""
 
 Span = tuple[int, int, str]
-"""The first word of an entity, the word after its last one, and its kind."""
+"""An entity: index of its first word, index after its last word, and its kind."""
 
 TAGS = "Tags are O, or B-, I-, E- or S- and a kind of entity, such as B-person."
 DOCUMENT = "-DOCSTART-"
-_GAP = re.compile("[ \t]+")  # no other space parts columns: words may hold them
-_RANGE = re.compile(r"\d+[-.]\d+")  # CoNLL-U: `1-2` before the two words of one token, `1.1` for a word left unsaid
+_GAP = re.compile("[ \t]+")  # no other space separates columns: words may contain it
+_RANGE = re.compile(r"\d+[-.]\d+")  # CoNLL-U: `1-2` before the two words of one token, `1.1` for an elided word
 BEHIND = "words are those of column {}, since the column before it counts them"
 
 QUESTION_COLUMNS = ("id", "title", "question", "context", "answers")
@@ -38,17 +37,17 @@ COMMENT = "Comment:"
 
 
 def to_bio(tags: Sequence[str]) -> list[str]:
-    """The same entities with a `B-` at the first word of each and an `I-` at the others.
+    """The same entities in BIO: `B-` at the first word of each, and `I-` at the others.
 
-    A word goes on with the entity before it if it says so (I or E), is of the same kind, and that one has not ended
-    (E or S); else it begins one. This holds for all of the schemes, and what none of them allows is read as seqeval
-    reads it.
+    A word continues the entity before it if its tag is I or E, the kind is the same, and that entity has not ended with
+    E or S; otherwise it begins an entity. This is right for every scheme, and invalid sequences are read as seqeval
+    reads them.
 
     Raises:
-        ValueError: naming a tag that is of none of them.
+        ValueError: naming a tag that no scheme has.
     """
     found: list[str] = []
-    open_kind = ""  # of the entity that may go on
+    open_kind = ""  # of the entity that may continue
     for tag in tags:
         if not TAG.fullmatch(tag):
             raise ValueError(f"{tag!r} is not a tag")
@@ -64,7 +63,7 @@ def to_bio(tags: Sequence[str]) -> list[str]:
 
 
 def spans(bio: Sequence[str]) -> list[Span]:
-    """The entities of a row of BIO tags, in their order."""
+    """The entities of a row of BIO tags, in order."""
     found: list[Span] = []
     for place, tag in enumerate(bio):
         if tag.startswith("B-"):
@@ -83,7 +82,7 @@ class Word(NamedTuple):
 
 
 def sentences(lines: Iterable[tuple[int, str]]) -> Iterator[list[Word]]:
-    """The sentences of some numbered lines; lines between documents and comments are none."""
+    """The sentences in numbered lines, without comments and the lines between documents."""
     words: list[Word] = []
     for number, line in lines:
         columns = _columns(line)
@@ -98,9 +97,9 @@ def sentences(lines: Iterable[tuple[int, str]]) -> Iterator[list[Word]]:
 
 
 def word_column(found: Sequence[list[Word]]) -> int:
-    """The column that holds the words: the first, or the one behind a column that counts them in every sentence.
+    """The index of the column with the words: 0, or the one after a column that counts the words of every sentence.
 
-    So they stand in CoNLL-U, in GermEval, and in CoNLL-2012, which has the document and its part before the count.
+    Such a count is in CoNLL-U, in GermEval, and in CoNLL-2012, after the columns for document and part.
     """
     for place in range(min((len(word.columns) for words in found for word in words), default=1) - 1):
         cells = [[word.columns[place] for word in words] for words in found]
@@ -116,42 +115,42 @@ def _counts(cells: list[str], first: int) -> bool:
     return numbers == [str(number) for number in range(first, first + len(numbers))]
 
 
-def said(words: list[Word], column: int) -> list[Word]:
-    """The lines of a sentence that hold a word; behind a column that counts, those of a range hold none."""
+def word_lines(words: list[Word], column: int) -> list[Word]:
+    """The lines of a sentence with a word. After a counting column, lines with a range of numbers have none."""
     return [word for word in words if not (column and _RANGE.fullmatch("".join(word.columns[column - 1 : column])))]
 
 
 def _columns(line: str) -> list[str]:
-    """The columns of a line: between tabs where it has any, else between spaces."""
+    """The columns of a line, separated by tabs if it has any, else by spaces."""
     text = without_end(line).rstrip(" \t")
     return text.split("\t") if "\t" in text else [column for column in _GAP.split(text) if column]
 
 
 def _is_comment(line: str, columns: list[str]) -> bool:
-    """`# text = ...` before a sentence, GermEval's `#` and a tab too; `#topic` with a tag behind it is a word."""
+    """Whether a line is a comment: `# text = ...`, or GermEval's `#` and a tab; `#topic` with a tag is a word."""
     alone = "\t" not in line or columns[0] == "#"
     return line.startswith("#") and alone and len(columns) > 1 and not TAG.fullmatch(columns[-1])
 
 
 @dataclass(frozen=True)
 class ConllFile:
-    """A file of columns: the word is one of the first, its tag the last."""
+    """A file of CoNLL columns: the word in one of the first, its tag in the last."""
 
     file: Path
     name: str
     """The file as row ids name it."""
     encoding: str
     column: int = 0
-    """Where the words stand."""
+    """The index of the column with the words."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is a sentence, `tokens` and `tags`, named by the line of its first word."""
+        """See `Source`. A row is a sentence with `tokens` and `tags`; its id has the line of its first word."""
         mark = start or START
         table = Table({"tokens": [], "tags": []})
         problems: list[Problem] = []
         with opened(self.file, self.name, self.encoding, mark.position) as stream:
             for words in sentences(enumerate(lines_of(stream, self.name, mark.line), mark.line)):
-                whole = said(words, self.column)
+                whole = word_lines(words, self.column)
                 if found := [problem for word in whole if (problem := self._fault(word))]:
                     problems += found
                 elif whole:
@@ -162,7 +161,7 @@ class ConllFile:
                         table.left_out[BEHIND.format(self.column + 1)] += len(whole)
                 if len(table) == CHUNK:
                     yield mark, table
-                    # The line after the last word has been read: it is the one that ends the sentence.
+                    # The reader has consumed the empty line after the last word: the next sentence starts after it.
                     mark, table = Mark(stream.tell(), words[-1].line + 2), Table({"tokens": [], "tags": []})
                 if len(problems) >= MANY:
                     break
@@ -174,8 +173,8 @@ class ConllFile:
     def _fault(self, word: Word) -> Problem | None:
         place, columns = f"{self.name}:{word.line}", word.columns
         if len(columns) == 1:
-            what = f"has one column, {columns[0]!r}; a word and its tag are two"
-            return Problem(place, what, hint="Part them by a tab or spaces, and sentences by an empty line.")
+            what = f"must have a word and its tag, got one column, {columns[0]!r}"
+            return Problem(place, what, hint="Separate them by a tab or spaces, and sentences by an empty line.")
         if len(columns) < self.column + 2:
             return Problem(
                 place, f"has {plural(len(columns), 'columns')}; words are in column {self.column + 1}, and tags behind"
@@ -186,10 +185,10 @@ class ConllFile:
 
 
 def open_conll(file: Path, name: str, encoding: str) -> ConllFile:
-    """A file of columns by its first sentences.
+    """A file of CoNLL columns; its column of words is found in the first 1,000 sentences.
 
     Raises:
-        UserError: for a file that counts words and holds none.
+        UserError: for a file that counts words and has none.
     """
     with opened(file, name, encoding) as stream:
         found = list(islice(sentences(enumerate(lines_of(stream, name, 1), 1)), CHUNK))
@@ -202,24 +201,24 @@ def open_conll(file: Path, name: str, encoding: str) -> ConllFile:
 
 @dataclass(frozen=True)
 class SquadFile:
-    """A .json file in the form of SQuAD 1.1 or 2.0. It is one chunk, whatever its size."""
+    """A .json file in the format of SQuAD 1.1 or 2.0. It is one chunk, whatever its size."""
 
     file: Path
     name: str
     encoding: str
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is named by the question's `id`, which an editor finds; else by its number."""
+        """See `Source`. The id of a row has the question's `id`, which can be searched for, else its number."""
         table, missing, wrong = self.read()
         yield START, table
         if missing or wrong:
             raise UserError(listed(missing + wrong), "the data")
 
     def read(self) -> tuple[Table, list[Problem], list[Problem]]:
-        """The questions that are whole, what is missing of others, and what the ids and answers of these contradict.
+        """The complete questions, the problems of incomplete ones, and those of contradictory ids and answers.
 
         Raises:
-            UserError: for a file that is not JSON, or no object.
+            UserError: for a file that is not a JSON object.
         """
         with opened(self.file, self.name, self.encoding) as stream:
             try:
@@ -239,17 +238,17 @@ class SquadFile:
 
 @dataclass
 class _Walk:
-    """A way through the tree of a file, which notes what is missing and goes on."""
+    """Walks through the tree of a SQuAD file, and collects problems instead of stopping at the first."""
 
     name: str
     missing: list[Problem] = field(default_factory=list)
     wrong: list[Problem] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
-    """Of the questions, `FILE:ID`."""
+    """The row id of each question, `FILE:ID`."""
     seen: set[str] = field(default_factory=set)
 
     def questions(self, tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """A row for each question that is whole."""
+        """A row for each complete question."""
         number = 0
         for article_path, article in self._items(tree, "data", ""):
             for path, paragraph in self._items(article, "paragraphs", article_path):
@@ -289,12 +288,12 @@ class _Walk:
         return None
 
     def _answers(self, question: dict[str, Any], path: str) -> Any:
-        """None where the file has none to tell, as that of a test."""
+        """The answers of a question; None if the file has none, as test files do."""
         answers = question.get("answers")
         if question.get("is_impossible") is not True:
             return answers
         if answers:
-            self.wrong.append(Problem(f"{self.name}:{path}", "is_impossible is true, and it has answers"))
+            self.wrong.append(Problem(f"{self.name}:{path}", "must have no answers if is_impossible is true"))
         return []
 
     def _missing(self, path: str, kind: str, key: str) -> None:
@@ -304,7 +303,7 @@ class _Walk:
 
 @dataclass(frozen=True)
 class SemevalFile:
-    """A file of examples, which become the columns `text` and `label`; numbers and comments are left behind."""
+    """A file of examples with the columns `text` and `label`; numbers and comments are dropped."""
 
     file: Path
     name: str
@@ -312,7 +311,7 @@ class SemevalFile:
     encoding: str
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is named by the line of its sentence."""
+        """See `Source`. The id of a row has the line of its sentence."""
         mark = start or START
         table = Table({"text": [], "label": []})
         problems: list[Problem] = []
@@ -334,21 +333,21 @@ class SemevalFile:
             raise UserError(listed(problems), "the data")
 
     def _fault(self, example: list[str], line: int) -> Problem | None:
-        """What is wrong with the lines of an example, which begins in `line`."""
+        """The problem of an example that starts at `line`; None if it is right."""
         if _sentence(example[0]) is None:
-            what = "is not a sentence of SemEval, with a number before it and in quotes"
+            what = "must be a number and a sentence in quotes, as in SemEval"
             return Problem(f"{self.name}:{line}", what, hint="For a table write dataset=csv.")
         if len(example) < 2 or example[1].startswith(COMMENT) or _sentence(example[1]) is not None:
             return Problem(f"{self.name}:{line}", "has no relation in the line below it")
         for place, text in enumerate(example[2:], line + 2):
             if not text.startswith(COMMENT):
-                what = "follows a relation and is no comment"
+                what = "must be a comment, since it follows a relation"
                 return Problem(f"{self.name}:{place}", what, hint="Leave an empty line before the next sentence.")
         return None
 
 
 def _examples(lines: Iterator[str], number: int) -> Iterator[tuple[int, list[str]]]:
-    """The number of the first line of each example, and its lines; the empty one below it has been read, too."""
+    """The line number of each example, and its lines without the empty one that ends it, which has been read too."""
     example: list[str] = []
     for line in chain(lines, [""]):
         if line.strip():
@@ -361,6 +360,6 @@ def _examples(lines: Iterator[str], number: int) -> Iterator[tuple[int, list[str
 
 
 def _sentence(line: str) -> str | None:
-    """The text between the quotes of a numbered line; None for another line."""
+    """The text in the quotes of a numbered line; None for another line."""
     found = SENTENCE.fullmatch(line)
     return found[1] if found else None

@@ -1,6 +1,6 @@
-"""Tables in files that are not text: Excel, SQLite, parquet, and the .arrow files that the library `datasets` saves.
+"""Reads tables in binary files: Excel, SQLite, parquet, and the .arrow files of the library `datasets`.
 
-Excel and SQLite are read as csv is, every value a string; parquet and Arrow keep the type of each column.
+From Excel and SQLite, every value is a string, as from CSV; parquet and Arrow keep the type of each column.
 """
 
 import json
@@ -29,14 +29,14 @@ _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")  # how the format writes characters 
 
 BYTES = "Leave the column out: write dataset.query='select ...'."
 READING = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
-"""What a query may do: not attach files, set pragmas or write."""
+"""What a query may do: read, but not attach files, set pragmas, or write."""
 
 
 @dataclass(frozen=True)
 class ExcelFile:
-    """One sheet of a .xlsx file. The first row that holds anything is the header.
+    """A sheet of an .xlsx file. The first row that is not empty is the header.
 
-    By openpyxl, which tells errors, number formats and formulas. python-calamine is 17 times as fast, but gives an
+    By openpyxl, which exposes errors, number formats, and formulas. python-calamine is 17 times as fast, but gives an
     empty cell for `#REF!` and for a formula that was never computed.
     """
 
@@ -44,10 +44,10 @@ class ExcelFile:
     name: str
     """The file as row ids name it."""
     sheet: str | None = None
-    """Which sheet; None where only one that is seen holds anything."""
+    """The name of the sheet; None for the only visible one that is not empty."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`; all rows, whatever `start` is. A row is named by its number, as Excel shows it."""
+        """See `Source`. Yields all rows whatever `start` is. The id of a row has its number as Excel shows it."""
         table, problems = self.read()
         for first in range(0, len(table), CHUNK):
             yield Mark(0, first + 1), table.take(range(first, min(first + CHUNK, len(table))))
@@ -55,10 +55,10 @@ class ExcelFile:
             raise UserError(listed(problems), "the data")
 
     def read(self) -> tuple[Table, list[Problem]]:
-        """The rows that can be read, and what is wrong with the others.
+        """The rows that can be read, and the problems of the others.
 
         Raises:
-            UserError: for a file that is not a workbook, a sheet that is not there, or a header that cannot be read.
+            UserError: for a file that is not a workbook, a missing sheet, or a header that cannot be read.
         """
         if missing := missing_package("dataset.format", "excel", "openpyxl", "files"):
             raise UserError(missing)
@@ -86,7 +86,7 @@ class ExcelFile:
         ]
         for number, (row, shown) in enumerate(zip(cells, values, strict=True), 1):
             if number <= first + 1 or all(cell.value is None for cell in row):
-                continue  # an empty row is none
+                continue  # an empty row is not a row
             found = dict.fromkeys(table.columns, "")
             faults = []
             for place, (cell, value) in enumerate(zip(row, shown, strict=True)):
@@ -105,7 +105,7 @@ class ExcelFile:
         return table, problems
 
     def _sheet(self, values: bool) -> Any:
-        """The sheet, with the values that formulas had when it was saved, or with the formulas."""
+        """The sheet with formulas, or with their values from when the file was last saved."""
         import openpyxl
 
         try:
@@ -113,11 +113,11 @@ class ExcelFile:
                 members = archive.infolist()
             bomb(self.file, sum(one.file_size for one in members), sum(one.compress_size for one in members))
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # on styles and checks of input, which are not read
-                with self.file.open("rb") as opened:  # openpyxl refuses the name of a workbook that ends otherwise
+                warnings.simplefilter("ignore", UserWarning)  # about styles and data validation, which are not read
+                with self.file.open("rb") as opened:  # openpyxl refuses other endings of a path than .xlsx and .xlsm
                     book = openpyxl.load_workbook(opened, data_only=values)
         except (zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError, EOFError) as error:
-            what = f"is not a whole Excel workbook: {str(error).splitlines()[0] if str(error) else error!r}"
+            what = f"is not a complete Excel workbook: {str(error).splitlines()[0] if str(error) else error!r}"
             raise UserError(Problem(self.name, what), "the data") from error
         sheets = {sheet.title: sheet for sheet in book.worksheets}
         if self.sheet is not None:
@@ -143,20 +143,20 @@ def _is_filled(sheet: Any) -> bool:
 
 
 def _fault(cell: Any, value: Any, column: str) -> tuple[str, str] | None:
-    """What is wrong with a cell, and what to do; `cell` holds its formula, `value` what came of it."""
+    """What is wrong with a cell, and what to do; `cell` has its formula, `value` the result."""
     if cell.value is None:
         return None
     if not column:
         return "has a value, and its column has no name", "Give it one in the header, or clear it."
-    if value.data_type == "e" and value.value not in ("#N/A", None):  # "not available" is a mark of missing values
-        return f"holds the error {value.value}", "Mend the formula, or clear the cell."
+    if value.data_type == "e" and value.value not in ("#N/A", None):  # "not available" marks a missing value
+        return f"holds the error {value.value}", "Correct the formula, or clear the cell."
     if cell.data_type == "f" and value.value is None and value.data_type not in ("s", "str", "inlineStr"):
         return "holds a formula that was never computed", "Open the file in Excel or LibreOffice, and save it."
     return None
 
 
 def _cell_text(cell: Any) -> str:
-    """A value as Excel's own csv has it, except for numbers in full and dates by ISO 8601."""
+    """A value as in Excel's own CSV, but with all digits of numbers, and dates by ISO 8601."""
     value = cell.value
     if value is None:
         return ""
@@ -179,13 +179,13 @@ def _cell_text(cell: Any) -> str:
 
 
 def _plain(format: str) -> str:
-    """A number format without its literal texts, colours and conditions."""
+    """A number format without its literal texts, colors, and conditions."""
     return re.sub(r'"[^"]*"|\[[^\]]*\]|\\.', "", format).lower()
 
 
 @dataclass(frozen=True)
 class SqliteFile:
-    """The rows of a query, or of the only table. Nothing is ever written to the database."""
+    """The rows of a query, or of the only table. The database is never written to."""
 
     file: Path
     name: str
@@ -193,7 +193,7 @@ class SqliteFile:
     query: str | None = None
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is named by its number in the result; rows before `start` are read over."""
+        """See `Source`. The id of a row has its number in the result; rows before `start` are read and dropped."""
         first = start.line if start else 1
         problems: list[Problem] = []
         with closing(self._open()) as database:
@@ -230,17 +230,17 @@ class SqliteFile:
                 what = f"has changes in {beside.name} that are not yet in it"
                 hint = "Close the program that writes it, or run `pragma wal_checkpoint(truncate)` in it."
                 raise UserError(Problem(self.name, what, hint=hint), "the data")
-        # Immutable: no lock and no file beside it, so that a folder without write access will do.
+        # Immutable: SQLite then makes no lock and no file beside it, so a read-only folder is enough.
         database = sqlite3.connect(f"file:{quote(str(self.file.absolute()))}?mode=ro&immutable=1", uri=True)
         database.execute("pragma trusted_schema=off")
         database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READING else sqlite3.SQLITE_DENY)
         return database
 
     def _table(self, database: sqlite3.Connection) -> str:
-        """The name of the only table, quoted.
+        """The quoted name of the only table.
 
         Raises:
-            UserError: where there are several, or none.
+            UserError: if there are several tables, or none.
         """
         kinds = "select name from sqlite_master where type = 'table' and name not like 'sqlite\\_%' escape '\\'"
         names = [name for (name,) in database.execute(kinds)]
@@ -252,7 +252,7 @@ class SqliteFile:
 
 
 def _value_text(value: Any) -> str:
-    """A value as csv has it; nothing for NULL."""
+    """A value as in CSV; empty for NULL."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return "" if value is None else str(value)
@@ -266,7 +266,7 @@ class ParquetFile:
     name: str
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. To come to a chunk, the row group around it is read from its beginning."""
+        """See `Source`. To reach a chunk, its row group is read from the start."""
         import pyarrow
         import pyarrow.parquet
 
@@ -285,14 +285,15 @@ class ParquetFile:
                             yield Mark(0, number), Table(_values(batch), ids, index=index)
                         number += len(batch)
         except (pyarrow.ArrowException, OSError) as error:
-            what = f"is not a whole parquet file: {str(error).splitlines()[0]}"
+            what = f"is not a complete parquet file: {str(error).splitlines()[0]}"
             raise UserError(Problem(self.name, what), "the data") from error
 
 
 def _values(batch: Any) -> dict[str, list[Any]]:
-    """The columns as Python's values.
+    """The columns as Python values.
 
-    Hive, Impala and older Spark write texts as untyped bytes in UTF-8; 0.1 in 32 bits is read as 0.1, as in csv.
+    Hive, Impala, and older Spark write texts as untyped bytes in UTF-8. A 32-bit 0.1 becomes 0.1, as in CSV, and not
+    0.10000000149, so that the same value is one category in both.
     """
     import pyarrow
     from pyarrow import compute
@@ -310,9 +311,10 @@ def _values(batch: Any) -> dict[str, list[Any]]:
 
 
 def index_of(metadata: dict[bytes, bytes]) -> list[str]:
-    """The columns that pandas wrote as the index of its rows, by what it says of them in the file.
+    """The columns that are pandas' row index, from its metadata in the file.
 
-    Format: https://pandas.pydata.org/docs/development/developer.html. A range has no column, and is an object there.
+    Format: https://pandas.pydata.org/docs/development/developer.html. A range index has no column, and is an object in
+    the metadata.
     """
     try:
         named = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
@@ -322,9 +324,9 @@ def index_of(metadata: dict[bytes, bytes]) -> list[str]:
 
 
 def files_of_saved(folder: Path, suffixes: tuple[str, ...] = (".arrow",)) -> list[Path]:
-    """The files of a Dataset that `save_to_disk` wrote, in their order; of another folder, those of `suffixes`.
+    """The files of a Dataset from `save_to_disk`, in order; in another folder, those with one of `suffixes`.
 
-    Other .arrow files in it are caches of `map` and `filter`, whose rows would come twice.
+    Other .arrow files in such a folder are caches of `map` and `filter`, and would repeat rows.
     """
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -334,7 +336,7 @@ def files_of_saved(folder: Path, suffixes: tuple[str, ...] = (".arrow",)) -> lis
 
 
 def splits_of_saved(folder: Path) -> list[str]:
-    """The splits of a saved DatasetDict; none for a folder that is none."""
+    """The splits of a saved DatasetDict; empty for another folder."""
     try:
         return list(map(str, json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -343,20 +345,20 @@ def splits_of_saved(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class ArrowFile:
-    """An .arrow file, a stream or a file of Arrow's. Numbers of classes become their names."""
+    """An .arrow file, in Arrow's stream or file format. Class indices become names."""
 
     file: Path
     name: str
     """The file as row ids name it."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is named by its number; batches before `start` are read over."""
+        """See `Source`. The id of a row has its number; batches before `start` are skipped."""
         import pyarrow
         from datasets import Features
 
         first, number = start.line if start else 1, 1
         try:
-            with pyarrow.memory_map(str(self.file)) as file:  # to read over batches costs nothing
+            with pyarrow.memory_map(str(self.file)) as file:  # memory-mapped, skipped batches cost nothing
                 reader: Any
                 try:
                     reader = pyarrow.ipc.open_stream(file)
@@ -377,14 +379,14 @@ class ArrowFile:
                             yield Mark(0, number), Table({k: named(v, features[k]) for k, v in columns.items()}, ids)
                         number += len(part)
         except (pyarrow.ArrowException, OSError) as error:
-            what = f"is not a whole Arrow file: {str(error).splitlines()[0]}"
+            what = f"is not a complete Arrow file: {str(error).splitlines()[0]}"
             raise UserError(Problem(self.name, what), "the data") from error
 
 
 def named(values: list[Any], feature: Any) -> list[Any]:
-    """The values of a column, with names for the numbers of classes, also in lists such as of a tag for each word.
+    """The values of a column, with names instead of class indices, also in lists such as tags of words.
 
-    A number may be written as text, unless a class is called so; -1 is not a class.
+    An index may be written as text, unless a class has that name. -1 means no class, and becomes None.
     """
     from datasets import ClassLabel
 

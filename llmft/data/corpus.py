@@ -1,4 +1,4 @@
-"""Raw text for a language model: read a part at a time, cleaned, shared out, and kept on the disk, not in memory."""
+"""Raw text for language models: read in chunks, cleaned, split, and kept on disk instead of in memory."""
 
 from array import array
 from collections import Counter
@@ -30,19 +30,19 @@ from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError, plural
 
 COLUMNS = {"text": Column("text"), "document": Column("label", required=False)}
-"""The roles of a task that learns from raw text. Rows of one `document` that follow each other are parts of a text."""
+"""The roles of a task on raw text. Consecutive rows with the same `document` are parts of one text."""
 
 SCHEMA = pyarrow.schema([(name, pyarrow.string()) for name in ("id", "text", "document")])
-LEARNT = 200_000_000  # bytes of text: the words that a tokenizer is trained on are held in memory
-READ = ("validation", "test", "train")  # train last: what the others hold may have to be left out of it
+LEARNT = 200_000_000  # bytes of text for training a tokenizer, which holds all distinct words in memory
+READ = ("validation", "test", "train")  # the order of reading: train last, since it leaves out what the others have
 
 
 class Kept:
-    """The rows of a split as they go to the disk."""
+    """Writes the rows of a split to disk, CHUNK rows or BATCH characters at a time."""
 
     def __init__(self, file: Path, most: int | None) -> None:
         self.writer = TableWriter(file, SCHEMA)
-        self.most = most  # documents that are wanted
+        self.most = most  # maximum number of documents, or None
         self.rows, self.documents, self.document = 0, 0, ""
         self._clear()
 
@@ -51,11 +51,11 @@ class Kept:
 
     @property
     def full(self) -> bool:
-        """Whether no further document is wanted."""
+        """Whether the maximum number of documents is reached."""
         return self.most is not None and self.documents >= self.most
 
     def add(self, text: str, id: str, document: str) -> None:
-        """Keep a row, unless it begins a document too many."""
+        """Add a row, unless it begins a document beyond the maximum."""
         if document != self.document:
             if self.full:
                 return
@@ -74,24 +74,23 @@ class Kept:
         self._clear()
 
     def close(self) -> None:
-        """Write the last rows."""
+        """Write the remaining rows, and close the file."""
         if len(self.held):
             self._write()
         self.writer.close()
 
 
 def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tuple[str, ...] = SPLITS) -> Data:
-    """The splits of a corpus, each a Dataset over a file `SPLIT.rows.arrow` in `folder`.
+    """The splits of a corpus, each a Dataset over a memory-mapped file `SPLIT.rows.arrow` in `folder`.
 
-    A row has a `text` of at most a megabyte, and the `document` that it is of. Memory holds a few megabytes of text, 8
-    bytes for each document that duplicates are looked for among, about 20 for each that is shared out, and the index of
-    near duplicates.
+    A row has a `text` of at most 1 MB and the `document` that it belongs to. Memory holds a few MB of text, 8 bytes per
+    document to find duplicates, about 20 bytes per document to split, and the index of near duplicates.
 
     Args:
-        splits: the ones wanted, as of `load`.
+        splits: those to return, as for `pipeline.load`.
 
     Raises:
-        UserError: with what cannot be read, by file and line, or what left a split without text.
+        UserError: with everything that cannot be read, by file and line, or why a split has no text.
     """
     clean.libraries(config)
     files, digests = _files(config)
@@ -105,7 +104,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     if shared:
         kept["train"] = Kept(whole, shared.needed(config.max_rows))
     notes: list[str] = []
-    inputs: dict[str, set[int]] = {name: set() for name in named}  # of train, those that others hold too
+    inputs: dict[str, set[int]] = {name: set() for name in named}  # digests; of train, only those that others have too
     with Sieve(config.clean) as sieve:
         for name in named:
             last, first, counts, columns = "", 0, Counter[str](), dict[str, None]()
@@ -148,20 +147,20 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
 
 
 def to_learn_from(rows: Dataset) -> Iterator[str]:
-    """The texts that a tokenizer is trained on: all, or of more than LEARNT bytes so many, evenly spread."""
+    """The texts for training a tokenizer: all, or every n-th row so that they have about LEARNT bytes."""
     texts = rows.data.column("text")
     step = -(-int(pyarrow.compute.sum(pyarrow.compute.binary_length(texts)).as_py()) // LEARNT)
     return (text.as_py() for number, text in enumerate(texts) if number % step == 0)
 
 
 class Row(NamedTuple):
-    """A document, or a part of one."""
+    """A document, or a part of a long one."""
 
     text: str
     id: str
     document: str
     digest: int
-    """Of the text without case and extra space."""
+    """A 64-bit hash of the text without case and extra space."""
 
 
 def _rows(
@@ -196,10 +195,10 @@ def _rows(
 
 
 def _files(config: DatasetConfig) -> tuple[dict[str, list[Path]], dict[str, str]]:
-    """The files of each split that is named, and their sha256.
+    """The files of each configured split, and their sha256 by path.
 
     Raises:
-        UserError: naming what means no file, and files that two splits hold.
+        UserError: naming entries that match no file, and files that are in two splits.
     """
     files: dict[str, list[Path]] = {}
     digests: dict[str, str] = {}
@@ -223,7 +222,7 @@ def _files(config: DatasetConfig) -> tuple[dict[str, list[Path]], dict[str, str]
 def _empty(
     config: DatasetConfig, documents: dict[str, int], shares: dict[str, float], notes: list[str]
 ) -> list[Problem]:
-    """What is wrong with splits that are left without text, and what took it."""
+    """A problem for each split without text, with the reasons why its text was left out."""
     found = sum(documents.values())
     empty = [name for name, count in documents.items() if not count]
     lost = [name for name in empty if shares and found and (name in shares or name == "train")]
@@ -242,30 +241,31 @@ def _empty(
 
 
 class Shares:
-    """Which split each document of `train` goes to. A document's place in the order depends on its text and the seed.
+    """Assigns each document of train to a split, by a keyed hash of its text: the seed is the key.
 
-    So equal texts are drawn alike and go together. Memory holds about 20 bytes a document.
+    So equal texts go to the same split, and a document keeps its split when others are added. Takes about 20 bytes of
+    memory per document.
     """
 
     def __init__(self, shares: dict[str, float], seed: int) -> None:
-        """`shares`: split -> share of `train`."""
+        """`shares`: the share of each split in the documents of train."""
         self.shares, self.key = shares, str(seed).encode()
         self.draws = array("Q")
 
     def needed(self, most: int | None) -> int | None:
-        """How many documents give each split `most` of them; None for all."""
+        """How many documents must be read so that each split gets `most`; None for all."""
         least = min(*self.shares.values(), 1 - sum(self.shares.values()))
         return None if most is None else ceil(most / least)
 
     def add(self, digest: int) -> None:
-        """The next document, by the digest of its text."""
+        """Add the next document, by the digest of its text."""
         self.draws.append(int.from_bytes(blake2b(digest.to_bytes(8), digest_size=8, key=self.key).digest()))
 
     def parts(self) -> numpy.ndarray:
-        """For each document 0, for train, or the number of its share from 1 on.
+        """The split of each document, (documents,) int8: 0 for train, or the number of its share from 1.
 
-        A share gets as many as it says, rounded, but at least one, and leaves one to each split after it; documents of
-        one text that stand at its end all go to it. Where there are too few texts for that, all stay in train.
+        A share gets its number of documents, rounded, but at least one, and leaves at least one to each split after it.
+        Documents with equal texts at its boundary all go to it. With too few texts for that, all stay in train.
         """
         draws = numpy.frombuffer(self.draws, dtype=numpy.uint64) if self.draws else numpy.zeros(0, numpy.uint64)
         order, found = numpy.sort(draws), numpy.zeros(len(draws), dtype=numpy.int8)
@@ -282,10 +282,10 @@ class Shares:
         return found
 
     def share_out(self, whole: Path, files: list[Path], most: int | None) -> list[int]:
-        """Move the rows of `whole` into a file for train and one for each share; at most so many documents each.
+        """Move the rows of `whole` into one file for train and one for each share, with at most `most` documents each.
 
         Returns:
-            How many documents each file has.
+            the number of documents in each file.
         """
         parts = self.parts()
         for number in range(len(files) if most else 0):
@@ -303,7 +303,7 @@ class Shares:
 
 
 def _of_documents(file: Path) -> Iterator[tuple[pyarrow.RecordBatch, list[int]]]:
-    """The rows of a file part by part, and of each the number of its document."""
+    """The rows of a file, batch by batch, with the index of each row's document."""
     number, last = -1, ""
     for batch in read_table(file).to_batches():
         rows = []

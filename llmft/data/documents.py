@@ -1,4 +1,4 @@
-"""Documents: plain text, texts in folders by class, and what people wrote into Python files."""
+"""Reads documents: plain text, texts in one folder per class, and docstrings and comments of Python files."""
 
 import ast
 import io
@@ -16,39 +16,41 @@ from llmft.data.files import ends
 from llmft.data.source import CHUNK, MANY, START, FileGroup, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError
 
-PIECE = 250_000  # characters of a row: at most 1 MB of UTF-8
-BATCH = 4 * PIECE  # characters of a chunk
+PIECE = 250_000  # maximum characters of a row, at most 1 MB of UTF-8
+BATCH = 4 * PIECE  # maximum characters of a chunk
 TEXTS = (".txt", ".text", ".md")
 
 HOME = Path(sysconfig.get_path("stdlib"))
-# Packages of the user are not part of it, and many systems leave its tests out.
+# Folders inside it that are not part of the library: the user's packages, and tests, which many systems leave out.
 OTHERS = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
-NO_TEXT = re.compile(r"#!|#.*?coding[:=]|#\s*(type|noqa|pragma|pylint)\b")  # for programs to read
+NO_TEXT = re.compile(r"#!|#.*?coding[:=]|#\s*(type|noqa|pragma|pylint)\b")  # comments for tools, not for people
 DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass
 class Documents:
-    """Rows that grow from lines. What is too long for one row is several, with one value of `document`."""
+    """Builds rows from lines. A document that is too long for one row becomes several, with the same `document`."""
 
     name: str
     table: Table = field(default_factory=lambda: Table({"text": [], "document": []}))
     size: int = 0
-    """Characters of the table."""
+    """Characters in the table."""
     document: str = ""
+    """The id of the current document."""
     piece: list[str] = field(default_factory=list)
+    """The parts of the current row."""
     line: int = 1
-    """Where the piece begins."""
+    """The line where the current row begins."""
     held: int = 0
-    """Characters of the piece."""
+    """Characters of the current row."""
 
     def begin(self, line: int) -> None:
-        """What comes next belongs to a document that begins on this line."""
+        """Start a document at this line."""
         self.close()
         self.document, self.line = f"{self.name}:{line}", line
 
     def add(self, text: str, line: int) -> None:
-        """Some more of the document, from this line. No row is made of blanks alone: they go to the one before."""
+        """Add text at this line to the document. Blank text never starts a row; it is added to the row before."""
         if self.held + len(text) > PIECE and (text.strip() or self.held > 2 * PIECE):
             self.close()
             self.line = line
@@ -56,7 +58,7 @@ class Documents:
         self.held += len(text)
 
     def close(self) -> None:
-        """Make a row of what is there."""
+        """End the current row."""
         if self.piece:
             self.table.columns["text"].append("".join(self.piece))
             self.table.columns["document"].append(self.document)
@@ -65,7 +67,7 @@ class Documents:
             self.piece, self.held = [], 0
 
     def taken(self) -> Table:
-        """The rows so far, which are not given again."""
+        """Return the rows so far, and start an empty table."""
         table = self.table
         self.table, self.size = Table({"text": [], "document": []}), 0
         return table
@@ -80,12 +82,12 @@ class PlainText:
     """The file as row ids name it."""
     encoding: str
     unit: Literal["file", "paragraph", "line"]
-    """What is a document."""
+    """What one document is."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. Always all rows: a corpus is read from end to end. A row is named by the line where it starts.
+        """See `Source`. Yields all rows whatever `start` is: a corpus is read from end to end.
 
-        Empty lines belong to what stands before them.
+        The id of a row has the line where it starts. Empty lines belong to the document before them.
         """
         documents = Documents(self.name)
         documents.begin(1)
@@ -107,7 +109,7 @@ class PlainText:
 
 
 def _lines(stream: TextIO, file: Path, name: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers and line ends; a line of more than PIECE characters in parts."""
+    """Numbered lines with their line ends; a line of more than PIECE characters comes in parts."""
     number = 1
     for line in iter(lambda: stream.readline(PIECE), ""):
         if "\0" in line:
@@ -117,16 +119,16 @@ def _lines(stream: TextIO, file: Path, name: str) -> Iterator[tuple[int, str]]:
 
 
 def files_by_class(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The texts one level below a folder, class by class."""
+    """The text files one level below a folder, class by class."""
     return sorted(file for file in folder.glob("*/*") if ends(file, suffixes) and file.is_file())
 
 
 @dataclass(frozen=True)
 class ClassFolders(FileGroup):
-    """Texts, each a file."""
+    """Files with one text each, in one folder per class."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`; all rows, whatever `start` is. A row is named by its file, whose last line end is not text."""
+        """See `Source`. Yields all rows whatever `start` is. The last line end of a file is not part of its text."""
         table = Table({"text": [], "label": []})
         folders = {file.parent.parent for file in self.files}
         inside = sum(one.is_file() and not one.name.startswith(".") for folder in folders for one in folder.rglob("*"))
@@ -157,19 +159,19 @@ class ClassFolders(FileGroup):
 
 
 def of_the_library(files: list[Path]) -> list[Path]:
-    """Those that are modules of the standard library."""
+    """The files that are modules of Python's standard library."""
     return [file for file in files if not OTHERS.intersection(file.relative_to(HOME).parts)]
 
 
 @dataclass(frozen=True)
 class PythonFile:
-    """A module, which is one document: its docstrings and blocks of comments in their order, an empty line between."""
+    """A Python module as one document: its docstrings and comment blocks in order, separated by an empty line."""
 
     file: Path
     name: str
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. Always all of it. A file that is no Python of this version has none."""
+        """See `Source`. A file that this version of Python cannot parse has no rows."""
         try:
             with tokenize.open(self.file) as stream:
                 code = stream.read()
@@ -187,9 +189,9 @@ class PythonFile:
 
 
 def _docstrings(code: str) -> Iterator[tuple[int, str]]:
-    """Line and text of each docstring, without its indent."""
+    """Line and text of each docstring, without indentation."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of backslashes in somebody else's code
+        warnings.simplefilter("ignore")  # invalid escapes in other people's code
         tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, DEFINITIONS) and (text := ast.get_docstring(node)):
@@ -197,7 +199,7 @@ def _docstrings(code: str) -> Iterator[tuple[int, str]]:
 
 
 def _comments(code: str) -> Iterator[tuple[int, str]]:
-    """Line and text of each comment; lines of comments that follow each other, and nothing else on them, are one."""
+    """Line and text of each comment. Consecutive lines with only a comment are one."""
     first, last, lines = 0, 0, list[str]()
     for token in tokenize.generate_tokens(io.StringIO(code).readline):
         if token.type != tokenize.COMMENT or NO_TEXT.match(token.string):

@@ -1,7 +1,7 @@
-"""From the bytes of a file, packed or not, to its text.
+"""From the bytes of a file, compressed or not, to its text.
 
-Packed files are read as what they hold: .gz, .zst, and a .zip of one file. Where bytes are not in the encoding that was
-said, it is told which they may be in.
+Compressed files (.gz, .zst, and .zip with one file) are read as their content. If bytes are not in the configured
+encoding, the error names the encoding that they may be in.
 """
 
 import codecs
@@ -18,26 +18,27 @@ from llmft.schema.problem import Problem, UserError
 
 PACKED = (".gz", ".zst", ".zip")
 BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile)
-"""What reading a damaged packed file raises."""
+"""The exceptions of reading a damaged compressed file."""
 
-# deflate packs at most 1,032 to 1. Tables and texts come to 3 to 50, log files to 100.
+# The limits of `bomb`: a ratio, and the bytes below which it does not apply. deflate reaches at most 1,032 to 1; tables
+# and texts reach 3 to 50, log files 100.
 RATIO, FREE = 200, 1 << 30
 
-# The longer ones first: that of UTF-32 begins with that of UTF-16.
+# The longer ones first: the mark of UTF-32 starts with that of UTF-16.
 BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-SAMPLE = 1 << 20  # bytes that are looked at to guess an encoding
+SAMPLE = 1 << 20  # bytes from which an encoding is guessed
 
 
 def inner_name(file: Path) -> str:
-    """The name of what a file holds: `a.csv` for a.csv.gz, for a .zip that of its one file, else its own.
+    """The name of a file's content: `a.csv` for a.csv.gz, the one file in a .zip, else the file's own name.
 
     Raises:
-        UserError: for a .zip that holds several files, none, or one that cannot be unpacked.
+        UserError: for a .zip with several files, none, or one that cannot be decompressed.
     """
     ending = file.suffix.lower()
     if ending == ".zip" and file.is_file():
@@ -47,10 +48,10 @@ def inner_name(file: Path) -> str:
 
 
 def open_bytes(file: Path) -> BinaryIO:
-    """The bytes of a file, unpacked. The stream can `tell` and `seek`.
+    """The decompressed bytes of a file, as a stream with `tell` and `seek`.
 
     Raises:
-        UserError: for a .zip that holds several files, none, or one that cannot be unpacked.
+        UserError: for a .zip with several files, none, or one that cannot be decompressed.
     """
     ending = file.suffix.lower()
     if ending == ".gz":
@@ -58,10 +59,10 @@ def open_bytes(file: Path) -> BinaryIO:
     if ending == ".zst":
         return io.BufferedReader(_Zst(file))
     if ending == ".zip":
-        archive = _zip(file)  # closed with the stream: zipfile counts who reads
+        archive = _zip(file)  # stays open until the stream is closed: zipfile counts its readers
         try:
             stream = archive.open(_member(archive, file))
-            stream.name = str(file)  # type: ignore[misc]  # by which messages find it, as that of any other file
+            stream.name = str(file)  # type: ignore[misc]  # the path, as for any other file; `lines_of` needs it
             return cast("BinaryIO", stream)
         finally:
             archive.close()
@@ -69,20 +70,20 @@ def open_bytes(file: Path) -> BinaryIO:
 
 
 def broken(file: Path, name: str, error: BaseException) -> Problem:
-    """What is wrong with a packed file that cannot be read to its end."""
+    """The problem of a compressed file that cannot be read to its end."""
     kind = {".gz": "gzip", ".zst": "Zstandard"}.get(file.suffix.lower(), "zip")
-    return Problem(name, f"is not a whole {kind} file: {error}")
+    return Problem(name, f"is not a complete {kind} file: {error}")
 
 
 def _zip(file: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise UserError(Problem(file.name, f"is not a whole zip file: {error}"), "the data") from error
+        raise UserError(Problem(file.name, f"is not a complete zip file: {error}"), "the data") from error
 
 
 def _member(archive: zipfile.ZipFile, file: Path) -> zipfile.ZipInfo:
-    """The one file in an archive; folders and what macOS adds are none."""
+    """The one file in an archive, without folders and what macOS adds."""
     found = [
         info
         for info in archive.infolist()
@@ -105,16 +106,16 @@ def _member(archive: zipfile.ZipFile, file: Path) -> zipfile.ZipInfo:
 
 
 def bomb(file: Path, size: int, packed: int) -> None:
-    """Raise UserError for what would unpack to a size that no data have. zipfile reads no more than the stated size."""
+    """Raise UserError for a zip bomb: a ratio that no real data have. zipfile never reads more than the stated size."""
     if size > FREE and size > RATIO * packed:
         what = f"unpacks to {size / 1e9:,.1f} GB, {size // max(packed, 1):,} times its size, as no data do"
         raise UserError(Problem(file.name, what, hint="If it is right, unpack it first."), "the data")
 
 
 class _Zst(io.RawIOBase):
-    """A .zst file, by pyarrow: the package zstandard takes half a file for a whole one.
+    """A .zst file, by pyarrow: the package zstandard does not notice a truncated file.
 
-    Seeking reads on to the place, from the beginning where that lies before.
+    Seeking forward reads up to the position; seeking backward starts again from the beginning.
     """
 
     def __init__(self, file: Path) -> None:
@@ -165,13 +166,13 @@ class _Zst(io.RawIOBase):
 
 @contextmanager
 def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[TextIO]:
-    """A text file, also a packed one, from a `position` on that its `tell` gave.
+    """A text file, compressed or not, from a `position` that its `tell` returned.
 
-    Its lines end at `\\n` alone, as wc, git and editors count them, and no character is changed: a row may count
-    characters of its text, and two files may be read side by side.
+    Lines end only at `\\n`, as wc, git, and editors count, and no character is changed: rows may have character offsets
+    into their text, and aligned files must have the same lines.
 
     Raises:
-        UserError: naming the line that is not in `encoding`, and the encoding that it may be in.
+        UserError: naming the first line that is not in `encoding`, and the encoding that it may be in.
     """
     codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     try:
@@ -185,10 +186,10 @@ def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[
 
 
 def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
-    """The lines from where a stream stands, which is line `first`. Unlike the stream's own, they let it `tell`.
+    """The lines from the stream's position, which is line `first`. Unlike iterating the stream, this allows `tell`.
 
     Raises:
-        UserError: for a NUL character, and for a file whose lines end at `\\r` alone, as those of old Macs do.
+        UserError: for a NUL character, and for a file whose lines end at `\\r` only, as on old Macs.
     """
     for number, line in enumerate(iter(stream.readline, ""), first):
         if "\0" in line:
@@ -204,19 +205,19 @@ def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
 
 
 def without_end(line: str) -> str:
-    """A line without the `\\n` or `\\r\\n` that ends it."""
+    """A line without its `\\n` or `\\r\\n`."""
     return line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
 
 
 def nul(file: Path, place: str) -> Problem:
-    """What is wrong with a text that holds a NUL character."""
+    """The problem of a text with a NUL character, which is most often UTF-16 without a byte order mark."""
     with open_bytes(file) as stream:
         guess = _marked(stream.read(4)) or "utf-16"
     return Problem(place, "holds NUL characters", hint=f"Is it {guess}? Set dataset.encoding={guess}.")
 
 
 def _undecodable(file: Path, name: str, encoding: str) -> Problem:
-    """The first line that is not in `encoding`."""
+    """The problem of the first line that is not in `encoding`."""
     decoder = codecs.getincrementaldecoder(encoding)()
     with open_bytes(file) as stream:
         start = stream.read(4)
@@ -238,12 +239,12 @@ def _undecodable(file: Path, name: str, encoding: str) -> Problem:
 
 
 def _marked(start: bytes) -> str:
-    """The encoding that the byte order mark at the start of a file means, or nothing."""
+    """The encoding of the byte order mark at the start of a file; empty without one."""
     return next((name for bom, name in BOMS.items() if start.startswith(bom)), "")
 
 
 def is_utf8(file: Path) -> bool:
-    """Whether a file begins with a megabyte of UTF-8."""
+    """Whether the first megabyte of a file is UTF-8."""
     with open_bytes(file) as stream:
         try:
             codecs.getincrementaldecoder("utf-8")().decode(stream.read(SAMPLE))
@@ -252,18 +253,18 @@ def is_utf8(file: Path) -> bool:
     return True
 
 
-# Halves of pairs, which no decoder gives by itself: for bytes that are none of an encoding, and what they look like.
+# Surrogates, which no decoder returns, in place of bytes that cannot be decoded; each means a guessed encoding.
 MARKS = {"": "\udcff", "gb18030": "\udcfe", "cp1252": "\udcfd", "utf-16": "\udcfc", "utf-32": "\udcfb"}
 
 
 class Marking:
-    """What `codecs.register_error` takes: a mark for what cannot be decoded, so that a stream can go on."""
+    """An error handler for `codecs.register_error`: puts a mark for what cannot be decoded, and continues."""
 
     def __init__(self) -> None:
         self.guess = ""
 
     def __call__(self, error: UnicodeError) -> tuple[str, int]:
-        """The mark, and where to go on."""
+        """The mark, and the position to continue from."""
         assert isinstance(error, UnicodeDecodeError)
         if not self.guess:
             first, last = error.object.rfind(b"\n", 0, error.start) + 1, error.object.find(b"\n", error.start)
@@ -272,7 +273,7 @@ class Marking:
 
 
 def undecodable(line: str, encoding: str) -> str:
-    """What is wrong with a line that holds marks; nothing for one that holds none."""
+    """What is wrong with a line that has marks; empty for one without."""
     for guess, mark in MARKS.items():
         if mark in line:
             return f"is not {encoding}" + (f"; it looks like {guess}: write dataset.encoding={guess}" if guess else "")
@@ -280,7 +281,7 @@ def undecodable(line: str, encoding: str) -> str:
 
 
 def _guess(data: bytes, start: bytes) -> str:
-    """The encoding that `data` may be in, of a file that begins with `start`; or nothing."""
+    """The encoding that `data` may be in, of a file that starts with `start`; empty if none is likely."""
     if marked := _marked(start):
         return marked
     for name in ("gb18030", "cp1252"):
@@ -288,6 +289,8 @@ def _guess(data: bytes, start: bytes) -> str:
             text = codecs.getincrementaldecoder(name)().decode(data)  # the last character may be cut off
         except UnicodeDecodeError:
             continue
+        # Most bytes decode as gb18030. Real Chinese is mostly common characters and punctuation, 70% here; the accents
+        # of cp1252 text decode to rare characters.
         letters = [char for char in text if ord(char) > 127]
         common = sum("一" <= char <= "鿿" or char in "，。！？、：；“”‘’（）《》" for char in letters)
         if name == "cp1252" or common > 0.7 * len(letters):

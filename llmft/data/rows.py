@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from llmft.data.annotated import SquadFile, Word, said, sentences, word_column
+from llmft.data.annotated import SquadFile, Word, sentences, word_column, word_lines
 from llmft.data.binary_tables import ExcelFile
 from llmft.data.csv_files import SEEN, CsvReader, check_header, is_spaced, misfit, open_csv, separator, unreadable
 from llmft.data.encodings import BROKEN, Marking, open_bytes, undecodable, without_end
@@ -182,7 +182,7 @@ def _lines(stream: BinaryIO, name: str, encoding: str) -> Iterator[str]:
         for number, line in enumerate(io.TextIOWrapper(stream, encoding, errors="llmft.mark", newline="\n")):
             yield line.removeprefix("\ufeff") if number == 0 else line
     except BROKEN as error:
-        raise UserError(Problem(name, f"is packed, and not whole: {error}"), "the data") from error
+        raise UserError(Problem(name, f"is compressed, and not complete: {error}"), "the data") from error
 
 
 def _fault(line: str, encoding: str) -> str:
@@ -206,7 +206,7 @@ def _conll(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
             break
     column = word_column(first)
     for words in chain(first, found):
-        tokens = [word.columns[min(column, len(word.columns) - 1)] for word in said(words, column)]
+        tokens = [word.columns[min(column, len(word.columns) - 1)] for word in word_lines(words, column)]
         fault = _fault("".join(tokens), encoding)
         yield Row(f"{name}:{words[0].line}", {} if fault else {"tokens": tokens}, fault)
 

@@ -254,7 +254,7 @@ REFUSED = {
     "predict.input=twice.csv": "two columns are called 'a'",
     "predict.input=gb.csv": "gb.csv:1  is not utf-8; it looks like gb18030: write dataset.encoding=gb18030",
     "predict.text=a predict.output=a.csv predict.encoding=nonsense": "predict.encoding  there is no encoding nonsense",
-    "predict.input=cut.parquet": "is not a whole parquet file",
+    "predict.input=cut.parquet": "is not a complete parquet file",
     "predict.input=cut.json": "is not JSON: ",
     "predict.text=a predict.output=new.csv": "new.csv is there already; nothing is written over",
     "predict.text=a predict.output=no/a.csv": "there is no folder no",

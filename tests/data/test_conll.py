@@ -84,7 +84,7 @@ def test_sentences(text: str, tokens: list, tags: list, lines: list, write: Writ
 
 
 FAULTS = [
-    ("Ann\tB-per\nran\n", "a.conll:2", "has one column, 'ran'; a word and its tag are two"),
+    ("Ann\tB-per\nran\n", "a.conll:2", "must have a word and its tag, got one column, 'ran'"),
     ("Ann B-per\n\nran X-per\n", "a.conll:3", "'X-per' is not a tag"),
     ("Ann B\n", "a.conll:1", "'B' is not a tag"),
     ("Ann\tper\n", "a.conll:1", "'per' is not a tag"),

@@ -233,7 +233,7 @@ def test_a_broken_workbook_is_named(here: Path, write: Write) -> None:
     with pytest.raises(UserError, match=r"b.xlsx +is"):
         read("excel", "b.xlsx")
     put("a.xlsx", "</row>", "<row>")
-    with pytest.raises(UserError, match=r"a.xlsx +is not a whole Excel workbook"):
+    with pytest.raises(UserError, match=r"a.xlsx +is not a complete Excel workbook"):
         read("excel", "a.xlsx")
     workbook("c.xlsx", [["text", "text"], ["a", "b"]])
     with pytest.raises(UserError, match=r"two columns are called 'text'"):

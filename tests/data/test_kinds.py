@@ -167,14 +167,14 @@ def test_packed_parts_behind_one_another_are_all_read(ending: str, write: Write)
 def test_half_a_packed_file_is_no_whole_one(ending: str, write: Write) -> None:
     content = PACKINGS[ending](b"text,label\n" + TEXT.replace(b"\r\n", b",a\n"))
     file = write(f"b.csv{ending}", content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"is not a whole|not whole"):
+    with pytest.raises(UserError, match=r"is not a complete|not complete"):
         list(open_file(file, None, "utf-8", "text").rows)
 
 
 def test_a_damaged_member_is_named(write: Write) -> None:
     content = bytearray(zipped("b.csv", content=TEXT))
     content[200] ^= 0xFF
-    with pytest.raises(UserError, match=r"not whole|not a whole"):
+    with pytest.raises(UserError, match=r"not complete|not a complete"):
         list(open_file(write("b.zip", bytes(content)), None, "utf-8", "text").rows)
 
 
@@ -193,7 +193,7 @@ def test_a_bomb_is_not_unpacked(write: Write) -> None:
     assert content.count(size) == 2
     with pytest.raises(UserError, match=r"unpacks to 2.1 GB, .* times its size"):
         open_bytes(write("b.zip", content.replace(size, (2 * FREE - 1).to_bytes(4, "little"))))
-    with pytest.raises(UserError, match=r"not whole|not a whole"):
+    with pytest.raises(UserError, match=r"not complete|not a complete"):
         list(open_file(write("c.zip", content.replace(size, (100).to_bytes(4, "little"))), "txt", "utf-8", "text").rows)
 
 

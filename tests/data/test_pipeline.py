@@ -234,7 +234,7 @@ def test_cells_of_parquet_are_those_of_csv(here: Path) -> None:
 def test_a_truncated_parquet_file_is_named(write: Write, here: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a"] * 1000}), here / "a.parquet")
     write("b.parquet", (here / "a.parquet").read_bytes()[:200])
-    with pytest.raises(UserError, match=r"b\.parquet  is not a whole parquet file"):
+    with pytest.raises(UserError, match=r"b\.parquet  is not a complete parquet file"):
         load(of(format="parquet", train="b.parquet"), Texts())
 
 

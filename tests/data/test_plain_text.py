@@ -93,7 +93,7 @@ def test_what_is_no_text_is_named(name: str, write: Write) -> None:
 
 
 def test_half_a_packed_file_is_named(write: Write) -> None:
-    with pytest.raises(UserError, match=r"a\.txt\.gz  is not a whole gzip file"):
+    with pytest.raises(UserError, match=r"a\.txt\.gz  is not a complete gzip file"):
         rows(write("a.txt.gz", gzip.compress(TEXT.encode() * 99)[:-20]), "file")
 
 

@@ -56,13 +56,13 @@ def test_a_chunk_is_read_again_from_its_mark(write: Write, monkeypatch: pytest.M
 
 GOOD = example(1, "fine")
 BROKEN = {
-    "a table": (GOOD + "text,label\na,b\n", "a.txt:5  is not a sentence of SemEval, with a number before it and in quotes. For a table write dataset=csv."),
-    "no quotes": (GOOD + "2\tA text.\nOther\n", "a.txt:5  is not a sentence of SemEval"),
-    "no number": (GOOD + '"A text."\nOther\n', "a.txt:5  is not a sentence of SemEval"),
+    "a table": (GOOD + "text,label\na,b\n", "a.txt:5  must be a number and a sentence in quotes, as in SemEval. For a table write dataset=csv."),
+    "no quotes": (GOOD + "2\tA text.\nOther\n", "a.txt:5  must be a number and a sentence in quotes"),
+    "no number": (GOOD + '"A text."\nOther\n', "a.txt:5  must be a number and a sentence in quotes"),
     "no relation at the end": (GOOD + '2\t"A text."\n', "a.txt:5  has no relation in the line below it"),
     "a comment for a relation": (GOOD + '2\t"A text."\nComment:\n\n' + GOOD, "a.txt:5  has no relation in the line below it"),
     "sentences alone": ('1\t"A text."\n2\t"A text."\n3\t"A text."\n', "a.txt:1  has no relation in the line below it"),
-    "no empty line": (GOOD.rstrip() + "\n" + GOOD, "a.txt:4  follows a relation and is no comment. Leave an empty line before the next sentence."),
+    "no empty line": (GOOD.rstrip() + "\n" + GOOD, "a.txt:4  must be a comment, since it follows a relation. Leave an empty line before the next sentence."),
     "NUL": (GOOD + '2\t"A\0"\nOther\n', "a.txt:5  holds NUL characters"),
     "another encoding": (GOOD.encode() + '2\t"caf\xe9"\nOther\n'.encode("latin-1"), "a.txt:5  is not utf-8 (byte 7 of the line is 0xE9). It looks like cp1252"),
 }  # fmt: skip

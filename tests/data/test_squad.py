@@ -69,7 +69,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "impossible with answers": (
         tree({"context": "Ada", "qas": [question(is_impossible=True)]}),
-        "a.json:data[0].paragraphs[0].qas[0]  is_impossible is true, and it has answers",
+        "a.json:data[0].paragraphs[0].qas[0]  must have no answers if is_impossible is true",
     ),
     "one id twice": (
         tree({"context": "Ada", "qas": [question(id="x"), question(id="x")]}),

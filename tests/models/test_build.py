@@ -186,7 +186,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no package": ({"path": "package:no_such_package/model"}, {}, "`pip install no-such-package` brings it"),
     "a package that importing would run": ({"path": "package:this.that/model"}, {}, "the Python package this.that is not installed"),
     "no name of a package": ({"path": "package:__main__/model"}, {}, "is not installed"),
-    "nobody's home": ({"path": "~nosuchuser/model"}, {}, "lies in nobody's home"),
+    "nobody's home": ({"path": "~nosuchuser/model"}, {}, "is in the home of an unknown user"),
     "a digest for weights that the hub does not give": ({"path": "someone/model", "sha256": "0" * 64}, {}, "hf download"),
     "other sizes than the weights have": ({"path": "bert", "config": {"intermediate_size": 16}}, {}, "must be the sizes of the pretrained weights, and bert.encoder.layer.0.intermediate.dense.bias"),
     "sizes that do not go together": ({"architecture": "bert", "init": "random", "config": {"hidden_size": 33}}, {}, "must be sizes of which bert can be built"),
