@@ -1,4 +1,4 @@
-"""llmft: train, adapt and ship models; every choice on the way is a line of YAML.
+"""llmft: train, evaluate, and export Hugging Face models; every key is a line of YAML.
 
 From Python: `run = llmft.finetune("+recipe=bert_textcls", "trainer.epochs=1")`, and `llmft.load(run).predict([...])`.
 """
@@ -10,7 +10,7 @@ __all__ = ["Failure", "Stopped", "UserError", "eval", "export", "finetune", "loa
 
 
 def __getattr__(name: str) -> Any:
-    """What `__all__` names, imported when it is asked for: `import llmft` alone costs nothing."""
+    """The names in `__all__`, imported on first use, so that `import llmft` alone takes milliseconds."""
     if name not in __all__:
         raise AttributeError(f"module 'llmft' has no attribute {name!r}")
     from llmft import api

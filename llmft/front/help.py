@@ -35,7 +35,7 @@ RUN = {
 def overview() -> str:
     """`llmft --help`."""
     commands = {name: command.what for name, command in (COMMANDS | WITHOUT_CONFIG).items()}
-    return f"""llmft {__version__}: train, evaluate, and export Hugging Face models; every setting is a line of YAML.
+    return f"""llmft {__version__}: train, evaluate, and export Hugging Face models; every key is a line of YAML.
 
 usage: llmft COMMAND [+recipe=NAME] [GROUP=OPTION ...] [KEY=VALUE ...]
 

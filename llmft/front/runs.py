@@ -77,7 +77,7 @@ def _print_list(found: list[dict[str, Any]], root: Path, chosen: bool) -> None:
     if not found:
         print(f"no {'matching ' if chosen else ''}run in {root}")
         return
-    table = [["run", "when", "command", "status", "model", "data", "score", "size"]]
+    table = [["run", "when", "command", "status", "model", "data", "metric", "size"]]
     for one in found:
         value = "-" if one["score"] is None else f"{one['metric']} {one['score']:.4f}"
         value += " (validation)" if one["split"] == "validation" and one["score"] is not None else ""

@@ -110,9 +110,9 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
                 # Micro and per-row averages would double the lines; metrics.json has them.
                 if isinstance(v, float) and (k == headline or not k.endswith(("_micro", "_samples")))
             }
-            print(scores_line(split, numbers))
-    if beside := metrics.get("baseline"):
-        print(f"  baseline   {compared(config, metrics, beside)}")
+            print(metrics_line(split, numbers))
+    if baseline := metrics.get("baseline"):
+        print(f"  baseline   {baseline_line(config, metrics, baseline)}")
 
     thresholds = run.manifest.get("thresholds", {})
     if config.trains and any(cut != 0.5 for cut in thresholds.values()):
@@ -131,20 +131,20 @@ def conclude(config: Config, metrics: Mapping[str, Mapping[str, Any]], run: Run)
         print(f"  next       llmft {then.format(run=run.folder)}")
 
 
-def scores_line(split: str, numbers: Mapping[str, float]) -> str:
-    """The scores of a split in lines of at most 100 characters; a name and its value stay together."""
+def metrics_line(split: str, numbers: Mapping[str, float]) -> str:
+    """The metrics of a split in lines of at most 100 characters; a name and its value stay together."""
     pairs = "  ".join(f"{name}\xa0{value:.4f}" for name, value in numbers.items())
     wrapped = textwrap.wrap(pairs, 100, initial_indent=f"  {split:<10} ", subsequent_indent=" " * 13)
     return "\n".join(wrapped).replace("\xa0", " ")
 
 
-def compared(config: Config, metrics: Mapping[str, Mapping[str, Any]], beside: Mapping[str, Any]) -> str:
-    """The main score of the baseline, and on which side of it the model is."""
-    split, metric = next(name for name in ("test", "validation") if name in beside), config.headline
-    own, other = metrics[split].get(metric), beside[split].get(metric)
+def baseline_line(config: Config, metrics: Mapping[str, Mapping[str, Any]], baseline: Mapping[str, Any]) -> str:
+    """The headline metric of the baseline, and whether it is better than the model."""
+    split, metric = next(name for name in ("test", "validation") if name in baseline), config.headline
+    own, other = metrics[split].get(metric), baseline[split].get(metric)
     seconds = f"in {metrics['train']['baseline_seconds']:.1f} s"
     if own is None or other is None:
-        return f"{beside['name']}, {seconds}; metrics.json has its scores"
+        return f"{baseline['name']}, {seconds}; metrics.json has its metrics"
     ahead = (other - own) if METRICS[metric] else (own - other)
     better = ", better than the model" if ahead > 0 else ""
-    return f"{beside['name']}: {metric} {other:.4f} on {split}{better} ({seconds})"
+    return f"{baseline['name']}: {metric} {other:.4f} on {split}{better} ({seconds})"

@@ -131,7 +131,7 @@ class Config(Section):
 
     @property
     def own_files(self) -> str:
-        """The override that names new rows to score: in the format of the training rows, else in the usual format of
+        """The override that names new rows to evaluate: in the format of the training rows, else in the usual format of
         the task."""
         form = self.dataset.format
         return f"dataset={form} dataset.test=YOUR.{ENDINGS[form]}" if form in ENDINGS else self.task.files

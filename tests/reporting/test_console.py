@@ -7,7 +7,7 @@ import pytest
 
 from llmft.config.load import load
 from llmft.data.source import listed
-from llmft.reporting.console import conclude, scores_line
+from llmft.reporting.console import conclude, metrics_line
 from llmft.reporting.lines import phase
 from llmft.runs.folder import Run
 from llmft.schema.problem import Problem, UserError, plural
@@ -36,11 +36,11 @@ def test_a_run_logs_at_least_ten_times(steps: int, every: int, here: Path) -> No
 
 def test_scores_wrap_between_pairs_at_a_hundred_columns() -> None:
     names = ("loss", "accuracy", "precision", "recall", "f1", "roc_auc", "matthews", "ece")
-    assert scores_line("test", dict.fromkeys(names, 0.5)).splitlines() == [
+    assert metrics_line("test", dict.fromkeys(names, 0.5)).splitlines() == [
         "  test       loss 0.5000  accuracy 0.5000  precision 0.5000  recall 0.5000  f1 0.5000",
         "             roc_auc 0.5000  matthews 0.5000  ece 0.5000",
     ]
-    assert scores_line("validation", {"loss": 0.5}) == "  validation loss 0.5000"
+    assert metrics_line("validation", {"loss": 0.5}) == "  validation loss 0.5000"
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ def _steps_between_falls(config: Config, origin: Origin) -> list[Problem]:
 
 def _plateau_has_scores(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
-    scored = dataset.validation or dataset.split.validation or dataset.format == "synthetic"
-    if config.scheduler.name == "plateau" and not scored:
+    has_validation = dataset.validation or dataset.split.validation or dataset.format == "synthetic"
+    if config.scheduler.name == "plateau" and not has_validation:
         what = "plateau needs a validation split, and there is none"
         return [Problem("scheduler.name", what, origin("scheduler.name"), "Write dataset.split.validation=0.1.")]
     return []
