@@ -183,6 +183,22 @@ def test_the_index_answers_a_new_user_in_one_step(llmft: Run) -> None:
         assert [text for text in texts if text not in answer] == []
 
 
+WORDS = re.compile(
+    r"\b(simply|easily|please|obviously|robust|can't|don't|doesn't|isn't|won't|learnt|misspelt|behaviour|colour|neighbours?"
+    r"|licence|centre|(optimis|tokenis|normalis|initialis|standardis|quantis|recognis|minimis|summaris)\w*)\b",
+    re.IGNORECASE,
+)
+"""What STYLE.md rules out, as far as a word shows it."""
+
+
+def test_the_words_are_those_of_the_style() -> None:
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("README.md", "AGENTS.md", "CHANGELOG.md"))]
+    texts = {page.name: page.read_text(encoding="utf-8") for page in pages}
+    texts |= {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "configs").rglob("*.yaml")}
+    texts |= {key: found.text for key, found in vocabulary().items()}
+    assert {name: found[0] for name, text in texts.items() if (found := WORDS.search(text))} == {}
+
+
 def test_the_index_names_every_page_and_every_recipe_family() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     assert {f.name for f in (ROOT / "docs").glob("*.md")} - set(re.findall(r"\]\(([\w.-]+\.md)\)", index)) == {
