@@ -116,7 +116,7 @@ def test_a_thousand_labels_stay_readable(llmft: Run, write: Write, here: Path) -
 
 
 RULES = [
-    (["task.loss=mse"], "task.loss  mse is not a loss of single_label (command line). Choose cross_entropy or focal."),
+    (["task.loss=mse"], "task.loss  mse is not a loss of single_label (command line). Write task.loss=cross_entropy or focal."),
     (["task.loss=focal", "task.label_smoothing=0.1"], "task.label_smoothing  is only for cross_entropy, and task.loss is focal"),
     (["task.problem=regression", "task.calibrate=true"], "task.calibrate  is only for labels, and task.problem is regression (command line). Leave it out."),
     (["task.problem=regression", "trainer.metric_for_best=f1"], "f1 is not a metric of regression (command line). They are loss, mse,"),
