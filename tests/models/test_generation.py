@@ -118,7 +118,10 @@ RULES = [
     (("generation.temperature=2",), "generation.temperature  is only used with generation.sample=true"),
     (("generation.top_k=2",), "generation.top_k  is only used with generation.sample=true"),
     (("generation.length_penalty=2",), "generation.length_penalty  is only used with generation.beams=2 or more"),
-    (("generation=sample", "generation.beams=2"), "generation.beams  does not work with generation.sample: draws would depend on the other rows"),
+    (
+        ("generation=sample", "generation.beams=2"),
+        "generation.beams  does not work with generation.sample: draws would depend on the other rows",
+    ),
     (("generation.max_new_tokens=0",), "generation.max_new_tokens  must be at least 1, got 0"),
     (("hardware.processes=2", "hardware.strategy=fsdp"), "fsdp needs equal numbers of forward passes in all processes"),
 ]
