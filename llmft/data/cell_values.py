@@ -1,7 +1,7 @@
-"""Cells of a table as texts, categories, numbers and labels.
+"""Cells of a table as texts, categories, numbers, and labels.
 
-One form for csv, JSON, parquet and `predict.row`, so that equal values compare equal. A cell of `label` holds
-one class or several; or a flag for each class stands in a column of its own.
+One normal form for CSV, JSON, parquet, and `predict.row`, so that equal values compare equal. A label cell has one
+class or several; or each class has a column of flags.
 """
 
 import ast
@@ -20,24 +20,24 @@ from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem
 from llmft.tasks.targets.config import label_name
 
-# Those that pandas reads as missing; UCI's; those of dumps of MySQL and PostgreSQL; the errors of a spreadsheet.
+# What pandas reads as missing, UCI's `?`, the marks in dumps of MySQL and PostgreSQL, and the errors of spreadsheets.
 MISSING = {
     "", "na", "n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "\\n", "#na", "#n/a", "#n/a n/a",
     "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "#value!", "#div/0!", "#ref!", "#name?", "#num!", "#null!",
 }  # fmt: skip
-"""Texts that stand for no value, in small letters."""
+"""Lower-case texts that mean a missing value."""
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
-FLAGS = {"true": "true", "false": "false"}  # by their small letters
+FLAGS = {"true": "true", "false": "false"}  # by lower-case text
 SET = {"1": True, "true": True, "0": False, "false": False}  # flags of a label
 
 
 def is_missing(cell: Any, more: Collection[str] = ()) -> bool:
-    """Whether a cell says nothing: it is empty, or one of the usual marks whatever its case, or one of `more`.
+    """Whether a cell is empty, or a mark for a missing value in any case, or one of `more`.
 
     Args:
-        more: as `category` writes them.
+        more: further marks, in the form of `category`.
     """
     if cell is None or cell != cell:
         return True
@@ -47,10 +47,10 @@ def is_missing(cell: Any, more: Collection[str] = ()) -> bool:
 
 
 def text_of(cell: Any) -> str | None:
-    """A cell as a csv file would have it: a text without the spaces around it; None for no value.
+    """A cell as text, as a CSV file would have it, stripped; None for no value.
 
-    3.0 is `3`, since one empty cell makes a parquet column of whole numbers one of fractions; a boolean is `true` or
-    `false`; lists and objects are JSON. Whether `ö` is one character or two means nothing.
+    3.0 is `3`, since a single empty cell turns a parquet column of integers into floats. Booleans are `true` and
+    `false`; lists and objects are JSON. Texts are in NFC, where `ö` is one character and not two.
     """
     if cell is None or cell != cell:
         return None
@@ -73,9 +73,9 @@ def text_of(cell: Any) -> str | None:
 
 
 def category(cell: Any) -> str | None:
-    """A cell as the name of a category, one for all that mean the same: `TRUE` is `true`, and `3.0` is `3`.
+    """A cell as the name of a category. Values that mean the same have one name: `TRUE` is `true`, and `3.0` is `3`.
 
-    `3.10` stays what it is, which is another version than `3.1`, and so does `007`.
+    `3.10` stays, since as a version it differs from `3.1`, and so does `007`.
     """
     text = text_of(cell)
     if text is None or len(text) < 3:
@@ -86,9 +86,9 @@ def category(cell: Any) -> str | None:
 
 
 def number(cell: Any) -> float:
-    """A cell as a number; NaN for what is none, or is not finite.
+    """A cell as a number; NaN if it is not a finite number.
 
-    Strictly: `float` takes `1_000`, `١٢` and `infinity` too, which no table means as numbers.
+    Stricter than Python's float, which also accepts `1_000`, `١٢`, and `infinity`. In tables these are not numbers.
     """
     if isinstance(cell, bool):
         return math.nan
@@ -102,11 +102,11 @@ def number(cell: Any) -> float:
 
 
 def of_one_type(values: list[Any], kinds: Collection[type] | None) -> list[Any]:
-    """The cells of a column, of which Arrow needs one type: numbers where all are numbers, else texts.
+    """The cells of a column as one type, which Arrow needs: numbers if all are numbers, else texts.
 
     Args:
-        kinds: the types of all cells of the column that are not empty, where `values` may be a part of them. None: they
-            are not known, so that all become texts.
+        kinds: the types of all non-empty cells of the column, of which `values` may be a chunk; None if unknown, and
+            all become texts.
     """
     if kinds and set(kinds) <= {int, float}:
         values = [None if value is None or isinstance(value, str) or value != value else value for value in values]
@@ -121,16 +121,15 @@ def of_one_type(values: list[Any], kinds: Collection[type] | None) -> list[Any]:
 
 
 def parts_of(name: str, columns: Collection[str]) -> list[str]:
-    """The columns that a name means: itself, or the parts of an object of that name."""
+    """The columns of a name: the one with that name, or those nested in an object of that name."""
     return [name] if name in columns else [part for part in columns if part.startswith(f"{name}.")] or [name]
 
 
 def flattened(table: Table) -> tuple[dict[str, list[Any]], list[Problem]]:
-    """The columns of a table, each object in them as columns of its own: `who` with `active` and `zip` in it as
-    `who.active` and `who.zip`. The order of keys means nothing.
+    """The columns of a table, with objects flattened: `who` with `active` and `zip` becomes `who.active` and `who.zip`.
 
     Returns:
-        The columns, and a problem for each that holds objects beside other values, or has the name of another.
+        the columns, and a problem for each that has objects among other values, or the same name as another.
     """
     columns: dict[str, list[Any]] = {}
     problems: list[Problem] = []
@@ -154,7 +153,7 @@ def flattened(table: Table) -> tuple[dict[str, list[Any]], list[Problem]]:
 
 
 def label(value: Any) -> str | None:
-    """A class as text: 1 and 1.0 are `1`, `True` and `TRUE` are `true`; None for what is not a class (1.5, a list)."""
+    """A class as text: 1 and 1.0 are `1`, `True` and `TRUE` are `true`; None for 1.5, a list, and all other values."""
     if isinstance(value, str):
         return label_name(value.strip()) or None
     if isinstance(value, bool):
@@ -167,9 +166,12 @@ def label(value: Any) -> str | None:
 
 
 def labels(value: Any, spec: Column) -> list[str] | None:
-    """Classes, each once: those of a list, or between the separators of a text. An empty cell holds none of them.
+    """The distinct classes in a cell: a list, or a text with separators. An empty cell has none.
 
-    A list of as many flags as there are declared labels, such as `[1, 0, 1]`, means those whose flag is set.
+    A list of as many flags as there are declared labels, such as `[1, 0, 1]`, means the labels whose flag is set.
+
+    Returns:
+        None for a missing cell, or one that is neither.
     """
     if value is None:
         return None
@@ -178,16 +180,17 @@ def labels(value: Any, spec: Column) -> list[str] | None:
     if None in found:
         return None
     names = list(map(str, found))
-    # Of two labels that are called 0 and 1, a list may name both.
+    # If the labels themselves are called 0 and 1, [0, 1] names both of them, and is not two flags.
     if len(names) == len(spec.labels) > (2 if {"0", "1"} & set(spec.labels) else 1) and set(names) <= set(SET):
         return [name for name, flag in zip(spec.labels, names, strict=True) if SET[flag]]
     once = list(dict.fromkeys(names))
-    spelled = isinstance(value, str) and not set(once) <= {"0", "1"}  # `red,,red` is a slip, `1,0,1` is not
+    # `red,red` is a slip, and counts once. `1,0,1` is most likely flags without declared labels: an error.
+    spelled = isinstance(value, str) and not set(once) <= {"0", "1"}
     return once if len(once) == len(names) or spelled else None
 
 
 def items(value: Any, spec: Column) -> list[Any]:
-    """The members of a list, also of one that JSON or Python wrote as text; or what stands between separators."""
+    """The members of a list, also of one written as text by JSON or Python; or the parts between separators."""
     if isinstance(value, str) and (found := list_in(value)) is not None:
         return found
     if isinstance(value, str):
@@ -196,7 +199,7 @@ def items(value: Any, spec: Column) -> list[Any]:
 
 
 def list_in(text: str) -> list[Any] | None:
-    """The list that JSON or Python wrote as a text; None for another text."""
+    """The list that a text written by JSON or Python means; None for another text."""
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")):
         return None
@@ -209,19 +212,19 @@ def list_in(text: str) -> list[Any] | None:
 
 
 def joined_name(dataset: DatasetConfig, role: str) -> str:
-    """The column of a role; of several that hold a flag each, that which they are joined into."""
+    """The column of a role; for several columns of flags, the name of the one into which they are joined."""
     named = dataset.columns.get(role, role)
     return named if isinstance(named, str) else ",".join(named)
 
 
 def flag_columns(dataset: DatasetConfig, roles: dict[str, Column]) -> list[str]:
-    """The columns that hold a flag each: `dataset.columns.label=[red,round]`, as `get_dummies` writes labels."""
+    """The columns of flags: `dataset.columns.label=[red,round]`, as `pandas.get_dummies` writes labels."""
     named = (dataset.columns.get(role) for role, spec in roles.items() if spec.kind in ("label", "labels"))
     return [name for names in named if isinstance(names, list) for name in names]
 
 
 def with_joined(table: Table, dataset: DatasetConfig, roles: dict[str, Column], problems: list[Problem]) -> Table:
-    """The table with one column more for labels that come as columns of flags; what is wrong goes to `problems`."""
+    """The table with flag columns joined to one more column of labels; mistakes are added to `problems`."""
     columns = dict(table.columns)
     for role, spec in roles.items():
         names = dataset.columns.get(role)
@@ -249,7 +252,7 @@ def with_joined(table: Table, dataset: DatasetConfig, roles: dict[str, Column], 
 
 
 def classes(label: Any) -> list[str]:
-    """The classes that a cell of the column `label` names: one, several, or none where it is empty or a number."""
+    """The classes in a cell of the role `label`: one, several, or none if it is empty or a number."""
     if isinstance(label, list):
         return label
     return [label] if isinstance(label, str) else []

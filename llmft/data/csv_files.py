@@ -1,6 +1,6 @@
-"""Strict readers of CSV and TSV. Text stays text: `001`, `NA` and `null` are what they look like.
+"""Strict readers of CSV and TSV. Every cell stays text: `001`, `NA`, and `null` are not changed.
 
-pandas, which reads for the `datasets` library, accepts short rows, makes nothing of `NA` and the number 1 of `001`.
+pandas, which the library `datasets` uses, accepts short rows, and turns `NA` into a missing value and `001` into 1.
 """
 
 import csv
@@ -17,25 +17,25 @@ from llmft.data.source import CHUNK, MANY, START, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError, plural
 
 SEPARATORS = ",;\t"
-SEEN = 1000  # lines that a separator is guessed by
-WITHIN = re.compile(r"\r(?!\r*\n?\Z)")  # a `\r` that does not belong to the end of its line
-HELD = "\udc0d"  # half a pair, which no decoder gives by itself
+SEEN = 1000  # lines from which a separator is guessed
+WITHIN = re.compile(r"\r(?!\r*\n?\Z)")  # a `\r` that is not part of the line end
+HELD = "\udc0d"  # a lone surrogate, which no decoder returns, in place of such a `\r` while csv.reader splits the line
 
 
 class CsvReader:
-    """Python's csv.reader of lines that end at `\\n`; a `\\r` outside of quotes is a letter, and ends nothing."""
+    """Python's csv.reader for lines that end at `\\n`; a `\\r` outside of quotes is a character, and ends no line."""
 
     def __init__(self, lines: Iterable[str], delimiter: str, quoting: int, spaced: bool, strict: bool = True) -> None:
-        """See `CsvFile` for the arguments; unless `strict`, quotes may stand anywhere."""
+        """Arguments as for `CsvFile`; unless `strict`, quotes may be anywhere."""
         csv.field_size_limit(sys.maxsize)
-        # A map goes on after a StopIteration, as data/rows.py needs it; a generator would not.
+        # A map can continue after a StopIteration, which data/rows.py needs; a generator cannot.
         held = map(_held, lines)
         options: dict[str, Any] = {"quoting": quoting, "skipinitialspace": spaced, "strict": strict}
         self.rows = csv.reader(held, delimiter=delimiter, **options)
 
     @property
     def line_num(self) -> int:
-        """How many lines were read."""
+        """The number of lines read."""
         return self.rows.line_num
 
     def __iter__(self) -> Iterator[list[str]]:
@@ -59,19 +59,19 @@ class CsvFile:
     encoding: str
     delimiter: str
     quoting: int
-    """`csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotes are letters."""
+    """`csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` if quotes are ordinary characters."""
     spaced: bool = False
-    """Whether the space behind a separator belongs to it, as in `35, "Ulm, old town", yes`."""
+    """Whether the space after a separator belongs to it, as in `35, "Ulm, old town", yes`."""
     header: tuple[str, ...] = ()
     body: Mark = START
-    """Where the first row begins."""
+    """Where the first row begins, after the header."""
 
     def reader(self, stream: TextIO, line: int) -> CsvReader:
-        """A reader of the rows from `line` on, where `stream` stands."""
+        """A reader of the rows from the position of `stream`, which is `line`."""
         return CsvReader(lines_of(stream, self.name, line), self.delimiter, self.quoting, self.spaced)
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is named by the line where it starts."""
+        """See `Source`. The id of a row has the line where it starts."""
         mark = first = start or self.body
         line = first.line
         rows: list[list[str]] = []
@@ -104,12 +104,12 @@ class CsvFile:
 
 
 def misfit(place: str, row: list[str], wanted: int) -> Problem:
-    """What is wrong with a row that has not as many fields as the header has, `wanted`."""
+    """The problem of a row with another number of fields than the header, which has `wanted`."""
     less, hint = "fewer" if len(row) < wanted else "more", ""
     if less == "more" and any("\r" in cell for cell in row):
         hint = r"It holds \r alone; lines end at \n or \r\n."
     elif any(re.match(r'\s+"', cell) for cell in row):
-        hint = "A quote opens a text only right behind the separator: take the space before it away."
+        hint = "A quote opens a text only directly after the separator: remove the space before it."
     elif less == "more":
         hint = "Put a text with a separator in it into double quotes, or write dataset.separator=."
     elif len(row) == 1:
@@ -118,11 +118,11 @@ def misfit(place: str, row: list[str], wanted: int) -> Problem:
 
 
 def separator(lines: Sequence[str], fields: int = 0) -> str:
-    """The one of `,`, `;` and tab by which most rows have as many fields as the first, and that is more than one.
+    """The one of `,`, `;`, and tab with which most rows have as many fields as the first one, and more than one.
 
     Args:
-        lines: the first of a file.
-        fields: how many a row must have, where that is known.
+        lines: the first lines of a file.
+        fields: the number of fields, if it is known.
     """
     kinds = [(one, csv.QUOTE_MINIMAL) for one in SEPARATORS] + [("\t", csv.QUOTE_NONE)]
     found = {}
@@ -130,29 +130,28 @@ def separator(lines: Sequence[str], fields: int = 0) -> str:
         counts = [len(row) for row in CsvReader(lines, delimiter, quoting, spaced=False, strict=False) if row]
         wanted = fields or (counts[0] if counts else 0)
         share = counts.count(wanted) / len(counts) if counts and (wanted > 1 or fields) else 0
-        # By one line alone several can agree: then the one that it has most of.
+        # If several fit, as they do for a single line, the one that is most frequent in the first line.
         found[delimiter, quoting] = (share, lines[0].count(delimiter) if lines else 0)
     return max(kinds, key=found.__getitem__)[0]
 
 
 def is_spaced(first: str, delimiter: str) -> bool:
-    """Whether a space stands behind every separator of a line, and so belongs to it."""
+    """Whether every separator of a line is followed by a space, which then belongs to it."""
     _, *others = first.split(delimiter)
     return delimiter != "\t" and bool(others) and all(other.startswith(" ") for other in others)
 
 
 def open_csv(file: Path, name: str, encoding: str, header: Sequence[str] = (), delimiter: str | None = None) -> CsvFile:
-    """A .csv or .tsv file by its first lines.
+    """A .csv or .tsv file; its separator is guessed from its first lines.
 
-    What is separated by tabs is read with quotes if that is possible for the whole file, else without, as both kinds
-    are about.
+    Tab-separated files exist with quoting and without: quoting is used if the whole file can be read with it.
 
     Args:
-        header: the names of the columns, for a file whose first line is a row already.
-        delimiter: unset: see `separator`; a tab in files that end in .tsv or .tab.
+        header: the names of the columns, for a file without a header.
+        delimiter: the separator; None to guess it, or a tab for names that end in .tsv or .tab.
 
     Raises:
-        UserError: for a header that names a column twice.
+        UserError: for a header with two columns of one name.
     """
     with opened(file, name, encoding) as stream:
         lines = list(islice(lines_of(stream, name, 1), SEEN))
@@ -166,7 +165,7 @@ def open_csv(file: Path, name: str, encoding: str, header: Sequence[str] = (), d
     )
     if delimiter != "\t":
         return _with_header(quoted)
-    # Two quotes that have nothing to do with each other can swallow the lines between them.
+    # Two unrelated quotes can swallow the lines between them, so quoting also must not give fewer rows.
     return _with_header(quoted if (rows := _count(quoted)) >= 0 and rows >= _count(plain) else plain)
 
 
@@ -185,14 +184,14 @@ def _with_header(source: CsvFile) -> CsvFile:
 
 
 def check_header(header: Sequence[str], name: str) -> None:
-    """Raise UserError where two columns have one name."""
+    """Raise UserError if two columns have the same name."""
     if twice := sorted({cell for cell in header if header.count(cell) > 1}):
         what = f"two columns are called {', '.join(map(repr, twice))}"
         raise UserError(Problem(f"{name}:1", what), "the data")
 
 
 def _count(source: CsvFile) -> int:
-    """The number of rows, or -1 for a file that cannot be read like this."""
+    """The number of rows; -1 if the file cannot be read like this."""
     try:
         return sum(len(table) for _, table in _with_header(source).chunks())
     except UserError:
@@ -200,6 +199,6 @@ def _count(source: CsvFile) -> int:
 
 
 def unreadable(place: str, error: csv.Error) -> Problem:
-    """What is wrong with a row whose quotes go with no reading."""
+    """The problem of a row whose quotes csv.reader refuses."""
     what = "a quote that opens here is never closed" if "unexpected end" in str(error) else str(error)
     return Problem(place, what, hint='Write a quote inside a quoted text twice: "".')

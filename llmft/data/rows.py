@@ -1,6 +1,6 @@
-"""Rows to answer, one after another as they come: one that cannot be read says why, and the others go on.
+"""Reads rows for prediction one by one, as they arrive: a row that cannot be read has an error, and the next follows.
 
-Training stops at such a row (data/csv_files.py); an input that never ends cannot wait for its last line.
+Training refuses a file with such a row (data/csv_files.py). An input here may never end, and cannot be checked first.
 """
 
 import codecs
@@ -24,19 +24,19 @@ from llmft.data.json_files import JsonList, json_object, open_json, row_of
 from llmft.data.source import Source, Table
 from llmft.schema.problem import Problem, UserError
 
-WHOLE = ("parquet", "excel", "sqlite", "arrow")  # read by what reads them for training, not as a stream of lines
+WHOLE = ("parquet", "excel", "sqlite", "arrow")  # read by the readers of training, not as a stream of lines
 ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
     ending: kind for kind in ("json", *WHOLE, "conll") for ending in FORMATS[kind].suffixes
 }
-LONGEST = 1000  # lines of one quoted row: a quote that is never closed would swallow all that follows
-JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|$))')  # not `[sic] ...`, which begins a text
+LONGEST = 1000  # maximum lines of a quoted row: a quote that is never closed would swallow the rest of the input
+JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|$))')  # does not match `[sic] ...`, which is text
 
 
 class Row(NamedTuple):
-    """A row, or why it is none."""
+    """A row, or the reason why it cannot be read."""
 
     id: str
-    """`FILE:LINE`, as an editor counts; `FILE:ROW`, from 1, where there are no lines."""
+    """`FILE:LINE`, as an editor counts; `FILE:ROW`, from 1, for files without lines."""
     values: dict[str, Any]
     error: str = ""
 
@@ -47,7 +47,7 @@ class Rows:
 
     kind: str
     columns: list[str] | None
-    """What every row has, where that is known before the first one."""
+    """The columns of every row, if they are known before the first row."""
     rows: Iterable[Row]
 
 
@@ -61,17 +61,18 @@ def open_file(
     query: str | None = None,
     field: str | None = None,
 ) -> Rows:
-    """The rows of a file, of the kind given, or that its first bytes, its ending or else its first line say.
+    """The rows of a file.
 
     Args:
-        text: the column that a line of a .txt fills; None for a task that reads no text.
-        delimiter: what parts the cells of a csv, where it holds any. Unset: guessed by its first lines.
-        sheet: of a workbook.
-        query: of a database.
-        field: the key of the rows in one object of JSON.
+        kind: csv, tsv, json, conll, txt, squad, or one of WHOLE; None to decide by first bytes, ending, and first line.
+        text: the column for a line of a .txt; None for a task that reads no text.
+        delimiter: the separator of a CSV; None to guess it from the first lines.
+        sheet: `dataset.sheet`, of a workbook.
+        query: `dataset.query`, of a database.
+        field: `dataset.field`, the key of the rows in a JSON object.
 
     Raises:
-        UserError: for a file that cannot be opened, a header that cannot be read, or a file that is broken as a whole.
+        UserError: for a file that cannot be opened, a header that cannot be read, or a damaged file.
     """
     try:
         seen = kind_of(file)
@@ -129,14 +130,14 @@ def open_stream(
     delimiter: str | None = None,
     file: Path | None = None,
 ) -> Rows:
-    """The rows of bytes as they come.
+    """The rows of a stream of bytes, as they arrive.
 
     Args:
-        name: what row ids call it.
-        kind: csv, tsv, json, conll or txt. Unset: seen by the first line.
-        text: the column that a line of text fills. A first line that names it is the header of a csv.
+        name: its name in row ids.
+        kind: csv, tsv, json, conll, or txt; None to decide by the first line.
+        text: the column for a line of text. If the first line has it as a field, it is the header of a CSV.
         delimiter: see `open_file`.
-        file: where the bytes come from, if that can be read again: a pipe tells its separator by the first line.
+        file: the file of the bytes, if they can be read again; for a pipe only the first line is looked at.
 
     Raises:
         UserError: for a header that cannot be read.
@@ -163,7 +164,7 @@ def open_stream(
             raise UserError(Problem("predict.input_format", what), "the data")
         return Rows(kind, [text], _texts(lines, name, encoding, text))
     quoting = csv.QUOTE_MINIMAL
-    if file and delimiter == "\t":  # whether quotes are letters is seen by the whole of a file
+    if file and delimiter == "\t":  # whether quotes are ordinary characters takes the whole file to decide
         quoting = open_csv(file, name, encoding, delimiter=delimiter).quoting
     return _csv(lines, name, encoding, (delimiter, quoting, is_spaced(first, delimiter)))
 
@@ -176,7 +177,7 @@ def _kind(first: str, text: str | None, delimiter: str) -> str:
 
 
 def _lines(stream: BinaryIO, name: str, encoding: str) -> Iterator[str]:
-    """The lines, with marks in place of what is not in `encoding`."""
+    """The lines, with marks in place of bytes that are not in `encoding`."""
     codecs.register_error("llmft.mark", Marking())
     try:
         for number, line in enumerate(io.TextIOWrapper(stream, encoding, errors="llmft.mark", newline="\n")):
@@ -186,7 +187,7 @@ def _lines(stream: BinaryIO, name: str, encoding: str) -> Iterator[str]:
 
 
 def _fault(line: str, encoding: str) -> str:
-    """What is wrong with the letters of a line."""
+    """What is wrong with the characters of a line; empty if nothing is."""
     return undecodable(line, encoding) or ("holds a NUL character" if "\0" in line else "")
 
 
@@ -197,7 +198,7 @@ def _texts(lines: Iterable[str], name: str, encoding: str, text: str) -> Iterato
 
 
 def _conll(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
-    """The words of each sentence, whether there are tags or not; in which column is told by the first of two words."""
+    """The words of each sentence, with or without tags. Their column is found in the first sentence of two words."""
     found = sentences(enumerate(lines, 1))
     first: list[list[Word]] = []
     for words in found:
@@ -212,7 +213,7 @@ def _conll(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
 
 
 def _json(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
-    """One object a line; or, where the first letter opens one, a list of them, which is read as a whole."""
+    """One object per line; or, if the first character opens a list, one list, which is read as a whole."""
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     for count, (number, line) in enumerate(numbered):
         if count == 0 and line.lstrip().startswith("[") and isinstance(json_object(line, name), Problem):
@@ -242,7 +243,7 @@ def _object(row: dict[str, Any] | Problem, place: str) -> Row:
 
 
 def is_text(value: Any) -> bool:
-    """Whether all texts of a JSON value can be written as UTF-8: `"\\ud800"` cannot."""
+    """Whether all texts in a JSON value can be encoded as UTF-8, unlike `"\\ud800"`."""
     if isinstance(value, dict):
         return all(is_text(part) for pair in value.items() for part in pair)
     if isinstance(value, list):
@@ -252,12 +253,12 @@ def is_text(value: Any) -> bool:
 
 @dataclass
 class Lines:
-    """Lines that can be given back, and are counted."""
+    """Counted lines that can be given back, to be read again."""
 
     source: Iterator[str]
     number: int = 0
     held: list[str] = field(default_factory=list)
-    """Those of the row that is being read."""
+    """The lines of the current row."""
     back: deque[str] = field(default_factory=deque)
 
     def __iter__(self) -> Iterator[str]:
@@ -272,13 +273,13 @@ class Lines:
         return line
 
     def give_back(self) -> None:
-        """Let all lines of the row but its first be read again."""
+        """Give back all lines of the current row except its first: only that line is bad, as far as is known."""
         self.back.extendleft(reversed(self.held[1:]))
         self.number -= len(self.held) - 1
 
 
 def _csv(lines: Iterable[str], name: str, encoding: str, dialect: tuple[str, int, bool]) -> Rows:
-    """Rows of cells by a header; `dialect` is what `CsvReader` takes: separator, quoting, and whether it is spaced."""
+    """The rows of a CSV with a header; `dialect` has the arguments of `CsvReader`: delimiter, quoting, spaced."""
     source = Lines(iter(lines))
     reader = CsvReader(source, *dialect)
     try:

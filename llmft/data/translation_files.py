@@ -1,4 +1,4 @@
-"""Texts beside their translations: two files aligned line by line, and gettext's .po files, by polib."""
+"""Reads translations: two files aligned line by line, and gettext's .po files, by polib."""
 
 import re
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from llmft.data.source import CHUNK, START, FileGroup, Mark, Table
 from llmft.schema.problem import Problem, UserError, missing_package, plural
 
 NAMES = ("source", "target")
-"""The columns that the two files become, in their order."""
+"""The columns of the two files, in order."""
 
 
 @dataclass(frozen=True)
 class AlignedFiles(FileGroup):
-    """Two aligned files; rows are named by the lines of the first."""
+    """Two aligned files. The ids of rows have the lines of the first."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`; all rows, whatever `start` is. Lines that are empty in both files part others, and are no rows.
+        """See `Source`. Yields all rows whatever `start` is. Lines that are empty in both files are left out.
 
         Raises:
-            UserError: after the last chunk, where one file has more lines than the other.
+            UserError: after the last chunk, if one file has more lines than the other.
         """
         table = Table({name: [] for name in NAMES})
         counts = [0, 0]
@@ -48,20 +48,20 @@ class AlignedFiles(FileGroup):
         yield START, table
         if counts[0] != counts[1]:
             what = f"has {plural(counts[0], 'lines')}, and {self.names[1]} has {counts[1]:,}"
-            hint = "A line of one must say what the same line of the other says."
+            hint = "Each line must be the translation of the same line in the other file."
             raise UserError(Problem(self.names[0], what, hint=hint), "the data")
 
 
 @dataclass(frozen=True)
 class PoFile:
-    """A .po file. It is one chunk: a message as `source`, its translation as `target`, of several forms the first."""
+    """A .po file, as one chunk: messages as `source`, translations as `target`; of several plural forms, the first."""
 
     file: Path
     name: str
     encoding: str
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. What is not translated, or no longer or not yet right, is left out and counted."""
+        """See `Source`. Obsolete, fuzzy, and untranslated messages are left out and counted."""
         if problems := missing_package("dataset.format", "po", "polib", "text"):
             raise UserError(problems, "the data")
         import polib
@@ -69,7 +69,7 @@ class PoFile:
         with opened(self.file, self.name, self.encoding) as stream:
             text = "".join(lines_of(stream, self.name, 1))
         try:
-            # After an empty line polib cannot take the text for the name of a file.
+            # polib takes a string that is the path of a file for that file. With a leading newline it never is.
             entries = polib.pofile(_Lines("\n" + text))
         except OSError as error:
             raise UserError(_broken(str(error), self.name), "the data") from error
@@ -89,14 +89,14 @@ class PoFile:
 
 
 class _Lines(str):
-    """A text that parts at `\\n` alone; Python's own would part a message at a U+2028 or a `\\r` in it."""
+    """A text whose `splitlines` splits only at `\\n`; str's own would split a message at a U+2028 or `\\r` in it."""
 
     def splitlines(self, keepends: bool = False) -> list[str]:
         return self.split("\n")
 
 
 def _broken(why: str, name: str) -> Problem:
-    """What polib says of a file that it cannot read, with the place in our form."""
+    """The problem of a file that polib cannot read, with its line as `FILE:LINE`."""
     line = re.search(r"\(line (\d+)\)", why)
     reason = why.rpartition(": ")[2].strip() if ": " in why else "is not a gettext file"
     place = f"{name}:{int(line[1]) - 1}" if line else name

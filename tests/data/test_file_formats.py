@@ -185,7 +185,7 @@ def test_errors_of_formulas_are_named_and_other_rows_answered(here: Path) -> Non
     with pytest.raises(UserError) as error:
         read("excel", "a.xlsx")
     for place in (
-        "a.xlsx:2  B2 holds the error #REF!. Mend",
+        "a.xlsx:2  B2 holds the error #REF!. Correct",
         "a.xlsx:4  B4 holds the error",
         "C5 has a value, and its",
     ):
