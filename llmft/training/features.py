@@ -144,7 +144,7 @@ class Blocks:
     cut = 0
 
     def __post_init__(self) -> None:
-        self.task = self.task.trained_on(self.tokens)
+        self.task = self.task.for_training(self.tokens)
         self.stride = self.task.stride()
         self.set_epoch(self.epoch)
 

@@ -82,11 +82,11 @@ def test_answers_are_trained_with_their_end_of_turn_and_nothing_else(habit: str)
 def test_what_is_asked_is_how_the_trained_text_begins(habit: str) -> None:
     template = ChatTemplate(made(HABITS[habit]))
     text, spans = template.answers(TALK)
-    asked = template.tokenizer.decode(template.ask(TALK, 1000).ids)
+    asked = template.tokenizer.decode(template.encode_prompt(TALK, 1000).ids)
     assert text.startswith(asked)
     if "marked" not in habit:
         assert len(asked) == spans[-1][0]
-    assert set(template.ask(TALK, 1000).labels) == {IGNORED}
+    assert set(template.encode_prompt(TALK, 1000).labels) == {IGNORED}
 
 
 def test_an_answer_that_is_written_otherwise_later_is_trained_while_it_is_the_last() -> None:
@@ -105,7 +105,7 @@ def test_a_long_conversation_keeps_its_end() -> None:
     assert (whole.cut, cut.cut) == (False, True)
     assert cut.ids == whole.ids[-8:]
     assert trained(template, TALK, 8) == "ok<e>"
-    assert template.ask(TALK, 8).ids == template.ask(TALK, 1000).ids[-8:]
+    assert template.encode_prompt(TALK, 8).ids == template.encode_prompt(TALK, 1000).ids[-8:]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_what_a_row_says_beside_its_texts_is_written_and_the_answers_are_trained
         "<x>So it is.<x>It is.<e>",
     ]
     assert template.prompt(talk.question()) == text[: spans[1][0]]
-    assert template.tokenizer.decode(template.ask(talk, 1000).ids) == text[: spans[1][0]]
+    assert template.tokenizer.decode(template.encode_prompt(talk, 1000).ids) == text[: spans[1][0]]
     without, _ = template.answers(Conversation(USED[:1] + USED[3:], {"no_thinking": False}))
     assert "So it is." in without
 
@@ -300,7 +300,7 @@ def test_a_text_begins_as_the_tokenizer_itself_begins_it(scheme: str, tmp_path: 
     talk = Conversation([{"role": "user", "content": "ab"}, {"role": "assistant", "content": "b"}])
     own = tokenizer("ab")["input_ids"][:-1]
     ids = template.encode(talk, "answers", 100).ids
-    assert ids[: len(own)] == own == template.ask(talk, 100).ids[: len(own)]
+    assert ids[: len(own)] == own == template.encode_prompt(talk, 100).ids[: len(own)]
     assert ids.count(0) == 1
     assert ids[-1] == 1
     assert ids.count(1) == 1

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmft.models.tokenizers import train
 from llmft.schema.model import TokenizerConfig
-from llmft.tasks.text.contexts import Span, Window, best_span, over_windows, rows_of, windows
+from llmft.tasks.text.contexts import Span, Window, best_of_windows, best_span, rows_of, windows
 from llmft.tasks.tokenizer import Tokenizer
 
 CONTEXTS = [
@@ -134,7 +134,7 @@ def test_the_best_part_is_that_of_a_search_by_hand(longest: int) -> None:
 
 def test_of_several_windows_the_surest_answers() -> None:
     spans = [Span(-3.0, "a", 0, -0.1), Span(-1.0, "b", 9, -2.0), Span(-2.0, "c", 20, -0.5)]
-    assert over_windows(spans) == Span(-1.0, "b", 9, -2.0)
+    assert best_of_windows(spans) == Span(-1.0, "b", 9, -2.0)
 
 
 def test_a_context_without_a_token_has_no_part() -> None:

@@ -60,7 +60,7 @@ def test_what_is_no_conversation_says_why(cell: Any, why: str) -> None:
 
 def test_a_row_without_an_answer_has_nothing_to_train_on() -> None:
     with pytest.raises(Unfit, match="no message of the assistant"):
-        Conversation([ASKED]).answered()
+        Conversation([ASKED]).to_last_answer()
     with pytest.raises(Unfit, match="response is empty"):
         conversation({"prompt": "a", "response": " "}, form_of(["prompt", "response"], "train"))
 

@@ -154,8 +154,8 @@ def test_rare_tokens_are_hidden_more_often(rare: float, chance: float, monkeypat
     corpus = numpy.repeat(text, [16, 16, 16, 16, 1]).astype(numpy.uint16)
     task = MaskedLm(sections.MaskedLm(block=8, mask_share=0.2, mask_rare=rare))
     task = task.with_state(MaskedState(WORDPIECE, 8))
-    trained = task.trained_on(corpus)
-    assert trained.trained_on(corpus) is trained, "a file is counted once"
+    trained = task.for_training(corpus)
+    assert trained.for_training(corpus) is trained, "a file is counted once"
     labels = [trained.example(text, (0, 0, number), None)["labels"] for number in range(count)]
     assert sum(found[5] != IGNORED for found in labels) / count == pytest.approx(chance, abs=0.04)
     assert all((found != IGNORED).sum() == 1 for found in labels)
@@ -222,8 +222,8 @@ def test_gaps_are_filled_with_what_the_decoder_wrote() -> None:
     task = task.with_state(SpanState(UNIGRAM, 32)).for_inference()
     prompt = numpy.array(task.prompt("the <extra_id_0> house <extra_id_1> river"))
     written = numpy.array(task.prompt("<extra_id_0> red <extra_id_1> by the"))
-    assert task.said((prompt, written)) == {"answer": "the red house by the river"}
-    assert task.refused("the house") == "has no <extra_id_0>, where words are to be found"
+    assert task.to_answer((prompt, written)) == {"answer": "the red house by the river"}
+    assert task.why_unanswerable("the house") == "has no <extra_id_0>, where words are to be found"
 
 
 def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
@@ -231,12 +231,12 @@ def test_a_hidden_word_gets_its_likeliest_fillings() -> None:
     model = tiny(task, "bert").eval()
     tokens = task.prompt("the [MASK] house")
     (output,), _ = predict(task, model, [{"input_ids": tokens}])
-    answer = task.said(output)
+    answer = task.to_answer(output)
     (scores,) = answer["scores"]
     best = model(input_ids=torch.tensor([tokens])).logits[0, tokens.index(WORDPIECE.mask_token_id)].softmax(-1)
     assert list(scores.values()) == pytest.approx(best.topk(5).values.tolist(), abs=1e-6)
-    assert task.refused("the house") == "has no [MASK], where a word is to be found"
-    assert "has 43 tokens, and the model reads 32" in task.refused("[MASK] " + "by " * 40)
+    assert task.why_unanswerable("the house") == "has no [MASK], where a word is to be found"
+    assert "has 43 tokens, and the model reads 32" in task.why_unanswerable("[MASK] " + "by " * 40)
 
 
 @pytest.mark.parametrize(

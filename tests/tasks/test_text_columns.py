@@ -99,7 +99,7 @@ def test_notes_say_what_texts_are() -> None:
     columns = learnt(ROWS, texts=["what", "say"], text_size=4)
     width = columns.texts["what"].width
     assert (columns.num_numbers, width) == (5, 4)
-    assert columns.places()["what"] == {"numbers": [1, 2, 3, 4], "missing": [1, 2, 3, 4]}
+    assert columns.positions()["what"] == {"numbers": [1, 2, 3, 4], "missing": [1, 2, 3, 4]}
     assert columns.notes() == [
         f"columns: 1 number: n; 1 text: what ({len(columns.texts['what'].terms)} terms as 4 numbers)",
         "left out: other (no value stands in 2 rows), say (no word stands in 2 rows)",

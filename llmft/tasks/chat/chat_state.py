@@ -12,7 +12,7 @@ from llmft.models.tokenizers import GPT, SAMPLE, unwritable
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat.chat_template import ChatTemplate, TemplateName, give_template, own_template
-from llmft.tasks.chat.conversations import Conversation, Form, Message, Unfit, said
+from llmft.tasks.chat.conversations import Conversation, Form, Message, Unfit, text_of
 from llmft.tasks.task import State
 from llmft.tasks.tokenizer import Tokenizer
 
@@ -49,7 +49,7 @@ class ChatState(State):
         Raises:
             UserError: for a chat template whose answers cannot be trained on.
         """
-        tokenizer = tokenizers.load(model, (said(message) for talk in talks() for message in talk.messages), GPT)
+        tokenizer = tokenizers.load(model, (text_of(message) for talk in talks() for message in talk.messages), GPT)
         give_template(tokenizer, wanted or ("plain" if form.answer else None), model)
         sample = list(islice(talks(), SAMPLE))
         heads = {_system(talk.messages) for talk in sample}
@@ -69,7 +69,7 @@ class ChatState(State):
         """The tokenizer's chat template."""
         return ChatTemplate(self.tokenizer)
 
-    def needed(self) -> dict[str, Any]:
+    def model_kwargs(self) -> dict[str, Any]:
         """The model's configuration for this tokenizer and this length."""
         tokenizer = self.tokenizer
         special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": self.template.end}
@@ -77,7 +77,7 @@ class ChatState(State):
             special["bos_token_id"] = tokenizer.bos_token_id
         return special | {"vocab_size": len(tokenizer), "max_position_embeddings": self.max_length}
 
-    def asked(self, talk: Conversation) -> Conversation:
+    def to_prompt(self, talk: Conversation) -> Conversation:
         """The prompt: the conversation without its last answer, with the system prompt of training if it has none."""
         talk = talk.question()
         if not self.system or talk.messages[0]["role"] == "system":

@@ -259,7 +259,7 @@ class ChatTemplate:
         ]
         return Tokens(ids[-max_length:], labels[-max_length:], len(ids) > max_length)
 
-    def ask(self, talk: Conversation, max_length: int) -> Tokens:
+    def encode_prompt(self, talk: Conversation, max_length: int) -> Tokens:
         """The last `max_length` tokens of a prompt; none of them has a label.
 
         Raises:

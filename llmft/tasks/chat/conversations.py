@@ -44,7 +44,7 @@ class Conversation:
         left = frozenset(number for number in self.untrained if number < place)
         return replace(self, messages=self.messages[:place], untrained=left)
 
-    def answered(self) -> Self:
+    def to_last_answer(self) -> Self:
         """The conversation up to its last trained answer.
 
         Raises:
@@ -287,10 +287,10 @@ def of_row(row: dict[str, Any]) -> Conversation:
         UserError, Unfit: where it holds none.
     """
     found = conversation(row, form_of([key for key, value in row.items() if value is not None], "the row"))
-    return found.answered()
+    return found.to_last_answer()
 
 
-def said(message: Message) -> str:
+def text_of(message: Message) -> str:
     """A message as reports show it: its text, and the tools that it calls."""
     calls = message.get("tool_calls", [])
     written = [json.dumps(call.get("function", call), ensure_ascii=False) for call in calls]

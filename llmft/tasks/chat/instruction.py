@@ -97,7 +97,7 @@ class Instruction(Task[ChatState]):
                 yield conversations.conversation(row, form)
 
     def model_kwargs(self) -> dict[str, Any]:
-        return self.state.needed()
+        return self.state.model_kwargs()
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
         try:
@@ -108,11 +108,11 @@ class Instruction(Task[ChatState]):
         def read(row: dict[str, Any]) -> None:
             talk = conversations.conversation(row, form, bool(self.state.inference))
             if self.state.inference:
-                self.state.template.prompt(self.state.asked(talk))
+                self.state.template.prompt(self.state.to_prompt(talk))
                 return
             if talk.untrained and self.options.train_on == "all":
                 raise Unfit("leaves an answer out of training, and task.train_on=all trains every token")
-            self.state.template.answers(talk.answered())
+            self.state.template.answers(talk.to_last_answer())
 
         return conversations.problems_of(rows, read)
 
@@ -141,7 +141,9 @@ class Instruction(Task[ChatState]):
             for row in range(count)
         ]
         if self.state.inference:
-            found = [self.state.template.ask(self.state.asked(talk), self.state.max_length) for talk in talks]
+            found = [
+                self.state.template.encode_prompt(self.state.to_prompt(talk), self.state.max_length) for talk in talks
+            ]
         else:
             found = [self._encoded(talk) for talk in talks]
         features: Features = {
@@ -154,12 +156,13 @@ class Instruction(Task[ChatState]):
             features["labels"] = [tokens.labels for tokens in found]
             if self.options.generate:
                 features[f"{PROMPT}ids"] = [
-                    self.state.template.ask(talk.answered(), self.state.max_length).ids for talk in talks
+                    self.state.template.encode_prompt(talk.to_last_answer(), self.state.max_length).ids
+                    for talk in talks
                 ]
         return features
 
     def _encoded(self, talk: Conversation) -> Tokens:
-        return self.state.template.encode(talk.answered(), self.options.train_on, self.state.max_length)
+        return self.state.template.encode(talk.to_last_answer(), self.options.train_on, self.state.max_length)
 
     def chat_state(self) -> ChatState:
         return self.state
@@ -186,11 +189,11 @@ class Instruction(Task[ChatState]):
     def format_input(self, row: dict[str, Any]) -> str:
         messages = conversations.of_row(row).question().messages
         if len(messages) == 1:
-            return conversations.said(messages[0])
-        return "\n".join(f"{message['role']}: {conversations.said(message)}" for message in messages)
+            return conversations.text_of(messages[0])
+        return "\n".join(f"{message['role']}: {conversations.text_of(message)}" for message in messages)
 
     def reference(self, row: dict[str, Any]) -> Any:
-        return conversations.said(conversations.of_row(row).messages[-1])
+        return conversations.text_of(conversations.of_row(row).messages[-1])
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """Whether the right answer was written; without generation, the loss over all tokens.

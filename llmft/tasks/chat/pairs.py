@@ -54,7 +54,7 @@ def pair(row: dict[str, Any]) -> tuple[Conversation, Conversation]:
     return chosen, rejected
 
 
-def asked(row: dict[str, Any]) -> Conversation:
+def prompt_of(row: dict[str, Any]) -> Conversation:
     """The prompt of a row without answers, as a conversation.
 
     Raises:

@@ -22,7 +22,7 @@ from llmft.tasks.chat import config as sections
 from llmft.tasks.chat import conversations, pairs
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.conversations import Conversation, Unfit
-from llmft.tasks.chat.pairs import asked, pair
+from llmft.tasks.chat.pairs import pair, prompt_of
 from llmft.tasks.objective import Batch, Objective, pad, pad_values
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
@@ -117,7 +117,7 @@ class Preference(Task[ChatState]):
                 yield Conversation([*chosen.messages, rejected.messages[-1]])
 
     def model_kwargs(self) -> dict[str, Any]:
-        return self.state.needed()
+        return self.state.model_kwargs()
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
         lacking = [side for side in SIDES if side not in rows.column_names]
@@ -128,7 +128,7 @@ class Preference(Task[ChatState]):
 
         def read(row: dict[str, Any]) -> None:
             if self._writes(rows.column_names):
-                self.state.template.prompt(self.state.asked(asked(row)))
+                self.state.template.prompt(self.state.to_prompt(prompt_of(row)))
                 return
             for talk in pair(row):
                 self.state.template.answers(talk)
@@ -145,8 +145,10 @@ class Preference(Task[ChatState]):
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         if self._writes(rows):
-            talks = [asked(dict(zip(rows, values, strict=True))) for values in zip(*rows.values(), strict=True)]
-            found = [self.state.template.ask(self.state.asked(talk), self.state.max_length) for talk in talks]
+            talks = [prompt_of(dict(zip(rows, values, strict=True))) for values in zip(*rows.values(), strict=True)]
+            found = [
+                self.state.template.encode_prompt(self.state.to_prompt(talk), self.state.max_length) for talk in talks
+            ]
             return {
                 "input_ids": [tokens.ids for tokens in found],
                 "row": list(range(len(found))),
@@ -202,8 +204,8 @@ class Preference(Task[ChatState]):
 
     def format_input(self, row: dict[str, Any]) -> str:
         chosen, rejected = pair(row)
-        asked = "\n".join(map(conversations.said, chosen.messages[:-1]))
-        return " ⏐ ".join((asked, *(conversations.said(talk.messages[-1]) for talk in (chosen, rejected))))
+        asked = "\n".join(map(conversations.text_of, chosen.messages[:-1]))
+        return " ⏐ ".join((asked, *(conversations.text_of(talk.messages[-1]) for talk in (chosen, rejected))))
 
     def reference(self, row: dict[str, Any]) -> Any:
         return "chosen"

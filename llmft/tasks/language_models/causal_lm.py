@@ -59,6 +59,6 @@ class CausalLm(LanguageModel):
         tokens = before_text(self.state.tokenizer) + self.tokens([text])[0]
         return [self.state.start] if not tokens else tokens[-self.state.block :]
 
-    def said(self, output: Any) -> Answer:
+    def to_answer(self, output: Any) -> Answer:
         """The text that was written, up to the end of the document."""
         return {"answer": self.state.tokenizer.decode(list(takewhile(lambda token: token != self.state.end, output)))}

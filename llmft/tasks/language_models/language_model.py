@@ -105,7 +105,7 @@ class LanguageObjective(Objective):
         return row_scores(model, batch)[:, : 1 + len(self.task.counts)]
 
     def answer(self, model: Any, batch: Batch) -> list[Any]:
-        """The output for each prompt of a batch, for `said`."""
+        """The output for each prompt of a batch, for `to_answer`."""
         raise NotImplementedError
 
 
@@ -159,14 +159,16 @@ class LanguageModel(Task[LanguageState]):
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
         texts = enumerate(rows["text"]) if self.state.inference else ()
         return [
-            Problem(rows[row]["id"], why) for row, text in texts if text is not None and (why := self.refused(text))
+            Problem(rows[row]["id"], why)
+            for row, text in texts
+            if text is not None and (why := self.why_unanswerable(text))
         ]
 
-    def refused(self, text: str) -> str:
+    def why_unanswerable(self, text: str) -> str:
         """Why a text cannot be answered; empty if it can."""
         return ""
 
-    def trained_on(self, tokens: numpy.ndarray) -> Self:
+    def for_training(self, tokens: numpy.ndarray) -> Self:
         """The task that makes the training examples; `tokens` are those of the whole training text."""
         return self
 
@@ -230,12 +232,12 @@ class LanguageModel(Task[LanguageState]):
         """The tokens of a text that `llmft predict` is given."""
 
     @abstractmethod
-    def said(self, output: Any) -> Answer:
+    def to_answer(self, output: Any) -> Answer:
         """The answer for an output of `LanguageObjective.answer`."""
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         if self.state.inference:
-            return [self.said(output) for output in outputs]
+            return [self.to_answer(output) for output in outputs]
         sums = numpy.zeros((max(rows) + 1, 1 + len(self.counts)))
         numpy.add.at(sums, rows, numpy.asarray(outputs))
         return [

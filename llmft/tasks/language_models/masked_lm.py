@@ -128,7 +128,7 @@ class MaskedLm(LanguageModel):
             raise UserError(Problem("task.whole_word", what, hint="Leave it out."))
         return found
 
-    def trained_on(self, tokens: numpy.ndarray) -> Self:
+    def for_training(self, tokens: numpy.ndarray) -> Self:
         """With `mask_rare`, rare tokens are drawn more often; in evaluation all alike, so that runs can be compared."""
         if not self.options.mask_rare or self.state.rarity is not None:
             return self
@@ -198,7 +198,7 @@ class MaskedLm(LanguageModel):
         pairs = {"next_sentence_accuracy": share("right_pairs", "pairs")} if self.options.next_sentence else {}
         return super().score(answers, references) | {"accuracy": share("right", "tokens"), **pairs}
 
-    def refused(self, text: str) -> str:
+    def why_unanswerable(self, text: str) -> str:
         mask, length = self.state.tokenizer.mask_token, len(self.prompt(text))
         if self.state.tokenizer.mask_token_id not in self.prompt(text):
             return f"has no {mask}, where a word is to be found"
@@ -208,7 +208,7 @@ class MaskedLm(LanguageModel):
         found: list[int] = self.state.tokenizer(text, padding=False, truncation=False, verbose=False)["input_ids"]
         return found
 
-    def said(self, output: Any) -> Answer:
+    def to_answer(self, output: Any) -> Answer:
         """The text with the likeliest token in place of each mask; `scores` are the BEST tokens of each mask."""
         tokens, best, scores = output
         tokens, tokenizer = tokens.copy(), self.state.tokenizer

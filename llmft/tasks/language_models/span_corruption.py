@@ -94,7 +94,7 @@ class SpanCorruption(LanguageModel):
         said = [part for pair in zip(marks, pieces[1::2], strict=True) for part in pair]
         return {"input_ids": numpy.concatenate([*kept, end]), "labels": numpy.concatenate([*said, end])}
 
-    def refused(self, text: str) -> str:
+    def why_unanswerable(self, text: str) -> str:
         if SENTINEL.format(0) not in text:
             return f"has no {SENTINEL.format(0)}, where words are to be found"
         length = len(self.prompt(text))
@@ -104,7 +104,7 @@ class SpanCorruption(LanguageModel):
         how = dict.fromkeys(("add_special_tokens", "padding", "truncation", "verbose"), False)
         return [*self.state.tokenizer(text, **how)["input_ids"], self.state.end]
 
-    def said(self, output: Any) -> Answer:
+    def to_answer(self, output: Any) -> Answer:
         """The text, with what the decoder wrote in place of each sentinel."""
         special = {self.state.end, self.state.tokenizer.pad_token_id}
         text, written = (self.state.tokenizer.decode([t for t in tokens if t not in special]) for tokens in output)

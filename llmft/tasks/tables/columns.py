@@ -99,7 +99,7 @@ class TableColumns:
         """Values of each category column."""
         return [len(values) for values in self.categories.values()]
 
-    def places(self) -> dict[str, dict[str, list[int]]]:
+    def positions(self) -> dict[str, dict[str, list[int]]]:
         """The positions of each column in `Encoded`, by part."""
         found: dict[str, dict[str, list[int]]] = {}
         start = 0
@@ -164,7 +164,7 @@ class TableColumns:
             ]
         )
 
-    def made_up(self) -> dict[str, Any]:
+    def example_row(self) -> dict[str, Any]:
         """A made-up row: average numbers, the most frequent categories, ISO dates, and texts of a few words."""
         middle = {name: float(f"{scale[self._middle(scale)]:.4g}") for name, scale in self.numbers.items()}
         most = {name: values[0] if values else None for name, values in self.categories.items()}

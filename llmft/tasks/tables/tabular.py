@@ -96,7 +96,7 @@ class Tabular(TargetTask[TableState]):
         return features
 
     def input_positions(self) -> dict[str, dict[str, list[int]]]:
-        return self.state.columns.places()
+        return self.state.columns.positions()
 
     def baseline(self, splits: "dict[str, Dataset]", seed: int) -> tuple[str, dict[str, list[Any]]]:
         # A model is made of torch, which encoding and decoding do without.
@@ -128,7 +128,7 @@ class Tabular(TargetTask[TableState]):
         return ", ".join(f"{name}={value}" for name, value in row["features"].items())
 
     def example_row(self) -> dict[str, Any]:
-        return self.state.columns.made_up()
+        return self.state.columns.example_row()
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """What is heavy depends on the colour; size says nothing, and is sometimes missing."""

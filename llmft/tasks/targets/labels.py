@@ -41,7 +41,7 @@ def _is_number(name: str) -> bool:
     return bool(re.fullmatch(r"-?\d+(\.\d+)?", name))
 
 
-def needed(labels: list[str], problem: ProblemType) -> dict[str, Any]:
+def model_kwargs(labels: list[str], problem: ProblemType) -> dict[str, Any]:
     """The model's configuration of these classes, by the names that transformers has."""
     return {
         "problem_type": f"{problem}_classification",

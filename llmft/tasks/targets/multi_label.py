@@ -46,7 +46,7 @@ class MultiLabel(Target):
         return cls(known, [given] * len(known), weights)
 
     def model_kwargs(self) -> dict[str, Any]:
-        return names.needed(self.labels, self.problem)
+        return names.model_kwargs(self.labels, self.problem)
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
         return names.check(rows, self.labels, split)

@@ -49,7 +49,7 @@ class SingleLabel(Target):
         return cls(known, weights, threshold=None if isinstance(threshold, str) else threshold)
 
     def model_kwargs(self) -> dict[str, Any]:
-        return names.needed(self.labels, self.problem)
+        return names.model_kwargs(self.labels, self.problem)
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
         return names.check(rows, self.labels, split)

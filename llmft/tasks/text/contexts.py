@@ -235,6 +235,6 @@ def rows_of(asides: list[dict[str, Any]]) -> list[int]:
     return [count - 1 for count in accumulate(int(aside["number"] == 0) for aside in asides)]
 
 
-def over_windows(spans: list[Span]) -> Span:
+def best_of_windows(spans: list[Span]) -> Span:
     """The likeliest span of a row; `none` is that of the window in which it is least likely."""
     return max(spans, key=lambda span: span.score)._replace(none=min(span.none for span in spans))

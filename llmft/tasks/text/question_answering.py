@@ -14,7 +14,7 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
-from llmft.tasks.text.contexts import Span, best_span, holds_answers, over_windows, read_answers, rows_of, windows
+from llmft.tasks.text.contexts import Span, best_of_windows, best_span, holds_answers, read_answers, rows_of, windows
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class QuestionAnswering(Task[QuestionState]):
         found: dict[int, list[Span]] = {}
         for (logits, window), row in zip(outputs, rows, strict=True):
             found.setdefault(row, []).append(best_span(logits, window, self.options.max_answer_length))
-        return [over_windows(found[row]) for row in sorted(found)]
+        return [best_of_windows(found[row]) for row in sorted(found)]
 
     def _answer(self, span: Span) -> Answer:
         """The text and its characters; `score` is its probability, or that of no answer."""
