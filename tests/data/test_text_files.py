@@ -174,7 +174,7 @@ BROKEN_CSV = [
     ('text,label\n"two\nlines",1\nx\n', "a.csv:4  1 field"),
     (
         'age,town\n35, "Ulm, old"\n',
-        "A quote opens a text only right behind the separator: take the space before it away",
+        "A quote opens a text only directly after the separator: remove the space before it",
     ),
     ("a,b\n1,2\r3,4\r5,6", r"a.csv:2  4 fields, more than the 2 of the header. It holds \r alone"),
     ("a,b\n1|2\n", "If the separator is another one, write dataset.separator=."),

@@ -104,7 +104,7 @@ def test_targets_are_mended_as_sources_are(write: Write) -> None:
 
 
 WRONG = [
-    ({"train": ["a.en", "b.zh"]}, r"a\.en  has 3 lines, and b\.zh has 2\. A line of one must say what"),
+    ({"train": ["a.en", "b.zh"]}, r"a\.en  has 3 lines, and b\.zh has 2\. Each line must be the translation"),
     ({"train": ["b.zh", "a.en"]}, r"b\.zh  has 2 lines, and a\.en has 3"),
     ({"train": "a.en"}, r"dataset\.train  names 1 file, and dataset=parallel reads two.*=\[train\.en,train\.zh\]"),
     ({"train": ["a.en", "b.zh", "c.zh"]}, "names 3 files, and dataset=parallel reads two"),
