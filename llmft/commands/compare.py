@@ -1,4 +1,4 @@
-"""`llmft runs compare A B ...`: what differs between runs, their scores, and whether the rows can tell them apart."""
+"""`llmft runs compare A B ...`: how configs and metrics of runs differ, and whether the difference is significant."""
 
 import hashlib
 import json
@@ -19,24 +19,24 @@ from llmft.runs.index import ROOT, Entry, title
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Problem, UserError, plural
 
-APART = ("run", "resume", "name", "expect", "sweep", "command")  # sections that say nothing of how a model came about
-CHANGED = 50  # rows of a page that two runs answer differently
-STYLES = "abcde"  # of lines
+APART = ("run", "resume", "name", "expect", "sweep", "command")  # keys that do not change the trained model
+CHANGED = 50  # rows with different answers that the page shows
+STYLES = "abcde"  # CSS classes of lines; more runs than these share colors
 
 
 def compare(folders: list[Path], page: Path | None) -> dict[str, Any]:
-    """Compare runs on the rows of test, or of validation where one of them has no test rows, and write a page.
+    """Compare runs on their test rows, or on validation rows if one of them has no test rows, and write a page.
 
     Args:
-        page: the HTML file to write. None: one below `outputs` that the same runs find again.
+        page: the HTML file to write; None for one in `outputs` whose name is the same for the same runs.
 
     Raises:
-        UserError: for runs that have no answers, answers to other rows or in another order, or of other tasks.
+        UserError: for runs without answers, with answers to other rows or in another order, or of other tasks.
     """
     quiet()
     runs = [Run(folder, Entry(folder).manifest) for folder in folders]
     names = [title(folder) for folder in folders]
-    if len(set(names)) < len(names):
+    if len(set(names)) < len(names):  # two runs of one recipe have the same title; their folders differ
         names = list(map(str, folders))
     split, rows = _rows(runs)
     parts, metric = _parts(runs, rows)
@@ -54,17 +54,22 @@ def compare(folders: list[Path], page: Path | None) -> dict[str, Any]:
 
 
 def _rows(runs: list[Run]) -> tuple[str, list[list[dict[str, Any]]]]:
-    """The split that all runs have answered, and their answers."""
+    """The split that all runs have answered, and their answers.
+
+    Raises:
+        UserError: if there is no such split, or the rows differ.
+    """
     having = [{file.stem for file in (run.folder / "predictions").glob("*.jsonl")} for run in runs]
     split = next((name for name in ("test", "validation") if all(name in own for own in having)), None)
     if split is None:
-        told = [
+        has = [
             f"{run.folder} has {' and '.join(sorted(names)) or 'none'}" for run, names in zip(runs, having, strict=True)
         ]
         raise UserError(
-            Problem("compare", f"the runs have no answers to the same split: {'; '.join(told)}", "command line")
+            Problem("compare", f"the runs have no answers to the same split: {'; '.join(has)}", "command line")
         )
     rows = [predictions(run, split) for run in runs]
+    # Both tests are paired: they need the same rows in the same order.
     for run, found in zip(runs[1:], rows[1:], strict=True):
         if not _read_the_same(runs[0], run, split) and (what := _other_rows(rows[0], found)):
             what = f"has answered other rows of {split} than {runs[0].folder}: {what}"
@@ -74,13 +79,14 @@ def _rows(runs: list[Run]) -> tuple[str, list[list[dict[str, Any]]]]:
 
 
 def _read_the_same(one: Run, other: Run, split: str) -> bool:
-    """Whether the manifests say that the rows are the same, however the runs show them."""
+    """Whether the manifests have the same digest of rows."""
+    # Two runs may show one row differently, such as with other columns of a table, so inputs alone cannot tell.
     first, second = (run.manifest.get("rows_sha256", {}).get(split) for run in (one, other))
     return first is not None and first == second
 
 
 def _other_rows(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> str:
-    """How rows differ, by their inputs and right answers; nothing for the same ones in the same order."""
+    """How rows differ in inputs and labels; empty for the same rows in the same order."""
     ours, theirs = ([_key(row) for row in rows] for rows in (first, second))
     if ours == theirs:
         return ""
@@ -97,10 +103,11 @@ def _key(row: dict[str, Any]) -> str:
 
 
 def _parts(runs: list[Run], rows: list[list[dict[str, Any]]]) -> tuple[list[numpy.ndarray], str]:
-    """Of each run what every row adds to the score, (rows, 2), and the name of that score."""
+    """For each run the numerator and denominator of every row, (rows, 2), and the name of the metric that they make."""
     metrics: list[str] = []
     found = []
     for run, answers in zip(runs, rows, strict=True):
+        # Each run with its own task: `task.problem`, for one, decides which metric a row contributes to.
         task = tasks.build(run.config().task)
         scores = [task.row_score(row, row["label"]) for row in answers if row["label"] is not None or task.corpus]
         if len(scores) < len(answers):
@@ -108,13 +115,14 @@ def _parts(runs: list[Run], rows: list[list[dict[str, Any]]]) -> tuple[list[nump
         metrics.append(scores[0].metric)
         found.append(numpy.array([(one.part, one.whole) for one in scores], dtype=float))
         if metrics[-1] != metrics[0]:
-            what = f"has {metrics[-1]}, and {runs[0].folder} has {metrics[0]}: they answer other questions"
+            what = f"has {metrics[-1]}, and {runs[0].folder} has {metrics[0]}: different tasks cannot be compared"
             raise UserError(Problem(str(run.folder), what, "command line"))
     return found, metrics[0]
 
 
 def _tests(names: list[str], parts: list[numpy.ndarray], metric: str) -> list[dict[str, Any]]:
-    """A test for each pair of runs."""
+    """A significance test for each pair of runs, with p values adjusted for their number."""
+    # Rows that are right or wrong have an exact test; for partial credit, such as F1 of spans, there is the bootstrap.
     binary = all(((part[:, 1] == 1) & ((part[:, 0] == 0) | (part[:, 0] == 1))).all() for part in parts)
     found = []
     for one, other in combinations(range(len(names)), 2):
@@ -122,6 +130,7 @@ def _tests(names: list[str], parts: list[numpy.ndarray], metric: str) -> list[di
         facts = mcnemar(first[:, 0], second[:, 0]) if binary else bootstrap(first, second)
         scores = [score(first), score(second)]
         found.append({"first": names[one], "second": names[other], "metric": metric, "scores": scores, **facts})
+    # Of ten pairs of equal models, one falls below 0.05 with a chance of 40%: hence Holm's correction.
     for test, p in zip(found, holm([test["p"] for test in found]), strict=True):
         less = test["first"] if (test["scores"][0] < test["scores"][1]) == METRICS[metric] else test["second"]
         test |= {"p_adjusted": p, "worse": less if p < LEVEL else None}
@@ -129,11 +138,11 @@ def _tests(names: list[str], parts: list[numpy.ndarray], metric: str) -> list[di
 
 
 def verdict(test: dict[str, Any]) -> str:
-    """What a test says, in words."""
+    """The result of a test in words."""
     several = f", {_p(test['p_adjusted'])} as one of several" if test["p_adjusted"] != test["p"] else ""
     if test["test"] == "exact McNemar":
         counts = (
-            f"{plural(test['only_first'], 'rows')} right in the first alone, {test['only_second']} in the second alone"
+            f"{plural(test['only_first'], 'rows')} right only in the first, {test['only_second']} only in the second"
         )
     else:
         low, high = test["interval"]
@@ -147,7 +156,7 @@ def _p(value: float) -> str:
 
 
 def _differences(runs: list[Run]) -> dict[str, list[Any]]:
-    """The keys that differ, each with the value of every run."""
+    """The config keys that differ, with the value of every run."""
     trees = [flat({key: value for key, value in Entry(run.folder).config.items() if key not in APART}) for run in runs]
     keys = dict.fromkeys(key for tree in trees for key in tree)
     values = {key: [tree.get(key) for tree in trees] for key in keys}
@@ -155,7 +164,7 @@ def _differences(runs: list[Run]) -> dict[str, list[Any]]:
 
 
 def _scores(runs: list[Run]) -> dict[str, dict[str, list[Any]]]:
-    """By split and metric, the score of every run."""
+    """The value of every run, by split and metric."""
     found: dict[str, dict[str, list[Any]]] = {}
     metrics = [run.metrics() for run in runs]
     for split in ("validation", "test"):
@@ -174,14 +183,16 @@ def _write_page(
     parts: list[numpy.ndarray],
     page: Path | None,
 ) -> Path:
-    """One HTML file with configurations, scores, learning curves and the answers that changed."""
+    """One HTML file with configs, metrics, learning curves, and the rows with different answers."""
     if page is None:
+        # By the folders, so that the same comparison replaces its page, and others keep theirs.
         digest = hashlib.sha256("\n".join(str(run.folder.resolve()) for run in runs).encode()).hexdigest()[:8]
         page = ROOT / f"compare-{digest}.html"
     elif page.exists():
         raise UserError(Problem("html", f"{page} is there already; nothing is written over", "command line"))
     names = [run["name"] for run in facts["runs"]]
     task = tasks.build(runs[0].config().task)
+    # A row has changed if its score has. Texts that differ but score the same would fill the page.
     wrong = [own[:, 0] / numpy.maximum(own[:, 1], 1) for own in parts]
     changed = [row for row in range(facts["rows"]) if len({answers[row] for answers in wrong}) > 1]
     answers = [
@@ -206,10 +217,11 @@ def _write_page(
 
 
 def _curves(runs: list[Run], names: list[str]) -> list[str]:
-    """Training loss, validation loss and the metric that picked, of all runs in one picture each."""
+    """Charts of training loss, validation loss, and the metric for the best checkpoint, with a line for each run."""
     events = [run.events() for run in runs]
     picked = runs[0].config().metric_for_best
     found = []
+    # dict.fromkeys: the metric for the best checkpoint may be the loss itself.
     for split, key in dict.fromkeys([("train", "loss"), ("validation", "loss"), ("validation", picked)]):
         lines = []
         for number, (name, own) in enumerate(zip(names, events, strict=True)):

@@ -1,4 +1,4 @@
-"""`llmft finetune ... show=3`: a look at the encoded rows. No weights are loaded, and no run folder is made."""
+"""`llmft finetune ... show=3`: prints encoded rows. Loads no weights, and makes no run folder."""
 
 import os
 import sys
@@ -18,10 +18,10 @@ COLOR, PLAIN = ("\x1b[32m", "\x1b[0m"), ("⟦", "⟧")
 
 
 def run(config: Config) -> None:
-    """Print `config.show` training rows as the model is to see them.
+    """Print `config.show` training rows as the model sees them.
 
     Raises:
-        UserError: with what is wrong with the data.
+        UserError: with the problems of the data.
     """
     quiet()
     config, notes = with_label(config)
@@ -31,7 +31,8 @@ def run(config: Config) -> None:
 
 
 def _show(task: Task[Any], split: Split, count: int, notes: list[str]) -> None:
-    """Print the first `count` features of the training rows, and what there is to know of all of them."""
+    """Print the first `count` training features, and the notes on all rows."""
+    # https://no-color.org: the variable turns colors off, whatever its value. Brackets stay readable in a file.
     colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     before, after = COLOR if colored else PLAIN
     for number in range(min(count, len(split.features))):
@@ -39,20 +40,20 @@ def _show(task: Task[Any], split: Split, count: int, notes: list[str]) -> None:
         pieces = trained_pieces(task, feature, row)
         print(f"{row['id']}{_size(feature)}")
         print("".join(f"{before}{text}{after}" if trained else text for text, trained in pieces))
-        if not any(trained for _, trained in pieces):
+        if not any(trained for _, trained in pieces):  # a classifier: the label is trained, and none of the tokens
             print(f"{before}{task.format_answer(task.reference(row))}{after}")
         print()
     for note in notes:
         phase("note", note)
-    print(f"  {'in green' if colored else 'in ⟦ ⟧'} is what is trained. Leave out show={count} to begin.")
+    print(f"  The loss includes what is {'green' if colored else 'in ⟦ ⟧'}. Leave out show={count} to train.")
 
 
 def trained_pieces(task: Task[Any], feature: dict[str, Any], row: dict[str, Any]) -> list[tuple[str, bool]]:
-    """A training feature in pieces as the model sees it, each with whether it is trained.
+    """The text of a training feature in pieces, each with whether the loss includes it.
 
-    Tokens are trained if they have a label of their own; of an encoder and a decoder, the text that the decoder writes.
-    A feature that holds several texts, such as `chosen_ids` and `rejected_ids`, has a line for each. A feature without
-    tokens is shown as its row.
+    Decoder-only models are trained on the tokens that have a label, encoder-decoders on what the decoder writes. A
+    feature with several texts, such as `chosen_ids` and `rejected_ids`, has a line for each. A feature without tokens,
+    such as a table's, is shown as its row.
     """
     tokenizer = getattr(task.state, "tokenizer", None)
     sides = [key.removesuffix("_ids") for key in feature if f"{key.removesuffix('_ids')}_labels" in feature]
@@ -70,12 +71,14 @@ def trained_pieces(task: Task[Any], feature: dict[str, Any], row: dict[str, Any]
 def _marked(task: Task[Any], tokenizer: Any, ids: list[int], labels: Any) -> list[tuple[str, bool]]:
     if "Seq2Seq" in task.head:
         return [(tokenizer.decode(ids), False), ("\n", False), (tokenizer.decode(labels), True)]
+    # One integer per token is a label of that token; a class, a number, or a list of another length is not.
     by_token = isinstance(labels, list) and len(labels) == len(ids) and isinstance(labels[0], int)
     trained = [label != IGNORED for label in labels] if by_token else [False] * len(ids)
+    # Decoded run by run and not token by token: a character may be split into several tokens.
     runs = groupby(zip(ids, trained, strict=True), key=itemgetter(1))
     return [(tokenizer.decode([token for token, _ in run]), own) for own, run in runs]
 
 
 def _size(feature: dict[str, Any]) -> str:
-    """How many tokens the model reads; nothing for a feature that has none."""
+    """The number of tokens of a feature, for the heading; empty if it has none."""
     return f", {len(feature['input_ids']):,} tokens" if "input_ids" in feature else ""

@@ -1,4 +1,4 @@
-"""How near an export is to the model that it came from, on real rows, and how fast."""
+"""Parity of an export with its original model on real rows, and the latency of both."""
 
 import time
 from collections.abc import Mapping
@@ -16,60 +16,61 @@ from llmft.training.evaluation import Experiment, evaluate, float32
 from llmft.training.features import FeatureSet
 
 ROWS = (1, 2, 3, 5, 8)
-"""Rows of the batches that are compared, each at another place of the order by length."""
+"""Batch sizes that are compared, each with rows of another length: a fixed shape in a traced program fails here."""
 TIMED = (1, 8)
-"""Rows of the batches that are timed."""
-ROUNDS, SECONDS = 30, 3.0
+"""Batch sizes that are timed: a single request, and a small batch."""
+ROUNDS, SECONDS = 30, 3.0  # at most: 30 rounds for a stable median, 3 s so that a large model does not take minutes
 
 
 def by_length(features: FeatureSet) -> list[int]:
-    """The numbers of all features, the longest first."""
+    """The indices of all features, the longest first."""
     return sorted(range(len(features)), key=lambda number: -(features.lengths or [0] * len(features))[number])
 
 
 def batch_at(task: Task[Any], features: FeatureSet, place: float, rows: int) -> dict[str, torch.Tensor]:
-    """So many features in a batch without labels, from `place` of the order by length on; 0 is the longest."""
+    """A batch of `rows` features without labels, from the share `place` of the order by length; 0 is the longest."""
     order = by_length(features)
+    # Never beyond the end; with fewer features than rows, they repeat.
     start = min(int(place * len(order)), max(len(order) - rows, 0))
     return batch_of(task, features, [order[(start + i) % len(order)] for i in range(rows)])
 
 
 def sample(task: Task[Any], features: FeatureSet) -> dict[str, torch.Tensor]:
-    """What a model is traced with: the longest and the shortest row in a batch, so that there is padding."""
+    """The batch for tracing: the longest and the shortest feature, so that there is padding and more than one row."""
     order = by_length(features)
     return batch_of(task, features, [order[0], order[-1]])
 
 
 def samples(task: Task[Any], features: FeatureSet) -> list[dict[str, torch.Tensor]]:
-    """`sample`, and eight batches of eight rows of all lengths: what a model is like inside."""
+    """`sample`, and eight batches of eight features of all lengths, for the ranges of activations in int8."""
     return [sample(task, features), *(batch_at(task, features, place / 8, 8) for place in range(8))]
 
 
 def longest(features: FeatureSet) -> int | None:
-    """The length of the longest row, where rows have one."""
+    """Tokens of the longest feature; None if features have no lengths."""
     return None if features.lengths is None else max(features.lengths)
 
 
 def batch_of(task: Task[Any], features: FeatureSet, numbers: list[int]) -> dict[str, torch.Tensor]:
-    """These features in a batch without labels."""
+    """The features with these indices as a batch without labels."""
     batch = task.objective.collate(features.__getitems__(numbers))
     return {name: value for name, value in batch.items() if name != "labels"}
 
 
 def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
-    """What export.json says under `parity`: the export beside the model of an experiment, on its split `name`.
+    """The section `parity` of export.json: an export compared with the model of an experiment, on its split `name`.
 
     Returns:
-        Over all rows of the split, `difference` and `equal_answers`, a share, or None for numbers; over five shapes of
-        batch and length, `shapes`; `padding`, the difference that a longer neighbour makes to a row; and the task's
-        `metric`.
+        over all rows, `difference` (see there), and the share `equal_answers`, None for numbers; `shapes`, the
+        difference for five shapes of batches; `padding`, the difference that a longer row in the batch makes; and the
+        task's `metric` of both models.
     """
     config, task, original, split = experiment.config, experiment.task, experiment.model, experiment.splits[name]
     (before, theirs), (after, ours) = (
         evaluate(task, model, split, config.trainer.eval_batch_size) for model in (original, exported)
     )
     answers = [(a["answer"], b["answer"]) for a, b in zip(theirs.answers, ours.answers, strict=True)]
-    numbers = any(isinstance(answer, float) for answer, _ in answers)  # of which no two are equal
+    numbers = any(isinstance(answer, float) for answer, _ in answers)  # floats of two runtimes are never equal
     metric = config.task.metric
     scores = {"name": metric, "original": before.get(metric), "exported": after.get(metric)}
     if scores["original"] is not None and scores["exported"] is not None:
@@ -88,18 +89,20 @@ def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
 
 
 def difference(original: Any, exported: Any) -> float:
-    """max |a - b| / max |a|, of outputs of one shape."""
+    """max |a - b| / max |a| of two arrays of one shape."""
+    # By the largest output and not element by element: a logit near 0 would make the ratio meaningless.
     a, b = numpy.asarray(original, numpy.float64), numpy.asarray(exported, numpy.float64)
     return float(abs(a - b).max() / max(abs(a).max(), 1e-30))
 
 
 def lost(metric: str, original: float, exported: float) -> float:
-    """What a metric lost: its difference, or for errors, where less is better, the share by which they grew."""
+    """How much worse a metric became: the difference, or if less is better, the relative increase."""
+    # Relative for errors, since they have the unit of the data, and export.max_loss is one number for all tasks.
     return original - exported if METRICS[metric] else (exported - original) / max(abs(original), 1e-30)
 
 
 def logits(model: Any, batch: dict[str, torch.Tensor]) -> numpy.ndarray:
-    """The outputs of a batch, in float32."""
+    """The logits of a batch, in float32."""
     with float32(model):
         found: numpy.ndarray = model(**batch).logits.float().numpy()
     return found
@@ -115,7 +118,7 @@ def _shapes(task: Task[Any], original: Any, exported: Any, features: FeatureSet)
 
 
 def _padding(task: Task[Any], exported: Any, features: FeatureSet) -> float | None:
-    """The shortest row alone against the same row beside the longest; None where rows have no length."""
+    """The difference of the shortest feature alone and in a batch with the longest; None without lengths."""
     if features.lengths is None:
         return None
     alone = logits(exported, batch_of(task, features, [by_length(features)[-1]]))
@@ -123,12 +126,12 @@ def _padding(task: Task[Any], exported: Any, features: FeatureSet) -> float | No
 
 
 def check(parity: Mapping[str, Any]) -> None:
-    """Raise Failure for an export that is further from the original than its precision allows, with each number."""
+    """Raise Failure if an export differs from the original by more than its precision allows, with every number."""
     limit = parity["limit"]
     found = {f"over {plural(parity['rows'], 'rows')} of {parity['split']}": parity["difference"]}
     found |= {f"for {_shape(shape['inputs'])}": shape["difference"] for shape in parity["shapes"]}
     found |= {"for a row with padding": parity["padding"]} if parity["padding"] is not None else {}
-    # Written so that what is not a number fails too.
+    # "not <=" instead of ">": NaN fails too.
     wrong = [f"outputs differ by {value:.1e} {where}" for where, value in found.items() if not value <= limit]
     metric = parity["metric"]
     if not metric.get("loss", 0.0) <= parity["max_loss"]:
@@ -137,7 +140,7 @@ def check(parity: Mapping[str, Any]) -> None:
             f"and export.max_loss allows {parity['max_loss']:g}"
         )
     if wrong:
-        raise Failure(f"the export is not the original (limit {limit:g}); nothing is left of it: {'; '.join(wrong)}")
+        raise Failure(f"the export differs from the original (limit {limit:g}) and was removed: {'; '.join(wrong)}")
 
 
 def _shape(inputs: dict[str, list[int]]) -> str:
@@ -146,8 +149,9 @@ def _shape(inputs: dict[str, list[int]]) -> str:
 
 
 def latencies(task: Task[Any], original: Any, exported: Any, features: FeatureSet) -> dict[str, Any]:
-    """Milliseconds a batch of real rows of middling length, original and exported by turns, so that both see the same
-    machine: the median of 30 rounds, or of as many as three seconds hold.
+    """Milliseconds per batch of real rows of median length: the median of up to 30 rounds, or of 3 seconds.
+
+    Original and export take turns, so that other load on the machine affects both alike.
     """
     found = []
     with float32(original), float32(exported):
@@ -160,14 +164,14 @@ def latencies(task: Task[Any], original: Any, exported: Any, features: FeatureSe
 
 
 def _by_turns(models: tuple[Any, ...], batch: dict[str, torch.Tensor]) -> list[list[float]]:
-    """Milliseconds of each model, in rounds; two rounds before them are not counted."""
+    """Milliseconds per call of each model, in rounds."""
     times: list[list[float]] = [[] for _ in models]
     end = time.perf_counter() + SECONDS
     for number in range(ROUNDS + 2):
         for model, taken in zip(models, times, strict=True):
             start = time.perf_counter()
             model(**batch)
-            if number >= 2:
+            if number >= 2:  # two rounds of warm-up: the first call allocates memory and compiles kernels
                 taken.append((time.perf_counter() - start) * 1000)
         if number >= 4 and time.perf_counter() > end:
             break

@@ -23,7 +23,7 @@ def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]
     """The worst answers, rows with the same input and answer once; `label` is None if there is no right or wrong."""
     wrong: dict[str, list[tuple[RowScore, dict[str, Any]]]] = {}
     for row in rows:
-        if row["label"] is None and not task.corpus:
+        if row["label"] is None and not task.corpus:  # language models have errors without a label
             continue
         if (score := task.row_score(row, row["label"])).error > 0:
             wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((score, row))
@@ -62,7 +62,7 @@ def parts(text: str, places: list[tuple[int, int, str]]) -> list[tuple[str, str]
     """A text cut at the spans to mark, which do not overlap: (text, label), with an empty label between spans."""
     found, end = [], 0
     for start, stop, label in sorted(places):
-        if start >= end:
+        if start >= end:  # a span inside another is left out: nested marks cannot be told apart
             found += [(text[end:start], ""), (text[start:stop], label)]
             end = stop
     return [part for part in [*found, (text[end:], "")] if part[0]]

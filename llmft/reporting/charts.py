@@ -42,6 +42,7 @@ def chart(lines: Sequence[Line], x_label: str, title: str) -> str:
         ticks(min(x for x, _ in points), max(x for x, _ in points)),
         ticks(min(y for _, y in points), max(y for _, y in points)),
     )
+    # The x axis ends with the data, and the y axis with a round number. 1e-9: a single point has no width to divide by.
     x0, x1 = min(x for x, _ in points), max(max(x for x, _ in points), min(x for x, _ in points) + 1e-9)
     y0, y1 = ys[0], ys[-1]
     left = 14 + DIGIT * max(len(f"{value:g}") for value in ys)

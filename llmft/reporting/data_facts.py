@@ -28,6 +28,7 @@ def _split(task: Task[Any], split: Split) -> dict[str, Any]:
         facts["balance_of"] = len(answers)
     if lengths := getattr(split.features, "lengths", None):  # streamed rows and tables have no lengths
         low, high = min(lengths), max(lengths)
+        # Twentieths: the 10th is the median, the 19th the 95th percentile, which guides the choice of max_length.
         cuts = quantiles(lengths, n=20, method="inclusive") if len(lengths) > 1 else [low] * 19
         facts["tokens"] = {"shortest": low, "median": cuts[9], "p95": cuts[18], "longest": high}
     return facts
@@ -36,6 +37,7 @@ def _split(task: Task[Any], split: Split) -> dict[str, Any]:
 def balance(answers: Sequence[Any]) -> dict[str, Any]:
     """How often each label occurs. Numbers have a range instead; texts have neither."""
     known = [answer for answer in answers if answer is not None]
+    # bool is a subclass of int, and a label, not a number.
     if known and all(isinstance(answer, float | int) and not isinstance(answer, bool) for answer in known):
         return {"numbers": {"least": min(known), "mean": sum(known) / len(known), "greatest": max(known)}}
     counts: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What sweeps and searches print: what they will do, a line as a job starts and one as it ends, a table, best first."""
+"""Console output of sweeps and searches: the plan, a line when a job starts or ends, and the ranking."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +17,25 @@ CHANCE = {"seed": "seeds", FOLD: "folds"}
 
 
 def announce(sweep: Sweep, at_a_time: str, notes: list[str]) -> None:
-    """Print how many jobs there are, of what, and where; and what else there is to know, a line each."""
+    """Print the plan: the number of jobs, the values of each key, the folder, and notes."""
     jobs = [entry.job for entry in sweep.entries]
     done = sum(entry.status == "done" for entry in sweep.entries)
     print(f"llmft {jobs[0].config.command} -m: {plural(len(jobs), 'jobs')}, {at_a_time}")
-    values: dict[str, dict[str, None]] = {}
+    values: dict[str, dict[str, None]] = {}  # a dict as an ordered set: values in the order of the command line
     for job in jobs:
         for key, value in job.values.items():
             values.setdefault(key, {})[format_value(value)] = None
     lines = []
     for key, found in values.items():
         texts = list(found)
+        # Eight values fit in a line; seed=range(100) does not.
         lines.append([key, ", ".join(texts[:8]) + (f", ... ({len(texts)})" if len(texts) > 8 else "")])
     lines.append(["folder", str(sweep.folder)])
     if done:
         lines.append(["note", f"{done} of them {'is' if done == 1 else 'are'} finished already"])
     if duplicates := sum(job.duplicates for job in jobs):
         lines.append(
-            ["note", f"{duplicates} more would be the same as these, and {'is' if duplicates == 1 else 'are'} left out"]
+            ["note", f"{duplicates} more would repeat one of these, and {'is' if duplicates == 1 else 'are'} left out"]
         )
     lines += [["note", note] for note in notes]
     for row in aligned(lines):
@@ -43,15 +44,16 @@ def announce(sweep: Sweep, at_a_time: str, notes: list[str]) -> None:
 
 
 def line(sweep: Sweep, entry: Entry, text: str) -> None:
-    """Print what became of a job."""
+    """Print a line on a job: its number, its label, and `text`."""
     count = str(len(sweep.entries))
+    # Labels are padded to the widest, so that results form a column; from 60 on the terminal would wrap every line.
     widest = max(width(other.label) for other in sweep.entries)
     label = entry.label + " " * (min(widest, 60) - width(entry.label))
     print(f"[{entry.number:>{len(count)}}/{count}] {label}  {text}", flush=True)
 
 
 def result(facts: dict[str, Any], entry: Entry, seconds: float) -> str:
-    """What a job scored, or why it has no score."""
+    """The metric of a finished job, or why it has none, and how long it took."""
     took = duration(seconds)
     if entry.status != "done":
         log = f" ({entry.folder / 'log.txt'})" if entry.status == "failed" else ""
@@ -62,11 +64,12 @@ def result(facts: dict[str, Any], entry: Entry, seconds: float) -> str:
 
 
 def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
-    """Print the table, where it is, and the next command to type."""
+    """Print the ranking, the files, and the next command to type."""
     if not any(group[split] for group in facts["ranking"] for split in ("validation", "test")):
         print(f"\n  summary    {sweep.folder / 'summary.json'}; no job has a score yet", flush=True)
         return
     folds = any(FOLD in job["values"] for job in facts["jobs"])
+    # Folds of a single setting: there is nothing to rank, so all metrics are shown instead of one.
     alone = folds and len(facts["ranking"]) == 1
     print()
     for row in aligned(_metrics(facts["ranking"][0]) if alone else ranking(facts)):
@@ -82,17 +85,17 @@ def conclude(sweep: Sweep, facts: dict[str, Any]) -> None:
     print(f"  report     {sweep.folder / 'report.html'}")
     if facts["best"]:
         print(f"  next       llmft {sweep.entries[0].config.command} {sweep.folder / 'best.yaml'}", flush=True)
-    elif alone:
+    elif alone:  # none of the models is the best, but their ensemble can be used
         files = sweep.entries[0].config.own_files
         print(f"  next       llmft eval {sweep.folder} ensemble=mean {files}", flush=True)
 
 
 def ranking(facts: dict[str, Any]) -> list[list[str]]:
-    """A row for each group of jobs that differ by chance alone."""
+    """The ranking as a table, with a row for each group of jobs that differ only in seed or fold."""
     keys = list(dict.fromkeys(key for group in facts["ranking"] for key in group["values"]))
     short = short_keys(keys)
     chance = [name for key, name in CHANCE.items() if any(key in job["values"] for job in facts["jobs"])]
-    counts = chance if len(chance) < 2 else ["runs"]
+    counts = chance if len(chance) < 2 else ["runs"]  # "3 of 3 seeds"; with seeds and folds, "6 of 6 runs"
     splits = [split for split in ("validation", "test") if any(group[split] for group in facts["ranking"])]
     table = [[*(short[key] for key in keys), "metric", *splits, *counts, "time"]]
     for group in facts["ranking"]:
@@ -104,9 +107,10 @@ def ranking(facts: dict[str, Any]) -> list[list[str]]:
 
 
 def _metrics(group: dict[str, Any]) -> list[list[str]]:
-    """A row for each metric of jobs that differ by chance alone: nothing was chosen, so there is nothing to rank."""
+    """All metrics of a single group, a row each, for folds of one setting."""
     scores = group["scores"]
     splits = [split for split in ("validation", "test") if scores[split]]
+    # Micro averages of a single-label task equal accuracy: three rows that repeat the first.
     names = dict.fromkeys(name for split in splits for name in scores[split] if not name.endswith("_micro"))
     count = f"{_count(group)} of {plural(len(group['folders']), 'runs')}"
     return [[count, *splits], *([name, *(_score(scores[split].get(name)) for split in splits)] for name in names)]
@@ -123,7 +127,7 @@ def _score(spread: dict[str, Any] | None) -> str:
 
 
 def ranked_by(facts: dict[str, Any]) -> str:
-    """What the order of the table goes by."""
+    """The metric and split that the ranking is ordered by."""
     kinds = list(dict.fromkeys((group["task"], group["metric"]) for group in facts["ranking"]))
     if len(kinds) > 1:
         return f"{facts['split']}, each among its own: {', '.join(f'{metric} of {task}' for task, metric in kinds)}"
@@ -132,13 +136,13 @@ def ranked_by(facts: dict[str, Any]) -> str:
 
 
 def announce_search(sweep: Sweep, space: Space, study: "Study", at_a_time: str) -> None:
-    """Print how many trials there will be, of what, by which score, and where."""
+    """Print the plan of a search: the number of trials, the dimensions, the metric, and the folder."""
     config, search = space.first.config, study.config
     metric = config.metric_for_best
     pruned = "" if search.pruner == "none" else f", given up early by {search.pruner}"
     print(f"llmft {config.command}, search={search.name}: {study.size} trials, {at_a_time}{pruned}")
     lines = [[dimension.key, str(dimension)] for dimension in space.dimensions]
-    lines.append(["score", f"{metric} on validation, {'more' if METRICS[metric] else 'less'} is better"])
+    lines.append(["metric", f"{metric} on validation, {'more' if METRICS[metric] else 'less'} is better"])
     lines.append(["folder", str(sweep.folder)])
     if over := sum(trial.status != "running" for trial in study.trials):
         lines.append(["note", f"{over} of them {'is' if over == 1 else 'are'} over already"])
@@ -148,13 +152,14 @@ def announce_search(sweep: Sweep, space: Space, study: "Study", at_a_time: str) 
 
 
 def trial_line(study: "Study", entry: Entry, text: str) -> None:
-    """Print what became of a trial."""
+    """Print a line on a trial: its number, its label, and `text`."""
     count = str(study.size)
     print(f"[{entry.number:>{len(count)}}/{count}] {entry.label}  {text}", flush=True)
 
 
 def conclude_search(sweep: Sweep, facts: dict[str, Any]) -> None:
-    """Print the best trials, which keys mattered, where all is, and the next command to type."""
+    """Print the best trials, the importance of keys, the files, and the next command to type."""
+    # Pruned and failed trials have none: a metric after fewer steps cannot be compared with that of a whole trial.
     scored = [group for group in facts["ranking"] if group["validation"]]
     print()
     if scored:

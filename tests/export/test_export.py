@@ -174,7 +174,7 @@ def test_an_export_that_is_not_the_original_fails_and_leaves_nothing(where: list
     monkeypatch.setattr(export, "write", other_weights)
     code, _, err = llmft("export", str(runs["tabular"]), "export.format=safetensors", *where)
     assert code == 1
-    assert "the export is not the original (limit 0.0001); nothing is left of it: outputs differ by" in err
+    assert "the export differs from the original (limit 0.0001) and was removed: outputs differ by" in err
     assert [path for path in here.rglob("*") if path.is_file() or path.name.startswith(".")] == []
 
 

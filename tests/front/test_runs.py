@@ -85,7 +85,7 @@ def test_twenty_to_ten_is_no_difference(llmft: Run, make: Make) -> None:
     code, out, err = llmft("runs", "compare", "a", "b")
     assert (code, err) == (0, "")
     assert (
-        "20 rows right in the first alone, 10 in the second alone; p = 0.099 (exact McNemar): no difference that these rows can show"
+        "20 rows right only in the first, 10 only in the second; p = 0.099 (exact McNemar): no difference that these rows can show"
         in out
     )
     facts = compared(llmft, "a", "b")

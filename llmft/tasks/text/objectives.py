@@ -22,7 +22,8 @@ class WordObjective(Objective):
         total = functional.cross_entropy(
             logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        # Of a sentence of invisible characters no tokenizer leaves any word.
+        # Summed and divided here: the mean of torch over no words is NaN, and a sentence of invisible characters has
+        # no word after tokenization.
         return total / max(self.loss_weight(batch), 1)
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[list[object], float | None]:
@@ -30,6 +31,7 @@ class WordObjective(Objective):
         logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits.float()
         loss = self._loss(logits, batch).item() if "labels" in batch else None
         mask = batch["attention_mask"].bool()
+        # Without padding, whose logits would be most of the memory: outputs of a whole split are held at once.
         return [row[kept].cpu().numpy() for row, kept in zip(logits, mask, strict=True)], loss
 
 
@@ -51,10 +53,12 @@ class SpanObjective(Objective):
 
     def _logits(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """(B, 2, T), for the first and the last token of an answer."""
+        # Without labels: the model's own loss lets padding be the answer.
         output = model(**{key: value for key, value in batch.items() if key not in LABELS})
         return torch.stack([output.start_logits, output.end_logits], dim=1).float()
 
     def _loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        # (B, 2, T) as 2 B classifications over T positions.
         masked = logits.masked_fill(batch["attention_mask"][:, None, :] == 0, -torch.inf)
         places = torch.stack([batch[name] for name in LABELS], dim=1)
         return functional.cross_entropy(masked.flatten(0, 1), places.flatten())
