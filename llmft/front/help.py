@@ -243,7 +243,10 @@ def _pairs(pairs: dict[str, str]) -> str:
 
 
 def filled(text: str, indent: int = 2, hanging: int = 0) -> str:
-    """`text` in lines of at most WIDTH characters; all but the first are indented by `hanging` more."""
+    """`text` in lines of at most WIDTH characters; all but the first are indented by `hanging` more.
+
+    The backticks of Markdown are dropped: in a terminal, names of keys stand bare.
+    """
     kept = textwrap.TextWrapper(
         WIDTH,
         initial_indent=" " * indent,
@@ -252,4 +255,4 @@ def filled(text: str, indent: int = 2, hanging: int = 0) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return kept.fill(text)
+    return kept.fill(text.replace("`", ""))

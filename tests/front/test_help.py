@@ -9,7 +9,7 @@ import pytest
 
 from llmft.config.folders import groups
 from llmft.config.grid import plan
-from llmft.front.help import WIDTH, overview, page
+from llmft.front.help import WIDTH, overview, page, topic
 from llmft.schema.command import COMMANDS, WITHOUT_CONFIG
 
 Run = Callable[..., tuple[int, str, str]]
@@ -29,6 +29,12 @@ def test_a_page(name: str, llmft: Run) -> None:
 
 def test_the_overview_fits() -> None:
     assert [line for line in overview().splitlines() if len(line) > WIDTH] == []
+
+
+def test_names_stand_bare_in_a_terminal() -> None:
+    """Without the backticks that the same texts have in docs/config.md."""
+    assert [name for name in COMMANDS | WITHOUT_CONFIG if "`" in page(name)] == []
+    assert "`" not in str(topic("dataset"))
 
 
 def test_the_page_of_finetune_has_every_group_and_every_exit_code() -> None:
@@ -70,7 +76,7 @@ def test_a_key_of_several_tasks_is_explained_for_each(llmft: Run) -> None:
 
 
 def test_sections_options_recipes_and_pages_are_explained(llmft: Run) -> None:
-    for topic, shown in {
+    for name, shown in {
         "dataset": "  dataset=csv            your own .csv or .tsv files.",
         "dataset.clean": "dataset.clean.unicode=true|false  [false]",
         "predict": "predict.keep=VALUE",
@@ -79,9 +85,9 @@ def test_sections_options_recipes_and_pages_are_explained(llmft: Run) -> None:
         "docs": "  docs/config        Every key of a configuration",
         "docs/tables": "# Tables",
     }.items():
-        code, out, _ = llmft("help", topic)
+        code, out, _ = llmft("help", name)
         assert code == 0
-        assert shown in out, topic
+        assert shown in out, name
 
 
 def test_what_is_no_topic_is_answered_by_the_nearest(llmft: Run) -> None:
