@@ -64,7 +64,7 @@ def _problems(error: ValidationError, tree: dict[str, Any], origin: Origin) -> l
     return [
         _problem(key, kinds, value, context, names, origin)
         for key, (kinds, value, context) in merged.items()
-        if not any(other.startswith(f"{key}.") for other in merged)  # what is wrong inside of it says more
+        if not any(other.startswith(f"{key}.") for other in merged)  # a problem inside of it says more
     ]
 
 

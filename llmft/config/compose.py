@@ -39,7 +39,7 @@ from llmft.schema.tasks import task_type
 # them, and this is the second check.
 ACTIVE = ("callbacks", "job.env_set", "job.env_copy", "searchpath")
 
-# Hydra's own logging, launcher, and help, which llmft replaces. Not loading them saves 0.1 s.
+# Hydra's own logging, launcher, and help, which llmft replaces.
 UNUSED = [
     f"~hydra/{part}" for part in ("output", "launcher", "sweeper", "help", "hydra_help", "hydra_logging", "job_logging")
 ]
@@ -107,7 +107,7 @@ def _implied(composed: Composed, run: dict[str, Any] | None) -> list[str]:
     named = {split: section.get(split) for split in splits if f"dataset.{split}" in composed.given}
     if not hub and (not named if run else "train" not in named):
         return []
-    from llmft.config.implied import implied  # its readers take a tenth of the time of `--cfg job`
+    from llmft.config.implied import implied  # importing the readers takes a tenth of the time of `--cfg job`
 
     base = section if run is None or hub else run.get("dataset")
     name = task.get("name") if isinstance(task, dict) else None
@@ -282,7 +282,7 @@ def _composed(hydra: ConfigLoader, command: str, choices: list[str], values: lis
         for value in OverridesParser.create().parse_overrides(forced):
             OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
     except OmegaConfBaseException:
-        return hydra.load_configuration(command, UNUSED + choices + forced, RunMode.RUN)  # says which word it is
+        return hydra.load_configuration(command, UNUSED + choices + forced, RunMode.RUN)  # its error names the override
     return composed
 
 

@@ -61,7 +61,7 @@ def _plan(command: str, arguments: list[str], multirun: bool) -> list[Job] | Spa
         composed = compose(command, plain)
     except UserError:
         if multirun:
-            return jobs(command, arguments, multirun)  # which says in which job
+            return jobs(command, arguments, multirun)  # its error says in which jobs
         raise
     if isinstance(chosen := composed.tree.get("search"), dict):
         return _space(command, arguments, composed, grid=chosen.get("name") == "grid")

@@ -116,7 +116,7 @@ def split(text: str) -> list[str]:
         if open_quote:
             open_quote = "" if char == open_quote and text[place - 1] != "\\" else open_quote
         elif char in "'\"" and not parts[-1].strip() and char in text[place + 1 :]:
-            open_quote = char  # the apostrophe of `it's` is none
+            open_quote = char  # not for the apostrophe of `it's`
         else:
             depth = max(0, depth + (char in "[{(") - (char in "]})"))
         if char == "," and depth == 0 and not open_quote:
@@ -147,8 +147,8 @@ def to_hydra(word: str) -> str:
     if (found := _json(value)) is not None:
         return f"{key}={_json_to_hydra(found)}"
     pairs = _table(value)
-    # Hydra makes the number 7 of 007, and takes a backslash before a sign for an escape.
-    # Nor is `str(1)`, which would be a call, anything but a file name.
+    # Hydra reads 007 as the number 7, and a backslash before a punctuation mark as an escape.
+    # `str(1)` would be a function call, but is a file name here.
     literal = bool(re.fullmatch(r"[-+]?0\d+|\w+\(.*\)", value)) or ("\\" in value and value[0] not in "'\"[{")
     if not literal and _plain(word) and all(PLAIN_NAME.fullmatch(name) for name, _ in pairs or ()):
         return word

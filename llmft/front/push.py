@@ -23,7 +23,7 @@ def run(words: list[str]) -> None:
         what = "has no model that transformers can load"
         hint = "Prefix adapters and fitted models cannot be pushed." if model.is_dir() else "The run did not finish."
         raise UserError(Problem(str(run), what, "command line", hint))
-    import huggingface_hub  # takes a second
+    import huggingface_hub  # here, because the import takes a second
 
     print(f"uploading {model} to {to}{' (private)' if private else ' (public)'}", flush=True)
     try:

@@ -49,7 +49,7 @@ def keys() -> tuple[Key, ...]:
     for file in (*sorted((PACKAGE / "schema").glob("*.py")), *sorted((PACKAGE / "tasks").glob("*/config.py"))):
         text, place = file.read_text(encoding="utf-8"), str(file.relative_to(PACKAGE.parent))
         if not any(word in text for word in ("Section", "Config", "Literal")):
-            continue  # no keys: command.py is a tenth of all that would be parsed
+            continue  # no keys: parsing command.py would take a tenth of the time
         for node in ast.parse(text).body:
             match node:
                 case ast.ClassDef():
@@ -117,7 +117,7 @@ def _default(value: ast.expr | None) -> str:
         value = next((word.value for word in value.keywords if word.arg == "default"), None)
     try:
         found = ast.literal_eval(value) if value else None
-    except ValueError:  # a name, or a sum: docs/config.md has it
+    except ValueError:  # a name or an expression; docs/config.md has its value
         found = None
     if found is None:
         return ""

@@ -10,7 +10,7 @@ from llmft.tasks.task import RowScore, Task
 
 MISTAKES = 20  # the wrong answers with the highest scores, or the largest errors
 SAMPLES = 5  # right answers, so that a run without mistakes shows examples too
-DOTS = 1000  # points in a scatter plot, about 100 kB of SVG
+DOTS = 1000  # points in a scatter plot, about 50 kB of SVG
 
 
 def predictions(run: Run, split: str) -> list[dict[str, Any]]:
