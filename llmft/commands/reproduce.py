@@ -1,4 +1,4 @@
-"""`llmft runs reproduce RUN`: the same configuration on the same data in a new folder, compared digit by digit."""
+"""`llmft runs reproduce RUN`: trains the same config on the same data again, and compares all numbers exactly."""
 
 from importlib import import_module
 from pathlib import Path
@@ -13,30 +13,33 @@ from llmft.schema.problem import Problem, UserError
 
 
 def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str, Any]:
-    """Do a finished training run again.
+    """Repeat a finished training run.
 
     Args:
-        to: the folder of the new run. None: one beside it, as any run of its name gets.
-        trust_remote_code: whether the person who asks has said so; the run's own word does not count.
+        to: the folder of the new run; None for a new one beside it.
+        trust_remote_code: from the command line. The value in the run's config does not count: somebody else may have
+            made the run.
 
     Returns:
         `scores` of both runs, the files of `weights` that differ, what `differs` in versions and hardware, and whether
-        all of it is the `same`.
+        scores and weights are the `same`.
 
     Raises:
-        UserError: for a run that is not finished, or whose data are not there as they were, with each file.
+        UserError: for a run that is not finished, or whose data have changed, with each file.
     """
     run = Run.open(folder)
     config = run.config()
     if not config.trains or run.manifest.get("status") != "done":
         what = f"is not a finished training run: {config.command}, {run.manifest.get('status')}"
         raise UserError(Problem(str(folder), what, "command line"), "this command")
-    _check_data(run, config)
+    _check_data(run, config)  # by sha256, before hours of training
     asked = config.model.model_copy(update={"trust_remote_code": trust_remote_code})
     place = config.run.model_copy(update={"dir": to})
+    # `expect` is what the recipe promises; here the first run is the only yardstick.
     config = config.model_copy(update={"run": place, "model": asked, "resume": False, "expect": None})
     prepared = prepare(config)
     before = run.manifest.get("rows_sha256", {})
+    # The same files may still give other rows: from another version of a reader, or a data set on the hub.
     if changed := [name for name in before if before[name] != prepared.data.rows_sha256.get(name)]:
         problems = [Problem(name, f"has other rows than {folder} had") for name in changed]
         raise UserError(problems, "the data")
@@ -57,7 +60,8 @@ def reproduce(folder: Path, to: str | None, trust_remote_code: bool) -> dict[str
 
 
 def _check_data(run: Run, config: Config) -> None:
-    """Raise UserError for files that are not those that the run has read."""
+    """Raise UserError for files that differ from those that the run has read."""
+    # migrate_path: shipped data has moved between versions of llmft, with the same content.
     before = {migrate_path(file): found for file, found in run.manifest.get("data", {}).items()}
     now = source_digests(config.dataset)
     problems = []
@@ -72,14 +76,14 @@ def _check_data(run: Run, config: Config) -> None:
 
 
 def run_scores(run: Run) -> dict[str, Any]:
-    """The numbers of every split, by dotted name."""
+    """The numeric metrics of every split, by dotted name."""
     metrics = run.metrics()
     found = flat({split: metrics[split] for split in ("validation", "test") if split in metrics})
     return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def surroundings(run: Run, new: Run) -> dict[str, list[Any]]:
-    """What a run was made with and by, where the two differ: versions, machine, git."""
+    """Versions, machine, and git commit in which two runs differ, with both values: the likely reasons."""
     keys = ("python", "platform", "packages", "machine", "git", "hardware")
     one, other = (flat({key: own.manifest.get(key) for key in keys}) for own in (run, Run.open(new.folder)))
     return {
@@ -90,7 +94,7 @@ def surroundings(run: Run, new: Run) -> dict[str, list[Any]]:
 
 
 def told(facts: dict[str, Any]) -> list[str]:
-    """The facts as lines to print."""
+    """The facts of `reproduce` as lines to print."""
     differing = {name: pair for name, pair in facts["scores"].items() if pair[0] != pair[1]}
     lines = []
     if facts["same"]:

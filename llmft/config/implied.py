@@ -46,6 +46,8 @@ def implied(dataset: dict[str, Any], named: dict[str, Any], path: str | None, pr
         return []
     words = []
     whole = named.get("train")
+    # dataset.train=FOLDER with folders or files train, dev, test inside: each becomes the split of its name, unless
+    # another split is named too.
     parts = _splits_in(folder / Path(whole).expanduser()) if isinstance(whole, str) else {}
     if parts and not parts.keys() & named.keys() - {"train"}:
         named |= {split: str(Path(str(whole)) / name) for split, name in parts.items()}
@@ -60,6 +62,7 @@ def implied(dataset: dict[str, Any], named: dict[str, Any], path: str | None, pr
     if len(found) > 1:
         what = "names files of several formats: " + ", ".join(f"{name} is {format}" for format, name in found.items())
         raise UserError(Problem("dataset", what, "command line", "Convert them to one format, or name fewer files."))
+    # An option that ships its files points dataset.path into a package; the user's files must not be looked up there.
     brought = str(dataset.get("path") or "").startswith("package:")
     if not found and (now in NO_FILES or (brought and now == "pydocs")):
         return words
@@ -84,6 +87,7 @@ def _splits_in(folder: Path) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     for entry in sorted(folder.iterdir()):
+        # Up to the first dot, for `train.jsonl.gz`.
         name = entry.name.lower().partition(".")[0]
         split = next((split for split, names in SPLIT_NAMES.items() if name in names), None)
         if split and split not in found and (entry.is_dir() or inner_ending(entry)):
@@ -96,6 +100,7 @@ def _is_parallel(files: list[Any]) -> bool:
     paths = [Path(str(file)) for file in files]
     known = {suffix for found in FORMATS.values() for suffix in found.suffixes}
     stems = {inner.rpartition(".")[0] for inner in (path.name.removesuffix(".gz") for path in paths)}
+    # One stem and two endings that are no format of ours: languages, such as train.en and train.zh.
     endings = {inner_ending(path) for path in paths}
     return len(paths) == 2 == len(endings) and len(stems) == 1 and not endings & known and "" not in endings
 
@@ -108,6 +113,7 @@ def _format(path: Path, now: str, pretrains: bool) -> str | None:
     if not path.exists():
         with suppress(UserError):  # a missing file is reported when it is read
             files = expand(str(path), Path(), (), "dataset")
+    # 100 files tell: a pattern may match thousands, and each is opened.
     found = {format for file in files[:100] if (format := _format_of_file(file, now, pretrains))}
     return found.pop() if len(found) == 1 else None
 
@@ -121,6 +127,7 @@ def _format_of_file(file: Path, now: str, pretrains: bool) -> str | None:
     if kind:
         return kind.format or None
     own = FORMATS[now].suffixes if now in FORMATS else ()
+    # The recipe's own format wins for its endings: .json is SQuAD's there, except for a list of rows.
     if ending in own and now not in BINARY:
         return "json" if now == "squad" and ending in JSON and first_letter(file) == "[" else now
     for format in BY_ENDING:

@@ -26,6 +26,7 @@ def announce(experiment: Experiment, notes: list[str], origin: str) -> None:
     config, task, model, splits = experiment.config, experiment.task, experiment.model, experiment.splits
     millions = model.num_parameters() / 1e6
     training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
+    # With a frozen part or an adapter, the number that trains is what decides memory and speed.
     part = f", of which {_short(training)} M train" if config.trains and training < millions else ""
     if config.command == "eval":  # an export knows its weights' origin, a run's model is always trained
         size = f", {_short(millions)} M parameters, {getattr(model, 'origin', 'trained')}"

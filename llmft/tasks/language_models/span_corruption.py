@@ -61,6 +61,7 @@ class SpanCorruption(LanguageModel):
 
     def stride(self) -> int:
         """As many as leave `block` tokens to read, after the runs are replaced and the end token is added."""
+        # Runs shrink to sentinels, so more tokens than a block fit into one: by trial, since rounding has no inverse.
         length = self.state.block - 1
         while (longer := length + 1) - self._cut(longer)[0] + self._cut(longer)[1] + 1 <= self.state.block:
             length = longer
@@ -86,7 +87,7 @@ class SpanCorruption(LanguageModel):
             }
         draw = numpy.random.default_rng(key)
         count, runs = self._cut(len(tokens))
-        # Kept and cut runs alternate: kept lengths first, so that the text begins with one.
+        # (runs, 2), read row by row: kept and cut runs alternate, a kept one first, with which the text begins.
         lengths = numpy.stack([_parts(len(tokens) - count, runs, draw), _parts(count, runs, draw)], axis=1).ravel()
         pieces = numpy.split(tokens, numpy.cumsum(lengths)[:-1])
         marks = self.state.sentinels[:runs, None]
@@ -106,6 +107,7 @@ class SpanCorruption(LanguageModel):
 
     def to_answer(self, output: Any) -> Answer:
         """The text, with what the decoder wrote in place of each sentinel."""
+        # Not skip_special_tokens: sentinels are special too, and mark where the parts belong.
         special = {self.state.end, self.state.tokenizer.pad_token_id}
         text, written = (self.state.tokenizer.decode([t for t in tokens if t not in special]) for tokens in output)
         mark = re.compile("(" + SENTINEL.format(r"\d+") + ")")
@@ -116,5 +118,6 @@ class SpanCorruption(LanguageModel):
 
 def _parts(whole: int, count: int, draw: numpy.random.Generator) -> numpy.ndarray:
     """`count` lengths of at least 1 with the sum `whole`, all divisions equally likely."""
+    # Stars and bars: `count - 1` distinct cuts among `whole - 1` gaps are one division each.
     cuts = numpy.sort(draw.choice(whole - 1, count - 1, replace=False)) + 1
     return numpy.diff(numpy.concatenate([[0], cuts, [whole]]))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow
     from datasets import Dataset
 
-COMPONENTS = "texts.safetensors"  # beside task.json: what would be 20 MB of text there
+COMPONENTS = "texts.safetensors"  # a file beside task.json, in which these matrices would be 20 MB of text
 
 
 @dataclass
@@ -64,6 +64,7 @@ class Tabular(TargetTask[TableState]):
 
     @property
     def columns(self) -> dict[str, Column]:
+        # A mark for missing values in this table, such as -1, is one in the label column too.
         label = replace(problems.column(self.options), missing=tuple(self.options.missing))
         return {"features": Column("features"), "label": label}
 
@@ -79,6 +80,7 @@ class Tabular(TargetTask[TableState]):
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
         """A column that a typed row of `predict` leaves out is a missing value."""
+        # A file without a column is more likely the wrong file.
         lenient = self.state.inference == "row"
         return self.state.columns.check(rows, split, lenient) + self.state.target.check(rows, split)
 
@@ -119,6 +121,7 @@ class Tabular(TargetTask[TableState]):
 
         model = BoostingForClassification(BoostingConfig(**self.model_kwargs()))
         batches = {name: whole(rows) for name, rows in splits.items()}
+        # Losses of networks that trees cannot minimize, such as focal: the baseline is then fitted by its default.
         loss = self.options.loss if self.options.loss in LOSSES else None
         model.fit(batches["train"], batches.get("validation"), loss, seed, torch.get_num_threads())
         answered = {name: model.answered(batch) for name, batch in batches.items() if name != "train"}
@@ -132,10 +135,11 @@ class Tabular(TargetTask[TableState]):
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """What is heavy depends on the colour; size says nothing, and is sometimes missing."""
-        rng = random.Random(seed)
+        rng = random.Random(seed)  # seeded, so that smoke runs and their pinned losses repeat
         features, labels = [], []
         for _ in range(rows):
             red, heavy = rng.random() < 0.5, rng.random() < 0.5
+            # The threshold between light and heavy differs by color, so that no single column decides the label.
             weight = (0.8 if red else -0.8) + (1 if heavy else -1) * rng.uniform(0.4, 2.0)
             size = None if rng.random() < 0.1 else rng.gauss(5, 2)
             features.append({"weight": weight, "size": size, "colour": "red" if red else "blue"})

@@ -25,10 +25,12 @@ def learn(labels: Sequence[str], declared: list[str] | None = None) -> list[str]
     Raises:
         UserError: for fewer than two classes, and for numbers mixed with words that are not declared.
     """
+    # Sorted, so that ids do not depend on the order of rows; by value, so that 10 comes after 9.
     found = sorted(set(labels), key=lambda name: (not _is_number(name), float(name) if _is_number(name) else 0.0, name))
     if len(found) < 2 and not declared:
         what = f"train has one label only, {found[0]!r}" if found else "train has no label"
         raise UserError(Problem("dataset.columns.label", f"{what}; a classifier needs two"), "the data")
+    # Numbers with a few words are most often a column of numbers with an unknown mark for missing values.
     words = [name for name in found if not _is_number(name)]
     if not declared and words and len(words) < len(found):
         both = f"{', '.join(found[:3])}, ... and {', '.join(words[:3])}"

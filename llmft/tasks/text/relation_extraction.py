@@ -69,11 +69,13 @@ class RelationExtraction(TargetTask[RelationState]):
     def model_kwargs(self) -> dict[str, Any]:
         tokenizer = self.state.tokenizer
         sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": self.state.max_length}
+        # A head that reads the last token finds padding there unless padding is on the left.
         sizes["pools_last"] = tokenizer.padding_side == "left"
         added = {"pad_token_id": tokenizer.pad_token_id, "added_tokens": len(MARKERS)}
         return self.state.target.model_kwargs() | added | sizes
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
+        # In slices: the tokens of a large split at once would take more memory than its features.
         slices = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
         problems = [
             Problem(place, f"{found} ({split})", hint=found.hint)
