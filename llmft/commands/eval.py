@@ -51,6 +51,7 @@ def run_ensemble(config: Config, ensemble: EnsembleConfig) -> Run:
     weights = ensemble.weights or [1.0] * len(ensemble.runs)
     _announce(config, ensemble, weights, data, session.hardware)
     members: list[Member] = []
+    # One model in memory at a time: an ensemble of ten needs no more than its largest member.
     for source in ensemble.runs:
         members.append(Member(Path(source), session))
         if members[-1].labels != members[0].labels:
@@ -118,7 +119,7 @@ def _few(labels: list[str]) -> str:
 def _announce(
     config: Config, ensemble: EnsembleConfig, weights: Sequence[float], data: Data, hardware: Hardware
 ) -> None:
-    """Print what will answer, and what."""
+    """Print the plan: the ensemble, its data, weights, hardware, and notes."""
     print(f"llmft {config.command}: {config.name}, ensemble={ensemble.name} of {len(ensemble.runs)} runs")
     counts = ", ".join(f"{name} {len(rows):,}" for name, rows in data.splits.items())
     lines = [["task", config.task.name], ["data", f"{config.dataset.display_name}: {counts}"]]
@@ -131,13 +132,13 @@ def _announce(
 
 
 def _conclude(config: Config, ensemble: EnsembleConfig, metrics: dict[str, Any], run: Run) -> None:
-    """Print a table for each split, a row a run and one for all together, and where the rest is."""
+    """Print a table for each split, with a row for each run and one for the ensemble, and the report's path."""
     names = short_names(ensemble.runs)
     for split in ("validation", "test"):
         if split not in metrics:
             continue
         scores = {key: value for key, value in metrics[split].items() if isinstance(value, int | float)}
-        shown = [key for key in scores if not key.endswith("_micro")]
+        shown = [key for key in scores if not key.endswith("_micro")]  # they equal accuracy, or are in metrics.json
         table = [[split, *shown]]
         table += [
             [name, *(_number(found[split].get(key)) for key in shown)]
@@ -152,7 +153,7 @@ def _conclude(config: Config, ensemble: EnsembleConfig, metrics: dict[str, Any],
 
 
 def short_names(runs: Sequence[str]) -> list[str]:
-    """The runs without the folders that all of them lie in."""
+    """The paths of runs without the folders that all of them share."""
     common = os.path.commonpath([str(Path(run).parent) for run in runs])
     return [os.path.relpath(run, common) if common else run for run in runs]
 
@@ -167,15 +168,16 @@ def combine(
     weights: Sequence[float],
     thresholds: Sequence[Mapping[str, float]],
 ) -> list[Answer]:
-    """The answers of all models as one answer a row.
+    """The answers of several models combined to one answer per row.
 
-    Three forms are known: one label with the score of each, a list of labels with the score of each, and a number.
+    Answers have one of three forms: a label with the scores of all, a list of labels with the scores of all, or a
+    number.
 
     Args:
-        answers: of each model, one a row, in the same order.
-        weights: of each model; their sum is above 0.
-        thresholds: of each model, by label, as `Target.label_thresholds` has them. A mean of scores is held against
-            the mean of the thresholds.
+        answers: (models, rows), with rows in the same order.
+        weights: one for each model; their sum is above 0.
+        thresholds: for each model by label, see `Target.label_thresholds`. The mean score of a label is compared with
+            the mean of its thresholds.
 
     Raises:
         UserError: for a vote on numbers.
@@ -183,6 +185,7 @@ def combine(
     whole = sum(weights)
     shares = [weight / whole for weight in weights]
     pairs = list(zip(shares, thresholds, strict=True))
+    # Each model was calibrated to its own thresholds. With equal scores, the mean of both gives what each would say.
     cuts = {name: sum(share * own[name] for share, own in pairs) for name in thresholds[0]}
     return [_one(row, how, shares, cuts) for row in zip(*answers, strict=True)]
 
@@ -197,11 +200,13 @@ def _one(row: Sequence[Answer], how: str, shares: Sequence[float], cuts: Mapping
     pairs = list(zip(shares, row, strict=True))
     mean = {name: float(sum(share * answer["scores"][name] for share, answer in pairs)) for name in names}
     several = isinstance(given[0], list)
+    # A vote is the weighted share of models that give the label, from 0 to 1.
     votes = {name: float(sum(share for share, answer in pairs if _says(answer, name))) for name in names}
-    above = {name: mean[name] - cuts.get(name, 0.0) for name in names}
+    above = {name: mean[name] - cuts.get(name, 0.0) for name in names}  # single labels without thresholds: the mean
     if how == "mean":
         answer = [name for name in names if above[name] >= 0] if several else max(names, key=above.__getitem__)
         return {"answer": answer, "scores": mean}
+    # Ties are common in a vote of two or four models: the mean score decides them.
     if several:
         chosen = [name for name in names if votes[name] > 0.5 or (votes[name] == 0.5 and above[name] >= 0)]
         return {"answer": chosen, "scores": votes}

@@ -1,4 +1,4 @@
-"""What `llmft runs` shows of runs, and what of them takes room that nobody needs. Plain data, and no torch."""
+"""Lists runs for `llmft runs`, and finds files that can be removed. Reads files only, and imports no torch."""
 
 import re
 import shutil
@@ -18,11 +18,11 @@ FILTERS = ("name", "command", "status", "model", "data")
 SORTS = ("when", "size", "name")
 UNFINISHED = ("failed", "stopped", "interrupted", "killed")
 HALF = re.compile(r"\..+(-[0-9a-f]{8}|\.part|\.removed)")  # see `whole` and Run.write_text in folder.py, and `remove`
-DAYS = 30  # after which nobody is expected to go on with an unfinished run
+DAYS = 30  # age from which an unfinished run is not expected to be resumed
 
 
 def listing(root: Path, words: list[str], filters: dict[str, str], sort: str) -> list[dict[str, Any]]:
-    """The runs below a folder that have all words somewhere and that all filters hold for.
+    """The runs below a folder that contain all words and match all filters.
 
     Args:
         words: parts of a name, command, status, model or data, whatever their case.
@@ -38,6 +38,7 @@ def listing(root: Path, words: list[str], filters: dict[str, str], sort: str) ->
         keys = {"when": lambda one: one["when"], "size": lambda one: one["bytes"], "name": lambda one: one["run"]}
         return sorted(found, key=keys[sort], reverse=sort != "name")
     for one in found:
+        # Test before validation, which picked the checkpoint, and is too good for that reason.
         split = next((name for name in ("test", "validation") if sort in one["scores"].get(name, {})), None)
         one |= {"metric": sort, "split": split, "score": one["scores"][split][sort] if split else None}
     if found and all(one["score"] is None for one in found):
@@ -47,6 +48,7 @@ def listing(root: Path, words: list[str], filters: dict[str, str], sort: str) ->
         raise UserError(
             Problem(f"sort={sort}", "no run has a score of this name", "command line", hint), "this command"
         )
+    # The best first; runs without the metric last, whatever its direction. Unknown metrics: more is better.
     sign = -1 if METRICS.get(sort, True) else 1
     return sorted(found, key=lambda one: (one["score"] is None, sign * (one["score"] or 0.0)))
 
@@ -130,14 +132,16 @@ def leftovers(root: Path, days: float = DAYS) -> list[dict[str, Any]]:
         found.append({"kind": kind, "folder": str(folder), "bytes": size(folder), "why": why})
 
     for entry in entries(root, DEPTH):
-        if entry.is_held:
+        if entry.is_held:  # a process is at work there
             continue
         if entry.manifest.get("status") == "done" and (entry.folder / "checkpoints").is_dir():
+            # A finished run has its best weights in model/: checkpoints are only needed to train on.
             if not _at(entry.config, "trainer", "keep_finished"):
                 add("checkpoints", entry.folder / "checkpoints", "of a finished run")
         elif entry.trains and entry.status in UNFINISHED and entry.began < before:
             add("unfinished", entry.folder, f"{entry.status}, began {entry.began:%Y-%m-%d}")
     if root.is_dir():
+        # Hidden folders that are still written are young: the age decides, since they have no lock.
         for hidden in sorted([*root.glob("*/.[!.]*"), *root.glob("*/*/.[!.]*")]):
             if HALF.fullmatch(hidden.name) and datetime.fromtimestamp(hidden.stat().st_mtime) < before:
                 add("unfinished", hidden, "half written by a command that was killed")

@@ -1,4 +1,4 @@
-"""What sweeps and searches leave to look at: jobs.csv or trials.csv, a row a job in their order, and report.html."""
+"""The files of a sweep or search for people: jobs.csv or trials.csv with a row for each job, and report.html."""
 
 import csv
 import io
@@ -15,10 +15,11 @@ from llmft.sweeps.tables import ranked_by, ranking
 
 
 def write_sweep_report(sweep: Sweep, facts: dict[str, Any]) -> None:
-    """Write jobs.csv and report.html from what summary.json says."""
+    """Write jobs.csv and report.html from the facts of summary.json."""
     jobs = [_job_row(number, job) for number, job in enumerate(facts["jobs"], 1)]
     keys = list(dict.fromkeys(key for job in facts["jobs"] for key in job["values"]))
     text = io.StringIO()
+    # restval: jobs of one sweep may set different keys, such as those of two optimizers.
     writer = csv.DictWriter(
         text,
         ["job", *keys, *(key for key in jobs[0] if key != "job" and key not in keys)],
@@ -29,6 +30,7 @@ def write_sweep_report(sweep: Sweep, facts: dict[str, Any]) -> None:
     writer.writerows(jobs)
     folder = Run(sweep.folder)
     folder.write_text("jobs.csv", text.getvalue())
+    # Only reports that exist are linked: a failed job has none.
     reports = {job["folder"] for job in facts["jobs"] if (sweep.folder / job["folder"] / "report.html").is_file()}
     page = (
         pages()
@@ -56,7 +58,8 @@ def _job_row(number: int, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _job_scatter(key: str, facts: dict[str, Any]) -> str:
-    """Score by the value of a key; nothing for one that is not a number, is chance, or has one value."""
+    """A chart of the metric over the values of a key; empty for a key without numbers, for the seed, or one value."""
+    # Jobs of another task have another metric, which cannot share an axis.
     points = [
         (job["values"].get(key), (job[facts["split"]] or {}).get(job["metric"]))
         for job in facts["jobs"]
@@ -74,7 +77,7 @@ def _is_number(value: Any) -> bool:
 
 
 def write_search_report(sweep: Sweep, space: Space, facts: dict[str, Any]) -> None:
-    """Write trials.csv and report.html from what summary.json says."""
+    """Write trials.csv and report.html from the facts of summary.json."""
     trials = history(facts)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(trials[0]) if trials else [], lineterminator="\n")
@@ -105,12 +108,13 @@ def write_search_report(sweep: Sweep, space: Space, facts: dict[str, Any]) -> No
 
 
 def history(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """The trials in their order: what was tried, how it ended, its score, and the best score until then."""
+    """The trials in order: their values, how they ended, their metric, and the best value so far."""
     metric = facts["search"]["metric"]
     pick = max if METRICS[metric] else min
     rows: list[dict[str, Any]] = []
     best: float | None = None
     for number, job in enumerate(facts["jobs"], 1):
+        # Only of finished trials: the metric of a pruned one is of fewer steps.
         score = (job["validation"] or {}).get(metric) if job["status"] == "done" else None
         if score is not None:
             best = score if best is None else pick(best, score)
@@ -139,20 +143,21 @@ def _history_chart(trials: list[dict[str, Any]], facts: dict[str, Any]) -> str:
 
 
 def _curves_chart(facts: dict[str, Any]) -> str:
-    """The validation score of every trial as it trained; the best one stands out."""
+    """A chart of the validation metric of every trial during training, with the best one highlighted."""
     metric = facts["search"]["metric"]
     lines: list[Line] = []
     for folder, curve in facts["search"]["curves"].items():
         points = sorted((int(percent), value) for percent, value in curve.items())
         if folder != facts["best"] and points:
-            lines.append(Line("" if lines else "a trial", points, "c"))
+            lines.append(Line("" if lines else "a trial", points, "c"))  # one entry in the legend for all of them
+    # Last, so that it is drawn above the others.
     best = facts["search"]["curves"].get(facts["best"], {})
     lines.append(Line("the best", sorted((int(percent), value) for percent, value in best.items()), "a"))
     return chart(lines, "percent of its steps", f"{metric} while training")
 
 
 def _trial_scatter(dimension: Dimension, trials: list[dict[str, Any]], facts: dict[str, Any]) -> str:
-    """Score by the value of a key, or by its logarithm."""
+    """A chart of the metric over a key, or over its logarithm if it is searched on that scale."""
     metric, key = facts["search"]["metric"], dimension.key
     name = f"log10 of {key}" if dimension.log else key
     points = [

@@ -143,6 +143,7 @@ class TableColumns:
             lenient: whether a missing column counts as missing values; one column must be there.
         """
         lacking = self.lacking(rows.features["features"])  # by the schema: there may be no rows
+        # A typed row may leave columns out, but one without any column of training is of another table.
         if lacking and (not lenient or len(lacking) == len(self._all())):
             return [Problem(f"dataset.{split}", f"has no column {', '.join(map(repr, lacking))}, which training had")]
         table = rows["features"][:]
@@ -172,6 +173,7 @@ class TableColumns:
             name: pandas.Timestamp(date["days"][self._middle(date["days"])], unit="D")
             for name, date in self.dates.items()
         }
+        # At the resolution of the column: a date with a time of day would look like another kind of column.
         days = {
             name: day.floor("min" if self.dates[name]["clock"] else "D").isoformat() for name, day in starts.items()
         }
@@ -267,6 +269,7 @@ def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> Tab
         for name in names
         if name not in table[0]
     ]
+    # From here on, an object in task.numbers and the like stands for its nested columns.
     options = options.model_copy(update=named)
     found = TableColumns(scaling=options.scaling, missing=[str(category(text)) for text in options.missing])
     counting, sentences = [], dict[str, str]()
@@ -295,6 +298,7 @@ def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> Tab
         found.remarks.append(f"{which} {look} like free text; {hint}")
     if found.numbers or found.categories or found.dates or found.texts:
         if options.bins:
+            # Edges of the scaled numbers, which are what the model reads.
             seen = found.encode(table)
             columns = zip(seen.numbers.T, seen.missing.T, strict=True)
             found.bin_edges = [bin_edges(numbers[missing == 0], options.bins) for numbers, missing in columns]
@@ -311,6 +315,7 @@ def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> Tab
 def _lists(name: str, cells: list[Any]) -> list[Problem]:
     """A problem for a column of lists, written as JSON or as in Python: a cell of a table is one value."""
     texts = [str(cell) for cell in cells if cell is not None]
+    # All cells: a single text in brackets is just a text.
     if not texts or not all(text.startswith("[") and text.endswith("]") for text in texts):
         return []
     short = texts[0] if len(texts[0]) <= 40 else f"{texts[0][:40]}…"
@@ -339,6 +344,7 @@ def _learn_column(
             found.forms[name] = form
         if how := form["style"] != FLAG and shown(form, cells):
             found.remarks.append(f"{name} is read as numbers: {how}")
+        # Noted and not left out: a rising column may be a real feature, such as a price over the years.
         if free and (odd := orders_rows(values)):
             found.remarks.append(f"{name} may be no feature: {odd}; to leave it out, write task.ignore=[{name}]")
         return None

@@ -84,7 +84,7 @@ class QuestionAnswering(Task[QuestionState]):
         return listed(problems)
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
-        labelled = "answers" in rows
+        labelled = "answers" in rows  # rows of predict have none
         places = [self._place(rows, row) for row in range(len(rows["context"]))] if labelled else []
         features: Features = {}
         for window in windows(
@@ -99,6 +99,7 @@ class QuestionAnswering(Task[QuestionState]):
             }
             if labelled:
                 place = places[window.row]
+                # A window without the answer learns "none" too: most windows of a long context are like that.
                 tokens = window.tokens(*place) if place else (window.none, window.none)
                 made |= dict(zip(LABELS, tokens, strict=True))
             for key, value in made.items():
@@ -122,6 +123,7 @@ class QuestionAnswering(Task[QuestionState]):
 
         spans = self._spans(outputs, rows_of([aside for _, aside in outputs]))
         right = [self.reference(row) for row in references]
+        # What a row gains if its answer is given. Only these differences depend on the threshold.
         gains = [f1(span.text, texts) - f1("", texts) for span, texts in zip(spans, right, strict=True)]
         found = best_threshold([span.none - span.score for span in spans], gains)
         return self.with_state(replace(self.state, threshold=found))
@@ -167,6 +169,7 @@ class QuestionAnswering(Task[QuestionState]):
         part = f1(answer["answer"], reference)
         if exact_match(answer["answer"], reference):
             return RowScore("f1", part)
+        # Sure and wrong comes first in the report. Above 0, so that a wrong answer of score 0 is still an error.
         error = max(float(answer["score"]) * (1 - part), 1e-9)
         return RowScore("f1", part, error=error, why=f"{100 * error:.1f}%" if error > 1e-9 else "")
 
@@ -178,7 +181,7 @@ class QuestionAnswering(Task[QuestionState]):
         made: dict[str, list[Any]] = {"question": [], "context": [], "answers": []}
         for index in range(rows):
             asked = ("who", "where")[index % 2]
-            silent = self.options.unanswerable and index % 4 < 2
+            silent = self.options.unanswerable and index % 4 < 2  # half of the rows, of both questions alike
             told = [rng.choice(names) for kind, names in telling.items() if not (silent and kind == asked)]
             words = [*told, *rng.choices(filler, k=rng.randint(2, 6))]
             rng.shuffle(words)
@@ -202,8 +205,10 @@ def best_threshold(doubts: Sequence[float], gains: Sequence[float]) -> float:
     finite = numpy.clip(numpy.asarray(doubts, dtype=float), -1e6, 1e6)
     order = numpy.argsort(finite, kind="stable")
     sorted_doubts = finite[order]
+    # sums[k]: the total gain if the k rows with the least doubt get their answer; edges: the doubts around it.
     sums = numpy.concatenate([[0.0], numpy.cumsum(numpy.asarray(gains, dtype=float)[order])])
     edges = numpy.concatenate([[sorted_doubts[0] - 1], sorted_doubts, [sorted_doubts[-1] + 1]])
+    # A threshold cannot separate rows of equal doubt.
     parted = numpy.concatenate([[True], sorted_doubts[1:] > sorted_doubts[:-1], [True]])
     between = ((edges[:-1] + edges[1:]) / 2)[parted & (sums == sums[parted].max())]
     return float(between[numpy.abs(between).argmin()])

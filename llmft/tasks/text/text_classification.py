@@ -47,6 +47,7 @@ class TextClassification(TargetTask[TextState]):
 
     def learn(self, train: "Dataset", model: ModelConfig) -> TextState:
         pair = "text_pair" in train.column_names
+        # A generator: a tokenizer that is trained reads the texts once, and a copy of a large split would be idle.
         texts = (text for column in ("text", "text_pair")[: 1 + pair] for text in train[column])
         tokenizer, length = learn(texts, train["text"], self.options.max_length, model)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
@@ -56,6 +57,7 @@ class TextClassification(TargetTask[TextState]):
 
         columns = ("text", "text_pair")[: 1 + self.state.pair]
         texts = {name: [rows[column][:] for column in columns] for name, rows in splits.items()}
+        # Class indices are integers; flags of several labels and numbers are floats, as the losses of torch take them.
         kind = numpy.int64 if self.options.problem == "single_label" else numpy.float32
         labels = numpy.array(self.state.target.encode(splits["train"]["label"][:]), dtype=kind)
         weights = self.state.target.row_weights(labels)
@@ -72,6 +74,7 @@ class TextClassification(TargetTask[TextState]):
     def model_kwargs(self) -> dict[str, Any]:
         tokenizer = self.state.tokenizer
         sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "max_position_embeddings": self.state.max_length}
+        # A head that reads the last token finds padding there unless padding is on the left.
         sizes["pools_last"] = tokenizer.padding_side == "left"
         return self.state.target.model_kwargs() | {"pad_token_id": tokenizer.pad_token_id} | sizes
 
@@ -86,6 +89,7 @@ class TextClassification(TargetTask[TextState]):
         pairs = rows["text_pair"] if self.state.pair else None
         encoded = self.state.tokenizer.encode(rows["text"], pairs, max_length=self.state.max_length)
         features: Features = {"input_ids": [encoding.ids for encoding in encoded]}
+        # Only for models with embeddings of the segment, such as BERT, which tell the two texts apart by it.
         if self.state.tokenizer.reads_types:
             features["token_type_ids"] = [encoding.type_ids for encoding in encoded]
         features["row"] = list(range(len(encoded)))
@@ -103,13 +107,14 @@ class TextClassification(TargetTask[TextState]):
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences of made-up words; the word that decides is one of three."""
-        rng = random.Random(seed)
+        rng = random.Random(seed)  # seeded, so that smoke runs and their pinned losses repeat
         telling = {"bad": ("mirk", "dross", "blag"), "good": ("lumo", "shine", "vita")}
         filler = ("tavo", "renn", "ilpa", "osk", "dume", "karr", "pell", "unda", "sift", "gron")
         texts: list[str] = []
         labels: list[Any] = []
         for index in range(rows):
             given = self._synthetic_label(index, rng)
+            # Of 3 to 10 words, so that batches have padding.
             words = rng.choices(filler, k=rng.randint(2, 9))
             if isinstance(given, float):
                 words += rng.choices(telling["good"], k=int(given))
