@@ -306,6 +306,7 @@ def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> Tab
     # A column that counts rows is left out unless all others are, too: then it is what there is to learn from.
     if counting:
         return learn_columns(table, options.model_copy(update={"numbers": [*options.numbers, *counting]}))
+    # Every column was left out: the message has the reason of each, since one of them is probably a mistake.
     reasons = ", ".join(f"{name} ({why})" for name, why in found.left_out.items())
     what = f"no column is left to learn from: {reasons}"
     advice = f"{hint[0].upper()}{hint[1:]}." if hint else ""
@@ -362,6 +363,7 @@ def _learn_column(
             "clock": bool((days % 1).any()),
         }
         return None
+    # Looked for only in columns whose kind nobody has set.
     if free and cells:
         odd_cells = _nearly(name, cells, ~numpy.isnan(numbers_of(cells, form)), "numbers") or _nearly_dates(name, cells)
         found.remarks += odd_cells
@@ -386,6 +388,7 @@ def _learn_text(name: str, cells: list[Any], options: sections.Tabular, found: T
 
 def _nearly(name: str, cells: list[Any], fits: numpy.ndarray, kind: str) -> list[str]:
     """A note on a column that would be numbers or dates but for a few cells, or one or two marks for missing values."""
+    # In order of the rows, so that the note is the same every time.
     others = list(dict.fromkeys(str(cells[row]) for row in numpy.flatnonzero(~fits)))
     # One or two different texts are probably marks such as `n/a`, however many cells have them.
     share = fits.mean()

@@ -38,24 +38,25 @@ class TableState(TargetState):
     def save(self, folder: Path) -> None:
         facts = {"target": problems.to_facts(self.target)} | asdict(self.columns)
         found = {name: text.pop("components") for name, text in facts["texts"].items()}
-        if found:
+        if found:  # None marks a column of few terms, which needs no SVD
             save_file({name: matrix for name, matrix in found.items() if matrix is not None}, folder / COMPONENTS)
         write_facts(folder, facts)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         facts = read_facts(folder)
-        if "forms" not in facts and "numbers" in facts:  # an earlier version took true and false for 1 and 0 anywhere
+        if "forms" not in facts and "numbers" in facts:  # earlier, true and false were 1 and 0 in all columns
             facts["forms"] = {name: {"style": FLAG, "sign": ""} for name in facts["numbers"]}
         if texts := facts.get("texts"):
             components = load_file(folder / COMPONENTS)
             facts["texts"] = {n: TextColumn(**text, components=components.get(n)) for n, text in texts.items()}
+        # Fields that a later version has added are not there, and take their defaults.
         columns = {part.name: facts.pop(part.name) for part in fields(TableColumns) if part.name in facts}
         return cls(problems.from_facts(facts), TableColumns(**columns))
 
 
 class Tabular(TargetTask[TableState]):
-    """Is a tumour malignant, which products does a customer buy, what earns a household?"""
+    """Is a tumor malignant, which products does a customer buy, what earns a household?"""
 
     config = sections.Tabular
     head = "AutoModelForSequenceClassification"
@@ -85,12 +86,13 @@ class Tabular(TargetTask[TableState]):
         return self.state.columns.check(rows, split, lenient) + self.state.target.check(rows, split)
 
     def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
-        """What is odd about the labels of training, or what of other rows is unlike training."""
-        new = self.state.columns.notes_of_rows(rows, split) if rows and split != "train" else []
+        """Notes on the labels of training rows; for other rows, how they differ from training."""
+        new = self.state.columns.notes_of_rows(rows, split) if rows is not None and split != "train" else []
         return super().notes_on(rows, split, features) + new
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         encoded = self.state.columns.encode(rows["features"])
+        # As lists, the form in which Arrow and the cache keep features.
         features: Features = {key: values.tolist() for key, values in encoded._asdict().items()}
         features["row"] = list(range(len(rows["features"])))
         if "label" in rows:
@@ -147,7 +149,7 @@ class Tabular(TargetTask[TableState]):
         return {"features": features, "label": labels}
 
     def _synthetic_label(self, weight: float, red: bool, heavy: bool) -> Any:
-        """Heavy or light; what it is of heavy and bright; or by how much it weighs more than others of its colour."""
+        """Heavy or light; which of heavy and bright it is; or its weight relative to others of its color."""
         if self.options.problem == "single_label":
             return "heavy" if heavy else "light"
         if self.options.problem == "multi_label":

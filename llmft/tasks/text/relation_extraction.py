@@ -63,6 +63,7 @@ class RelationExtraction(TargetTask[RelationState]):
     def learn(self, train: "Dataset", model: ModelConfig) -> RelationState:
         texts = list(map(entity_markers.plain, train["text"]))
         tokenizer, length = learn(texts, texts, self.options.max_length, model)
+        # As special tokens, so that a `[E1]` in a text stays letters.
         tokenizer.add_tokens([AddedToken(marker, special=True) for marker in MARKERS], special_tokens=True)
         return RelationState(problems.fit(train, self.options), tokenizer, length)
 
@@ -164,6 +165,7 @@ def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) ->
         if not inside:
             raise Unfit(f"has an {name} that the tokenizer leaves out")
         spans.append((inside[0], inside[-1] + 1))
+    # The window reaches from the first entity to the end of the second, with as much context on both sides as fits.
     first, last = own[0], own[-1] + 1
     begin, stop = min(spans)[0], max(end for _, end in spans)
     room = state.max_length - len(MARKERS) - (len(ids) - len(own))
@@ -172,6 +174,7 @@ def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) ->
         raise Unfit(f"has entities too far apart for task.max_length={state.max_length}: they need {least}")
     low = max(first, min(begin - (room - (stop - begin)) // 2, last - room))
     high = min(last, low + room)
+    # Special tokens at both ends stay, whatever is cut between them.
     kept = [*range(first), *range(low, high), *range(last, len(ids))]
     read, kinds = [ids[place] for place in kept], [types[place] for place in kept]
     # At one position, closing markers come before opening ones. They are inserted from the end: positions stay valid.
