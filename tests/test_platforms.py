@@ -84,6 +84,6 @@ def test_a_run_a_sweep_and_predict_need_nothing_of_posix(here: Path) -> None:
 @pytest.mark.parametrize("reports", [None, Reports(Path("s/study.jsonl"), 3, SearchConfig(name="grid", trials=4))])
 def test_a_spawned_job_is_told_all_but_its_data(reports: Reports | None) -> None:
     config = load("finetune", ["+recipe=bert_textcls", "run.dir=评论 1", "model.dropout=0.3", "resume=true"])
-    job = ChildJob(config, first=False, gpu=2, share=3, reports=reports)
+    job = ChildJob(config, first=False, known_batch_size=8, gpu=2, share=3, reports=reports)
     assert "\n" not in job.to_json()
     assert ChildJob.from_json(job.to_json()) == job

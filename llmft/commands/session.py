@@ -244,9 +244,9 @@ class Session(Experiment):
         start = time.perf_counter()
         learner = adapters.trained_part(self.model)
         entry = self.prepared.entry if self.prepared else None
-        with cached_encoder(self.config, self.task, learner, self.splits, self.hardware, entry) as ready:
+        with cached_encoder(self, entry) as ready:
             encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
-            ready = with_reference(self.config, self.task, learner, ready, self.hardware)
+            ready = with_reference(self, ready)
             facts = fit(self) if fits(learner) else train(self, ready, self.callbacks)
             # The scores of the best weights are those of training's own evaluation, where it ran the same model on the
             # same features: half of what scoring costs a short run. A merged adapter and kept vectors round otherwise.

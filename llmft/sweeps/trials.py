@@ -59,13 +59,12 @@ def run(space: Space, command: str) -> dict[str, Any]:
     probe.add(1, space.first, "the first trial", "first")
     check_hardware(probe, first.sweep.gpus)
     data = {data_of(first): prepare(probe)[0]}
-    slots: deque[int | None] = deque(first.sweep.gpus) or deque([None] * first.sweep.jobs)
     with sweep.alone(), Children() as children:
         assert first.search
         study = study_class(first.search, space.dimensions, METRICS[first.metric_for_best], sweep.folder / JOURNAL)
         study.bind(facts_of(space))
-        tables.announce_search(sweep, space, study, f"{len(slots)} at a time")
-        work(sweep, space, study, data, slots, children)
+        tables.announce_search(sweep, space, study, f"{len(_slots(first))} at a time")
+        work(sweep, space, study, data, children)
         facts = summary(sweep, space, study)
         import_module("llmft.sweeps.report").write_search_report(sweep, space, facts)
     tables.conclude_search(sweep, facts)
@@ -109,17 +108,11 @@ def data_of(config: Config) -> str:
     return json.dumps(decided_by(config))
 
 
-def work(
-    sweep: Sweep,
-    space: Space,
-    study: "Study",
-    data: "dict[str, Prepared]",
-    slots: deque[int | None],
-    children: Children,
-) -> None:
+def work(sweep: Sweep, space: Space, study: "Study", data: "dict[str, Prepared]", children: Children) -> None:
     """Keep every slot busy until no trial is left, the time is over or a signal comes."""
     gc.freeze()  # see jobs.py
-    search = space.first.config.search
+    config = space.first.config
+    search, slots = config.search, _slots(config)
     assert search
     begun = deque(trial for trial in study.trials if trial.status == "running")
     for trial in study.trials:
@@ -152,6 +145,11 @@ def work(
             sizes.learn(entry)
             facts = summary(sweep, space, study, at_work=True)
             tables.trial_line(study, entry, tables.result(facts, entry, time.monotonic() - started))
+
+
+def _slots(config: Config) -> deque[int | None]:
+    """A GPU for each trial that runs at a time, or None where it chooses its device itself."""
+    return deque(config.sweep.gpus) or deque([None] * config.sweep.jobs)
 
 
 def place(sweep: Sweep, space: Space, trial: "Trial") -> Entry:

@@ -20,15 +20,13 @@ from transformers import PreTrainedModel
 from llmft.data.arrow import read_table, write_table
 from llmft.data.cache import Entry
 from llmft.data.files import digest
+from llmft.models.adapters import trained_part
 from llmft.models.weights import weights_digest
 from llmft.reporting.lines import phase
-from llmft.schema.config import Config
 from llmft.tasks.optional import RefersToFirstWeights
-from llmft.tasks.task import Task
 from llmft.training import processes
-from llmft.training.evaluation import Split, batches, float32
+from llmft.training.evaluation import Experiment, Split, batches, float32
 from llmft.training.features import FeatureSet
-from llmft.training.hardware import Hardware
 from llmft.training.memory import advice_for_scoring, enough_memory
 
 REFERENCE = "reference"
@@ -152,14 +150,7 @@ def is_frozen(model: PreTrainedModel) -> bool:
 
 
 @contextmanager
-def cached_encoder(
-    config: Config,
-    task: Task[Any],
-    model: PreTrainedModel,
-    splits: dict[str, Split],
-    hardware: Hardware,
-    prepared: Entry | None,
-) -> Iterator[dict[str, Split]]:
+def cached_encoder(experiment: Experiment, prepared: Entry | None) -> Iterator[dict[str, Split]]:
     """Inside the context, the outputs of a frozen encoder are looked up for the features of train and validation.
 
     Args:
@@ -168,22 +159,23 @@ def cached_encoder(
     Yields:
         the splits, whose features have a column `INDEX`. If the encoder trains, or has to run, the splits as they are.
     """
+    model, splits, device = trained_part(experiment.model), experiment.splits, experiment.hardware.device
     if not is_frozen(model):
         yield splits
         return
-    encoder = FrozenEncoder(model.to(hardware.device))
+    encoder = FrozenEncoder(model.to(device))
     features = {name: split.features for name, split in splits.items() if name in ("train", "validation")}
     try:
         outputs = None
         if not splits["train"].stream:
-            with enough_memory(lambda: advice_for_scoring(config)):
-                outputs = _load_or_compute(encoder, config, task, features, hardware, prepared)
+            with enough_memory(lambda: advice_for_scoring(experiment.config)):
+                outputs = _load_or_compute(encoder, experiment, features, prepared)
         if outputs is None:
             why = "rows are streamed" if splits["train"].stream else "its head reads more than one vector of a row"
             phase("note", f"the frozen encoder runs in every epoch: {why}")
             yield splits
             return
-        encoder.vectors, encoder.offsets = (values.to(hardware.device) for values in outputs)
+        encoder.vectors, encoder.offsets = (values.to(device) for values in outputs)
         indexed, start = dict(splits), 0
         for name, found in features.items():
             indices = pyarrow.array(range(start, start + len(found)))
@@ -195,19 +187,15 @@ def cached_encoder(
 
 
 def _load_or_compute(
-    encoder: FrozenEncoder,
-    config: Config,
-    task: Task[Any],
-    features: dict[str, FeatureSet],
-    hardware: Hardware,
-    prepared: Entry | None,
+    encoder: FrozenEncoder, experiment: Experiment, features: dict[str, FeatureSet], prepared: Entry | None
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The vectors (N, H) and offsets (N,) of all features of all splits, float32; None if the head reads more."""
-    entry = _entry(encoder, config, hardware, prepared) if prepared else None
+    hardware = experiment.hardware
+    entry = _entry(encoder, experiment, prepared) if prepared else None
     if processes.from_rank0(lambda: entry is not None and entry.found()):
         assert entry
         # One row runs even so: the entry holds vectors, and the row tells whether the head takes them as pooled.
-        sample = task.objective.collate(features["train"].__getitems__([0]))
+        sample = experiment.task.objective.collate(features["train"].__getitems__([0]))
         with float32(encoder.model), torch.inference_mode(False):
             encoder.read({key: value.to(hardware.device) for key, value in sample.items()})
         try:
@@ -216,10 +204,7 @@ def _load_or_compute(
             entry = None
     bf16 = hardware.precision == "bf16"
     # Train in the precision of training, validation in float32 as it is evaluated: the numbers of a run that computes.
-    outputs = [
-        _compute(encoder, task, found, config.trainer.eval_batch_size, hardware, bf16 and name == "train")
-        for name, found in features.items()
-    ]
+    outputs = [_compute(encoder, experiment, found, bf16 and name == "train") for name, found in features.items()]
     if None in outputs:
         return None
     vectors, offsets = (torch.cat(column) for column in zip(*filter(None, outputs), strict=True))
@@ -242,19 +227,15 @@ def _load(entry: Entry) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _compute(
-    encoder: FrozenEncoder,
-    task: Task[Any],
-    features: FeatureSet,
-    batch_size: int,
-    hardware: Hardware,
-    bf16: bool,
+    encoder: FrozenEncoder, experiment: Experiment, features: FeatureSet, bf16: bool
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The vectors (N, H) and offsets (N,) of one split. Several processes share the batches, and all get the result."""
+    device, size = experiment.hardware.device, experiment.config.trainer.eval_batch_size
     own: list[tuple[list[int], torch.Tensor, torch.Tensor]] = []
     failed = False
     # `read` needs gradients of the encoder's output, and a tensor made in inference mode can never have any.
-    with float32(encoder.model), torch.inference_mode(False), torch.autocast(hardware.device, torch.bfloat16, bf16):
-        for indices, batch in batches(task, features, batch_size, encoder.model):
+    with float32(encoder.model), torch.inference_mode(False), torch.autocast(device, torch.bfloat16, bf16):
+        for indices, batch in batches(experiment.task, features, size, encoder.model):
             try:
                 vectors, offsets, _ = encoder.read(batch)
             except NotOneVector:
@@ -271,32 +252,31 @@ def _compute(
     return all_vectors, all_offsets
 
 
-def _entry(encoder: FrozenEncoder, config: Config, hardware: Hardware, prepared: Entry) -> Entry:
+def _entry(encoder: FrozenEncoder, experiment: Experiment, prepared: Entry) -> Entry:
     # All that can change a vector. The batch size decides the padding, which moves the last digits of a vector.
     facts = {
         "data": prepared.key,
         "weights": weights_digest(encoder.encoder.state_dict().items()),
         "architecture": encoder.model.config.to_json_string(),
         "head": type(encoder.model).__name__,
-        "precision": hardware.precision,
-        "trainer.eval_batch_size": str(config.trainer.eval_batch_size),
+        "precision": experiment.hardware.precision,
+        "trainer.eval_batch_size": str(experiment.config.trainer.eval_batch_size),
     }
     facts |= {package: version(package) for package in ("torch", "transformers")}
     return Entry("frozen", facts | {"the code of llmft": digest(Path(__file__))})
 
 
-def with_reference(
-    config: Config, task: Task[Any], model: torch.nn.Module, splits: dict[str, Split], hardware: Hardware
-) -> dict[str, Split]:
+def with_reference(experiment: Experiment, splits: dict[str, Split]) -> dict[str, Split]:
     """The splits; train and validation have the column `REFERENCE`: `reference_scores` of the current weights.
 
     Each is computed in the precision in which it is read later: validation in float32, train in that of training. So at
     the first step model and reference agree exactly, and the loss is not their rounding. Several processes share the
     batches, and all get every score. If the task's loss needs no reference, the splits come back as they are.
     """
+    config, task, hardware = experiment.config, experiment.task, experiment.hardware
     if not config.task.refers:
         return splits
-    objective = task.objective
+    objective, model = task.objective, trained_part(experiment.model)
     assert isinstance(objective, RefersToFirstWeights)  # as its section says
     found = dict(splits)
     model.to(hardware.device)

@@ -191,6 +191,19 @@ def test_data_are_prepared_once_and_jobs_are_added(
     assert err.count("a.csv    is not what the run was started with") == 1
 
 
+def test_a_batch_is_tried_once_for_jobs_that_need_the_same_memory(
+    llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed and optimizer do not change what fits. The size that fitted is taken, and said, by the later jobs too."""
+    monkeypatch.setattr(training, "find_batch_size", lambda *_: print("tried") or 2)
+    words = (*TABLE, "trainer.max_steps=1", "trainer.batch_size=4", "run.dir=s", "task.loss=cross_entropy,focal")
+    assert llmft(*words, "seed=0,1", "optimizer=adamw,sgd")[0] == 0
+    logs = {folder.name: (folder / "log.txt").read_text() for folder in (here / "s").iterdir() if folder.is_dir()}
+    assert len(logs) == 8
+    assert sum(log.startswith("tried") or "\ntried" in log for log in logs.values()) == 2
+    assert all("batches of 2, 2 of them a step" in log for log in logs.values())
+
+
 def test_the_problems_of_all_data_come_before_the_first_job(llmft: Run, here: Path, write: Write) -> None:
     write("a.csv", "text,label\n" + "".join(f"a {i},1\n" for i in range(40)))
     write("b.csv", "texts,label\n" + "".join(f"b {i},{i % 2}\n" for i in range(40)))

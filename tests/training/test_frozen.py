@@ -10,10 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llmft.commands.prepare import Prepared
 from llmft.commands.session import Session
 from llmft.config.load import load as compose
-from llmft.schema.config import Config
 from llmft.training.evaluation import batches, float32
 from llmft.training.frozen import INDEX, FrozenEncoder, NotOneVector, cached_encoder
 from llmft.training.hardware import Hardware
@@ -35,21 +33,20 @@ ARCHITECTURES = (
 )
 
 
-def built(architecture: str, *words: str) -> tuple[Config, Prepared, Any]:
+def built(architecture: str, *words: str) -> Session:
     """Prepared data and a tiny model with a frozen encoder."""
-    config = compose("finetune", [*SMOKE, f"model.architecture={architecture}", *words])
-    session = Session(config)
+    session = Session(compose("finetune", [*SMOKE, f"model.architecture={architecture}", *words]))
+    session.hardware = CPU
     session.prepare()
     session.build()
-    assert session.prepared
-    return config, session.prepared, session.model
+    return session
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
     """Features in batches of other sizes and companions than those that they were computed in."""
-    config, prepared, model = built(architecture)
-    task = prepared.task
+    session = built(architecture)
+    task, model = session.task, session.model
     plain = copy.deepcopy(model)
     assert {parameter.requires_grad for parameter in model.base_model.parameters()} == {False}
     calls = 0
@@ -61,10 +58,10 @@ def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
         return forward(*inputs, **keys)
 
     model.base_model.forward = counted
-    with cached_encoder(config, task, model, prepared.splits, CPU, None) as ready:
+    with cached_encoder(session, None) as ready:
         computed = calls
         for name in ("train", "validation"):
-            before, after = prepared.splits[name].features, ready[name].features
+            before, after = session.splits[name].features, ready[name].features
             numbers = [3, 0, 7, 11, 5]
             looked = task.objective.collate(after.__getitems__(numbers))
             assert looked[INDEX].tolist() == [number + (32 if name == "validation" else 0) for number in numbers]
@@ -75,7 +72,7 @@ def test_looked_up_and_computed_logits_are_equal(architecture: str) -> None:
             assert torch.allclose(one.loss, other.loss, atol=1e-6)
         assert calls == computed > 0
     model.base_model.forward = forward
-    batch = task.objective.collate(prepared.splits["test"].features.__getitems__([1, 2]))
+    batch = task.objective.collate(session.splits["test"].features.__getitems__([1, 2]))
     with float32(model), float32(plain):
         assert torch.equal(model(**batch).logits, plain(**batch).logits), "released"
 
@@ -107,9 +104,10 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_nothing_is_dropped_out_of_a_frozen_encoder() -> None:
-    _, prepared, model = built("bert", "model.config.hidden_dropout_prob=0.5")
+    session = built("bert", "model.config.hidden_dropout_prob=0.5")
+    model = session.model
     encoder = FrozenEncoder(model)
-    batch = prepared.task.objective.collate(prepared.splits["train"].features.__getitems__([0, 1]))
+    batch = session.task.objective.collate(session.splits["train"].features.__getitems__([0, 1]))
     model.train()
     outputs = [model.base_model(batch["input_ids"], attention_mask=batch["attention_mask"])[0] for _ in range(2)]
     assert torch.equal(*outputs)
@@ -117,7 +115,8 @@ def test_nothing_is_dropped_out_of_a_frozen_encoder() -> None:
 
 
 def test_a_head_that_reads_every_token_is_told() -> None:
-    _, prepared, model = built("distilbert")
+    session = built("distilbert")
+    model = session.model
     head = model.pre_classifier.forward
     hidden: list[torch.Tensor] = []
     encoder = FrozenEncoder(model)
@@ -131,7 +130,7 @@ def test_a_head_that_reads_every_token_is_told() -> None:
     model.base_model.forward = forward
     model.pre_classifier.forward = lambda first: head(first + hidden[-1].mean(dim=1))
     with float32(model), torch.inference_mode(False), pytest.raises(NotOneVector):
-        for _, batch in batches(prepared.task, prepared.splits["train"].features, 8, model):
+        for _, batch in batches(session.task, session.splits["train"].features, 8, model):
             encoder.read(batch)
 
 
