@@ -44,6 +44,7 @@ def checked(command: str, composed: Composed) -> Config:
     origin = origin_of(composed)
     if "name" not in composed.tree and isinstance(task := composed.tree.get("task"), dict):
         composed.tree["name"] = task.get("name", command)
+    # A promised metric is for exactly the recipe's config: with another learning rate it means nothing.
     if not _keeps_promise(composed):
         composed.tree["expect"] = None
     problems = list(composed.problems)
@@ -54,6 +55,7 @@ def checked(command: str, composed: Composed) -> Config:
         return config
     if config.model.architecture is None and not any(key.startswith("model.") for key in composed.given):
         raise UserError(Problem("model.architecture", "must be given for smoke=true", origin("model.architecture")))
+    # Checked again: sizes that were made small must still fit together, such as hidden_size and heads.
     return check(smoke(config, composed.given).model_dump(), origin)
 
 
@@ -96,6 +98,7 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
     tree = trees[0]
     composed = compose(command, arguments[len(named) :], run=tree)
     problems, keys = list(composed.problems), COMMANDS[command].keys
+    # The tokenizer, labels, and weights are those of training: changing other keys would have no effect, or break it.
     for key in sorted(composed.given | composed.chosen):
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in keys):
             what = f"is fixed by training; {command} accepts {', '.join(keys)}"
@@ -108,6 +111,7 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
     elif len(runs) > 1:
         hint = "Write ensemble=mean or ensemble=vote to combine their answers."
         problems.append(Problem("RUN", f"must be one run, got {len(runs)}", "command line", hint))
+    # dataset=csv replaces the run's whole section, except for what GROUPS keeps: columns, and the cleaning of texts.
     for group in composed.chosen & tree.keys() & composed.tree.keys():
         before, tree[group] = tree[group], composed.tree[group]
         for part in GROUPS[group].kept if group in GROUPS else ():

@@ -121,6 +121,7 @@ class Preference(Task[ChatState]):
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
         lacking = [side for side in SIDES if side not in rows.column_names]
+        # Neither answer: a prompt to be answered. One of two: most likely a wrong name of a column.
         if len(lacking) == 1:
             what = f"has no column {lacking[0]!r}, and two answers are compared"
             hint = "Leave out both answers for the model to write one." if self.state.inference else ""
@@ -176,11 +177,14 @@ class Preference(Task[ChatState]):
         """
         found, firsts = [], []
         for talk in both:
+            # Without a limit: where to cut depends on both conversations.
             tokens = self.state.template.encode(talk, "answers", sys.maxsize)
             # The last answer begins after the last token without a label that stands before it.
             last = max(place for place, label in enumerate(tokens.labels) if label != IGNORED)
             firsts.append(next((place + 1 for place in range(last, -1, -1) if tokens.labels[place] == IGNORED), 0))
             found.append((tokens.ids, [IGNORED] * firsts[-1] + tokens.labels[firsts[-1] :]))
+        # `gone` tokens of the prompt: what the longer one exceeds, but never so many that less than a quarter of
+        # max_length would remain of the prompt.
         over = max(len(ids) for ids, _ in found) - self.state.max_length
         gone = max(0, min(over, min(firsts) - self.state.max_length // KEPT))
         kept = slice(gone, gone + self.state.max_length)
@@ -247,12 +251,14 @@ def _likelihoods(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     inputs = {key: value for key, value in batch.items() if key != "reference"}
     losses = token_losses(model, inputs, shift=True)
     tokens = _tokens(batch)
+    # The losses of all tokens come as one array, row after row: (row of each token,), to sum them by row.
     rows = torch.arange(len(tokens), device=losses.device).repeat_interleave(tokens)
     return -losses.new_zeros(len(tokens)).index_add(0, rows, losses).view(2, -1)
 
 
 def _tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The tokens of each answer (2B,)."""
+    # From the second on: the first token has nothing before it from which it could be predicted.
     return (batch["labels"][:, 1:] != IGNORED).sum(dim=1)
 
 

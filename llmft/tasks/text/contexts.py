@@ -214,6 +214,7 @@ def best_span(logits: numpy.ndarray, window: dict[str, Any], longest: int) -> Sp
         logits: (2, tokens), for the first and the last token of an answer.
         window: as `Window.aside` made it.
     """
+    # log softmax in numpy, with the maximum subtracted so that exp cannot overflow.
     highest = logits.max(axis=1, keepdims=True)
     scores = logits - highest - numpy.log(numpy.exp(logits - highest).sum(axis=1, keepdims=True))
     none = float(scores[:, window["none"]].sum())
@@ -221,6 +222,7 @@ def best_span(logits: numpy.ndarray, window: dict[str, Any], longest: int) -> Sp
     if not len(starts):
         return Span(-numpy.inf, "", None, none)
     first, last = scores[:, window["first"] : window["first"] + len(starts)]
+    # All pairs at once: row i of the view has the ends i to i + longest - 1. The padding of -inf ends no answer.
     padded = numpy.concatenate([last, numpy.full(longest - 1, -numpy.inf, dtype=last.dtype)])
     pairs = first[:, None] + sliding_window_view(padded, longest)  # (start, end - start)
     begin, more = divmod(int(pairs.argmax()), longest)
@@ -237,4 +239,5 @@ def rows_of(asides: list[dict[str, Any]]) -> list[int]:
 
 def best_of_windows(spans: list[Span]) -> Span:
     """The likeliest span of a row; `none` is that of the window in which it is least likely."""
+    # A window without the answer says "none" for sure. So the row has no answer only if every window says so.
     return max(spans, key=lambda span: span.score)._replace(none=min(span.none for span in spans))

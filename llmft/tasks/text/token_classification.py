@@ -73,6 +73,7 @@ class TokenClassification(Task[EntityState]):
     def learn(self, train: "Dataset", model: ModelConfig) -> EntityState:
         _check_package()
         found, problems = read(train, "train")
+        # Sorted, so that the order of rows does not change the ids of labels.
         labels = self.options.labels or sorted({label for sentence in found for label in sentence.labels})
         if not labels:
             nothing = Problem("dataset.columns.tags", "train has no entity: all its words are O")
@@ -82,6 +83,7 @@ class TokenClassification(Task[EntityState]):
         tokenizer.pretrained.truncation_side = "right"  # of windows, as below
         widened = sum(sentence.widened for sentence in found)
         of_tokens = "text" not in train.column_names or "tags" in train.column_names
+        # A stride above half of the window would repeat most tokens in three windows and more.
         return EntityState(labels, tokenizer, length, min(self.options.stride, length // 2), of_tokens, widened)
 
     def model_kwargs(self) -> dict[str, Any]:
@@ -133,6 +135,7 @@ class TokenClassification(Task[EntityState]):
             number = {tag: place for place, tag in enumerate(self.state.tags)}
             features["labels"] = []
             for row, found, ids in zip(owners, places, features["input_ids"], strict=True):
+                # Only the first token of each word has a label, in one window: every word counts once in the loss.
                 labels = [IGNORED] * len(ids)
                 for word, place in found:
                     labels[place] = number[(sentences[row].tags or [])[word]]
@@ -155,6 +158,7 @@ class TokenClassification(Task[EntityState]):
                 likeliest = int(shares[place].argmax())
                 tags[word], scores[word] = self.state.tags[likeliest], float(shares[place][likeliest])
         sentence = Sentence(kept["text"], kept["words"], to_bio(tags))
+        # The score of an entity is the mean of its words: a product would punish long names.
         entities = [
             sentence.entity(span) | {"score": sum(scores[span[0] : span[1]]) / (span[1] - span[0])}
             for span in spans(sentence.tags or [])
@@ -179,6 +183,7 @@ class TokenClassification(Task[EntityState]):
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """F1 of entities is 2 TP / (given + right), both sums over all rows; the error counts those wrong or missed."""
+        # As sets: an entity counts once, and only if start, end, and label are right, as seqeval counts.
         given, right = ({_key(entity) for entity in entities} for entities in (answer["answer"], reference))
         error = len(given ^ right)
         part, whole = 2.0 * len(given & right), float(len(given) + len(right))
@@ -237,6 +242,7 @@ def first_pieces(windows: Sequence[Sequence[int | None]], shared: int) -> list[l
         last = before[len(before) - shared - 1] if number else None
         for i, (place, word) in enumerate(tokens):
             if word != last:
+                # Tokens before and after the word in this window.
                 left = i if number else float("inf")
                 right = len(tokens) - 1 - i if number < len(windows) - 1 else float("inf")
                 around = min(left, right)
