@@ -23,7 +23,7 @@ from transformers import TrainerCallback, set_seed
 from llmft import tasks
 from llmft.commands.label import with_label
 from llmft.commands.prepare import Prepared, check_labels, prepare
-from llmft.data.committed import readable
+from llmft.data.committed import set_file_modes
 from llmft.data.corpus import load_corpus
 from llmft.data.pipeline import Data, load
 from llmft.models import adapters, tokenizers
@@ -271,7 +271,7 @@ class Session(Experiment):
         if run.writes:
             adapters.save_model(self.model, run.model, weights)
             self.task.save(run.model)
-            readable(run.folder)
+            set_file_modes(run.folder)
 
     def evaluate(self) -> None:
         """Score the validation and test rows, and keep the answers to them."""

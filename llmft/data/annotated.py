@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmft.data.encodings import lines_of, opened, without_end
+from llmft.data.encodings import lines_of, open_text, strip_line_end
 from llmft.data.source import CHUNK, MANY, START, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError, plural
 
@@ -122,7 +122,7 @@ def word_lines(words: list[Word], column: int) -> list[Word]:
 
 def _columns(line: str) -> list[str]:
     """The columns of a line, separated by tabs if it has any, else by spaces."""
-    text = without_end(line).rstrip(" \t")
+    text = strip_line_end(line).rstrip(" \t")
     return text.split("\t") if "\t" in text else [column for column in _GAP.split(text) if column]
 
 
@@ -148,7 +148,7 @@ class ConllFile:
         mark = start or START
         table = Table({"tokens": [], "tags": []})
         problems: list[Problem] = []
-        with opened(self.file, self.name, self.encoding, mark.position) as stream:
+        with open_text(self.file, self.name, self.encoding, mark.position) as stream:
             for words in sentences(enumerate(lines_of(stream, self.name, mark.line), mark.line)):
                 whole = word_lines(words, self.column)
                 if found := [problem for word in whole if (problem := self._fault(word))]:
@@ -190,7 +190,7 @@ def open_conll(file: Path, name: str, encoding: str) -> ConllFile:
     Raises:
         UserError: for a file that counts words and has none.
     """
-    with opened(file, name, encoding) as stream:
+    with open_text(file, name, encoding) as stream:
         found = list(islice(sentences(enumerate(lines_of(stream, name, 1), 1)), CHUNK))
     column = word_column(found)
     if column and column + 1 == min(len(word.columns) for words in found for word in words):
@@ -220,7 +220,7 @@ class SquadFile:
         Raises:
             UserError: for a file that is not a JSON object.
         """
-        with opened(self.file, self.name, self.encoding) as stream:
+        with open_text(self.file, self.name, self.encoding) as stream:
             try:
                 tree = json.loads(stream.read())
             except json.JSONDecodeError as error:
@@ -315,7 +315,7 @@ class SemevalFile:
         mark = start or START
         table = Table({"text": [], "label": []})
         problems: list[Problem] = []
-        with opened(self.file, self.name, self.encoding, mark.position) as stream:
+        with open_text(self.file, self.name, self.encoding, mark.position) as stream:
             for line, example in _examples(lines_of(stream, self.name, mark.line), mark.line):
                 if found := self._fault(example, line):
                     problems.append(found)

@@ -376,14 +376,15 @@ class ArrowFile:
                         if number >= first and len(part):
                             ids = [f"{self.name}:{row}" for row in range(number, number + len(part))]
                             columns = part.to_pydict()
-                            yield Mark(0, number), Table({k: named(v, features[k]) for k, v in columns.items()}, ids)
+                            values = {name: class_names(cells, features[name]) for name, cells in columns.items()}
+                            yield Mark(0, number), Table(values, ids)
                         number += len(part)
         except (pyarrow.ArrowException, OSError) as error:
             what = f"is not a complete Arrow file: {str(error).splitlines()[0]}"
             raise UserError(Problem(self.name, what), "the data") from error
 
 
-def named(values: list[Any], feature: Any) -> list[Any]:
+def class_names(values: list[Any], feature: Any) -> list[Any]:
     """The values of a column, with names instead of class indices, also in lists such as tags of words.
 
     An index may be written as text, unless a class has that name. -1 means no class, and becomes None.

@@ -26,7 +26,7 @@ SHOWN = 5  # differences from the nearest entry that a note lists
 FORGOTTEN = 24 * 3600  # seconds after which a hidden folder must be from a process that died
 
 
-def home() -> Path:
+def cache_dir() -> Path:
     """The folder of the cache: `$LLMFT_CACHE`, or `llmft` in the user's cache folder."""
     if place := os.environ.get(HOME):
         return Path(place)
@@ -50,7 +50,7 @@ class Entry:
     @property
     def folder(self) -> Path:
         """The path of its folder."""
-        return home() / self.kind / self.key
+        return cache_dir() / self.kind / self.key
 
     def found(self) -> bool:
         """Whether it exists and every file hashes to its digest. A damaged entry is removed."""
@@ -69,7 +69,7 @@ class Entry:
     def why_missing(self) -> str:
         """A note on how this entry differs from the most similar one of its kind: why it must be computed."""
         nearest: dict[str, str] = {}
-        for file in (home() / self.kind).glob(f"*/{FACTS}"):
+        for file in (cache_dir() / self.kind).glob(f"*/{FACTS}"):
             try:
                 facts = json.loads(file.read_text(encoding="utf-8"))
             except (OSError, ValueError):
@@ -120,14 +120,14 @@ def _shared(one: dict[str, str], other: dict[str, str]) -> int:
     return sum(other.get(name) == value for name, value in one.items())
 
 
-def kept() -> list[tuple[float, int, Path]]:
+def list_entries() -> list[tuple[float, int, Path]]:
     """Time of last use (seconds since 1970), bytes, and folder of each entry, the oldest first.
 
     Other files in the cache folder are left alone. Hidden folders of processes that died are removed.
     """
     now = time.time()
     entries = []
-    for folder in home().glob("*/*"):
+    for folder in cache_dir().glob("*/*"):
         try:
             if HIDDEN.fullmatch(folder.name):
                 if now - folder.stat().st_mtime > FORGOTTEN:
@@ -143,7 +143,7 @@ def kept() -> list[tuple[float, int, Path]]:
 def make_room(keep: Path) -> None:
     """Remove the least recently used entries until the cache fits its limit, except `keep`, which is new."""
     limit = float(os.environ.get(SIZE) or GIGABYTES) * 1e9
-    entries = kept()
+    entries = list_entries()
     total = sum(size for _, size, _ in entries)
     for _, size, folder in entries:
         if total <= limit:

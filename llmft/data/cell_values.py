@@ -101,7 +101,7 @@ def number(cell: Any) -> float:
     return found if math.isfinite(found) else math.nan
 
 
-def of_one_type(values: list[Any], kinds: Collection[type] | None) -> list[Any]:
+def to_one_type(values: list[Any], kinds: Collection[type] | None) -> list[Any]:
     """The cells of a column as one type, which Arrow needs: numbers if all are numbers, else texts.
 
     Args:
@@ -125,7 +125,7 @@ def parts_of(name: str, columns: Collection[str]) -> list[str]:
     return [name] if name in columns else [part for part in columns if part.startswith(f"{name}.")] or [name]
 
 
-def flattened(table: Table) -> tuple[dict[str, list[Any]], list[Problem]]:
+def flatten_objects(table: Table) -> tuple[dict[str, list[Any]], list[Problem]]:
     """The columns of a table, with objects flattened: `who` with `active` and `zip` becomes `who.active` and `who.zip`.
 
     Returns:
@@ -223,7 +223,7 @@ def flag_columns(dataset: DatasetConfig, roles: dict[str, Column]) -> list[str]:
     return [name for names in named if isinstance(names, list) for name in names]
 
 
-def with_joined(table: Table, dataset: DatasetConfig, roles: dict[str, Column], problems: list[Problem]) -> Table:
+def join_flags(table: Table, dataset: DatasetConfig, roles: dict[str, Column], problems: list[Problem]) -> Table:
     """The table with flag columns joined to one more column of labels; mistakes are added to `problems`."""
     columns = dict(table.columns)
     for role, spec in roles.items():

@@ -81,7 +81,7 @@ def empty_targets(table: Table, roles: dict[str, Column]) -> dict[int, str]:
         if spec.kind == "json":  # a conversation holds its targets among its inputs: checked whatever the role
             empty = _no_message
         elif spec.target and spec.kind in ("text", "texts"):
-            empty = partial(_says_nothing, spec=spec)
+            empty = partial(_is_empty_target, spec=spec)
         else:
             continue
         for row, value in enumerate(table.columns[role]):
@@ -119,13 +119,13 @@ def without_unlabeled(table: Table, roles: dict[str, Column], split: str, drop: 
         for role, spec in roles.items()
         if not spec.is_input and spec.required
         for row, value in enumerate(table.columns[role])
-        if value is None or (not spec.blank and _says_nothing(value, spec))
+        if value is None or (not spec.blank and _is_empty_target(value, spec))
     }
     problems = [] if drop else [Problem(table.ids[row], f"{gone[row]} ({split})") for row in sorted(gone)]
     return table.take([row for row in range(len(table)) if row not in gone]) if gone else table, problems
 
 
-def whole_rows(
+def complete_rows(
     table: Table, roles: dict[str, Column], split: str, drop_empty: bool, drop_unlabeled: bool
 ) -> tuple[Table, tuple[list[Problem], list[Problem]], Counter[str]]:
     """The rows that have texts and labels, the problems of the others, and how many rows were dropped.
@@ -155,7 +155,7 @@ def advice(problems: list[Problem], roles: dict[str, Column]) -> list[Problem]:
     return found
 
 
-def _says_nothing(value: Any, spec: Column) -> bool:
+def _is_empty_target(value: Any, spec: Column) -> bool:
     if spec.kind == "texts":
         return not value or any(map(_is_blank, value))
     return spec.kind == "text" and _is_blank(value)

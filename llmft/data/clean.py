@@ -58,13 +58,13 @@ def check_roles(clean: CleanConfig, roles: dict[str, Column]) -> None:
         raise UserError([Problem(key, what, hint="For tables there are duplicates and leaks.") for key in asked])
 
 
-def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
+def repair(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Table, Counter[str]]:
     """The table with repaired texts, and how many were changed.
 
     A model that was trained on repaired texts needs them at inference too, so this runs on every split and in every
     command. Texts that offsets refer to (`Column.fixed`) are not touched.
     """
-    mending = _mending(clean)
+    mending = _repair_function(clean)
     if mending is None:
         return table, Counter()
     columns, changed = dict(table.columns), 0
@@ -73,7 +73,7 @@ def mend(table: Table, roles: dict[str, Column], clean: CleanConfig) -> tuple[Ta
     for role in texts:
         if role in columns and not roles[role].fixed:
             before = columns[role]
-            columns[role] = [_mended(value, mending) for value in before]
+            columns[role] = [_repaired(value, mending) for value in before]
             changed += sum(old != new for old, new in zip(before, columns[role], strict=True))
     return Table(columns, table.ids), Counter({"texts were mended": changed} if changed else {})
 
@@ -89,14 +89,14 @@ def _check_texts(
             raise UserError([Problem(key, what, hint="Leave it out.") for key in asked], "the data")
 
 
-def _mended(value: Any, mending: Callable[[str], str]) -> Any:
+def _repaired(value: Any, mending: Callable[[str], str]) -> Any:
     """A repaired text, or list of texts."""
     if isinstance(value, list):
         return list(map(mending, value))
     return value if value is None else mending(value)
 
 
-def _mending(clean: CleanConfig) -> Callable[[str], str] | None:
+def _repair_function(clean: CleanConfig) -> Callable[[str], str] | None:
     if clean.unicode:
         import ftfy
 

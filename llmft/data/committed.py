@@ -15,7 +15,7 @@ def commit(folder: Path) -> None:
     Raises:
         OSError: if the disk fails. The folder is then not valid.
     """
-    readable(folder)
+    set_file_modes(folder)
     facts = {}
     for file in sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST):
         _sync(file)
@@ -30,7 +30,7 @@ def commit(folder: Path) -> None:
         _sync(path)
 
 
-def readable(folder: Path) -> None:
+def set_file_modes(folder: Path) -> None:
     """Give weights in `folder` the mode of any new file: safetensors creates them with 0600, for their owner only."""
     umask = os.umask(0)
     os.umask(umask)

@@ -37,7 +37,7 @@ LEARNT = 200_000_000  # bytes of text for training a tokenizer, which holds all 
 READ = ("validation", "test", "train")  # the order of reading: train last, since it leaves out what the others have
 
 
-class Kept:
+class SplitWriter:
     """Writes the rows of a split to disk, CHUNK rows or BATCH characters at a time."""
 
     def __init__(self, file: Path, most: int | None) -> None:
@@ -99,10 +99,10 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     shares = {name: getattr(config.split, name) for name in SPLITS[1:] if name not in named}
     shares = {name: share for name, share in shares.items() if share and "train" in named}
     shared = Shares(shares, config.split.seed) if shares else None
-    kept = {name: Kept(folder / f"{name}.rows.arrow", config.max_rows) for name in named}
+    kept = {name: SplitWriter(folder / f"{name}.rows.arrow", config.max_rows) for name in named}
     whole = folder / "shared.rows.arrow"
     if shared:
-        kept["train"] = Kept(whole, shared.needed(config.max_rows))
+        kept["train"] = SplitWriter(whole, shared.needed(config.max_rows))
     notes: list[str] = []
     inputs: dict[str, set[int]] = {name: set() for name in named}  # digests; of train, only those that others have too
     with Sieve(config.clean) as sieve:
@@ -146,7 +146,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     return Data(wanted, notes + found, digests, rows_sha256=sha256)
 
 
-def to_learn_from(rows: Dataset) -> Iterator[str]:
+def tokenizer_texts(rows: Dataset) -> Iterator[str]:
     """The texts for training a tokenizer: all, or every n-th row so that they have about LEARNT bytes."""
     texts = rows.data.column("text")
     step = -(-int(pyarrow.compute.sum(pyarrow.compute.binary_length(texts)).as_py()) // LEARNT)
@@ -183,7 +183,7 @@ def _rows(
         table = Table({name: [] for name in columns})
         table.extend(part)
         columns |= dict.fromkeys(table.columns)
-        table, mended = clean.mend(assign(table, config, task.columns, split), task.columns, config.clean)
+        table, mended = clean.repair(assign(table, config, task.columns, split), task.columns, config.clean)
         whole, _ = checks.without_empty(table, task.columns, split, drop=True)
         counts += mended
         if empty := len(table) - len(whole):

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from llmft.data.encodings import inner_name, lines_of, opened
+from llmft.data.encodings import inner_name, lines_of, open_text
 from llmft.data.source import CHUNK, MANY, START, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError, plural
 
@@ -77,7 +77,7 @@ class CsvFile:
         rows: list[list[str]] = []
         ids: list[str] = []
         problems: list[Problem] = []
-        with opened(self.file, self.name, self.encoding, first.position) as stream:
+        with open_text(self.file, self.name, self.encoding, first.position) as stream:
             reader = self.reader(stream, first.line)
             try:
                 for row in reader:
@@ -85,7 +85,7 @@ class CsvFile:
                         rows.append(row)
                         ids.append(f"{self.name}:{line}")
                     elif row:  # an empty line is not a row
-                        problems.append(misfit(f"{self.name}:{line}", row, len(self.header)))
+                        problems.append(wrong_field_count(f"{self.name}:{line}", row, len(self.header)))
                     line = first.line + reader.line_num
                     if len(rows) == CHUNK:
                         yield mark, self._table(rows, ids)
@@ -93,7 +93,7 @@ class CsvFile:
                     if len(problems) == MANY:
                         break
             except csv.Error as error:
-                problems.append(unreadable(f"{self.name}:{line}", error))
+                problems.append(bad_quotes(f"{self.name}:{line}", error))
         if rows:
             yield mark, self._table(rows, ids)
         if problems:
@@ -103,7 +103,7 @@ class CsvFile:
         return Table({name: [row[i] for row in rows] for i, name in enumerate(self.header)}, ids)
 
 
-def misfit(place: str, row: list[str], wanted: int) -> Problem:
+def wrong_field_count(place: str, row: list[str], wanted: int) -> Problem:
     """The problem of a row with another number of fields than the header, which has `wanted`."""
     less, hint = "fewer" if len(row) < wanted else "more", ""
     if less == "more" and any("\r" in cell for cell in row):
@@ -153,7 +153,7 @@ def open_csv(file: Path, name: str, encoding: str, header: Sequence[str] = (), d
     Raises:
         UserError: for a header with two columns of one name.
     """
-    with opened(file, name, encoding) as stream:
+    with open_text(file, name, encoding) as stream:
         lines = list(islice(lines_of(stream, name, 1), SEEN))
     if delimiter is None:
         tabs = inner_name(file).lower().endswith((".tsv", ".tab"))
@@ -172,12 +172,12 @@ def open_csv(file: Path, name: str, encoding: str, header: Sequence[str] = (), d
 def _with_header(source: CsvFile) -> CsvFile:
     if source.header:
         return source
-    with opened(source.file, source.name, source.encoding) as stream:
+    with open_text(source.file, source.name, source.encoding) as stream:
         reader = source.reader(stream, 1)
         try:
             header = tuple(cell.strip() for cell in next(reader, []))
         except csv.Error as error:
-            raise UserError(unreadable(f"{source.name}:1", error), "the data") from error
+            raise UserError(bad_quotes(f"{source.name}:1", error), "the data") from error
         body = Mark(stream.tell(), 1 + reader.line_num)
     check_header(header, source.name)
     return replace(source, header=header, body=body)
@@ -198,7 +198,7 @@ def _count(source: CsvFile) -> int:
         return -1
 
 
-def unreadable(place: str, error: csv.Error) -> Problem:
+def bad_quotes(place: str, error: csv.Error) -> Problem:
     """The problem of a row whose quotes csv.reader refuses."""
     what = "a quote that opens here is never closed" if "unexpected end" in str(error) else str(error)
     return Problem(place, what, hint='Write a quote inside a quoted text twice: "".')

@@ -62,7 +62,7 @@ def cycles(dates: pandas.DatetimeIndex, clock: bool) -> list[numpy.ndarray]:
     return [wave(angle) for angle in angles for wave in (numpy.sin, numpy.cos)]
 
 
-def shown(form: str) -> str:
+def readable_format(form: str) -> str:
     """A format as people write it: `DD.MM.YYYY`."""
     signs = {"%d": "DD", "%m": "MM", "%Y": "YYYY", "%b": "Mon", "%B": "Month", "%H": "HH", "%M": "MM", "%S": "SS"}
     for sign, letters in signs.items():

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO
 
-from llmft.data.encodings import nul, opened
-from llmft.data.files import ends
+from llmft.data.encodings import nul_problem, open_text
+from llmft.data.files import has_ending
 from llmft.data.source import CHUNK, MANY, START, FileGroup, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError
 
@@ -92,7 +92,7 @@ class PlainText:
         documents = Documents(self.name)
         documents.begin(1)
         filled = blank = False
-        with opened(self.file, self.name, self.encoding) as stream:
+        with open_text(self.file, self.name, self.encoding) as stream:
             for number, line in _lines(stream, self.file, self.name):
                 empty = not line.strip()
                 if not empty:
@@ -113,14 +113,14 @@ def _lines(stream: TextIO, file: Path, name: str) -> Iterator[tuple[int, str]]:
     number = 1
     for line in iter(lambda: stream.readline(PIECE), ""):
         if "\0" in line:
-            raise UserError(nul(file, f"{name}:{number}"), "the data")
+            raise UserError(nul_problem(file, f"{name}:{number}"), "the data")
         yield number, line
         number += line.endswith("\n")
 
 
 def files_by_class(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The text files one level below a folder, class by class."""
-    return sorted(file for file in folder.glob("*/*") if ends(file, suffixes) and file.is_file())
+    return sorted(file for file in folder.glob("*/*") if has_ending(file, suffixes) and file.is_file())
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,10 @@ class ClassFolders(FileGroup):
         problems: list[Problem] = []
         for file, name in zip(self.files, self.names, strict=True):
             try:
-                with opened(file, name, self.encoding) as stream:
+                with open_text(file, name, self.encoding) as stream:
                     text = stream.read()
                 if "\0" in text:
-                    raise UserError(nul(file, name), "the data")
+                    raise UserError(nul_problem(file, name), "the data")
             except UserError as error:
                 problems += error.problems
                 if len(problems) >= MANY:

@@ -69,7 +69,7 @@ def open_bytes(file: Path) -> BinaryIO:
     return file.open("rb")
 
 
-def broken(file: Path, name: str, error: BaseException) -> Problem:
+def damaged(file: Path, name: str, error: BaseException) -> Problem:
     """The problem of a compressed file that cannot be read to its end."""
     kind = {".gz": "gzip", ".zst": "Zstandard"}.get(file.suffix.lower(), "zip")
     return Problem(name, f"is not a complete {kind} file: {error}")
@@ -165,7 +165,7 @@ class _Zst(io.RawIOBase):
 
 
 @contextmanager
-def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[TextIO]:
+def open_text(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[TextIO]:
     """A text file, compressed or not, from a `position` that its `tell` returned.
 
     Lines end only at `\\n`, as wc, git, and editors count, and no character is changed: rows may have character offsets
@@ -182,7 +182,7 @@ def opened(file: Path, name: str, encoding: str, position: int = 0) -> Iterator[
     except UnicodeError as error:
         raise UserError(_undecodable(file, name, encoding), "the data") from error
     except BROKEN as error:
-        raise UserError(broken(file, name, error), "the data") from error
+        raise UserError(damaged(file, name, error), "the data") from error
 
 
 def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
@@ -193,7 +193,7 @@ def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
     """
     for number, line in enumerate(iter(stream.readline, ""), first):
         if "\0" in line:
-            raise UserError(nul(Path(stream.name), f"{name}:{number}"), "the data")
+            raise UserError(nul_problem(Path(stream.name), f"{name}:{number}"), "the data")
         if number == 1:
             line = line.removeprefix("\ufeff")
             if "\r" in line.rstrip() and not line.endswith("\n"):
@@ -204,12 +204,12 @@ def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
         yield line
 
 
-def without_end(line: str) -> str:
+def strip_line_end(line: str) -> str:
     """A line without its `\\n` or `\\r\\n`."""
     return line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
 
 
-def nul(file: Path, place: str) -> Problem:
+def nul_problem(file: Path, place: str) -> Problem:
     """The problem of a text with a NUL character, which is most often UTF-16 without a byte order mark."""
     with open_bytes(file) as stream:
         guess = _marked(stream.read(4)) or "utf-16"
@@ -272,7 +272,7 @@ class Marking:
         return MARKS[self.guess], error.end
 
 
-def undecodable(line: str, encoding: str) -> str:
+def decoding_fault(line: str, encoding: str) -> str:
     """What is wrong with a line that has marks; empty for one without."""
     for guess, mark in MARKS.items():
         if mark in line:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from llmft.data.encodings import BROKEN, PACKED, broken, inner_name, open_bytes
+from llmft.data.encodings import BROKEN, PACKED, damaged, inner_name, open_bytes
 from llmft.schema.migrate import migrate_path
 from llmft.schema.problem import Problem, UserError
 
@@ -92,10 +92,10 @@ def expand(
 
 def by_ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The files of a folder with one of `suffixes`, compressed or not."""
-    return sorted(file for file in folder.iterdir() if ends(file, suffixes))
+    return sorted(file for file in folder.iterdir() if has_ending(file, suffixes))
 
 
-def ends(file: Path, suffixes: tuple[str, ...]) -> bool:
+def has_ending(file: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a file's name ends in one of `suffixes`, or in one followed by the ending of a compression."""
     return file.name.lower().endswith(tuple(suffix + packed for suffix in suffixes for packed in ("", *PACKED)))
 
@@ -106,7 +106,9 @@ def _nothing(path: Path, suffixes: tuple[str, ...], key: str) -> Problem:
         return Problem(key, f"no such file: {path}")
     hint = ""
     for depth in ("*/*", "*/*/*"):
-        below = sorted({file.parent.relative_to(path).as_posix() for file in path.glob(depth) if ends(file, suffixes)})
+        below = sorted(
+            {file.parent.relative_to(path).as_posix() for file in path.glob(depth) if has_ending(file, suffixes)}
+        )
         if below and not hint:
             names = ", ".join(below[:3]) + (", ..." if len(below) > 3 else "")
             hint = f"There are some below it, in {names}: name such a folder."
@@ -187,7 +189,7 @@ def kind_of(file: Path) -> Kind | None:
         with open_bytes(file) as stream:
             head = stream.read(HEAD)
     except BROKEN as error:
-        raise UserError(broken(file, file.name, error), "the data") from error
+        raise UserError(damaged(file, file.name, error), "the data") from error
     kind = kind_of_head(head, file)
     if kind and file.suffix.lower() in PACKED and (kind.format or head.startswith(b"PK")):
         return Kind(f"{kind.what}, packed", UNPACK)

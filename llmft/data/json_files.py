@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmft.data.encodings import inner_name, lines_of, nul, opened
+from llmft.data.encodings import inner_name, lines_of, nul_problem, open_text
 from llmft.data.source import CHUNK, MANY, START, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError
 
@@ -27,7 +27,7 @@ class JsonLines:
         mark = start or START
         rows: list[tuple[int, Any]] = []
         problems: list[Problem] = []
-        with opened(self.file, self.name, self.encoding, mark.position) as stream:
+        with open_text(self.file, self.name, self.encoding, mark.position) as stream:
             for number, line in enumerate(lines_of(stream, self.name, mark.line), mark.line):
                 if not line.strip():
                     continue
@@ -59,13 +59,13 @@ class JsonList:
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
         """See `Source`. The id of a row has its number in the list, from 1."""
-        with opened(self.file, self.name, self.encoding) as stream:
+        with open_text(self.file, self.name, self.encoding) as stream:
             try:
                 text = stream.read().removeprefix("\ufeff")
                 # json.loads would only say "control character". NUL means UTF-16 that was not recognized, or no text.
                 if "\0" in text:
                     line = text.count("\n", 0, text.index("\0")) + 1
-                    raise UserError(nul(self.file, f"{self.name}:{line}"), "the data")
+                    raise UserError(nul_problem(self.file, f"{self.name}:{line}"), "the data")
                 value = json.loads(text)
             except json.JSONDecodeError as error:
                 raise UserError(
@@ -92,7 +92,7 @@ def open_json(file: Path, name: str, encoding: str, field: str | None = None) ->
     """
     if field is not None:
         return JsonList(file, name, encoding, field)
-    with opened(file, name, encoding) as stream:
+    with open_text(file, name, encoding) as stream:
         lines = (found for line in iter(stream.readline, "") if (found := line.strip("\ufeff \t\r\n")))
         first, second = next(lines, ""), next(lines, "")
     try:

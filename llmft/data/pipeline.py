@@ -68,7 +68,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     tables, digests, stream, notes = _read(config, task)
     for name, table in tables.items():
         notes += clean.change_notes(name, table.left_out)
-        tables[name], mended = clean.mend(table, task.columns, config.clean)
+        tables[name], mended = clean.repair(table, task.columns, config.clean)
         notes += clean.change_notes(name, mended)
     known: set[str] = set()
     if stream:
@@ -79,7 +79,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         known = survey.known
     problems: list[Problem] = []
     for name, table in tables.items():
-        whole = checks.whole_rows(table, task.columns, name, config.drop_empty, config.drop_unlabeled)
+        whole = checks.complete_rows(table, task.columns, name, config.drop_empty, config.drop_unlabeled)
         tables[name], faults, dropped = whole
         problems += [problem for kind in faults for problem in listed(kind)]
         notes += clean.change_notes(name, dropped)

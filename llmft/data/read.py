@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from llmft.data.binary_tables import named
+from llmft.data.binary_tables import class_names
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import HOME, of_the_library
-from llmft.data.encodings import lines_of, opened, without_end
+from llmft.data.encodings import lines_of, open_text, strip_line_end
 from llmft.data.files import expand, mismatch, resolve
 from llmft.data.formats import FORMATS
 from llmft.data.json_files import open_json
@@ -178,7 +178,7 @@ def _read_with_own_readers(dataset: DatasetConfig, name: str) -> tuple[Table | N
             table.extend(part)
     for column, feature in (builder.info.features or {}).items():
         if column in table.columns:
-            table.columns[column] = named(table.columns[column], feature)
+            table.columns[column] = class_names(table.columns[column], feature)
     return table, False
 
 
@@ -203,8 +203,8 @@ def _download(url: str) -> tuple[Path, str]:
 def _rows(kind: str, file: Path, name: str, config: Any) -> Iterator[Table]:
     encoding = getattr(config, "encoding", None) or "utf-8"
     if kind == "text":
-        with opened(file, name, encoding) as stream:
-            texts = [without_end(line) for line in lines_of(stream, name, 1)]
+        with open_text(file, name, encoding) as stream:
+            texts = [strip_line_end(line) for line in lines_of(stream, name, 1)]
         yield Table({"text": texts}, [f"{name}:{line}" for line in range(1, len(texts) + 1)])
         return
     if kind == "csv":
@@ -227,7 +227,7 @@ def _read_with_datasets(dataset: DatasetConfig, split: str, name: str, typed: bo
             f"{dataset.path} --local-dir DIR`; then write dataset.train=DIR."
         )
         raise UserError(Problem(f"dataset.{split}", what, hint=hint), "the data") from error
-    columns = {column: named(list(rows[column][:]), feature) for column, feature in rows.features.items()}
+    columns = {column: class_names(list(rows[column][:]), feature) for column, feature in rows.features.items()}
     table = Table(columns, [f"{name}:{number}" for number in range(1, len(rows) + 1)])
     if not typed and len(rows):
         table.left_out[TYPES_GUESSED] += len(rows)

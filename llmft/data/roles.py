@@ -15,17 +15,17 @@ from llmft.data.cell_values import (
     SET,
     category,
     flag_columns,
-    flattened,
+    flatten_objects,
     is_missing,
     items,
+    join_flags,
     joined_name,
     label,
     labels,
     list_in,
     number,
-    of_one_type,
     parts_of,
-    with_joined,
+    to_one_type,
 )
 from llmft.data.source import Table, listed
 from llmft.schema.column import Column
@@ -99,7 +99,7 @@ def assign(
         for role in dataset.columns
         if role not in roles
     ]
-    table = with_joined(table, dataset, roles, problems)
+    table = join_flags(table, dataset, roles, problems)
     # For a chunk, `kinds` has the types of the whole split, so that all chunks agree on the type of a column. It does
     # not have the columns that were made above: for these the types in the chunk must do.
     partial_rows = kinds is not None
@@ -113,7 +113,7 @@ def assign(
     for role, spec in roles.items():
         if spec.kind == "features":
             # Never a column of another role: it may be the label itself, and the model would score 100%.
-            cells, faults = flattened(table.without({*taken.values(), *flag_columns(dataset, roles)}))
+            cells, faults = flatten_objects(table.without({*taken.values(), *flag_columns(dataset, roles)}))
             problems += faults
             # A column that counts the rows is a feature only if the config names it: the order of a file often follows
             # the label.
@@ -134,7 +134,7 @@ def assign(
                 types = {} if partial_rows else kinds_of(Table(cells, table.ids))
                 types |= {name: found for name, found in kinds.items() if name in cells}
                 problems += [_mixed(name, types[name]) for name in names if name in types and _is_mixed(types[name])]
-                values = (of_one_type(cells[name], types[name].counts if name in types else None) for name in names)
+                values = (to_one_type(cells[name], types[name].counts if name in types else None) for name in names)
                 columns[role] = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
             if not names and not faults:
                 problems.append(Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {found}"))

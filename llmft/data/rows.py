@@ -16,8 +16,17 @@ from typing import Any, BinaryIO, NamedTuple
 
 from llmft.data.annotated import SquadFile, Word, sentences, word_column, word_lines
 from llmft.data.binary_tables import ExcelFile
-from llmft.data.csv_files import SEEN, CsvReader, check_header, is_spaced, misfit, open_csv, separator, unreadable
-from llmft.data.encodings import BROKEN, Marking, open_bytes, undecodable, without_end
+from llmft.data.csv_files import (
+    SEEN,
+    CsvReader,
+    bad_quotes,
+    check_header,
+    is_spaced,
+    open_csv,
+    separator,
+    wrong_field_count,
+)
+from llmft.data.encodings import BROKEN, Marking, decoding_fault, open_bytes, strip_line_end
 from llmft.data.files import HEAD, inner_ending, kind_of, kind_of_head, mismatch
 from llmft.data.formats import FORMATS
 from llmft.data.json_files import JsonList, json_object, open_json, row_of
@@ -188,13 +197,13 @@ def _lines(stream: BinaryIO, name: str, encoding: str) -> Iterator[str]:
 
 def _fault(line: str, encoding: str) -> str:
     """What is wrong with the characters of a line; empty if nothing is."""
-    return undecodable(line, encoding) or ("holds a NUL character" if "\0" in line else "")
+    return decoding_fault(line, encoding) or ("holds a NUL character" if "\0" in line else "")
 
 
 def _texts(lines: Iterable[str], name: str, encoding: str, text: str) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         fault = _fault(line, encoding)
-        yield Row(f"{name}:{number}", {} if fault else {text: without_end(line)}, fault)
+        yield Row(f"{name}:{number}", {} if fault else {text: strip_line_end(line)}, fault)
 
 
 def _conll(lines: Iterable[str], name: str, encoding: str) -> Iterator[Row]:
@@ -285,7 +294,7 @@ def _csv(lines: Iterable[str], name: str, encoding: str, dialect: tuple[str, int
     try:
         header = [cell.strip() for cell in next(reader, [])]
     except csv.Error as error:
-        raise UserError(unreadable(f"{name}:1", error), "the data") from error
+        raise UserError(bad_quotes(f"{name}:1", error), "the data") from error
     if fault := _fault("".join(source.held), encoding):
         hint = "" if "dataset.encoding" in fault else "Set dataset.encoding to the input's own."
         raise UserError(Problem(f"{name}:1", fault, hint=hint), "the data")
@@ -301,13 +310,13 @@ def _csv(lines: Iterable[str], name: str, encoding: str, dialect: tuple[str, int
                 return
             except csv.Error as error:
                 source.give_back()
-                yield Row(place, {}, str(unreadable(place, error)))
+                yield Row(place, {}, str(bad_quotes(place, error)))
                 continue
             if fault := _fault("".join(source.held), encoding):
                 yield Row(place, {}, fault)
             elif len(cells) == len(header):
                 yield Row(place, dict(zip(header, cells, strict=True)))
             elif cells:  # an empty line is not a row
-                yield Row(place, {}, str(misfit(place, cells, len(header))))
+                yield Row(place, {}, str(wrong_field_count(place, cells, len(header))))
 
     return Rows("csv", header or None, rows())

@@ -258,7 +258,7 @@ def with_times(roles: Table, table: Table, column: str) -> Table:
     what = "a number, as others are"
     if known and numpy.isnan(values).all():  # not a single number: then dates
         form = dates.form_of(known) or dates.nearest_form(known)
-        values, what = dates.days(dates.read(known, form)), f"a date like {dates.shown(form)}"
+        values, what = dates.days(dates.read(known, form)), f"a date like {dates.readable_format(form)}"
     found = iter(values)
     times = [numpy.nan if is_missing(cell) else float(next(found)) for cell in cells]
     wrong = [

@@ -106,9 +106,9 @@ class Stream:
             if len(problems) >= MANY:
                 break
             try:
-                whole, mended = clean.mend(self._read(chunk), self.roles, self.config.clean)
+                whole, mended = clean.repair(self._read(chunk), self.roles, self.config.clean)
                 drop = (self.config.drop_empty, self.config.drop_unlabeled)
-                table, faults, dropped = checks.whole_rows(whole, self.roles, "train", *drop)
+                table, faults, dropped = checks.complete_rows(whole, self.roles, "train", *drop)
                 problems += [problem for kind in faults for problem in kind]
                 self._widen(table)
             except UserError as error:
@@ -145,8 +145,8 @@ class Stream:
             yield to_dataset(window, self.schema)
 
     def _rows(self, chunk: Chunk) -> Table:
-        table = clean.mend(self._read(chunk), self.roles, self.config.clean)[0]
-        table = checks.whole_rows(table, self.roles, "train", drop_empty=True, drop_unlabeled=True)[0]
+        table = clean.repair(self._read(chunk), self.roles, self.config.clean)[0]
+        table = checks.complete_rows(table, self.roles, "train", drop_empty=True, drop_unlabeled=True)[0]
         return clean.without_flawed(table, self.roles, self.config.clean)[0]
 
     def _read(self, chunk: Chunk) -> Table:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from llmft.data.encodings import lines_of, opened, without_end
+from llmft.data.encodings import lines_of, open_text, strip_line_end
 from llmft.data.source import CHUNK, START, FileGroup, Mark, Table
 from llmft.schema.problem import Problem, UserError, missing_package, plural
 
@@ -27,8 +27,8 @@ class AlignedFiles(FileGroup):
         table = Table({name: [] for name in NAMES})
         counts = [0, 0]
         with (
-            opened(self.files[0], self.names[0], self.encoding) as one,
-            opened(self.files[1], self.names[1], self.encoding) as other,
+            open_text(self.files[0], self.names[0], self.encoding) as one,
+            open_text(self.files[1], self.names[1], self.encoding) as other,
         ):
             streams = (lines_of(one, self.names[0], 1), lines_of(other, self.names[1], 1))
             for number, pair in enumerate(zip_longest(*streams), 1):
@@ -40,7 +40,7 @@ class AlignedFiles(FileGroup):
                     table.left_out["empty lines were left out"] += 1
                     continue
                 for name, line in zip(NAMES, pair, strict=True):
-                    table.columns[name].append(without_end(line))
+                    table.columns[name].append(strip_line_end(line))
                 table.ids.append(f"{self.names[0]}:{number}")
                 if len(table) == CHUNK:
                     yield START, table
@@ -66,7 +66,7 @@ class PoFile:
             raise UserError(problems, "the data")
         import polib
 
-        with opened(self.file, self.name, self.encoding) as stream:
+        with open_text(self.file, self.name, self.encoding) as stream:
             text = "".join(lines_of(stream, self.name, 1))
         try:
             # polib takes a string that is the path of a file for that file. With a leading newline it never is.

@@ -34,7 +34,7 @@ def calibration(scores: numpy.ndarray, right: numpy.ndarray) -> tuple[float, lis
     return float((count * numpy.abs(said - true)).sum() / max(len(scores), 1)), bins
 
 
-def before_and_after(
+def calibration_metrics(
     after: tuple[numpy.ndarray, numpy.ndarray], before: tuple[numpy.ndarray, numpy.ndarray] | None
 ) -> dict[str, Any]:
     """The metrics `ece` and `reliability` of (scores, right), and those before temperature scaling, if any."""

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from llmft.metrics.calibration import before_and_after, confusion
+from llmft.metrics.calibration import calibration_metrics, confusion
 from llmft.metrics.local import LocalMetric, per_class
 
 
@@ -74,7 +74,7 @@ class Classification(LocalMetric):
         if self.temperature != 1.0:
             powers = shares**self.temperature  # exp(z / T) to the power of T: the softmax of the logits themselves
             before = (powers.max(axis=1) / powers.sum(axis=1), right)
-        return before_and_after((shares.max(axis=1), right), before)
+        return calibration_metrics((shares.max(axis=1), right), before)
 
 
 def roc_auc(truths: Sequence[numpy.ndarray], scores: Sequence[numpy.ndarray]) -> float | None:
@@ -142,7 +142,7 @@ class MultiLabelClassification(LocalMetric):
         if self.temperature != 1.0:
             odds = numpy.power(shares / numpy.maximum(1 - shares, 1e-300), self.temperature)  # exp of the logits
             before = ((odds / (1 + odds)).ravel(), right)
-        return before_and_after((shares.ravel(), right), before)
+        return calibration_metrics((shares.ravel(), right), before)
 
 
 class RegressionErrors(LocalMetric):

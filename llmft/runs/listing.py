@@ -145,11 +145,11 @@ def leftovers(root: Path, days: float = DAYS) -> list[dict[str, Any]]:
         for hidden in sorted([*root.glob("*/.[!.]*"), *root.glob("*/*/.[!.]*")]):
             if HALF.fullmatch(hidden.name) and datetime.fromtimestamp(hidden.stat().st_mtime) < before:
                 add("unfinished", hidden, "half written by a command that was killed")
-    kept = cache.kept()
+    kept = cache.list_entries()
     if kept:
         count = "1 data set" if len(kept) == 1 else f"{len(kept)} data sets"
         found.append(
-            {"kind": "cache", "folder": str(cache.home()), "bytes": sum(size for _, size, _ in kept), "why": count}
+            {"kind": "cache", "folder": str(cache.cache_dir()), "bytes": sum(size for _, size, _ in kept), "why": count}
         )
     return found
 
@@ -161,7 +161,7 @@ def free(leftover: dict[str, Any]) -> None:
         OSError: if the disk does not let go of it.
     """
     if leftover["kind"] == "cache":
-        for _, _, folder in cache.kept():
+        for _, _, folder in cache.list_entries():
             cache.remove(folder)
         return
     remove(Path(leftover["folder"]))

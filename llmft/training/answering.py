@@ -115,7 +115,7 @@ class Answering:
             and (inputs[role].required or str(column).partition(".")[0] in rows[0].values)
         }
         assigned = assign(table, self.dataset.model_copy(update={"columns": named}), inputs, name)
-        return clean.mend(assigned, inputs, self.dataset.clean)[0]
+        return clean.repair(assigned, inputs, self.dataset.clean)[0]
 
 
 def windows(rows: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

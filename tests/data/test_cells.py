@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmft.data.cell_values import category, is_missing, number, of_one_type
+from llmft.data.cell_values import category, is_missing, number, to_one_type
 from llmft.data.checks import input_keys
 from llmft.data.roles import assign
 from llmft.data.source import Table
@@ -85,12 +85,12 @@ def test_what_is_no_number(cell: Any) -> None:
 
 
 def test_a_column_has_one_type() -> None:
-    assert of_one_type([1, None, 2], {int: 2}) == [1, None, 2]
-    assert of_one_type([1, "", 2.5], {int: 1, float: 1}) == [1.0, None, 2.5]
-    assert of_one_type([True, 0, None], {bool: 1, int: 1}) == ["true", "0", None]
-    assert of_one_type([2**63, 1], {int: 2}) == [str(2**63), "1"]
-    assert of_one_type([0.5, 2**63], {int: 1, float: 1}) == [0.5, 2.0**63]
-    assert of_one_type([1, 2], None) == ["1", "2"]
+    assert to_one_type([1, None, 2], {int: 2}) == [1, None, 2]
+    assert to_one_type([1, "", 2.5], {int: 1, float: 1}) == [1.0, None, 2.5]
+    assert to_one_type([True, 0, None], {bool: 1, int: 1}) == ["true", "0", None]
+    assert to_one_type([2**63, 1], {int: 2}) == [str(2**63), "1"]
+    assert to_one_type([0.5, 2**63], {int: 1, float: 1}) == [0.5, 2.0**63]
+    assert to_one_type([1, 2], None) == ["1", "2"]
 
 
 def features(columns: dict[str, list[Any]], **columns_of: Any) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ MENDED = {
 @pytest.mark.parametrize("name", MENDED)
 def test_texts_are_mended_and_what_is_right_stays(name: str) -> None:
     text, wanted = MENDED[name]
-    found, counts = clean.mend(table((text, text)), ROLES, CleanConfig(unicode=True))
+    found, counts = clean.repair(table((text, text)), ROLES, CleanConfig(unicode=True))
     assert found.columns == {"text": [wanted or text], "label": [text]}
     assert dict(counts) == ({"texts were mended": 1} if wanted else {})
 
@@ -78,7 +78,7 @@ def test_texts_are_mended_and_what_is_right_stays(name: str) -> None:
 @pytest.mark.parametrize(("form", "wanted"), [("NFC", "é ① Ａ"), ("NFKC", "é 1 A"), (None, "e\u0301 ① Ａ")])
 @pytest.mark.parametrize("unicode", [True, False])
 def test_texts_are_normalised(form: Any, wanted: str, unicode: bool) -> None:
-    found, _ = clean.mend(table(("e\u0301 ① Ａ", "a")), ROLES, CleanConfig(normalize=form, unicode=unicode))
+    found, _ = clean.repair(table(("e\u0301 ① Ａ", "a")), ROLES, CleanConfig(normalize=form, unicode=unicode))
     assert found.columns["text"] == [wanted]
 
 
@@ -189,7 +189,7 @@ def test_only_what_is_in_other_splits_leaks(rows: Table, other: Table) -> None:
 @settings(max_examples=100, deadline=None)
 def test_mending_changes_no_row_but_its_text(text: str) -> None:
     rows = table((text, "a"), ("plain", text))
-    found, _ = clean.mend(rows, ROLES, CleanConfig(unicode=True, normalize="NFC"))
+    found, _ = clean.repair(rows, ROLES, CleanConfig(unicode=True, normalize="NFC"))
     assert (found.ids, found.columns["label"], found.columns["text"][1]) == (rows.ids, ["a", text], "plain")
 
 
@@ -346,5 +346,5 @@ def test_what_is_not_asked_for_is_not_imported() -> None:
     sys.modules.pop("ftfy", None)
     config = compose("finetune", ["+recipe=bert_textcls", "smoke=true"])
     assert clean.libraries(config.dataset) == []
-    assert clean.mend(table(("cafÃ©", "a")), ROLES, config.dataset.clean)[0].columns["text"] == ["cafÃ©"]
+    assert clean.repair(table(("cafÃ©", "a")), ROLES, config.dataset.clean)[0].columns["text"] == ["cafÃ©"]
     assert "ftfy" not in sys.modules

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmft.data import corpus, documents, sieve
-from llmft.data.corpus import COLUMNS, load_corpus, to_learn_from
+from llmft.data.corpus import COLUMNS, load_corpus, tokenizer_texts
 from llmft.data.pipeline import Data
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
@@ -279,9 +279,9 @@ def test_a_tokenizer_learns_from_texts_spread_over_all(
     texts = paragraphs(90)
     write("a.txt", "".join(texts))
     rows = load(train="a.txt", split={"validation": 0, "test": 0})["train"]
-    assert list(to_learn_from(rows)) == texts
+    assert list(tokenizer_texts(rows)) == texts
     monkeypatch.setattr(corpus, "LEARNT", len("".join(texts)) // 3)
-    assert len(list(to_learn_from(rows))) in (23, 30)
+    assert len(list(tokenizer_texts(rows))) in (23, 30)
 
 
 def peak(work: Callable[[], object]) -> int:

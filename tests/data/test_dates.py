@@ -6,7 +6,7 @@ import numpy
 import pandas
 import pytest
 
-from llmft.data.dates import cycles, days, form_of, nearest_form, read, read_or_iso, shown
+from llmft.data.dates import cycles, days, form_of, nearest_form, read, read_or_iso, readable_format
 
 FORMS = {
     "YYYY-MM-DD": ["2024-01-31", "1999-12-01"],
@@ -26,7 +26,7 @@ FORMS = {
 def test_a_form_is_recognised(name: str) -> None:
     form = form_of(FORMS[name])
     assert form is not None
-    assert shown(form) == ("YYYY-MM-DD" if name.startswith("ISO") else name)
+    assert readable_format(form) == ("YYYY-MM-DD" if name.startswith("ISO") else name)
     assert read(FORMS[name][:1], form)[0].date() == datetime.date(2024, 1, 31)
 
 
@@ -49,7 +49,7 @@ def test_dates_of_parquet_are_dates() -> None:
 
 
 def test_most_cells_decide_where_a_form_is_wanted() -> None:
-    assert shown(nearest_form(["2024-01-31", "13.01.2024", "14.01.2024", "soon"])) == "DD.MM.YYYY"
+    assert readable_format(nearest_form(["2024-01-31", "13.01.2024", "14.01.2024", "soon"])) == "DD.MM.YYYY"
 
 
 def test_days_and_cycles_by_hand() -> None:

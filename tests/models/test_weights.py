@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from llmft.data.committed import readable
+from llmft.data.committed import set_file_modes
 from llmft.models import weights
 from llmft.schema.problem import Failure
 
@@ -57,7 +57,7 @@ def test_weights_can_be_read_by_whom_other_files_can(umask: int, mode: int, here
     before = os.umask(umask)
     try:
         weights.save_trainable(model(1), here / "w.safetensors")
-        readable(here)
+        set_file_modes(here)
         assert (here / "w.safetensors").stat().st_mode & 0o777 == mode
     finally:
         os.umask(before)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy
 import torch
 
-from llmft.data.corpus import COLUMNS, to_learn_from
+from llmft.data.corpus import COLUMNS, tokenizer_texts
 from llmft.metrics.calibration import perplexity
 from llmft.models import tokenizers
 from llmft.models.labelled import row_scores, token_loss
@@ -139,7 +139,7 @@ class LanguageModel(Task[LanguageState]):
         return COLUMNS
 
     def learn(self, train: "Dataset", model: ModelConfig) -> LanguageState:
-        tokenizer = tokenizers.load(model, to_learn_from(train), self.special)
+        tokenizer = tokenizers.load(model, tokenizer_texts(train), self.special)
         check_language([text[:SHOWN] for text in train["text"][:SAMPLE]], tokenizer)
         new = model.first_weights != "pretrained"
         if new:  # pretrained weights keep their own limit

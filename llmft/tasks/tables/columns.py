@@ -156,7 +156,7 @@ class TableColumns:
         for name, date in self.dates.items():
             cells = self.cells(table, name)
             faults = numpy.flatnonzero(dates.read_or_iso(cells, date["form"]).isna()).tolist()
-            like = f"a date like {dates.shown(date['form'])}"
+            like = f"a date like {dates.readable_format(date['form'])}"
             wrong += [(row, name, like) for row in faults if cells[row] is not None]
         return listed(
             [
@@ -243,7 +243,7 @@ class TableColumns:
         kinds = {
             "number": [f"{name} (true/false)" if name in flags else name for name in self.numbers],
             "category": list(self.categories),
-            "date": [f"{name} ({dates.shown(date['form'])})" for name, date in self.dates.items()],
+            "date": [f"{name} ({dates.readable_format(date['form'])})" for name, date in self.dates.items()],
             "text": [f"{name} ({len(t.terms):,} terms as {t.width} numbers)" for name, t in self.texts.items()],
         }
         found = [f"{_count(len(names), kind)}: {_few(names)}" for kind, names in kinds.items() if names]
