@@ -61,7 +61,8 @@ def test_a_word_may_mean_many_values(word: str) -> None:
 def test_a_pattern_of_recipes_means_those_of_the_command_mine_included(write: Write) -> None:
     write("recipes/mine.yaml", "# @package _global_\ndefaults: [tabular_mlp, _self_]\nname: mine\n")
     write("recipes/later.yaml", "# @package _global_\ncommand: eval\n")
-    assert values("+recipe=glob(*)") == [{"recipe": name} for name in sorted([*RECIPES, "mine"])]
+    found = ["mine", *(name for name in RECIPES if name.startswith("tabular_"))]
+    assert values("+recipe=glob([tabular_*,mine,later])") == [{"recipe": name} for name in found]
 
 
 PLAIN = ["dataset.train=[a.csv,b.csv]", "dataset.train='a,b.csv'", "dataset.columns={text: a, label: b}", "dataset.train=train(1,2).csv"]  # fmt: skip

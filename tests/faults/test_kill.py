@@ -19,7 +19,7 @@ from tests.faults.test_resume import outcome
 
 WORDS = [
     "finetune",
-    "+recipe=bert_textcls",
+    "+recipe=tabular_mlp",
     "smoke=true",
     "trainer.max_steps=40",
     "trainer.save_every=4",
