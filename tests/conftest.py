@@ -25,7 +25,6 @@ def pytest_collection_finish() -> None:
     """torch and transformers are a million objects that stay: looking through them again and again took 8% of all time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

@@ -187,7 +187,7 @@ def loads_in_transformers_alone(name: str, run: Path) -> None:
     config, task, data, _ = prepared(name)
     model, _ = load_trained(run, task, "cpu")
     plain = getattr(transformers, task.head).from_pretrained(run / "model")
-    batch = task.collator()(encode(task, data["test"]).__getitems__([0, 1]))
+    batch = task.objective.collate(encode(task, data["test"]).__getitems__([0, 1]))
     outputs = zip(plain(**batch).to_tuple(), model(**batch).to_tuple(), strict=True)
     assert all(torch.equal(one, other) for one, other in outputs if isinstance(one, torch.Tensor))
     assert list(plain.config.label2id) == list(model.config.label2id)
