@@ -51,7 +51,7 @@ def test_pictures_fit_the_problem() -> None:
     scores = {"ece": 0.1, "ece_uncalibrated": 0.2, "reliability": {"after": bins, "before": bins}}
     ((title, text, picture),) = pictures([row("a", "a")], scores)
     assert title == "Reliability"
-    assert "0.1000, and was 0.2000 before calibration" in text
+    assert "0.1000, 0.2000 before calibration" in text
     assert picture.count("<polyline") == 3
     ((title, _, picture),) = pictures([row(float(number), 1.0) for number in range(2500)], {})
     assert title == "Answers"
