@@ -4,10 +4,10 @@
 
 A job's own training is what its metrics.json says of it: the seconds of steps, of evaluation and of saving. What else
 passes while the jobs run, divided by their number, is the cost of one. On a busy machine only the processor time
-tells; own training is then the time between the start of `Trainer.train` and the end of `train`.
+tells. There own training is the time from the start of `Trainer.train` to the end of `train`, and the first job, which
+does some work for all, is left out: a further job costs the median of the others, and its share of the parent's time.
 
-Measured with OMP_NUM_THREADS=1: COST. It runs on older commits too (benchmarks/against.py): a function that one of them
-does not have is not a part of the table there.
+It runs on older commits too (benchmarks/against.py): a function that one of them lacks is not in the table then.
 """
 
 import contextlib
@@ -125,7 +125,9 @@ def measure(words: list[str]) -> None:
         walls, processors = zip(*processes.values(), strict=True)
         print(f"{name:<16} {statistics.median(walls):8.2f} {statistics.median(processors):10.2f}")
     wall = (whole - sum(own)) / len(own)
-    processor = (processor - sum(steps for _, steps in parts["steps"].values())) / len(own)
+    beyond = {process: used - parts["steps"][process][1] for process, (_, used) in parts["run"].items()}
+    parent = processor - sum(used for _, used in parts["run"].values())
+    processor = statistics.median(list(beyond.values())[1:]) + parent / len(own)
     print(f"\nA further job costs {wall:.2f} s beyond its training, and {processor:.2f} s of processor time.")
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from statistics import quantiles
 from typing import Any
 
@@ -20,9 +21,7 @@ def data_facts(task: Task[Any], splits: Mapping[str, Split], notes: Sequence[str
 def _split(task: Task[Any], split: Split) -> dict[str, Any]:
     """`rows`; `balance` (rows per label) or `numbers`; `tokens` (lengths of features), if there are any."""
     facts: dict[str, Any] = {"rows": len(split)}
-    answers = (
-        [] if task.corpus else [task.reference(row) for row in split.rows.select(range(min(len(split.rows), SAMPLE)))]
-    )
+    answers = [] if task.corpus else [task.reference(row) for row in islice(split.rows, SAMPLE)]
     facts |= balance(answers)
     if "balance" in facts and len(answers) < len(split):
         facts["balance_of"] = len(answers)
