@@ -1,6 +1,6 @@
-"""What a trained model is worth: beside a simple model fitted to the same rows, and without each of its columns.
+"""Puts a trained model into perspective: a baseline fitted to the same rows, and the importance of each column.
 
-Neither touches the model or a random state.
+Neither changes the model or a random state.
 """
 
 import time
@@ -22,29 +22,29 @@ from llmft.training.evaluation import Split, evaluate
 from llmft.training.features import FeatureSet
 from llmft.training.fit import fits
 
-BASELINE_ROWS = 50_000  # training rows up to which a baseline is fitted unasked: some seconds
-ROWS = 1000  # of the split whose columns are compared, drawn with a seed of their own
-ANSWERS = 15_000  # rows that are answered in all: half a second with a network, two or three with 400 trees
-COLUMNS = 300  # more are not looked at: with so few answers for each, chance would say as much as the column
+BASELINE_ROWS = 50_000  # training rows up to which a baseline is fitted by default, which takes some seconds
+ROWS = 1000  # maximum rows for importance, drawn with a fixed seed
+ANSWERS = 15_000  # maximum predictions for importance: 0.5 s with a network, 2 to 3 s with 400 trees
+COLUMNS = 300  # with more columns, each would get so few predictions that importance is noise
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A simple model that was fitted to the training rows of a run."""
+    """The name and metrics of a simple model fitted to the training rows of a run."""
 
     name: str
     scores: dict[str, dict[str, float]]
-    """By split, the metrics that are one number."""
+    """The numeric metrics, by split."""
     seconds: float
 
 
 def wants_baseline(config: Config, model: torch.nn.Module, rows: int, first: bool) -> bool:
-    """Whether a run has a baseline: by `task.baseline`; where that is unset, if it costs little and tells something.
+    """Whether a run has a baseline: `task.baseline`, or if that is unset, whether it is cheap and informative.
 
     Args:
-        model: a fitted model is not compared with trees, which it may be itself.
-        rows: of train.
-        first: whether the run is the first of a sweep or search with these rows.
+        model: a fitted model gets no baseline of trees, since it may be the same.
+        rows: number of training rows.
+        first: whether the run is the first with these rows in a sweep or search.
     """
     asked: bool | None = getattr(config.task, "baseline", False)
     if asked is not None:
@@ -57,10 +57,10 @@ def wants_baseline(config: Config, model: torch.nn.Module, rows: int, first: boo
 def baseline(
     config: Config, task: Task[Any], model: torch.nn.Module, splits: dict[str, Split], first: bool
 ) -> Baseline | None:
-    """Fit and score the baseline of a task, or None where none is wanted: see `wants_baseline`.
+    """Fit and evaluate the baseline of a task; None without one, see `wants_baseline`.
 
-    What is decided on validation rows, such as thresholds, is decided for it as for the model. No random state is
-    touched. Whatever goes wrong is printed as a note: the model is trained, and its run is not to fail by this.
+    It is calibrated on validation rows like the model. Errors become a note: the model is trained, and its run must not
+    fail because of a baseline.
     """
     if not isinstance(task, HasBaseline) or not wants_baseline(config, model, len(splits["train"]), first):
         return None
@@ -68,7 +68,7 @@ def baseline(
     rows = {name: split.rows for name, split in splits.items()}
     try:
         with warnings.catch_warnings(), torch.random.fork_rng():
-            warnings.simplefilter("ignore")  # that a solver has stopped early, of which nobody could make anything
+            warnings.simplefilter("ignore")  # about solvers that stopped early, which a user can do nothing about
             name, outputs = task.baseline(rows, config.seed)
         if isinstance(task, Calibrates) and task.calibrates and "validation" in rows:
             task = task.calibrate(outputs["validation"], rows["validation"])
@@ -78,17 +78,17 @@ def baseline(
         }
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        phase("note", f"no baseline beside the model, it could not be fitted: {why}")
+        phase("note", f"there is no baseline, it could not be fitted: {why}")
         return None
     plain = {split: {key: v for key, v in found.items() if isinstance(v, float)} for split, found in scores.items()}
     return Baseline(name, plain, time.perf_counter() - start)
 
 
 def wants_importance(config: Config, first: bool) -> bool:
-    """Whether the columns of a run are compared: by `task.importance`, or, where it is unset, if rows are real.
+    """Whether a run computes importance: `task.importance`, or if that is unset, whether its rows are real.
 
     Args:
-        first: whether the run is the first of a sweep or search with these rows.
+        first: whether the run is the first with these rows in a sweep or search.
     """
     asked: bool | None = getattr(config.task, "importance", False)
     if asked is not None:
@@ -98,12 +98,13 @@ def wants_importance(config: Config, first: bool) -> bool:
 
 
 def importance(task: Task[Any], model: torch.nn.Module, split: Split, metric: str, batch_size: int) -> dict[str, float]:
-    """Permutation importance (Breiman 2001): what `metric` loses by each column, the most first.
+    """Permutation importance (Breiman 2001): by how much `metric` becomes worse without each column, the most first.
 
-    Nothing where there is no such score, or too many columns.
+    The cells of a column are permuted among up to ROWS rows of the split; the result is the mean of one to five
+    permutations. Columns with the same information replace each other, so each of them may seem unimportant.
 
-    The cells of a column are exchanged among up to ROWS rows of the split; the mean of one to five such draws is taken.
-    Columns that say the same stand in for each other, so that each of them may seem to matter little.
+    Returns:
+        the loss of the metric by column; empty if these rows do not have the metric, or for too many columns.
     """
     places = task.input_positions() if isinstance(task, HasInputColumns) else {}
     if not places or len(places) > COLUMNS:
@@ -129,7 +130,12 @@ def importance(task: Task[Any], model: torch.nn.Module, split: Split, metric: st
 
 
 def _exchanged(table: pyarrow.Table, parts: dict[str, list[int]], order: numpy.ndarray) -> pyarrow.Table:
-    """Features in which each row has some of its numbers from another row; `parts`: which, by key."""
+    """Features with some numbers permuted among rows.
+
+    Args:
+        parts: which numbers, as positions by key.
+        order: (rows,), the row from which each row gets them.
+    """
     for key, columns in parts.items():
         values = numpy.array(table[key].to_pylist())  # (rows, width)
         values[:, columns] = values[order][:, columns]

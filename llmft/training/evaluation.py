@@ -51,27 +51,27 @@ PADDING_MATTERS |= {
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of the rows of a split."""
+    """The answers of a model to the rows of a split."""
 
     answers: list[Answer]
-    """One a row."""
+    """One for each row."""
     outputs: list[Any]
-    """What the model put out, one a feature, with what was kept aside: what the answers were decoded from."""
+    """The model's output for each feature, with its aside if there is one: what the answers were decoded from."""
     loss: float | None
-    """Mean over what `Task.counted` counts, where there are labels."""
+    """The mean loss, weighted by `Objective.loss_weight`; None without labels."""
 
 
 @contextmanager
 def float32(model: torch.nn.Module) -> Iterator[None]:
-    """Let the model compute in float32, in eval mode and without gradients.
+    """Inside the context, the model computes in float32, in eval mode, and without gradients.
 
-    accelerate puts autocast into `model.forward`, on the instance: bfloat16 moves scores by 2.3e-3. It is set aside
-    here and put back after.
+    accelerate puts autocast into `model.forward`, on the instance. In bfloat16 scores move by 2.3e-3, so it is removed
+    here and restored afterwards.
     """
     autocast = model.__dict__.pop("forward", None)
     was_training = model.training
     model.eval()
-    # Weights that are gathered in inference mode could not be trained with after.
+    # FSDP gathers weights during the forward pass. Gathered in inference mode, they could not be trained afterwards.
     without_gradients = torch.no_grad() if is_sharded(model) else torch.inference_mode()
     try:
         with without_gradients:
@@ -89,12 +89,12 @@ def predict(
     batch_size: int,
     seen: Callable[[int], None] | None = None,
 ) -> Prediction:
-    """Answer every row. Features of like length share a batch, so the padding is small; answers come in row order.
+    """Answer every row of a split, in row order. Features of similar length share a batch, so there is little padding.
 
-    Several processes share the batches, and each of them gets all answers.
+    Several processes share the batches, and all get every answer.
 
     Args:
-        seen: hears after each batch how many features it had, those of all processes.
+        seen: called after each batch with its number of features over all processes.
     """
     own = []
     with float32(model):
@@ -104,7 +104,8 @@ def predict(
                 seen(len(numbers) * processes.world_size())
         most = math.ceil(len(_shared(features, batch_size, model)) / processes.world_size())  # batches of rank 0
         if is_sharded(model) and len(own) < most:
-            # One batch less than others have: its answers are left out, but all must gather the weights as often.
+            # This process has one batch fewer than others. All must gather the weights equally often, so it repeats
+            # a batch, whose answers are dropped.
             task.objective.predict(model, next(batches(task, features, batch_size, model, first=True))[1])
     outputs: list[Any] = [None] * len(features)
     total, weighed = 0.0, 0
@@ -121,9 +122,12 @@ def predict(
 def batches(
     task: Task[Any], features: FeatureSet, size: int, model: torch.nn.Module, first: bool = False
 ) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-    """This process's share of all batches: the numbers of their features, and the batch where `model` is.
+    """The batches of this process: the indices of their features, and the batch on the device of `model`.
 
-    Features of like length share a batch; the longest come first. `first`: that of the first process.
+    Features of similar length share a batch; the longest come first.
+
+    Args:
+        first: yield the batches of rank 0 instead.
     """
     device = next(model.parameters()).device
     collate = task.objective.collate
@@ -133,9 +137,9 @@ def batches(
 
 
 def _shared(features: FeatureSet, size: int, model: torch.nn.Module) -> list[list[int]]:
-    """The numbers of the features in each batch, the longest first.
+    """The indices of the features in each batch of all processes, the longest first.
 
-    Where padding would change an answer, all features of a batch are of one length, so that there is none.
+    For a model in PADDING_MATTERS, all features of a batch have the same length, so that there is no padding.
     """
     order = list(range(len(features)))
     lengths = features.lengths
@@ -151,20 +155,20 @@ def _shared(features: FeatureSet, size: int, model: torch.nn.Module) -> list[lis
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of a split and their features; of a streamed one, those of a sample."""
+    """The rows of a split and their features; for streamed rows, those of a sample."""
 
     rows: Dataset
     features: Any
-    """A FeatureSet; of raw text that is trained on, Blocks."""
+    """A FeatureSet; for raw text in training, Blocks."""
     stream: Stream | None = None
-    """All rows, where they are streamed."""
+    """All rows, if they are streamed."""
 
     def __len__(self) -> int:
         return len(self.rows) if self.stream is None else len(self.stream)
 
     @property
     def examples(self) -> int:
-        """What an epoch trains on: features, or streamed rows."""
+        """The number of features, or of streamed rows, in an epoch."""
         return len(self.features) if self.stream is None else len(self.stream)
 
 
@@ -191,19 +195,19 @@ def evaluate(
     batch_size: int,
     seen: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, Any], Prediction]:
-    """The metrics of a split, `loss` among them, and the answers that they are of; `seen` is as for `predict`."""
+    """The metrics of a split, with `loss`, and its answers; `seen` as for `predict`."""
     prediction = predict(task, model, split.features, batch_size, seen)
     return metrics_of(task, split, prediction), prediction
 
 
 def metrics_of(task: Task[Any], split: Split, prediction: Prediction) -> dict[str, Any]:
-    """The metrics of answers to a split, `loss` among them where there are labels."""
+    """The metrics of the answers to a split, with `loss` if there are labels."""
     loss = {} if prediction.loss is None else task.objective.metrics_from_loss(prediction.loss)
     return loss | task.score(prediction.answers, split.rows)
 
 
 def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
-    """The loss of a split alone, without answers; see `TaskConfig.generates`."""
+    """Only the loss of a split, without answers: generating them may take hours, see `TaskConfig.generates`."""
     with float32(model):
         own = [
             (task.objective.loss(model, batch).item(), task.objective.loss_weight(batch))
@@ -216,9 +220,9 @@ def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: i
 
 
 def ties_with_less_loss(scores: Mapping[str, float], best: Mapping[str, float], metric: str) -> bool:
-    """Whether an evaluation replaces the best one so far, whose `metric` it has reached exactly.
+    """Whether an evaluation replaces the best one so far, with which it is exactly equal in `metric`.
 
-    The smaller loss wins, and of equal losses, or where a task has none, the later step. Names begin with `eval_`.
+    The smaller loss wins; with equal losses, or without any, the later step. Names start with `eval_`.
     """
     metric = f"eval_{metric}"
     if metric not in best or scores[metric] != best[metric]:
@@ -227,7 +231,7 @@ def ties_with_less_loss(scores: Mapping[str, float], best: Mapping[str, float], 
 
 
 def _highest(scores: dict[str, float]) -> dict[str, float]:
-    """The KEPT highest scores, in their order: of 1,000 labels a file of all would be 30 kB a row."""
+    """The KEPT highest scores, in their order: all scores of 1,000 labels would take 30 kB per row."""
     if len(scores) <= KEPT:
         return scores
     least = sorted(scores.values(), reverse=True)[KEPT - 1]
@@ -235,10 +239,10 @@ def _highest(scores: dict[str, float]) -> dict[str, float]:
 
 
 def score(experiment: Experiment, name: str, answered: Prediction | None = None) -> dict[str, Any]:
-    """Evaluate a split, keep its answers in RUN/predictions/NAME.jsonl, and return its metrics.
+    """Evaluate a split, write its answers to RUN/predictions/NAME.jsonl, and return its metrics.
 
     Args:
-        answered: what the model put out for these rows before. It is decoded anew: the task may be calibrated since.
+        answered: an earlier prediction for these rows. It is decoded again, since the task may have been calibrated.
     """
     task, split = experiment.task, experiment.splits[name]
     what = (

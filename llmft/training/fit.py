@@ -1,4 +1,4 @@
-"""A model that is fitted to all rows at once, such as trees, goes the way of one that is trained by gradients."""
+"""Fits a model without gradients, such as trees, to all rows at once, in place of `train`."""
 
 import time
 from typing import Any
@@ -13,18 +13,18 @@ from llmft.training.features import FeatureSet
 
 
 def fits(model: torch.nn.Module) -> bool:
-    """Whether a model has a `fit` of its own, and so neither steps nor checkpoints.
+    """Whether a model has its own `fit`, and so no steps and no checkpoints.
 
-    It has `plan()` too, which says in a few words what fitting will do; see llmft.models.boosting.
+    Such a model also has `plan()`, a line on what fitting will do; see llmft.models.boosting.
     """
     return callable(getattr(model, "fit", None))
 
 
 def fit(experiment: Experiment) -> dict[str, Any]:
-    """Fit the model in place to the training rows, and return what it took.
+    """Fit the model of an experiment in place to its training rows.
 
-    Validation rows say when to stop, as they pick the best checkpoint of other models. A run that was interrupted
-    begins anew: there is nothing to go on from.
+    Validation rows decide when to stop, as they choose the best checkpoint of other models. An interrupted run starts
+    again, since there are no checkpoints.
 
     Returns:
         `seconds`, and what the model's own `fit` returns.
@@ -40,19 +40,19 @@ def fit(experiment: Experiment) -> dict[str, Any]:
 
 
 def whole(task: Task[Any], features: FeatureSet) -> dict[str, torch.Tensor]:
-    """All features in one batch, as the collator makes them, with `weights` where not all of them count alike."""
+    """All features as one batch, as the collator would make it, with `weights` if class weights differ."""
     batch = {name: _tensor(features.table[name]) for name in features.table.column_names}
     weights = None if task.target is None else task.target.row_weights(batch["labels"].numpy())
     return batch if weights is None else batch | {"weights": torch.from_numpy(weights)}
 
 
 def _tensor(column: pyarrow.ChunkedArray) -> torch.Tensor:
-    """A column of numbers, or of lists of as many numbers each. Lists of Python would take seconds."""
+    """A column of numbers, or of lists of equal length, as a tensor. Python lists would take seconds."""
     array, shape = column.combine_chunks(), [len(column)]
     while pyarrow.types.is_list(array.type):
         array = array.flatten()
         shape.append(len(array) // max(shape[-1], 1))
-    if not len(array):  # no column of this kind: Arrow does not know what they would hold
+    if not len(array):  # a table without columns of this kind: Arrow has no type for them
         return torch.zeros(shape)
     values = torch.tensor(array.to_numpy(zero_copy_only=False)).reshape(shape)
     return values.float() if values.is_floating_point() else values

@@ -1,4 +1,4 @@
-"""A model trained from its last checkpoint, or from scratch, to its best weights."""
+"""Trains a model from its last checkpoint, or from the start, and loads its best weights."""
 
 import gc
 import math
@@ -27,16 +27,20 @@ from llmft.training.optimization import planned_steps, resolve_batch_size
 
 
 def train(experiment: Experiment, splits: dict[str, Split], others: Sequence[TrainerCallback] = ()) -> dict[str, Any]:
-    """Train the model in place, to the best checkpoint where there is a validation split, and return what it took.
+    """Train the model of an experiment in place; with a validation split, to the weights of the best checkpoint.
 
     Args:
-        splits: those of the experiment, or with features that were added for training.
-        others: further callbacks, who hear of it after ours.
+        splits: those of the experiment, or with columns that were added for training; see training/frozen.py.
+        others: further callbacks, called after ours.
 
     Returns:
-        `seconds` of training steps alone, `evaluation_seconds` and `saving_seconds`, `steps`, `epochs`,
-        `samples_per_second`, `tokens_per_second` where features have lengths (of a stream, those of its sample),
-        and the mean `loss`. For the caller to take out: `earlier_seconds` and `answered`, see `Trainer.load_best`.
+        `seconds` of training steps only, `evaluation_seconds`, `saving_seconds`, `steps`, `epochs`,
+        `samples_per_second`, `tokens_per_second` if features have lengths (of a stream, those of its sample), and the
+        mean `loss`. The caller removes `earlier_seconds` and `answered`, see `Trainer.load_best`.
+
+    Raises:
+        Failure: if no checkpoint can be used, disk or memory run out, or a loss is not finite.
+        Stopped: after a signal, with a checkpoint saved.
     """
     config, task, hardware, run = experiment.config, experiment.task, experiment.hardware, experiment.run
     model = trained_part(experiment.model)
@@ -46,7 +50,7 @@ def train(experiment: Experiment, splits: dict[str, Split], others: Sequence[Tra
     _check_disk(run.folder, model, kept_whole=config.adapter.name == "none")
     config = resolve_batch_size(config, splits["train"].features)
     clock = Clock.load(checkpoint) if checkpoint else Clock(rows=config.trainer.rows)
-    # A model that is kept in parts need not fit as a whole: the batch is not tried on it.
+    # Not for a sharded model, which need not fit into the memory of one process as a whole.
     if checkpoint is None and config.hardware.strategy == "ddp":
         model.to(hardware.device)
         clock.rows = experiment.known_batch_size or find_batch_size(
@@ -67,7 +71,7 @@ def train(experiment: Experiment, splits: dict[str, Split], others: Sequence[Tra
     )
     trainer.remove_callback(PrinterCallback)
     clock.started = time.perf_counter()
-    # accelerate collects garbage before the first step, which looks through all that was imported: 0.1 s of a run.
+    # accelerate calls gc.collect before the first step, which scans every imported object: 0.1 s. Frozen, they are not.
     gc.freeze()
     try:
         if checkpoint and clock.ended:
@@ -111,10 +115,10 @@ def _step_of(checkpoint: Path | None) -> int:
 
 
 def _checkpoint_of(folder: Path) -> Path | None:
-    """The checkpoint to go on from, said in a line, and those that cannot be used.
+    """The newest checkpoint that can be used, and None for a new run; prints a note on those that cannot.
 
     Raises:
-        Failure: if some were finished once, and none of them can be used.
+        Failure: if there are complete checkpoints, but none of them can be used.
     """
     checkpoint, passed_over = processes.from_rank0(lambda: checkpoints.latest(folder))
     for line in passed_over:
@@ -127,7 +131,8 @@ def _checkpoint_of(folder: Path) -> Path | None:
 
 
 def _check_disk(folder: Path, model: PreTrainedModel, kept_whole: bool) -> None:
-    """Raise Failure where two checkpoints would not fit: weights, and for those that train Adam's two means."""
+    """Raise Failure if two checkpoints do not fit on the disk: the older one is deleted after the newer is complete."""
+    # 4 bytes per weight, and 8 for Adam's two moments of each weight that trains.
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     needed = 2 * sum(4 * size * (trains or kept_whole) + 8 * size * trains for size, trains in sizes)
     if (free := shutil.disk_usage(folder).free) < needed:
@@ -135,7 +140,7 @@ def _check_disk(folder: Path, model: PreTrainedModel, kept_whole: bool) -> None:
 
 
 def _in_batches_of(rows: int, config: Config) -> Config:
-    """The configuration with smaller batches, as many more of them accumulated: a step sees the same rows."""
+    """The config with batches of `rows`, and more accumulation, so that a step has the same rows."""
     trainer = config.trainer
     if rows == trainer.rows:
         return config

@@ -147,7 +147,7 @@ def test_a_run_does_not_fail_by_it(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
     monkeypatch.setattr(type(task), "baseline", broken)
     assert baseline(config, task, torch.nn.Linear(1, 1), splits, first=True) is None
-    assert "no baseline beside the model, it could not be fitted: no such thing" in capsys.readouterr().out
+    assert "there is no baseline, it could not be fitted: no such thing" in capsys.readouterr().out
     splits = {"train": replace(splits["train"])}
     monkeypatch.undo()
     found = baseline(config, task, torch.nn.Linear(1, 1), splits, first=True)
