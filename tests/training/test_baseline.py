@@ -135,7 +135,7 @@ def test_a_stream_has_none() -> None:
         "dataset.streaming=true",
         "task.baseline=true",
     ]
-    with pytest.raises(UserError, match="all rows at once"):
+    with pytest.raises(UserError, match="a baseline needs all rows in memory"):
         compose("finetune", words)
 
 
