@@ -167,6 +167,8 @@ def _compose(
     values: list[tuple[Override, str]] = []
     given = frozenset(str(word.key_or_group) for word in [*typed, *implied] if word.key_or_group not in groups)
     chosen = frozenset(str(word.key_or_group) for word in [*typed, *implied] if word.key_or_group in groups)
+    # Choices of options go to Hydra, which reads their files; values are applied afterwards. Wrong ones are collected,
+    # not raised, so that all problems of a command are reported at once.
     layers = {"word": typed, "implied": implied, "swept": swept}
     for layer, override in [(layer, word) for layer, several in layers.items() for word in several]:
         key, where = override.key_or_group, SWEPT if layer == "swept" else COMMAND_LINE
@@ -179,6 +181,7 @@ def _compose(
                 choices.append(str(override.input_line))
         else:
             values.append((override, layer))
+    # A typed model.path is another model: sha256, init, and sizes of the recipe's model must not apply to it.
     forgotten: dict[str, Any] = {}
     if path := next((v.value() for v, _ in values if v.key_or_group == "model.path" and not v.is_delete()), None):
         forgotten = {key: value for key, value in sources.model_of_path({"path": path}).items() if key != "path"}
@@ -202,10 +205,12 @@ def _compose(
         raw = OmegaConf.to_container(composed)
         assert isinstance(raw, dict)
         node = raw.pop("hydra")
+        # A second check, of the merged tree: sources.py has checked each file by itself.
         if code := sources.code_in(overrides.restore(raw, dollar="")):
             raise UserError([*problems, *(Problem(key, what, where_is(key)) for key, what in code)])
         OmegaConf.set_struct(composed, False)
         composed.pop("hydra")
+        # Our own resolution of ${key}, which also finds defaults of the schema and names the line of a wrong one.
         tree = overrides.restore(resolve(composed, beneath, where_is))
         _resolve_run_names(tree)
         problems += _without_effect(hydra, choices, [value for value, _ in values], tree)
@@ -277,7 +282,7 @@ def _composed(hydra: ConfigLoader, command: str, choices: list[str], values: lis
     files = _cached(
         ("files", command, *choices), lambda: hydra.load_configuration(command, UNUSED + choices, RunMode.RUN)
     )
-    composed = deepcopy(files)
+    composed = deepcopy(files)  # the cached one must stay as it is
     try:
         for value in OverridesParser.create().parse_overrides(forced):
             OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
@@ -331,6 +336,7 @@ def _own_values(hydra: ConfigLoader, command: str, group: str, choices: list[str
     chosen = next((choice.partition("=")[2] for choice in choices if choice.startswith(f"{group}=")), None)
     if chosen is None or not any(choice.startswith("+recipe=") for choice in choices):
         return []
+    # What the recipe alone would choose: if it is the same option, its values are meant for it and stay.
     others = [choice for choice in choices if not choice.startswith(f"{group}=")]
     try:
         recipe = _defaults(hydra, command, others)
@@ -411,6 +417,7 @@ def _settings(
     """Every place that sets a key, in the order of LAYERS; files in the order of Hydra's defaults list."""
     found: list[Setting] = []
     chosen: dict[str, str] = {}
+    # In the order of merging, so that the last setting of a key is the one that won.
     for default in _defaults(hydra, command, choices):
         if default.config_path is None or default.config_path.startswith("hydra"):
             continue

@@ -98,6 +98,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     named = [name for name in READ if name in files or name in made_up]
     shares = {name: getattr(config.split, name) for name in SPLITS[1:] if name not in named}
     shares = {name: share for name, share in shares.items() if share and "train" in named}
+    # With shares, train is first written as a whole: how many documents a share gets is known only at the end.
     shared = Shares(shares, config.split.seed) if shares else None
     kept = {name: SplitWriter(folder / f"{name}.rows.arrow", config.max_rows) for name in named}
     whole = folder / "shared.rows.arrow"
@@ -109,6 +110,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
         for name in named:
             last, first, counts, columns = "", 0, Counter[str](), dict[str, None]()
             for row in _rows(config, task, name, made_up.get(name), files.get(name, []), counts, columns):
+                # Parts of a long document follow each other: only the first one counts as a document.
                 further, last = row.document == last, row.document
                 if not further:
                     if kept[name].full:
@@ -122,6 +124,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
                 elif any(row.digest in inputs[other] for other in named[:-1]):
                     inputs[name].add(row.digest)
                 kept[name].add(row.text, row.id, row.document)
+                # A document is drawn once it is written: the sieve may have left out its first part.
                 if name == "train" and shared and len(shared.draws) < kept[name].documents:
                     shared.add(first)
             notes += clean.change_notes(name, counts) + unread_note(name, columns, config, task.columns)
@@ -137,6 +140,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     if problems := _empty(config, documents, shares, notes):
         raise UserError(problems, "the data")
     sizes = {name: kept[name].rows for name in SPLITS if name in inputs}
+    # Digests as keys: the texts themselves would not fit into memory.
     keys = {name: list(map(str, inputs[name])) for name in sizes}
     found, problems = checks.overlaps(keys, sizes, config.max_overlap)
     if problems:
@@ -149,6 +153,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
 def tokenizer_texts(rows: Dataset) -> Iterator[str]:
     """The texts for training a tokenizer: all, or every n-th row so that they have about LEARNT bytes."""
     texts = rows.data.column("text")
+    # Rounded up, so that at most LEARNT bytes remain; spread evenly, since a file often starts with one kind of text.
     step = -(-int(pyarrow.compute.sum(pyarrow.compute.binary_length(texts)).as_py()) // LEARNT)
     return (text.as_py() for number, text in enumerate(texts) if number % step == 0)
 
@@ -172,7 +177,7 @@ def _rows(
     counts: Counter[str],
     columns: dict[str, None],
 ) -> Iterator[Row]:
-    """The rows of a split that hold text, mended; `counts` grows by what was done to them, `columns` by their names."""
+    """The repaired rows of a split that have text. Adds to `counts` what was done to them, to `columns` their names."""
     if made_up is not None:
         tables: Iterable[Table] = [made_up]
     elif config.format in FORMATS:
@@ -254,7 +259,7 @@ class Shares:
 
     def needed(self, most: int | None) -> int | None:
         """How many documents must be read so that each split gets `most`; None for all."""
-        least = min(*self.shares.values(), 1 - sum(self.shares.values()))
+        least = min(*self.shares.values(), 1 - sum(self.shares.values()))  # the last one is train's own share
         return None if most is None else ceil(most / least)
 
     def add(self, digest: int) -> None:
@@ -268,6 +273,7 @@ class Shares:
         Documents with equal texts at its boundary all go to it. With too few texts for that, all stay in train.
         """
         draws = numpy.frombuffer(self.draws, dtype=numpy.uint64) if self.draws else numpy.zeros(0, numpy.uint64)
+        # A split is a range of hashes: sorting them gives the boundaries for exact numbers of documents.
         order, found = numpy.sort(draws), numpy.zeros(len(draws), dtype=numpy.int8)
         if numpy.count_nonzero(order[1:] != order[:-1]) < len(self.shares):
             return found

@@ -68,7 +68,7 @@ class SingleLabel(Target):
         right = numpy.array(self.encode(labels))
         found = self
         if options.calibrate:
-
+            # Cross entropy with the maximum subtracted before exp, which could overflow.
             def loss(value: float) -> float:
                 scaled = logits / value
                 highest = scaled.max(axis=1)
@@ -76,6 +76,7 @@ class SingleLabel(Target):
                 return float((logsum - scaled[numpy.arange(len(right)), right]).mean())
 
             found = replace(found, temperature=temperature(loss))
+        # After the temperature, which moves the scores that the threshold is compared with.
         if isinstance(options.threshold, str):
             scores = softmax(logits / found.temperature)[:, 1]
             found = replace(found, threshold=best_threshold(scores, right == 1, options.threshold, OF_TWO))
@@ -84,6 +85,7 @@ class SingleLabel(Target):
     def label_thresholds(self) -> dict[str, float]:
         if len(self.labels) != 2:
             return {}
+        # With two labels p >= t for the second is 1 - p > 1 - t for the first: both have a threshold in an ensemble.
         cut = 0.5 if self.threshold is None else self.threshold
         return dict(zip(self.labels, (1 - cut, cut), strict=True))
 

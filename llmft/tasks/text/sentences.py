@@ -109,6 +109,7 @@ def sentence_of(row: dict[str, Any], of_tokens: bool = True) -> Sentence:
 def _of_tokens(tokens: list[str], tags: list[str] | None) -> Sentence:
     words = []
     place = 0
+    # Tokens are joined by one space. In Chinese that adds spaces, but offsets and tokens agree in every script.
     for token in tokens:
         words.append((place, place + len(token)))
         place += len(token) + 1
@@ -122,12 +123,14 @@ def _of_text(text: str, spans: str | None) -> Sentence:
     if spans is None:
         return Sentence(text, words, None)
     marked = sorted((_span(entry, text) for entry in _list(spans)), key=lambda span: span[:2])
+    # Sorted by start, only neighbors can be the first to overlap.
     for (start, end, kind), (begin, stop, other) in pairwise(marked):
         if begin < end:
             raise ValueError(f"the spans {start} to {end} ({kind}) and {begin} to {stop} ({other}) overlap")
     tags = [OUTSIDE] * len(words)
     widened = 0
     for start, end, kind in marked:
+        # Every word that the span touches: tags are of whole words, so a span inside a word is widened.
         covered = [place for place, (first, after) in enumerate(words) if first < end and after > start]
         if not covered:
             raise ValueError(f"the span {start} to {end} ({kind}) holds no word")
@@ -164,6 +167,7 @@ def _span(entry: Any, text: str) -> Span:
     if not whole or not isinstance(entry["label"], str) or not entry["label"].strip():
         raise ValueError(f"the span {json.dumps(entry, ensure_ascii=False)} is not {{start, end, label}}")
     start, end, kind = entry["start"], entry["end"], entry["label"].strip()
+    # bool is an int in Python: `true` as a start would count as 1.
     if any(isinstance(place, bool) or not isinstance(place, int) for place in (start, end)):
         raise ValueError(f"the span {start!r} to {end!r} ({kind}) does not begin and end at whole numbers")
     if start < 0 or end > len(text):
