@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmft.config.load import load
-from llmft.schema.job import Job, told
+from llmft.schema.job import Job, as_overrides
 from llmft.sweeps.layout import Sweep, folder_name, short_keys
 
 NAMES = {
@@ -43,7 +43,7 @@ def test_keys_are_told_by_their_last_name_unless_two_share_it() -> None:
 
 
 def job(*words: str, **values: Any) -> Job:
-    return Job(values, load("finetune", ["+recipe=bert_textcls", *words, *told(values).split()]))
+    return Job(values, load("finetune", ["+recipe=bert_textcls", *words, *as_overrides(values).split()]))
 
 
 def test_the_same_jobs_find_the_same_folder_in_any_order() -> None:
