@@ -1,7 +1,9 @@
 """tokenizer.json read without transformers gives the numbers that transformers gives; a codec does without torch."""
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from functools import cache
@@ -135,6 +137,15 @@ def test_a_tokenizer_of_transformers_is_loaded_for_what_it_alone_can_do(here: Pa
     (here / "again").mkdir()
     found.save_pretrained(here / "again")
     assert json.loads((here / "again/tokenizer.json").read_text())["truncation"]["max_length"] == 5
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "minilm"])
+def test_it_goes_to_other_processes(kind: str) -> None:
+    """As workers that encode a stream get it; a folder that nobody has loaded from stays a folder."""
+    _, ours = both(kind)
+    for again in (pickle.loads(pickle.dumps(ours)), copy.deepcopy(ours)):
+        assert isinstance(again._pretrained, Path)
+        assert [part.ids for part in again.encode(TEXTS)] == [part.ids for part in ours.encode(TEXTS)]
 
 
 CASES = {
