@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -166,7 +165,7 @@ class Tokenizer:
 
 
 def learn(
-    texts: Iterable[str], sample: Iterable[str], length: int, model: ModelConfig, side: Literal["right"] | None = None
+    texts: Iterable[str], sample: Sequence[str], length: int, model: ModelConfig, side: Literal["right"] | None = None
 ) -> tuple[Tokenizer, int]:
     """The tokenizer of a model, or one trained on `texts`, and how many tokens the model can read, at most `length`.
 
@@ -183,5 +182,5 @@ def learn(
     pretrained = load(model, texts)
     found = Tokenizer.of(pretrained)
     pretrained.padding_side = side or found.padding_side
-    check_language(list(islice(sample, SAMPLE)), pretrained)
+    check_language(list(sample[:SAMPLE]), pretrained)
     return found, clip_length(length, model)
