@@ -109,18 +109,20 @@ def without_duplicates(train: Table, roles: dict[str, Column], agreeing: bool) -
     groups: dict[str, list[int]] = {}
     for row, key in enumerate(input_keys(train, roles)):
         groups.setdefault(key, []).append(row)
-    again: list[int] = []
-    torn: list[int] = []
+    repeated: list[int] = []
+    contradictory: list[int] = []
     for first, *more in groups.values():
         differ = any(labels[row] != labels[first] for row in more)
         if agreeing and differ:
             # Which label is right cannot be known, so the first row is removed too.
-            torn += [first, *more]
+            contradictory += [first, *more]
         else:
-            again += more
+            repeated += more
     other = sum(labels[row] != labels[first] for first, *more in groups.values() for row in more)
-    notes = _note(len(again), "exact duplicates", 0 if agreeing else other)
-    return _without(train, again + torn), notes + _note(len(torn), "rows of inputs with several labels")
+    notes = _note(len(repeated), "exact duplicates", 0 if agreeing else other)
+    return _without(train, repeated + contradictory), notes + _note(
+        len(contradictory), "rows of inputs with several labels"
+    )
 
 
 def without_near(
@@ -155,8 +157,8 @@ def _labels(table: Table) -> list[object]:
     return table.columns.get("label") or [None] * len(table)
 
 
-def _note(count: int, what: str, torn: int = 0) -> list[str]:
-    label = f", {torn} of them with another label than the row that stays" if torn else ""
+def _note(count: int, what: str, contradictory: int = 0) -> list[str]:
+    label = f", {contradictory} of them with another label than the row that stays" if contradictory else ""
     return [f"train: {plural(count, f'{what} were left out')}{label}"] if count else []
 
 

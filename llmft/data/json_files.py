@@ -71,14 +71,14 @@ class JsonList:
                 raise UserError(
                     Problem(f"{self.name}:{error.lineno}", f"is not JSON: {error.msg}"), "the data"
                 ) from error
-        found, beside = rows_in(value, self.field, self.name)
+        found, unread = rows_in(value, self.field, self.name)
         rows = [(number, row_of(row, f"{self.name}:{number}")) for number, row in enumerate(found, 1)]
         if problems := [row for _, row in rows if isinstance(row, Problem)]:
             raise UserError(listed(problems), "the data")
         table = _objects(rows, self.name)
-        if beside:
-            keys = ", ".join(map(str, beside))
-            table.left_out[f"keys beside the rows of {self.name} were not read: {keys}"] = len(beside)
+        if unread:
+            keys = ", ".join(map(str, unread))
+            table.left_out[f"keys beside the rows of {self.name} were not read: {keys}"] = len(unread)
         yield START, table
 
 
@@ -171,16 +171,16 @@ def rows_in(value: Any, field: str | None, name: str) -> tuple[list[Any], list[s
 
 def _field(value: Any, field: str, name: str) -> tuple[list[Any], list[str]]:
     """The list at a dotted key, and the keys beside its path."""
-    beside: list[str] = []
+    unread: list[str] = []
     for part in field.split("."):
         if not isinstance(value, dict) or part not in value:
             has = f"; it has {', '.join(map(str, value))}" if isinstance(value, dict) else ""
             raise UserError(Problem(name, f"has no {part!r} as dataset.field={field} says{has}"), "the data")
-        beside += [key for key in value if key != part]
+        unread += [key for key in value if key != part]
         value = value[part]
     if not isinstance(value, list):
         raise UserError(Problem(name, f"has no list under dataset.field={field}", hint=FIELD), "the data")
-    return value, beside
+    return value, unread
 
 
 def _is_rows(value: Any) -> bool:
@@ -204,8 +204,12 @@ def is_of_spacy(value: Any) -> bool:
     )
 
 
-def _of_spacy(text: str, said: dict[str, Any]) -> dict[str, Any]:
-    return {"text": text, "spans": said["entities"], **{key: part for key, part in said.items() if key != "entities"}}
+def _of_spacy(text: str, annotation: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "text": text,
+        "spans": annotation["entities"],
+        **{key: part for key, part in annotation.items() if key != "entities"},
+    }
 
 
 def _annotations(row: dict[str, Any]) -> list[Any] | None:

@@ -268,8 +268,8 @@ def with_times(roles: Table, table: Table, column: str) -> Table:
     ]
     if wrong:
         raise UserError(listed(wrong), "the data")
-    said = [str(cell) for cell in cells]
-    return Table({**roles.columns, TIME: times, TIME_TEXT: said}, roles.ids, roles.left_out)
+    texts = [str(cell) for cell in cells]
+    return Table({**roles.columns, TIME: times, TIME_TEXT: texts}, roles.ids, roles.left_out)
 
 
 def by_time(times: Sequence[float], shares: dict[str, float]) -> dict[str, list[int]]:

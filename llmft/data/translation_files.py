@@ -79,11 +79,11 @@ class PoFile:
                 table.left_out["obsolete messages were left out"] += 1
             elif entry.fuzzy:
                 table.left_out["fuzzy messages were left out"] += 1
-            elif not (said := entry.msgstr or entry.msgstr_plural.get(0, "")):
+            elif not (translation := entry.msgstr or entry.msgstr_plural.get(0, "")):
                 table.left_out["messages without a translation were left out"] += 1
             else:
                 table.columns["source"].append(entry.msgid)
-                table.columns["target"].append(said)
+                table.columns["target"].append(translation)
                 table.ids.append(f"{self.name}:{max(entry.linenum - 1, 1)}")
         yield START, table
 

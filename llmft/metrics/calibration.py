@@ -28,10 +28,13 @@ def calibration(scores: numpy.ndarray, right: numpy.ndarray) -> tuple[float, lis
     rows = numpy.bincount(places, minlength=BINS)
     filled = rows > 0
     count = rows[filled]
-    said = numpy.bincount(places, weights=scores, minlength=BINS)[filled] / count
-    true = numpy.bincount(places, weights=right.astype(float), minlength=BINS)[filled] / count
-    bins = [{"score": float(s), "right": float(t), "rows": int(n)} for s, t, n in zip(said, true, count, strict=True)]
-    return float((count * numpy.abs(said - true)).sum() / max(len(scores), 1)), bins
+    mean_score = numpy.bincount(places, weights=scores, minlength=BINS)[filled] / count
+    share_right = numpy.bincount(places, weights=right.astype(float), minlength=BINS)[filled] / count
+    bins = [
+        {"score": float(s), "right": float(t), "rows": int(n)}
+        for s, t, n in zip(mean_score, share_right, count, strict=True)
+    ]
+    return float((count * numpy.abs(mean_score - share_right)).sum() / max(len(scores), 1)), bins
 
 
 def calibration_metrics(

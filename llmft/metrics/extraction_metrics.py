@@ -29,15 +29,15 @@ class Entities(LocalMetric):
     def _compute(self, predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> dict[str, Any]:
         from seqeval.metrics import sequence_labeling as seqeval
 
-        truth, said = [list(row) for row in references], [list(row) for row in predictions]
+        truth, predicted = [list(row) for row in references], [list(row) for row in predictions]
         overall, each = (
-            seqeval.precision_recall_fscore_support(truth, said, average=average, zero_division=0)
+            seqeval.precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
             for average in ("micro", None)
         )
-        names = sorted({label for rows in (truth, said) for label, _, _ in seqeval.get_entities(rows)})
+        names = sorted({label for rows in (truth, predicted) for label, _, _ in seqeval.get_entities(rows)})
         return {
             **dict(zip(("precision", "recall", "f1"), map(float, overall[:3]), strict=True)),
-            "accuracy": float(seqeval.accuracy_score(truth, said)),
+            "accuracy": float(seqeval.accuracy_score(truth, predicted)),
             "per_class": per_class(names, each),
         }
 
@@ -61,13 +61,13 @@ class DirectedRelations(LocalMetric):
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
         """The score, 0 to 1; 0 if everything is `Other`."""
-        said, real = (numpy.array(list(map(relation, labels))) for labels in (predictions, references))
+        predicted, actual = (numpy.array(list(map(relation, labels))) for labels in (predictions, references))
         right = numpy.array(predictions) == numpy.array(references)
         scores = []
-        for name in sorted({*said, *real} - {OTHER}):
-            hits = float((right & (real == name)).sum())
+        for name in sorted({*predicted, *actual} - {OTHER}):
+            hits = float((right & (actual == name)).sum())
             # F1 = 2 P R / (P + R) with P = hits / predicted and R = hits / actual, which needs no case for P + R = 0.
-            scores.append(2 * hits / float((said == name).sum() + (real == name).sum()))
+            scores.append(2 * hits / float((predicted == name).sum() + (actual == name).sum()))
         return {"semeval_f1": float(numpy.mean(scores)) if scores else 0.0}
 
 

@@ -47,16 +47,16 @@ class Classification(LocalMetric):
         names = [name for name in self.labels if name in {*predictions, *references}]
         # As integers: each function of scikit-learn would sort and compare strings again.
         place = {name: number for number, name in enumerate(names)}
-        said, true = (numpy.array([place[name] for name in column]) for column in (predictions, references))
-        each = metrics.precision_recall_fscore_support(true, said, labels=range(len(names)), zero_division=0.0)
+        predicted, true = (numpy.array([place[name] for name in column]) for column in (predictions, references))
+        each = metrics.precision_recall_fscore_support(true, predicted, labels=range(len(names)), zero_division=0.0)
         macro = [float(numpy.mean(part)) for part in each[:3]]
-        accuracy = float(numpy.mean(said == true))
+        accuracy = float(numpy.mean(predicted == true))
         return {
             "accuracy": accuracy,
             **dict(zip(("precision", "recall", "f1"), macro, strict=True)),
             **dict.fromkeys(("precision_micro", "recall_micro", "f1_micro"), accuracy),
             "roc_auc": self._roc_auc(references, shares),
-            "matthews": float(metrics.matthews_corrcoef(true, said)),
+            "matthews": float(metrics.matthews_corrcoef(true, predicted)),
             **self._calibration(references, shares),
             "per_class": per_class(names, each),
             "confusion": confusion(references, predictions, self.labels),
@@ -116,22 +116,22 @@ class MultiLabelClassification(LocalMetric):
             scores: (rows, labels) in the order of `labels`.
         """
         table = MultiLabelBinarizer(classes=self.labels).fit([])
-        truth, said = table.transform(references), table.transform(predictions)
+        truth, predicted = table.transform(references), table.transform(predictions)
         shares = numpy.asarray(scores, dtype=float)
-        present = numpy.flatnonzero((truth | said).any(axis=0))
-        each = metrics.precision_recall_fscore_support(truth, said, average=None, zero_division=0.0)
+        present = numpy.flatnonzero((truth | predicted).any(axis=0))
+        each = metrics.precision_recall_fscore_support(truth, predicted, average=None, zero_division=0.0)
         parts = {"": [float(part[present].mean()) if len(present) else 0.0 for part in each[:3]]}
         for average, none in (("micro", 0.0), ("samples", 1.0)):
-            found = metrics.precision_recall_fscore_support(truth, said, average=average, zero_division=none)
+            found = metrics.precision_recall_fscore_support(truth, predicted, average=average, zero_division=none)
             parts[f"_{average}"] = list(map(float, found[:3]))
         return {
-            "subset_accuracy": float(metrics.accuracy_score(truth, said)),
+            "subset_accuracy": float(metrics.accuracy_score(truth, predicted)),
             **{
                 f"{name}{average}": value
                 for average, values in parts.items()
                 for name, value in zip(("precision", "recall", "f1"), values, strict=True)
             },
-            "hamming_loss": float(metrics.hamming_loss(truth, said)),
+            "hamming_loss": float(metrics.hamming_loss(truth, predicted)),
             "roc_auc": roc_auc(list(truth.T.astype(bool)), list(shares.T)),
             **self._calibration(shares, truth),
             "per_class": per_class(self.labels, each),
@@ -159,21 +159,21 @@ class RegressionErrors(LocalMetric):
     }
 
     def _compute(self, predictions: list[float], references: list[float]) -> dict[str, Any]:
-        said, right = numpy.asarray(predictions, dtype=float), numpy.asarray(references, dtype=float)
-        squared = float(metrics.mean_squared_error(right, said))
+        predicted, right = numpy.asarray(predictions, dtype=float), numpy.asarray(references, dtype=float)
+        squared = float(metrics.mean_squared_error(right, predicted))
         varied = len(set(references)) > 1
         both = varied and len(set(predictions)) > 1
         with warnings.catch_warnings():  # answers that differ by rounding alone; the correlation is then no number
             warnings.simplefilter("ignore", stats.ConstantInputWarning)
             warnings.simplefilter("ignore", stats.NearConstantInputWarning)
             found = {
-                "pearson": stats.pearsonr(said, right).statistic if both else None,
-                "spearman": stats.spearmanr(said, right).statistic if both else None,
+                "pearson": stats.pearsonr(predicted, right).statistic if both else None,
+                "spearman": stats.spearmanr(predicted, right).statistic if both else None,
             }
         return {
             "mse": squared,
             "rmse": squared**0.5,
-            "mae": float(metrics.mean_absolute_error(right, said)),
-            "r2": float(metrics.r2_score(right, said)) if varied else None,
+            "mae": float(metrics.mean_absolute_error(right, predicted)),
+            "r2": float(metrics.r2_score(right, predicted)) if varied else None,
             **{name: float(v) if v is not None and numpy.isfinite(v) else None for name, v in found.items()},
         }

@@ -70,7 +70,8 @@ class Written(LocalMetric):
         """
         pairs = zip(predictions, references, strict=True)
         right = sum(
-            normalize_answer(said, self.pattern) == normalize_answer(wanted, self.pattern) for said, wanted in pairs
+            normalize_answer(predicted, self.pattern) == normalize_answer(wanted, self.pattern)
+            for predicted, wanted in pairs
         )
         return {"exact_match": right / len(references)}
 
@@ -85,23 +86,23 @@ def words(text: str) -> list[str]:
     return _HAN_OR_KANA.sub(r" \g<0> ", normalize_text(text)).split()
 
 
-def exact_match(said: str, right: Sequence[str]) -> float:
+def exact_match(predicted: str, right: Sequence[str]) -> float:
     """1 if an answer equals one of the references, or if both are empty, else 0."""
-    return float(any(normalize_text(said) == normalize_text(one) for one in right or [""]))
+    return float(any(normalize_text(predicted) == normalize_text(one) for one in right or [""]))
 
 
-def f1(said: str, right: Sequence[str]) -> float:
+def f1(predicted: str, right: Sequence[str]) -> float:
     """The highest F1 of the words of an answer and of a reference. If one of them is empty: 1 if both are, else 0."""
-    return max(_f1(words(said), words(one)) for one in right or [""])
+    return max(_f1(words(predicted), words(one)) for one in right or [""])
 
 
-def _f1(said: list[str], right: list[str]) -> float:
-    if not said or not right:
-        return float(said == right)
-    common = sum((Counter(said) & Counter(right)).values())
+def _f1(predicted: list[str], right: list[str]) -> float:
+    if not predicted or not right:
+        return float(predicted == right)
+    common = sum((Counter(predicted) & Counter(right)).values())
     if not common:
         return 0.0
-    precision, recall = common / len(said), common / len(right)
+    precision, recall = common / len(predicted), common / len(right)
     return 2 * precision * recall / (precision + recall)
 
 
@@ -167,7 +168,7 @@ class Rouge(LocalMetric):
             references: one or more references of each row.
         """
         scorer = _scorer(ROUGE)
-        rows = [scorer.score_multi(right, said) for said, right in zip(predictions, references, strict=True)]
+        rows = [scorer.score_multi(right, predicted) for predicted, right in zip(predictions, references, strict=True)]
         return {name: sum(row[name].fmeasure for row in rows) / len(rows) for name in ROUGE}
 
 

@@ -99,9 +99,9 @@ class Rows(NamedTuple):
     @classmethod
     def of(cls, batch: Batch) -> Self:
         """The rows of a batch for `forward`, with optional `weights`."""
-        cells, absent = _cells(batch["numbers"], batch["missing"], batch["categories"])
+        cells, missing_cells = _cells(batch["numbers"], batch["missing"], batch["categories"])
         weights = batch["weights"].double().numpy() if "weights" in batch else None
-        return cls(cells.double().masked_fill(absent, torch.nan).numpy(), batch["labels"].numpy(), weights)
+        return cls(cells.double().masked_fill(missing_cells, torch.nan).numpy(), batch["labels"].numpy(), weights)
 
     def select_label(self, label: int) -> Self:
         """The rows with one column of a multi-label target."""
@@ -165,25 +165,25 @@ class BoostingForClassification(TableModel):
         return f"at most {self.config.max_iter:,} rounds of {trees}, learning rate {self.config.learning_rate:g}"
 
     def logits(self, numbers: torch.Tensor, missing: torch.Tensor, categories: torch.Tensor) -> torch.Tensor:
-        cells, absent = _cells(numbers, missing, categories)
+        cells, missing_cells = _cells(numbers, missing, categories)
         trees = self.roots.numel()
         # (B * trees,): the current node of each walk. Flat, since `index_select` takes half the time of indexing.
-        place = self.roots.reshape(-1).repeat(cells.shape[0])
+        node = self.roots.reshape(-1).repeat(cells.shape[0])
         starts = torch.arange(cells.shape[0], device=cells.device)[:, None] * cells.shape[1]
         row = starts.expand(-1, trees).reshape(-1)  # (B * trees,): offset of the walk's row in the flattened cells
         for _ in range(self.config.trees["depth"]):
-            feature = self.feature.index_select(0, place)
+            feature = self.feature.index_select(0, node)
             cell = cells.reshape(-1).index_select(0, row + feature)
-            left = cell <= self.threshold.index_select(0, place)
+            left = cell <= self.threshold.index_select(0, node)
             if len(self.left_codes):
-                code = self.split.index_select(0, place) * self.width + cell.clamp(0, self.width - 1).long()
+                code = self.split.index_select(0, node) * self.width + cell.clamp(0, self.width - 1).long()
                 known = self.left_codes.reshape(-1).index_select(0, code)
                 left = _where(feature < categories.shape[1], known, left)
-            gone = absent.reshape(-1).index_select(0, row + feature)
-            left = _where(gone, self.missing_left.index_select(0, place), left)
-            place = torch.where(left, self.left.index_select(0, place), self.right.index_select(0, place))
+            is_missing = missing_cells.reshape(-1).index_select(0, row + feature)
+            left = _where(is_missing, self.missing_left.index_select(0, node), left)
+            node = torch.where(left, self.left.index_select(0, node), self.right.index_select(0, node))
         # In float64, as scikit-learn sums.
-        values = self.value.index_select(0, place).double().reshape(cells.shape[0], *self.roots.shape)
+        values = self.value.index_select(0, node).double().reshape(cells.shape[0], *self.roots.shape)
         sums = values.sum(dim=1)
         return (self.baseline.double() + sums @ self.places.double()).float()
 
@@ -221,7 +221,7 @@ class BoostingForClassification(TableModel):
         self._check(outputs, train)
         return {"rounds": len(self.roots), "trees": sum(len(output.trees) for output in outputs)}
 
-    def answered(self, batch: Batch) -> list[numpy.ndarray]:
+    def predict_rows(self, batch: Batch) -> list[numpy.ndarray]:
         """The logits of each row, (num_labels,), computed 4,096 rows at a time to bound the memory of walks."""
         inputs = [batch[name].split(4096) for name in ("numbers", "missing", "categories")]
         with torch.no_grad():
@@ -290,12 +290,12 @@ class BoostingForClassification(TableModel):
         scikit-learn's trees are private: another version may store them in another form.
         """
         first = {name: train[name][:CHECKED_ROWS] for name in ("numbers", "missing", "categories")}
-        theirs = self.baseline.double().numpy() + sum(
+        expected = self.baseline.double().numpy() + sum(
             (output.predictions - output.baseline)[:, None] * self.places[number].double().numpy()
             for number, output in enumerate(outputs)
         )
-        ours = self(**first).logits.double().numpy()
-        if not numpy.abs(ours - theirs).max() <= 1e-4 * max(1.0, numpy.abs(theirs).max()):
+        predicted_logits = self(**first).logits.double().numpy()
+        if not numpy.abs(predicted_logits - expected).max() <= 1e-4 * max(1.0, numpy.abs(expected).max()):
             what = f"the trees of scikit-learn {sklearn.__version__} could not be read: their predictions differ"
             raise Failure(f"{what}. Install an older scikit-learn, or choose another model")
 
@@ -349,9 +349,9 @@ def _fit(
     classes = numpy.unique(rows.labels) if config.problem_type != "regression" else numpy.zeros(1)
     if config.problem_type != "regression" and len(classes) == 1:
         # A single class, which scikit-learn refuses: the logit of (n + 1) to 1, as sure as n rows can make it.
-        (place,) = names[int(classes[0])] or names[1]
-        sure = math.log(len(rows.labels) + 1) * (1 if names[int(classes[0])] else -1)
-        return [Output([], sure, {place: 1.0}, numpy.full(min(len(rows.labels), CHECKED_ROWS), sure))]
+        (node,) = names[int(classes[0])] or names[1]
+        log_odds = math.log(len(rows.labels) + 1) * (1 if names[int(classes[0])] else -1)
+        return [Output([], log_odds, {node: 1.0}, numpy.full(min(len(rows.labels), CHECKED_ROWS), log_odds))]
     if others is not None and config.problem_type != "regression":
         others = others.select_rows(numpy.isin(others.labels, classes))
     also = {}
@@ -363,8 +363,8 @@ def _fit(
         encoder = estimator._preprocessor.named_transformers_["encoder"]
         codes += [values[~numpy.isnan(values)].astype(int) for values in encoder.categories_]
     first = rows.cells[:CHECKED_ROWS]
-    said = estimator.predict(first) if config.problem_type == "regression" else estimator.decision_function(first)
-    said = said.reshape(len(first), -1)
+    predicted = estimator.predict(first) if config.problem_type == "regression" else estimator.decision_function(first)
+    predicted = predicted.reshape(len(first), -1)
     baseline = estimator._baseline_prediction.reshape(-1)
     # Two classes have one output z, the log odds. Logits -z/2 and z/2 have that difference, and give its softmax.
     if len(classes) == 2 and names[0]:
@@ -372,6 +372,6 @@ def _fit(
     else:
         labels = [name for number, name in enumerate(names) if name and (len(names) == 1 or number in classes)]
     return [
-        Output([trees[number] for trees in estimator._predictors], float(baseline[number]), label, said[:, number])
+        Output([trees[number] for trees in estimator._predictors], float(baseline[number]), label, predicted[:, number])
         for number, label in enumerate(labels)
     ]

@@ -21,7 +21,7 @@ from llmft.schema.inference import GenerationConfig
 from llmft.schema.problem import Problem, UserError
 
 
-def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
+def set_generation(model: Any, options: GenerationConfig, seed: int = 0) -> None:
     """Make `model.generate` follow the section `generation`. A model that does not generate stays as it is.
 
     Special tokens stay the model's. Sampling options are set only with `sample`; transformers would warn about them.
@@ -32,62 +32,62 @@ def set_generation(model: Any, wanted: GenerationConfig, seed: int = 0) -> None:
     Raises:
         UserError: if `max_new_tokens` is more than a decoder has positions for.
     """
-    writer = unwrap(model)
-    if isinstance(writer, Exported) or not writer.can_generate():
+    generator = unwrap(model)
+    if isinstance(generator, Exported) or not generator.can_generate():
         return
-    _check_room(writer, wanted)
-    alone = not writer.config.is_encoder_decoder
-    sampling = {"temperature": wanted.temperature, "top_k": wanted.top_k or 0, "top_p": wanted.top_p or 1.0}
-    repeating = {"repetition_penalty": wanted.repetition_penalty, "no_repeat_ngram_size": wanted.no_repeat or 0}
+    _check_room(generator, options)
+    decoder_only = not generator.config.is_encoder_decoder
+    sampling = {"temperature": options.temperature, "top_k": options.top_k or 0, "top_p": options.top_p or 1.0}
+    repeating = {"repetition_penalty": options.repetition_penalty, "no_repeat_ngram_size": options.no_repeat or 0}
     special = {
-        key: getattr(writer.generation_config, key, None)
+        key: getattr(generator.generation_config, key, None)
         for key in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id")
     }
-    if (end := getattr(writer.config, "eos_token_id", None)) is not None:
+    if (end := getattr(generator.config, "eos_token_id", None)) is not None:
         special["eos_token_id"] = end  # the task's end of a text, such as that of a turn in a chat
-    writer.generation_config = transformers.GenerationConfig(
+    generator.generation_config = transformers.GenerationConfig(
         **special,
-        max_new_tokens=wanted.max_new_tokens,
-        num_beams=wanted.beams,
-        **({"length_penalty": wanted.length_penalty} if wanted.beams > 1 else {}),
-        do_sample=wanted.sample,
-        **(sampling if wanted.sample else {}),
-        **({} if alone else repeating),
+        max_new_tokens=options.max_new_tokens,
+        num_beams=options.beams,
+        **({"length_penalty": options.length_penalty} if options.beams > 1 else {}),
+        do_sample=options.sample,
+        **(sampling if options.sample else {}),
+        **({} if decoder_only else repeating),
     )
-    vars(writer).pop("generate", None)
-    repeats = _repetition_processors(wanted) if alone else []
-    if repeats or wanted.sample:
-        plain = writer.generate
+    vars(generator).pop("generate", None)
+    repeats = _repetition_processors(options) if decoder_only else []
+    if repeats or options.sample:
+        plain = generator.generate
 
         def generate(prompt_length: int | None = None, **inputs: Any) -> Any:
             ids = inputs["input_ids"]
             read = ids.shape[1] if prompt_length is None else prompt_length
             chosen = LogitsProcessorList([WithoutPrompt(processor, read) for processor in repeats])
-            if wanted.sample:
-                chosen += [*_sampling_warpers(wanted), GumbelSampling(ids, inputs.get("attention_mask"), seed)]
+            if options.sample:
+                chosen += [*_sampling_warpers(options), GumbelSampling(ids, inputs.get("attention_mask"), seed)]
             return plain(**inputs, do_sample=False, logits_processor=chosen)
 
-        writer.generate = generate
+        generator.generate = generate
 
 
-def _check_room(writer: Any, wanted: GenerationConfig) -> None:
+def _check_room(generator: Any, options: GenerationConfig) -> None:
     """Raise UserError if an encoder-decoder has too few decoder positions for `max_new_tokens`. T5 has no limit.
 
     A decoder-only model continues from its last tokens instead; see `generate_after`.
     """
-    room = getattr(writer.config, "max_position_embeddings", None)
-    if writer.config.is_encoder_decoder and isinstance(room, int) and wanted.max_new_tokens >= room:
-        what = f"must be less than the {room} positions of the model, got {wanted.max_new_tokens}"
+    room = getattr(generator.config, "max_position_embeddings", None)
+    if generator.config.is_encoder_decoder and isinstance(room, int) and options.max_new_tokens >= room:
+        what = f"must be less than the {room} positions of the model, got {options.max_new_tokens}"
         raise UserError(Problem("generation.max_new_tokens", what, hint=f"Write generation.max_new_tokens={room - 1}."))
 
 
-def _repetition_processors(wanted: GenerationConfig) -> list[LogitsProcessor]:
+def _repetition_processors(options: GenerationConfig) -> list[LogitsProcessor]:
     """The processors against repetition, for decoder-only models; see `WithoutPrompt`."""
     found: list[LogitsProcessor] = []
-    if wanted.repetition_penalty != 1:
-        found.append(RepetitionPenaltyLogitsProcessor(wanted.repetition_penalty))
-    if wanted.no_repeat:
-        found.append(NoRepeatNGramLogitsProcessor(wanted.no_repeat))
+    if options.repetition_penalty != 1:
+        found.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+    if options.no_repeat:
+        found.append(NoRepeatNGramLogitsProcessor(options.no_repeat))
     return found
 
 
@@ -106,15 +106,15 @@ class WithoutPrompt(LogitsProcessor):
         return self.processor(input_ids[:, self.prompt_length :], scores)
 
 
-def _sampling_warpers(wanted: GenerationConfig) -> list[LogitsProcessor]:
+def _sampling_warpers(options: GenerationConfig) -> list[LogitsProcessor]:
     """The processors that transformers itself applies before sampling, in its order."""
     found: list[LogitsProcessor] = []
-    if wanted.temperature != 1:
-        found.append(TemperatureLogitsWarper(wanted.temperature))
-    if wanted.top_k:
-        found.append(TopKLogitsWarper(wanted.top_k))
-    if wanted.top_p is not None and wanted.top_p < 1:
-        found.append(TopPLogitsWarper(wanted.top_p))
+    if options.temperature != 1:
+        found.append(TemperatureLogitsWarper(options.temperature))
+    if options.top_k:
+        found.append(TopKLogitsWarper(options.top_k))
+    if options.top_p is not None and options.top_p < 1:
+        found.append(TopPLogitsWarper(options.top_p))
     return found
 
 
@@ -151,8 +151,8 @@ def generate_after(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[li
         ids: (B, T), padded on the left.
         mask: (B, T), 0 for padding.
     """
-    writer = unwrap(model)
-    left, room = writer.generation_config.max_new_tokens, max_positions(writer.config)
+    generator = unwrap(model)
+    left, room = generator.generation_config.max_new_tokens, max_positions(generator.config)
     if room is None or ids.shape[1] + left <= room:
         found: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
         return found

@@ -25,52 +25,59 @@ RULES: dict[str, Callable[[Tensor], object]] = {
 
 
 def fit_head(
-    model: PreTrainedModel, own: dict[int, str], wanted: dict[int, str], absent: set[str], misfits: set[str]
+    model: PreTrainedModel,
+    pretrained_labels: dict[int, str],
+    labels: dict[int, str],
+    missing: set[str],
+    mismatched: set[str],
 ) -> str | None:
     """Reorder the rows of a pretrained head to the labels of the data, or initialize it again if they differ.
 
     Args:
-        own: the labels by index that the head was trained with, from config.json.
-        wanted: the labels of the data by index; empty for regression.
-        absent: names of weights that the file did not have.
-        misfits: names of weights that the file has for another number of labels, and that are new already.
+        pretrained_labels: the labels by index that the head was trained with, from config.json.
+        labels: the labels of the data by index; empty for regression.
+        missing: names of weights that the file did not have.
+        mismatched: names of weights that the file has for another number of labels, and that are new already.
 
     Returns:
         a note for the user; None if the head was not pretrained, or fits as it is.
     """
     rows = _label_weights(model)
-    if not rows or absent & rows.keys():
+    if not rows or missing & rows.keys():
         return None
-    if misfits & rows.keys():
-        return f"the head is new: that of model.path is for {_describe_labels(own)}"
-    if not wanted:
+    if mismatched & rows.keys():
+        return f"the head is new: that of model.path is for {_describe_labels(pretrained_labels)}"
+    if not labels:
         return "the pretrained head for regression is kept. If yours is another number, it starts from the wrong place"
-    theirs, ours = [own[place] for place in sorted(own)], [wanted[place] for place in sorted(wanted)]
-    if theirs == ours:
+    old, new = (
+        [pretrained_labels[place] for place in sorted(pretrained_labels)],
+        [labels[place] for place in sorted(labels)],
+    )
+    if old == new:
         return None
-    if (order := _match_labels(theirs, ours)) is None:
+    if (order := _match_labels(old, new)) is None:
         _reset(model, rows)
-        return f"the head is new: that of model.path is for {_describe_labels(own)}"
+        return f"the head is new: that of model.path is for {_describe_labels(pretrained_labels)}"
     with torch.no_grad():
         for name, axis in rows.items():
             weight = model.get_parameter(name)
             weight.copy_(weight.index_select(axis, torch.tensor(order)))
-    if sorted(theirs) == sorted(ours):
+    if sorted(old) == sorted(new):
         return "the head is kept, and its rows are in the order of the labels here"
-    pairs = ", ".join(f"{theirs[place]} for {name}" for place, name in list(zip(order, ours, strict=True))[:4])
-    return f"the head is kept: its labels are taken for those here ({pairs}{', ...' if len(ours) > 4 else ''})"
+    pairs = ", ".join(f"{old[place]} for {name}" for place, name in list(zip(order, new, strict=True))[:4])
+    return f"the head is kept: its labels are taken for those here ({pairs}{', ...' if len(new) > 4 else ''})"
 
 
-def _match_labels(theirs: list[str], ours: list[str]) -> list[int] | None:
+def _match_labels(old: list[str], new: list[str]) -> list[int] | None:
     """For each of our labels the index of theirs with its name; None if names differ by more than case.
 
     `LABEL_1`, which transformers writes for a label without a name, matches the label `1` and no other.
     """
-    numbered = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in theirs]
+    numbered = [re.sub(r"^LABEL_(?=\d+$)", "", name) for name in old]
     for named, sought in (
-        (theirs, ours),
-        (numbered, ours),
-        ([name.casefold() for name in theirs], [name.casefold() for name in ours]),
+        (old, new),
+        (numbered, new),
+        ([name.casefold() for name in old], [name.casefold() for name in new]),
     ):
         if sorted(named) == sorted(sought) and len(set(named)) == len(named):
             return [named.index(name) for name in sought]

@@ -126,7 +126,7 @@ class Tabular(TargetTask[TableState]):
         # Losses of networks that trees cannot minimize, such as focal: the baseline is then fitted by its default.
         loss = self.options.loss if self.options.loss in LOSSES else None
         model.fit(batches["train"], batches.get("validation"), loss, seed, torch.get_num_threads())
-        answered = {name: model.answered(batch) for name, batch in batches.items() if name != "train"}
+        answered = {name: model.predict_rows(batch) for name, batch in batches.items() if name != "train"}
         return "gradient boosting", answered
 
     def format_input(self, row: dict[str, Any]) -> str:
