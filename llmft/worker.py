@@ -71,7 +71,12 @@ def work(run: Run) -> None:
 def _check_count(run: Run) -> None:
     """Raise UserError if torchrun has started more or fewer processes than the run asks for."""
     if (wanted := run.config().hardware.processes) != (started := int(os.environ["WORLD_SIZE"])):
-        raise UserError(Problem("hardware.processes", f"is {wanted} in {run.folder}, and {started} were started"))
+        raise UserError(
+            Problem(
+                "hardware.processes",
+                f"must be {started}, the number of processes that were started, got {wanted} in {run.folder}",
+            )
+        )
 
 
 def _leave_with_launcher(channel: Connection) -> None:

@@ -194,7 +194,11 @@ def _one(row: Sequence[Answer], how: str, shares: Sequence[float], cuts: Mapping
     given = [answer["answer"] for answer in row]
     if not isinstance(given[0], str | list):
         if how == "vote":
-            raise UserError(Problem("ensemble", "numbers cannot be voted on", hint="Write ensemble=mean."))
+            raise UserError(
+                Problem(
+                    "ensemble", "must be mean for a task that predicts numbers, got vote", hint="Write ensemble=mean."
+                )
+            )
         return {"answer": float(sum(share * number for share, number in zip(shares, given, strict=True)))}
     names = list(row[0]["scores"])
     pairs = list(zip(shares, row, strict=True))

@@ -133,8 +133,8 @@ class Session(Experiment):
         check_inputs(task, model, config.model.name, self.splits)
         if fits(model):
             if config.model.first_weights == "pretrained":
-                what = "is a fitted model, and fitting begins anew with every run"
-                raise UserError(Problem("model.path", what, hint="Leave it out, and write model=boosting."))
+                what = "must be empty for a model that is fitted: every run fits it from the start"
+                raise UserError(Problem("model.path", what, hint="Write model=boosting without model.path."))
             self.model = model
             return
         if own := getattr(task.state, "tokenizer", None):

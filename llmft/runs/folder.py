@@ -1,4 +1,4 @@
-"""RUN/: made once and never written over; every later command reads it."""
+"""RUN/: made once and never overwritten; every later command reads it."""
 
 import json
 import os
@@ -126,7 +126,7 @@ class Run:
         except OSError as error:
             raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
         if used:
-            raise UserError(Problem("run.dir", f"{folder} is not empty; a run is never written over"))
+            raise UserError(Problem("run.dir", f"{folder} is not empty, and a run overwrites nothing"))
 
     @classmethod
     def to_resume(cls, config: Config) -> "Run | None":

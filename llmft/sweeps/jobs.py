@@ -86,7 +86,7 @@ def check_hardware(sweep: Sweep, gpus: list[int]) -> None:
     from llmft.training.trackers import check_trackers
 
     if missing := [gpu for gpu in gpus if gpu >= torch.cuda.device_count()]:
-        what = f"there is no GPU {missing[0]}; this machine has {torch.cuda.device_count()}"
+        what = f"must name GPUs of this machine, which has {torch.cuda.device_count()}, got {missing[0]}"
         raise UserError(Problem("sweep.gpus", what))
     left = [entry for entry in sweep.entries if entry.status != "done"]
     wrong: dict[Problem, list[str]] = {}
@@ -95,9 +95,10 @@ def check_hardware(sweep: Sweep, gpus: list[int]) -> None:
             check_trackers(entry.config.tracking)
             hardware = entry.config.hardware
             if hardware.nodes > 1:
-                raise UserError(Problem("hardware.nodes", "a sweep works on this machine alone", hint="Leave it out."))
+                what = f"must be 1 in a sweep, which runs on one machine, got {hardware.nodes}"
+                raise UserError(Problem("hardware.nodes", what, hint="Leave it out."))
             if device_of(hardware) == "cuda" and gpus and hardware.processes > 1:
-                what = "each takes a GPU, and sweep.gpus gives a job one"
+                what = f"must be 1 with sweep.gpus, which gives each job one GPU, got {hardware.processes}"
                 raise UserError(Problem("hardware.processes", what, hint="Leave out one of the two."))
     if wrong:
         raise UserError(in_jobs(wrong, len(left)))

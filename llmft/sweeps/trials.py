@@ -81,7 +81,7 @@ def import_study() -> "type[Study]":
         from llmft.sweeps.study import Study
     except ImportError as error:
         hint = "Write: pip install 'llmft[search]'."
-        raise UserError(Problem("search", "is done by Optuna, which is not installed", hint=hint)) from error
+        raise UserError(Problem("search", "needs the package optuna, which is not installed", hint=hint)) from error
     return Study
 
 

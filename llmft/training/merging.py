@@ -43,7 +43,7 @@ def keep_and_merge(experiment: Experiment) -> tuple[torch.nn.Module, dict[str, A
     if not difference <= LIMIT or equal < 1:
         kept = f"The adapter is kept in {run.folder / 'adapter'}"
         how = f"outputs differ by {difference:.1e} of their size, {LIMIT:.0e} may be, {equal:.1%} of answers are equal"
-        raise Failure(f"the merged model is not the trained one: {how}. {kept}")
+        raise Failure(f"the merged model answers differently from the trained one: {how}. {kept}")
     facts = {"merged_rows": min(ROWS, len(split.features)), "merged_difference": difference}
     return merged, facts | ({"merged_equal_answers": equal} if pairs else {})
 

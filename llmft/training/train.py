@@ -136,7 +136,7 @@ def _check_disk(folder: Path, model: PreTrainedModel, kept_whole: bool) -> None:
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     needed = 2 * sum(4 * size * (trains or kept_whole) + 8 * size * trains for size, trains in sizes)
     if (free := shutil.disk_usage(folder).free) < needed:
-        raise Failure(f"{folder} has {free / 1e6:,.0f} MB of room, and two checkpoints take {needed / 1e6:,.0f} MB")
+        raise Failure(f"{folder} has {free / 1e6:,.0f} MB free, and two checkpoints need {needed / 1e6:,.0f} MB")
 
 
 def _in_batches_of(rows: int, config: Config) -> Config:

@@ -45,5 +45,5 @@ def test_a_disk_without_room_for_two_checkpoints_is_said_before_training(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: plain(path)._replace(free=1_000_000))
     code, out, err = llmft("finetune", "+recipe=bert_textcls", "smoke=true", "run.dir=run")
     assert code == 1
-    assert "failed: run has 1 MB of room, and two checkpoints take" in err
+    assert "failed: run has 1 MB free, and two checkpoints need" in err
     assert "step" not in out.partition("folder")[2]

@@ -253,5 +253,5 @@ def test_torchrun_starts_them_too(llmft: Run, here: Path) -> None:
     assert outcome(here / "again") == outcome(here / "run")
     done = subprocess.run([*torchrun, "1", "-m", "llmft.worker", "again"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "hardware.processes  is 2 in again, and 1 were started" in done.stderr
+    assert "hardware.processes  must be 1, the number of processes that were started, got 2 in again" in done.stderr
     assert json.loads((here / "again/manifest.json").read_text())["status"] == "done"

@@ -269,7 +269,7 @@ def test_a_run_is_fitted_scored_loaded_and_asked(llmft: Run, here: Path) -> None
     # Fitting begins anew, also where it was interrupted: a fitted model is nothing to go on from.
     code, _, err = llmft("finetune", "+recipe=tabular_boosting", "model.path=run", "smoke=true", "run.dir=more")
     assert code == 2
-    assert "fitting begins anew" in err
+    assert "must be empty for a model that is fitted" in err
 
 
 def test_an_interrupted_run_starts_over(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

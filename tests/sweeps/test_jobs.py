@@ -243,7 +243,7 @@ HARDWARE = {
         "hardware.device  must be a device of this machine, got cuda: torch finds no CUDA or ROCm GPU here (in device=cuda).",
     ),
     "hardware.processes=1,3": (2, "hardware.processes  must be at most 2, one for each GPU, got 3 (in processes=3)."),
-    "hardware.processes=1,2 sweep.gpus=[0]": (2, "sweep.gpus gives a job one (in processes=2). Leave out one"),
+    "hardware.processes=1,2 sweep.gpus=[0]": (2, "which gives each job one GPU, got 2 (in processes=2). Leave out one"),
 }
 
 
@@ -272,7 +272,7 @@ def told(config: Any, *_: Any) -> None:
 def test_a_gpu_for_each_job(llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = llmft(*TABLE, "seed=0,1", "run.dir=s", "sweep.gpus=[0,1]")
     assert code == 2
-    assert "sweep.gpus  there is no GPU 0; this machine has 0" in err
+    assert "sweep.gpus  must name GPUs of this machine, which has 0, got 0" in err
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(finetune, "run", told)
     llmft(*TABLE, "seed=range(3)", "run.dir=s", "sweep.gpus=[1,3]")

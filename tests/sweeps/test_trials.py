@@ -149,7 +149,7 @@ def test_without_optuna_it_says_how_to_get_it(llmft: Run, here: Path, monkeypatc
     monkeypatch.delitem(sys.modules, "llmft.sweeps.study", raising=False)
     code, _, err = llmft(*SEARCH)
     assert code == 2
-    assert "is done by Optuna, which is not installed. Write: pip install 'llmft[search]'." in err
+    assert "needs the package optuna, which is not installed. Write: pip install 'llmft[search]'." in err
     assert list(here.iterdir()) == []
 
 

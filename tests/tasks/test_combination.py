@@ -49,7 +49,7 @@ def test_answers_become_one(name: str) -> None:
 def test_rows_keep_their_order_and_numbers_take_no_vote() -> None:
     models = [[{"answer": 1.0}, {"answer": 2.0}], [{"answer": 3.0}, {"answer": 6.0}]]
     assert [answer["answer"] for answer in combine(models, "mean", [1, 1], [{}, {}])] == [2.0, 4.0]
-    with pytest.raises(UserError, match="numbers cannot be voted on"):
+    with pytest.raises(UserError, match="must be mean for a task that predicts numbers, got vote"):
         combine(models, "vote", [1, 1], [{}, {}])
 
 

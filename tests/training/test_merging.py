@@ -79,7 +79,7 @@ def test_a_merged_model_that_answers_otherwise_is_no_model(llmft: Run, here: Pat
     monkeypatch.setattr(adapters, "merge", faulty)
     code, _, err = llmft(*SMOKE, "adapter=lora")
     assert code == 1
-    assert "failed: the merged model is not the trained one: outputs differ by " in err
+    assert "failed: the merged model answers differently from the trained one: outputs differ by " in err
     assert (here / "run/adapter/adapter_model.safetensors").is_file()
     assert not (here / "run/model").exists()
     assert read(here / "run/manifest.json")["status"] == "failed"
@@ -121,4 +121,4 @@ def test_losses_are_compared_where_texts_are_written(llmft: Run, here: Path, mon
     monkeypatch.setattr(adapters, "merge", faulty)
     code, _, err = llmft(*words, "trainer.max_steps=2")
     assert code == 1, err
-    assert "failed: the merged model is not the trained one: outputs differ by " in err
+    assert "failed: the merged model answers differently from the trained one: outputs differ by " in err

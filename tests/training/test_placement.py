@@ -68,7 +68,7 @@ def test_a_run_on_nodes_begins_and_says_how_they_start(llmft: Run, here: Path) -
     assert llmft(*words, "resume=true")[1].count("torchrun") == 1
     code, _, err = llmft("finetune", "-m", *SMOKE, "hardware.nodes=2", "hardware.processes=2", "seed=0,1")
     assert code == 2
-    assert "hardware.nodes  a sweep works on this machine alone" in err
+    assert "hardware.nodes  must be 1 in a sweep, which runs on one machine, got " in err
 
 
 def losses(folder: Path) -> list[float]:
