@@ -87,7 +87,7 @@ class Entry:
         """Let `write` fill a folder, and make it the entry.
 
         Returns:
-            whether the entry exists; False if the disk is full or read-only, and the run goes on without it.
+            whether the entry exists; False if the disk is full or read-only, and the run continues without it.
         """
         partial = self.folder.with_name(f".{self.key}-{secrets.token_hex(4)}")
         try:

@@ -133,7 +133,7 @@ class ClassFolders(FileGroup):
         folders = {file.parent.parent for file in self.files}
         inside = sum(one.is_file() and not one.name.startswith(".") for folder in folders for one in folder.rglob("*"))
         if others := inside - len(self.files):
-            table.left_out["other files were left out: a text lies in CLASS/NAME.txt"] = others
+            table.left_out["other files were left out: texts are read from CLASS/NAME.txt"] = others
         problems: list[Problem] = []
         for file, name in zip(self.files, self.names, strict=True):
             try:

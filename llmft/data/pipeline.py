@@ -180,7 +180,7 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
                     notes += index_note(name, table, own, roles)
                     notes += list_notes(name, tables[name], roles, config.format)
         except UserError as error:
-            problems += error.problems  # go on: all problems of all splits are reported at once
+            problems += error.problems  # continue: all problems of all splits are reported at once
             continue
         digests |= {str(file): digest(file) for file in files}
         problems += same_bytes(name, files, digests, owners)

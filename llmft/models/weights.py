@@ -47,11 +47,11 @@ def load(model: torch.nn.Module, file: Path) -> None:
         set_model_state_dict(model, load_file(file), options=FULL)
         return
     with safe_open(file, "pt") as opened:
-        beside = (opened.metadata() or {}).get(FROZEN_DIGEST)
-    if beside is None:
+        digest = (opened.metadata() or {}).get(FROZEN_DIGEST)
+    if digest is None:
         load_model(model, file)
         return
-    if beside != _frozen_digest(model):
+    if digest != _frozen_digest(model):
         raise Failure(f"the weights of model.path have changed since {file.parent} was trained")
     report = model.load_state_dict(load_file(file), strict=False)
     trained = {name for name, value in model.named_parameters() if value.requires_grad}

@@ -226,7 +226,7 @@ def load_blocks(task: "LanguageModel", folder: Path) -> Blocks:
 def _document_tokens(task: "LanguageModel", rows: Dataset) -> Iterator[list[int]]:
     """The tokens of each row, with an end token where a document ends. A long document may span several rows."""
     last: Any = None
-    # GPT-2 uses one token for start and end: a second one beside the end of the document before would be noise.
+    # GPT-2 uses one token for start and end: the end of the document before is the start already.
     before: list[int] = [] if task.state.start == task.state.end else [task.state.start]
     for number, (_, portion) in enumerate(chunks(rows)):
         documents = portion.get("document") or [None] * len(portion["text"])

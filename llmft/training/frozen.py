@@ -239,7 +239,7 @@ def _compute(
             try:
                 vectors, offsets, _ = encoder.read(batch)
             except NotOneVector:
-                failed = True  # told below: a process that returned here would leave the others waiting in all_gather
+                failed = True  # checked below: returning here would leave the other processes waiting in all_gather
                 break
             own.append((indices, vectors.float().cpu(), offsets.cpu()))
     if processes.all_reduce_max(failed):

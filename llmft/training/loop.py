@@ -274,7 +274,7 @@ class Trainer(transformers.Trainer):
         weights.load(self.model, Path(resume_from_checkpoint) / WEIGHTS)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the weights of a checkpoint as safetensors: all of them, or beside an adapter those that train."""
+        """Write the weights of a checkpoint as safetensors: all of them, or with an adapter those that train."""
         folder = Path(str(output_dir))
         if self.is_fsdp_enabled:
             state = weights.full_state_dict(self.model)

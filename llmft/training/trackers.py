@@ -31,7 +31,7 @@ CLOSE_TIMEOUT_FAILED = 5.0  # the same after a failure or a signal: a scheduler 
 
 @dataclass(frozen=True)
 class Tracked:
-    """What trackers are told of a run."""
+    """What trackers receive about a run."""
 
     id: str
     """Unique among all runs, and the same after a resume."""
@@ -303,7 +303,7 @@ def tracked(config: Config, run: Run) -> Iterator[Trackers]:
 
 
 def _tracked(config: Config, run: Run, tell: bool) -> Tracked:
-    """What trackers are told of the run. If there are any, the run's id is written to its folder."""
+    """What trackers receive about the run. If there are any, the run's id is written to its folder."""
     file = run.folder / FILE
     resumed = file.is_file()
     number = json.loads(file.read_text(encoding="utf-8"))["id"] if resumed else secrets.token_hex(4)

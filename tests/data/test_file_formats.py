@@ -351,7 +351,7 @@ def test_a_folder_of_texts_by_class(write: Write) -> None:
     table = read("folder", "d")
     assert table.columns == {"text": ["schlecht\r\nsehr", "übel", "gut"], "label": ["neg", "neg", "pos"]}
     assert table.ids == ["neg/1.txt:1", "2.md:1", "pos/1.txt:1"]
-    assert table.left_out == {"other files were left out: a text lies in CLASS/NAME.txt": 2}
+    assert table.left_out == {"other files were left out: texts are read from CLASS/NAME.txt": 2}
     write("d/pos/3.txt", b"\xff\xfe\xfd")
     write("d/pos/4.txt", b"\x89PNG\r\n\x1a\n")
     with pytest.raises(UserError) as error:

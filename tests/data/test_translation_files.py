@@ -106,7 +106,10 @@ def test_targets_are_mended_as_sources_are(write: Write) -> None:
 WRONG = [
     ({"train": ["a.en", "b.zh"]}, r"a\.en  has 3 lines, and b\.zh has 2\. Each line must be the translation"),
     ({"train": ["b.zh", "a.en"]}, r"b\.zh  has 2 lines, and a\.en has 3"),
-    ({"train": "a.en"}, r"dataset\.train  must be two files for dataset=parallel, got 1 file.*=\[train\.en,train\.zh\]"),
+    (
+        {"train": "a.en"},
+        r"dataset\.train  must be two files for dataset=parallel, got 1 file.*=\[train\.en,train\.zh\]",
+    ),
     ({"train": ["a.en", "b.zh", "c.zh"]}, "must be two files for dataset=parallel, got 3 files"),
     ({"train": "."}, r"no such file: \."),
     ({"train": ["a.en", "c.zh"]}, r"a\.en:2 +has an empty target \(train\)"),
