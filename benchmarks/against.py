@@ -115,5 +115,7 @@ def report(found: dict[str, list[dict[str, float]]], rounds: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4) or sys.argv[2] not in MEASURES:
+        sys.exit(__doc__)
     with contextlib.suppress(KeyboardInterrupt):
         main(*sys.argv[1:4])

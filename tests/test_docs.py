@@ -136,7 +136,7 @@ def test_the_benchmarks_of_the_documents_are_there() -> None:
     """They take minutes to run; that they start is seen by their help."""
     text = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
     scripts = set(re.findall(r"python (benchmarks/\w+\.py)", text))
-    assert len(scripts) == 7
+    assert len(scripts) == 8
     for script in scripts:
         compile((ROOT / script).read_text(encoding="utf-8"), script, "exec")
         assert f"python {script}" in (ROOT / script).read_text(encoding="utf-8")
