@@ -47,7 +47,7 @@ def run(config: Config) -> None:
         what = f"{config.task.name} does not answer in turns"
         if task.head == "AutoModelForCausalLM":
             what = "its tokenizer has no chat template, by which turns are written"
-        raise UserError(Problem(str(source), what, "command line", f"Ask it with llmft predict {source}."))
+        raise UserError(Problem(str(source), what, "command line", f"Write llmft predict {source}."))
     set_generation(model, config.generation, config.seed)
     room = max_positions(unwrap(model).config)
     if room is None or config.model.path is None:  # weights that learnt here have read nothing longer

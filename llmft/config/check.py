@@ -12,7 +12,7 @@ from llmft.config.rules import RULES
 from llmft.schema.config import NAME, Config
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.section import section_of
-from llmft.schema.tasks import TaskConfig, task_type
+from llmft.schema.tasks import TaskConfig, task_type, task_types
 
 
 def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None = None) -> Config:
@@ -82,7 +82,10 @@ def _problem(
 ) -> Problem:
     where = origin(key)
     if "extra_forbidden" in kinds:
-        return Problem(key, "no such key", where, _did_you_mean(key, names))
+        # Of optimzer.lr=1, pydantic names optimzer, which no place sets.
+        below = sorted(word for word in origin.given if word.startswith(f"{key}.") and not origin.typed(key))
+        key = below[0] if below else key
+        return Problem(key, "no such key", origin(key), _did_you_mean(key, names))
     if "missing" in kinds:
         return Problem(key, "must be given", where)
     if "no_task" in kinds:
@@ -141,6 +144,8 @@ def _did_you_mean(key: str, names: list[str]) -> str:
     """The key with the same last name in another section, its name in other tools translated, or the most similar
     spelling."""
     section, _, leaf = key.rpartition(".")
+    if section == "task" and (other := [name for name, found in task_types().items() if leaf in found.model_fields]):
+        return f"It is a key of task={', '.join(sorted(other))}."
     same = [name for name in names if name.rpartition(".")[2] == leaf]
     same += [KEYS_ELSEWHERE[leaf]] if KEYS_ELSEWHERE.get(leaf) in names else []
     beside = {name.rpartition(".")[2]: name for name in names if name.rpartition(".")[0] == section}

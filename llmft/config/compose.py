@@ -400,10 +400,11 @@ def _meant(group: str, option: str, known: list[str]) -> str:
         paths = {yaml.safe_load(text).get("path"): name for name, text in texts.items()}
         last = option.rpartition("/")[2].lower()
         same = [name for path, name in paths.items() if path and path.rpartition("/")[2].lower() == last]
-        own = f"`model={same[0]}`, or " if same else ""
-        return f"Write {own}for a hub id or a folder `model.path={option}`."
-    nearest = get_close_matches(option, known, 1)
-    return f"Did you mean {nearest[0]}?" if nearest else f"They are {', '.join(known)}."
+        own = f"Write model={same[0]}. " if same else ""
+        return f"{own}For a hub id or a folder, write model.path={option}."
+    longer = [name for name in known if name.startswith(f"{option}_")]  # bert is nearer to roberta than to bert_base
+    nearest = longer or get_close_matches(option, known, 1)
+    return f"Did you mean {' or '.join(nearest)}?" if nearest else f"They are {', '.join(known)}."
 
 
 def _settings(

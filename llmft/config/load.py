@@ -49,7 +49,7 @@ def checked(command: str, composed: Composed) -> Config:
         composed.tree["expect"] = None
     problems = list(composed.problems)
     if (meant := composed.tree.get("command")) != command:
-        problems.append(Problem("command", f"this recipe is for `llmft {meant}`", origin("command")))
+        problems.append(Problem("command", f"this recipe is for llmft {meant}", origin("command")))
     config = check(composed.tree | {"command": command}, origin, problems)
     if not config.smoke:
         return config

@@ -70,7 +70,7 @@ def to_arrow(table: Table, schema: pyarrow.Schema | None = None) -> pyarrow.Tabl
         try:
             columns[name] = pyarrow.array(values, type=schema.field(name).type if schema else None)
         except UNFIT as error:
-            raise UserError(_unfit(table, name, values, str(error)), "the data") from error
+            raise UserError(_unfit(table, name, values, error), "the data") from error
     return pyarrow.table(columns)
 
 
@@ -80,7 +80,7 @@ def to_dataset(table: Table, schema: pyarrow.Schema | None = None) -> datasets.D
     return datasets.Dataset(to_arrow(table, schema), fingerprint=secrets.token_hex(8))
 
 
-def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:
+def _unfit(table: Table, name: str, values: list[Any], error: Exception) -> Problem:
     """The first row whose type differs from those before it, such as a list among numbers, or half a surrogate pair.
 
     By bisection, since Arrow's own message names no row: 20 tries for a million rows.
@@ -93,7 +93,10 @@ def _unfit(table: Table, name: str, values: list[Any], why: str) -> Problem:
             low = middle
         except UNFIT:
             high = middle
-    return Problem(table.ids[low], f"{name} does not fit the rows before it: {why.splitlines()[0]}")
+    if isinstance(error, UnicodeEncodeError):
+        what = f"{name} contains {error.object[error.start]!a}, half of a surrogate pair, which is not a character"
+        return Problem(table.ids[low], what, hint="Write the whole character, or remove it.")
+    return Problem(table.ids[low], f"{name} does not fit the rows before it: {str(error).splitlines()[0]}")
 
 
 class RowsDigest:

@@ -116,8 +116,7 @@ def clip_length(length: int, model: ModelConfig) -> int:
     place = _locate(model)
     with user_errors(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_load_options(model, place))
-    for key, value in _own_names(config, model.config).items():
-        setattr(config, key, value)
+    _set_sizes(config, _own_names(config, model.config))
     limits = (max_positions(config), getattr(config, "trained_positions", None))
     return min([length, *(limit for limit in limits if limit is not None)])
 
@@ -159,8 +158,7 @@ def _pretrained(
         own = AutoConfig.from_pretrained(place.name, **_load_options(model, place)).id2label
         _check_kind(config, auto, model)
         _check_sizes(config, model)
-        for key, value in (model.config | _dropouts(config, model)).items():
-            setattr(config, key, value)
+        _set_sizes(config, model.config | _dropouts(config, model))
         _check_room(config, needed, length)
         if seen := getattr(config, "trained_positions", None):
             config.trained_positions = max(seen, needed.get("max_position_embeddings", 0))
@@ -351,6 +349,17 @@ def _dropouts(config: PreTrainedConfig, model: ModelConfig) -> dict[str, Any]:
 def _own_names(config: PreTrainedConfig, sizes: dict[str, Any]) -> dict[str, Any]:
     """Sizes under the architecture's own names: DistilBERT calls `hidden_size` `dim`."""
     return {config.attribute_map.get(key, key): value for key, value in sizes.items()}
+
+
+def _set_sizes(config: PreTrainedConfig, sizes: dict[str, Any]) -> None:
+    """Set sizes of a config; raise UserError for a value of a type that its architecture refuses."""
+    for key, value in sizes.items():
+        try:
+            setattr(config, key, value)
+        except StrictDataclassError as error:
+            why = str(error).strip().splitlines()[-1].strip().removeprefix("TypeError: ")
+            what = f"must be a value that {config.model_type} takes: {why}"
+            raise UserError(Problem(f"model.config.{key}", what)) from error
 
 
 def _check_sizes(config: PreTrainedConfig, model: ModelConfig) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils import cached_file
 
@@ -58,8 +59,9 @@ def user_errors(path: str, key: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, struct.error) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError, struct.error) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        first = lines[-1].strip() if isinstance(error, StrictDataclassError) else lines[0]
         hint = ""
         if "trust_remote_code" in str(error):
             what = f"{path} comes with its own Python code"

@@ -126,7 +126,8 @@ class Run:
         except OSError as error:
             raise UserError(Problem("run.dir", f"{folder}: {error.strerror}")) from error
         if used:
-            raise UserError(Problem("run.dir", f"{folder} is not empty, and a run overwrites nothing"))
+            hint = f"Write another folder{', or resume=true to continue the run in it' * config.trains}."
+            raise UserError(Problem("run.dir", f"{folder} is not empty, and a run overwrites nothing", hint=hint))
 
     @classmethod
     def to_resume(cls, config: Config) -> "Run | None":

@@ -236,7 +236,7 @@ WRONG_DATA = {
     "numbers and words as labels": ({"train.csv": "text,label\n" + "".join(f"t {i},{'good' if i % 3 else 1}\n" for i in range(40))}, "mixes numbers and words"),
     "one label only": ({"train.csv": "text,label\n" + "".join(f"t {i},1\n" for i in range(40))}, "one label only"),
     "a second text in one split alone": ({"train.csv": "text,text_pair,label\n" + "".join(f"t {i},u,{i % 2}\n" for i in range(40)), "test.csv": "text,label\nx,1\n"}, "must be in all splits or in none, got it in train, validation and not in test"),
-    "half a surrogate pair": ({"train.jsonl": "".join(f'{{"text": "t {i}\\ud800", "label": {i % 2}}}\n' for i in range(40))}, "text does not fit the rows before it"),
+    "half a surrogate pair": ({"train.jsonl": "".join(f'{{"text": "t {i}\\ud800", "label": {i % 2}}}\n' for i in range(40))}, "train.jsonl:1  text contains '\\ud800', half of a surrogate pair, which is not a character"),
     "a missing column": ({"train.csv": "texts,label\n" + "".join(f"t {i},{i % 2}\n" for i in range(40))}, "Did you mean dataset.columns.text=texts?"),
 }  # fmt: skip
 

@@ -209,7 +209,7 @@ def test_pairs(runs: dict[str, str], llmft: Run, piped: Piped) -> None:
     assert read(llmft("predict", runs["pair"])[1])[0]["scores"] == read(out)[0]["scores"]
     code, _, err = llmft("predict", runs["pair"], "predict.text=lumo")
     assert code == 2
-    assert "predict.input  the input lacks the second text that training had" in err
+    assert "predict.input  the input has no second text, and the model was trained with one" in err
 
 
 def test_columns_can_be_named(runs: dict[str, str], llmft: Run, piped: Piped) -> None:

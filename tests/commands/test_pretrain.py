@@ -55,7 +55,7 @@ MISTAKES = {
         ["task=text_classification"],
         "llmft pretrain is for causal_lm, masked_lm, span_corruption.",
     ),
-    "a recipe of finetune": (["+recipe=tabular_mlp"], "this recipe is for `llmft finetune`"),
+    "a recipe of finetune": (["+recipe=tabular_mlp"], "this recipe is for llmft finetune"),
     "too little text": (
         ["+recipe=gpt_clm", *TEXT, "dataset.train=short.txt", *SIZES],
         "dataset.train  must have 16 tokens for a block of task.block=16, got 7. Give more text, or a smaller task.block.",

@@ -33,6 +33,10 @@ CASES = [
     ("model=minilmm", "model=minilmm  no such model (command line). Did you mean minilm?"),
     ("+recipe=bert_textcl", "no such recipe (command line). Did you mean bert_textcls?"),
     ("recipe=bert_textcls", "needs a plus sign (command line). Write +recipe=bert_textcls."),
+    ("optimzer.lr=1", "optimzer.lr  no such key (command line). Did you mean optimizer.lr?"),
+    ("++extra={a:1}", "extra  no such key (command line)"),
+    ("task.beta=1", "task.beta  no such key (command line). It is a key of task=preference."),
+    ("model=bert", "model=bert  no such model (command line). Did you mean bert_base or bert_base_chinese?"),
     ("trainer.lr=1", "trainer.lr  no such key (command line). Did you mean optimizer.lr?"),
     ("optimizer.learning_rate=1", "optimizer.learning_rate  no such key (command line). Did you mean optimizer.lr?"),
     ("++max_seq_length=64", "Did you mean task.max_length?"),
@@ -47,11 +51,11 @@ CASES = [
     ("trainer.eval_every=0", "trainer.eval_every  must be at least 1, got 0 (command line)"),
     (
         "model=bert-base-uncased",
-        "no such model (command line). Write `model=bert_base`, or for a hub id or a folder `model.path=bert-base-uncased`.",
+        "no such model (command line). Write model=bert_base. For a hub id or a folder, write model.path=bert-base-uncased.",
     ),
     (
         "model=google/my-bert",
-        "no such model (command line). Write for a hub id or a folder `model.path=google/my-bert`.",
+        "no such model (command line). For a hub id or a folder, write model.path=google/my-bert.",
     ),
     ("seed=-1", "seed  must be at least 0, got -1 (command line)"),
     ("name=../out", "must be a name: letters, digits"),
@@ -97,6 +101,10 @@ CASES = [
     (
         "dataset=reviews dataset.train=mine.csv",
         "dataset.train  is not part of dataset=reviews (command line). Leave out dataset=.",
+    ),
+    (
+        "dataset.format=csv dataset.train=mine.csv",
+        "dataset.train  is not part of dataset=reviews (command line). Leave out dataset.format, or write dataset= too.",
     ),
     ("optimizer.betas=[2,3]", "optimizer.betas.0  must be below 1, got 2"),
     (
@@ -247,7 +255,7 @@ BROKEN = [
     ("# @package _global_\ndefaults: x\n", "'x' names no option"),
     ("# @package _global_\ndefaults: [3]\n", "'3' names no option"),
     ("# @package _global_\ndefaults: [{a: b, c: d}]\n", "names no option"),
-    ("# @package _global_\ncommand: eval\n", "this recipe is for `llmft eval`"),
+    ("# @package _global_\ncommand: eval\n", "this recipe is for llmft eval"),
     (
         "# @package _global_\na: &a [1,1]\nb: &b [" + ",".join(["*a"] * 9) + "]\nc: [" + ",".join(["*b"] * 60) + "]\n",
         "must have at most 50 YAML aliases, got 69",

@@ -191,12 +191,14 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "other sizes than the weights have": ({"path": "bert", "config": {"intermediate_size": 16}}, {}, "must be the sizes of the pretrained weights, and bert.encoder.layer.0.intermediate.dense.bias"),
     "sizes that do not go together": ({"architecture": "bert", "init": "random", "config": {"hidden_size": 33}}, {}, "must be sizes of which bert can be built"),
     "a size that is not a number": ({"architecture": "bert", "init": "random", "config": {"hidden_size": "abc"}}, {}, "must be sizes of which bert can be built"),
+    "a size of pretrained weights that is not a number": ({"path": "bert", "config": {"hidden_size": "abc"}}, {}, "model.config.hidden_size  must be a value that bert takes: Field 'hidden_size' expected int, got str"),
     "a layer that is not a list": ({"architecture": "mlp", "init": "random", "config": {"hidden_sizes": 64}}, {}, "must be sizes of which mlp can be built"),
     "a share above one": ({"architecture": "mlp", "init": "random", "config": {"dropout": 2}}, {}, "must be sizes of which mlp can be built"),
     "an id without a network": ({"path": "someone/model"}, {}, "hf download someone/model"),
     "an empty folder": ({"path": "empty"}, {}, "empty is not a complete model"),
     "code of its own": ({"path": "code"}, {}, "If you have read it, set model.trust_remote_code=true."),
     "a pickle": ({"path": "pickle"}, {}, "pickle is not a complete model"),
+    "a config with a text for a number": ({"path": "typed"}, {}, "typed is not a complete model: TypeError: Field 'hidden_size' expected int, got str"),
     "weights cut short": ({"path": "cut"}, {}, "cut is not a complete model"),
     "texts longer than its positions": ({"path": "bert"}, {"max_position_embeddings": 33}, "task.max_length  needs max_position_embeddings=33, and the model has 32"),
     "more tokens than its embeddings": ({"path": "bert"}, {"vocab_size": 99999}, "model.tokenizer  needs vocab_size=99999, and the model has"),
@@ -216,6 +218,9 @@ def test_a_model_that_cannot_be_had_is_explained(name: str, bert: Path, here: Pa
     (here / "code/config.json").write_text(json.dumps(facts))
     (here / "code/own.py").write_text("open('canary', 'w').close()")
     shutil.copytree(bert, here / "cut")
+    shutil.copytree(bert, here / "typed")
+    facts = json.loads((bert / "config.json").read_text()) | {"hidden_size": "abc"}
+    (here / "typed/config.json").write_text(json.dumps(facts))
     weights = (bert / "model.safetensors").read_bytes()
     (here / "cut/model.safetensors").write_bytes(weights[: len(weights) // 2])
     (here / "pickle/config.json").write_text((bert / "config.json").read_text())

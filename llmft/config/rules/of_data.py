@@ -154,12 +154,13 @@ def _files_are_of_one_dataset(config: Config, origin: Origin) -> list[Problem]:
     brought = (dataset.path or "").startswith("package:")
     if not brought or origin.typed("dataset.path"):
         return []
+    hint = "Leave out dataset=." if "dataset" in origin.chosen else "Leave out dataset.format, or write dataset= too."
     return [
         Problem(
             f"dataset.{split}",
             f"is not part of dataset={dataset.name}",
             "command line",
-            "Leave out dataset=." if origin.typed("dataset.train") else "Write dataset.train=FILE too.",
+            hint if origin.typed("dataset.train") else "Write dataset.train=FILE too.",
         )
         for split in ("train", "validation", "test")
         if getattr(dataset, split) and origin.typed(f"dataset.{split}")

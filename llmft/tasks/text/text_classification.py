@@ -81,7 +81,7 @@ class TextClassification(TargetTask[TextState]):
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
         pair = "text_pair" in rows.column_names
         if pair != self.state.pair:
-            what = f"{split} {'has' if pair else 'lacks'} the second text that training {'had not' if pair else 'had'}"
+            what = f"{split} has {'a' if pair else 'no'} second text, and the model was trained with{'out' * pair} one"
             return [Problem("dataset.columns.text_pair", what)]
         return self.state.target.check(rows, split)
 
