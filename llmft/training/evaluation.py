@@ -4,7 +4,7 @@ Training's evaluation, the final scores and `llmft eval` all go through here, so
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
@@ -108,15 +108,19 @@ def predict(
             # a batch, whose answers are dropped.
             task.objective.predict(model, next(batches(task, features, batch_size, model, first=True))[1])
     outputs: list[Any] = [None] * len(features)
-    total, weighed = 0.0, 0
+    losses: list[tuple[float, int]] = []
     for numbers, found, loss, count in chain.from_iterable(processes.all_gather(own)):
         for number, output in zip(numbers, found, strict=True):
             outputs[number] = output
         if loss is not None:
-            total += loss * count
-            weighed += count
+            losses.append((loss, count))
     outputs = features.with_asides(outputs, range(len(outputs)))
-    return Prediction(task.decode(outputs, features.rows), outputs, total / weighed if weighed else None)
+    return Prediction(task.decode(outputs, features.rows), outputs, weighted_mean(losses) if losses else None)
+
+
+def weighted_mean(losses: Sequence[tuple[float, int]]) -> float:
+    """The mean of losses, each with its `Objective.loss_weight`; 0 if no word or token of the rows has a label."""
+    return sum(loss * weight for loss, weight in losses) / (sum(weight for _, weight in losses) or 1)
 
 
 def batches(
@@ -213,10 +217,8 @@ def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: i
             (task.objective.loss(model, batch).item(), task.objective.loss_weight(batch))
             for _, batch in batches(task, split.features, batch_size, model)
         ]
-    found = list(chain.from_iterable(processes.all_gather(own)))
-    return task.objective.metrics_from_loss(
-        sum(loss * count for loss, count in found) / sum(count for _, count in found)
-    )
+    losses = list(chain.from_iterable(processes.all_gather(own)))
+    return task.objective.metrics_from_loss(weighted_mean(losses))
 
 
 def ties_with_less_loss(scores: Mapping[str, float], best: Mapping[str, float], metric: str) -> bool:

@@ -31,7 +31,7 @@ def test_a_run_is_done_again_and_compared(llmft: Run, write: Write, here: Path) 
     facts = json.loads((here / "third/reproduced.json").read_text())
     assert (code, facts["same"], facts["weights"]) == (1, False, [])
     assert [name for name, (old, new) in facts["scores"].items() if old != new] == ["test.accuracy"]
-    assert "is not outputs/t" in err
+    assert "third differs from outputs/t" in err
 
     (here / "a.csv").write_text((here / "a.csv").read_text() + "1,x,a\n")
     code, _, err = llmft("runs", "reproduce", f"outputs/t/{first.name}")

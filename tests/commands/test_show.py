@@ -23,7 +23,7 @@ def test_rows_are_shown_and_nothing_is_left(words: tuple[str, ...], shown: str, 
     assert code == 0, err
     assert shown in out
     assert out.count("synthetic-train:") == 12
-    assert "Leave out show=12 to begin." in out
+    assert "Leave out show=12 to train." in out
     assert list(here.iterdir()) == []
 
 

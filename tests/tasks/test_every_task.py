@@ -20,7 +20,7 @@ from llmft.schema.metric import METRICS
 from llmft.schema.tasks import task_types
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.task import Task
-from llmft.training.evaluation import Split, evaluate, float32
+from llmft.training.evaluation import Experiment, Split, evaluate, float32
 from llmft.training.features import encode
 from llmft.training.frozen import with_reference
 from llmft.training.hardware import Hardware
@@ -108,8 +108,9 @@ def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
 def test_ten_steps_give_the_pinned_losses(name: str) -> None:
     config, task, data, model = prepared(name, "dataset.max_rows=80")
     splits = {"train": Split(data["train"], encode(task, data["train"]))}
-    hardware = Hardware("cpu", "fp32", "")
-    features = with_reference(config, task, model, splits, hardware)["train"].features
+    experiment = Experiment(config)
+    experiment.hardware, experiment.task, experiment.model = Hardware("cpu", "fp32", ""), task, model
+    features = with_reference(experiment, splits)["train"].features
     collate = task.objective.collate
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from llmft.training.evaluation import float32
+from llmft.training.evaluation import float32, weighted_mean
 
 Run = Callable[..., tuple[int, str, str]]
 SMOKE = ("+recipe=bert_textcls", "smoke=true", "run.dir=run")
@@ -176,6 +176,11 @@ def test_bfloat16_trains_and_scores_in_float32(llmft: Run, here: Path) -> None:
     assert metrics(here / "again")["test"] == metrics(here / "run")["test"]
     last = [event for event in events(here / "run") if event["split"] == "validation"]
     assert metrics(here / "run")["validation"]["loss"] in [pytest.approx(event["loss"], abs=1e-7) for event in last]
+
+
+def test_a_mean_of_losses_weighs_what_has_a_label() -> None:
+    assert weighted_mean([(1.0, 3), (5.0, 1)]) == 2.0
+    assert weighted_mean([(0.0, 0), (0.0, 0)]) == 0.0  # sentences of invisible characters have no word with a label
 
 
 def test_float32_sets_autocast_aside_and_puts_it_back() -> None:
