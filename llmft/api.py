@@ -7,6 +7,7 @@ do.
 import gc
 import json
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -102,8 +103,12 @@ def load(run: "str | Path | Outcome", *words: str) -> Model:
     return Model(run, *words)
 
 
-def work(command: str, words: list[str], multirun: bool = False) -> Any:
-    """Run a command after all checks. Returns what the command returned: a Run, facts, or None."""
+def work(command: str, words: list[str], multirun: bool = False, fork: bool = True) -> Any:
+    """Run a command after all checks. Returns what the command returned: a Run, facts, or None.
+
+    Args:
+        fork: whether the jobs of a sweep may be forked from this process.
+    """
     jobs = planned(command, words, multirun)
     gc.enable()
     first = (jobs[0] if isinstance(jobs, list) else jobs.first).config
@@ -111,11 +116,11 @@ def work(command: str, words: list[str], multirun: bool = False) -> Any:
         return import_module("llmft.commands.show").run(first)
     if not isinstance(jobs, list):
         return import_module("llmft.sweeps.trials").run(
-            jobs, shlex.join(["llmft", command, *config_dir_words(), *words])
+            jobs, shlex.join(["llmft", command, *config_dir_words(), *words]), fork
         )
     if jobs[0].values:
         return import_module("llmft.sweeps.jobs").run(
-            jobs, shlex.join(["llmft", command, "-m", *config_dir_words(), *words])
+            jobs, shlex.join(["llmft", command, "-m", *config_dir_words(), *words]), fork
         )
     _look(first)
     return import_module(ELSEWHERE.get(command, f"llmft.commands.{command}")).run(first)
@@ -164,9 +169,18 @@ def _outcome(command: str, words: Sequence[str]) -> Outcome:
     with config_dir([word for word in words if word != "-m"]) as rest:
         if strange := [word for word in rest if word.startswith("-")]:
             raise UserError(Problem(strange[0], "is a flag for the command line only", "Python"))
-        found = work(command, rest, multirun)
+        found = work(command, rest, multirun, fork=not _has_computed())
     facts = facts_of(found)
     return Outcome(Path(facts["folder"]), facts["metrics"])
+
+
+def _has_computed() -> bool:
+    """Whether this process may have threads of torch or a GPU, without which a forked job hangs or fails.
+
+    A notebook may have trained before it starts a sweep; a process of the command line has not.
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and (torch.get_num_threads() > 1 or torch.cuda.is_initialized())
 
 
 def facts_of(found: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from llmft.cli import _main
 from llmft.config.load import load
 from llmft.reporting.lines import counting
 from llmft.schema.problem import UserError
+from llmft.sweeps.children import FORKS, Children
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
@@ -32,6 +33,25 @@ SMALL = (
 def test_import_llmft_is_light() -> None:
     code = "import sys, llmft; sys.exit(len(sys.modules.keys() & {'torch', 'pydantic', 'hydra', 'llmft.api'}))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("threads", "forks"), [(1, True), (2, False)])
+@pytest.mark.parametrize("words", [("-m", "seed=1,2"), ("search=tpe", "optimizer.lr=log(1e-5,1e-3)")])
+def test_a_sweep_does_not_fork_a_process_that_may_have_computed(
+    words: tuple[str, ...], threads: int, forks: bool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two threads, a notebook that had trained once hung in the first job of a sweep."""
+    children: list[Children] = []
+
+    def start(started: Children, *job: object) -> None:
+        children.append(started)
+        raise InterruptedError
+
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    monkeypatch.setattr(Children, "start", start)
+    with pytest.raises(InterruptedError):
+        package.finetune("+recipe=bert_textcls", "smoke=true", *words, "run.dir=sweep")
+    assert children[0].forks == (FORKS and forks)
 
 
 def test_the_whole_way_from_python(llmft: Run, write: Write, here: Path) -> None:

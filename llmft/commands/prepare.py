@@ -30,7 +30,8 @@ from llmft.training.features import Blocks, FeatureSet, encode, join_documents, 
 
 FILE = "file "  # before the path of a data file, in the facts of an entry
 
-# Of the section `model`, what `task.fit` may look at. Other keys, such as sizes, can vary and share an entry.
+# Of the section `model`, what `task.fit` may look at, besides whether weights are pretrained and how many positions
+# they have. Other keys, such as sizes, can vary and share an entry.
 OF_THE_TOKENIZER = {"path", "hub", "tokenizer", "revision", "trust_remote_code"}
 
 
@@ -175,10 +176,14 @@ def _entry(config: Config, task: Task[Any]) -> Entry | None:
 
 def decided_by(config: Config) -> dict[str, Any]:
     """What of a configuration decides the prepared data: runs that share it can share them."""
+    model = config.model.model_dump(include=OF_THE_TOKENIZER) | {"init": "random"}
+    if config.model.first_weights == "pretrained":  # which read no more tokens than they have positions
+        positions = {key: value for key, value in config.model.config.items() if "position" in key}
+        model |= {"init": "pretrained", "config": positions}
     return {
         "dataset": config.dataset.model_dump(exclude={"name", "cache"}),
         "task": config.task.model_dump(exclude={"baseline", "importance"}),
-        "model": config.model.model_dump(include=OF_THE_TOKENIZER),
+        "model": model,
     }
 
 
@@ -192,7 +197,8 @@ def _code(task: type) -> str:
     """The digest of the code that makes, writes and reads rows and features, and of the task's whole package."""
     ours = Path(tasks.__file__).parent.parent
     files = [*(ours / "data").rglob("*.py"), *(ours / "tasks").rglob("*.py")]
-    files += [ours / "training" / "features.py", ours / "models" / "tokenizers.py", Path(__file__)]
+    files += [ours / "training" / "features.py", ours / "models" / "tokenizers.py", ours / "models" / "build.py"]
+    files += [Path(__file__)]
     own = Path(inspect.getfile(task))
     top = sys.modules[task.__module__.partition(".")[0]]
     if ours not in own.parents:

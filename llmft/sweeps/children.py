@@ -85,13 +85,15 @@ class Children(StopRequests):
     computed anything on several threads (libgomp hangs in a forked child then), nor have started CUDA.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fork: bool = True) -> None:
+        """Take whether children may be forked, where the system can."""
         super().__init__()
+        self.forks = FORKS and fork
         self.running: dict[Child, Any] = {}
 
     def start(self, key: Any, log: Path, job: ChildJob) -> None:
         """Start a child that does `job` and exits with what it returns; what it prints is appended to `log`."""
-        if FORKS:
+        if self.forks:
             child = multiprocessing.get_context("fork").Process(target=self._live, args=(os.getpid(), log, job))
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal between fork and list would miss the child
             child.start()

@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from llmft.commands.prepare import Prepared
 
 
-def run(jobs: list[Job], command: str) -> dict[str, Any]:
+def run(jobs: list[Job], command: str, fork: bool = True) -> dict[str, Any]:
     """Do every job that is not done, and compare them all.
 
     Args:
         command: what was typed, to go on with.
+        fork: whether jobs may be forked: not from a process that has computed, see Children.
 
     Returns:
         The folder, and what summary.json says.
@@ -57,7 +58,7 @@ def run(jobs: list[Job], command: str) -> dict[str, Any]:
     tables.announce(sweep, f"{len(slots)} at a time", notes)
     check_hardware(sweep, shared.gpus)
     prepared = prepare(sweep)
-    with sweep.alone(), Children() as children:
+    with sweep.alone(), Children(fork) as children:
         write_summary(sweep, at_work=True)
         work(sweep, prepared, slots, children)
         facts = write_summary(sweep)
@@ -160,7 +161,8 @@ def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], chi
             started[entry.number] = time.monotonic()
             data = prepared[entry.number - 1]
             data = replace(data, known_batch_size=sizes.of(entry.config, gpu, share))
-            children.start((entry, gpu), entry.folder / "log.txt", child_job(entry, data, gpu, share))
+            child = child_job(entry, data, gpu, share, children.forks)
+            children.start((entry, gpu), entry.folder / "log.txt", child)
         for (entry, gpu), code in children.ended():
             slots.append(gpu)
             end(entry, code, stopping=bool(children.received))
@@ -169,9 +171,9 @@ def work(sweep: Sweep, prepared: "list[Prepared]", slots: deque[int | None], chi
             tables.line(sweep, entry, tables.result(facts, entry, time.monotonic() - started[entry.number]))
 
 
-def child_job(entry: Entry, prepared: "Prepared", gpu: int | None, share: int) -> ChildJob:
+def child_job(entry: Entry, prepared: "Prepared", gpu: int | None, share: int, forks: bool) -> ChildJob:
     """The run of an entry; a forked process shares the memory of its data."""
-    data, first, known = prepared if FORKS else None, prepared.first, prepared.known_batch_size
+    data, first, known = prepared if forks else None, prepared.first, prepared.known_batch_size
     return ChildJob(entry.config, data, first, known, gpu, share)
 
 

@@ -36,11 +36,12 @@ JOURNAL = "study.jsonl"
 OF_THE_COMMAND = {"resume", "search.trials", "search.timeout", *MAY_DIFFER}  # may differ when a search goes on
 
 
-def run(space: Space, command: str) -> dict[str, Any]:
+def run(space: Space, command: str, fork: bool = True) -> dict[str, Any]:
     """Do every trial that is left, and show which settings did best and which keys mattered.
 
     Args:
         command: what was typed, to go on with.
+        fork: whether trials may be forked, see jobs.py.
 
     Returns:
         The folder, and what summary.json says.
@@ -59,7 +60,7 @@ def run(space: Space, command: str) -> dict[str, Any]:
     probe.add(1, space.first, "the first trial", "first")
     check_hardware(probe, first.sweep.gpus)
     data = {data_of(first): prepare(probe)[0]}
-    with sweep.alone(), Children() as children:
+    with sweep.alone(), Children(fork) as children:
         assert first.search
         study = study_class(first.search, space.dimensions, METRICS[first.metric_for_best], sweep.folder / JOURNAL)
         study.bind(facts_of(space))
@@ -135,7 +136,7 @@ def work(sweep: Sweep, space: Space, study: "Study", data: "dict[str, Prepared]"
             gpu = slots.popleft()
             prepared = replace(prepared, known_batch_size=sizes.of(entry.config, gpu, share))
             reports = Reports(study.file, trial.number, search)
-            child = replace(child_job(entry, prepared, gpu, share), reports=reports)
+            child = replace(child_job(entry, prepared, gpu, share, children.forks), reports=reports)
             children.start((entry, gpu, time.monotonic()), entry.folder / "log.txt", child)
         if not children.running:
             return

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import BertConfig
 
 from llmft import tasks
 from llmft.commands import prepare as module
 from llmft.commands.prepare import prepare
 from llmft.config.load import load as compose
 from llmft.data.cache import Entry
+from llmft.models.tokenizers import train
+from llmft.schema.model import TokenizerConfig
 from tests.tasks.cases import CASES
 
 Run = Callable[..., tuple[int, str, str]]
@@ -85,6 +88,20 @@ def test_what_does_not_change_the_data_finds_them(write: Write) -> None:
     prepare(compose("finetune", words("bert_textcls")))
     others = ["optimizer.lr=0.5", "seed=4", "trainer.epochs=9", "model.config.hidden_size=64", "name=other"]
     assert prepare(compose("finetune", [*words("bert_textcls"), *others])).origin == "from the cache"
+
+
+def test_how_long_texts_may_be_is_that_of_the_weights_at_hand(write: Write, here: Path) -> None:
+    """Pretrained weights have 8 positions; random ones of the same folder get as many as task.max_length asks for."""
+    write("a.csv", TABLE)
+    BertConfig(max_position_embeddings=8).save_pretrained(here / "bert")
+    train(TABLE.splitlines(), TokenizerConfig(size=90)).save_pretrained(here / "bert")
+    run = ["+recipe=bert_textcls", "dataset=csv", "dataset.train=a.csv", "model.path=bert", "task.max_length=20"]
+    lengths = []
+    for more in ([], ["model.init=random"], ["model.config={max_position_embeddings: 6}"], []):
+        found = prepare(compose("finetune", [*run, *more]))
+        lengths.append(found.task.state.max_length)
+    assert lengths == [8, 20, 6, 8]
+    assert found.origin == "from the cache"
 
 
 def test_other_code_prepares_anew(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
