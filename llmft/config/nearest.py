@@ -18,6 +18,17 @@ COMMANDS_ELSEWHERE = {
     "inference": "predict",
     "generate": "predict",
     "convert": "export",
+    "talk": "chat",
+    "list": "runs",
+    "ls": "runs",
+    "compare": "runs compare",
+    "diff": "runs compare",
+    "reproduce": "runs reproduce",
+    "remove": "runs remove",
+    "rm": "runs remove",
+    "delete": "runs remove",
+    "clean": "runs clean",
+    "prune": "runs clean",
 }
 KEYS_ELSEWHERE = {
     "learning_rate": "optimizer.lr",

@@ -210,7 +210,8 @@ def index_note(split: str, table: Table, dataset: DatasetConfig, roles: dict[str
         return []
     what = "which counts or names the rows" if len(names) == 1 else "which count or name the rows"
     hint = f"if it is one, name all features in dataset.columns.{role}"
-    return [f"{split}: {', '.join(map(repr, names))}, {what}, is not a feature; {hint}"]
+    named = ", ".join(repr(name) if name else "the column without a name" for name in names)
+    return [f"{split}: {named}, {what}, is not a feature; {hint}"]
 
 
 def list_notes(split: str, table: Table, roles: dict[str, Column], format: str) -> list[str]:

@@ -64,7 +64,11 @@ def take_splits(
         what = "groups and inputs" if GROUP in train.columns else "inputs"
         hint = f"It has {len(set(units)):,} different {what}; equal ones stay in one split. Name files for the splits."
     empty = [
-        Problem(f"dataset.split.{name}", f"leaves {name} without rows: train has {len(train)}", hint=hint)
+        Problem(
+            f"dataset.split.{name}",
+            f"leaves {name} without rows: train has {len(train)}",
+            hint=hint or f"Write dataset.{name}=FILE, or add rows to train.",
+        )
         for name, rows in parts.items()
         if not rows
     ]

@@ -142,8 +142,8 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "same bytes": ({}, {"train": csv(TWO), "test": csv(TWO)}, "dataset.test  test.csv has the same bytes as train.csv of train"),
     "leaks by name": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("text 4", "0"), ("new", "1")])}, "2 of the 3 rows of test are also in train, such as test.csv:2 (train.csv:5), test.csv:3 (train.csv:6). Metrics would be too good: dataset.clean.leaks=true leaves them out of train, or dataset.max_overlap=1 allows them."),
     "leak": ({"split": NO_SHARES}, {"train": csv(ROWS), "test": csv([("TEXT  3", "1"), ("new", "1")])}, "1 of the 2 rows of test is also in train"),
-    "many texts as labels": ({}, {"train": csv([(f"text {i}", f"kind {i}") for i in range(40)])}, "leaves validation without rows: train has 40\n"),
-    "one row": ({}, {"train": csv(TWO[:1])}, "dataset.split.validation  leaves validation without rows: train has 1"),
+    "many texts as labels": ({}, {"train": csv([(f"text {i}", f"kind {i}") for i in range(40)])}, "leaves validation without rows: train has 40. Write dataset.validation=FILE, or add rows to train.\n"),
+    "one row": ({}, {"train": csv(TWO[:1])}, "dataset.split.validation  leaves validation without rows: train has 1. Write dataset.validation=FILE, or add rows to train."),
     "numbers as labels": ({}, {"train": csv([(f"text {i}", f"{i}.5") for i in range(40)])}, "It has 40 labels. Are they numbers? Write task.problem=regression."),
 }  # fmt: skip
 

@@ -161,7 +161,8 @@ def test_the_index_of_pandas_in_a_csv_is_no_feature(header: str, write: Write) -
     write("a.csv", f"{header},a,label\n3,0.5,x\n1,1.5,y\n0,2.5,x\n")
     rows, notes = read("tabular", format="csv", train="a.csv")
     assert [list(row) for row in rows["features"]] == [["a"]] * 3
-    assert any(note.startswith(f"train: {header!r}, which counts or names the rows") for note in notes)
+    name = repr(header) if header else "the column without a name"
+    assert any(note.startswith(f"train: {name}, which counts or names the rows") for note in notes)
     write("b.csv", "a,Unnamed: 0,label\n3,0.5,x\n1,1.5,y\n")
     rows, _ = read("tabular", format="csv", train="b.csv")
     assert [list(row) for row in rows["features"]] == [["a", "Unnamed: 0"]] * 2, "not the first column"

@@ -92,7 +92,9 @@ def test_an_export_answers_as_its_run_does(
     if format != "safetensors":
         assert f"exported to {format}, {precision}" in out
 
-    (code_block,) = re.findall(r"^```python\n(.*?)^```", (here / "out/README.md").read_text(), re.M | re.S)
+    card = (here / "out/README.md").read_text()
+    assert card.endswith(".\n")
+    (code_block,) = re.findall(r"^```python\n(.*?)^```", card, re.M | re.S)
     found: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here / "out")

@@ -115,6 +115,6 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 def test_a_command_that_is_none(llmft: Run) -> None:
     assert llmft("predikt") == (2, "", "error: no command called predikt. Did you mean predict?\n")
-    for word, meant in {"train": "finetune", "evaluate": "eval", "inference": "predict"}.items():
+    for word, meant in {"train": "finetune", "evaluate": "eval", "compare": "runs compare"}.items():
         assert f"Did you mean {meant}?" in llmft(word)[2]
     assert "They are finetune, pretrain, eval," in llmft("xyzzy")[2]

@@ -75,7 +75,7 @@ def test_a_missing_number_is_marked_and_not_a_category(empty: Any) -> None:
 
 WRONG = {
     "a text in a number column": ({"numbers": ["age"]}, [{"age": "old", "town": "x", "zip": "1"}], "age is 'old', not a number"),
-    "a column that is gone": ({}, [{"age": "1", "town": "x"}], "has no column 'zip', which training had"),
+    "a column that is gone": ({}, [{"age": "1", "town": "x"}], "has no column 'zip', which training had; it has age, town. Rename its columns, or add"),
 }  # fmt: skip
 
 

@@ -268,6 +268,24 @@ def test_how_numbers_were_read_is_said_and_kept() -> None:
     ]
 
 
+CODES = {
+    "postal codes": (["02134", "10115", None, " 00501"], "'02134' is 2134"),
+    "months": (["08", "12", "0.75", "0"], None),
+    "numbers of JSON": ([2134, 10115, 0.0125, 0], None),
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_numbers_that_begin_with_zero_may_be_codes(name: str) -> None:
+    cells, example = CODES[name]
+    table = {"zip": cells * 5, "town": ["a", "b"] * 10}
+    hint = "if the zeros count, write task.categories=[zip]"
+    expected = [f"zip is read as numbers: {example}; {hint}"] if example else []
+    assert (list(learnt(table).numbers), learnt(table).remarks) == (["zip"], expected)
+    assert learnt(table, categories=["town"]).remarks == [note.replace("[zip]", "[town,zip]") for note in expected]
+    assert learnt(table, categories=["zip"]).remarks == learnt(table, numbers=["zip"]).remarks == []
+
+
 NEARLY = {
     "a dash": (
         ["1", "2", "3", "—"] * 10,

@@ -9,7 +9,7 @@ import numpy
 import pandas
 
 from llmft.data import dates
-from llmft.data.cell_values import category, is_missing, parts_of, text_of
+from llmft.data.cell_values import category, is_missing, number, parts_of, text_of
 from llmft.data.source import listed
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.tables import config as sections
@@ -22,6 +22,7 @@ from llmft.tasks.tables.number_columns import (
     bin_edges,
     constant,
     counts_rows,
+    first_code,
     form_of,
     learn_scale,
     numbers_of,
@@ -145,7 +146,9 @@ class TableColumns:
         lacking = self.lacking(rows.features["features"])  # by the schema: there may be no rows
         # A typed row may leave columns out, but one without any column of training is of another table.
         if lacking and (not lenient or len(lacking) == len(self._all())):
-            return [Problem(f"dataset.{split}", f"has no column {', '.join(map(repr, lacking))}, which training had")]
+            what = f"has no column {', '.join(map(repr, lacking))}, which training had"
+            what += f"; it has {_few(list(rows.features['features'])) or 'none'}"
+            return [Problem(f"dataset.{split}", what, hint="Rename its columns, or add empty ones with these names.")]
         table = rows["features"][:]
         # Cells that are missing are never wrong: the model has an input for them.
         wrong: list[tuple[int, str, str]] = []
@@ -345,6 +348,9 @@ def _learn_column(
             found.forms[name] = form
         if how := form["style"] != FLAG and shown(form, cells):
             found.remarks.append(f"{name} is read as numbers: {how}")
+        if free and form == PLAIN_FORM and (code := first_code(cells)):
+            hint = f"if the zeros count, write task.categories=[{','.join([*options.categories, name])}]"
+            found.remarks.append(f"{name} is read as numbers: {code!r} is {number(code):.15g}; {hint}")
         # Noted and not left out: a rising column may be a real feature, such as a price over the years.
         if free and (odd := orders_rows(values)):
             found.remarks.append(f"{name} may be no feature: {odd}; to leave it out, write task.ignore=[{name}]")

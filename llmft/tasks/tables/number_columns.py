@@ -36,6 +36,7 @@ STYLES = {
     "1 234.5": (_separated(f"[{_SPACES}]", r"\."), _SPACES, "."),
     "1'234.5": (_separated("['’]", r"\."), "'’", "."),
 }
+_CODE = re.compile(r"0[0-9]{2,}")
 # A dot or a comma before three digits: with a currency sign either may be meant.
 _EITHER = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 
@@ -124,6 +125,15 @@ def shown(form: NumberForm, cells: list[Any]) -> str:
     read = numbers_of(cells, form)
     odd = numpy.flatnonzero(numpy.isnan(plain) & ~numpy.isnan(read)).tolist()
     return f"{cells[odd[0]]!r} is {read[odd[0]]:.15g}" if odd else ""
+
+
+def first_code(cells: list[Any]) -> str | None:
+    """The first text that begins with 0 and has three digits or more, as postal codes do; None if there is none.
+
+    Two digits do not count: months and hours are written `08`, and are numbers.
+    """
+    texts = (cell.strip() for cell in cells if isinstance(cell, str))
+    return next((text for text in texts if _CODE.fullmatch(text)), None)
 
 
 def constant(cells: list[Any]) -> str | None:
