@@ -98,6 +98,9 @@ def _problem(
         if isinstance(value, str) and re.search(r",|\(.*\)$", value):
             ranged = value.startswith(("interval(", "log("))
             hint = "For a search, write search=tpe." if ranged else "For a run with each of several values, write -m."
+        if "a list" in expected and isinstance(value, str | int | float) and not str(value).endswith(")"):
+            plain = re.fullmatch(r"[\w.,-]+", str(value))
+            hint = f"Write {key}=[{value if plain else repr(value)}]."
         return Problem(key, f"must be {' or '.join(expected)}, got {received}", where, hint)
     message = str(context["msg"]).removeprefix("Value error, ")
     # A check of a whole section has the section as its value, which would hide the message.
@@ -122,8 +125,8 @@ def _expected(kind: str, context: dict[str, Any]) -> str:
         "bool": "true or false",
         "string": "a text",
         "list": "a list",
-        "dict": "a table",
-        "model": "a table",
+        "dict": "{KEY: VALUE, ...}",
+        "model": "{KEY: VALUE, ...}",
         "tuple": "a list",
     }
     if kind.endswith(("_parsing", "_type", "_from_float")):

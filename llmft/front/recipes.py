@@ -25,7 +25,7 @@ def run(words: list[str]) -> None:
             for name in recipes():
                 print(_summary(name))
             print("\nllmft recipes show NAME    llmft recipes copy NAME    llmft COMMAND +recipe=NAME")
-        case [name] if name in recipes():
+        case [name] if name not in ("show", "copy"):
             print(explain(name))
         case ["show", name]:
             print(_file(name).read_text(encoding="utf-8-sig"), end="")
@@ -35,7 +35,7 @@ def run(words: list[str]) -> None:
             copy(name, to)
         case _:
             hint = "Write llmft recipes, llmft recipes show NAME, or llmft recipes copy NAME [TO]."
-            raise UserError(Problem(" ".join(words), "no such recipe or request", "command line", hint), "this command")
+            raise UserError(Problem(" ".join(words), "no such request", "command line", hint), "this command")
 
 
 def explain(name: str) -> str:

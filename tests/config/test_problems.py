@@ -210,7 +210,15 @@ CASES = [
         "trainer.gradient_checkpointing=true adapter=prefix",
         "does not work with adapter=prefix, which needs the stored activations (command line)",
     ),
-    ("model.config=3", "model.config  must be a table, got 3 (command line)"),
+    ("model.config=3", "model.config  must be {KEY: VALUE, ...}, got 3 (command line)"),
+    (
+        "dataset.header=text,label",
+        "dataset.header  must be a list, got 'text,label' (command line). Write dataset.header=[text,label].",
+    ),
+    (
+        "adapter=lora adapter.target_modules=q",
+        "a list or 'all-linear', got 'q' (command line). Write adapter.target_modules=[q].",
+    ),
 ]
 
 

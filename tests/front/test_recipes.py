@@ -83,6 +83,7 @@ WRONG = {
     "show bert_textcl": "bert_textcl  no such recipe (command line). Did you mean bert_textcls?",
     "show ../configs/model/mlp": "no such recipe",
     "copy nothing": "no such recipe",
+    "bert_textcl": "bert_textcl  no such recipe (command line). Did you mean bert_textcls?",
     "sell bert_textcls": "Write llmft recipes, llmft recipes show NAME, or llmft recipes copy NAME [TO].",
     "copy bert_textcls full/a.yaml": "full/a.yaml  File exists",
 }

@@ -125,7 +125,7 @@ RULES = [
     (["task.threshold=1"], "task.threshold  must be below 1 or one of 'f1', 'accuracy' or 'matthews', got 1"),
     (["task.class_weights={a: x}"], "task.class_weights.a  must be a number, got 'x' (command line)"),
     (["task.class_weights={a: 0}"], "task.class_weights.a  must be above 0, got 0 (command line)"),
-    (["task.class_weights=many"], "task.class_weights  must be 'balanced' or a table, got 'many' (command line)"),
+    (["task.class_weights=many"], "task.class_weights  must be 'balanced' or {KEY: VALUE, ...}, got 'many' (command line)"),
 ]  # fmt: skip
 
 
