@@ -6,6 +6,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+import numpy
+
 from llmft.commands.label import with_label
 from llmft.commands.prepare import prepare
 from llmft.reporting.lines import phase, quiet
@@ -13,6 +15,7 @@ from llmft.schema.config import Config
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
+from llmft.training.features import Blocks
 
 COLOR, PLAIN = ("\x1b[32m", "\x1b[0m"), ("⟦", "⟧")
 
@@ -36,9 +39,11 @@ def _show(task: Task[Any], split: Split, count: int, notes: list[str]) -> None:
     colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     before, after = COLOR if colored else PLAIN
     for number in range(min(count, len(split.features))):
-        feature, row = split.features[number], split.rows[split.features.rows[number]]
+        feature = split.features[number]
+        # A block of raw text is cut out of all documents: it has no row.
+        row = {} if isinstance(split.features, Blocks) else split.rows[split.features.rows[number]]
         pieces = trained_pieces(task, feature, row)
-        print(f"{row['id']}{_size(feature)}")
+        print(f"{row.get('id', f'block {number}')}{_size(feature)}")
         print("".join(f"{before}{text}{after}" if trained else text for text, trained in pieces))
         if not any(trained for _, trained in pieces):  # a classifier: the label is trained, and none of the tokens
             print(f"{before}{task.format_answer(task.reference(row))}{after}")
@@ -69,6 +74,7 @@ def trained_pieces(task: Task[Any], feature: dict[str, Any], row: dict[str, Any]
 
 
 def _marked(task: Task[Any], tokenizer: Any, ids: list[int], labels: Any) -> list[tuple[str, bool]]:
+    labels = labels.tolist() if isinstance(labels, numpy.ndarray) else labels
     if "Seq2Seq" in task.head:
         return [(tokenizer.decode(ids), False), ("\n", False), (tokenizer.decode(labels), True)]
     # One integer per token is a label of that token; a class, a number, or a list of another length is not.

@@ -72,10 +72,13 @@ MISTAKES = {
         ["task=masked_lm", "model.tokenizer=tokenizer", *TEXT, "dataset.train=story.txt"],
         "model.tokenizer  the tokenizer has no mask token, which a masked language model reads",
     ),
-    "streaming": (["dataset.streaming=true"], "raw text is read in parts anyway"),
+    "streaming": (
+        ["dataset.streaming=true"],
+        "error: 1 problem in this configuration\n  dataset.streaming  raw text is never held in memory anyway",
+    ),
     "folds": (
         ["dataset.folds=3"],
-        "dataset.folds  needs all rows in memory, and raw text is not (command line). Leave it out.",
+        "dataset.folds  needs all rows in memory, and raw text is not (command line). Write dataset.split.seed=1 for",
     ),
     "a frozen encoder": (["model.freeze=encoder"], "model.freeze  each epoch cuts the text at other places"),
     "a prefix": (["task=causal_lm", "adapter=prefix"], "adapter=prefix does not work with causal_lm"),

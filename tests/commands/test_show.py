@@ -52,3 +52,14 @@ def test_a_run_has_no_training_rows_to_show(llmft: Run) -> None:
     code, _, err = llmft("eval", "run", "show=1")
     assert code == 2
     assert "show" in err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shown"), [("bert_mlm", "⟦[MASK]"), ("t5_span", "\n⟦<extra_id_0>"), ("gpt_char", "tokens\n⟦")]
+)
+def test_blocks_of_raw_text_have_no_rows(recipe: str, shown: str, llmft: Run, here: Path) -> None:
+    code, out, err = llmft("pretrain", f"+recipe={recipe}", "smoke=true", "show=2")
+    assert code == 0, err
+    assert shown in out
+    assert ("block 0, " in out, "block 1, " in out, "block 2, " in out) == (True, True, False)
+    assert list(here.iterdir()) == []

@@ -49,7 +49,7 @@ def _headers_are_of_csv(config: Config, origin: Origin) -> list[Problem]:
 
 def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
-    if not dataset.streaming or dataset.format == "synthetic":
+    if not dataset.streaming or dataset.format == "synthetic" or _is_raw_text(config):
         return []
     if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "sqlite", "folder"):
         what = f"dataset={dataset.format} can only be read as a whole"
@@ -88,12 +88,15 @@ def _corpus_is_read_in_parts(config: Config, origin: Origin) -> list[Problem]:
             "Write dataset.split.seed=1 for another split.",
         ),
     }
-    wrong = config.task.pretrains or dataset.format in ("text", "pydocs")
     return [
         Problem(f"dataset.{key}", why, origin(f"dataset.{key}"), hint)
         for key, (asked, why, hint) in what.items()
-        if asked and wrong
+        if asked and _is_raw_text(config)
     ]
+
+
+def _is_raw_text(config: Config) -> bool:
+    return config.task.pretrains or config.dataset.format in ("text", "pydocs")
 
 
 def _unit_is_of_text(config: Config, origin: Origin) -> list[Problem]:
@@ -254,8 +257,6 @@ def _blocks_are_read_as_they_are(config: Config, origin: Origin) -> list[Problem
     if not config.task.pretrains or not config.trains:
         return []
     found = {
-        "dataset.streaming": (dataset.streaming, "raw text is read in parts anyway and kept on disk"),
-        "dataset.folds": (dataset.folds, "needs all rows in memory, and raw text is not"),
         "dataset.columns.group": ("group" in dataset.columns, "documents have no columns; each stays in one split"),
         "model.freeze": (
             "encoder" in config.model.freeze,
