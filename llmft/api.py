@@ -130,9 +130,11 @@ def _look(config: "Config") -> None:
     """Print which files will be read, and raise UserError for missing ones, before the import of torch takes
     seconds."""
     if config.command == "predict":
+        from llmft.data.files import check_is_file
+
         file = config.predict.input
-        if file not in (None, "-") and not Path(str(file)).is_file():
-            raise UserError(Problem("predict.input", f"no such file: {file}"))
+        if file not in (None, "-"):
+            check_is_file(str(file), "predict.input")
     if config.command in ("predict", "chat"):  # they do not read the training rows
         return
     from llmft.data.read import files_of

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from llmft import tasks
 from llmft.data.checks import few
+from llmft.data.files import check_is_file
 from llmft.data.roles import unread
 from llmft.data.rows import Row, Rows, open_file, open_stream
 from llmft.models.generate import set_generation
@@ -122,8 +123,8 @@ def check_input(wanted: PredictConfig, task: Task[Any]) -> None:
     if wanted.text is not None and task.default_input_role not in task.columns:
         name, hint = task.config.model_fields["name"].default, "Write predict.row={COLUMN: VALUE, ...}."
         raise UserError(Problem("predict.text", f"{name} reads rows with columns, not a text", hint=hint))
-    if wanted.input not in (None, "-") and not Path(str(wanted.input)).is_file():
-        raise UserError(Problem("predict.input", f"no such file: {wanted.input}"))
+    if wanted.input not in (None, "-"):
+        check_is_file(str(wanted.input), "predict.input")
     if piped(wanted) and (sys.stdin is None or (wanted.input is None and sys.stdin.isatty())):
         hint = "Name a file, or `-` to type rows; or write predict.text=, or predict.row=."
         raise UserError(Problem("predict.input", "must be given", hint=hint))

@@ -27,8 +27,8 @@ BINARY = {
 """Formats whose files are not text, as messages call them."""
 
 UNPACK = "Unpack it first."
-TABLE = "Write it as a table: pandas.DataFrame(...).to_parquet('NAME.parquet'), then dataset.train=NAME.parquet."
-CODE = "Write it without: df.to_parquet('NAME.parquet'), then dataset.train=NAME.parquet."
+TABLE = "Write it as a table: pandas.DataFrame(...).to_parquet('NAME.parquet'), and name that file."
+CODE = "Write it without: df.to_parquet('NAME.parquet'), and name that file."
 
 
 def resolve(path: str, key: str) -> Path:
@@ -98,6 +98,13 @@ def by_ending(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def has_ending(file: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a file's name ends in one of `suffixes`, or in one followed by the ending of a compression."""
     return file.name.lower().endswith(tuple(suffix + packed for suffix in suffixes for packed in ("", *PACKED)))
+
+
+def check_is_file(path: str, key: str) -> None:
+    """Raise UserError for a path, the value of `key`, that is a folder or does not exist."""
+    if not Path(path).is_file():
+        what = f"must be a file, got the folder {path}" if Path(path).is_dir() else f"no such file: {path}"
+        raise UserError(Problem(key, what))
 
 
 def _nothing(path: Path, suffixes: tuple[str, ...], key: str) -> Problem:

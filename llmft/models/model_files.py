@@ -63,6 +63,8 @@ def user_errors(path: str, key: str) -> Iterator[None]:
         lines = str(error).splitlines() or [type(error).__name__]
         first = lines[-1].strip() if isinstance(error, StrictDataclassError) else lines[0]
         hint = ""
+        if first.startswith("Couldn't instantiate the backend tokenizer"):  # a colon and a list of ways follow
+            first = "it has no tokenizer"
         if "trust_remote_code" in str(error):
             what = f"{path} comes with its own Python code"
             hint = "If you have read it, set model.trust_remote_code=true."
