@@ -22,7 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_finish() -> None:
-    """torch and transformers are a million objects that stay: looking through them again and again took 8% of all time."""
+    """Prepare a worker for hundreds of runs: torch computes its first gradient, and what stays is not looked through.
+
+    A gradient after an export, if it is the first, starts threads for other devices, and the jobs of a sweep that are
+    forked later fail. torch and transformers are a million objects that stay: going through them took 8% of all time.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.ones(1, requires_grad=True).sum().backward()
     gc.collect()
     gc.freeze()
 
