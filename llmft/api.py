@@ -182,7 +182,16 @@ def _has_computed() -> bool:
     A notebook may have trained before it starts a sweep; a process of the command line has not.
     """
     torch = sys.modules.get("torch")
-    return torch is not None and (torch.get_num_threads() > 1 or torch.cuda.is_initialized())
+    if torch is None:
+        return False
+    # A first gradient after an export starts threads on any machine: findings/fake_tensors_before_the_first_gradient.sh
+    # shows it. Only Linux, which has /proc, forks.
+    names = (file.read_text() for file in Path("/proc/self/task").glob("*/comm"))
+    return (
+        torch.get_num_threads() > 1
+        or torch.cuda.is_initialized()
+        or any(name.startswith("pt_autograd") for name in names)
+    )
 
 
 def facts_of(found: Any) -> dict[str, Any]:

@@ -35,6 +35,21 @@ def test_import_llmft_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux forks")
+@pytest.mark.parametrize(("steps", "computed"), [("gradient(); export()", False), ("export(); gradient()", True)])
+def test_threads_of_a_gradient_after_an_export_are_seen(steps: str, computed: bool) -> None:
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "gradient = lambda: torch.ones(1, requires_grad=True).sum().backward()\n"
+        "export = lambda: torch.export.export(torch.nn.Linear(3, 2), (torch.ones(1, 3),))\n"
+        f"{steps}\n"
+        "from llmft import api\n"
+        "print(api._has_computed())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(computed)
+
+
 @pytest.mark.parametrize(("threads", "forks"), [(1, True), (2, False)])
 @pytest.mark.parametrize("words", [("-m", "seed=1,2"), ("search=tpe", "optimizer.lr=log(1e-5,1e-3)")])
 def test_a_sweep_does_not_fork_a_process_that_may_have_computed(
