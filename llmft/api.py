@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from llmft.schema.config import Config
     from llmft.schema.job import Job, Space
 
-ELSEWHERE = {"pretrain": "llmft.commands.finetune", "export": "llmft.exports.export"}
+ELSEWHERE = {
+    "pretrain": "llmft.commands.finetune",
+    "export": "llmft.exports.export",
+    "predict": "llmft.predictions.predict",
+}
 """Command -> its module, for commands without a file in `commands/`."""
 
 __all__ = ["Failure", "Model", "Outcome", "Stopped", "UserError", "eval", "export", "finetune", "load", "pretrain"]
@@ -71,7 +75,7 @@ class Model:
         from llmft.config.load import load as config_of
 
         self.config = config_of("predict", [_named(run), *words])
-        self._predict: Any = import_module("llmft.commands.predict")
+        self._predict: Any = import_module("llmft.predictions.predict")
         self._answering = self._predict.ready(self.config)
 
     def predict(self, rows: "Sequence[str | Mapping[str, Any]]") -> list[dict[str, Any]]:

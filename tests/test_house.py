@@ -16,7 +16,7 @@ FLOORS = (
     {"front"},
     {"config"},
     {"sweeps"},
-    {"commands", "exports"},
+    {"commands", "exports", "predictions"},
     {"tasks", "training", "reporting"},
     {"data", "models", "metrics", "runs"},
     {"schema"},

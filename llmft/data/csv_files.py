@@ -28,7 +28,7 @@ class CsvReader:
     def __init__(self, lines: Iterable[str], delimiter: str, quoting: int, spaced: bool, strict: bool = True) -> None:
         """Arguments as for `CsvFile`; unless `strict`, quotes may be anywhere."""
         csv.field_size_limit(sys.maxsize)
-        # A map can continue after a StopIteration, which data/rows.py needs; a generator cannot.
+        # A map can continue after a StopIteration, which predictions/rows.py needs; a generator cannot.
         held = map(_held, lines)
         options: dict[str, Any] = {"quoting": quoting, "skipinitialspace": spaced, "strict": strict}
         self.rows = csv.reader(held, delimiter=delimiter, **options)

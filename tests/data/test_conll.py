@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from llmft.data.annotated import open_conll
-from llmft.data.rows import open_file
 from llmft.data.source import Table
+from llmft.predictions.rows import open_file
 from llmft.schema.problem import UserError
 
 Write = Callable[..., Path]

@@ -18,8 +18,8 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from llmft.data.pipeline import load
 from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import assign
-from llmft.data.rows import open_file
 from llmft.data.source import Table
+from llmft.predictions.rows import open_file
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError

@@ -11,8 +11,8 @@ from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.pipeline import load
 from llmft.data.read import read_split
-from llmft.data.rows import open_file
 from llmft.data.source import Table
+from llmft.predictions.rows import open_file
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 from llmft.tasks.text.sentences import sentence_of

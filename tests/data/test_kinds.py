@@ -17,7 +17,7 @@ import pytest
 
 from llmft.data.encodings import FREE, inner_name, open_bytes
 from llmft.data.files import kind_of, mismatch
-from llmft.data.rows import open_file, open_stream
+from llmft.predictions.rows import open_file, open_stream
 from llmft.schema.problem import UserError
 
 Write = Callable[[str, str | bytes], Path]

@@ -15,7 +15,7 @@ import pytest
 
 from llmft import tasks
 from llmft.data.pipeline import load
-from llmft.data.rows import open_file
+from llmft.predictions.rows import open_file
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.tasks import task_types
 from llmft.tasks.text import entity_markers

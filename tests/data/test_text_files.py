@@ -7,8 +7,8 @@ import pytest
 
 from llmft.data.csv_files import open_csv
 from llmft.data.json_files import open_json
-from llmft.data.rows import open_file
 from llmft.data.source import Source, Table
+from llmft.predictions.rows import open_file
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmft.data.rows import LONGEST, Row, open_stream
+from llmft.predictions.rows import LONGEST, Row, open_stream
 
 # What UTF-8 can hold; NUL is refused. A line ends at \n, with or without a \r before it, and at nothing else.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from llmft.cli import main
-from llmft.training.answering import Answering
+from llmft.predictions.answering import Answering
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str | bytes], Path]
@@ -358,7 +358,7 @@ def test_the_first_answer_comes_before_the_input_ends(runs: dict[str, str]) -> N
 def test_a_file_is_whole_or_is_not_there(
     runs: dict[str, str], llmft: Run, write: Write, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llmft.training.answering import Answering
+    from llmft.predictions.answering import Answering
 
     def fails(*_: object) -> None:
         raise OSError(28, os.strerror(28))

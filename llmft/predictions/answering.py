@@ -14,8 +14,8 @@ from llmft.data.arrow import to_dataset
 from llmft.data.cell_values import text_of
 from llmft.data.checks import empty_inputs
 from llmft.data.roles import assign
-from llmft.data.rows import Row
 from llmft.data.source import Table
+from llmft.predictions.rows import Row
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.optional import Notes

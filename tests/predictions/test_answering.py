@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmft.training.answering import available_windows, windows
+from llmft.predictions.answering import available_windows, windows
 
 
 @given(st.lists(st.integers()), st.integers(1, 7))

@@ -17,9 +17,10 @@ from llmft import tasks
 from llmft.data.checks import few
 from llmft.data.files import check_is_file
 from llmft.data.roles import unread
-from llmft.data.rows import Row, Rows, open_file, open_stream
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
+from llmft.predictions.answering import Answering, available_windows, windows
+from llmft.predictions.rows import Row, Rows, open_file, open_stream
 from llmft.reporting.lines import EVERY, quiet
 from llmft.runs.ending import Interrupting
 from llmft.runs.folder import flat
@@ -27,7 +28,6 @@ from llmft.schema.config import Config
 from llmft.schema.inference import PredictConfig
 from llmft.schema.problem import Failure, Problem, UserError
 from llmft.tasks.task import Answer, Task
-from llmft.training.answering import Answering, available_windows, windows
 from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 
