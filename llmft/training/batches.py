@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
 from llmft.data.stream import Stream
-from llmft.models.labelled import labelled_logits
+from llmft.models.labeled import labeled_logits
 from llmft.schema.config import Config
 from llmft.schema.problem import Failure, Problem, UserError
 from llmft.schema.tasks import IGNORED
@@ -226,10 +226,10 @@ def why_packing_fails(model: Any) -> str:
     trains = model.training
     model.eval()
     with torch.no_grad():
-        together = labelled_logits(model, {"input_ids": ids, "position_ids": positions}, torch.ones_like(ids) > 0)
+        together = labeled_logits(model, {"input_ids": ids, "position_ids": positions}, torch.ones_like(ids) > 0)
         alone = torch.cat(
             [
-                labelled_logits(
+                labeled_logits(
                     model, {"input_ids": row, "attention_mask": torch.ones_like(row)}, torch.ones_like(row) > 0
                 )
                 for row in (row[None].to(device) for row in rows)

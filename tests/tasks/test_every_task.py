@@ -72,9 +72,9 @@ def test_features_keep_their_rows_and_need_no_label(name: str) -> None:
     features = encode(task, rows)
     assert sorted(set(features.rows)) == list(range(len(rows)))
     targets = [role for role, spec in task.columns.items() if not spec.is_input and role in rows.column_names]
-    unlabelled = rows.remove_columns(targets)
+    unlabeled = rows.remove_columns(targets)
     task = task.for_inference()
-    batch = task.objective.collate(encode(task, unlabelled).__getitems__(list(range(4))))
+    batch = task.objective.collate(encode(task, unlabeled).__getitems__(list(range(4))))
     with float32(model):
         outputs, loss = task.objective.predict(model, batch)
     assert loss is None

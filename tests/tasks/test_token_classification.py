@@ -89,8 +89,8 @@ def test_tags_are_of_tokens_and_spans_of_a_text() -> None:
     both = {"tokens": ["a-b"], "text": "a-b", "tags": ["O"], "spans": "[]"}
     assert sentence_of(both).tokens == ["a-b"]
     assert sentence_of(both | {"tags": None}).tokens == ["a", "-", "b"]
-    unlabelled = {"tokens": ["a-b"], "text": "a-b"}
-    assert [len(sentence_of(unlabelled, of_tokens).tokens) for of_tokens in (True, False)] == [1, 3]
+    unlabeled = {"tokens": ["a-b"], "text": "a-b"}
+    assert [len(sentence_of(unlabeled, of_tokens).tokens) for of_tokens in (True, False)] == [1, 3]
 
 
 def line(**row: Any) -> str:
@@ -227,9 +227,9 @@ def test_a_label_stands_at_the_first_piece_of_its_word(write: Write) -> None:
     features = encode(task, data["train"])
     first, second = features.__getitems__([0, 1])
     pieces = task.state.tokenizer.convert_ids_to_tokens(first["input_ids"])
-    labelled = [(piece, label) for piece, label in zip(pieces, first["labels"], strict=True) if label != -100]
-    assert labelled[0][0].startswith("a")
-    assert labelled[1:] == [("北", 1), ("京", 2)]
+    labeled = [(piece, label) for piece, label in zip(pieces, first["labels"], strict=True) if label != -100]
+    assert labeled[0][0].startswith("a")
+    assert labeled[1:] == [("北", 1), ("京", 2)]
     # Of a word without pieces there is nothing to learn, and its answer is O.
     assert set(second["labels"]) == {-100}
     batch = task.objective.collate([second])

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from llmft.models.labelled import count_labels, token_loss
+from llmft.models.labeled import count_labels, token_loss
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.objective import pad

@@ -10,7 +10,7 @@ import torch
 from pyarrow import compute
 
 from llmft.models.generate import generate_after
-from llmft.models.labelled import token_loss, token_losses
+from llmft.models.labeled import token_loss, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package

@@ -13,7 +13,7 @@ from pyarrow import compute
 from torch.nn import functional
 
 from llmft.models.generate import generate_after
-from llmft.models.labelled import token_losses
+from llmft.models.labeled import token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem

@@ -15,7 +15,7 @@ import torch
 from llmft.data.corpus import COLUMNS, tokenizer_texts
 from llmft.metrics.calibration import perplexity
 from llmft.models import tokenizers
-from llmft.models.labelled import row_scores, token_loss
+from llmft.models.labeled import row_scores, token_loss
 from llmft.models.tokenizers import SAMPLE, Special, check_language
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig

@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch.nn import functional
 
-from llmft.models.labelled import labelled_output, mean_loss, sums_by_row
+from llmft.models.labeled import labeled_output, mean_loss, sums_by_row
 from llmft.models.tokenizers import BERT
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -82,7 +82,7 @@ class MaskedObjective(LanguageObjective):
 
     def _pair(self, model: Any, batch: Batch) -> tuple[torch.Tensor, Any]:
         inputs = {key: value for key, value in batch.items() if key not in ("labels", "next_sentence_label")}
-        return batch["labels"], labelled_output(model, inputs, batch["labels"] != IGNORED)
+        return batch["labels"], labeled_output(model, inputs, batch["labels"] != IGNORED)
 
     def answer(self, model: Any, batch: Batch) -> list[Any]:
         """For each prompt its tokens, and at each position the likeliest tokens and their scores."""

@@ -84,8 +84,8 @@ class QuestionAnswering(Task[QuestionState]):
         return listed(problems)
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
-        labelled = "answers" in rows  # rows of predict have none
-        places = [self._place(rows, row) for row in range(len(rows["context"]))] if labelled else []
+        labeled = "answers" in rows  # rows of predict have none
+        places = [self._place(rows, row) for row in range(len(rows["context"]))] if labeled else []
         features: Features = {}
         for window in windows(
             rows["question"], rows["context"], self.state.tokenizer, self.state.max_length, self.options.stride
@@ -97,7 +97,7 @@ class QuestionAnswering(Task[QuestionState]):
                 "cut": window.cut,
                 "aside": window.aside(rows["context"][window.row]),
             }
-            if labelled:
+            if labeled:
                 place = places[window.row]
                 # A window without the answer learns "none" too: most windows of a long context are like that.
                 tokens = window.tokens(*place) if place else (window.none, window.none)

@@ -67,7 +67,7 @@ class Sentence:
         return [self.entity(span) for span in spans(self.tags or [])]
 
 
-def is_labelled(rows: "Dataset") -> bool:
+def is_labeled(rows: "Dataset") -> bool:
     """Whether rows have references: tags or spans."""
     return not {"tags", "spans"}.isdisjoint(rows.column_names)
 

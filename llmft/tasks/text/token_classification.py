@@ -16,7 +16,7 @@ from llmft.schema.tasks import IGNORED
 from llmft.tasks.targets.decisions import softmax
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
-from llmft.tasks.text.sentences import Entity, Sentence, is_labelled, read, sentence_of
+from llmft.tasks.text.sentences import Entity, Sentence, is_labeled, read, sentence_of
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class TokenClassification(Task[EntityState]):
         }
 
     def check(self, rows: "Dataset", split: str) -> list[Problem]:
-        if not is_labelled(rows):
+        if not is_labeled(rows):
             return []
         found, problems = read(rows, split)
         return problems or unknown_labels(rows["id"][:], [one.labels for one in found], self.state.labels, split)

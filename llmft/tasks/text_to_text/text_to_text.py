@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmft.models import tokenizers
 from llmft.models.build import clip_length
-from llmft.models.labelled import token_loss
+from llmft.models.labeled import token_loss
 from llmft.models.tokenizers import SAMPLE, T5, check_language, unknown, unwritable
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig

@@ -25,13 +25,13 @@ Layer = Callable[[torch.Tensor], torch.Tensor]
 _plain: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
-def labelled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
+def labeled_logits(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
     """The logits of the `wanted` positions, (positions, vocabulary), in the order of rows and of positions in them."""
-    logits: torch.Tensor = labelled_output(model, inputs, wanted).logits
+    logits: torch.Tensor = labeled_output(model, inputs, wanted).logits
     return logits
 
 
-def labelled_output(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> Any:
+def labeled_output(model: Any, inputs: dict[str, torch.Tensor], wanted: torch.Tensor) -> Any:
     """The model's output with the logits of some positions only.
 
     Args:
@@ -66,7 +66,7 @@ def token_losses(model: Any, batch: dict[str, torch.Tensor], shift: bool, smooth
         found = _run(model, inputs, lambda layer, hidden: _in_chunks(layer, hidden[wanted], targets, size, smoothing))
         losses: torch.Tensor = found.logits.squeeze(1)
         return losses
-    return _losses(labelled_logits(model, inputs, wanted), targets, smoothing)
+    return _losses(labeled_logits(model, inputs, wanted), targets, smoothing)
 
 
 def token_loss(model: Any, batch: dict[str, torch.Tensor], shift: bool, smoothing: float = 0.0) -> torch.Tensor:
@@ -94,7 +94,7 @@ def row_scores(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """
     labels = batch["labels"]
     wanted = labels != IGNORED
-    logits = labelled_logits(model, _inputs(model, batch), wanted).float()
+    logits = labeled_logits(model, _inputs(model, batch), wanted).float()
     return sums_by_row(logits, labels, wanted)
 
 

@@ -7,8 +7,8 @@ import torch
 import transformers
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llmft.models import labelled
-from llmft.models.labelled import count_labels, token_loss, token_losses
+from llmft.models import labeled
+from llmft.models.labeled import count_labels, token_loss, token_losses
 from llmft.models.layers import checkpoint_layers
 from llmft.schema.tasks import IGNORED
 
@@ -60,12 +60,12 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("chunk", [labelled.CHUNK, 99 * 4])
+@pytest.mark.parametrize("chunk", [labeled.CHUNK, 99 * 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_and_its_gradients_are_those_of_the_model(
     kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelled, "CHUNK", chunk)
+    monkeypatch.setattr(labeled, "CHUNK", chunk)
     model, batch, shift = made(kind)
     whole = model(**batch).loss
     whole.backward()
@@ -76,7 +76,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_model(
     for name, gradient in gradients(model).items():
         assert torch.allclose(gradient, expected[name], atol=1e-6), name
     assert count_labels(batch, shift) == int((batch["labels"][:, 1 if shift else 0 :] != IGNORED).sum())
-    assert labelled._plain[model] == (kind not in BENT)
+    assert labeled._plain[model] == (kind not in BENT)
     with torch.no_grad():
         losses = token_losses(model, batch, shift)
     assert losses.shape == (count_labels(batch, shift),)
@@ -104,9 +104,9 @@ def test_a_decoder_learns_to_begin_as_it_will_write(kind: str, monkeypatch: pyte
     assert model.generate(input_ids=batch["input_ids"], max_new_tokens=1)[:, 0].tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("chunk", [labelled.CHUNK, 99 * 4])
+@pytest.mark.parametrize("chunk", [labeled.CHUNK, 99 * 4])
 def test_smoothing_is_that_of_torch(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelled, "CHUNK", chunk)
+    monkeypatch.setattr(labeled, "CHUNK", chunk)
     model, batch, _ = made("t5")
     logits = model(**batch).logits.flatten(0, 1)
     wanted = torch.nn.functional.cross_entropy(logits, batch["labels"].flatten(), label_smoothing=0.2)
@@ -130,12 +130,12 @@ class Largest(TorchDispatchMode):
 
 def test_never_more_logits_at_once_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(labelled, "CHUNK", 5000 * 6)
+    monkeypatch.setattr(labeled, "CHUNK", 5000 * 6)
     sizes = {"hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
     model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(vocab_size=5000, **sizes))
     ids = torch.randint(5, 5000, (2, 40))
     with Largest() as all_at_once:
-        labelled.labelled_logits(model, {"input_ids": ids}, torch.ones_like(ids) > 0)
+        labeled.labeled_logits(model, {"input_ids": ids}, torch.ones_like(ids) > 0)
     assert all_at_once.numbers == 80 * 5000
     with Largest() as in_chunks:
         token_loss(model, {"input_ids": ids, "labels": ids}, shift=True).backward()
@@ -152,9 +152,9 @@ def test_the_numbers_and_the_layers_of_training_change_nothing(monkeypatch: pyte
     ).train()
     state = torch.get_rng_state()
     losses, found = [], []
-    for chunk in (labelled.CHUNK, 99 * 4):
-        monkeypatch.setattr(labelled, "CHUNK", chunk)
-        labelled._plain.clear()
+    for chunk in (labeled.CHUNK, 99 * 4):
+        monkeypatch.setattr(labeled, "CHUNK", chunk)
+        labeled._plain.clear()
         with torch.autocast("cpu", torch.bfloat16):
             loss = token_loss(adapted, batch, shift=True)
         loss.backward()
