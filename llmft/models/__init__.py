@@ -1,6 +1,6 @@
 """From a name to a model ready to train. Importing this makes transformers' Auto classes know our own architectures."""
 
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSemanticSegmentation, AutoModelForSequenceClassification
 
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.models.table_models import (
@@ -11,16 +11,18 @@ from llmft.models.table_models import (
     MLPConfig,
     MLPForClassification,
 )
+from llmft.models.unet import UNetConfig, UNetForSemanticSegmentation
 from llmft.schema.tasks import plugins
 
-for config, model in (
-    (LinearConfig, LinearForClassification),
-    (MLPConfig, MLPForClassification),
-    (FTTransformerConfig, FTTransformerForClassification),
-    (BoostingConfig, BoostingForClassification),
+for config, model, auto in (
+    (LinearConfig, LinearForClassification, AutoModelForSequenceClassification),
+    (MLPConfig, MLPForClassification, AutoModelForSequenceClassification),
+    (FTTransformerConfig, FTTransformerForClassification, AutoModelForSequenceClassification),
+    (BoostingConfig, BoostingForClassification, AutoModelForSequenceClassification),
+    (UNetConfig, UNetForSemanticSegmentation, AutoModelForSemanticSegmentation),
 ):
     AutoConfig.register(config.model_type, config, exist_ok=True)
-    AutoModelForSequenceClassification.register(config, model, exist_ok=True)
+    auto.register(config, model, exist_ok=True)
 
 
 def register() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 IGNORED = -100  # the label of a token that is not trained on; the default ignore_index of torch's cross entropy
+IGNORED_PIXEL = 255  # in masks, the index of a pixel without a label, as Pascal VOC and COCO have it
 
 
 class TaskConfig(Section):
