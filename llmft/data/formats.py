@@ -1,11 +1,13 @@
 """The table of file formats: the endings and the reader of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmft.data.annotated import SemevalFile, SquadFile, open_conll
+from llmft.data.box_files import BoxTable, VocFiles, YoloFiles, PICTURES, listed_by, pictures_in, voc_files, yolo_beside
 from llmft.data.binary_tables import ArrowFile, ExcelFile, ParquetFile, SqliteFile, files_of_saved
+from llmft.data.coco import CocoFile
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import TEXTS, ClassFolders, PlainText, PythonFile, files_by_class
 from llmft.data.json_files import open_json
@@ -27,6 +29,10 @@ class Format:
     """Whether all files of a split are opened together, as lists of files and names."""
     inside: Callable[[Path, tuple[str, ...]], list[Path]] | None = None
     """The files of a folder, if they are not those with one of `suffixes`, compressed or not."""
+    listed: Callable[[Path, str], list[Path]] | None = None
+    """The files that a list stands for, given with the config key for errors."""
+    beside: Callable[[Sequence[Path]], list[Path]] | None = None
+    """Files that are read with those of a split, such as names of classes. Splits may share them."""
 
 
 FORMATS: dict[str, Format] = {
@@ -45,5 +51,9 @@ FORMATS: dict[str, Format] = {
     "po": Format((".po",), PoFile),
     "parallel": Format((), AlignedFiles, together=True),
     "text": Format((".txt", ".md", ".rst", ".text"), PlainText, keys=("unit",)),
+    "coco": Format((".json",), CocoFile, keys=("images",)),
+    "voc": Format((".xml",), VocFiles, keys=("images",), together=True, inside=voc_files, listed=listed_by),
+    "yolo": Format(PICTURES, YoloFiles, together=True, inside=pictures_in, beside=yolo_beside),
+    "boxes": Format((".csv", ".tsv"), BoxTable, keys=("header", "separator", "images")),
     "pydocs": Format((".py",), lambda file, name, _: PythonFile(file, name)),
 }

@@ -10,7 +10,7 @@ import datasets
 from llmft.data import checks, clean
 from llmft.data.arrow import rows_sha256, to_dataset
 from llmft.data.files import digest
-from llmft.data.read import files_of, read_split
+from llmft.data.read import beside, files_of, read_split
 from llmft.data.roles import assign, index_note, list_notes, unread
 from llmft.data.source import Table, listed
 from llmft.data.splitting import SPLITS, TIME, TIME_TEXT, sample_rows, take_splits, time_note, with_group, with_times
@@ -141,7 +141,8 @@ def source_digests(config: DatasetConfig) -> dict[str, str]:
     for name in SPLITS:
         if source := getattr(config, name):
             try:
-                files += files_of(config, name, source)
+                own = files_of(config, name, source)
+                files += [*own, *beside(config, own)]
             except UserError as error:
                 problems += error.problems
     if problems:
@@ -182,7 +183,7 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
         except UserError as error:
             problems += error.problems  # continue: all problems of all splits are reported at once
             continue
-        digests |= {str(file): digest(file) for file in files}
+        digests |= {str(file): digest(file) for file in [*files, *beside(config, files)]}
         problems += same_bytes(name, files, digests, owners)
     empty = [name for name, table in tables.items() if not len(table)]
     if stream is not None and not len(stream):

@@ -68,11 +68,19 @@ def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
     own = dataset.format == "pydocs" and not dataset.path  # the documentation of Python's own library
     found = FORMATS[dataset.format]
     files = expand(source, HOME if own else folder, found.suffixes, key, found.inside)
+    if found.listed:
+        files = list(dict.fromkeys(each for file in files for each in found.listed(file, key)))
     if dataset.format == "parallel" and len(files) != 2:
         what = f"must be two files for dataset=parallel, got {plural(len(files), 'files')}"
         hint = f"Write the file of the sources, then that of the targets: {key}=[{split}.en,{split}.zh]."
         raise UserError(Problem(key, what, hint=hint), "the data")
     return of_the_library(files) if own else files
+
+
+def beside(dataset: DatasetConfig, files: list[Path]) -> list[Path]:
+    """The files that are read with those of a split, which other splits may share, such as names of classes."""
+    read = FORMATS[dataset.format].beside if dataset.format in FORMATS else None
+    return read(files) if read else []
 
 
 def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, Mark, Table]]:
@@ -100,7 +108,7 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
 
 def check_file_kinds(format: str, files: Path | list[Path], names: str | list[str]) -> None:
     """Raise UserError for files of another kind than the format, such as a workbook or an image, by first bytes."""
-    if format == "pydocs":  # thousands of files, which are selected by their ending
+    if format in ("pydocs", "yolo"):  # thousands of files, which are selected by their ending
         return
     files, names = [files] if isinstance(files, Path) else files, [names] if isinstance(names, str) else names
     if problems := [p for file, name in zip(files, names, strict=True) if (p := mismatch(file, name, format))]:

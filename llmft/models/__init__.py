@@ -1,8 +1,14 @@
 """From a name to a model ready to train. Importing this makes transformers' Auto classes know our own architectures."""
 
-from transformers import AutoConfig, AutoModelForSemanticSegmentation, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForObjectDetection,
+    AutoModelForSemanticSegmentation,
+    AutoModelForSequenceClassification,
+)
 
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
+from llmft.models.centernet import CenterNetConfig, CenterNetForObjectDetection
 from llmft.models.table_models import (
     FTTransformerConfig,
     FTTransformerForClassification,
@@ -19,6 +25,7 @@ for config, model, auto in (
     (MLPConfig, MLPForClassification, AutoModelForSequenceClassification),
     (FTTransformerConfig, FTTransformerForClassification, AutoModelForSequenceClassification),
     (BoostingConfig, BoostingForClassification, AutoModelForSequenceClassification),
+    (CenterNetConfig, CenterNetForObjectDetection, AutoModelForObjectDetection),
     (UNetConfig, UNetForSemanticSegmentation, AutoModelForSemanticSegmentation),
 ):
     AutoConfig.register(config.model_type, config, exist_ok=True)

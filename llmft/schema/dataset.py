@@ -88,6 +88,10 @@ class DatasetConfig(Section):
         "parallel",
         "text",
         "pydocs",
+        "coco",
+        "voc",
+        "yolo",
+        "boxes",
         "hub",
         "sklearn",
         "synthetic",
@@ -95,7 +99,7 @@ class DatasetConfig(Section):
     """The file format. `csv` reads .csv and .tsv, `json` .jsonl and .json, `excel` .xlsx, `sqlite` SQLite databases,
     `arrow` folders from `datasets.save_to_disk`, `folder` a folder of texts for each class, `text` .txt and .md,
     `pydocs` docstrings and comments in .py files, `po` gettext translations, `conll`, `squad`, and `semeval` the files
-    of these names; `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`. If the command line
+    of these names; `coco`, `voc`, `yolo`, and `boxes` (CSV) read boxes of objects in pictures; `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`. If the command line
     names files and no format, their endings and first bytes decide."""
 
     sheet: str | None = None
@@ -110,6 +114,10 @@ class DatasetConfig(Section):
 
     unit: Literal["file", "paragraph", "line"] = "file"
     """For `format: text`: what counts as one document."""
+
+    images: str | None = None
+    """For `format: coco`, `voc`, and `boxes`: the folder of the pictures that the files name. Unset: looked for near the
+    file."""
 
     path: str | None = None
     """For `format: hub`: the id on the hub. Otherwise a folder that file names are relative to, or

@@ -1,0 +1,151 @@
+"""Reads COCO's JSON (https://cocodataset.org/#format-data): pictures, and the boxes of the objects in them.
+
+Ids of annotations are not kept: in many files they repeat or begin at 0, and scores need neither.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmft.data.annotated_pictures import Rows, find_pictures
+from llmft.data.encodings import open_text
+from llmft.data.source import CHUNK, MANY, Mark, Table
+from llmft.schema.problem import Problem, UserError
+
+
+@dataclass
+class Picture:
+    """A picture of the file, and what is in it."""
+
+    id: Any
+    path: str
+    size: tuple[int, int] | None
+    """Width and height that the file says, if it does."""
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    """As the file has them, each with `label`, the name of its category."""
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A .json file with `images`, `annotations`, and `categories`. It is one value, whatever its size."""
+
+    file: Path
+    name: str
+    encoding: str
+    images: str | None = None
+    """`dataset.images`, the folder of the pictures; None to look near the file."""
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A row is a picture; its id has the picture's `id`."""
+        rows = Rows()
+        for picture in self.read(rows.problems, rows.table.left_out):
+            place = f"{self.name}:{picture.id}"
+            boxes = [box_of(each, place, rows.problems) for each in picture.annotations]
+            rows.add(picture.path, boxes, place, picture.size)
+            yield from rows.taken(CHUNK)
+        yield from rows.taken()
+        rows.end()
+
+    def read(self, problems: list[Problem], notes: Counter[str]) -> list[Picture]:
+        """The pictures of the file in its order, with their annotations.
+
+        Args:
+            problems: gets what is wrong: ids that repeat, annotations of unknown pictures or categories, missing files.
+            notes: gets counts of what a user should know.
+
+        Raises:
+            UserError: for a file that is not of this form.
+        """
+        tree = self._tree()
+        names = self._categories(tree, problems)
+        found: dict[Any, Picture] = {}
+        places = find_pictures(
+            [str(image.get("file_name", "")) for image in tree["images"]], self.file, self.name, self.images, problems
+        )
+        for number, image in enumerate(tree["images"]):
+            own = image.get("id")
+            if own in found:
+                problems.append(Problem(self.name, f"two images have the id {own}", hint="Give each its own."))
+            elif own is None:
+                problems.append(Problem(f"{self.name}:images[{number}]", "has no id"))
+            elif path := places.get(str(image.get("file_name", ""))):
+                sides = image.get("width"), image.get("height")
+                found[own] = Picture(own, path, sides if all(isinstance(side, int) for side in sides) else None)
+            if len(problems) >= MANY:
+                return []
+        known = {image.get("id") for image in tree["images"]}
+        seen = Counter(each.get("id") for each in tree["annotations"])
+        if twice := sum(count - 1 for own, count in seen.items() if own is not None):
+            notes["annotations have the id of another one; all are read"] += twice
+        for number, each in enumerate(tree["annotations"]):
+            place = f"{self.name}:annotations[{number}]"
+            if each.get("image_id") not in known:
+                problems.append(Problem(place, f"is of image_id={each.get('image_id')}, and no image has that id"))
+            elif each.get("category_id") not in names:
+                declared = ", ".join(f"{own} ({name})" for own, name in list(names.items())[:10])
+                what = f"has category_id={each.get('category_id')}, and the categories are {declared or 'none'}"
+                problems.append(Problem(place, what))
+            elif each["image_id"] in found:
+                found[each["image_id"]].annotations.append(each | {"label": names[each["category_id"]]})
+            if len(problems) >= MANY:
+                return []
+        return list(found.values())
+
+    def _tree(self) -> dict[str, list[dict[str, Any]]]:
+        """The file's lists of objects.
+
+        Raises:
+            UserError: if one is missing, or has something else than objects.
+        """
+        with open_text(self.file, self.name, self.encoding) as stream:
+            try:
+                tree = json.loads(stream.read().removeprefix("\ufeff"))
+            except json.JSONDecodeError as error:
+                what = f"is not JSON: {error.msg}"
+                raise UserError(Problem(f"{self.name}:{error.lineno}", what), "the data") from error
+        keys = ("images", "annotations", "categories")
+        lists = tree if isinstance(tree, dict) else {}
+        wrong = [key for key in keys if not _is_objects(lists.get(key))]
+        if wrong:
+            hint = "Rows with image and boxes are read with dataset=json."
+            what = f"must be one object with the lists images, annotations, and categories; {wrong[0]} is not one"
+            raise UserError(Problem(self.name, what, hint=hint), "the data")
+        return {key: lists[key] for key in keys}
+
+    def _categories(self, tree: dict[str, list[dict[str, Any]]], problems: list[Problem]) -> dict[Any, str]:
+        """The name of each category by its id, which may be 0."""
+        names: dict[Any, str] = {}
+        for each in tree["categories"]:
+            own, name = each.get("id"), str(each.get("name", ""))
+            if own is None or not name:
+                problems.append(Problem(self.name, f"has a category without id or name: {each}"))
+            elif own in names or name in names.values():
+                what = f"two categories have the id {own}" if own in names else f"two categories are called {name}"
+                problems.append(Problem(self.name, what))
+            else:
+                names[own] = name
+        return names
+
+
+def _is_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, dict) for part in value)
+
+
+def box_of(annotation: dict[str, Any], place: str, problems: list[Problem]) -> dict[str, Any]:
+    """The box of an annotation, that of its polygons if it has none."""
+    box = annotation.get("bbox")
+    polygons = annotation.get("segmentation")
+    if box is None and isinstance(polygons, list) and all(isinstance(part, list) and part for part in polygons):
+        across = [value for part in polygons for value in part[0::2]]
+        down = [value for part in polygons for value in part[1::2]]
+        if across:
+            box = [min(across), min(down), max(across) - min(across), max(down) - min(down)]
+    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)):
+        problems.append(Problem(place, f"must have a bbox of x, y, width, and height, got {box}"))
+        box = [0, 0, 0, 0]
+    found = {"box": box, "label": annotation["label"], "crowd": bool(annotation.get("iscrowd", 0))}
+    # That of the object, not of its box: COCO's scores by size are by this.
+    return found | ({"area": annotation["area"]} if isinstance(annotation.get("area"), int | float) else {})
