@@ -164,4 +164,6 @@ def test_files_are_one_idea() -> None:
 
 def test_the_house_grows_with_tasks_and_features_alone() -> None:
     """A task adds one file, its own. Whoever adds another raises the number, and says in the commit what it is for."""
-    assert len(MODULES) - len(task_types()) <= 201  # masks: the U-Net and its metrics; boxes: three readers, CenterNet, and their metrics
+    assert (
+        len(MODULES) - len(task_types()) <= 201
+    )  # masks: the U-Net and its metrics; boxes: three readers, CenterNet, and their metrics

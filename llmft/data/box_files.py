@@ -14,7 +14,7 @@ import yaml
 from llmft.data.annotated_pictures import Rows, find_pictures, picture_size
 from llmft.data.csv_files import open_csv
 from llmft.data.files import resolve
-from llmft.data.source import CHUNK, MANY, START, FileGroup, Mark, Table, listed
+from llmft.data.source import CHUNK, MANY, FileGroup, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
@@ -109,7 +109,9 @@ def listed_by(file: Path, key: str) -> list[Path]:
     above = [folder / "Annotations" for folder in file.parents[:4] if (folder / "Annotations").is_dir()]
     folder = above[0] if above else file.parent
     files = [folder / f"{name}.xml" for name in names]
-    missing = [Problem(key, f"{file.name} lists {one.stem}, and there is no {one}") for one in files if not one.is_file()]
+    missing = [
+        Problem(key, f"{file.name} lists {one.stem}, and there is no {one}") for one in files if not one.is_file()
+    ]
     if missing:
         raise UserError(listed(missing), "the data")
     return files

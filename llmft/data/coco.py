@@ -72,8 +72,8 @@ class CocoFile:
             elif own is None:
                 problems.append(Problem(f"{self.name}:images[{number}]", "has no id"))
             elif path := places.get(str(image.get("file_name", ""))):
-                sides = image.get("width"), image.get("height")
-                found[own] = Picture(own, path, sides if all(isinstance(side, int) for side in sides) else None)
+                sides = [side for key in ("width", "height") if isinstance(side := image.get(key), int)]
+                found[own] = Picture(own, path, (sides[0], sides[1]) if len(sides) == 2 else None)
             if len(problems) >= MANY:
                 return []
         known = {image.get("id") for image in tree["images"]}

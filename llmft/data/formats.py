@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmft.data.annotated import SemevalFile, SquadFile, open_conll
-from llmft.data.box_files import BoxTable, VocFiles, YoloFiles, PICTURES, listed_by, pictures_in, voc_files, yolo_beside
 from llmft.data.binary_tables import ArrowFile, ExcelFile, ParquetFile, SqliteFile, files_of_saved
+from llmft.data.box_files import PICTURES, BoxTable, VocFiles, YoloFiles, listed_by, pictures_in, voc_files, yolo_beside
 from llmft.data.coco import CocoFile
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import TEXTS, ClassFolders, PlainText, PythonFile, files_by_class

@@ -10,8 +10,10 @@ import numpy
 
 from llmft.schema.problem import UserError, missing_package
 
-SUMMARY = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
-SUMMARY += ("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large")
+SUMMARY = (
+    *("map", "map50", "map75", "map_small", "map_medium", "map_large"),
+    *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
+)
 """COCO's twelve figures in its order. ar100 is the recall with at most 100 boxes a picture, a mean over classes and
 overlaps. Small is up to 32 x 32 pixels, medium up to 96 x 96."""
 DIGITS = 12

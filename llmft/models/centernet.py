@@ -80,9 +80,9 @@ class CenterNetForObjectDetection(PreTrainedModel):
         """As torch initializes layers, except for the first scores and sides."""
         # Not for `module is self`: transformers skips modules of other packages that have no weights of their own.
         if module is self.classes[-1]:
-            nn.init.constant_(module.bias, math.log(PRIOR / (1 - PRIOR)))
+            nn.init.constant_(self.classes[-1].bias, math.log(PRIOR / (1 - PRIOR)))
         elif module is self.sides[-1]:
-            nn.init.constant_(module.bias, 1.0)
+            nn.init.constant_(self.sides[-1].bias, 1.0)
 
     def forward(
         self, pixel_values: torch.Tensor, labels: list[dict[str, torch.Tensor]] | None = None
@@ -109,12 +109,12 @@ class CenterNetForObjectDetection(PreTrainedModel):
 
 
 def _corners(sides: torch.Tensor) -> torch.Tensor:
-    """Left, top, right, and bottom (B, 4, h, w) in cells, of distances (B, 4, h, w) in shares of an eighth of the map."""
+    """Left, top, right, and bottom (B, 4, h, w) of boxes in cells, by the distances (B, 4, h, w) to their sides."""
     height, width = sides.shape[-2:]
     across = torch.arange(width, device=sides.device) + 0.5
     down = (torch.arange(height, device=sides.device) + 0.5)[:, None]
     left, top, right, bottom = sides.unbind(1)
-    unit = max(height, width) / 16
+    unit = max(height, width) / 16  # so that softplus(1) is a box of a sixth of the image
     return torch.stack([across - unit * left, down - unit * top, across + unit * right, down + unit * bottom], 1)
 
 
@@ -139,17 +139,13 @@ def _loss(heat: torch.Tensor, corners: torch.Tensor, labels: list[dict[str, torc
     middles, boxes, weights = (torch.stack(part) for part in zip(*wanted, strict=True))
     score = heat.sigmoid().clamp(1e-4, 1 - 1e-4)
     right = middles == 1
-    focal = torch.where(
-        right, (1 - score) ** 2 * score.log(), (1 - middles) ** 4 * score**2 * (1 - score).log()
-    ).sum()
+    focal = torch.where(right, (1 - score) ** 2 * score.log(), (1 - middles) ** 4 * score**2 * (1 - score).log()).sum()
     objects = sum(len(each["class_labels"]) for each in labels)
     overlap = 1 - _giou(corners, boxes)
     return -focal / max(objects, 1) + SIZES * (overlap * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
-def _wanted(
-    labels: dict[str, torch.Tensor], shape: torch.Size
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _wanted(labels: dict[str, torch.Tensor], shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What the maps of one image should be: middles (C, h, w), boxes (4, h, w) in cells, their weights (h, w).
 
     A cell near several middles learns the smallest of the boxes.
@@ -187,7 +183,5 @@ def _giou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     shared = (high - low).clamp(min=0).prod(dim=1)
     areas = [(each[:, 2:] - each[:, :2]).clamp(min=0).prod(dim=1) for each in (boxes, others)]
     union = areas[0] + areas[1] - shared
-    around = (
-        torch.maximum(boxes[:, 2:], others[:, 2:]) - torch.minimum(boxes[:, :2], others[:, :2])
-    ).prod(dim=1)
+    around = (torch.maximum(boxes[:, 2:], others[:, 2:]) - torch.minimum(boxes[:, :2], others[:, :2])).prod(dim=1)
     return shared / (union + 1e-6) - (around - union) / (around + 1e-6)

@@ -99,8 +99,9 @@ class DatasetConfig(Section):
     """The file format. `csv` reads .csv and .tsv, `json` .jsonl and .json, `excel` .xlsx, `sqlite` SQLite databases,
     `arrow` folders from `datasets.save_to_disk`, `folder` a folder of texts for each class, `text` .txt and .md,
     `pydocs` docstrings and comments in .py files, `po` gettext translations, `conll`, `squad`, and `semeval` the files
-    of these names; `coco`, `voc`, `yolo`, and `boxes` (CSV) read boxes of objects in pictures; `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`. If the command line
-    names files and no format, their endings and first bytes decide."""
+    of these names; `coco`, `voc`, `yolo`, and `boxes` (a CSV) boxes of objects in images; `parallel` reads two files
+    line by line: `dataset.train=[train.en,train.zh]`. If the command line names files and no format, their endings and
+    first bytes decide."""
 
     sheet: str | None = None
     """For `format: excel`: the name of the sheet. Unset: the only sheet with rows."""
@@ -116,7 +117,7 @@ class DatasetConfig(Section):
     """For `format: text`: what counts as one document."""
 
     images: str | None = None
-    """For `format: coco`, `voc`, and `boxes`: the folder of the pictures that the files name. Unset: looked for near the
+    """For `format: coco`, `voc`, and `boxes`: the folder of the images that the files name. Unset: looked for near the
     file."""
 
     path: str | None = None

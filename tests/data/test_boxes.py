@@ -187,7 +187,9 @@ def test_voc_counts_from_1_and_its_far_side_is_inclusive(here: Path) -> None:
         [],
     ]
     assert dict(table.left_out) == {"objects marked difficult neither train nor count in scores": 1}
-    assert read("VOC", format="voc").ids == read("VOC/Annotations", format="voc").ids == ["a.xml:1", "b.xml:1", "c.xml:1"]
+    assert (
+        read("VOC", format="voc").ids == read("VOC/Annotations", format="voc").ids == ["a.xml:1", "b.xml:1", "c.xml:1"]
+    )
 
 
 def test_voc_says_what_is_wrong(here: Path) -> None:

@@ -92,7 +92,9 @@ def test_equal_to_pycocotools_to_the_last_digit(seed: int) -> None:
         theirs.accumulate()
         theirs.summarize()
     ours = detection_scores(found, right, LABELS)
-    expected = {name: round(float(value), DIGITS) for name, value in zip(SUMMARY, theirs.stats, strict=True) if value >= 0}
+    expected = {
+        name: round(float(value), DIGITS) for name, value in zip(SUMMARY, theirs.stats, strict=True) if value >= 0
+    }
     assert {name: value for name, value in ours.items() if name in SUMMARY} == expected
 
 

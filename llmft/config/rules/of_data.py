@@ -47,11 +47,14 @@ def _headers_are_of_csv(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+BOXES = ("coco", "voc", "yolo", "boxes")
+
+
 def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
     if not dataset.streaming or dataset.format == "synthetic" or _is_raw_text(config):
         return []
-    if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "sqlite", "folder"):
+    if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "sqlite", "folder", *BOXES):
         what = f"dataset={dataset.format} can only be read as a whole"
         fetch = "run `hf download --repo-type dataset`, then" if dataset.format == "hub" else "write"
         option = "dataset=parquet" if dataset.format == "hub" else "dataset=csv"
