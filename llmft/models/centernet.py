@@ -79,10 +79,9 @@ class CenterNetForObjectDetection(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """As torch initializes layers, except for the first scores and sides."""
         # Not for `module is self`: transformers skips modules of other packages that have no weights of their own.
-        if module is self.classes[-1]:
-            nn.init.constant_(self.classes[-1].bias, math.log(PRIOR / (1 - PRIOR)))
-        elif module is self.sides[-1]:
-            nn.init.constant_(self.sides[-1].bias, 1.0)
+        first = {id(self.classes[-1]): math.log(PRIOR / (1 - PRIOR)), id(self.sides[-1]): 1.0}
+        if isinstance(module, nn.Conv2d) and module.bias is not None and id(module) in first:
+            nn.init.constant_(module.bias, first[id(module)])
 
     def forward(
         self, pixel_values: torch.Tensor, labels: list[dict[str, torch.Tensor]] | None = None
