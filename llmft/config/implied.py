@@ -6,6 +6,7 @@ from typing import Any
 
 from llmft.config.overrides import quote
 from llmft.data.binary_tables import splits_of_saved
+from llmft.data.documents import files_by_class
 from llmft.data.files import BINARY, JSON, expand, first_letter, inner_ending, kind_of, looks_like_json, resolve
 from llmft.data.formats import FORMATS
 from llmft.schema.problem import Problem, UserError
@@ -146,6 +147,5 @@ def _format_of_folder(folder: Path, now: str, pretrains: bool) -> str | None:
     found = {format for file in files[:100] if (format := _format_of_file(file, now, pretrains))}
     if found:
         return found.pop() if len(found) == 1 else None
-    below = FORMATS["folder"].inside
-    assert below is not None
-    return "folder" if not pretrains and below(folder, FORMATS["folder"].suffixes) else None
+    by_class = [name for name in ("folder", "images") if files_by_class(folder, FORMATS[name].suffixes)]
+    return by_class[0] if len(by_class) == 1 and not pretrains else None

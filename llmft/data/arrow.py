@@ -12,6 +12,7 @@ import datasets
 import pyarrow
 
 from llmft.data.cell_values import category, is_missing
+from llmft.data.images import content_digest
 from llmft.data.source import Table
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
@@ -122,7 +123,9 @@ class RowsDigest:
                 if role == "id":
                     continue
                 column = batch.column(role)
-                if pyarrow.types.is_struct(column.type):
+                if role in self.roles and self.roles[role].kind == "image":
+                    self._update(role, [cell and content_digest(cell) for cell in column.to_pylist()])
+                elif pyarrow.types.is_struct(column.type):
                     names = [field.name for field in column.type]
                     for name, cells in zip(names, column.flatten(), strict=True):
                         self._update(f"{role}.{name}", _cells(cells))

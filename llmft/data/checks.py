@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from llmft.data.cell_values import category, classes
+from llmft.data.images import content_digest
 from llmft.data.source import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
@@ -30,7 +31,11 @@ def _normal(value: Any) -> Any:
 
 def input_keys(table: Table, roles: dict[str, Column]) -> list[str]:
     """A key for each row's inputs, without case and extra space: rows with equal keys have the same input."""
-    inputs = [table.columns[role] for role, spec in roles.items() if spec.is_input and role in table.columns]
+    inputs = [
+        list(map(content_digest, table.columns[role])) if spec.kind == "image" else table.columns[role]
+        for role, spec in roles.items()
+        if spec.is_input and role in table.columns
+    ]
     # JSON rather than a tuple: a string is hashable whatever it holds, and it can be kept on disk for streams.
     return [json.dumps([_normal(v) for v in row], ensure_ascii=False, default=str) for row in zip(*inputs, strict=True)]
 

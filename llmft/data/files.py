@@ -26,6 +26,7 @@ BINARY = {
 }
 """Formats whose files are not text, as messages call them."""
 
+CIFAR = "Take the binary version of the same page, whose files end in .bin."
 UNPACK = "Unpack it first."
 TABLE = "Write it as a table: pandas.DataFrame(...).to_parquet('NAME.parquet'), and name that file."
 CODE = "Write it without: df.to_parquet('NAME.parquet'), and name that file."
@@ -156,18 +157,19 @@ class Kind:
     """The `dataset.format` that reads it; empty if there is none."""
 
 
+PICTURES = "Write dataset=images for a folder with a folder of images for each class, or name a table of paths."
 SIGNATURES = (
     (b"SQLite format 3\0", Kind("a SQLite database", "Write dataset=sqlite.", "sqlite")),
     (b"ARROW1\0\0", Kind("an Arrow file", "Write dataset=arrow.", "arrow")),
     (b"\xff\xff\xff\xff", Kind("an Arrow file", "Write dataset=arrow.", "arrow")),  # a stream, as `datasets` writes
     (b"%PDF-", Kind("a PDF", "Take the text out of it first, such as by pdftotext.")),
     (b"{\\rtf", Kind("a rich text document", "Save it as plain text.")),
-    (b"\x89PNG\r\n\x1a\n", Kind("a picture (PNG)", "Texts and tables are read, pictures are not.")),
-    (b"\xff\xd8\xff", Kind("a picture (JPEG)", "Texts and tables are read, pictures are not.")),
-    (b"GIF87a", Kind("a picture (GIF)", "Texts and tables are read, pictures are not.")),
-    (b"GIF89a", Kind("a picture (GIF)", "Texts and tables are read, pictures are not.")),
-    (b"II*\0", Kind("a picture (TIFF)", "Texts and tables are read, pictures are not.")),
-    (b"MM\0*", Kind("a picture (TIFF)", "Texts and tables are read, pictures are not.")),
+    (b"\x89PNG\r\n\x1a\n", Kind("a picture (PNG)", PICTURES, "images")),
+    (b"\xff\xd8\xff", Kind("a picture (JPEG)", PICTURES, "images")),
+    (b"GIF87a", Kind("a picture (GIF)", PICTURES, "images")),
+    (b"GIF89a", Kind("a picture (GIF)", PICTURES, "images")),
+    (b"II*\0", Kind("a picture (TIFF)", PICTURES, "images")),
+    (b"MM\0*", Kind("a picture (TIFF)", PICTURES, "images")),
     (b"\x1f\x8b", Kind("a gzip file", "Let its name end in .gz.")),
     (b"\x28\xb5\x2f\xfd", Kind("a Zstandard file", "Let its name end in .zst.")),
     (b"\xfd7zXZ\0", Kind("an xz file", UNPACK)),
@@ -220,7 +222,7 @@ def kind_of_head(head: bytes, file: Path | None = None) -> Kind | None:
     if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
         return Kind("a bzip2 file", UNPACK)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return Kind("a picture (WebP)", "Texts and tables are read, pictures are not.")
+        return Kind("a picture (WebP)", PICTURES, "images")
     if head[257:262] == b"ustar":
         return Kind("a tar archive", UNPACK)
     page = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype html", b"<html"))
@@ -266,7 +268,8 @@ def mismatch(file: Path, name: str, format: str) -> Problem | None:
     except OSError:
         return None
     if kind:
-        return Problem(name, f"is {kind.what}", hint=kind.hint) if kind.format != format else None
+        hint = CIFAR if kind is PICKLE and format == "cifar" else kind.hint
+        return Problem(name, f"is {kind.what}", hint=hint) if kind.format != format else None
     if not first:
         return None  # an empty file: its reader reports it
     if format in BINARY:

@@ -10,6 +10,8 @@ from llmft.data.box_files import PICTURES, BoxTable, VocFiles, YoloFiles, listed
 from llmft.data.coco import CocoFile
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import TEXTS, ClassFolders, PlainText, PythonFile, files_by_class
+from llmft.data.image_files import CifarFile, IdxFiles, ImageFolders
+from llmft.data.images import SUFFIXES
 from llmft.data.json_files import open_json
 from llmft.data.source import Source
 from llmft.data.translation_files import AlignedFiles, PoFile
@@ -34,6 +36,10 @@ class Format:
     beside: Callable[[Sequence[Path]], list[Path]] | None = None
     """Files that are read with those of a split, such as names of classes. Splits may share them."""
 
+    one_row: bool = False
+    """Whether each file is one row. Their digests are then kept as one, and rows that two splits share are found by
+    their inputs."""
+
 
 FORMATS: dict[str, Format] = {
     "csv": Format((".csv", ".tsv", ".tab"), open_csv, keys=("header", "separator")),
@@ -45,6 +51,9 @@ FORMATS: dict[str, Format] = {
     ),
     "arrow": Format((".arrow",), lambda file, name, _: ArrowFile(file, name), inside=files_of_saved),
     "folder": Format(TEXTS, ClassFolders, together=True, inside=files_by_class),
+    "images": Format(SUFFIXES, ImageFolders, together=True, inside=files_by_class, one_row=True),
+    "idx": Format(("-ubyte",), IdxFiles, together=True),
+    "cifar": Format((".bin",), lambda file, name, _: CifarFile(file, name)),
     "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), open_conll),
     "squad": Format((".json",), SquadFile),
     "semeval": Format((".txt",), SemevalFile),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import datasets
 from llmft.data import checks, clean
 from llmft.data.arrow import rows_sha256, to_dataset
 from llmft.data.files import digest
+from llmft.data.formats import FORMATS
 from llmft.data.read import beside, files_of, read_split
 from llmft.data.roles import assign, index_note, list_notes, unread
 from llmft.data.source import Table, listed
@@ -124,10 +126,10 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     if problems:
         raise UserError(problems, "the data")
     wanted = {name: to_dataset(table) for name, table in tables.items() if name in splits}
-    sha256 = {name: rows_sha256(rows, task.columns) for name, rows in wanted.items()}
-    if stream and "train" in sha256:
-        sha256["train"] = survey.sha256
-    return Data(wanted, notes + found_notes, digests, stream if "train" in splits else None, sha256)
+    hashes = {name: rows_sha256(rows, task.columns) for name, rows in wanted.items()}
+    if stream and "train" in hashes:
+        hashes["train"] = survey.sha256
+    return Data(wanted, notes + found_notes, digests, stream if "train" in splits else None, hashes)
 
 
 def source_digests(config: DatasetConfig) -> dict[str, str]:
@@ -147,7 +149,19 @@ def source_digests(config: DatasetConfig) -> dict[str, str]:
                 problems += error.problems
     if problems:
         raise UserError(problems, "the data")
-    return {str(file): digest(file) for file in files}
+    return file_digests(config, files)
+
+
+def file_digests(config: DatasetConfig, files: list[Path]) -> dict[str, str]:
+    """sha256 of each file by path; of files with one row each, of all files of a folder by its path."""
+    if config.format not in FORMATS or not FORMATS[config.format].one_row:
+        return {str(file): digest(file) for file in files}
+    found: dict[str, Any] = {}
+    for file in files:
+        root = file.parent.parent
+        line = f"{file.relative_to(root).as_posix()} {digest(file)}\n"
+        found.setdefault(str(root), sha256()).update(line.encode())
+    return {root: whole.hexdigest() for root, whole in found.items()}
 
 
 def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str], Stream | None, list[str]]:
@@ -170,7 +184,7 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
                 files = stream.files
                 notes += unread_note(name, stream.kinds, config, task.columns)
             else:
-                table, files = read_split(config, name, source)
+                table, files = read_split(config, name, source, task.columns)
                 own, roles = with_group(config, task.columns, table, name)
                 tables[name] = assign(table, own, roles, name) if len(table) else table
                 if name == "train" and config.split.by and len(table):
@@ -183,8 +197,9 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
         except UserError as error:
             problems += error.problems  # continue: all problems of all splits are reported at once
             continue
-        digests |= {str(file): digest(file) for file in [*files, *beside(config, files)]}
-        problems += same_bytes(name, files, digests, owners)
+        digests |= file_digests(config, [*files, *beside(config, files)])
+        if config.format not in FORMATS or not FORMATS[config.format].one_row:
+            problems += same_bytes(name, files, digests, owners)
     empty = [name for name, table in tables.items() if not len(table)]
     if stream is not None and not len(stream):
         empty.append("train")

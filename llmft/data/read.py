@@ -15,7 +15,9 @@ from llmft.data.encodings import lines_of, open_text, strip_line_end
 from llmft.data.files import expand, mismatch, resolve
 from llmft.data.formats import FORMATS
 from llmft.data.json_files import open_json
+from llmft.data.roles import locate_images
 from llmft.data.source import Mark, Source, Table, listed
+from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError, plural
 
@@ -38,8 +40,13 @@ SUPPORTED_OPTIONS |= {"column_names", "encoding", "chunksize", "block_size", "us
 TYPES_GUESSED = "rows were read by the library datasets, which may change texts such as 007, NA, and dates"
 
 
-def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table, list[Path]]:
+def read_split(
+    dataset: DatasetConfig, split: str, source: Files, roles: dict[str, Column] | None = None
+) -> tuple[Table, list[Path]]:
     """All rows of a split, and the files that they are from; none for the hub and scikit-learn.
+
+    Args:
+        roles: those of the task, of which images are paths relative to the file that names them.
 
     Raises:
         UserError: with the file and line of everything that cannot be read.
@@ -50,8 +57,8 @@ def read_split(dataset: DatasetConfig, split: str, source: Files) -> tuple[Table
         return _read_sklearn(str(source), split), []
     files = files_of(dataset, split, source)
     table = Table()
-    for _, _, chunk in chunks(dataset, files):
-        table.extend(chunk)
+    for opened, _, chunk in chunks(dataset, files):
+        table.extend(locate_images(chunk, opened.file.parent, dataset, roles or {}))
     return table, files
 
 
@@ -108,7 +115,7 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
 
 def check_file_kinds(format: str, files: Path | list[Path], names: str | list[str]) -> None:
     """Raise UserError for files of another kind than the format, such as a workbook or an image, by first bytes."""
-    if format in ("pydocs", "yolo"):  # thousands of files, which are selected by their ending
+    if format in ("pydocs", "images", "yolo"):  # thousands of files, which are selected by their ending
         return
     files, names = [files] if isinstance(files, Path) else files, [names] if isinstance(names, str) else names
     if problems := [p for file, name in zip(files, names, strict=True) if (p := mismatch(file, name, format))]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from llmft.data.cell_values import (
@@ -27,6 +28,7 @@ from llmft.data.cell_values import (
     parts_of,
     to_one_type,
 )
+from llmft.data.images import image_cell
 from llmft.data.source import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
@@ -158,6 +160,15 @@ def assign(
     if problems:
         raise UserError(problems, "the data")
     return Table(columns, table.ids, table.left_out)
+
+
+def locate_images(table: Table, folder: Path, dataset: DatasetConfig, roles: dict[str, Column]) -> Table:
+    """The rows of a file in `folder` with each image as a cell: paths are relative to the file that names them."""
+    names = {joined_name(dataset, role) for role, spec in roles.items() if spec.kind == "image"} & table.columns.keys()
+    if not names:
+        return table
+    found = {name: [image_cell(value, folder) or value for value in table.columns[name]] for name in names}
+    return Table(table.columns | found, table.ids, table.left_out, table.index)
 
 
 def columns_of(
@@ -337,6 +348,8 @@ def _typed(
         read, what = partial(_words, cells=dataset.format in FLAT_FORMATS), "not a list of texts"
     elif spec.kind == "json":
         read, what = partial(_json, spec=spec, dataset=dataset), "not a value of JSON"
+    elif spec.kind == "image":
+        read, what = partial(image_cell, folder=Path()), "neither the path of an image nor an image"
     elif spec.kind == "number":
         read, what = _number, "not a number"
     elif spec.kind == "labels":

@@ -9,9 +9,10 @@ from typing import Any, Literal
 class Column:
     """A role that a column can play."""
 
-    kind: Literal["text", "texts", "words", "json", "label", "labels", "number", "features", "group"]
+    kind: Literal["text", "texts", "words", "json", "image", "label", "labels", "number", "features", "group"]
     """`text` is read as text whatever it looks like. `texts` is a list of texts, or a single one. `words` is a list of
-    texts, or a text that is split at spaces. `json` is any value, which the task receives as JSON. `label` is one
+    texts, or a text that is split at spaces. `json` is any value, which the task receives as JSON. `image` is the
+    path of a file, or its bytes: the task receives `{"path": ..., "bytes": ...}`, see data/images.py. `label` is one
     class, `labels` are several, `number` is a number. `features` are all columns without a role. Rows with the same
     `group` stay in one split."""
     required: bool = True
@@ -41,4 +42,4 @@ class Column:
     @property
     def is_input(self) -> bool:
         """Whether the model reads it. Labels and groups are not inputs."""
-        return self.kind in ("text", "texts", "words", "json", "features") and not self.target
+        return self.kind in ("text", "texts", "words", "json", "image", "features") and not self.target

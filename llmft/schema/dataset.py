@@ -81,6 +81,9 @@ class DatasetConfig(Section):
         "sqlite",
         "arrow",
         "folder",
+        "images",
+        "idx",
+        "cifar",
         "conll",
         "squad",
         "semeval",
@@ -97,11 +100,12 @@ class DatasetConfig(Section):
         "synthetic",
     ] = "csv"
     """The file format. `csv` reads .csv and .tsv, `json` .jsonl and .json, `excel` .xlsx, `sqlite` SQLite databases,
-    `arrow` folders from `datasets.save_to_disk`, `folder` a folder of texts for each class, `text` .txt and .md,
-    `pydocs` docstrings and comments in .py files, `po` gettext translations, `conll`, `squad`, and `semeval` the files
-    of these names; `coco`, `voc`, `yolo`, and `boxes` (a CSV) boxes of objects in images; `parallel` reads two files
-    line by line: `dataset.train=[train.en,train.zh]`. If the command line names files and no format, their endings and
-    first bytes decide."""
+    `arrow` folders from `datasets.save_to_disk`, `folder` a folder of texts for each class, `images` one of images,
+    `idx` and `cifar` the files of MNIST and CIFAR, `text` .txt and .md, `pydocs` docstrings and comments in .py files,
+    `po` gettext translations, `conll`, `squad`, and `semeval` the files of these names; `coco`, `voc`, `yolo`, and
+    `boxes` (a CSV) boxes of objects in images; `parallel` reads two files line by line:
+    `dataset.train=[train.en,train.zh]`. If the command line names files and no format, their endings and first bytes
+    decide."""
 
     sheet: str | None = None
     """For `format: excel`: the name of the sheet. Unset: the only sheet with rows."""

@@ -204,4 +204,10 @@ CASES = {
         good=0.95,
         words=("model.tokenizer.kind=wordpiece",),
     ),
+    # A square or a triangle, of any size, color, and angle.
+    "image_classification": Case(
+        recipe="image_cls",
+        losses=[0.7825, 0.6625, 0.6186, 0.5422, 0.4926, 0.4834, 0.4388, 0.443, 0.351, 0.276],
+        chance=0.5,
+    ),
 }

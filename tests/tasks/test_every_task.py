@@ -1,5 +1,6 @@
 """What holds for every task, a row of cases.py each."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -176,7 +177,9 @@ def test_a_tiny_model_learns_what_chance_cannot(name: str, llmft: Run, here: Pat
             row = dict(zip(columns, values, strict=True))
             # In JSON a text is a text; a list of messages stands there as itself.
             row |= {key: json.loads(row[key]) for key in row if task.columns[key].structure}
-            file.write(json.dumps(row | row.pop("features", {})) + "\n")
+            file.write(
+                json.dumps(row | row.pop("features", {}), default=lambda data: base64.b64encode(data).decode()) + "\n"
+            )
     code, out, err = llmft("predict", "run", "predict.input=rows.jsonl")
     assert code == 0, err
     answers = [json.loads(line) for line in out.splitlines()]

@@ -47,6 +47,7 @@ def _headers_are_of_csv(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+IMAGES = ("images", "idx", "cifar")
 BOXES = ("coco", "voc", "yolo", "boxes")
 
 
@@ -54,7 +55,7 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
     dataset = config.dataset
     if not dataset.streaming or dataset.format == "synthetic" or _is_raw_text(config):
         return []
-    if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "sqlite", "folder", *BOXES):
+    if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "sqlite", "folder", *IMAGES, *BOXES):
         what = f"dataset={dataset.format} can only be read as a whole"
         fetch = "run `hf download --repo-type dataset`, then" if dataset.format == "hub" else "write"
         option = "dataset=parquet" if dataset.format == "hub" else "dataset=csv"

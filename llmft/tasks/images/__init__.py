@@ -1,0 +1,1 @@
+"""The tasks whose input is an image."""

@@ -1,0 +1,63 @@
+"""A label, several labels, or a number for an image."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmft.data.images import name_of
+from llmft.schema.column import Column
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem
+from llmft.tasks.images import config as sections
+from llmft.tasks.images import shapes
+from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels
+from llmft.tasks.targets import problems
+from llmft.tasks.targets.problems import TargetState, TargetTask
+from llmft.tasks.task import Features
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass
+class ImageClassificationState(ImageState, TargetState):
+    """What `label` holds, and how images become pixels."""
+
+
+class ImageClassification(TargetTask[ImageClassificationState]):
+    """Is it an ant or a bee, what is in the picture, how ripe is the fruit?"""
+
+    config = sections.ImageClassification
+    head = "AutoModelForImageClassification"
+    state_class = ImageClassificationState
+    objective_class = "llmft.tasks.images.image_objective:ImageTargetObjective"
+    default_input_role = "image"
+    options: sections.ImageClassification
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {"image": Column("image"), "label": problems.column(self.options)}
+
+    def learn(self, train: "Dataset", model: ModelConfig) -> ImageClassificationState:
+        return ImageClassificationState(target=problems.fit(train, self.options), **learn_pixels(self.options, model))
+
+    def model_kwargs(self) -> dict[str, Any]:
+        state = self.state
+        size = state.height if state.height == state.width else [state.height, state.width]
+        return state.target.model_kwargs() | {"image_size": size, "num_channels": state.channels}
+
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+        return self.state.target.check(rows, split)
+
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
+        pixels, _ = encode_pixels(rows["image"], rows["id"], self.state)
+        features: Features = {"pixels": pixels, "row": list(range(len(pixels)))}
+        if "label" in rows:
+            features["labels"] = self.state.target.encode(rows["label"])
+        return features
+
+    def format_input(self, row: dict[str, Any]) -> str:
+        return name_of(row["image"])
+
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Pictures of one circle, square, or triangle; see shapes.py."""
+        return shapes.classified(rows, seed, self.options.problem)
