@@ -70,6 +70,7 @@ GROUPS = {
         "the recipe had set for another model. Keys set together with it apply.",
     ),
     "adapter": Group(which="name"),
+    "augment": Group(which="name", own_values=True, rule="As for `optimizer`."),
     "dataset": Group(
         which="format",
         # The columns and the cleaning that the model was trained with.

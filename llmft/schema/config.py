@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
+from llmft.schema.augmentation import AugmentConfig
 from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.execution import HardwareConfig, SearchConfig, SweepConfig, TrackingConfig, TrainerConfig
@@ -104,6 +105,7 @@ class Config(Section):
     model: ModelConfig
     adapter: AdapterConfig = AdapterConfig()
     dataset: DatasetConfig
+    augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     trainer: TrainerConfig = TrainerConfig()

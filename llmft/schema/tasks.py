@@ -45,6 +45,9 @@ class TaskConfig(Section):
     """Whether `llmft export` can write its models: only those that answer with one forward pass and a row of numbers
     per row."""
 
+    images: ClassVar[bool] = False
+    """Whether its inputs are images, which the section `augment` changes in training."""
+
     streams: ClassVar[bool] = True
     """Whether `dataset.streaming` works: only if each row becomes exactly one feature, so that the steps of an epoch
     can be counted."""

@@ -19,6 +19,9 @@ class Objective:
     """Where padding stands. None: where a model that classifies texts has it, see Tokenizer.padding_side."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of a batch that the objective reads itself, and no model takes."""
+    augments: ClassVar[bool] = False
+    """Whether `collate` takes the section `augment` as `augment`, and reads `draw`, an int64 of each training row that
+    depends on (seed, epoch, row) alone."""
     dtypes: ClassVar[dict[str, torch.dtype]] = {}
     """Types of tensors by key, where the values do not tell, such as those of an empty list."""
 

@@ -6,10 +6,11 @@ The order is new in every epoch. It depends on (seed, epoch) only, so that a res
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import IterableDataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from llmft.data.stream import Stream
 from llmft.models.labeled import labeled_logits
@@ -17,7 +18,7 @@ from llmft.schema.config import Config
 from llmft.schema.problem import Failure, Problem, UserError
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.task import Task
-from llmft.training.features import encode
+from llmft.training.features import FeatureSet, encode
 
 WINDOW = 10_000  # streamed rows that are shuffled together; of 128 tokens each they take 10 MB
 PACKED_LENGTHS = (9, 6, 4)  # lengths of the rows that `check_packing` packs into one sequence
@@ -84,6 +85,31 @@ def shuffle(rows: int, batch_size: int, lengths: list[int] | None, generator: to
     if mixed:
         mixed[0], mixed[longest] = mixed[longest], mixed[0]
     return [row for batch in mixed + rest for row in batch]
+
+
+class Drawn(Dataset[dict[str, Any]]):
+    """Features with a `draw` each: the number that decides how the row is augmented in this epoch."""
+
+    def __init__(self, features: FeatureSet, seed: int) -> None:
+        self.features, self.seed = features, seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw for an epoch, counting from 0. Worker processes, which start with each epoch, get the same numbers."""
+        # Another generator than that of the order, whose first numbers these would be otherwise.
+        generator = epoch_generator(self.seed + 2**31, epoch)
+        self.draws = torch.randint(2**63 - 1, (len(self.features),), generator=generator)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """Features by index, each with its `draw`."""
+        rows = self.features.__getitems__(indices)
+        return [row | {"draw": draw} for row, draw in zip(rows, self.draws[indices].tolist(), strict=True)]
 
 
 class FeatureStream(IterableDataset[dict[str, Any]]):
@@ -196,8 +222,10 @@ def first_fit_decreasing(lengths: list[int], width: int) -> list[list[int]]:
 
 
 def collator(config: Config, task: Task[Any]) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
-    """The task's collator, wrapped in `Packing` for trainer.packing=true."""
-    collate = task.objective.collate
+    """The task's collator for training: it augments, or is wrapped in `Packing` for trainer.packing=true."""
+    collate: Callable[..., dict[str, torch.Tensor]] = task.objective.collate
+    if task.objective.augments and config.augment.active:
+        return partial(collate, augment=config.augment)
     return Packing(collate) if config.trainer.packing else collate
 
 

@@ -32,7 +32,7 @@ from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
 from llmft.training import processes
-from llmft.training.batches import EpochSampler, FeatureStream, collator
+from llmft.training.batches import Drawn, EpochSampler, FeatureStream, collator
 from llmft.training.callbacks import EpochOrder, StopSignals, Watchdog, not_finite
 from llmft.training.evaluation import Prediction, Split, evaluate, loss_of, ties_with_less_loss
 from llmft.training.features import Blocks
@@ -128,7 +128,7 @@ class Trainer(transformers.Trainer):
             self.is_fsdp_enabled = True
         if processes.world_size() > 1:  # transformers seeds all ranks alike, so all would drop the same units
             transformers.set_seed(config.seed + processes.rank())
-        if isinstance(self.train_dataset, FeatureStream | Blocks):
+        if isinstance(self.train_dataset, FeatureStream | Blocks | Drawn):
             self.add_callback(EpochOrder(self.train_dataset))
 
     def _train_features(self) -> Any:
@@ -136,7 +136,8 @@ class Trainer(transformers.Trainer):
         if isinstance(train.features, Blocks):
             return train.features.with_seed(self.config.seed)
         if train.stream is None:
-            return train.features
+            drawn = self.task.objective.augments and self.config.augment.active
+            return Drawn(train.features, self.config.seed) if drawn else train.features
         batch, grouped = trainer.rows * processes.world_size(), trainer.group_by_length
         seed, task = self.config.seed, self.task
         return FeatureStream(task, train.stream, seed, batch, trainer.accumulation, grouped)

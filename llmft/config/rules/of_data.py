@@ -276,6 +276,13 @@ def _blocks_are_read_as_they_are(config: Config, origin: Origin) -> list[Problem
     ]
 
 
+def _pictures_are_augmented(config: Config, origin: Origin) -> list[Problem]:
+    if config.task.images or not config.augment.active:
+        return []
+    what = f"changes pictures, and the inputs of task={config.task.name} are none"
+    return [Problem("augment", what, origin("augment.name"), "Write augment=none, or leave it out.")]
+
+
 LOSSES = {
     "single_label": ("cross_entropy", "focal"),
     "multi_label": ("cross_entropy", "focal"),
@@ -346,6 +353,7 @@ def _there_is_something_to_tune_on(config: Config, origin: Origin) -> list[Probl
 
 
 RULES = (
+    _pictures_are_augmented,
     _a_baseline_sees_all_rows,
     _a_split_by_time_takes_shares,
     _data_has_a_source,
