@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from llmft.schema.augmentation import AugmentConfig
-from llmft.tasks.images.augment import IGNORED_PIXEL, Uniform, augment, mix
+from llmft.schema.tasks import IGNORED_PIXEL
+from llmft.tasks.images.augment import Uniform, augment, mix
 
 DRAWS = numpy.arange(1, 9, dtype=numpy.int64) * 7919
 GEOMETRY = [

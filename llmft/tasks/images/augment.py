@@ -14,8 +14,8 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from llmft.schema.augmentation import AugmentConfig
 from llmft.schema.problem import UserError, missing_package
+from llmft.schema.tasks import IGNORED_PIXEL
 
-IGNORED_PIXEL = 255  # in masks: a pixel of no class, such as what comes in from outside
 VISIBLE = 0.2  # of its area: an object of which less is left in the picture is no longer an object
 RATIOS = (math.log(3 / 4), math.log(4 / 3))  # width to height of a part that is enlarged, as in torchvision
 
@@ -30,7 +30,7 @@ class Augmented(NamedTuple):
     kept: list[numpy.ndarray] | None
     """By picture (m,): which of the boxes those are."""
     masks: torch.Tensor | None
-    """(B, h, w), uint8."""
+    """(B, h, w), uint8; what came in from outside is IGNORED_PIXEL."""
 
 
 class Uniform:

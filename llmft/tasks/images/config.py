@@ -26,6 +26,7 @@ class ImageConfig(TaskConfig):
     }
     small: ClassVar[dict[str, Any]] = {"size": 32}
     length: ClassVar[str] = "size"
+    images: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     prefixes: ClassVar[bool] = False
     files: ClassVar[str] = "dataset=images dataset.test=YOUR_FOLDER"

@@ -1,40 +1,82 @@
-"""What training minimizes for tasks on images: a batch of pixels at once, and its loss."""
+"""What training minimizes for tasks on images: a batch of pixels at once, augmented in training, and its loss."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy
 import torch
 
+from llmft.schema.augmentation import AugmentConfig
+from llmft.tasks.images.augment import Augmented, augment, mix
 from llmft.tasks.objective import Batch, Objective
-from llmft.tasks.targets.losses import TargetObjective
+from llmft.tasks.targets.losses import TargetObjective, target_loss
+
+OF_PIXELS = ("pixels", "draw")
 
 
 class ImageObjective(Objective):
     """Makes `pixel_values` of the pixels of a batch; the other keys are stacked."""
 
-    def collate(self, features: list[dict[str, Any]]) -> Batch:
-        """`pixel_values` (B, channels, height, width), float32 and normalized, and the other keys as tensors."""
-        batch: Batch = {"pixel_values": self.normalize(self.pixels(features))}
-        others = [key for key in features[0] if key not in ("pixels", "draw")]
+    augments = True
+
+    def collate(self, features: list[dict[str, Any]], augment: AugmentConfig | None = None) -> Batch:
+        """`pixel_values` (B, channels, height, width), float32 and normalized, and the other keys as tensors.
+
+        Args:
+            augment: in training; features then have a `draw`.
+        """
+        batch: Batch = {"pixel_values": self.normalize(self.augmented(features, augment).pixels)}
+        others = [key for key in features[0] if key not in OF_PIXELS]
         return batch | {key: torch.tensor([feature[key] for feature in features]) for key in others}
 
-    def pixels(self, features: list[dict[str, Any]]) -> numpy.ndarray:
-        """The middle of the kept pixels, uint8 (B, height, width, channels)."""
+    def augmented(
+        self,
+        features: list[dict[str, Any]],
+        options: AugmentConfig | None,
+        boxes: list[numpy.ndarray] | None = None,
+        masks: torch.Tensor | None = None,
+    ) -> Augmented:
+        """The pixels of a batch, with boxes and masks, as `augment` gives them; without draws, the middle."""
+        draws = numpy.array([feature["draw"] for feature in features]) if "draw" in features[0] else None
         state = self.task.state
-        kept = (state.height + state.margin, state.width + state.margin, state.channels)
-        # One copy for the whole batch: a tensor a row takes ten times as long for small images.
-        found = numpy.frombuffer(bytearray().join([feature["pixels"] for feature in features]), numpy.uint8)
-        found = found.reshape(len(features), *kept)
-        edge = state.margin // 2
-        return found[:, edge : edge + state.height, edge : edge + state.width]
+        return augment(self.pixels(features), (state.height, state.width), draws, options, boxes, masks)
 
-    def normalize(self, pixels: numpy.ndarray) -> torch.Tensor:
-        """(pixel / 255 - mean) / std, float32 (B, channels, height, width)."""
+    def pixels(self, features: list[dict[str, Any]]) -> torch.Tensor:
+        """The kept pixels, margin included, uint8 (B, height, width, channels)."""
+        state = self.task.state
+        # One copy for the whole batch: a tensor a row takes ten times as long for small images.
+        found = torch.frombuffer(bytearray().join([feature["pixels"] for feature in features]), dtype=torch.uint8)
+        return found.view(len(features), state.height + state.margin, state.width + state.margin, state.channels)
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(pixel / 255 - mean) / std: from uint8 (B, height, width, channels) to float32 (B, channels, ...)."""
         state = self.task.state
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (state.mean, state.std))
-        found = torch.from_numpy(numpy.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
-        return found.sub_(255 * mean).div_(255 * std)
+        # The bytes are put in order first, a quarter of what the floats would be.
+        return pixels.permute(0, 3, 1, 2).contiguous().float().sub_(255 * mean).div_(255 * std)
 
 
 class ImageTargetObjective(ImageObjective, TargetObjective):
     """The loss of a label, several labels, or a number for an image."""
+
+    own_keys: ClassVar[tuple[str, ...]] = ("own_share",)
+
+    def collate(self, features: list[dict[str, Any]], augment: AugmentConfig | None = None) -> Batch:
+        """As above; where pictures are mixed, `own_share` (B,) says how much of its label each has, see `mix`."""
+        batch = super().collate(features, augment)
+        if augment is not None and (augment.mixup or augment.cutmix) and "draw" in features[0]:
+            draws = numpy.array([feature["draw"] for feature in features])
+            batch["pixel_values"], own = mix(batch["pixel_values"], draws, augment)
+            batch["own_share"] = torch.full((len(features),), own)
+        return batch
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """The mean loss; of mixed pictures, of both labels by their shares."""
+        if "own_share" not in batch:
+            return super().loss(model, batch)
+        batch = dict(batch)
+        own, labels = batch.pop("own_share")[0], batch.pop("labels")
+        logits, target = model(**batch).logits.float(), self.task.state.target
+        own_loss, other_loss = (
+            target_loss(target, logits, found, self.task.options) for found in (labels, labels.roll(-1, 0))
+        )
+        return own * own_loss + (1 - own) * other_loss

@@ -11,6 +11,7 @@ from PIL import Image
 from llmft.data.images import BadImage, Cell, as_array, open_image
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import IGNORED_PIXEL
 from llmft.tasks.images.config import ImageConfig
 from llmft.tasks.task import State
 
@@ -21,7 +22,6 @@ RESAMPLE = {
     "bicubic": Image.Resampling.BICUBIC,
     "box": Image.Resampling.BOX,
 }
-IGNORED_PIXEL = 255  # the class index of pixels of a mask that are neither trained on nor scored
 
 
 @dataclass
