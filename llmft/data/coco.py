@@ -1,4 +1,4 @@
-"""Reads COCO's JSON (https://cocodataset.org/#format-data): pictures, and the boxes of the objects in them.
+"""Reads COCO's JSON (https://cocodataset.org/#format-data): pictures, and the boxes or the regions of what is in them.
 
 Ids of annotations are not kept: in many files they repeat or begin at 0, and scores need neither.
 """
@@ -10,10 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmft.data.annotated_pictures import Rows, find_pictures
+import numpy
+from PIL import Image
+
+from llmft.data.annotated_pictures import Rows, find_pictures, picture_size
 from llmft.data.encodings import open_text
-from llmft.data.source import CHUNK, MANY, Mark, Table
-from llmft.schema.problem import Problem, UserError
+from llmft.data.masks import BACKGROUND, write_mask
+from llmft.data.source import CHUNK, MANY, START, Mark, Table, listed
+from llmft.schema.problem import Problem, UserError, missing_package
+
+TURNS = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a picture of an EXIF orientation becomes upright, as PIL's `exif_transpose` turns it."""
 
 
 @dataclass
@@ -41,7 +53,7 @@ class CocoFile:
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
         """See `Source`. A row is a picture; its id has the picture's `id`."""
         rows = Rows()
-        for picture in self.read(rows.problems, rows.table.left_out):
+        for picture in self.read(rows.problems, rows.table.left_out)[1]:
             place = f"{self.name}:{picture.id}"
             boxes = [box_of(each, place, rows.problems) for each in picture.annotations]
             rows.add(picture.path, boxes, place, picture.size)
@@ -49,8 +61,8 @@ class CocoFile:
         yield from rows.taken()
         rows.end()
 
-    def read(self, problems: list[Problem], notes: Counter[str]) -> list[Picture]:
-        """The pictures of the file in its order, with their annotations.
+    def read(self, problems: list[Problem], notes: Counter[str]) -> tuple[list[str], list[Picture]]:
+        """The names of the categories, and the pictures of the file in its order, with their annotations.
 
         Args:
             problems: gets what is wrong: ids that repeat, annotations of unknown pictures or categories, missing files.
@@ -75,7 +87,7 @@ class CocoFile:
                 sides = [side for key in ("width", "height") if isinstance(side := image.get(key), int)]
                 found[own] = Picture(own, path, (sides[0], sides[1]) if len(sides) == 2 else None)
             if len(problems) >= MANY:
-                return []
+                return [], []
         known = {image.get("id") for image in tree["images"]}
         seen = Counter(each.get("id") for each in tree["annotations"])
         if twice := sum(count - 1 for own, count in seen.items() if own is not None):
@@ -91,8 +103,8 @@ class CocoFile:
             elif each["image_id"] in found:
                 found[each["image_id"]].annotations.append(each | {"label": names[each["category_id"]]})
             if len(problems) >= MANY:
-                return []
-        return list(found.values())
+                return [], []
+        return list(names.values()), list(found.values())
 
     def _tree(self) -> dict[str, list[dict[str, Any]]]:
         """The file's lists of objects.
@@ -128,6 +140,95 @@ class CocoFile:
             else:
                 names[own] = name
         return names
+
+
+@dataclass(frozen=True)
+class CocoMasks(CocoFile):
+    """The same file, read for a mask of each picture: `background`, and the categories in their order.
+
+    Regions are painted from the largest to the smallest, so that what lies on something else stays visible. Crowds are
+    regions like others. Polygons and runs become the pixels that COCO's own code gives them.
+    """
+
+    def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
+        """See `Source`. A row is a picture; its id has the picture's `id`."""
+        if problems := missing_package("dataset", "reading regions of COCO", "faster_coco_eval", "vision"):
+            raise UserError(problems)
+        problems = []
+        table = Table({"image": [], "mask": []})
+        names, pictures = self.read(problems, table.left_out)
+        index = {label: number for number, label in enumerate(dict.fromkeys([BACKGROUND, *names]))}
+        for picture in pictures:
+            mask = self._mask(picture, index, problems)
+            if mask is not None:
+                table.columns["image"].append({"path": picture.path, "bytes": None})
+                table.columns["mask"].append({"path": None, "bytes": write_mask(mask, list(index))})
+                table.ids.append(f"{self.name}:{picture.id}")
+            if len(table) == CHUNK:
+                yield START, table
+                table = Table({"image": [], "mask": []})
+        yield START, table
+        if problems:
+            raise UserError(listed(problems), "the data")
+
+    def _mask(self, picture: Picture, index: dict[str, int], problems: list[Problem]) -> numpy.ndarray | None:
+        """The indices (height, width) of a picture, upright; None after adding what is wrong to `problems`."""
+        from faster_coco_eval import mask as coco
+
+        place = f"{self.name}:{picture.id}"
+        actual, orientation = picture_size(picture.path)
+        if actual is None:
+            problems.append(Problem(place, f"{picture.path} cannot be read"))
+            return None
+        upright = actual[::-1] if orientation >= 5 else actual
+        size = picture.size or upright
+        if size not in (upright, actual):
+            what = f"says that {Path(picture.path).name} is {size[0]} x {size[1]}, and it is {actual[0]} x {actual[1]}"
+            problems.append(Problem(place, what, hint="Its regions are of another version of the picture."))
+            return None
+        regions = []
+        for each in picture.annotations:
+            try:
+                regions.append((region_of(each.get("segmentation"), *size), index[each["label"]]))
+            except ValueError as error:
+                problems.append(Problem(place, f"annotation {each.get('id')} {error}"))
+                return None
+        mask = numpy.zeros(size[::-1], numpy.uint8)
+        for runs, label in sorted(regions, key=lambda region: -int(coco.area(region[0]))):
+            mask[coco.decode(runs).astype(bool)] = label
+        # Regions of a picture that is stored on its side, and annotated as it is stored.
+        return mask if size == upright else numpy.asarray(Image.fromarray(mask).transpose(TURNS[orientation]))
+
+
+def region_of(segmentation: Any, width: int, height: int) -> Any:
+    """The runs of a region as COCO's own code has them, from polygons or other runs.
+
+    Args:
+        segmentation: polygons, a list of [x, y, x, y, ...] each; or runs, `{"size": [height, width], "counts": ...}`
+            with counts as a list or as COCO's text.
+
+    Raises:
+        ValueError: if it is neither, or of another size.
+    """
+    from faster_coco_eval import mask as coco
+
+    if isinstance(segmentation, dict) and segmentation.get("counts"):
+        if segmentation.get("size") != [height, width]:
+            raise ValueError(f"must have runs of the size {[height, width]}, got {segmentation.get('size')}")
+        counts = segmentation["counts"]
+        if isinstance(counts, str):
+            return segmentation | {"counts": counts.encode()}
+        if sum(counts) != width * height:
+            raise ValueError(f"must have runs of {width * height:,} pixels, got {sum(counts):,}")
+        return coco.frPyObjects(segmentation, height, width)
+    if isinstance(segmentation, list) and segmentation and all(map(_is_polygon, segmentation)):
+        return coco.merge(coco.frPyObjects(segmentation, height, width))
+    raise ValueError("must have polygons of three points or more, or runs, as its segmentation")
+
+
+def _is_polygon(value: Any) -> bool:
+    numbers = isinstance(value, list) and all(isinstance(part, int | float) for part in value)
+    return numbers and len(value) >= 6 and len(value) % 2 == 0
 
 
 def _is_objects(value: Any) -> bool:
