@@ -7,12 +7,13 @@ from pathlib import Path
 from llmft.data.annotated import SemevalFile, SquadFile, open_conll
 from llmft.data.binary_tables import ArrowFile, ExcelFile, ParquetFile, SqliteFile, files_of_saved
 from llmft.data.box_files import PICTURES, BoxTable, VocFiles, YoloFiles, listed_by, pictures_in, voc_files, yolo_beside
-from llmft.data.coco import CocoFile
+from llmft.data.coco import CocoFile, CocoMasks
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import TEXTS, ClassFolders, PlainText, PythonFile, files_by_class
 from llmft.data.image_files import CifarFile, IdxFiles, ImageFolders
 from llmft.data.images import SUFFIXES
 from llmft.data.json_files import open_json
+from llmft.data.masks import MaskFolder, RunsFile, images_inside
 from llmft.data.source import Source
 from llmft.data.translation_files import AlignedFiles, PoFile
 
@@ -54,6 +55,8 @@ FORMATS: dict[str, Format] = {
     "images": Format(SUFFIXES, ImageFolders, together=True, inside=files_by_class, one_row=True),
     "idx": Format(("-ubyte",), IdxFiles, together=True),
     "cifar": Format((".bin",), lambda file, name, _: CifarFile(file, name)),
+    "masks": Format(SUFFIXES, MaskFolder, keys=("images", "masks"), together=True, inside=images_inside, one_row=True),
+    "runs": Format((".csv",), RunsFile, keys=("separator", "images")),
     "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), open_conll),
     "squad": Format((".json",), SquadFile),
     "semeval": Format((".txt",), SemevalFile),
@@ -61,6 +64,7 @@ FORMATS: dict[str, Format] = {
     "parallel": Format((), AlignedFiles, together=True),
     "text": Format((".txt", ".md", ".rst", ".text"), PlainText, keys=("unit",)),
     "coco": Format((".json",), CocoFile, keys=("images",)),
+    "coco_masks": Format((".json",), CocoMasks, keys=("images",)),
     "voc": Format((".xml",), VocFiles, keys=("images",), together=True, inside=voc_files, listed=listed_by),
     "yolo": Format(PICTURES, YoloFiles, together=True, inside=pictures_in, beside=yolo_beside),
     "boxes": Format((".csv", ".tsv"), BoxTable, keys=("header", "separator", "images")),

@@ -93,7 +93,8 @@ def write_mask(indices: numpy.ndarray, labels: Sequence[str] | None = None) -> b
         labels: the names of the indices, kept in the file.
     """
     image = Image.fromarray(indices)
-    image.putpalette(PALETTE)
+    # The colors that occur alone: of two labels, Pillow then writes a bit for each pixel.
+    image.putpalette(PALETTE[: 3 * (int(indices.max()) + 1)])
     info = PngImagePlugin.PngInfo()
     if labels is not None:
         info.add_itxt(LABELS, json.dumps(list(labels), ensure_ascii=False))
@@ -254,8 +255,8 @@ class Region(NamedTuple):
 
     where: str
     runs: str
-    index: int
-    """The index of its class."""
+    label: int
+    """The index of its label."""
 
 
 @dataclass(frozen=True)
@@ -360,4 +361,4 @@ def paint(pixels: numpy.ndarray, region: Region) -> None:
     for start, length in zip(map(int, cells[::2]), map(int, cells[1::2]), strict=True):
         if start < 1 or start - 1 + length > len(pixels):
             raise ValueError(f"got the run {start} {length} of {len(pixels)} pixels")
-        pixels[start - 1 : start - 1 + length] = region.index
+        pixels[start - 1 : start - 1 + length] = region.label

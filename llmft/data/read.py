@@ -115,7 +115,7 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
 
 def check_file_kinds(format: str, files: Path | list[Path], names: str | list[str]) -> None:
     """Raise UserError for files of another kind than the format, such as a workbook or an image, by first bytes."""
-    if format in ("pydocs", "images", "yolo"):  # thousands of files, which are selected by their ending
+    if format in ("pydocs", "images", "yolo", "masks"):  # thousands of files, which are selected by their ending
         return
     files, names = [files] if isinstance(files, Path) else files, [names] if isinstance(names, str) else names
     if problems := [p for file, name in zip(files, names, strict=True) if (p := mismatch(file, name, format))]:

@@ -49,29 +49,28 @@ def mean_of_found(values: numpy.ndarray) -> float:
 
 
 def segmentation_metrics(
-    confusions: Sequence[numpy.ndarray], labels: Sequence[str], background: str | None
+    confusions: Sequence[numpy.ndarray], labels: Sequence[str], background: bool
 ) -> dict[str, Any]:
     """The metrics of a split.
 
     `iou`, `dice`, `mean_iou`, and `pixel_accuracy` are of the sum of all confusions, so that a large image weighs more
     than a small one. `iou_by_image` and `dice_by_image` are means over the images of the same numbers. `mean_iou` is
-    the mean over all classes; the others leave the background out, which is nearly always right. A class that
+    the mean over all classes; IoU and Dice leave out the background, which is nearly always right. A class that
     neither the references nor the answers have is left out of the means.
 
     Args:
         confusions: of each image, by `confusion_of`.
         labels: the names of the classes in the order of their indices.
-        background: the class that `iou` and `dice` leave out; None to count all.
+        background: whether the first class is one that all but `mean_iou` and `pixel_accuracy` leave out.
     """
     each = numpy.asarray(confusions)  # (images, classes, classes)
     total = each.sum(axis=0)
     iou, dice = overlaps_of(total)
     matrix: dict[str, Any] = {"labels": list(labels), "matrix": total.tolist()}
-    kept = [number for number, label in enumerate(labels) if label != background]
-    by_image = [found[:, kept] for found in overlaps_of(each)]
+    by_image = [found[:, background:] for found in overlaps_of(each)]
     return {
-        "iou": mean_of_found(iou[kept]),
-        "dice": mean_of_found(dice[kept]),
+        "iou": mean_of_found(iou[background:]),
+        "dice": mean_of_found(dice[background:]),
         "mean_iou": mean_of_found(iou),
         "pixel_accuracy": float(numpy.trace(total) / max(total.sum(), 1)),
         "iou_by_image": float(numpy.mean([mean_of_found(row) for row in by_image[0]])),

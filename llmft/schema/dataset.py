@@ -84,6 +84,9 @@ class DatasetConfig(Section):
         "images",
         "idx",
         "cifar",
+        "masks",
+        "runs",
+        "coco_masks",
         "conll",
         "squad",
         "semeval",
@@ -103,9 +106,9 @@ class DatasetConfig(Section):
     `arrow` folders from `datasets.save_to_disk`, `folder` a folder of texts for each class, `images` one of images,
     `idx` and `cifar` the files of MNIST and CIFAR, `text` .txt and .md, `pydocs` docstrings and comments in .py files,
     `po` gettext translations, `conll`, `squad`, and `semeval` the files of these names; `coco`, `voc`, `yolo`, and
-    `boxes` (a CSV) boxes of objects in images; `parallel` reads two files line by line:
-    `dataset.train=[train.en,train.zh]`. If the command line names files and no format, their endings and first bytes
-    decide."""
+    `boxes` (a CSV) boxes of objects in images; `masks`, `coco_masks`, and `runs` (a CSV) what each pixel shows;
+    `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`. If the command line names files and
+    no format, their endings and first bytes decide."""
 
     sheet: str | None = None
     """For `format: excel`: the name of the sheet. Unset: the only sheet with rows."""
@@ -121,8 +124,12 @@ class DatasetConfig(Section):
     """For `format: text`: what counts as one document."""
 
     images: str | None = None
-    """For `format: coco`, `voc`, and `boxes`: the folder of the images that the files name. Unset: looked for near the
-    file."""
+    """For `format: coco`, `coco_masks`, `voc`, `boxes`, `masks`, and `runs`: the folder of the images that the files
+    name. Unset: looked for near the file."""
+
+    masks: str | None = None
+    """For `format: masks`: the folder of the masks, or a pattern such as `labels/{}_L.png`, in which `{}` stands for
+    the name of an image. Unset: a folder `masks` or `SegmentationClass` near the images."""
 
     path: str | None = None
     """For `format: hub`: the id on the hub. Otherwise a folder that file names are relative to, or

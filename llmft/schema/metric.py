@@ -39,6 +39,15 @@ METRICS_OF: dict[str, dict[str, bool]] = {
         "rougeL": True,
     },
     "preference": {"accuracy": True, "margin": True},
+    "semantic_segmentation": {
+        "loss": False,
+        "iou": True,
+        "dice": True,
+        "mean_iou": True,
+        "pixel_accuracy": True,
+        "iou_by_image": True,
+        "dice_by_image": True,
+    },
     "regression": {
         "loss": False,
         "mse": False,

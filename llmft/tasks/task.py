@@ -208,6 +208,9 @@ class Presenter(ABC):
         """An answer, or a reference, as a report shows it, told by its form: text, number, list, or parts of a text."""
         if isinstance(answer, list) and answer and isinstance(answer[0], dict):
             return "; ".join(f"{part['text']} ({part['label']})" for part in answer)
+        if isinstance(answer, dict):  # shares of labels; a reference has its mask beside them
+            shares = answer.get("shares", answer)
+            return self.separator.join(f"{label} {100 * share:.1f}%" for label, share in shares.items())
         if isinstance(answer, float):
             return f"{answer:,.4g}"
         text = self.separator.join(answer) if isinstance(answer, list) else "" if answer is None else str(answer)

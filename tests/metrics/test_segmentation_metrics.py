@@ -21,7 +21,7 @@ def test_pixels_of_no_label_are_not_counted() -> None:
 def test_pooled_scores_by_hand() -> None:
     one = confusion([[0, 0, 1, 1]], [[0, 1, 1, 1]])
     other = confusion([[1, 0]], [[0, 0]])
-    found = segmentation_metrics([one, other], LABELS, "background")
+    found = segmentation_metrics([one, other], LABELS, True)
     # Of cells 2 pixels are right, 1 was missed, 1 was made up; of the background 2, 1, and 1. No image has dirt.
     assert found["iou"] == pytest.approx(2 / 4)
     assert found["dice"] == pytest.approx(4 / 6)
@@ -42,12 +42,12 @@ def test_pooled_scores_by_hand() -> None:
 
 
 def test_an_image_with_nothing_in_it_is_right_if_nothing_is_found() -> None:
-    found = segmentation_metrics([confusion([[0, 0]], [[0, 0]])], LABELS, "background")
+    found = segmentation_metrics([confusion([[0, 0]], [[0, 0]])], LABELS, True)
     assert (found["iou"], found["dice"], found["iou_by_image"]) == (1.0, 1.0, 1.0)
 
 
 def test_an_image_without_any_label_is_right() -> None:
-    found = segmentation_metrics([confusion([[1, 2]], [[255, 255]])], LABELS, None)
+    found = segmentation_metrics([confusion([[1, 2]], [[255, 255]])], LABELS, False)
     assert found["mean_iou"] == 1.0
     assert found["pixel_accuracy"] == 0.0
     assert found["per_class"] == {}
@@ -55,7 +55,7 @@ def test_an_image_without_any_label_is_right() -> None:
 
 def test_without_a_background_all_labels_count_alike() -> None:
     one = confusion([[0, 0, 1, 1]], [[0, 1, 1, 1]])
-    found = segmentation_metrics([one], LABELS, None)
+    found = segmentation_metrics([one], LABELS, False)
     assert found["iou"] == found["mean_iou"] == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 

@@ -205,6 +205,15 @@ CASES = {
         words=("model.tokenizer.kind=wordpiece",),
     ),
     # A square or a triangle, of any size, color, and angle.
+    # The color of a shape tells its kind. Calling every pixel background has an IoU of 0.
+    "semantic_segmentation": Case(
+        recipe="segmentation",
+        losses=[0.0] * 10,
+        chance=0.0,
+        metric="iou_by_image",
+        good=0.6,
+        steps=80,
+    ),
     "image_classification": Case(
         recipe="image_cls",
         losses=[0.7825, 0.6625, 0.6186, 0.5422, 0.4926, 0.4834, 0.4388, 0.443, 0.351, 0.276],

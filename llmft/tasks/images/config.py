@@ -1,14 +1,15 @@
 """The sections of the tasks on images."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from llmft.schema.tasks import TaskConfig
+from llmft.schema.tasks import IGNORED_PIXEL, TaskConfig
 from llmft.tasks.targets.config import TargetConfig
 
 Side = Annotated[int, Field(ge=8, le=4096)]
 Channel = Annotated[list[float], Field(min_length=1, max_length=3)]
+Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 
 
 class ImageConfig(TaskConfig):
@@ -58,3 +59,65 @@ class ImageClassification(TargetConfig, ImageConfig):
 
     name: Literal["image_classification"] = "image_classification"
     """A label, several labels, or a number for an image."""
+
+
+class SemanticSegmentation(ImageConfig):
+    """Semantic segmentation: the label of each pixel of an image."""
+
+    tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [8, 16, 32]}
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
+        "segformer": {
+            "hidden_sizes": [8, 16, 16, 32],
+            "num_attention_heads": [1, 1, 2, 2],
+            "depths": [1, 1, 1, 1],
+            "decoder_hidden_size": 16,
+        }
+    }
+    of_data: ClassVar[tuple[str, ...]] = ("labels", "values", "colors")
+    files: ClassVar[str] = "dataset=masks dataset.test=YOUR_FOLDER"
+    answered: ClassVar[tuple[str, ...]] = ("answer", "mask", "error")
+
+    name: Literal["semantic_segmentation"] = "semantic_segmentation"
+    """Semantic segmentation: the label of each pixel of an image."""
+
+    # Not `crop`: what it cuts off would have no answer.
+    fit: Literal["stretch", "pad"] = "stretch"
+    """How an image of another shape becomes that size: `stretch` changes its proportions, `pad` scales it to fit inside
+    and fills the rest. Answers have the size of the image."""
+
+    labels: list[str] | None = Field(default=None, min_length=2)
+    """The name of each index in masks, from 0 on, such as `[background, road, car]`. Unset: the names that COCO files
+    and tables of runs have, else the indices of the training masks."""
+
+    values: list[Annotated[int, Field(ge=0, le=65535)]] | None = Field(default=None, min_length=2)
+    """The value of each label in masks, for masks whose values are not 0, 1, 2, ..., such as `[0, 128, 255]`."""
+
+    colors: list[Color] | None = Field(default=None, min_length=2)
+    """The color of each label, for masks with RGB colors: `['#000000', '#804080']`."""
+
+    ignore_index: Annotated[int, Field(ge=0, le=65535)] | None = IGNORED_PIXEL
+    """The value of pixels without a label in masks. They are not trained on and not scored. `null`: there are none."""
+
+    background: bool = True
+    """Whether the first label is the background, which `iou` and `dice` leave out. `mean_iou` counts all labels."""
+
+    loss: Literal["ce", "dice", "ce+dice"] = "ce"
+    """The loss of training: cross entropy of each pixel; soft Dice, which weighs each label alike, however few pixels
+    it has; or their sum. Evaluation always reports cross entropy, so that runs can be compared."""
+
+    @property
+    def metric(self) -> str:
+        return "iou"
+
+    @model_validator(mode="after")
+    def _values_and_colors_are_of_labels(self) -> Self:
+        for key, given in (("values", self.values), ("colors", self.colors)):
+            if given and len(set(given)) < len(given):
+                raise ValueError(f"{key} must list each one once, got {', '.join(map(str, given))}")
+            if given and self.labels and len(given) != len(self.labels):
+                raise ValueError(f"{key} must be one for each of {len(self.labels)} labels, got {len(given)}")
+        if self.values and self.colors:
+            raise ValueError("values and colors cannot both be set: masks have either")
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels must list each one once, got {', '.join(self.labels)}")
+        return self

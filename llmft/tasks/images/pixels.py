@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy
 from PIL import Image
 
 from llmft.data.images import BadImage, Cell, as_array, open_image
@@ -161,22 +160,6 @@ def decode(cell: Cell, state: ImageState) -> tuple[bytes, tuple[int, int]]:
     """
     image = as_array(open_image(cell), state.channels)
     return resize(image, state, state.resample, state.fill).tobytes(), image.size
-
-
-def decode_mask(cell: Cell, state: ImageState) -> tuple[bytes, tuple[int, int]]:
-    """Class indices of a mask, uint8 (height + margin, width + margin) as bytes, and its own width and height.
-
-    Palettes give their indices, 1 bit gives 0 and 1, gray its values. What `fit: pad` fills is IGNORED_PIXEL.
-
-    Raises:
-        BadImage: if it cannot be decoded, or has colors in place of indices.
-    """
-    image = open_image(cell)
-    if image.mode not in ("1", "L", "P"):
-        raise BadImage(f"is a mask of mode {image.mode}: it must be a palette, gray, or 1 bit, a class index a pixel")
-    if image.mode == "1":
-        image = Image.fromarray(numpy.asarray(image).astype(numpy.uint8))
-    return resize(image, state, "nearest", IGNORED_PIXEL).tobytes(), image.size
 
 
 def encode_pixels(cells: list[Cell], ids: list[str], state: ImageState) -> tuple[list[bytes], list[tuple[int, int]]]:

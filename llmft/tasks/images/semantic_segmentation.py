@@ -1,6 +1,5 @@
 """Semantic segmentation: what each pixel of an image shows."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 WHITE = [0, 255]
 """The values of masks that many programs write for one kind of thing: black and white."""
+SIXTEEN_BITS = "in 16 bits, like ids of instances: a mask holds an index for each label"
 SEEN = 1000  # masks of train that are searched for WHITE where labels are declared: reading all takes 1 ms each
 
 
@@ -92,7 +92,7 @@ class SegmentationState(ImageState):
             return f"has the color {few([f'#{value:06x}' for value in values[:3]])}, which is not in task.colors"
         shown = few([str(value) for value in values[:3]])
         if mask.values.dtype != numpy.uint8:
-            return f"has the value {shown} in 16 bits, like ids of instances: a mask holds an index for each label"
+            return f"has the value {shown} {SIXTEEN_BITS}"
         return f"has the value {shown}, and the labels have {few(list(map(str, self.values)))}: write task.labels"
 
 
@@ -172,12 +172,7 @@ class SemanticSegmentation(Task[SegmentationState]):
             confusion_of(from_text(answer["mask"]), self.state.indices(read_mask(cell)), len(self.state.labels))
             for answer, cell in zip(answers, references["mask"], strict=True)
         ]
-        return segmentation_metrics(confusions, self.state.labels, self._background)
-
-    @property
-    def _background(self) -> str | None:
-        """The label that `iou` and `dice` leave out."""
-        return self.state.labels[0] if self.options.background else None
+        return segmentation_metrics(confusions, self.state.labels, self.options.background)
 
     def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
         """Labels that no pixel of the training rows has."""
@@ -201,14 +196,14 @@ class SemanticSegmentation(Task[SegmentationState]):
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """The IoU of the image, a mean over labels that it or the answer has, and how far it is from 1."""
-        confusion = confusion_of(from_text(answer["mask"]), from_text(reference["mask"]), len(self.state.labels))
-        kept = [index for index, label in enumerate(self.state.labels) if label != self._background]
-        found = mean_of_found(overlaps_of(confusion)[0][kept])
+        labels = list(reference["shares"])  # a run is compared with another one without its state
+        confusion = confusion_of(from_text(answer["mask"]), from_text(reference["mask"]), len(labels))
+        found = mean_of_found(overlaps_of(confusion)[0][self.options.background :])
         return RowScore("iou_by_image", found, error=1 - found, why=f"IoU {found:.3f}")
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Pictures of circles, squares, and triangles; see shapes.py."""
-        found = shapes.scenes(rows, seed)
+        found = shapes.scenes(rows, seed, telling=True)
         return {"image": found["image"], "mask": found["mask"]}
 
 
@@ -259,9 +254,7 @@ def _found(rows: "Dataset") -> list[int]:
                 raise ValueError("has RGB colors and no indices: write task.colors, the color of each label")
             values = numpy.unique(mask.values).tolist()
             if values[-1] > IGNORED_PIXEL:
-                raise ValueError(
-                    f"has the value {values[-1]} in 16 bits, like ids of instances: a mask holds an index for each label"
-                )
+                raise ValueError(f"has the value {values[-1]} {SIXTEEN_BITS}")
             found.update(values)
         except (ValueError, OSError) as error:
             problems.append(Problem(row["id"], f"the mask {name_of(row['mask'])} {error}"))

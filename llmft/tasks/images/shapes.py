@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy
 from PIL import Image
 
+from llmft.data.masks import write_mask
+
 TILT = 0.4  # radians by which a shape is turned to either side, at most
 KINDS = ("circle", "square", "triangle")
 COLORS = ((200, 60, 50), (60, 150, 70), (60, 90, 190), (230, 150, 40), (130, 70, 160))
@@ -94,13 +96,13 @@ def classified(
     return {"image": images, "label": labels}
 
 
-def scenes(rows: int, seed: int, side: int = 64) -> dict[str, list[Any]]:
+def scenes(rows: int, seed: int, side: int = 64, telling: bool = False) -> dict[str, list[Any]]:
     """Rows with 1 to 3 shapes each: `image`, `boxes` as detection has them, and `mask` as segmentation has it."""
     rng = random.Random(seed)
     found: dict[str, list[Any]] = {"image": [], "boxes": [], "mask": []}
     for _ in range(rows):
-        scene = draw(rng, rng.choices(KINDS, k=rng.randint(1, 3)), side)
+        scene = draw(rng, rng.choices(KINDS, k=rng.randint(1, 3)), side, telling)
         found["image"].append(png(scene.picture))
-        found["mask"].append(png(scene.mask))
+        found["mask"].append({"path": None, "bytes": write_mask(scene.mask, ["background", *KINDS])})
         found["boxes"].append([{"box": shape.box, "label": shape.kind, "crowd": False} for shape in scene.shapes])
     return found
