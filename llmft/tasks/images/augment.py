@@ -64,7 +64,7 @@ def augment(
 
     Args:
         pixels: (B, H, W, C), uint8; may be larger than `size`, so that shifts bring in pixels and not black.
-        size: height and width that the model sees. `options.crop` replaces them.
+        size: height and width that the model sees. `options.crop` replaces them, where the picture is as large.
         draws: (B,), int64; None for pictures that are not trained on.
         boxes: by picture (n, 4): x, y, width, height in pixels of `pixels`, far side exclusive.
         masks: (B, H, W), uint8, classes by pixel.
@@ -79,7 +79,8 @@ def augment(
         identity = numpy.tile(numpy.eye(2), (len(pixels), 1, 1))
         return _move(pixels, size, identity, numpy.zeros((len(pixels), 2)), True, boxes, masks)
     uniform = Uniform(draws)
-    size = (options.crop, options.crop) if options.crop else size
+    if options.crop:
+        size = (min(options.crop, height), min(options.crop, width))
     matrices, shifts, exact = _geometry(options, (height, width), size, uniform)
     colors = [[] for _ in draws] if options.policy is None else _policy(options, size, uniform, matrices, shifts)
     exact = exact and options.policy is None

@@ -10,7 +10,6 @@ from PIL import Image
 from llmft.data.images import BadImage, Cell, as_array, open_image
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.schema.tasks import IGNORED_PIXEL
 from llmft.tasks.images.config import ImageConfig
 from llmft.tasks.task import State
 

@@ -6,6 +6,7 @@ import numpy
 import torch
 from torch.nn import functional
 
+from llmft.schema.augmentation import AugmentConfig
 from llmft.schema.tasks import IGNORED_PIXEL
 from llmft.tasks.images.image_objective import ImageObjective
 from llmft.tasks.objective import Batch
@@ -16,15 +17,20 @@ SMOOTH = 1.0  # pixels: keeps the Dice of a label that a batch does not have at 
 class SegmentationObjective(ImageObjective):
     """The loss that `task.loss` says. Logits that are smaller than the masks, as SegFormer's, are enlarged."""
 
-    def collate(self, features: list[dict[str, Any]]) -> Batch:
-        """`pixel_values` (B, channels, height, width), and `labels` (B, height, width) int64 of rows with a mask."""
-        batch = super().collate([{key: row[key] for key in row if key != "mask"} for row in features])
+    def collate(self, features: list[dict[str, Any]], augment: AugmentConfig | None = None) -> Batch:
+        """`pixel_values` (B, channels, height, width), and `labels` (B, height, width) int64 of rows with a mask.
+
+        Args:
+            augment: in training; masks move with their images.
+        """
+        masks = None
         if "mask" in features[0]:
-            state = self.task.state
-            found = numpy.frombuffer(b"".join([row["mask"] for row in features]), numpy.uint8)
-            masks = found.reshape(len(features), state.height, state.width)
-            batch["labels"] = torch.from_numpy(masks.astype(numpy.int64))
-        return batch
+            side = self.task.state.height + self.task.state.margin
+            found = torch.frombuffer(bytearray().join([row["mask"] for row in features]), dtype=torch.uint8)
+            masks = found.view(len(features), side, -1)
+        changed = self.augmented(features, augment, masks=masks)
+        batch: Batch = {"pixel_values": self.normalize(changed.pixels)}
+        return batch if changed.masks is None else batch | {"labels": changed.masks.long()}
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         logits = self._logits(model, batch)
