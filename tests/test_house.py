@@ -110,7 +110,9 @@ def test_a_section_of_a_task_is_read_without_torch() -> None:
 
 
 CODECS = ("text.text_classification", "text.token_classification", "text.question_answering")
-CODECS += ("text.relation_extraction", "tables.tabular")
+CODECS += ("text.relation_extraction", "tables.tabular", "text_to_text.translation", "text_to_text.summarization")
+CODECS += ("language_models.causal_lm", "language_models.masked_lm", "language_models.span_corruption")
+CODECS += ("chat.instruction", "chat.preference")
 
 
 def at_import(node: ast.AST) -> set[str]:
@@ -142,7 +144,7 @@ def test_a_codec_is_imported_without_torch(name: str) -> None:
         heavy = {other.split(".")[0] for other in needed} & {"torch", "transformers", "datasets", "accelerate", "peft"}
         assert not heavy, module
         todo |= (needed & files.keys()) - seen
-    assert {"llmft.tasks.task", "llmft.tasks.tokenizer" if name.startswith("text") else "llmft.data.dates"} <= seen
+    assert {"llmft.tasks.task", "llmft.data.dates" if name.startswith("tables") else "llmft.tasks.tokenizer"} <= seen
 
 
 def test_a_task_is_a_file_of_its_name_beside_its_section() -> None:

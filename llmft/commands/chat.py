@@ -133,8 +133,7 @@ class Chat:
         template.check_control(self.messages[-1], "the message")
         system = [_message("system", self.system)] if self.system else []
         text = template.rendered(Conversation([*system, *self.messages]), add_generation_prompt=True)
-        ids: list[int] = self.state.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        return list(template.encoding(text).ids)
 
     def _generate(self, ids: list[int], step: int, stream: "Stream") -> None:
         given = torch.tensor([ids], device=next(self.model.parameters()).device)

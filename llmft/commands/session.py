@@ -140,7 +140,7 @@ class Session(Experiment):
         if own := getattr(task.state, "tokenizer", None):
             rows = self.splits["train"].rows
             texts = [task.format_input(rows[number]) for number in range(min(32, len(rows)))]
-            note = tokenizers.as_others_load(own, model.config, texts)
+            note = tokenizers.as_others_load(own.pretrained, model.config, texts)
             self.notes += [note] if note else []
         parameter_groups(config.optimizer, model)  # optimizer.layer_decay and muon want layers
         self.model = adapters.adapt(model, config.adapter, needed.get("max_position_embeddings"))

@@ -25,12 +25,9 @@ from llmft.data.roles import assign
 from llmft.data.sieve import Sieve, digest_of
 from llmft.data.source import CHUNK, Table
 from llmft.data.splitting import SPLITS
-from llmft.schema.column import Column
+from llmft.schema.column import CORPUS_COLUMNS
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError, plural
-
-COLUMNS = {"text": Column("text"), "document": Column("label", required=False)}
-"""The roles of a task on raw text. Consecutive rows with the same `document` are parts of one text."""
 
 SCHEMA = pyarrow.schema([(name, pyarrow.string()) for name in ("id", "text", "document")])
 LEARNT = 200_000_000  # bytes of text for training a tokenizer, which holds all distinct words in memory
@@ -146,7 +143,7 @@ def load_corpus(config: DatasetConfig, task: HasRows, folder: Path, splits: tupl
     if problems:
         raise UserError(problems, "the data")
     wanted = {name: read_dataset(folder / f"{name}.rows.arrow") for name in documents if name in splits}
-    sha256 = {name: rows_sha256(rows, COLUMNS) for name, rows in wanted.items()}
+    sha256 = {name: rows_sha256(rows, CORPUS_COLUMNS) for name, rows in wanted.items()}
     return Data(wanted, notes + found, digests, rows_sha256=sha256)
 
 

@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFas
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from llmft.models.model_files import Location, locate, user_errors
-from llmft.schema.model import ModelConfig, TokenizerConfig
+from llmft.schema.model import BERT, ModelConfig, SpecialTokens, TokenizerConfig
 from llmft.schema.problem import Problem, UserError
 
 PLAIN = ("TokenizersBackend", "PreTrainedTokenizerFast")  # what transformers 5 and 4 call a tokenizer.json alone
@@ -29,51 +29,6 @@ LONGEST_WORD = 1000  # of WordPiece; a longer one is unknown. BERT has 100, whic
 SAMPLE = 1000  # rows that tell whether a tokenizer knows their language
 CHOOSE = "Choose a model of their language, such as model=bert_base_chinese."
 SPACE = "▁"  # what stands for a space inside the pieces of Unigram
-
-
-@dataclass(frozen=True)
-class Special:
-    """Special tokens by their roles."""
-
-    roles: dict[str, str]
-    """Role, as transformers calls it, such as `pad_token` -> its token. They are numbered in this order, from 0."""
-    more: tuple[str, ...] = ()
-    """Tokens without such a role; they come next."""
-    single: str = "$A"
-    """What is put around a text."""
-    pair: str = "$A $B"
-    """What is put around two."""
-
-    @property
-    def tokens(self) -> list[str]:
-        """Every token once, in the order of their numbers."""
-        return list(dict.fromkeys((*self.roles.values(), *self.more)))
-
-
-BERT = Special(
-    {
-        "unk_token": "[UNK]",
-        "pad_token": "[PAD]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "mask_token": "[MASK]",
-    },
-    single="[CLS] $A [SEP]",
-    pair="[CLS] $A [SEP] $B [SEP]",
-)
-GPT = Special({"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"})
-T5 = Special(
-    {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"},
-    more=tuple(f"<extra_id_{number}>" for number in range(100)),
-    single="$A </s>",
-    pair="$A </s> $B </s>",
-)
-
-
-def before_text(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """The tokens that a tokenizer itself puts before a text, such as `<s>` of Llama and Mistral; often none."""
-    own, bare = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
-    return next((own[:k] for k in range(len(own)) if own[k : k + len(bare)] == bare), [])
 
 
 def _source(model: ModelConfig) -> tuple[str, Location] | None:
@@ -98,7 +53,7 @@ def tokenizer_files(model: ModelConfig) -> list[Path] | None:
         return None
 
 
-def load(model: ModelConfig, texts: Iterable[str], special: Special = BERT) -> PreTrainedTokenizerFast:
+def load(model: ModelConfig, texts: Iterable[str], special: SpecialTokens = BERT) -> PreTrainedTokenizerFast:
     """The tokenizer at `model.tokenizer.path`, else the one at `model.path`, else one trained on `texts`.
 
     Args:
@@ -159,7 +114,7 @@ def as_others_load(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig,
     )
 
 
-def train(texts: Iterable[str], config: TokenizerConfig, special: Special = BERT) -> PreTrainedTokenizerFast:
+def train(texts: Iterable[str], config: TokenizerConfig, special: SpecialTokens = BERT) -> PreTrainedTokenizerFast:
     """A tokenizer of the kind and size that `config` says, trained on texts that are gone through once.
 
     Args:
@@ -186,7 +141,7 @@ def train(texts: Iterable[str], config: TokenizerConfig, special: Special = BERT
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, extra_special_tokens=more, **special.roles)
 
 
-def _check_room(config: TokenizerConfig, special: Special) -> None:
+def _check_room(config: TokenizerConfig, special: SpecialTokens) -> None:
     """Raise UserError for a size that has no room for the tokens that must be there."""
     own = len(special.tokens)
     least = own + (len(BYTES) if config.kind in ("bpe", "unigram") else 1)
@@ -196,7 +151,7 @@ def _check_room(config: TokenizerConfig, special: Special) -> None:
         raise UserError(Problem("model.tokenizer.size", what, hint=f"Write at least {least}."))
 
 
-def _wordpiece(texts: Iterable[str], config: TokenizerConfig, special: Special) -> Tokenizer:
+def _wordpiece(texts: Iterable[str], config: TokenizerConfig, special: SpecialTokens) -> Tokenizer:
     """Words in the longest pieces that are known, with BERT's normalisation; Chinese characters are single words."""
     lower = config.lowercase is not False
     bert = normalizers.BertNormalizer(lowercase=lower, strip_accents=lower)
@@ -257,7 +212,7 @@ def _repeated(words: Counter[str], most: int = 1000) -> Iterator[str]:
             yield BREAK.join([word] * min(most, count - start))
 
 
-def _bpe(texts: Iterable[str], config: TokenizerConfig, special: Special) -> Tokenizer:
+def _bpe(texts: Iterable[str], config: TokenizerConfig, special: SpecialTokens) -> Tokenizer:
     """The pairs of bytes that are seen most become one, inside of words with the space before them, as in GPT-2."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = _normalizer(config)
@@ -274,7 +229,7 @@ def _bpe(texts: Iterable[str], config: TokenizerConfig, special: Special) -> Tok
     return tokenizer
 
 
-def _unigram(texts: Iterable[str], config: TokenizerConfig, special: Special) -> Tokenizer:
+def _unigram(texts: Iterable[str], config: TokenizerConfig, special: SpecialTokens) -> Tokenizer:
     """The likeliest pieces, spaces among them (Kudo 2018); a character that is none is written as its bytes."""
     normalizer = _normalizer(config)
     # A token of the model is a piece as well, and would be found in texts that spell it: they are parted behind its
@@ -327,7 +282,7 @@ def _settled(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
     return sorted(((piece, round(score, 6)) for piece, score in even), key=lambda pair: (-pair[1], pair[0]))
 
 
-def _characters(texts: Iterable[str], config: TokenizerConfig, special: Special) -> Tokenizer:
+def _characters(texts: Iterable[str], config: TokenizerConfig, special: SpecialTokens) -> Tokenizer:
     """Each character is a token, line ends too. BPE without a pair to join is that, and quick for a long text."""
     normalizer = _normalizer(config)
     seen: Counter[str] = Counter()

@@ -43,3 +43,7 @@ class Column:
     def is_input(self) -> bool:
         """Whether the model reads it. Labels and groups are not inputs."""
         return self.kind in ("text", "texts", "words", "json", "image", "features") and not self.target
+
+
+CORPUS_COLUMNS = {"text": Column("text"), "document": Column("label", required=False)}
+"""The roles of a task on raw text. Consecutive rows with the same `document` are parts of one text."""

@@ -1,5 +1,7 @@
-"""The sections `model` and `adapter`: which weights, from where, or of which sizes; the tokenizer."""
+"""The sections `model` and `adapter`: which weights, from where, or of which sizes; the tokenizer and its special
+tokens."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -168,3 +170,42 @@ class AdapterConfig(Section):
 
     prefix_length: int = Field(default=20, ge=1)
     """prefix: learned tokens in front of each layer's input. They take up as many of the model's positions."""
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Special tokens by their roles."""
+
+    roles: dict[str, str]
+    """Role, as transformers calls it, such as `pad_token` -> its token. They are numbered in this order, from 0."""
+    more: tuple[str, ...] = ()
+    """Tokens without such a role; they come next."""
+    single: str = "$A"
+    """What is put around a text."""
+    pair: str = "$A $B"
+    """What is put around two."""
+
+    @property
+    def tokens(self) -> list[str]:
+        """Every token once, in the order of their numbers."""
+        return list(dict.fromkeys((*self.roles.values(), *self.more)))
+
+
+BERT = SpecialTokens(
+    {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    },
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B [SEP]",
+)
+GPT = SpecialTokens({"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"})
+T5 = SpecialTokens(
+    {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"},
+    more=tuple(f"<extra_id_{number}>" for number in range(100)),
+    single="$A </s>",
+    pair="$A </s> $B </s>",
+)

@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Self
 
 import tokenizers
@@ -25,13 +27,21 @@ READS_TYPES = {
     "MarkupLMTokenizer",
     "TapasTokenizer",
 }
-CONFIGURED = ("model_input_names", "pad_token_type_id", "truncation_side")
+CONFIGURED = ("model_input_names", "pad_token_type_id", "truncation_side", "extra_special_tokens")
+# Of all tokenizers: where to cut a text is a setting of `tokenizers.Tokenizer`, set before a call that uses it, and
+# several Tokenizers can share one. `tokenizers` encodes the texts of a call on all cores, so waiting costs little.
+LOCK = Lock()
+# What transformers replaces in a decoded text if tokenizer_config.json has `clean_up_tokenization_spaces`, in this
+# order: the spaces that WordPiece puts before punctuation and English contractions.
+CLEANED = [(f" {mark}", mark) for mark in (".", "?", "!", ",")] + [(" ' ", "'")]
+CLEANED += [(f" {ending}", ending) for ending in ("n't", "'m", "'s", "'ve", "'re")]
 
 
 class Tokenizer:
-    """What `encode` needs of a tokenizer; everything else is that of transformers, loaded when it is first asked for.
+    """Encodes and decodes by `tokenizers`; everything else is that of transformers, loaded when it is first asked for.
 
-    Both share one `tokenizers.Tokenizer`, so that what is saved has the settings that rows were encoded with.
+    Both share one `tokenizers.Tokenizer`, so that what is saved has the settings that rows were encoded with. Special
+    tokens are attributes as they are in transformers: `eos_token`, `eos_token_id`; None where there is no such token.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, config: dict[str, Any], pretrained: Any = None) -> None:
@@ -78,10 +88,15 @@ class Tokenizer:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # of copy and pickle, which ask before anything is there
             raise AttributeError(name)
+        if name.endswith("_token_id"):
+            token = getattr(self, name.removesuffix("_id"))
+            return None if token is None else self.backend.token_to_id(token)
+        if name.endswith("_token"):
+            return _text(self.config.get(name))
         return getattr(self.pretrained, name)
 
     def __call__(self, *texts: Any, **options: Any) -> Any:
-        """What transformers' tokenizer returns."""
+        """What transformers' tokenizer returns, for tasks of other packages. Not for threads: see `encode`."""
         return self.pretrained(*texts, **options)
 
     def __len__(self) -> int:
@@ -97,10 +112,11 @@ class Tokenizer:
         side: Literal["left", "right"] | None = None,
         stride: int = 0,
         special: bool = True,
+        split_special: bool = True,
     ) -> list[Encoding]:
-        """The tokens of each text, or pair of texts, as transformers encodes them with `split_special_tokens=True`.
+        """The tokens of each text, or pair of texts, as transformers encodes them. Nothing is padded.
 
-        What looks like a special token, such as `[SEP]` in a text, is letters. Nothing is padded.
+        Threads can call it at the same time.
 
         Args:
             texts: each a text, or the words of one.
@@ -109,23 +125,57 @@ class Tokenizer:
             side: where tokens are cut off. None: as the tokenizer says, mostly on the right.
             stride: tokens that an overflowing part shares with the one before it.
             special: whether special tokens are put around.
+            split_special: whether what looks like a special token, such as `[SEP]` in a text, is letters.
         """
-        if max_length is None:
-            if self.backend.truncation is not None:
-                self.backend.no_truncation()
-        else:
-            self.backend.enable_truncation(max_length, stride=stride, strategy=cut, direction=side or self._side)
-        if self.backend.padding is not None:  # the tokenizer of MiniLM pads all rows to 128 tokens
-            self.backend.no_padding()
-        self.backend.encode_special_tokens = True
         rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         words = bool(rows) and pairs is None and not isinstance(rows[0], str)
-        found: list[Encoding] = self.backend.encode_batch(rows, add_special_tokens=special, is_pretokenized=words)
-        return found
+        backend = self.backend
+        with LOCK:
+            if max_length is None:
+                if backend.truncation is not None:
+                    backend.no_truncation()
+            else:
+                direction = side or self.truncation_side
+                backend.enable_truncation(max_length, stride=stride, strategy=cut, direction=direction)
+            if backend.padding is not None:  # the tokenizer of MiniLM pads all rows to 128 tokens
+                backend.no_padding()
+            backend.encode_special_tokens = split_special
+            encoded: list[Encoding] = backend.encode_batch(rows, add_special_tokens=special, is_pretokenized=words)
+        return encoded
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """The text of tokens, as transformers writes it."""
+        if not isinstance(self._pretrained, Path):
+            return str(self._pretrained.decode(ids, skip_special_tokens=skip_special_tokens))
+        text = self.backend.decode([int(token) for token in ids], skip_special_tokens=skip_special_tokens)
+        # transformers does so for WordPiece; for BPE, whose spaces are those of the text, it ignores the setting.
+        words = not isinstance(self.backend.model, tokenizers.models.BPE)
+        if words and self.config.get("clean_up_tokenization_spaces"):
+            for spaced, plain in CLEANED:
+                text = text.replace(spaced, plain)
+        return str(text)
 
     @property
-    def _side(self) -> str:
-        return str(self.config.get("truncation_side", "right"))
+    def truncation_side(self) -> Literal["left", "right"]:
+        """Where tokens of a text that is too long are cut off, unless `encode` is told otherwise."""
+        return "left" if self.config.get("truncation_side") == "left" else "right"
+
+    @cached_property
+    def before_text(self) -> list[int]:
+        """The special tokens before a text, such as `<s>` of Llama and Mistral; often none."""
+        whole, bare = (self.encode(["a"], special=special)[0].ids for special in (True, False))
+        return tokens_around(whole, bare)[0]
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The special tokens that have a role, and those that tokenizer_config.json names beside them."""
+        if not isinstance(self._pretrained, Path):
+            return list(self._pretrained.all_special_ids)
+        more = self.config.get("extra_special_tokens", self.config.get("additional_special_tokens")) or []
+        named = [token for name, token in self.config.items() if name.endswith("_token")]
+        tokens = map(_text, [*named, *(more.values() if isinstance(more, dict) else more)])
+        known = (self.backend.token_to_id(token) for token in tokens if token is not None)
+        return [number for number in known if number is not None]
 
     @property
     def reads_types(self) -> bool:
@@ -133,20 +183,6 @@ class Tokenizer:
         names = self.config.get("model_input_names")
         kind = str(self.config.get("tokenizer_class", "")).removesuffix("Fast")
         return kind in READS_TYPES if names is None else "token_type_ids" in names
-
-    def token_id(self, role: str) -> int | None:
-        """The number of the special token with a role, such as `pad_token`; None if there is none."""
-        token = self.config.get(role)
-        found: int | None = self.backend.token_to_id(token["content"] if isinstance(token, dict) else str(token))
-        return None if token is None else found
-
-    @property
-    def pad_token_id(self) -> int | None:
-        return self.token_id("pad_token")
-
-    @property
-    def cls_token_id(self) -> int | None:
-        return self.token_id("cls_token")
 
     @property
     def pad_token_type_id(self) -> int:
@@ -162,6 +198,25 @@ class Tokenizer:
         """
         (encoding,) = self.encode(["a"])
         return "left" if encoding.ids and encoding.ids[-1] == self.cls_token_id else "right"
+
+
+def _text(token: Any) -> str | None:
+    """A special token of tokenizer_config.json: a text, or an object that has it as `content`."""
+    if isinstance(token, dict):
+        return str(token["content"])
+    return None if token is None or isinstance(token, bool) else str(token)  # add_bos_token is a setting
+
+
+def tokens_around(whole: list[int], bare: list[int]) -> tuple[list[int], list[int]]:
+    """What stands before and after the tokens of a text, such as `[CLS]` and `[SEP]`.
+
+    Args:
+        whole: the tokens of a text with special tokens.
+        bare: those of the same text without.
+    """
+    places = (start for start in range(len(whole)) if whole[start : start + len(bare)] == bare)
+    start = next(places, None)
+    return ([], []) if start is None else (whole[:start], whole[start + len(bare) :])
 
 
 def learn(

@@ -87,8 +87,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_said(mistake: str, llmft: Run, write: Write, here: Path) -> None:
-    from llmft.models.tokenizers import GPT, train
-    from llmft.schema.model import TokenizerConfig
+    from llmft.models.tokenizers import train
+    from llmft.schema.model import GPT, TokenizerConfig
 
     write("story.txt", STORY)
     write("short.txt", "the en")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from llmft.models.tokenizers import BERT, GPT, SPACE, T5, train
-from llmft.schema.model import TokenizerConfig
+from llmft.models.tokenizers import SPACE, train
+from llmft.schema.model import BERT, GPT, T5, TokenizerConfig
 from llmft.schema.problem import UserError
 
 KINDS = ("wordpiece", "bpe", "unigram", "characters")

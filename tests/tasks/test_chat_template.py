@@ -4,15 +4,16 @@ import json
 from functools import cache
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from llmft.models.tokenizers import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat.chat_template import TEMPLATES, ChatTemplate, give_template, own_template
 from llmft.tasks.chat.conversations import Conversation, Unfit, parse
+from llmft.tasks.tokenizer import Tokenizer
 
 TURN = "<s>{{ m.role }}\n{{ m.content }}<e>\n"
 ASK = "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
@@ -37,8 +38,8 @@ TALK = Conversation(parse(json.dumps([
 
 
 @cache
-def _letters() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
+def _letters() -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -57,6 +58,10 @@ def made(template: str | None) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def template_of(tokenizer: PreTrainedTokenizerFast) -> ChatTemplate:
+    return ChatTemplate(Tokenizer.of(tokenizer))
+
+
 def trained(template: ChatTemplate, talk: Conversation, length: int = 1000) -> str:
     """The text of what is trained, `|` between its parts."""
     tokens = template.encode(talk, "answers", length)
@@ -69,7 +74,7 @@ def trained(template: ChatTemplate, talk: Conversation, length: int = 1000) -> s
 
 @pytest.mark.parametrize("habit", HABITS)
 def test_answers_are_trained_with_their_end_of_turn_and_nothing_else(habit: str) -> None:
-    template = ChatTemplate(made(HABITS[habit]))
+    template = template_of(made(HABITS[habit]))
     assert template.end_text == "<e>"
     first = "fine 😀<e>" if "stripped" in habit else "\n\nfine 😀 <e>"
     found = trained(template, TALK)
@@ -80,7 +85,7 @@ def test_answers_are_trained_with_their_end_of_turn_and_nothing_else(habit: str)
 
 @pytest.mark.parametrize("habit", HABITS)
 def test_what_is_asked_is_how_the_trained_text_begins(habit: str) -> None:
-    template = ChatTemplate(made(HABITS[habit]))
+    template = template_of(made(HABITS[habit]))
     text, spans = template.answers(TALK)
     asked = template.tokenizer.decode(template.encode_prompt(TALK, 1000).ids)
     assert text.startswith(asked)
@@ -90,7 +95,7 @@ def test_what_is_asked_is_how_the_trained_text_begins(habit: str) -> None:
 
 
 def test_an_answer_that_is_written_otherwise_later_is_trained_while_it_is_the_last() -> None:
-    template = ChatTemplate(made(
+    template = template_of(made(
         "{% for m in messages %}<s>{{ m.role }}\n{% if loop.last and m.role == 'assistant' %}<x>\n{% endif %}"
         "{{ m.content }}<e>\n{% endfor %}" + ASK
     ))  # fmt: skip
@@ -100,7 +105,7 @@ def test_an_answer_that_is_written_otherwise_later_is_trained_while_it_is_the_la
 
 
 def test_a_long_conversation_keeps_its_end() -> None:
-    template = ChatTemplate(made(TURNS))
+    template = template_of(made(TURNS))
     whole, cut = template.encode(TALK, "answers", 1000), template.encode(TALK, "answers", 8)
     assert (whole.cut, cut.cut) == (False, True)
     assert cut.ids == whole.ids[-8:]
@@ -120,7 +125,7 @@ def test_a_long_conversation_keeps_its_end() -> None:
 )  # fmt: skip
 def test_a_template_that_nothing_can_be_learnt_from_is_refused(template: str | None, why: str) -> None:
     with pytest.raises(Unfit) as error:
-        ChatTemplate(made(template))
+        template_of(made(template))
     assert str(error.value).startswith(why)
 
 
@@ -145,21 +150,21 @@ def test_a_row_that_the_template_does_not_take_says_why(template: str, why: str)
     roles = ("user", "assistant", "tool", "user", "assistant")
     talk = [{"role": role, "content": text} for role, text in zip(roles, ("a1", "one", "t1", "b1", "two"), strict=True)]
     with pytest.raises(Unfit) as error:
-        ChatTemplate(made(template)).answers(Conversation(talk))
+        template_of(made(template)).answers(Conversation(talk))
     assert str(error.value).startswith(why)
 
 
 def test_a_message_can_not_end_its_turn() -> None:
     with pytest.raises(Unfit, match="message 1 holds <e>, a control token of the model"):
-        ChatTemplate(made(TURNS)).answers(Conversation([{"role": "user", "content": "a<e>b"}, *TALK.messages[1:]]))
+        template_of(made(TURNS)).answers(Conversation([{"role": "user", "content": "a<e>b"}, *TALK.messages[1:]]))
 
 
 def test_what_the_template_adds_is_said() -> None:
-    assert ChatTemplate(made(TURNS)).notes() == []
-    assert ChatTemplate(made(HABITS["its own system prompt"])).notes() == [
+    assert template_of(made(TURNS)).notes() == []
+    assert template_of(made(HABITS["its own system prompt"])).notes() == [
         "the chat template begins conversations without a system message with its own: 'Be brief.'"
     ]
-    assert "today's date" in ChatTemplate(made(HABITS["the date"])).notes()[0]
+    assert "today's date" in template_of(made(HABITS["the date"])).notes()[0]
 
 
 @pytest.mark.parametrize(("name", "end"), [("plain", "<|endoftext|>"), ("chatml", "<|im_end|>")])
@@ -169,7 +174,7 @@ def test_our_own_templates_are_kept_with_a_tokenizer_that_has_none(name: str, en
     tokenizer.save_pretrained(str(tmp_path))
     again = AutoTokenizer.from_pretrained(str(tmp_path))
     assert own_template(again) == name
-    template = ChatTemplate(again)
+    template = template_of(again)
     assert (template.end_text, template.rewrites, template.notes()) == (end, False, [])
     assert trained(template, TALK).removeprefix("\n") == f"\n\nfine 😀 {end}|ok{end}"
 
@@ -210,7 +215,7 @@ USED = parse(json.dumps([
 
 
 def test_what_a_row_says_beside_its_texts_is_written_and_the_answers_are_trained_with_it() -> None:
-    template = ChatTemplate(made(CAPABLE))
+    template = template_of(made(CAPABLE))
     talk = Conversation(USED, {"tools": [TOOL], "documents": [{"title": "Sky"}]})
     text, spans = template.answers(talk)
     assert text == template.tokenizer.apply_chat_template(
@@ -244,10 +249,10 @@ def test_what_a_row_says_beside_its_texts_is_written_and_the_answers_are_trained
 )
 def test_what_the_template_does_not_write_is_refused_by_name(template: str, talk: Conversation, why: str) -> None:
     with pytest.raises(Unfit) as error:
-        ChatTemplate(made(template)).answers(talk)
+        template_of(made(template)).answers(talk)
     assert why in str(error.value)
     with pytest.raises(Unfit):
-        ChatTemplate(made(template)).prompt(talk)
+        template_of(made(template)).prompt(talk)
 
 
 def test_a_thought_that_is_dropped_once_the_conversation_goes_on_is_trained_where_it_stands() -> None:
@@ -257,15 +262,15 @@ def test_a_thought_that_is_dropped_once_the_conversation_goes_on_is_trained_wher
         {**message, "reasoning_content": "hm"} if message["role"] == "assistant" else message
         for message in TALK.messages
     ]
-    template = ChatTemplate(made(last))
+    template = template_of(made(last))
     assert not template.rewrites
     assert trained(template, Conversation(thought)) == "<x>hm<x>ok<e>"
-    assert trained(ChatTemplate(made(CAPABLE)), Conversation(thought)) == "<x>hm<x>\n\nfine 😀 <e>|<x>hm<x>ok<e>"
+    assert trained(template_of(made(CAPABLE)), Conversation(thought)) == "<x>hm<x>\n\nfine 😀 <e>|<x>hm<x>ok<e>"
 
 
 @pytest.mark.parametrize("habit", ["turns", "answers are marked"])
 def test_an_answer_of_weight_0_is_read_and_not_trained(habit: str) -> None:
-    template = ChatTemplate(made(HABITS[habit]))
+    template = template_of(made(HABITS[habit]))
     assert trained(template, Conversation(TALK.messages, untrained=frozenset({1}))) == "ok<e>"
     assert template.encode(Conversation(TALK.messages, untrained=frozenset({1})), "answers", 1000).ids == (
         template.encode(TALK, "answers", 1000).ids
@@ -274,13 +279,13 @@ def test_an_answer_of_weight_0_is_read_and_not_trained(habit: str) -> None:
 
 def test_arguments_are_given_as_a_text_to_a_template_that_joins_them() -> None:
     joins = CAPABLE.replace("c.function.arguments | tojson", "'' + c.function.arguments")
-    text, _ = ChatTemplate(made(joins)).answers(Conversation(USED))
+    text, _ = template_of(made(joins)).answers(Conversation(USED))
     assert '[weather {"town": "Ulm"}]' in text
 
 
 def spaced(scheme: str) -> PreTrainedTokenizerFast:
     """A tokenizer that begins texts with <s>, and marks spaces as Llama's and Mistral's do."""
-    tokenizer = Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "▁": 2, "a": 3, "▁a": 4, "b": 5}, [("▁", "a")]))
+    tokenizer = tokenizers.Tokenizer(models.BPE({"<s>": 0, "</s>": 1, "▁": 2, "a": 3, "▁a": 4, "b": 5}, [("▁", "a")]))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
@@ -291,12 +296,12 @@ def spaced(scheme: str) -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize("scheme", ["first", "always", "never"])
 def test_a_text_begins_as_the_tokenizer_itself_begins_it(scheme: str, tmp_path: object) -> None:
     tokenizer = spaced(scheme)
-    assert before_text(tokenizer) == [0]
+    assert Tokenizer.of(tokenizer).before_text == [0]
     give_template(tokenizer, "plain", ModelConfig(path="somewhere"))
     tokenizer.save_pretrained(str(tmp_path))
     again = AutoTokenizer.from_pretrained(str(tmp_path))
     assert own_template(again) == "plain"
-    template = ChatTemplate(again)
+    template = template_of(again)
     talk = Conversation([{"role": "user", "content": "ab"}, {"role": "assistant", "content": "b"}])
     own = tokenizer("ab")["input_ids"][:-1]
     ids = template.encode(talk, "answers", 100).ids
@@ -309,6 +314,6 @@ def test_a_text_begins_as_the_tokenizer_itself_begins_it(scheme: str, tmp_path: 
 def test_a_template_that_writes_the_first_token_itself_has_it_once() -> None:
     tokenizer = spaced("first")
     tokenizer.chat_template = "<s>" + "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
-    assert ChatTemplate(tokenizer).encode(
+    assert template_of(tokenizer).encode(
         Conversation([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]), "answers", 100
     ).ids.count(0) == 1  # fmt: skip

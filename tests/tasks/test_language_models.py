@@ -14,9 +14,9 @@ from tokenizers.processors import TemplateProcessing
 from llmft.data import corpus
 from llmft.models.build import build
 from llmft.models.generate import set_generation
-from llmft.models.tokenizers import BERT, GPT, T5, train
+from llmft.models.tokenizers import train
 from llmft.schema.inference import GenerationConfig
-from llmft.schema.model import ModelConfig, TokenizerConfig
+from llmft.schema.model import BERT, GPT, T5, ModelConfig, TokenizerConfig
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.language_models import config as sections
@@ -309,13 +309,13 @@ def test_a_model_that_goes_on_keeps_its_limit(tested: Any, tmp_path: Path) -> No
 
 def test_a_prompt_begins_as_the_tokenizer_begins_a_text(tmp_path: Path) -> None:
     task, tokenizer = CausalLm(sections.CausalLm(block=8)), train(["the red house"] * 9, TokenizerConfig(), GPT)
-    task = task.with_state(LanguageState(tokenizer, 8))
-    plain = task.prompt("the")
+    plain = task.with_state(LanguageState(tokenizer, 8)).prompt("the")
     tokenizer.add_tokens(["<s>"], special_tokens=True)
     tokenizer.bos_token = "<s>"
     first = tokenizer.bos_token_id
-    assert task.prompt("the") == plain == tokenizer("the")["input_ids"]
+    assert task.with_state(LanguageState(tokenizer, 8)).prompt("the") == plain == tokenizer("the")["input_ids"]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", first)])
+    task = task.with_state(LanguageState(tokenizer, 8))
     assert task.prompt("the") == [first, *plain] == tokenizer("the")["input_ids"]
     assert first not in task.prompt("the red house" * 9)
 

@@ -127,7 +127,7 @@ def test_only_the_last_answer_counts() -> None:
 
 def test_both_answers_follow_the_same_cut_prompt() -> None:
     task, _, _ = prepared()
-    ids = task.state.tokenizer("tavo renn osk", add_special_tokens=False)["input_ids"]
+    ids = task.state.tokenizer.encode(["tavo renn osk"], special=False)[0].ids
     task.state.max_length = 48
     row = {
         "prompt": ["tavo renn osk " * 40, "tavo", "tavo " * 40],

@@ -273,7 +273,7 @@ def test_a_long_sentence_is_answered_as_a_whole(write: Write) -> None:
 
     told = {}
     for word, tag in zip(words, tags, strict=True):
-        pieces = task.state.tokenizer([[word]], is_split_into_words=True, add_special_tokens=False)["input_ids"][0]
+        pieces = task.state.tokenizer.encode([[word]], special=False)[0].ids
         assert len(pieces) == 1, "the tokenizer knows the words as a whole"
         told[pieces[0]] = task.state.tags.index(tag)
     outputs, loss = task.objective.predict(Sure(told, 3), batch)

@@ -21,8 +21,8 @@ from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, 
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.pipeline import load
-from llmft.models.tokenizers import BERT, GPT, load_saved, train
-from llmft.schema.model import TokenizerConfig
+from llmft.models.tokenizers import load_saved, train
+from llmft.schema.model import BERT, GPT, TokenizerConfig
 from llmft.tasks.tokenizer import READS_TYPES, Tokenizer
 
 TEXTS = [
@@ -112,7 +112,7 @@ def test_special_tokens_are_those_of_transformers(kind: str) -> None:
     assert [part.ids for part in ours.encode(TEXTS, special=False)] == theirs(
         TEXTS, add_special_tokens=False, padding=False, split_special_tokens=True
     )["input_ids"]
-    assert ours._side == theirs.truncation_side
+    assert ours.truncation_side == theirs.truncation_side
 
 
 def test_the_classes_that_read_types_are_those_of_transformers() -> None:

@@ -8,8 +8,8 @@ import numpy
 import pytest
 from datasets import Dataset
 
-from llmft.models.tokenizers import GPT, train
-from llmft.schema.model import TokenizerConfig
+from llmft.models.tokenizers import train
+from llmft.schema.model import GPT, TokenizerConfig
 from llmft.schema.problem import UserError
 from llmft.tasks.language_models import config as sections
 from llmft.tasks.language_models.causal_lm import CausalLm

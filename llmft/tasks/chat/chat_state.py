@@ -6,10 +6,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, Self
 
-from llmft.models import tokenizers
-from llmft.models.build import clip_length
-from llmft.models.tokenizers import GPT, SAMPLE, unwritable
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import GPT, ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.chat.chat_template import ChatTemplate, TemplateName, give_template, own_template
 from llmft.tasks.chat.conversations import Conversation, Form, Message, Unfit, text_of
@@ -49,7 +46,10 @@ class ChatState(State):
         Raises:
             UserError: for a chat template whose answers cannot be trained on.
         """
-        tokenizer = tokenizers.load(model, (text_of(message) for talk in talks() for message in talk.messages), GPT)
+        from llmft.models.build import clip_length
+        from llmft.models.tokenizers import SAMPLE, load, unwritable
+
+        tokenizer = load(model, (text_of(message) for talk in talks() for message in talk.messages), GPT)
         give_template(tokenizer, wanted or ("plain" if form.answer else None), model)
         sample = list(islice(talks(), SAMPLE))
         heads = {_system(talk.messages) for talk in sample}

@@ -5,23 +5,23 @@ import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from transformers import PreTrainedTokenizerFast
-from transformers.utils.chat_template_utils import render_jinja_template
+from tokenizers import Encoding
 
-from llmft.models.tokenizers import before_text
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat.conversations import Conversation, Message, Unfit, ignore
+from llmft.tasks.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")  # how some templates mark answers
 KNOWN = {"role", "content"}
 LINKS = {"tool_call_id", "id"}  # they name the call that a tool answers; most templates go by order
 BESIDE = ("tools", "documents")
-# Parameters of `apply_chat_template` itself, which a row must not set; `add_generation_prompt` is one of them.
-RESERVED = {*inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters, "messages"} - {*BESIDE}
 PROBE = ("Cinnabar?", "Larkspur.", "Quillwort?", "Samphire.")  # texts that no template contains
 
 
@@ -39,13 +39,16 @@ class Tokens:
 class ChatTemplate:
     """The chat template of a tokenizer, and what probing it with made-up conversations shows."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         """Raises Unfit if the tokenizer has no template, or if its template does not end answers."""
         self.tokenizer = tokenizer
         if not tokenizer.chat_template:
             raise Unfit("the tokenizer has no chat template")
         self.source = tokenizer.get_chat_template()
         self.marks = bool(GENERATION.search(self.source))
+        # Parameters of `apply_chat_template` itself, such as `add_generation_prompt`, are not variables of a row.
+        self.reserved = {*inspect.signature(tokenizer.apply_chat_template).parameters, "self", "messages"} - {*BESIDE}
+        self.added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
         control = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self.control = re.compile("|".join(map(re.escape, control)) or "(?!)")
         short, long = (self._text(_probe(count)) for count in (2, 4))
@@ -57,10 +60,9 @@ class ChatTemplate:
     def _end_of_turn(self, text: str) -> tuple[int, str]:
         """The token that ends the last answer of a text, and how the template writes it."""
         tail = text[text.rindex(PROBE[1]) + len(PROBE[1]) :]
-        added = self.tokenizer.added_tokens_decoder
-        for token in self.tokenizer(tail, add_special_tokens=False)["input_ids"]:
-            if token in added and not added[token].content.isspace():
-                return token, added[token].content
+        for token in self.encoding(tail).ids:
+            if not self.added.get(token, " ").isspace():
+                return token, self.added[token]
         raise Unfit(f"the chat template closes an answer with {tail!r}, no end-of-turn token: it would never end")
 
     def _closing(self, text: str, start: int) -> int:
@@ -101,6 +103,10 @@ class ChatTemplate:
         self._check_written(talk)
         return self._text(talk, add_generation_prompt=True)
 
+    def encoding(self, text: str) -> Encoding:
+        """The tokens of a text that the template has written, special tokens among them."""
+        return self.tokenizer.encode([text], special=False, split_special=False)[0]
+
     def _text(self, talk: Conversation, **options: Any) -> str:
         """The text of a conversation, by the template.
 
@@ -133,7 +139,7 @@ class ChatTemplate:
 
     def _check_written(self, talk: Conversation) -> None:
         """Raise Unfit for a control token in a text, and for content that the template silently drops."""
-        if reserved := RESERVED & talk.given.keys():
+        if reserved := self.reserved & talk.given.keys():
             raise Unfit(f"chat_template_kwargs has {min(reserved)}, which is not a variable of a chat template")
         for number, message in enumerate(talk.messages, 1):
             self.check_control(message, f"message {number}")
@@ -224,6 +230,8 @@ class ChatTemplate:
 
     def _marked(self, talk: Conversation, text: str) -> list[tuple[int, int]]:
         """The characters between `{% generation %}` and `{% endgeneration %}`, without trailing space."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
         special, given = self.tokenizer.special_tokens_map, dict(talk.given)
         _, found = render_jinja_template(
             [talk.messages],
@@ -251,11 +259,11 @@ class ChatTemplate:
             Unfit: as `answers` does.
         """
         text, spans = self.answers(talk)
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = found["input_ids"]
+        encoding = self.encoding(text)
+        ids: list[int] = encoding.ids
         labels = [
             token if train_on == "all" or any(start < last and first < end for first, last in spans) else IGNORED
-            for token, (start, end) in zip(ids, found["offset_mapping"], strict=True)
+            for token, (start, end) in zip(ids, encoding.offsets, strict=True)
         ]
         return Tokens(ids[-max_length:], labels[-max_length:], len(ids) > max_length)
 
@@ -265,7 +273,7 @@ class ChatTemplate:
         Raises:
             Unfit: as `prompt` does.
         """
-        ids: list[int] = self.tokenizer(self.prompt(talk.question()), add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.encoding(self.prompt(talk.question())).ids
         kept = ids[-max_length:]
         return Tokens(kept, [IGNORED] * len(kept), len(ids) > max_length)
 
@@ -297,7 +305,7 @@ CHATML = ("<|im_start|>", "<|im_end|>")
 TemplateName = Literal["plain", "chatml"]
 
 
-def give_template(tokenizer: PreTrainedTokenizerFast, wanted: TemplateName | None, model: ModelConfig) -> None:
+def give_template(tokenizer: "PreTrainedTokenizerFast", wanted: TemplateName | None, model: ModelConfig) -> None:
     """Give a tokenizer without a chat template the one that `task.template` names, and its special tokens.
 
     Raises:
@@ -321,13 +329,13 @@ def give_template(tokenizer: PreTrainedTokenizerFast, wanted: TemplateName | Non
     tokenizer.chat_template = _beginning(tokenizer) + TEMPLATES[wanted]
 
 
-def _beginning(tokenizer: PreTrainedTokenizerFast) -> str:
+def _beginning(tokenizer: "PreTrainedTokenizerFast") -> str:
     """The beginning of a template, which makes a text begin as the tokenizer begins one: with `<s>`, or nothing.
 
     Some tokenizers take a word at the very beginning of a text for one after a space, and no longer where `<s>` stands
     before it: such get the space.
     """
-    first = before_text(tokenizer)
+    first = Tokenizer.of(tokenizer).before_text
     if not first:
         return ""
     text = "".join(tokenizer.convert_ids_to_tokens(first))
@@ -337,7 +345,7 @@ def _beginning(tokenizer: PreTrainedTokenizerFast) -> str:
     return f"{{{{ {json.dumps(text + ' ' * spaced, ensure_ascii=False)} }}}}"
 
 
-def own_template(tokenizer: PreTrainedTokenizerFast) -> TemplateName | None:
+def own_template(tokenizer: "PreTrainedTokenizerFast") -> TemplateName | None:
     """The name of the template that `give_template` has set; None for a template of the tokenizer."""
     template = tokenizer.chat_template
     if not isinstance(template, str):

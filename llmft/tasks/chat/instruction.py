@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pyarrow import compute
 
-from llmft.models.generate import generate_after
-from llmft.models.labeled import token_loss, token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package
@@ -20,7 +17,6 @@ from llmft.tasks.chat import conversations
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.chat_template import Tokens
 from llmft.tasks.chat.conversations import Conversation, Form, Unfit, form_of
-from llmft.tasks.objective import Batch, Objective, pad, pad_values
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
 if TYPE_CHECKING:
@@ -31,43 +27,6 @@ PROMPT = "prompt_"
 """The prefix of the keys of a batch that hold prompts alone, for `generate`."""
 
 
-class AnswerObjective(Objective):
-    """The mean loss of the trained tokens, each predicted from those before it."""
-
-    mean_over = "tokens"
-    own_keys = (f"{PROMPT}ids", f"{PROMPT}mask")
-
-    def collate(self, features: list[dict[str, Any]]) -> Batch:
-        values = pad_values(self.task.state.tokenizer)
-        if "labels" not in features[0]:  # prompts to answer: generation continues the last token
-            return pad(features, values, "left")
-        batch = pad([{key: feature[key] for key in ("input_ids", "labels")} for feature in features], values)
-        batch["labels"][:, 0] = IGNORED  # nothing stands before the first token to predict it from
-        if f"{PROMPT}ids" in features[0]:
-            before = pad([{"input_ids": feature[f"{PROMPT}ids"]} for feature in features], values, "left")
-            batch |= {f"{PROMPT}ids": before["input_ids"], f"{PROMPT}mask": before["attention_mask"]}
-        return batch
-
-    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        return token_loss(model, _without_prompts(batch), shift=True)
-
-    def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """For each row the loss and the number of tokens of its answers, and what the model writes, if it does."""
-        outputs: list[dict[str, Any]] = [{} for _ in batch["input_ids"]]
-        loss = None
-        if "labels" in batch:
-            losses = token_losses(model, _without_prompts(batch), shift=True)
-            loss = losses.mean().item()
-            counts = (batch["labels"][:, 1:] != IGNORED).sum(dim=1).tolist()
-            for output, own in zip(outputs, losses.split(counts), strict=True):
-                output |= {"loss": own.mean().item(), "tokens": len(own)}
-        asked = ("input_ids", "attention_mask") if "labels" not in batch else self.own_keys
-        if asked[0] in batch:
-            for output, ids in zip(outputs, generate_after(model, *(batch[key] for key in asked)), strict=True):
-                output["written"] = ids
-        return outputs, loss
-
-
 class Instruction(Task[ChatState]):
     """What should the assistant say?"""
 
@@ -75,7 +34,7 @@ class Instruction(Task[ChatState]):
     head = "AutoModelForCausalLM"
     state_class = ChatState
     default_input_role = "prompt"
-    objective_class = AnswerObjective
+    objective_class = "llmft.tasks.token_objectives:AnswerObjective"
     options: sections.Instruction
 
     @property
@@ -235,7 +194,3 @@ class Instruction(Task[ChatState]):
             for pair in asked
         ]
         return {"messages": [json.dumps(talk) for talk in talks]}
-
-
-def _without_prompts(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: value for key, value in batch.items() if not key.startswith(PROMPT)}

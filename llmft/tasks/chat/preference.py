@@ -8,12 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pyarrow import compute
-from torch.nn import functional
 
-from llmft.models.generate import generate_after
-from llmft.models.labeled import token_losses
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -23,7 +19,6 @@ from llmft.tasks.chat import conversations, pairs
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.chat.conversations import Conversation, Unfit
 from llmft.tasks.chat.pairs import pair, prompt_of
-from llmft.tasks.objective import Batch, Objective, pad, pad_values
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
 if TYPE_CHECKING:
@@ -36,64 +31,13 @@ LOST = "prompt_lost"
 KEPT = 4  # a quarter of `max_length` is kept for the end of the prompt, which holds the question
 
 
-class PreferenceObjective(Objective):
-    """How much more likely the chosen answer has become relative to the rejected one, since before training."""
-
-    def collate(self, features: list[dict[str, Any]]) -> Batch:
-        """All chosen answers (B), then all rejected ones (B), and `reference` (B,), once it is known."""
-        values = pad_values(self.task.state.tokenizer)
-        if "input_ids" in features[0]:  # prompts to answer: generation continues the last token
-            return pad(features, values, "left")
-        both = [
-            {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
-            for side in SIDES
-            for feature in features
-        ]
-        # Chosen answers first: the likelihoods of a batch are then a view of shape (2, B).
-        batch = pad(both, values)
-        if "reference" in features[0]:
-            batch["reference"] = torch.tensor([feature["reference"] for feature in features])
-        return batch
-
-    def reference_scores(self, model: torch.nn.Module, batch: Batch) -> list[float]:
-        """log p(chosen) - log p(rejected) of each row, computed by the weights before training."""
-        return _margins(_likelihoods(model, batch)).tolist()
-
-    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        return self.loss_of_margins(_margins(_likelihoods(model, batch)), batch["reference"])
-
-    def loss_of_margins(self, margins: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """-log sigmoid(beta (margin - reference)), equation 7 of the paper; both (B,).
-
-        With `label_smoothing` e, 1 - e times that and e times that of the reversed pair: the conservative loss of
-        Mitchell (2023), https://ericmitchell.ai/cdpo.pdf.
-        """
-        options = self.task.options
-        gained, wrong = options.beta * (margins - reference), options.label_smoothing
-        # logsigmoid, not log(sigmoid): the latter is -inf in float32 below -88.
-        return -((1 - wrong) * functional.logsigmoid(gained) + wrong * functional.logsigmoid(-gained)).mean()
-
-    def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """The log-likelihood a token of both answers of each row, (B, 2): a mean, so that length does not decide.
-
-        There is a loss only in training, which knows the first weights.
-        """
-        if "labels" not in batch:
-            return [
-                {"written": ids} for ids in generate_after(model, batch["input_ids"], batch["attention_mask"])
-            ], None
-        found = _likelihoods(model, batch)
-        loss = self.loss_of_margins(_margins(found), batch["reference"]).item() if "reference" in batch else None
-        return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
-
-
 class Preference(Task[ChatState]):
     """Is the answer that people chose more likely than the other one?"""
 
     config = sections.Preference
     head = "AutoModelForCausalLM"
     state_class = ChatState
-    objective_class = PreferenceObjective
+    objective_class = "llmft.tasks.token_objectives:PreferenceObjective"
     default_input_role = "prompt"
     options: sections.Preference
 
@@ -244,23 +188,3 @@ class Preference(Task[ChatState]):
 
 def _told(role: str, words: list[str]) -> str:
     return json.dumps([{"role": role, "content": " ".join(words)}])
-
-
-def _likelihoods(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The log-likelihood of each answer given its prompt, summed over its tokens: (2, B), chosen answers first."""
-    inputs = {key: value for key, value in batch.items() if key != "reference"}
-    losses = token_losses(model, inputs, shift=True)
-    tokens = _tokens(batch)
-    # The losses of all tokens come as one array, row after row: (row of each token,), to sum them by row.
-    rows = torch.arange(len(tokens), device=losses.device).repeat_interleave(tokens)
-    return -losses.new_zeros(len(tokens)).index_add(0, rows, losses).view(2, -1)
-
-
-def _tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The tokens of each answer (2B,)."""
-    # From the second on: the first token has nothing before it from which it could be predicted.
-    return (batch["labels"][:, 1:] != IGNORED).sum(dim=1)
-
-
-def _margins(likelihoods: torch.Tensor) -> torch.Tensor:
-    return likelihoods[0] - likelihoods[1]

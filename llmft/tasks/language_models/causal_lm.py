@@ -6,24 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from llmft.models.generate import generate_after
-from llmft.models.tokenizers import GPT, before_text
+from llmft.schema.model import GPT
 from llmft.tasks.chat.chat_state import ChatState
 from llmft.tasks.language_models import config as sections
-from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageObjective
-from llmft.tasks.objective import Batch
+from llmft.tasks.language_models.language_model import Example, Key, LanguageModel
 from llmft.tasks.task import Answer
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-class CausalObjective(LanguageObjective):
-    """The loss of the next tokens."""
-
-    def answer(self, model: Any, batch: Batch) -> list[Any]:
-        """The tokens after each prompt."""
-        return generate_after(model, batch["input_ids"], batch["attention_mask"])
 
 
 class CausalLm(LanguageModel):
@@ -31,7 +21,7 @@ class CausalLm(LanguageModel):
 
     config = sections.CausalLm
     special = GPT
-    objective_class = CausalObjective
+    objective_class = "llmft.tasks.token_objectives:CausalObjective"
     head = "AutoModelForCausalLM"
     context = 1
 
@@ -56,7 +46,7 @@ class CausalLm(LanguageModel):
 
     def prompt(self, text: str) -> list[int]:
         """As many of the last tokens as the model reads, after the token that the tokenizer puts before a text."""
-        tokens = before_text(self.state.tokenizer) + self.tokens([text])[0]
+        tokens = self.state.tokenizer.before_text + self.tokens([text])[0]
         return [self.state.start] if not tokens else tokens[-self.state.block :]
 
     def to_answer(self, output: Any) -> Answer:

@@ -10,18 +10,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
-import torch
 
-from llmft.data.corpus import COLUMNS, tokenizer_texts
 from llmft.metrics.calibration import perplexity
-from llmft.models import tokenizers
-from llmft.models.labeled import row_scores, token_loss
-from llmft.models.tokenizers import SAMPLE, Special, check_language
-from llmft.schema.column import Column
-from llmft.schema.model import ModelConfig
+from llmft.schema.column import CORPUS_COLUMNS, Column
+from llmft.schema.model import ModelConfig, SpecialTokens
 from llmft.schema.problem import Problem
-from llmft.schema.tasks import IGNORED
-from llmft.tasks.objective import Batch, Objective
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.tokenizer import Tokenizer
 
@@ -67,65 +60,14 @@ class LanguageState(State):
         return ordinary
 
 
-class LanguageObjective(Objective):
-    """The mean loss of the labeled tokens of a batch. A task adds how its model answers a prompt."""
-
-    mean_over = "tokens"
-
-    def collate(self, features: list[Example]) -> Batch:
-        """Tensors (B, longest of the key), or (B,) for numbers; fast for rows of one length, such as blocks.
-
-        There is an attention mask only if something is padded, or if there are no labels.
-        """
-        values = {"input_ids": self.task.state.tokenizer.pad_token_id, "labels": IGNORED, "token_type_ids": 0}
-        prompts = self.task.state.inference and self.task.head == "AutoModelForCausalLM"
-        side = "left" if prompts else "right"  # generation continues the last token
-        batch = {}
-        for key in features[0]:
-            rows = [feature[key] for feature in features]
-            batch[key] = _padded(rows, values[key], side) if key in values else torch.tensor(rows)
-        lengths = [len(feature["input_ids"]) for feature in features]
-        if "labels" not in batch or min(lengths) < max(lengths):
-            batch["attention_mask"] = _padded([numpy.ones(length, dtype=numpy.int64) for length in lengths], 0, side)
-        return batch
-
-    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        return token_loss(model, batch, shift=False)
-
-    def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """The loss in nats of each example and its counts, (B, 1 + counts); for prompts, the answers."""
-        if "labels" not in batch:
-            return self.answer(model, batch), None
-        scores = self.scored(model, batch).cpu().numpy()
-        nats, tokens = scores[:, 0].sum(), scores[:, 1].sum()
-        return scores, float(nats / tokens) if tokens else None
-
-    def scored(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """(B, 1 + len(counts)), float64: the nats of an example, then its counts, the tokens first."""
-        return row_scores(model, batch)[:, : 1 + len(self.task.counts)]
-
-    def answer(self, model: Any, batch: Batch) -> list[Any]:
-        """The output for each prompt of a batch, for `to_answer`."""
-        raise NotImplementedError
-
-
-def _padded(rows: list[Any], value: int, side: str) -> torch.Tensor:
-    width = max(map(len, rows))
-    padded = numpy.full((len(rows), width), value, dtype=numpy.int64)
-    for line, row in zip(padded, rows, strict=True):
-        place = slice(width - len(row), width) if side == "left" else slice(len(row))
-        line[place] = row
-    return torch.from_numpy(padded)
-
-
 class LanguageModel(Task[LanguageState]):
     """A task on raw text. Training reads blocks of all documents joined; each document is scored by itself."""
 
     corpus = True
-    objective_class: ClassVar[str | type[Objective]] = LanguageObjective
+    objective_class: ClassVar[str] = "llmft.tasks.token_objectives:LanguageObjective"
     state_class = LanguageState
     options: Any
-    special: ClassVar[Special]
+    special: ClassVar[SpecialTokens]
     """The special tokens of a tokenizer that is trained for this task."""
     context: ClassVar[int] = 0
     """Tokens before those of an example that the model reads and does not predict."""
@@ -136,10 +78,13 @@ class LanguageModel(Task[LanguageState]):
 
     @property
     def columns(self) -> dict[str, Column]:
-        return COLUMNS
+        return CORPUS_COLUMNS
 
     def learn(self, train: "Dataset", model: ModelConfig) -> LanguageState:
-        tokenizer = tokenizers.load(model, tokenizer_texts(train), self.special)
+        from llmft.data.corpus import tokenizer_texts
+        from llmft.models.tokenizers import SAMPLE, check_language, load
+
+        tokenizer = load(model, tokenizer_texts(train), self.special)
         check_language([text[:SHOWN] for text in train["text"][:SAMPLE]], tokenizer)
         new = model.first_weights != "pretrained"
         if new:  # pretrained weights keep their own limit
@@ -187,10 +132,7 @@ class LanguageModel(Task[LanguageState]):
 
     def tokens(self, texts: list[str]) -> list[list[int]]:
         """The tokens of texts. What looks like a special token is encoded as plain text."""
-        how: dict[str, Any] = dict.fromkeys(("add_special_tokens", "padding", "truncation", "verbose"), False)
-        how |= dict.fromkeys(("return_attention_mask", "return_token_type_ids"), False)
-        found: list[list[int]] = self.state.tokenizer(texts, split_special_tokens=True, **how)["input_ids"]
-        return found
+        return [encoding.ids for encoding in self.state.tokenizer.encode(texts, special=False)]
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         if self.state.inference:

@@ -7,24 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy
-import torch
-from torch.nn import functional
 
-from llmft.models.labeled import labeled_output, mean_loss, sums_by_row
-from llmft.models.tokenizers import BERT
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import BERT, ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.language_models import config as sections
-from llmft.tasks.language_models.language_model import (
-    Example,
-    Key,
-    LanguageModel,
-    LanguageObjective,
-    LanguageState,
-    token_counts,
-)
-from llmft.tasks.objective import Batch
+from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState, token_counts
 from llmft.tasks.task import UNSAVED, Answer
 
 if TYPE_CHECKING:
@@ -49,8 +37,8 @@ class MaskedState(LanguageState):
     @cached_property
     def inside(self) -> numpy.ndarray:
         """(vocabulary,): whether a token continues the word of the token before it; WordPiece writes it as `##ing`."""
-        names = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
-        return numpy.array([name.startswith("##") for name in names])
+        names = map(self.tokenizer.backend.id_to_token, range(len(self.tokenizer)))
+        return numpy.array([name is not None and name.startswith("##") for name in names])
 
     @cached_property
     def texts(self) -> numpy.ndarray:
@@ -58,47 +46,12 @@ class MaskedState(LanguageState):
         return numpy.flatnonzero(self.ordinary)
 
 
-class MaskedObjective(LanguageObjective):
-    """The mean loss of the hidden tokens; with `task.next_sentence`, plus that of the pairs."""
-
-    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        if not self.task.options.next_sentence:
-            return super().loss(model, batch)
-        # Two means, as in BERT: a pair counts as much as all hidden tokens of its row.
-        labels, output = self._pair(model, batch)
-        wanted = labels[labels != IGNORED]
-        tokens = functional.cross_entropy(output.prediction_logits.float(), wanted, reduction="none")
-        return mean_loss(tokens) + functional.cross_entropy(
-            output.seq_relationship_logits.float(), batch["next_sentence_label"]
-        )
-
-    def scored(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        if not self.task.options.next_sentence:
-            return super().scored(model, batch)
-        labels, output = self._pair(model, batch)
-        tokens = sums_by_row(output.prediction_logits.float(), labels, labels != IGNORED)
-        right = output.seq_relationship_logits.argmax(-1) == batch["next_sentence_label"]
-        return torch.cat([tokens, torch.ones_like(tokens[:, :1]), right[:, None].to(tokens.device).double()], dim=1)
-
-    def _pair(self, model: Any, batch: Batch) -> tuple[torch.Tensor, Any]:
-        inputs = {key: value for key, value in batch.items() if key not in ("labels", "next_sentence_label")}
-        return batch["labels"], labeled_output(model, inputs, batch["labels"] != IGNORED)
-
-    def answer(self, model: Any, batch: Batch) -> list[Any]:
-        """For each prompt its tokens, and at each position the likeliest tokens and their scores."""
-        output = model(**batch)
-        logits = output.prediction_logits if self.task.options.next_sentence else output.logits
-        best = logits.float().softmax(-1).topk(min(BEST, logits.shape[-1]))
-        found = (batch["input_ids"], best.indices, best.values)
-        return list(zip(*(part.cpu().numpy() for part in found), strict=True))
-
-
 class MaskedLm(LanguageModel):
     """What stands behind [MASK]?"""
 
     config = sections.MaskedLm
     special = BERT
-    objective_class = MaskedObjective
+    objective_class = "llmft.tasks.token_objectives:MaskedObjective"
     state_class = MaskedState
     state: MaskedState
 
@@ -205,8 +158,8 @@ class MaskedLm(LanguageModel):
         return f"has {length:,} tokens, and the model reads {self.state.block:,}" if length > self.state.block else ""
 
     def prompt(self, text: str) -> list[int]:
-        found: list[int] = self.state.tokenizer(text, padding=False, truncation=False, verbose=False)["input_ids"]
-        return found
+        (encoding,) = self.state.tokenizer.encode([text], split_special=False)
+        return list(encoding.ids)
 
     def to_answer(self, output: Any) -> Answer:
         """The text with the likeliest token in place of each mask; `scores` are the BEST tokens of each mask."""

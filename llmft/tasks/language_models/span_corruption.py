@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from llmft.models.adapters import unwrap
-from llmft.models.tokenizers import T5
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import T5, ModelConfig
 from llmft.tasks.language_models import config as sections
-from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageObjective, LanguageState
-from llmft.tasks.objective import Batch
+from llmft.tasks.language_models.language_model import Example, Key, LanguageModel, LanguageState
 from llmft.tasks.task import Answer
 
 if TYPE_CHECKING:
@@ -26,17 +23,8 @@ class SpanState(LanguageState):
     @cached_property
     def sentinels(self) -> numpy.ndarray:
         """(count,): their ids, in the order in which a text has them."""
-        known = self.tokenizer.get_vocab()
+        known = self.tokenizer.backend.get_vocab()
         return numpy.array([known[name] for i in range(len(known)) if (name := SENTINEL.format(i)) in known])
-
-
-class GapObjective(LanguageObjective):
-    """The mean loss of the tokens that were cut out, sentinels included."""
-
-    def answer(self, model: Any, batch: Batch) -> list[Any]:
-        """For each prompt its tokens, and those that the decoder writes."""
-        written = unwrap(model).generate(**batch)[:, 1:]
-        return list(zip(batch["input_ids"].cpu().numpy(), written.cpu().numpy(), strict=True))
 
 
 class SpanCorruption(LanguageModel):
@@ -44,7 +32,7 @@ class SpanCorruption(LanguageModel):
 
     config = sections.SpanCorruption
     special = T5
-    objective_class = GapObjective
+    objective_class = "llmft.tasks.token_objectives:GapObjective"
     head = "AutoModelForSeq2SeqLM"
     state_class = SpanState
     state: SpanState
@@ -102,8 +90,8 @@ class SpanCorruption(LanguageModel):
         return f"has {length:,} tokens, and the model reads {self.state.block:,}" if length > self.state.block else ""
 
     def prompt(self, text: str) -> list[int]:
-        how = dict.fromkeys(("add_special_tokens", "padding", "truncation", "verbose"), False)
-        return [*self.state.tokenizer(text, **how)["input_ids"], self.state.end]
+        (encoding,) = self.state.tokenizer.encode([text], special=False, split_special=False)
+        return [*encoding.ids, self.state.end]
 
     def to_answer(self, output: Any) -> Answer:
         """The text, with what the decoder wrote in place of each sentinel."""

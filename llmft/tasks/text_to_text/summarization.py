@@ -3,7 +3,6 @@
 import random
 from typing import TYPE_CHECKING, Any
 
-from llmft.metrics.text_metrics import Rouge, rouge_l_of
 from llmft.tasks.task import Answer
 from llmft.tasks.text_to_text import config as sections
 from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState
@@ -26,10 +25,14 @@ class Summarization(TextToText[TextToTextState]):
         return TextToTextState(**found)
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
+        from llmft.metrics.text_metrics import Rouge
+
         said = [answer["answer"] for answer in answers]
         return dict(Rouge().compute(predictions=said, references=references[self.target_role][:]))
 
     def likeness(self, answer: str, right: list[str]) -> float:
+        from llmft.metrics.text_metrics import rouge_l_of
+
         return rouge_l_of(answer, right)
 
     def format_likeness(self, likeness: float) -> str:

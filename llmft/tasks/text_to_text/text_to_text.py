@@ -2,26 +2,20 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import torch
-from transformers import PreTrainedTokenizerFast
-
-from llmft.models import tokenizers
-from llmft.models.build import clip_length
-from llmft.models.labeled import token_loss
-from llmft.models.tokenizers import SAMPLE, T5, check_language, unknown, unwritable
 from llmft.schema.column import Column
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import T5, ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package
-from llmft.tasks.objective import Batch, Objective
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text_to_text.config import TextToTextConfig
-from llmft.tasks.tokenizer import Tokenizer
+from llmft.tasks.tokenizer import Tokenizer, tokens_around
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerFast
 
 # T5's special tokens without its sentinels; its decoder begins with the padding token.
 SPECIAL = replace(T5, more=())
@@ -39,6 +33,14 @@ class TextToTextState(State):
     """The first token of a decoder with random weights; None for pretrained weights, whose configuration has it."""
     remarks: list[str]
     """What the user should know of the tokenizer, a line each."""
+    around_target: list[list[int]] | None = field(default=None, kw_only=True)
+    """The special tokens before and after a text that the decoder writes, such as the code of its language. None in
+    runs of earlier versions, which did not keep them."""
+
+    @cached_property
+    def target_tokens(self) -> list[list[int]]:
+        """`around_target`; for a run of an earlier version, what the tokenizer of transformers says."""
+        return self.around_target or around_target(self.tokenizer.pretrained)
 
     @property
     def notes(self) -> list[str]:
@@ -52,28 +54,11 @@ class TextToTextState(State):
 S = TypeVar("S", bound=TextToTextState)
 
 
-class TextToTextObjective(Objective):
-    """The mean loss over the tokens of the right text; the decoder reads it shifted by one token."""
-
-    mean_over = "tokens"
-    side = "right"
-
-    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        smoothing = self.task.options.label_smoothing if model.training else 0.0
-        return token_loss(model, batch, shift=False, smoothing=smoothing)
-
-    def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """The tokens that the decoder writes, and the mean loss of the right text."""
-        loss = token_loss(model, batch, shift=False).item() if "labels" in batch else None
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        return model.generate(**inputs).tolist(), loss  # type: ignore[operator]
-
-
 class TextToText(Task[S]):
     """A text for a text."""
 
     head = "AutoModelForSeq2SeqLM"
-    objective_class = TextToTextObjective
+    objective_class = "llmft.tasks.token_objectives:TextToTextObjective"
     separator = " ⏐ "
     source_role: ClassVar[str]
     """The role of the text that is read."""
@@ -96,7 +81,10 @@ class TextToText(Task[S]):
     def learn(self, train: "Dataset", model: ModelConfig) -> S:
         if problems := missing_package("task", self.options.name, self.scores_by, "text"):
             raise UserError(problems)
-        tokenizer = tokenizers.load(model, self._texts(train), SPECIAL)
+        from llmft.models.build import clip_length
+        from llmft.models.tokenizers import SAMPLE, load
+
+        tokenizer = load(model, self._texts(train), SPECIAL)
         if tokenizer.eos_token is None:
             what = "has no token that ends a text, so that a model would never stop writing"
             raise UserError(Problem("model.tokenizer", what, hint="Choose the tokenizer of an encoder-decoder."))
@@ -107,6 +95,7 @@ class TextToText(Task[S]):
             max_output_length=clip_length(self.options.max_output_length, model),
             start=tokenizer.pad_token_id if model.path is None else None,
             remarks=self._remarks(train[:SAMPLE], tokenizer),
+            around_target=around_target(tokenizer),
         )
 
     def _texts(self, rows: "Dataset") -> Iterator[str]:
@@ -115,12 +104,14 @@ class TextToText(Task[S]):
         for texts in rows[self.target_role]:
             yield from texts
 
-    def _remarks(self, rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    def _remarks(self, rows: dict[str, list[Any]], tokenizer: "PreTrainedTokenizerFast") -> list[str]:
         """Notes on what the tokenizer loses of the texts.
 
         Raises:
             UserError: if it does not know most of their words.
         """
+        from llmft.models.tokenizers import check_language, unknown, unwritable
+
         targets = [texts[0] for texts in rows[self.target_role]]
         found = []
         for role, texts in ((self.source_role, rows[self.source_role]), (self.target_role, targets)):
@@ -141,24 +132,29 @@ class TextToText(Task[S]):
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         texts = [self.options.prefix + text for text in rows[self.source_role]]
-        # By transformers, since some tokenizers have a target language (`text_target`). What looks like a special token
-        # is encoded as plain text: as a special token it would be missing from the decoded answer.
-        how: dict[str, Any] = {"truncation": True, "padding": False, "split_special_tokens": True}
-        read = self.state.tokenizer(texts, max_length=self.state.max_length, **how)
-        features: Features = {"input_ids": ended(read["input_ids"], self.state.max_length, self.state.tokenizer)}
+        tokenizer, length = self.state.tokenizer, self.state.max_output_length
+        features: Features = {}
+        if self.target_role in rows:
+            before, after = self.state.target_tokens
+            encoded = tokenizer.encode([texts[0] for texts in rows[self.target_role]], special=False)
+            room = length - len(before) - len(after)
+            kept = slice(-room, None) if tokenizer.truncation_side == "left" else slice(room)
+            features["labels"] = self._ended([[*before, *target.ids[kept], *after] for target in encoded], length)
+        # Last, so that the saved tokenizer.json has the length of inputs.
+        sources = tokenizer.encode(texts, max_length=self.state.max_length)
+        features["input_ids"] = self._ended([source.ids for source in sources], self.state.max_length)
         features["row"] = list(range(len(texts)))
         features["length"] = list(map(len, features["input_ids"]))
-        features["cut"] = [bool(encoding.overflowing) for encoding in read.encodings]
-        if self.target_role in rows:
-            right = [texts[0] for texts in rows[self.target_role]]
-            length = self.state.max_output_length
-            written = self.state.tokenizer(text_target=right, max_length=length, **how)
-            features["labels"] = ended(written["input_ids"], length, self.state.tokenizer)
+        features["cut"] = [bool(source.overflowing) for source in sources]
         return features
 
+    def _ended(self, rows: list[list[int]], length: int) -> list[list[int]]:
+        """The rows, each at most `length` long, and ended by the end token whether or not the tokenizer adds it."""
+        end = self.state.tokenizer.eos_token_id
+        return [ids if ids[-1:] == [end] else [*ids[: length - 1], end] for ids in rows]
+
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
-        texts = self.state.tokenizer.batch_decode(outputs, skip_special_tokens=True)
-        return [{"answer": text.strip()} for text in texts]
+        return [{"answer": self.state.tokenizer.decode(ids, skip_special_tokens=True).strip()} for ids in outputs]
 
     def format_input(self, row: dict[str, Any]) -> str:
         return str(row[self.source_role])
@@ -185,7 +181,10 @@ class TextToText(Task[S]):
         return RowScore(self.likeness_metric, part, error=error, why=self.format_likeness(part))
 
 
-def ended(rows: list[list[int]], length: int, tokenizer: PreTrainedTokenizerFast) -> list[list[int]]:
-    """The rows, each ended by the end token and at most `length` long, whether the tokenizer adds that token or not."""
-    end = tokenizer.eos_token_id
-    return [ids if ids[-1:] == [end] else [*ids[: length - 1], end] for ids in rows]
+def around_target(tokenizer: "PreTrainedTokenizerFast") -> list[list[int]]:
+    """The special tokens before and after a text that the decoder writes.
+
+    Of mBART and NLLB these are others than around a text that is read: the code of another language.
+    """
+    whole, bare = (tokenizer(text_target="a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    return list(tokens_around(whole, bare))

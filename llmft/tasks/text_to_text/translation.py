@@ -4,8 +4,6 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmft.metrics.text_metrics import TranslationScores, chrf_of, tokenizer_of
-from llmft.models.tokenizers import SAMPLE
 from llmft.tasks.task import Answer
 from llmft.tasks.text_to_text import config as sections
 from llmft.tasks.text_to_text.text_to_text import TextToText, TextToTextState
@@ -47,15 +45,22 @@ class Translation(TextToText[TranslationState]):
     def make_state(self, train: "Dataset", **found: Any) -> TranslationState:
         chosen: str = self.options.bleu_tokenize
         if chosen == "auto":
+            from llmft.metrics.text_metrics import tokenizer_of
+            from llmft.models.tokenizers import SAMPLE
+
             chosen = tokenizer_of([texts[0] for texts in train[:SAMPLE][self.target_role]])
         return TranslationState(**found, bleu_tokenize=chosen)
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
+        from llmft.metrics.text_metrics import TranslationScores
+
         said = [answer["answer"] for answer in answers]
         scores = TranslationScores(self.state.bleu_tokenize)
         return dict(scores.compute(predictions=said, references=references[self.target_role][:]))
 
     def likeness(self, answer: str, right: list[str]) -> float:
+        from llmft.metrics.text_metrics import chrf_of
+
         return chrf_of(answer, right) / 100
 
     def format_likeness(self, likeness: float) -> str:
