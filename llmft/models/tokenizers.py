@@ -18,10 +18,9 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFas
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from llmft.models.model_files import Location, locate, user_errors
-from llmft.schema.model import BERT, ModelConfig, SpecialTokens, TokenizerConfig
+from llmft.schema.model import BERT, PLAIN_TOKENIZERS, ModelConfig, SpecialTokens, TokenizerConfig
 from llmft.schema.problem import Problem, UserError
 
-PLAIN = ("TokenizersBackend", "PreTrainedTokenizerFast")  # what transformers 5 and 4 call a tokenizer.json alone
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # tokens of a character that has none of its own
 BREAK = "\0"  # between the words that a trainer is given
@@ -79,20 +78,13 @@ def load(model: ModelConfig, texts: Iterable[str], special: SpecialTokens = BERT
     return tokenizer
 
 
-def load_saved(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer that a run keeps, as it was saved."""
-    kind = PreTrainedTokenizerFast if _is_plain(str(folder), None) else AutoTokenizer
-    found: PreTrainedTokenizerFast = kind.from_pretrained(folder, trust_remote_code=False)
-    return found
-
-
 def _is_plain(name: str, revision: str | None) -> bool:
     """Whether a tokenizer was saved as tokenizer.json alone says it, and has no class of a model.
 
     AutoTokenizer would ignore that for some architectures (Qwen 2 and 3.5, ModernBERT, Phi 3, SigLIP 2, ...), rebuild
     the class of that architecture from the vocabulary, and part and normalise texts otherwise than training did.
     """
-    return get_tokenizer_config(name, revision=revision).get("tokenizer_class") in PLAIN
+    return get_tokenizer_config(name, revision=revision).get("tokenizer_class") in PLAIN_TOKENIZERS
 
 
 def as_others_load(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig, texts: list[str]) -> str | None:

@@ -209,3 +209,5 @@ T5 = SpecialTokens(
     single="$A </s>",
     pair="$A </s> $B </s>",
 )
+PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""What transformers 5 and 4 call the class of a tokenizer that is its tokenizer.json alone."""

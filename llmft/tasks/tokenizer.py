@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import tokenizers
 from tokenizers import Encoding
 
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import PLAIN_TOKENIZERS, ModelConfig
 
 FILES = ("tokenizer.json", "tokenizer_config.json")
 # The classes of transformers 5 whose models read which of two texts a token is of: all others name input_ids and
@@ -70,8 +70,6 @@ class Tokenizer:
         file, settings = (folder / name for name in FILES)
         config = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
         if sys.modules.get("transformers") or not file.is_file() or "auto_map" in config:
-            from llmft.models.tokenizers import load_saved
-
             return cls.of(load_saved(folder))
         return cls(tokenizers.Tokenizer.from_file(str(file)), config, folder)
 
@@ -79,8 +77,6 @@ class Tokenizer:
     def pretrained(self) -> Any:
         """The tokenizer of transformers, for what `tokenizers` alone cannot do: chat templates, saving."""
         if isinstance(self._pretrained, Path):
-            from llmft.models.tokenizers import load_saved
-
             self._pretrained = load_saved(self._pretrained)
             self.backend = self._pretrained.backend_tokenizer
         return self._pretrained
@@ -217,6 +213,16 @@ def tokens_around(whole: list[int], bare: list[int]) -> tuple[list[int], list[in
     places = (start for start in range(len(whole)) if whole[start : start + len(bare)] == bare)
     start = next(places, None)
     return ([], []) if start is None else (whole[:start], whole[start + len(bare) :])
+
+
+def load_saved(folder: Path) -> Any:
+    """The tokenizer of transformers that a run keeps, as it was saved."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    # AutoTokenizer would make another tokenizer of some: see `_is_plain` in models/tokenizers.py.
+    plain = get_tokenizer_config(str(folder)).get("tokenizer_class") in PLAIN_TOKENIZERS
+    return (PreTrainedTokenizerFast if plain else AutoTokenizer).from_pretrained(folder, trust_remote_code=False)
 
 
 def learn(

@@ -11,6 +11,7 @@ from transformers.models.auto import tokenization_auto
 from llmft.models import tokenizers
 from llmft.models.tokenizers import train
 from llmft.schema.model import ModelConfig, TokenizerConfig
+from llmft.tasks.tokenizer import load_saved
 
 TEXTS = [
     "Ünder the  bridge, a Cat sat 12 times!",
@@ -39,7 +40,7 @@ def test_it_comes_back_beside_every_architecture(kind: str, here: Path) -> None:
     config = here / "model/config.json"
     for architecture in CONFIG_MAPPING if kind == "bpe" else {*STUBBORN, "bert", "t5", "llama", "mistral", "xlnet"}:
         config.write_text(json.dumps({"model_type": architecture}))
-        assert ids(tokenizers.load_saved(here / "model")) == ids(trained(kind)), architecture
+        assert ids(load_saved(here / "model")) == ids(trained(kind)), architecture
     for architecture in ("qwen2", "siglip2"):  # as `model.path` of the next run
         config.write_text(json.dumps({"model_type": architecture}))
         assert ids(tokenizers.load(ModelConfig(path=str(here / "model")), [])) == ids(trained(kind))
@@ -73,5 +74,5 @@ def test_a_token_of_ones_own_is_whole(kind: str, here: Path) -> None:
         assert tokenizer.sep_token_id not in found  # letters, as before
         assert kind not in ("bpe", "unigram") or tokenizer.decode(found).endswith("b [SEP]")
         tokenizer.save_pretrained(here / "again")
-        again = tokenizers.load_saved(here / "again")
+        again = load_saved(here / "again")
         assert again("a [DRUG] b", split_special_tokens=True)["input_ids"] == tokenizer("a [DRUG] b")["input_ids"]
