@@ -13,7 +13,7 @@ from typing import Any
 
 from llmft import tasks
 from llmft.data.arrow import read_dataset, write_table
-from llmft.data.cache import Entry
+from llmft.data.cache import SIZE, Entry, NotKept, limit_in_bytes
 from llmft.data.clean import libraries
 from llmft.data.corpus import load_corpus
 from llmft.data.files import digest
@@ -28,6 +28,7 @@ from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.features import Blocks, FeatureSet, encode, join_documents, load_blocks
 
+SHARE = 0.5  # of the cache that one entry may take: a larger one would push out nearly all others
 FILE = "file "  # before the path of a data file, in the facts of an entry
 
 # Of the section `model`, what `task.fit` may look at, besides whether weights are pretrained and how many positions
@@ -69,12 +70,28 @@ def prepare(config: Config) -> Prepared:
         if entry.publish(lambda folder: _save(_corpus(config, task, folder), folder)):
             return _kept(task, entry, f"now, and kept for later runs ({why})") or _in_passing(config, task)
         return _in_passing(config, task)
-    prepared = _fresh(config, task)
-    if _digests_of(entry) != prepared.data.digests:  # a file changed in between
-        return prepared
-    if entry.publish(lambda folder: _save(prepared, folder)):
-        return _kept(task, entry, f"now, and kept for later runs ({why})") or prepared
-    return prepared
+    held: list[Prepared] = []
+
+    def write(folder: Path) -> None:
+        # Into the entry at once, so that pixels are written once.
+        prepared = _fresh(config, task, folder)
+        try:
+            if _digests_of(entry) != prepared.data.digests:
+                raise NotKept("a file changed in between")
+            if (size := sum(file.stat().st_size for file in folder.iterdir())) > SHARE * limit_in_bytes():
+                what = f"{size / 1e9:.1f} GB are more than {SHARE:.0%} of the cache, see {SIZE}"
+                prepared = replace(prepared, origin=f"now, and not kept: {what}")
+                raise NotKept(what)
+            _save(prepared, folder)
+        except (OSError, NotKept):
+            for split in prepared.splits.values():
+                split.features.hold()
+            held.append(prepared)
+            raise
+
+    if entry.publish(write) and (kept := _kept(task, entry, f"now, and kept for later runs ({why})")):
+        return kept
+    return held[0] if held else _in_passing(config, task)
 
 
 def _in_passing(config: Config, task: Task[Any]) -> Prepared:
@@ -98,11 +115,15 @@ def _corpus(config: Config, task: LanguageModel, folder: Path) -> Prepared:
     return Prepared(task, data, splits)
 
 
-def _fresh(config: Config, task: Task[Any]) -> Prepared:
+def _fresh(config: Config, task: Task[Any], folder: Path | None = None) -> Prepared:
+    """Data that are read and encoded now; pixels go to files in `folder`."""
     data = load(config.dataset, task)
     task = task.fit(data["train"], config.model)
     check_labels(task, data)
-    splits = {name: Split(rows, encode(task, rows)) for name, rows in data.splits.items()}
+    splits = {
+        name: Split(rows, encode(task, rows, folder and _features_file(folder, name)))
+        for name, rows in data.splits.items()
+    }
     if isinstance(task, Notes):
         for name, split in splits.items():
             # The rows of a stream are a sample here.
@@ -129,7 +150,7 @@ def _save(prepared: Prepared, folder: Path) -> None:
         if not prepared.task.corpus:  # whose rows lie there already, and the tokens of its `train`
             write_table(split.rows.data.table, folder / f"{name}.rows.arrow")
         if isinstance(split.features, FeatureSet):
-            split.features.save(folder / f"{name}.features.arrow")
+            split.features.save(_features_file(folder, name))
     (folder / "state").mkdir()
     prepared.task.save(folder / "state")
     data = prepared.data
@@ -155,13 +176,17 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
 def _features(task: Task[Any], folder: Path, name: str) -> FeatureSet | Blocks:
     if name == "train" and isinstance(task, LanguageModel):
         return load_blocks(task, folder)
-    return FeatureSet.load(folder / f"{name}.features.arrow")
+    return FeatureSet.load(_features_file(folder, name))
+
+
+def _features_file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.features.arrow"
 
 
 def _entry(config: Config, task: Task[Any]) -> Entry | None:
     """The entry of these data in the cache, or None for data that are not kept: those of no file, and streams."""
     kept = config.dataset.cache and not config.dataset.streaming
-    if not kept or not (files := source_digests(config.dataset)):
+    if not kept or not (files := source_digests(config.dataset, task.columns)):
         return None
     tokenizer = tokenizer_files(config.model)
     if tokenizer is None:
@@ -169,7 +194,7 @@ def _entry(config: Config, task: Task[Any]) -> Entry | None:
     facts = {key: json.dumps(value, ensure_ascii=False) for key, value in flat(decided_by(config)).items()}
     facts |= {f"{FILE}{file}": found for file, found in files.items()}
     facts |= {f"tokenizer {file}": digest(file) for file in tokenizer}
-    packages = ("transformers", "tokenizers", "pyarrow", "scikit-learn", *libraries(config.dataset))
+    packages = ("transformers", "tokenizers", "pyarrow", "pillow", "scikit-learn", *libraries(config.dataset))
     facts |= {package: version(package) for package in packages}
     return Entry("prepared", facts | {"the code of llmft": _code(type(task))})
 

@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from llmft import tasks
 from llmft.commands.prepare import prepare
 from llmft.data.pipeline import source_digests
 from llmft.runs.folder import Run, flat
@@ -63,7 +64,7 @@ def _check_data(run: Run, config: Config) -> None:
     """Raise UserError for files that differ from those that the run has read."""
     # migrate_path: shipped data has moved between versions of llmft, with the same content.
     before = {migrate_path(file): found for file, found in run.manifest.get("data", {}).items()}
-    now = source_digests(config.dataset)
+    now = source_digests(config.dataset, tasks.build(config.task).columns)
     problems = []
     for file in sorted(before.keys() | now.keys()):
         if before.get(file) != now.get(file):

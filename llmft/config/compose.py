@@ -47,6 +47,7 @@ UNUSED = [
 # Hydra 1.3 warns if `version_base` is missing, Hydra 1.4 warns if it is given.
 VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra_version.startswith("1.3.") else {}
 
+BY_CLASS = ("folder", "images")  # formats of a folder for each class, of which each split may have one
 SWEPT = "hydra.sweeper.params"  # the place of a recipe's own sweep, in messages
 
 
@@ -101,7 +102,8 @@ def _implied(composed: Composed, run: dict[str, Any] | None) -> list[str]:
     if "dataset.format" in composed.given or not isinstance(section, dict):
         return []
     hub = section.get("format") == "hub" and "dataset" in composed.chosen
-    if "dataset" in composed.chosen and not hub:
+    by_class = section.get("format") in BY_CLASS  # a folder with a folder of classes for each split
+    if "dataset" in composed.chosen and not hub and not by_class:
         return []
     splits = ("train", "validation", "test")
     named = {split: section.get(split) for split in splits if f"dataset.{split}" in composed.given}
@@ -113,7 +115,10 @@ def _implied(composed: Composed, run: dict[str, Any] | None) -> list[str]:
     name = task.get("name") if isinstance(task, dict) else None
     pretrains = bool((found := task_type(str(name))) and found.pretrains)
     path = section.get("path") if "dataset.path" in composed.given else None
-    return implied(base if isinstance(base, dict) else {}, named, path, pretrains)
+    more = implied(base if isinstance(base, dict) else {}, named, path, pretrains)
+    if "dataset" in composed.chosen and not hub:  # whoever chose the format gets that one
+        return [word for word in more if word.startswith(tuple(f"dataset.{split}=" for split in splits))]
+    return more
 
 
 @contextmanager

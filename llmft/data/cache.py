@@ -33,6 +33,10 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "llmft"
 
 
+class NotKept(Exception):
+    """Raised by what fills an entry, to say that it shall not be kept; the message is the reason."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """An entry of the cache, whether it exists or not."""
@@ -87,7 +91,8 @@ class Entry:
         """Let `write` fill a folder, and make it the entry.
 
         Returns:
-            whether the entry exists; False if the disk is full or read-only, and the run continues without it.
+            whether the entry exists; False if the disk is full or read-only, or `write` raised NotKept, and the run
+            continues without it.
         """
         partial = self.folder.with_name(f".{self.key}-{secrets.token_hex(4)}")
         try:
@@ -99,7 +104,7 @@ class Entry:
                 partial.rename(self.folder)
             except OSError:  # another process was first, and its entry has the same content
                 shutil.rmtree(partial)
-        except OSError:
+        except (OSError, NotKept):
             shutil.rmtree(partial, ignore_errors=True)
             return False
         except BaseException:  # an error of `write` itself, or Ctrl-C
@@ -140,9 +145,14 @@ def list_entries() -> list[tuple[float, int, Path]]:
     return sorted(entries)
 
 
+def limit_in_bytes() -> float:
+    """The most that the cache holds: `$LLMFT_CACHE_GB`."""
+    return float(os.environ.get(SIZE) or GIGABYTES) * 1e9
+
+
 def make_room(keep: Path) -> None:
     """Remove the least recently used entries until the cache fits its limit, except `keep`, which is new."""
-    limit = float(os.environ.get(SIZE) or GIGABYTES) * 1e9
+    limit = limit_in_bytes()
     entries = list_entries()
     total = sum(size for _, size, _ in entries)
     for _, size, folder in entries:

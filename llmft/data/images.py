@@ -17,6 +17,8 @@ from typing import Any
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from llmft.data.files import HEAD, kind_of_head
+
 Cell = dict[str, Any]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -111,10 +113,15 @@ def open_image(cell: Cell) -> Image.Image:
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
+        if (kind := kind_of_head(data[:HEAD])) and kind.format == "images":
+            raise BadImage(f"is broken: it begins as {kind.what}, and its header is not whole") from error
         raise BadImage(f"is not an image that can be read: it starts with {data[:8]!r}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, BadImage):
-            raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which names the number alone
+        found = re.search(r"\d+", str(error))
+        raise BadImage(f"has {int(found[0]) if found else 0:,} pixels, more than {MAX_PIXELS:,}") from error
+    except BadImage:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise BadImage(f"is broken: {error}") from error
 
 

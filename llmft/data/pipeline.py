@@ -10,10 +10,12 @@ import datasets
 
 from llmft.data import checks, clean
 from llmft.data.arrow import rows_sha256, to_dataset
+from llmft.data.cell_values import joined_name
 from llmft.data.files import digest
 from llmft.data.formats import FORMATS
-from llmft.data.read import beside, files_of, read_split
-from llmft.data.roles import assign, index_note, list_notes, unread
+from llmft.data.images import Cell, content_digest
+from llmft.data.read import beside, chunks, files_of, read_split
+from llmft.data.roles import assign, index_note, list_notes, locate_images, unread
 from llmft.data.source import Table, listed
 from llmft.data.splitting import SPLITS, TIME, TIME_TEXT, sample_rows, take_splits, time_note, with_group, with_times
 from llmft.data.stream import Stream
@@ -132,24 +134,47 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     return Data(wanted, notes + found_notes, digests, stream if "train" in splits else None, hashes)
 
 
-def source_digests(config: DatasetConfig) -> dict[str, str]:
+def source_digests(config: DatasetConfig, roles: dict[str, Column] | None = None) -> dict[str, str]:
     """sha256 of each file that `load` would read, by path; empty for data that are not in files.
 
+    Args:
+        roles: of a task on images. The images that files name, such as those of a CSV, are then among the files.
+
     Raises:
-        UserError: naming the files that do not exist.
+        UserError: naming the files that do not exist, or what cannot be read of files that name images.
     """
     files: list[Path] = []
     problems: list[Problem] = []
+    cells: list[Cell] = []
+    images = {joined_name(config, role): spec for role, spec in (roles or {}).items() if spec.kind == "image"}
     for name in SPLITS:
         if source := getattr(config, name):
             try:
                 own = files_of(config, name, source)
                 files += [*own, *beside(config, own)]
+                if images and own and not FORMATS[config.format].one_row:
+                    for opened, _, table in chunks(config, own):
+                        cells += image_cells(locate_images(table, opened.file.parent, images), images)
             except UserError as error:
                 problems += error.problems
     if problems:
         raise UserError(problems, "the data")
-    return file_digests(config, files)
+    return file_digests(config, files) | image_digests(cells)
+
+
+def image_cells(table: Table, roles: dict[str, Column]) -> list[Cell]:
+    """The images of some rows that are files of their own."""
+    found = [table.columns.get(role, []) for role, spec in roles.items() if spec.kind == "image"]
+    return [cell for column in found for cell in column if isinstance(cell, dict) and cell.get("bytes") is None]
+
+
+def image_digests(cells: Iterable[Cell]) -> dict[str, str]:
+    """sha256 of the images in each folder: of the names and contents of those that rows name."""
+    folders: dict[str, set[str]] = {}
+    for cell in cells:
+        path = Path(cell["path"])
+        folders.setdefault(str(path.parent), set()).add(f"{path.name} {content_digest(cell)}\n")
+    return {name: sha256("".join(sorted(lines)).encode()).hexdigest() for name, lines in folders.items()}
 
 
 def file_digests(config: DatasetConfig, files: list[Path]) -> dict[str, str]:
@@ -200,6 +225,8 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
         digests |= file_digests(config, [*files, *beside(config, files)])
         if config.format not in FORMATS or not FORMATS[config.format].one_row:
             problems += same_bytes(name, files, digests, owners)
+    if config.format in FORMATS and not FORMATS[config.format].one_row:
+        digests |= image_digests(cell for table in tables.values() for cell in image_cells(table, task.columns))
     empty = [name for name, table in tables.items() if not len(table)]
     if stream is not None and not len(stream):
         empty.append("train")

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from llmft.data.binary_tables import class_names
+from llmft.data.cell_values import joined_name
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import HOME, of_the_library
 from llmft.data.encodings import lines_of, open_text, strip_line_end
@@ -56,9 +57,10 @@ def read_split(
     if dataset.format == "sklearn":
         return _read_sklearn(str(source), split), []
     files = files_of(dataset, split, source)
+    images = [joined_name(dataset, role) for role, spec in (roles or {}).items() if spec.kind == "image"]
     table = Table()
     for opened, _, chunk in chunks(dataset, files):
-        table.extend(locate_images(chunk, opened.file.parent, dataset, roles or {}))
+        table.extend(locate_images(chunk, opened.file.parent, images))
     return table, files
 
 
@@ -99,7 +101,7 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
     problems: list[Problem] = []
     found = FORMATS[dataset.format]
     more = [getattr(dataset, key) for key in found.keys]
-    names = _names(files)
+    names = _names(files, depth=2 if found.one_row else 1)
     # Formats such as a folder by class or two aligned files are read as one source, others file by file.
     for file, name in [(files, names)] if found.together else zip(files, names, strict=True):
         try:
@@ -122,10 +124,10 @@ def check_file_kinds(format: str, files: Path | list[Path], names: str | list[st
         raise UserError(listed(problems), "the data")
 
 
-def _names(files: list[Path]) -> list[str]:
-    """The files as row ids name them: the file name, with as many parent folders as make it unique."""
+def _names(files: list[Path], depth: int = 1) -> list[str]:
+    """The files as row ids name them: at least `depth` parts of the path, with as many more as make it unique."""
     found = [""] * len(files)
-    left, depth = list(range(len(files))), 1
+    left = list(range(len(files)))
     while left:
         ends = Counter(files[number].parts[-depth:] for number in left)
         again = []

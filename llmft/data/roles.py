@@ -162,13 +162,10 @@ def assign(
     return Table(columns, table.ids, table.left_out)
 
 
-def locate_images(table: Table, folder: Path, dataset: DatasetConfig, roles: dict[str, Column]) -> Table:
-    """The rows of a file in `folder` with each image as a cell: paths are relative to the file that names them."""
-    names = {joined_name(dataset, role) for role, spec in roles.items() if spec.kind == "image"} & table.columns.keys()
-    if not names:
-        return table
-    found = {name: [image_cell(value, folder) or value for value in table.columns[name]] for name in names}
-    return Table(table.columns | found, table.ids, table.left_out, table.index)
+def locate_images(table: Table, folder: Path, names: Collection[str]) -> Table:
+    """The rows of a file in `folder`, with cells in the columns `names` of images: a path is relative to the file."""
+    found = {name: [image_cell(v, folder) or v for v in table.columns[name]] for name in names if name in table.columns}
+    return Table(table.columns | found, table.ids, table.left_out, table.index) if found else table
 
 
 def columns_of(

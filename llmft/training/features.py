@@ -1,12 +1,18 @@
 """What training reads: the features of a split as one Arrow table, or the tokens of raw text as blocks.
 
-Rows are encoded once and read a batch at a time. Blocks begin at another token in each epoch.
+Rows are encoded once and read a batch at a time. Pixels are written to a file chunk by chunk, and read from there.
+Blocks begin at another token in each epoch.
 """
 
+import json
+import os
+import shutil
+import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from tempfile import mkstemp
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy
 import pyarrow
@@ -22,7 +28,48 @@ if TYPE_CHECKING:
 
 CHUNK = 1000  # rows encoded at once: the tokenizer reaches full speed at a few hundred, and memory stays small
 BYTES = 4_000_000  # of text encoded at once: fewer rows where texts are long
+IMAGES = 64  # rows encoded at once: of 224 x 224 x 3 pixels they take 10 MB
 TOKENS = "train.tokens"  # the file with all tokens of a language model's training text
+
+
+class BytesFile:
+    """A file with values of one width, such as the pixels of images of one size, that are read by their index.
+
+    Read, not memory-mapped: pages of a mapping count as memory of the process until the system takes them back. Several
+    processes can read at once, forked ones by the same open file.
+    """
+
+    def __init__(self, file: Path | None = None, width: int = 0) -> None:
+        """`file`: None for a temporary one, which goes with the object."""
+        self.width = width
+        if file is None:
+            handle, name = mkstemp(prefix="llmft-")
+            os.close(handle)
+            file = Path(name)
+            weakref.finalize(self, file.unlink, missing_ok=True)
+        self.file = file
+        self.stream: BinaryIO | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"stream": None}  # a process that is not forked opens it again
+
+    def open(self) -> BinaryIO:
+        """Open the file, so that it can be read even when its name is gone."""
+        if self.stream is None:
+            self.stream = self.file.open("rb", buffering=0)
+        return self.stream
+
+    def read(self, indices: Sequence[int]) -> list[bytes]:
+        """The values with these indices."""
+        stream = self.open()
+        if hasattr(os, "pread"):  # without the position of the file, which forked processes share
+            number = stream.fileno()
+            return [os.pread(number, self.width, index * self.width) for index in indices]
+        found = []
+        for index in indices:
+            stream.seek(index * self.width)
+            found.append(stream.read(self.width))
+        return found
 
 
 @dataclass(frozen=True)
@@ -39,6 +86,8 @@ class FeatureSet:
     """How many features were truncated."""
     asides: pyarrow.Array | None = None
     """What the task keeps of each feature to decode its output, such as where tokens begin in the text."""
+    pixels: dict[str, BytesFile] = field(default_factory=dict)
+    """Further keys of the collator's input, whose values are bytes."""
 
     @property
     def mean_length(self) -> float | None:
@@ -53,7 +102,11 @@ class FeatureSet:
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         """Features by index. torch's DataLoader calls this once a batch, 30 times faster than one call a feature."""
-        return self.table.take(indices).to_pylist()
+        found = self.table.take(indices).to_pylist() if self.table.num_columns else [{} for _ in indices]
+        for name, values in self.pixels.items():
+            for feature, value in zip(found, values.read(indices), strict=True):
+                feature[name] = value
+        return found
 
     def with_column(self, name: str, values: pyarrow.Array) -> Self:
         """These features with one more value each for the collator."""
@@ -65,14 +118,23 @@ class FeatureSet:
             return outputs
         return [(output, self.asides[number].as_py()) for output, number in zip(outputs, numbers, strict=True)]
 
+    def hold(self) -> None:
+        """Open all files, so that features can be read even when the folder that they are in goes."""
+        for values in self.pixels.values():
+            values.open()
+
     def save(self, file: Path) -> None:
-        """Write all of it to one Arrow file."""
+        """Write all of it to one Arrow file, and a file beside it for each key of bytes, such as pixels."""
         table = self.table.append_column("row", pyarrow.array(self.rows, pyarrow.int64()))
         if self.lengths is not None:
             table = table.append_column("length", pyarrow.array(self.lengths, pyarrow.int64()))
         if self.asides is not None:
             table = table.append_column("aside", self.asides)
-        write_table(table.replace_schema_metadata({"cut": str(self.cut)}), file)
+        for name, values in self.pixels.items():
+            if values.file != (place := _bytes_file(file, name)):  # it is where `encode` was told to write it
+                shutil.copyfile(values.file, place)
+        widths = {name: values.width for name, values in self.pixels.items()}
+        write_table(table.replace_schema_metadata({"cut": str(self.cut), "widths": json.dumps(widths)}), file)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -83,40 +145,68 @@ class FeatureSet:
         lengths = table["length"].to_pylist() if "length" in table.column_names else None
         asides = table["aside"].combine_chunks() if "aside" in table.column_names else None
         kept = [name for name in table.column_names if name not in ("row", "length", "aside")]
-        return cls(table.select(kept), rows, lengths, cut, asides)
+        widths = json.loads(table.schema.metadata.get(b"widths", b"{}"))
+        pixels = {name: BytesFile(_bytes_file(file, name), width) for name, width in widths.items()}
+        return cls(table.select(kept), rows, lengths, cut, asides, pixels)
 
 
-def encode(task: Task[Any], rows: Dataset) -> FeatureSet:
+def encode(task: Task[Any], rows: Dataset, file: Path | None = None) -> FeatureSet:
     """Encode all rows of a split, a chunk at a time.
+
+    Args:
+        file: where the features will be saved. Keys of bytes, such as pixels, are written beside it at once; with None
+            to temporary files.
 
     Raises:
         UserError: from `Task.encode`, for rows that cannot be encoded.
     """
-    tables, owners, lengths, cut = [], [], [], 0
+    tables, lengths, cut = [], [], 0
+    pixels: dict[str, BytesFile] = {}
     for start, portion in chunks(rows):
         features = task.encode(portion)
-        owners += [start + row for row in features.pop("row")]
+        features["row"] = [start + row for row in features["row"]]
         lengths += features.pop("length", [])
         cut += sum(features.pop("cut", []))
+        for key in [key for key, values in features.items() if values and isinstance(values[0], bytes)]:
+            values = features.pop(key)
+            if key not in pixels:
+                pixels[key] = BytesFile(file and _bytes_file(file, key), len(values[0]))
+            assert {pixels[key].width} == set(map(len, values)), f"{key}: values of different lengths"
+            with pixels[key].file.open("ab") as stream:
+                stream.writelines(values)
         tables.append(pyarrow.table(features))
     table = pyarrow.concat_tables(tables).combine_chunks()
+    owners = table["row"].to_pylist()
+    table = table.drop_columns("row")
     asides = None
     if "aside" in table.column_names:
         asides = table["aside"].combine_chunks()
         table = table.drop_columns("aside")
-    return FeatureSet(table, owners, lengths or None, cut, asides)
+    return FeatureSet(table, owners, lengths or None, cut, asides, pixels)
+
+
+def _bytes_file(file: Path, key: str) -> Path:
+    """The file with the values of a key: train.features.pixels beside train.features.arrow."""
+    return file.with_suffix(f".{key}")
 
 
 def chunks(rows: Dataset) -> Iterator[tuple[int, dict[str, list[Any]]]]:
-    """All rows in order, at most CHUNK rows and about BYTES of text at a time, each with the index of its first row."""
+    """All rows in order, each part with the index of its first row.
+
+    A part has at most CHUNK rows, of images IMAGES, and about BYTES of text.
+    """
     start = 0
+    images = any(
+        pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 for kind in rows.data.table.schema.types
+    )
+    most = IMAGES if images else CHUNK
     while start < len(rows):
-        table = rows.data.table.slice(start, CHUNK)
+        table = rows.data.table.slice(start, most)
         sizes = numpy.add.reduce([_byte_lengths(column) for column in table.columns])  # (rows,), over all columns
         # The rows whose texts together stay within BYTES, and at least one: a text may be longer than that.
         count = max(1, int(numpy.searchsorted(numpy.cumsum(sizes), BYTES, side="right")))
-        yield start, rows[start : start + min(count, CHUNK)]
-        start += min(count, CHUNK)
+        yield start, rows[start : start + min(count, most)]
+        start += min(count, most)
 
 
 def _byte_lengths(column: pyarrow.ChunkedArray) -> numpy.ndarray:

@@ -1,13 +1,15 @@
 """From an image to pixels of one size, once, before training: what tasks on images share. Pillow and numpy alone."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from llmft.data.images import BadImage, Cell, as_array, open_image
+from llmft.data.images import BadImage, Cell, as_array, name_of, open_image
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.images.config import ImageConfig
@@ -167,15 +169,22 @@ def encode_pixels(cells: list[Cell], ids: list[str], state: ImageState) -> tuple
     Raises:
         UserError: naming each image that cannot be decoded.
     """
-    pixels, sizes, problems = [], [], []
-    for cell, row in zip(cells, ids, strict=True):
+
+    def decoded(cell: Cell) -> tuple[bytes, tuple[int, int]] | str:
         try:
-            found, size = decode(cell, state)
+            return decode(cell, state)
         except BadImage as error:
-            problems.append(Problem(row, f"{cell['path'] or 'the image'} {error}"))
-            continue
-        pixels.append(found)
-        sizes.append(size)
+            return str(error)
+
+    # Pillow decodes and resizes without the lock of Python, so threads share the work.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+        found = list(threads.map(decoded, cells))
+    problems = [
+        Problem(row, f"{name_of(cell)} {why}")
+        for cell, row, why in zip(cells, ids, found, strict=True)
+        if isinstance(why, str)
+    ]
     if problems:
         raise UserError(problems, "the data")
-    return pixels, sizes
+    pixels, sizes = zip(*(pair for pair in found if not isinstance(pair, str)), strict=True)
+    return list(pixels), list(sizes)
