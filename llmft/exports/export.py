@@ -147,8 +147,8 @@ def _times(ratio: float, more: str, less: str) -> str:
 
 
 def _rows(batch: Mapping[str, Any]) -> str:
-    rows, *length = next(iter(batch["inputs"].values()))
-    return f"{rows} x {length[0]}" if length else plural(rows, "rows")
+    rows, *sides = next(iter(batch["inputs"].values()))
+    return " x ".join(map(str, (rows, *sides))) if sides else plural(rows, "rows")
 
 
 def _write_card(session: Session, facts: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 from llmft.schema.inference import DIFFERENCE
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, plural
+from llmft.tasks.optional import ComparesOutputs
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Experiment, evaluate, float32
 from llmft.training.features import FeatureSet
@@ -71,6 +72,7 @@ def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
     )
     answers = [(a["answer"], b["answer"]) for a, b in zip(theirs.answers, ours.answers, strict=True)]
     numbers = any(isinstance(answer, float) for answer, _ in answers)  # floats of two runtimes are never equal
+    apart = task.output_difference if isinstance(task, ComparesOutputs) else difference
     metric = config.task.metric
     scores = {"name": metric, "original": before.get(metric), "exported": after.get(metric)}
     if scores["original"] is not None and scores["exported"] is not None:
@@ -78,7 +80,7 @@ def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
     return {
         "split": name,
         "rows": len(split),
-        "difference": difference(theirs.outputs, ours.outputs),
+        "difference": apart(theirs.outputs, ours.outputs),
         "limit": DIFFERENCE[config.export.precision],
         "equal_answers": None if numbers else sum(a == b for a, b in answers) / len(answers),
         "shapes": _shapes(task, original, exported, split.features),
@@ -144,8 +146,8 @@ def check(parity: Mapping[str, Any]) -> None:
 
 
 def _shape(inputs: dict[str, list[int]]) -> str:
-    rows, *length = next(iter(inputs.values()))
-    return f"{rows} x {length[0]}" if length else plural(rows, "rows")
+    rows, *sides = next(iter(inputs.values()))
+    return " x ".join(map(str, (rows, *sides))) if sides else plural(rows, "rows")
 
 
 def latencies(task: Task[Any], original: Any, exported: Any, features: FeatureSet) -> dict[str, Any]:

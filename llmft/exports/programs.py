@@ -77,7 +77,8 @@ def write(
         name: [place for place, size in enumerate(value.shape) if place == 0 or size == length]
         for name, value in sample.items()
     }
-    outputs = {"logits": torch.zeros(1, model.config.num_labels)}
+    with torch.no_grad():
+        outputs = {"logits": model(**sample).logits.float()}
     facts = {}
     if export.format == "safetensors":
         model.save_pretrained(folder)

@@ -71,6 +71,10 @@ class PredictConfig(Section):
     """Encoding of `output`: `utf-8-sig` for a csv that Excel opens, `gb18030`, ... The encoding of the input is
     `dataset.encoding`."""
 
+    masks: str | None = None
+    """For answers with a mask: a folder for the masks, as PNG files with a palette under the names of the images. It
+    must be new or empty. Unset: each answer has its mask in base64."""
+
     keep: list[str] = Field(default_factory=list)
     """Columns of the input to copy next to each answer. A column `id` is always copied, in place of the row number."""
 

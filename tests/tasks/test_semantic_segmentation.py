@@ -53,12 +53,10 @@ def whys(train: Dataset, **options: Any) -> list[str]:
 
 
 def test_labels_are_the_indices_of_the_training_masks() -> None:
-    task = fitted(rows(gray(PIXELS), gray([[0, 4, 255, 0]] * 2)))
-    assert task.state.labels == ["0", "1", "2", "3", "4"]
-    assert task.state.notes == [
-        "train: labels are called by their values in masks, 0, 1, 2, 3, 4: task.labels names them"
-    ]
-    assert task.model_kwargs()["num_labels"] == 5
+    task = fitted(rows(gray(PIXELS), gray([[0, 3, 255, 0]] * 2)))
+    assert task.state.labels == ["0", "1", "2", "3"]
+    assert task.state.notes == ["train: labels are called by their values in masks, 0, 1, 2, 3: task.labels names them"]
+    assert task.model_kwargs()["num_labels"] == 4
 
 
 def test_names_in_the_masks_are_taken_and_join_files_that_number_otherwise() -> None:
@@ -122,7 +120,8 @@ def test_masks_that_do_not_fit_are_named(mask: dict[str, Any], options: dict[str
         (colored([["#000001"] * 4] * 2), "has RGB colors and no indices: write task.colors"),
         (gray([[0, 300, 1, 0]] * 2, numpy.uint16), "has the value 300 in 16 bits, like ids of instances"),
         (gray([[0] * 4] * 2), "must have two labels or more, got the value 0 alone in all masks of train"),
-        (gray([[255] * 4] * 2), "must have two labels or more, got"),
+        (gray([[255] * 4] * 2), "must have the values 0 to 0 if no labels are declared, and 0 never occur in train"),
+        (gray([[0, 5, 7, 255]] * 2), "must have the values 0 to 7 if no labels are declared, and 1, 2, 3, 4, 6 never"),
     ],
 )
 def test_labels_cannot_be_learned_from_every_mask(mask: dict[str, Any], why: str) -> None:

@@ -174,6 +174,11 @@ class SemanticSegmentation(Task[SegmentationState]):
         ]
         return segmentation_metrics(confusions, self.state.labels, self.options.background)
 
+    def output_difference(self, original: list[Any], exported: list[Any]) -> float:
+        """The share of pixels that two models give another label."""
+        apart = [(one[0] != other[0]).mean() for one, other in zip(original, exported, strict=True)]
+        return float(numpy.mean(apart))
+
     def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
         """Labels that no pixel of the training rows has."""
         if features is None or "mask" not in features.column_names:
@@ -227,9 +232,13 @@ def _declared(options: sections.SemanticSegmentation, train: "Dataset") -> dict[
             values, ignored = found, None
             remarks.append("train: masks hold 0 and 255 alone, so 255 is the second label: task.values=[0,255]")
         else:
-            # Indices need not all occur: the highest one says how many there are.
             most = max((value for value in found if value != ignored), default=0)
             values = list(range(len(options.labels or range(most + 1))))
+            # A value that is far from the others, such as a lost pixel of an editor, must not make a hundred labels.
+            if not options.labels and (gaps := [value for value in values if value not in found]):
+                what = f"must have the values 0 to {most} if no labels are declared, and {few(list(map(str, gaps)))} "
+                hint = "Write task.labels, or task.values, the value of each label."
+                raise UserError(Problem("dataset.columns.mask", f"{what}never occur in train", hint=hint), "the data")
     labels = options.labels or list(map(str, values))
     if not options.labels:
         remarks.append(f"train: labels are called by their values in masks, {few(labels)}: task.labels names them")
