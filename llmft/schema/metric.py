@@ -38,6 +38,10 @@ METRICS_OF: dict[str, dict[str, bool]] = {
         "rouge2": True,
         "rougeL": True,
     },
+    "object_detection": {"loss": False}
+    | dict.fromkeys(("map", "map50", "map75", "map_small", "map_medium", "map_large"), True)
+    | dict.fromkeys(("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"), True)
+    | dict.fromkeys(("precision", "recall", "f1"), True),
     "preference": {"accuracy": True, "margin": True},
     "semantic_segmentation": {
         "loss": False,

@@ -13,7 +13,7 @@ Batch = dict[str, torch.Tensor]
 class Objective:
     """The model's own loss, for a task of one feature a row. A task names another class as its `objective_class`."""
 
-    mean_over: ClassVar[Literal["rows", "words", "tokens"]] = "rows"
+    mean_over: ClassVar[Literal["rows", "words", "tokens", "boxes"]] = "rows"
     """What the loss of a batch is a mean over: its rows, or what has a label. That of tokens is a perplexity, too."""
     side: ClassVar[Literal["left", "right"] | None] = None
     """Where padding stands. None: where a model that classifies texts has it, see Tokenizer.padding_side."""

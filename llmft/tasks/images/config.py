@@ -1,5 +1,6 @@
 """The sections of the tasks on images."""
 
+from collections import Counter
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -120,4 +121,75 @@ class SemanticSegmentation(ImageConfig):
             raise ValueError("values and colors cannot both be set: masks have either")
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels must list each one once, got {', '.join(self.labels)}")
+
+# The backbone of tiny detectors: maps at strides 8, 16, and 32.
+TINY_BACKBONE = {"model_type": "resnet", "embedding_size": 16, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1]}
+TINY_BACKBONE |= {"layer_type": "basic", "out_indices": [2, 3, 4]}
+
+
+class ObjectDetection(ImageConfig):
+    """Object detection: boxes around objects in an image, each with a label and a score."""
+
+    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
+        "centernet": {"backbone_config": TINY_BACKBONE | {"out_indices": [1, 2, 3]}, "width": 16},
+        "rt_detr": {
+            "backbone_config": TINY_BACKBONE,
+            "encoder_in_channels": [24, 32, 48],
+            "encoder_hidden_dim": 32,
+            "encoder_ffn_dim": 64,
+            "encoder_attention_heads": 2,
+            "d_model": 32,
+            "decoder_in_channels": [32, 32, 32],
+            "decoder_layers": 2,
+            "decoder_ffn_dim": 64,
+            "decoder_attention_heads": 2,
+            "num_queries": 20,
+            "num_denoising": 10,
+        },
+        "yolos": {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "patch_size": 8,
+            "num_detection_tokens": 10,
+        },
+    }
+    small: ClassVar[dict[str, Any]] = {"size": 64}
+    of_data: ClassVar[tuple[str, ...]] = ("labels",)
+    files: ClassVar[str] = "dataset=coco dataset.test=YOUR.json"
+    answered: ClassVar[tuple[str, ...]] = ("answer", "error")
+
+    name: Literal["object_detection"] = "object_detection"
+    """Object detection: boxes around objects in an image, each with a label and a score."""
+
+    fit: Literal["stretch", "pad"] = "stretch"
+    """How an image of another shape becomes that size: `stretch` changes its proportions, `pad` scales it to fit inside
+    and fills the rest."""
+
+    labels: list[str] | None = Field(default=None, min_length=1)
+    """All labels, such as `[cat, dog]`. Unset: those of the boxes of `train`, sorted."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["f1"] = "f1"
+    """The score from which a box is an answer. `f1`: the one with the highest F1 on the validation rows; without them,
+    0.5. COCO's scores, such as mAP, are over all boxes."""
+
+    invalid_boxes: Literal["refuse", "drop"] = "refuse"
+    """What happens to boxes without area, or wholly outside their image: the run stops, or they are left out. Boxes
+    that stand out of their image are cut at its border."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that selects the best checkpoint if `trainer.metric_for_best` is unset."""
+        return "map"
+
+    @property
+    def headline(self) -> str:
+        """The metric to show first."""
+        return "map"
+
+    @model_validator(mode="after")
+    def _labels_are_told_apart(self) -> Self:
+        if self.labels and (twice := [label for label, count in Counter(self.labels).items() if count > 1]):
+            raise ValueError(f"labels must list each label once, got {', '.join(map(repr, twice))} twice")
         return self

@@ -1,0 +1,254 @@
+"""Boxes around objects in an image, each with a label and a score."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy
+
+from llmft.data.images import name_of
+from llmft.metrics.detection_metrics import check_package, detection_scores, matches
+from llmft.schema.column import Column
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import Problem, UserError, plural
+from llmft.tasks.images import config as sections
+from llmft.tasks.images import shapes
+from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels, place
+from llmft.tasks.task import Answer, Features, RowScore, Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SLACK = 1.0
+"""Pixels by which a box may stand out of its picture: rounding, and files that count from 1."""
+STEPS = numpy.arange(0.05, 0.96, 0.05)
+"""Scores that are tried as `threshold`."""
+UNTUNED = 0.5
+"""The threshold where there are no validation rows."""
+
+
+@dataclass
+class DetectionState(ImageState):
+    """How images become pixels, the labels, and the score from which a box is an answer."""
+
+    labels: list[str] = None  # type: ignore[assignment]
+    threshold: float = UNTUNED
+
+    @property
+    def description(self) -> str:
+        return f"{plural(len(self.labels), 'labels')}: {', '.join(self.labels[:10])}"
+
+
+class ObjectDetection(Task[DetectionState]):
+    """Where are the cells, the faults, the cars, and what is each?"""
+
+    config = sections.ObjectDetection
+    head = "AutoModelForObjectDetection"
+    state_class = DetectionState
+    objective_class = "llmft.tasks.images.detection_objective:DetectionObjective"
+    default_input_role = "image"
+    no_answer = "nothing"
+    options: sections.ObjectDetection
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        return {"image": Column("image"), "boxes": Column("json", target=True, blank=True)}
+
+    def learn(self, train: "Dataset", model: ModelConfig) -> DetectionState:
+        check_package()
+        counts = Counter(box["label"] for cell in train["boxes"] for box in boxes_of(cell) if not box["crowd"])
+        if not counts:
+            raise UserError(Problem("dataset.train", "must have boxes, and none of its images has one"), "the data")
+        labels = self.options.labels or sorted(counts)
+        threshold = UNTUNED if isinstance(self.options.threshold, str) else self.options.threshold
+        return DetectionState(labels=labels, threshold=threshold, **learn_pixels(self.options, model))
+
+    def model_kwargs(self) -> dict[str, Any]:
+        names = dict(enumerate(self.state.labels))
+        return {
+            "num_labels": len(names),
+            "id2label": names,
+            "label2id": {name: number for number, name in names.items()},
+            "image_size": [self.state.height, self.state.width],
+            "num_channels": self.state.channels,
+        }
+
+    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+        """Boxes that are no boxes, and labels that were not in train or in `task.labels`."""
+        if "boxes" not in rows.column_names:
+            return []
+        problems, unknown = [], dict[str, str]()
+        for row, cell in zip(rows["id"], rows["boxes"], strict=True):
+            try:
+                found = boxes_of(cell)
+            except ValueError as error:
+                problems.append(Problem(row, str(error)))
+                continue
+            for box in found:
+                if box["label"] not in self.state.labels and not box["crowd"]:
+                    unknown.setdefault(box["label"], row)
+        where = "task.labels" if self.options.labels else "train"
+        for label, row in unknown.items():
+            hint = f"{where} has {', '.join(self.state.labels[:10])}."
+            problems.append(Problem(row, f"has the label {label!r}, which is not in {where}", hint=hint))
+        return problems
+
+    def encode(self, rows: dict[str, list[Any]]) -> Features:
+        """`boxes` of a feature are float32 (n, 5) as bytes: x, y, width, height in its pixels, and the class."""
+        pixels, sizes = encode_pixels(rows["image"], rows["id"], self.state)
+        features: Features = {"pixels": pixels, "row": list(range(len(pixels))), "aside": list(map(list, sizes))}
+        if "boxes" in rows:
+            features["boxes"], problems = [], []
+            for row, cell, size in zip(rows["id"], rows["boxes"], sizes, strict=True):
+                found = self._inside(boxes_of(cell), size, row, problems)
+                at = place(*size, self.state)
+                placed = [
+                    [
+                        box["box"][0] * at.scale_x + at.left,
+                        box["box"][1] * at.scale_y + at.top,
+                        box["box"][2] * at.scale_x,
+                        box["box"][3] * at.scale_y,
+                        self.state.labels.index(box["label"]),
+                    ]
+                    for box in found
+                    if not box["crowd"]
+                ]
+                features["boxes"].append(numpy.array(placed, numpy.float32).tobytes())
+            if problems:
+                raise UserError(problems, "the data")
+        return features
+
+    def _inside(
+        self, boxes: list[dict[str, Any]], size: tuple[int, int], row: str, problems: list[Problem]
+    ) -> list[dict[str, Any]]:
+        """The boxes, cut at the border of their picture, without those that `invalid_boxes=drop` leaves out."""
+        kept = []
+        for box in boxes:
+            x, y, width, height = box["box"]
+            left, top = max(x, 0), max(y, 0)
+            inside = [left, top, min(x + width, size[0]) - left, min(y + height, size[1]) - top]
+            if min(inside[2:]) > 0:
+                kept.append(box | {"box": inside})
+            elif self.options.invalid_boxes == "refuse":
+                why = "no area" if min(width, height) <= 0 else f"no part in its image of {size[0]} x {size[1]}"
+                what = f"has a box of {box['label']!r} with {why}: {_numbers(box['box'])}"
+                problems.append(Problem(row, what, hint="Correct it, or write task.invalid_boxes=drop."))
+        return kept
+
+    def notes_on(self, rows: "Dataset | None", split: str, features: Any = None) -> list[str]:
+        """How many images have no boxes, and how many boxes are crowds, in the rows of a split."""
+        if rows is None or "boxes" not in rows.column_names:
+            return []
+        found = list(map(boxes_of, rows["boxes"]))
+        empty, crowds = sum(not boxes for boxes in found), sum(box["crowd"] for boxes in found for box in boxes)
+        notes = [f"{split}: {plural(empty, 'images have')} no boxes"] if empty else []
+        return notes + ([f"{split}: {plural(crowds, 'crowds')}, which are not trained on"] if crowds else [])
+
+    def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
+        """Answers in pixels of the original pictures.
+
+        Args:
+            outputs: pairs of boxes (n, 6) and the width and height of the picture. Boxes are left, top, right, and
+                bottom as shares of what the model sees, score, and class.
+        """
+        answers = []
+        for boxes, size in outputs:
+            at, state = place(*size, self.state), self.state
+            view = numpy.array([state.width, state.height] * 2) + 0.0
+            corners = (boxes[:, :4] * view - [at.left, at.top] * 2) / [at.scale_x, at.scale_y, at.scale_x, at.scale_y]
+            corners = corners.clip(0, [*size, *size])
+            found = [
+                # A hundredth of a pixel: what is written to a file is what is scored.
+                {"label": state.labels[int(number)], "score": round(float(score), 6), "box": _rounded(corner)}
+                for corner, score, number in zip(corners, boxes[:, 4], boxes[:, 5], strict=True)
+                if (corner[2:] > corner[:2]).all()
+            ]
+            sure = [box for box in found if box["score"] >= state.threshold]
+            answer: Answer = {"answer": sure}
+            if not state.inference:  # COCO's scores are over all boxes, however unsure
+                answer["others"] = [box for box in found if box["score"] < state.threshold]
+            answers.append(answer)
+        return answers
+
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
+        """COCO's scores of all boxes, and precision, recall, and F1 of those that are answers."""
+        right = list(map(boxes_of, references["boxes"]))
+        numbers = {label: number for number, label in enumerate(self.state.labels)}
+        found = [
+            [(*box["box"], box["score"], numbers[box["label"]]) for box in answer["answer"] + answer["others"]]
+            for answer in answers
+        ]
+        counts = numpy.array(
+            [matches(answer["answer"], boxes) for answer, boxes in zip(answers, right, strict=True)]
+        ).sum(axis=0)
+        hits, extra, missed = map(int, counts)
+        return detection_scores(found, right, self.state.labels) | {
+            "precision": hits / max(hits + extra, 1),
+            "recall": hits / max(hits + missed, 1),
+            "f1": 2 * hits / max(2 * hits + extra + missed, 1),
+        }
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the threshold is chosen on validation rows."""
+        return isinstance(self.options.threshold, str)
+
+    def calibrate(self, outputs: list[Any], references: "Dataset") -> Self:
+        """The task with the threshold of the highest F1 on these rows, the lowest of equal ones."""
+        found = [answer["answer"] for answer in self.with_state(replace(self.state, threshold=0.0)).decode(outputs, [])]
+        right = list(map(boxes_of, references["boxes"]))
+
+        def f1(threshold: float) -> float:
+            sure = ([box for box in boxes if box["score"] >= threshold] for boxes in found)
+            hits, extra, missed = numpy.sum([matches(*pair) for pair in zip(sure, right, strict=True)], axis=0)
+            return float(2 * hits / max(2 * hits + extra + missed, 1))
+
+        return self.with_state(replace(self.state, threshold=round(float(max(STEPS, key=f1)), 2)))
+
+    def format_input(self, row: dict[str, Any]) -> str:
+        return name_of(row["image"])
+
+    def reference(self, row: dict[str, Any]) -> Any:
+        return boxes_of(row["boxes"]) if row.get("boxes") is not None else None
+
+    def row_score(self, answer: Answer, reference: Any) -> RowScore:
+        """F1 of the boxes of a row; its error is the number of boxes that are too many or missing."""
+        hits, extra, missed = matches(answer["answer"], reference)
+        if not hits + extra + missed:
+            return RowScore("f1", 1.0)
+        why = ", ".join([f"{missed} missed"] * bool(missed) + [f"{extra} too many"] * bool(extra))
+        return RowScore("f1", 2.0 * hits, 2.0 * hits + extra + missed, float(extra + missed), why)
+
+    def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
+        """Pictures of circles, squares, and triangles; see shapes.py."""
+        found = shapes.scenes(rows, seed)
+        return {"image": found["image"], "boxes": list(map(json.dumps, found["boxes"]))}
+
+
+def boxes_of(cell: str | None) -> list[dict[str, Any]]:
+    """The boxes in a cell of the column `boxes`, each with `box`, `label`, and `crowd`.
+
+    Raises:
+        ValueError: for something else than a list of boxes.
+    """
+    found = json.loads(cell) if cell else []
+    if not isinstance(found, list):
+        raise ValueError(f"must have a list of boxes, got {str(found)[:60]}")
+    for box in found:
+        sides = box.get("box") if isinstance(box, dict) else None
+        if not (isinstance(sides, list) and len(sides) == 4 and all(isinstance(side, int | float) for side in sides)):
+            raise ValueError(f'must have boxes such as {{"box": [x, y, width, height], "label": "cat"}}, got {box}')
+        if not isinstance(box.get("label"), str):
+            raise ValueError(f"must have a label for each box, got {box}")
+        box["crowd"] = bool(box.get("crowd", False))
+    return found
+
+
+def _rounded(corners: numpy.ndarray) -> list[float]:
+    left, top, right, bottom = (round(float(value), 2) for value in corners)
+    return [left, top, round(right - left, 2), round(bottom - top, 2)]
+
+
+def _numbers(box: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in box)
