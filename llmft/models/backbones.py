@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, TimmBackbone
 
+from llmft.models.layers import backbone_of
 from llmft.models.model_files import locate, user_errors
 from llmft.schema.model import LITE0, ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -50,7 +51,7 @@ def load_backbone(built: PreTrainedModel, model: ModelConfig) -> None:
     Raises:
         UserError: for a model without a backbone, or weights of another one.
     """
-    found = _backbone(built)
+    found = backbone_of(built)
     if found is None:
         what = f"{type(built).__name__} has no backbone apart from its other weights"
         raise UserError(Problem("model.backbone", what, hint="Leave it out."))
@@ -61,18 +62,6 @@ def load_backbone(built: PreTrainedModel, model: ModelConfig) -> None:
         what = f"{model.backbone} lacks {len(missing)} weights of the backbone, such as {missing[0]}"
         hint = "Write model.config.backbone_config as in its own config.json."
         raise UserError(Problem("model.backbone", what, hint=hint))
-
-
-def _backbone(built: nn.Module) -> Any:
-    """The outermost module of a model that gives maps of features; None without one."""
-    return next(
-        (
-            part
-            for part in built.modules()
-            if part is not built and hasattr(part, "out_features") and hasattr(part, "channels")
-        ),
-        None,
-    )
 
 
 def _weights(path: str, backbone: Any, model: ModelConfig) -> dict[str, torch.Tensor]:

@@ -93,6 +93,28 @@ def layer_depths(model: nn.Module) -> tuple[dict[str, int], int]:
     return {name: height.get(part.name, top) for part in found for name in part.parameters}, top
 
 
+def backbone_of(model: nn.Module) -> Any:
+    """The module of a model for images that gives maps of features to its other parts; None without one."""
+    inside = (part for part in model.modules() if part is not model)
+    return next((part for part in inside if hasattr(part, "out_features") and hasattr(part, "channels")), None)
+
+
+def backbone_weights(model: nn.Module) -> set[str]:
+    """The names of the weights that `optimizer.backbone_lr` is for: of the backbone, else of the base model.
+
+    Raises:
+        UserError: for a model without either.
+    """
+    base = backbone_of(model)
+    if base is None and isinstance(model, PreTrainedModel) and model.base_model is not model:
+        base = model.base_model
+    if base is None:
+        what = f"is for a model with a backbone or a base model, and {type(model).__name__} has neither"
+        raise UserError(Problem("optimizer.backbone_lr", what, hint="Leave it out."))
+    own = {id(parameter) for parameter in base.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in own}
+
+
 def _layer_lists(model: nn.Module) -> dict[str, tuple[int, int]]:
     """The outermost lists of layers by path: their length, and the number of their first layer."""
     found: dict[str, tuple[int, int]] = {}

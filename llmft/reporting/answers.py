@@ -55,7 +55,7 @@ def _example(score: RowScore | None, row: dict[str, Any], task: Task[Any], times
 def spans(answer: Any) -> list[tuple[int, int, str]]:
     """The spans of the entities in an answer, with their labels; none for other answers."""
     parts = answer if isinstance(answer, list) else []
-    return [(part["start"], part["end"], part["label"]) for part in parts if isinstance(part, dict)]
+    return [(part["start"], part["end"], part["label"]) for part in parts if isinstance(part, dict) and "start" in part]
 
 
 def parts(text: str, places: list[tuple[int, int, str]]) -> list[tuple[str, str]]:

@@ -41,6 +41,10 @@ class OptimizerConfig(Section):
     above it; embeddings have the lowest. 1: the same rate everywhere. Try 0.8 to 0.95 if fine-tuning forgets what was
     pretrained."""
 
+    backbone_lr: float | None = Field(default=None, gt=0, le=100)
+    """Learning rate of the backbone of a model for images, or else of the base model below the head: what is
+    pretrained. Unset: `lr`. A fifth to a tenth of `lr` is usual where the other weights are new."""
+
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Decay of the running means. adam, adamw, and the AdamW part of muon: of the gradient, and of its square. lion: in
     the update, and of the mean that is kept."""

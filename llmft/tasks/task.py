@@ -8,6 +8,7 @@ service can encode and decode rows without them. What only some tasks can do is 
 import inspect
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -205,8 +206,11 @@ class Presenter(ABC):
 
     @final
     def format_answer(self, answer: Any) -> str:
-        """An answer, or a reference, as a report shows it, told by its form: text, number, list, or parts of a text."""
+        """An answer, or a reference, as a report shows it: text, number, list, parts of a text, or boxes."""
         if isinstance(answer, list) and answer and isinstance(answer[0], dict):
+            if "box" in answer[0]:
+                counts = Counter(part["label"] for part in answer if not part.get("crowd"))
+                return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or self.no_answer
             return "; ".join(f"{part['text']} ({part['label']})" for part in answer)
         if isinstance(answer, dict):  # shares of labels; a reference has its mask beside them
             shares = answer.get("shares", answer)

@@ -13,7 +13,7 @@ from torch.optim.adamw import adamw
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from transformers.pytorch_utils import Conv1D
 
-from llmft.models.layers import layer_depths, parts
+from llmft.models.layers import backbone_weights, layer_depths, parts
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
@@ -70,29 +70,31 @@ def parameter_groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str
         groups with `params`, `lr`, `weight_decay`, `l1`, `l2`, and `hidden`, the highest layers first.
 
     Raises:
-        UserError: for `layer_decay` or muon if the model has no numbered layers.
+        UserError: for `layer_decay` or muon if the model has no numbered layers, `backbone_lr` if it has no backbone.
     """
     plain = {id(parameter) for parameter in _without_decay(config, model)}
     hidden = {id(parameter) for parameter in _hidden_matrices(model)} if config.name == "muon" else set()
     depth, top = layer_depths(model) if config.layer_decay < 1 else ({}, 0)
+    pretrained = backbone_weights(model) if config.backbone_lr is not None else set()
     # These two exist even if empty, so that group 0 has the peak learning rate, which transformers logs.
-    found: dict[tuple[int, bool, bool], list[nn.Parameter]] = {(0, True, False): [], (0, False, False): []}
+    Kind = tuple[bool, int, bool, bool]
+    found: dict[Kind, list[nn.Parameter]] = {(False, 0, True, False): [], (False, 0, False, False): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             below = top - depth.get(name, top)  # layers between this weight and the head, itself included
-            kind = below, id(parameter) not in plain, id(parameter) in hidden
+            kind = name in pretrained, below, id(parameter) not in plain, id(parameter) in hidden
             found.setdefault(kind, []).append(parameter)
     return [
         {
             "params": parameters,
-            "lr": config.lr * config.layer_decay**below,
+            "lr": (config.backbone_lr if inside and config.backbone_lr else config.lr) * config.layer_decay**below,
             "weight_decay": config.weight_decay * decays,
             "l1": config.l1 * decays,
             "l2": config.l2 * decays,
             "hidden": turned,
         }
-        for (below, decays, turned), parameters in sorted(
-            found.items(), key=lambda item: (item[0][0], not item[0][1], item[0][2])
+        for (inside, below, decays, turned), parameters in sorted(
+            found.items(), key=lambda item: (*item[0][:2], not item[0][2], item[0][3])
         )
     ]
 

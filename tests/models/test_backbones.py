@@ -13,7 +13,9 @@ from torch import nn
 from llmft.models.build import build
 from llmft.models.initialization import mend_batch_norms
 from llmft.schema.model import ModelConfig
+from llmft.schema.optimizer import OptimizerConfig
 from llmft.schema.problem import UserError
+from llmft.training.optimization import parameter_groups
 
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
 RESNET |= {"layer_type": "basic", "out_indices": [1, 2]}
@@ -68,3 +70,15 @@ def test_efficientnet_lite0_sees_the_palace() -> None:
         scores = model.eval()(pixels).softmax(-1)[0]
     assert scores.argmax() == 698
     assert scores.max() > 0.2
+
+
+def test_the_backbone_has_a_learning_rate_of_its_own() -> None:
+    model = detector()
+    groups = parameter_groups(OptimizerConfig(lr=1e-3, backbone_lr=1e-4), model)
+    rates = {id(weight): group["lr"] for group in groups for weight in group["params"]}
+    inside = {id(weight) for weight in model.backbone.parameters()}
+    assert {rate for weight, rate in rates.items() if weight in inside} == {1e-4}
+    assert {rate for weight, rate in rates.items() if weight not in inside} == {1e-3}
+    assert groups[0]["lr"] == 1e-3
+    with pytest.raises(UserError, match="has neither"):
+        parameter_groups(OptimizerConfig(backbone_lr=1e-4), nn.Linear(1, 1))

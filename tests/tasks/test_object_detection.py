@@ -56,9 +56,7 @@ def fitted(data: Dataset, **keys: Any) -> ObjectDetection:
         ("pad", (40, 30), [20, 20, 20, 10]),
     ],
 )
-def test_boxes_go_to_the_pixels_of_the_model_and_back(
-    fit: str, size: tuple[int, int], placed: list[float]
-) -> None:
+def test_boxes_go_to_the_pixels_of_the_model_and_back(fit: str, size: tuple[int, int], placed: list[float]) -> None:
     given = box("cat", 20, 20, 40, 40)
     data = rows((cell(*size), [given]))
     task = fitted(data, fit=fit)
