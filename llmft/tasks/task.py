@@ -136,6 +136,8 @@ class Codec(ABC, Generic[S]):
     """What was learned: there once `fit` or `load` has given back the task."""
     corpus: ClassVar[bool] = False
     """Whether its rows are raw text, read a part at a time by data/corpus.py, with the columns that it names."""
+    only_scored: ClassVar[tuple[str, ...]] = ()
+    """Keys of an answer that `score` alone reads. They are not written to files."""
     default_input_role: ClassVar[str] = "text"
     """The role that `predict.text` and a line of a .txt file fill."""
 

@@ -265,11 +265,16 @@ def score(experiment: Experiment, name: str, answered: Prediction | None = None)
 
 def keep(task: Task[Any], name: str, rows: Dataset, answers: list[Answer], run: Run) -> None:
     """Write the answers to a split to RUN/predictions/NAME.jsonl."""
+    left_out = ("answer", *task.only_scored)
     run.write_predictions(
         name,
         (
             {"id": row["id"], "input": task.format_input(row), "answer": answer["answer"], "label": task.reference(row)}
-            | {key: _highest(value) if key == "scores" else value for key, value in answer.items() if key != "answer"}
+            | {
+                key: _highest(value) if key == "scores" else value
+                for key, value in answer.items()
+                if key not in left_out
+            }
             for row, answer in zip(rows, answers, strict=True)
         ),
     )

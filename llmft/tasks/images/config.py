@@ -122,6 +122,7 @@ class SemanticSegmentation(ImageConfig):
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels must list each one once, got {', '.join(self.labels)}")
 
+
 # The backbone of tiny detectors: maps at strides 8, 16, and 32.
 TINY_BACKBONE = {"model_type": "resnet", "embedding_size": 16, "hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1]}
 TINY_BACKBONE |= {"layer_type": "basic", "out_indices": [2, 3, 4]}

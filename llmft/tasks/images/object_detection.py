@@ -49,6 +49,7 @@ class ObjectDetection(Task[DetectionState]):
     objective_class = "llmft.tasks.images.detection_objective:DetectionObjective"
     default_input_role = "image"
     no_answer = "nothing"
+    only_scored = ("others",)
     options: sections.ObjectDetection
 
     @property
