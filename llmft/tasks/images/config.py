@@ -121,6 +121,7 @@ class SemanticSegmentation(ImageConfig):
             raise ValueError("values and colors cannot both be set: masks have either")
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels must list each one once, got {', '.join(self.labels)}")
+        return self
 
 
 # The backbone of tiny detectors: maps at strides 8, 16, and 32.

@@ -20,8 +20,6 @@ from llmft.tasks.task import Answer, Features, RowScore, Task
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SLACK = 1.0
-"""Pixels by which a box may stand out of its picture: rounding, and files that count from 1."""
 STEPS = numpy.arange(0.05, 0.96, 0.05)
 """Scores that are tried as `threshold`."""
 UNTUNED = 0.5
@@ -79,7 +77,7 @@ class ObjectDetection(Task[DetectionState]):
         """Boxes that are no boxes, and labels that were not in train or in `task.labels`."""
         if "boxes" not in rows.column_names:
             return []
-        problems, unknown = [], dict[str, str]()
+        problems, unknown = list[Problem](), dict[str, str]()
         for row, cell in zip(rows["id"], rows["boxes"], strict=True):
             try:
                 found = boxes_of(cell)
@@ -154,23 +152,26 @@ class ObjectDetection(Task[DetectionState]):
                 bottom as shares of what the model sees, score, and class.
         """
         answers = []
-        for boxes, size in outputs:
-            at, state = place(*size, self.state), self.state
-            view = numpy.array([state.width, state.height] * 2) + 0.0
-            corners = (boxes[:, :4] * view - [at.left, at.top] * 2) / [at.scale_x, at.scale_y, at.scale_x, at.scale_y]
-            corners = corners.clip(0, [*size, *size])
-            found = [
-                # A hundredth of a pixel: what is written to a file is what is scored.
-                {"label": state.labels[int(number)], "score": round(float(score), 6), "box": _rounded(corner)}
-                for corner, score, number in zip(corners, boxes[:, 4], boxes[:, 5], strict=True)
-                if (corner[2:] > corner[:2]).all()
-            ]
-            sure = [box for box in found if box["score"] >= state.threshold]
-            answer: Answer = {"answer": sure}
-            if not state.inference:  # COCO's scores are over all boxes, however unsure
-                answer["others"] = [box for box in found if box["score"] < state.threshold]
+        for boxes, (width, height) in outputs:
+            found = self._found(numpy.asarray(boxes, float), width, height)
+            answer: Answer = {"answer": [box for box in found if box["score"] >= self.state.threshold]}
+            if not self.state.inference:  # COCO's scores are over all boxes, however unsure
+                answer["others"] = [box for box in found if box["score"] < self.state.threshold]
             answers.append(answer)
         return answers
+
+    def _found(self, boxes: numpy.ndarray, width: int, height: int) -> list[dict[str, Any]]:
+        """The boxes of a picture of this size, cut at its border."""
+        at, state = place(width, height, self.state), self.state
+        view = numpy.array([state.width, state.height] * 2)
+        start, scale = numpy.array([at.left, at.top] * 2), numpy.array([at.scale_x, at.scale_y] * 2)
+        corners = ((boxes[:, :4] * view - start) / scale).clip(0, [width, height] * 2)
+        return [
+            # A hundredth of a pixel: what is written to a file is what is scored.
+            {"label": state.labels[int(number)], "score": round(float(score), 6), "box": _rounded(corner)}
+            for corner, score, number in zip(corners, boxes[:, 4], boxes[:, 5], strict=True)
+            if (corner[2:] > corner[:2]).all()
+        ]
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         """COCO's scores of all boxes, and precision, recall, and F1 of those that are answers."""
