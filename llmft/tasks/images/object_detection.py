@@ -77,7 +77,8 @@ class ObjectDetection(Task[DetectionState]):
         """Boxes that are no boxes, and labels that were not in train or in `task.labels`."""
         if "boxes" not in rows.column_names:
             return []
-        problems, unknown = list[Problem](), dict[str, str]()
+        problems: list[Problem] = []
+        unknown: dict[str, str] = {}
         for row, cell in zip(rows["id"], rows["boxes"], strict=True):
             try:
                 found = boxes_of(cell)
