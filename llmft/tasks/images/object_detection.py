@@ -99,7 +99,8 @@ class ObjectDetection(Task[DetectionState]):
         pixels, sizes = encode_pixels(rows["image"], rows["id"], self.state)
         features: Features = {"pixels": pixels, "row": list(range(len(pixels))), "aside": list(map(list, sizes))}
         if "boxes" in rows:
-            features["boxes"], problems = [], []
+            problems: list[Problem] = []
+            features["boxes"] = []
             for row, cell, size in zip(rows["id"], rows["boxes"], sizes, strict=True):
                 found = self._inside(boxes_of(cell), size, row, problems)
                 at = place(*size, self.state)
