@@ -1,16 +1,13 @@
 """`llmft predict RUN`: answer new rows, one after another, to standard output or a file. It leaves no run folder."""
 
-import base64
 import codecs
 import csv
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -19,11 +16,11 @@ from tqdm import tqdm
 from llmft import tasks
 from llmft.data.checks import few
 from llmft.data.files import check_is_file
-from llmft.data.images import image_cell
 from llmft.data.roles import unread
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.predictions.answering import Answering, available_windows, windows
+from llmft.predictions.drawings import Drawings
 from llmft.predictions.rows import Row, Rows, open_file, open_stream
 from llmft.reporting.lines import EVERY, quiet
 from llmft.runs.ending import Interrupting
@@ -48,8 +45,12 @@ def run(config: Config) -> dict[str, Any]:
     """
     quiet()
     wanted = config.predict
-    check_output(wanted, config.task.answered)
-    check_input(wanted, tasks.build(config.task))
+    check_output(wanted)
+    task = tasks.build(config.task)
+    check_input(wanted, task)
+    images = str(config.dataset.columns.get(task.default_input_role, task.default_input_role))
+    drawings = Drawings(wanted, task, images)
+    drawings.check()
     answering = ready(config)
     rows = asked(config, answering.task)
     answering = replace(answering, dataset=config.dataset.model_copy(update={"format": rows.kind}))
@@ -57,7 +58,7 @@ def run(config: Config) -> dict[str, Any]:
         check_kept(wanted, rows.columns)
         # Who types a row may leave columns out; a file that lacks one has it under another name, most often.
         answering.check_columns(rows.columns, whole=rows.kind != "row")
-    images = str(config.dataset.columns.get(answering.task.default_input_role, answering.task.default_input_role))
+    drawings = replace(drawings, task=answering.task)
     count, bad, example, columns = 0, 0, "", dict[str, None]()
     with opened(wanted) as output, enough_memory(lambda: advice_for_scoring(config)), progress(wanted) as bar:
         told = time.monotonic()
@@ -66,9 +67,8 @@ def run(config: Config) -> dict[str, Any]:
                 told = time.monotonic()
                 print(f"{count:,} rows were answered so far", file=sys.stderr)
             answers = answering.answer(window)
-            if wanted.masks:
-                pairs = zip(window, answers, strict=True)
-                answers = [with_mask(row, images, answer, Path(wanted.masks)) for row, answer in pairs]
+            if wanted.masks or wanted.draw:
+                answers = [drawings.write(row, answer) for row, answer in zip(window, answers, strict=True)]
             output.write([record(wanted, row, answer) for row, answer in zip(window, answers, strict=True)])
             bar.update(len(window))
             errors = [f"{row.id} {a['error']}" for row, a in zip(window, answers, strict=True) if "error" in a]
@@ -179,26 +179,6 @@ def record(wanted: PredictConfig, row: Row, answer: Answer) -> dict[str, Any]:
     return {"id": row.id if own in (None, "") else own, **kept, **answer}
 
 
-def with_mask(row: Row, column: str, answer: Answer, folder: Path) -> Answer:
-    """The answer with the file of its mask, which is written to `folder`, in the place of the mask.
-
-    The file has the name of the image, or else that of the row; a number follows if there is one already.
-
-    Args:
-        column: that of the images.
-    """
-    if "mask" not in answer:
-        return answer
-    image = image_cell(row.values.get(column), Path())
-    stem = Path(image["path"]).stem if image and image["path"] else re.sub(r"[^\w.-]+", "_", row.id)
-    names = chain([stem], (f"{stem}-{number}" for number in range(2, sys.maxsize)))
-    file = next(file for name in names if not (file := folder / f"{name}.png").exists())
-    partial = file.with_name(f".{file.name}.part")
-    partial.write_bytes(base64.b64decode(answer["mask"]))
-    partial.replace(file)
-    return answer | {"mask": str(file)}
-
-
 def progress(wanted: PredictConfig) -> "tqdm[Any]":
     """A bar on stderr, where that is a terminal on which no answers appear."""
     seen = wanted.output is None and sys.stdout.isatty()
@@ -285,22 +265,8 @@ def _cell(value: Any) -> Any:
     return _json(value) if isinstance(value, list | dict | bool) else value
 
 
-def check_output(predict: PredictConfig, answered: Sequence[str]) -> None:
-    """Raise UserError for an output that is there already, or in a folder that is not.
-
-    Args:
-        answered: the fields of an answer.
-    """
-    if predict.masks is not None:
-        folder = Path(predict.masks)
-        if "mask" not in answered:
-            raise UserError(Problem("predict.masks", "the answers of this run have no masks", hint="Leave it out."))
-        if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(Problem("predict.masks", f"{folder} has files already; nothing is written over"))
-        try:
-            folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(Problem("predict.masks", f"{folder}: {error.strerror}")) from error
+def check_output(predict: PredictConfig) -> None:
+    """Raise UserError for an output that is there already, or in a folder that is not."""
     if predict.output is None:
         return
     file = Path(predict.output)

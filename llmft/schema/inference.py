@@ -75,6 +75,10 @@ class PredictConfig(Section):
     """For answers with a mask: a folder for the masks, as PNG files with a palette under the names of the images. It
     must be new or empty. Unset: each answer has its mask in base64."""
 
+    draw: str | None = None
+    """A folder for the images with the answers drawn on them, such as boxes with labels, as PNG files. It must be new
+    or empty. Unset: nothing is drawn."""
+
     keep: list[str] = Field(default_factory=list)
     """Columns of the input to copy next to each answer. A column `id` is always copied, in place of the row number."""
 

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     import pyarrow
     import torch
     from datasets import Dataset
+    from PIL.Image import Image
 
     from llmft.tasks.chat.chat_state import ChatState
 
@@ -52,6 +53,22 @@ class HasInputColumns(Protocol):
 
     def input_positions(self) -> dict[str, dict[str, list[int]]]:
         """The columns that a model reads, each with the places of its values, by key of a feature."""
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """Has answers that are parts of an image: predict, and reports, which show the reference beside them."""
+
+    def draw(self, cell: dict[str, Any], answer: dict[str, Any]) -> "Image":
+        """The image with an answer drawn on it, in its own size.
+
+        Args:
+            cell: the image, see data/images.py.
+            answer: as `decode` gives it. For a reference, `{"answer": reference}`.
+
+        Raises:
+            BadImage: if the image cannot be decoded.
+        """
 
 
 @runtime_checkable

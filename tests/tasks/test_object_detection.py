@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 from datasets import Dataset
-from PIL import Image
+from PIL import Image, ImageColor
 
 pytest.importorskip("faster_coco_eval")
 
@@ -19,6 +19,7 @@ from llmft.schema.problem import UserError
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.images.config import ObjectDetection as Section
 from llmft.tasks.images.detection_objective import best_boxes
+from llmft.tasks.images.drawing import COLORS
 from llmft.tasks.images.object_detection import ObjectDetection
 from llmft.tasks.images.shapes import png
 
@@ -193,3 +194,20 @@ def test_state_says_how_others_prepare_images(here: Path) -> None:
     facts = json.loads((here / "preprocessor_config.json").read_text())
     assert facts["size"] == {"height": 30, "width": 40}
     assert Image.Resampling(facts["resample"]) == Image.Resampling.BILINEAR
+
+
+def test_a_drawing_has_the_boxes_around_their_objects() -> None:
+    data = rows((cell(100, 80), [box("cat", 10, 30, 40, 20), box("dog", 60, 0, 40, 80, crowd=True)]))
+    task = fitted(data)
+    found = task.draw(data[0]["image"], {"answer": answered(("cat", 0.875, [10, 30, 40, 20]))})
+    assert found.size == (100, 80)
+    pixels = numpy.asarray(found)
+    color = ImageColor.getrgb(COLORS[0])
+    # The border is the outermost row of pixels of the box, and what is inside stays as it was.
+    assert all((pixels[row, 10:50] == color).all() for row in (30, 49))
+    assert all((pixels[30:50, column] == color).all() for column in (10, 49))
+    assert not pixels[31:49, 11:49].any()
+    assert not pixels[50:].any()
+    assert pixels[10:30].any()  # the label and its score stand above it
+    reference = task.draw(data[0]["image"], {"answer": task.reference(data[0])})
+    assert numpy.asarray(reference)[79, 60:].any()  # a crowd, to the last row of the image

@@ -160,7 +160,7 @@ class ObjectDetection(ImageConfig):
     small: ClassVar[dict[str, Any]] = {"size": 64}
     of_data: ClassVar[tuple[str, ...]] = ("labels",)
     files: ClassVar[str] = "dataset=coco dataset.test=YOUR.json"
-    answered: ClassVar[tuple[str, ...]] = ("answer", "error")
+    answered: ClassVar[tuple[str, ...]] = ("answer", "drawing", "error")
 
     name: Literal["object_detection"] = "object_detection"
     """Object detection: boxes around objects in an image, each with a label and a score."""

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy
+from PIL import Image
 
-from llmft.data.images import name_of
+from llmft.data.images import as_array, name_of, open_image
 from llmft.metrics.detection_metrics import check_package, detection_scores, matches
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
+from llmft.tasks.images.drawing import draw_boxes
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels, place
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
@@ -223,6 +225,10 @@ class ObjectDetection(Task[DetectionState]):
             return RowScore("f1", 1.0)
         why = ", ".join([f"{missed} missed"] * bool(missed) + [f"{extra} too many"] * bool(extra))
         return RowScore("f1", 2.0 * hits, 2.0 * hits + extra + missed, float(extra + missed), why)
+
+    def draw(self, cell: dict[str, Any], answer: Answer) -> Image.Image:
+        """The image with the boxes of an answer or a reference; see drawing.py."""
+        return draw_boxes(as_array(open_image(cell), 3), answer["answer"], self.state.labels)
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Pictures of circles, squares, and triangles; see shapes.py."""
