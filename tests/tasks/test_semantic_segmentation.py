@@ -181,12 +181,21 @@ def test_answers_are_shares_and_a_palette_png_with_names() -> None:
     assert found.tolist() == [[0, 0, 1, 1]] * 2
 
 
-def test_a_label_without_pixels_in_train_is_noted() -> None:
-    from llmft.training.features import encode
+def test_a_mask_is_drawn_on_its_image() -> None:
+    task = fitted(rows(gray(PIXELS)), labels=["ground", "tree", "house"])
+    row = rows(gray(PIXELS))[0]
+    reference = task.reference(row)
+    for answer in ({"answer": reference}, {"answer": {}, "mask": reference["mask"]}):
+        drawn = numpy.asarray(task.draw(row["image"], answer))
+        assert drawn[0, 0].tolist() == [255, 0, 0]  # the background stays
+        assert drawn[0, 2].tolist() == [127 + 64, 0, 0]  # the color of index 1 is 128, 0, 0
+        assert drawn[1, 1].tolist() == [127, 64, 0]
 
+
+def test_a_label_without_pixels_in_train_is_noted() -> None:
     data = rows(gray(PIXELS))
     task = fitted(data, labels=["a", "b", "c", "d"])
-    assert task.notes_on(data, "train", encode(task, data).table) == ["train: no pixel has the label d"]
+    assert task.notes_on(data, "train") == ["train: no pixel has the label d"]
 
 
 def test_losses_by_hand() -> None:

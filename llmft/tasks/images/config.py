@@ -76,7 +76,7 @@ class SemanticSegmentation(ImageConfig):
     }
     of_data: ClassVar[tuple[str, ...]] = ("labels", "values", "colors")
     files: ClassVar[str] = "dataset=masks dataset.test=YOUR_FOLDER"
-    answered: ClassVar[tuple[str, ...]] = ("answer", "mask", "error")
+    answered: ClassVar[tuple[str, ...]] = ("answer", "mask", "drawing", "error")
 
     name: Literal["semantic_segmentation"] = "semantic_segmentation"
     """Semantic segmentation: the label of each pixel of an image."""

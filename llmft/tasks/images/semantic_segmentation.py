@@ -7,8 +7,8 @@ import numpy
 from PIL import Image
 
 from llmft.data.checks import few
-from llmft.data.images import name_of
-from llmft.data.masks import Mask, from_text, names_in, read_mask, to_text, upright_size, write_mask
+from llmft.data.images import Cell, as_array, name_of, open_image
+from llmft.data.masks import PALETTE, Mask, from_text, names_in, read_mask, to_text, upright_size, write_mask
 from llmft.data.source import listed
 from llmft.metrics.segmentation_metrics import confusion_of, mean_of_found, overlaps_of, segmentation_metrics
 from llmft.schema.column import Column
@@ -181,12 +181,10 @@ class SemanticSegmentation(Task[SegmentationState]):
 
     def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
         """Labels that no pixel of the training rows has."""
-        if features is None or "mask" not in features.column_names:
+        if rows is None or split != "train" or "mask" not in rows.column_names:
             return []
-        counts = numpy.zeros(256, numpy.int64)
-        for cell in features["mask"]:
-            counts += numpy.bincount(numpy.frombuffer(cell.as_buffer(), numpy.uint8), minlength=256)
-        without = [label for label, count in zip(self.state.labels, counts, strict=False) if not count]
+        found = {int(index) for cell in rows["mask"] for index in numpy.unique(self.state.indices(read_mask(cell)))}
+        without = [label for index, label in enumerate(self.state.labels) if index not in found]
         return [f"{split}: no pixel has the label {few(without)}"] if without else []
 
     def format_input(self, row: dict[str, Any]) -> str:
@@ -205,6 +203,15 @@ class SemanticSegmentation(Task[SegmentationState]):
         confusion = confusion_of(from_text(answer["mask"]), from_text(reference["mask"]), len(labels))
         found = mean_of_found(overlaps_of(confusion)[0][self.options.background :])
         return RowScore("iou_by_image", found, error=1 - found, why=f"IoU {found:.3f}")
+
+    def draw(self, cell: Cell, answer: Answer) -> Image.Image:
+        """The image with the colors of a mask laid over it, half clear; the background stays as it is."""
+        image = numpy.array(as_array(open_image(cell), 3))
+        mask = from_text(answer["mask"] if "mask" in answer else answer["answer"]["mask"])
+        colors = numpy.array(PALETTE, numpy.uint8).reshape(-1, 3)
+        shown = mask != 0 if self.options.background else numpy.ones_like(mask, bool)
+        image[shown] = image[shown] // 2 + colors[mask[shown]] // 2
+        return Image.fromarray(image)
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Pictures of circles, squares, and triangles; see shapes.py."""
