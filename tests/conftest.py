@@ -3,7 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -64,6 +64,36 @@ def write(here: Path) -> Callable[[str, str], Path]:
         return path
 
     return file
+
+
+@pytest.fixture
+def install(
+    here: Path, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Install a package with an entry point in `llmft.tasks`, as far as Python can tell.
+
+    The function takes the name and the source of its module, and the name and the target of the entry point.
+    """
+    from llmft.schema.metric import METRICS
+    from llmft.schema.tasks import plugins
+
+    modules, known = [], dict(METRICS)
+
+    def package(module: str, source: str, name: str, target: str) -> None:
+        modules.append(module)
+        distribution = f"site/{module}-1.0.dist-info"
+        write(f"site/{module}.py", source)
+        write(f"{distribution}/METADATA", f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1.0\n")
+        write(f"{distribution}/entry_points.txt", f"[llmft.tasks]\n{name} = {target}\n")
+        plugins.cache_clear()
+
+    monkeypatch.syspath_prepend(str(here / "site"))
+    yield package
+    plugins.cache_clear()
+    for module in modules:
+        sys.modules.pop(module, None)
+    METRICS.clear()
+    METRICS.update(known)
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 import json
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llmft.schema.tasks import plugins
 from llmft.tasks.task import Task
 
 Run = Callable[..., tuple[int, str, str]]
@@ -23,17 +22,10 @@ def block(kind: str) -> str:
 
 
 @pytest.fixture
-def package(write: Write, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The package of the page, installed as far as Python can tell."""
-    points = block("toml").replace('"llmft.tasks"', "llmft.tasks").replace("project.entry-points.", "").replace('"', "")
-    write("site/sentence_length.py", block("python"))
-    write("site/sentence_length-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: sentence-length\nVersion: 1.0\n")
-    write("site/sentence_length-1.0.dist-info/entry_points.txt", points)
-    monkeypatch.syspath_prepend(str(here / "site"))
-    plugins.cache_clear()
-    yield
-    plugins.cache_clear()
-    sys.modules.pop("sentence_length", None)
+def package(install: Callable[..., None]) -> None:
+    """The package of the page."""
+    (point,) = tomllib.loads(block("toml"))["project"]["entry-points"]["llmft.tasks"].items()
+    install("sentence_length", block("python"), *point)
 
 
 def test_the_task_of_the_page_goes_through_its_commands(package: None, llmft: Run, here: Path) -> None:

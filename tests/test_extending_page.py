@@ -3,13 +3,11 @@
 import json
 import re
 import shlex
-import sys
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from llmft.schema.tasks import plugins
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -22,30 +20,34 @@ def block(kind: str) -> str:
 
 
 @pytest.fixture
-def package(write: Write, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The package of the page, installed as far as Python can tell."""
-    (point,) = re.findall(r'^(urgency) = "(.*)"$', block("toml"), re.MULTILINE)
-    write("site/my_package/__init__.py", block("python"))
-    write("site/my_package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    write("site/my_package-1.0.dist-info/entry_points.txt", f"[llmft.tasks]\n{point[0]} = {point[1]}\n")
-    monkeypatch.syspath_prepend(str(here / "site"))
-    plugins.cache_clear()
-    yield
-    plugins.cache_clear()
-    sys.modules.pop("my_package", None)
+def package(install: Callable[..., None]) -> None:
+    """The package of the page."""
+    (point,) = tomllib.loads(block("toml"))["project"]["entry-points"]["llmft.tasks"].items()
+    install("my_package", block("python"), *point)
 
 
 def test_the_task_of_the_page_is_trained_and_scored(package: None, llmft: Run, write: Write, here: Path) -> None:
     labels = ("low", "normal", "high")
     write("urgent.csv", "text,label\n" + "".join(f"ticket {i} {labels[i % 3]},{labels[i % 3]}\n" for i in range(90)))
     words = shlex.split(block("sh"))
-    code, out, err = llmft(*words[1:], "smoke=true", "trainer.max_steps=1", "run.dir=run")
+    picks = (
+        "trainer.max_steps=6",
+        "trainer.eval_every=2",
+        "trainer.save_every=2",
+        "trainer.metric_for_best=mean_steps",
+    )
+    code, out, err = llmft(*words[1:], "smoke=true", *picks, "optimizer.lr=0.01", "run.dir=run")
     assert code == 0, err
     found = json.loads((here / "run/metrics.json").read_text())["test"]["mean_steps"]
     answers = [json.loads(line) for line in (here / "run/predictions/test.jsonl").read_text().splitlines()]
     steps = [abs(labels.index(row["answer"]) - labels.index(row["label"])) for row in answers]
     assert found == pytest.approx(sum(steps) / len(steps))
     assert "mean_steps" in out
+    events = [json.loads(line) for line in (here / "run/events.jsonl").read_text().splitlines()]
+    seen = [event["mean_steps"] for event in events if event["split"] == "validation"]
+    best = json.loads((here / "run/metrics.json").read_text())["validation"]["mean_steps"]
+    assert (len(seen), best) == (3, min(seen))
+    assert max(seen) > best, "else the test says nothing"
     code, _, err = llmft(*words[1:], "smoke=true", "++task.distanc=1")
     assert (code, "Did you mean task.distance?" in err) == (2, True)
 

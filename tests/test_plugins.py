@@ -2,13 +2,12 @@
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llmft.schema.problem import UserError
-from llmft.schema.tasks import plugins
 from llmft.tasks import optional
 from llmft.tasks.objective import Objective
 from llmft.tasks.targets.target import Target
@@ -43,16 +42,8 @@ class Shout(Tabular):
 
 
 @pytest.fixture
-def package(write: Write, here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An installed package, as far as Python can tell."""
-    write("site/shout_package.py", MODULE)
-    write("site/shout_package-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: shout-package\nVersion: 1.0\n")
-    write("site/shout_package-1.0.dist-info/entry_points.txt", "[llmft.tasks]\nshout = shout_package:Shout\n")
-    monkeypatch.syspath_prepend(str(here / "site"))
-    plugins.cache_clear()
-    yield
-    plugins.cache_clear()
-    sys.modules.pop("shout_package", None)
+def package(install: Callable[..., None]) -> None:
+    install("shout_package", MODULE, "shout", "shout_package:Shout")
 
 
 def test_a_task_of_another_package_is_trained_and_scored(package: None, llmft: Run, here: Path) -> None:
@@ -74,6 +65,24 @@ def test_without_the_package_the_known_tasks_are_named(llmft: Run) -> None:
     assert code == 2
     assert "no task called shout" in err
     assert "tabular, text_classification" in err
+
+
+def test_a_metric_of_its_own_has_a_direction_that_no_other_contradicts(package: None, llmft: Run, write: Write) -> None:
+    words = ("+recipe=tabular_mlp", "smoke=true", "task.name=shout", "trainer.metric_for_best=ears", "--cfg", "job")
+    code, _, err = llmft("finetune", *words)
+    assert (code, "must be a metric, got ears" in err) == (2, True)
+    declared = MODULE.replace("    loudness", '    own_metrics: ClassVar = {"ears": True}\n    loudness')
+    assert declared != MODULE
+    write("site/shout_package.py", declared)
+    sys.modules.pop("shout_package", None)
+    code, _, err = llmft("finetune", *words)
+    assert code == 0, err
+    write("site/shout_package.py", declared.replace('"ears": True', '"perplexity": True'))
+    sys.modules.pop("shout_package", None)
+    code, _, err = llmft("finetune", *words)
+    assert code == 2
+    assert "shout_package:Shout" in err
+    assert "own_metrics must have False for perplexity, which llmft knows, got True. Give your metric another name." in err
 
 
 def refused(body: str) -> str:

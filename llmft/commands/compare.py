@@ -132,7 +132,7 @@ def _tests(names: list[str], parts: list[numpy.ndarray], metric: str) -> list[di
         found.append({"first": names[one], "second": names[other], "metric": metric, "scores": scores, **facts})
     # Of ten pairs of equal models, one falls below 0.05 with a chance of 40%: hence Holm's correction.
     for test, p in zip(found, holm([test["p"] for test in found]), strict=True):
-        less = test["first"] if (test["scores"][0] < test["scores"][1]) == METRICS[metric] else test["second"]
+        less = test["first"] if (test["scores"][0] < test["scores"][1]) == METRICS.get(metric, True) else test["second"]
         test |= {"p_adjusted": p, "worse": less if p < LEVEL else None}
     return found
 

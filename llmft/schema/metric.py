@@ -65,3 +65,4 @@ METRICS_OF: dict[str, dict[str, bool]] = {
 """Task or problem -> metric -> whether larger values are better."""
 
 METRICS: dict[str, bool] = {name: more for metrics in METRICS_OF.values() for name, more in metrics.items()}
+"""All metrics, and `own_metrics` of the tasks of other packages, once these are loaded."""

@@ -68,6 +68,10 @@ class TaskConfig(Section):
     """The command to suggest after training, without `llmft`; `{run}` stands for the run. Unset: `eval` on other
     rows."""
 
+    own_metrics: ClassVar[dict[str, bool]] = {}
+    """For a task of another package: metrics that llmft does not know -> whether larger values are better. So that one
+    of them can be `trainer.metric_for_best`."""
+
     answered: ClassVar[tuple[str, ...]] = ("answer", "scores", "error")
     """The fields of an answer in `llmft predict`. A column of the same name cannot be kept."""
 
@@ -119,11 +123,21 @@ def task_types() -> dict[str, type[TaskConfig]]:
 
 def task_type(name: str) -> type[TaskConfig] | None:
     """The section class of the task called `name`: one of ours, or `config` of an entry point in the group
-    `llmft.tasks`. None if there is no such task."""
+    `llmft.tasks`. None if there is no such task.
+
+    Raises:
+        UserError: for a package that does not fit this version, or that gives a metric of llmft another direction.
+    """
     if name in (ours := task_types()):
         return ours[name]
-    found = plugins("llmft.tasks").get(name)
-    return _loaded(found).config if found else None
+    if (point := plugins("llmft.tasks").get(name)) is None:
+        return None
+    section: type[TaskConfig] = _loaded(point).config
+    for metric, larger in section.own_metrics.items():
+        if METRICS.setdefault(metric, larger) != larger:
+            what = f"own_metrics must have {not larger} for {metric}, which llmft knows, got {larger}"
+            raise UserError(Problem(point.value, what, hint="Give your metric another name."))
+    return section
 
 
 def _loaded(point: "EntryPoint") -> Any:

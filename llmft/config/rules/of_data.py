@@ -293,10 +293,11 @@ OF_LABELS = ("labels", "class_weights", "label_smoothing", "threshold", "calibra
 
 def _metric_is_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
     key, metric = "trainer.metric_for_best", config.trainer.metric_for_best
-    if not metric or metric not in METRICS or metric in config.task.metrics:
+    known = (*config.task.metrics, *config.task.own_metrics)
+    if not metric or metric not in METRICS or metric in known:
         return []
     kind = getattr(config.task, "problem", config.task.name)
-    hint = f"They are {', '.join(config.task.metrics)}."
+    hint = f"They are {', '.join(known)}."
     return [Problem(key, f"{metric} is not a metric of {kind}", origin(key), hint)]
 
 
