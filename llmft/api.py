@@ -175,6 +175,9 @@ def _outcome(command: str, words: Sequence[str]) -> Outcome:
     with config_dir([word for word in words if word != "-m"]) as rest:
         if strange := [word for word in rest if word.startswith("-")]:
             raise UserError(Problem(strange[0], "is a flag for the command line only", "Python"))
+        from llmft.runs.environment import start_clock
+
+        start_clock()
         found = work(command, rest, multirun, fork=not _has_computed())
     facts = facts_of(found)
     return Outcome(Path(facts["folder"]), facts["metrics"])

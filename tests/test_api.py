@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -71,8 +72,10 @@ def test_a_sweep_does_not_fork_a_process_that_may_have_computed(
 
 def test_the_whole_way_from_python(llmft: Run, write: Write, here: Path) -> None:
     write("a.csv", "text,label\n" + "".join(f"word {i} {'good' if i % 2 else 'bad'},{i % 2}\n" for i in range(40)))
+    start = time.perf_counter()
     run = package.finetune(*SMALL, "run.dir=run")
     assert run.folder == Path("run")
+    assert run.metrics["train"]["total_seconds"] < time.perf_counter() - start, "the notebook may be hours old"
     assert run.metrics == json.loads((here / "run/metrics.json").read_text())
     scored = package.eval(run, "run.dir=scored")
     assert scored.metrics["test"] == run.metrics["test"]

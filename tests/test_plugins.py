@@ -82,7 +82,9 @@ def test_a_metric_of_its_own_has_a_direction_that_no_other_contradicts(package: 
     code, _, err = llmft("finetune", *words)
     assert code == 2
     assert "shout_package:Shout" in err
-    assert "own_metrics must have False for perplexity, which llmft knows, got True. Give your metric another name." in err
+    assert (
+        "own_metrics must have False for perplexity, which llmft knows, got True. Give your metric another name." in err
+    )
 
 
 def refused(body: str) -> str:

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from llmft.runs.ending import StopRequests
+from llmft.runs.environment import STARTED, seconds_since_start
 from llmft.runs.folder import Run
 from llmft.schema.problem import Failure
 
@@ -80,6 +81,7 @@ def _start(run: Run, number: int, count: int, threads: int, port: int) -> Worker
     ours, theirs = Pipe()
     place: dict[str, Any] = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads, CHANNEL: theirs.fileno()}
+    place |= {STARTED: time.time() - seconds_since_start()}
     # A warning from each that it looks for parameters without a gradient; some models have them.
     place |= {"TORCH_CPP_LOG_LEVEL": "ERROR"}
     with theirs:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -74,12 +75,27 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def seconds_since_start() -> float:
-    """Seconds since this process started, imports included; for one of several, since that which started them."""
-    import time
+STARTED = "LLMFT_STARTED"
+"""The environment variable by which the processes of a run know when its command started, in seconds since 1970."""
+_called: dict[int, float] = {}  # process id -> when Python last called a command in it; a forked job has another id
 
+
+def start_clock() -> None:
+    """Count `seconds_since_start` from now: for a command that Python calls, in a process that may be hours old."""
+    _called[os.getpid()] = time.time()
+
+
+def seconds_since_start() -> float:
+    """Seconds since the command started: since this process did, imports included, or since Python called it.
+
+    For one of several processes, since the command that started them.
+    """
+    if started := os.environ.get(STARTED):
+        return time.time() - float(started)
+    if called := _called.get(os.getpid()):
+        return time.time() - called
     process = psutil.Process()
-    first = process.parent() if "LOCAL_RANK" in os.environ else None
+    first = process.parent() if "LOCAL_RANK" in os.environ else None  # started by torchrun
     return time.time() - (first or process).create_time()
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from llmft.commands import launch
+from llmft.runs import environment
 from llmft.runs.folder import Run
 from llmft.schema.problem import Failure, Stopped, UserError
 from tests.faults.test_kill import forked
@@ -92,9 +93,13 @@ def test_what_ended_them_is_raised_once(
 def test_the_first_one_prints_and_they_know_their_place(
     run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    acting("print(*(os.environ[k] for k in ('WORLD_SIZE', 'RANK', 'LOCAL_RANK', 'OMP_NUM_THREADS')))", monkeypatch)
+    monkeypatch.setitem(environment._called, os.getpid(), time.time() - 2000)  # when the command began
+    names = "(os.environ[k] for k in ('WORLD_SIZE', 'RANK', 'LOCAL_RANK', 'OMP_NUM_THREADS'))"
+    acting(
+        f"from llmft.runs import environment\nprint(*{names}, environment.seconds_since_start() // 1000)", monkeypatch
+    )
     launch.launch(run, 2, 3)
-    assert capfd.readouterr() == ("2 0 0 3\n", "")
+    assert capfd.readouterr() == ("2 0 0 3 2.0\n", "")
 
 
 def test_by_hand_it_says_how_it_is_started() -> None:
