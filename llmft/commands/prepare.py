@@ -22,8 +22,7 @@ from llmft.models.tokenizers import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config
 from llmft.schema.problem import UserError
-from llmft.tasks.language_models.language_model import LanguageModel
-from llmft.tasks.optional import Notes
+from llmft.tasks.optional import Notes, ReadsBlocks
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.features import Blocks, FeatureSet, encode, join_documents, load_blocks
@@ -66,7 +65,7 @@ def prepare(config: Config) -> Prepared:
     if entry.found() and (kept := _kept(task, entry, "from the cache")):
         return kept
     why = entry.why_missing()
-    if isinstance(task, LanguageModel):  # which may be too much to write twice
+    if isinstance(task, ReadsBlocks):  # which may be too much to write twice
         if entry.publish(lambda folder: _save(_corpus(config, task, folder), folder)):
             return _kept(task, entry, f"now, and kept for later runs ({why})") or _in_passing(config, task)
         return _in_passing(config, task)
@@ -96,22 +95,27 @@ def prepare(config: Config) -> Prepared:
 
 def _in_passing(config: Config, task: Task[Any]) -> Prepared:
     """Data that are not kept. Files of a corpus go once they are mapped into memory, which holds what it needs."""
-    if not isinstance(task, LanguageModel):
+    if not isinstance(task, ReadsBlocks):
         return _fresh(config, task)
     with TemporaryDirectory(prefix="llmft-", ignore_cleanup_errors=True) as folder:
         return _corpus(config, task, Path(folder))
 
 
-def _corpus(config: Config, task: LanguageModel, folder: Path) -> Prepared:
+def _corpus(config: Config, task: Task[Any], folder: Path) -> Prepared:
     """Raw text: the tokens of `train` in a file of `folder`, those of other splits as features."""
     data = load_corpus(config.dataset, task, folder)
     task = task.fit(data["train"], config.model)
     check_labels(task, data)
+    assert isinstance(task, ReadsBlocks)
     joined = join_documents(task, data["train"], folder)
     data.notes.append(f"train: {joined.describe()}")
     splits = {
         name: Split(rows, joined if name == "train" else encode(task, rows)) for name, rows in data.splits.items()
     }
+    if isinstance(task, Notes):
+        data.notes += [
+            note for name, rows in data.splits.items() if name != "train" for note in task.notes_on(rows, name)
+        ]
     return Prepared(task, data, splits)
 
 
@@ -174,7 +178,7 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
 
 
 def _features(task: Task[Any], folder: Path, name: str) -> FeatureSet | Blocks:
-    if name == "train" and isinstance(task, LanguageModel):
+    if name == "train" and isinstance(task, ReadsBlocks):
         return load_blocks(task, folder)
     return FeatureSet.load(_features_file(folder, name))
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy
     import pyarrow
     import torch
     from datasets import Dataset
@@ -37,6 +38,33 @@ class Notes(Protocol):
         Raises:
             UserError: if there is nothing to learn from the features.
         """
+
+
+@runtime_checkable
+class ReadsBlocks(Protocol):
+    """Learns from raw text: all documents joined and cut into blocks, each an example: pretrain.
+
+    See `LanguageModel` in tasks/language_models/language_model.py, which has the defaults.
+    """
+
+    if TYPE_CHECKING:  # isinstance must not ask for it: a task that has learned nothing has no state yet
+        state: Any
+    context: int
+    """Tokens before those of an example that the model reads and does not predict."""
+    paired: bool
+    """Whether an example may contain tokens of another one."""
+
+    def tokens(self, texts: list[str]) -> list[list[int]]:
+        """The tokens of texts."""
+
+    def stride(self) -> int:
+        """How many tokens of the text an example is made of."""
+
+    def for_training(self, tokens: "numpy.ndarray") -> Self:
+        """The task that makes the training examples; `tokens` are those of the whole training text."""
+
+    def example(self, tokens: "numpy.ndarray", key: Any, other: "numpy.ndarray | None") -> dict[str, Any]:
+        """The example that is made of `context` + `stride` tokens, or fewer; `key` seeds its random numbers."""
 
 
 @runtime_checkable

@@ -58,7 +58,7 @@ class Prediction:
     outputs: list[Any]
     """The model's output for each feature, with its aside if there is one: what the answers were decoded from."""
     loss: float | None
-    """The mean loss, weighted by `Objective.loss_weight`; None without labels."""
+    """The mean loss, weighted by `Objective.loss_weight`; None if nothing has a label."""
 
 
 @contextmanager
@@ -115,12 +115,13 @@ def predict(
         if loss is not None:
             losses.append((loss, count))
     outputs = features.with_asides(outputs, range(len(outputs)))
-    return Prediction(task.decode(outputs, features.rows), outputs, weighted_mean(losses) if losses else None)
+    return Prediction(task.decode(outputs, features.rows), outputs, weighted_mean(losses))
 
 
-def weighted_mean(losses: Sequence[tuple[float, int]]) -> float:
-    """The mean of losses, each with its `Objective.loss_weight`; 0 if no word or token of the rows has a label."""
-    return sum(loss * weight for loss, weight in losses) / (sum(weight for _, weight in losses) or 1)
+def weighted_mean(losses: Sequence[tuple[float, int]]) -> float | None:
+    """The mean of losses, each with its `Objective.loss_weight`; None if no word or token of the rows has a label."""
+    whole = sum(weight for _, weight in losses)
+    return sum(loss * weight for loss, weight in losses) / whole if whole else None
 
 
 def batches(
@@ -206,8 +207,7 @@ def evaluate(
 
 def metrics_of(task: Task[Any], split: Split, prediction: Prediction) -> dict[str, Any]:
     """The metrics of the answers to a split, with `loss` if there are labels."""
-    loss = {} if prediction.loss is None else task.objective.metrics_from_loss(prediction.loss)
-    return loss | task.score(prediction.answers, split.rows)
+    return _metrics_from_loss(task, prediction.loss) | task.score(prediction.answers, split.rows)
 
 
 def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: int) -> dict[str, Any]:
@@ -218,7 +218,12 @@ def loss_of(task: Task[Any], model: torch.nn.Module, split: Split, batch_size: i
             for _, batch in batches(task, split.features, batch_size, model)
         ]
     losses = list(chain.from_iterable(processes.all_gather(own)))
-    return task.objective.metrics_from_loss(weighted_mean(losses))
+    return _metrics_from_loss(task, weighted_mean(losses))
+
+
+def _metrics_from_loss(task: Task[Any], loss: float | None) -> dict[str, float]:
+    """No metrics where nothing has a label: a loss of 0 would be the best of all."""
+    return {} if loss is None else task.objective.metrics_from_loss(loss)
 
 
 def ties_with_less_loss(scores: Mapping[str, float], best: Mapping[str, float], metric: str) -> bool:

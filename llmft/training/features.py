@@ -24,7 +24,8 @@ from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.task import Task
 
 if TYPE_CHECKING:
-    from llmft.tasks.language_models.language_model import Example, LanguageModel
+    from llmft.tasks.language_models.language_model import Example
+    from llmft.tasks.optional import ReadsBlocks
 
 CHUNK = 1000  # rows encoded at once: the tokenizer reaches full speed at a few hundred, and memory stays small
 BYTES = 4_000_000  # of text encoded at once: fewer rows where texts are long
@@ -226,7 +227,7 @@ class Blocks:
 
     tokens: numpy.ndarray
     """All tokens, (N,), memory-mapped: a corpus may be larger than memory."""
-    task: "LanguageModel"
+    task: "ReadsBlocks"
     seed: int = 0
     epoch: int = 0
     lengths = None
@@ -289,7 +290,7 @@ class Blocks:
         return self.tokens[numpy.arange(first, first + length) % len(self.tokens)].astype(numpy.int64)
 
 
-def join_documents(task: "LanguageModel", rows: Dataset, folder: Path) -> Blocks:
+def join_documents(task: "ReadsBlocks", rows: Dataset, folder: Path) -> Blocks:
     """Write the tokens of all documents to one file in `folder`, an end token after each, and memory-map it.
 
     Raises:
@@ -307,13 +308,13 @@ def join_documents(task: "LanguageModel", rows: Dataset, folder: Path) -> Blocks
     return load_blocks(task, folder)
 
 
-def load_blocks(task: "LanguageModel", folder: Path) -> Blocks:
+def load_blocks(task: "ReadsBlocks", folder: Path) -> Blocks:
     """Memory-map the file that `join_documents` wrote."""
     kind = numpy.uint16 if len(task.state.tokenizer) <= 2**16 else numpy.uint32
     return Blocks(numpy.memmap(folder / TOKENS, dtype=kind, mode="r"), task)
 
 
-def _document_tokens(task: "LanguageModel", rows: Dataset) -> Iterator[list[int]]:
+def _document_tokens(task: "ReadsBlocks", rows: Dataset) -> Iterator[list[int]]:
     """The tokens of each row, with an end token where a document ends. A long document may span several rows."""
     last: Any = None
     # GPT-2 uses one token for start and end: the end of the document before is the start already.

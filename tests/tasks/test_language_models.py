@@ -24,7 +24,8 @@ from llmft.tasks.language_models.causal_lm import CausalLm
 from llmft.tasks.language_models.language_model import LanguageState
 from llmft.tasks.language_models.masked_lm import UNSPACED, MaskedLm, MaskedState
 from llmft.tasks.language_models.span_corruption import SpanCorruption, SpanState
-from llmft.training.evaluation import float32
+from llmft.training.evaluation import Split, evaluate, float32, loss_of
+from llmft.training.features import encode
 
 TEXTS = ["the red house stands by the river", "没有人知道", "naïve café 🙂 [MASK] <|endoftext|>"]
 CHARACTERS = train(TEXTS, TokenizerConfig(kind="characters"), GPT)
@@ -273,6 +274,25 @@ def test_a_block_of_unknown_characters_alone_costs_nothing(next_sentence: bool) 
     loss = task.objective.loss(tiny(task, "bert"), batch)
     loss.backward()
     assert math.isfinite(loss.item()) and (loss.item() > 0) == next_sentence
+
+
+@pytest.mark.parametrize("next_sentence", [False, True])
+def test_without_a_token_to_find_there_is_no_perplexity(next_sentence: bool) -> None:
+    """A perplexity of 1 and an accuracy of 0 would be claims about tokens that do not exist."""
+    task = MaskedLm(sections.MaskedLm(block=16, next_sentence=next_sentence)).with_state(MaskedState(WORDPIECE, 16))
+    model = tiny(task, "bert")
+    unknown, mixed = (Dataset.from_dict({"text": texts}) for texts in (["ʘ ʘ", "ʘ"], ["ʘ ʘ", "the red"]))
+    for rows in (unknown, mixed):
+        features = encode(task, rows)
+        metrics, prediction = evaluate(task, model, Split(rows, features), 2)
+        named = {"loss", "perplexity", "accuracy"}
+        assert named & metrics.keys() == (set() if rows is unknown else named)
+        assert loss_of(task, model, Split(rows, features), 2).keys() == metrics.keys() & {"loss", "perplexity"}
+        assert ("next_sentence_accuracy" in metrics) == next_sentence
+        assert (metrics["tokens"] > 0) == (rows is mixed) == (prediction.answers[1]["answer"] is not None)
+    (note,) = task.notes_on(unknown, "test")
+    assert note == "test: holds only special tokens such as [UNK]: no token can be hidden, and there is no perplexity"
+    assert task.notes_on(mixed, "test") == task.for_inference().notes_on(unknown, "the input") == []
 
 
 def test_a_tokenizer_learns_from_a_part_of_a_large_corpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,7 @@ def test_bfloat16_trains_and_scores_in_float32(llmft: Run, here: Path) -> None:
 
 def test_a_mean_of_losses_weighs_what_has_a_label() -> None:
     assert weighted_mean([(1.0, 3), (5.0, 1)]) == 2.0
-    assert weighted_mean([(0.0, 0), (0.0, 0)]) == 0.0  # sentences of invisible characters have no word with a label
+    assert weighted_mean([(0.0, 0), (0.0, 0)]) is None  # sentences of invisible characters have no word with a label
 
 
 def test_float32_sets_autocast_aside_and_puts_it_back() -> None:

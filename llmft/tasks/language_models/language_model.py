@@ -189,10 +189,9 @@ class LanguageModel(Task[LanguageState]):
         ]
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
-        """Over all documents: the perplexity of their tokens, and how many tokens there are."""
+        """Over all documents: how many tokens are predicted, and their perplexity, if there are any."""
         tokens = sum(answer["tokens"] for answer in answers)
-        loss = self.nats(answers) / max(tokens, 1)
-        return {"perplexity": perplexity(loss), "tokens": tokens}
+        return ({"perplexity": perplexity(self.nats(answers) / tokens)} if tokens else {}) | {"tokens": tokens}
 
     @staticmethod
     def nats(answers: list[Answer]) -> float:

@@ -16,6 +16,7 @@ from llmft.tasks.language_models.language_model import Example, Key, LanguageMod
 from llmft.tasks.task import UNSAVED, Answer
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Dataset
 
 # Of the tokens to predict, these shares become [MASK] and a random token; the others stay, since the texts of later
@@ -144,12 +145,23 @@ class MaskedLm(LanguageModel):
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         """Also the share of hidden tokens, and of pairs, that are predicted right."""
+        shares = {"accuracy": ("right", "tokens")}
+        if self.options.next_sentence:
+            shares["next_sentence_accuracy"] = ("right_pairs", "pairs")
+        sums = {name: [sum(answer[key] for answer in answers) for key in pair] for name, pair in shares.items()}
+        return super().score(answers, references) | {
+            name: part / whole for name, (part, whole) in sums.items() if whole
+        }
 
-        def share(part: str, whole: str) -> float:
-            return sum(answer[part] for answer in answers) / max(sum(answer[whole] for answer in answers), 1)
-
-        pairs = {"next_sentence_accuracy": share("right_pairs", "pairs")} if self.options.next_sentence else {}
-        return super().score(answers, references) | {"accuracy": share("right", "tokens"), **pairs}
+    def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
+        """Whether no token of the rows can be hidden, so that there is nothing to score."""
+        if self.state.inference or rows is None:
+            return []
+        known = (self.state.ordinary[tokens].any() for text in rows["text"] for tokens in self.tokens([text]))
+        if any(known):  # as a rule the first text has one
+            return []
+        what = f"holds only special tokens such as {self.state.tokenizer.unk_token}: no token can be hidden"
+        return [f"{split}: {what}, and there is no perplexity"]
 
     def why_unanswerable(self, text: str) -> str:
         mask, length = self.state.tokenizer.mask_token, len(self.prompt(text))
