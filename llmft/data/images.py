@@ -23,6 +23,8 @@ Cell = dict[str, Any]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000; decoded to RGB that is 300 MB
+ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+ORIENTATION = 0x0112  # the tag of EXIF; 1 is upright
 DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,")
 # The first bytes of JPEG, PNG, GIF, WebP, BMP, and TIFF in base64: a text of 64 characters or more that starts like
 # this is an image, a shorter one a path.
@@ -138,7 +140,26 @@ def as_array(image: Image.Image, channels: int) -> Image.Image:
         if values.min() < 0 or values.max() > 65535:
             raise BadImage("has pixels of more than 16 bits")
         image = Image.fromarray(((values + 128) // 257).astype(numpy.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode in ALPHA_MODES or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB" if channels == 3 else "L")
+
+
+def oddities(cell: Cell) -> tuple[str, ...]:
+    """What decoding changes of an image, from its header alone, each as the text of a note on several."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(io.BytesIO(content(cell)))
+        found = []
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            found.append("images were turned as their EXIF orientation says")
+        if image.mode.startswith("CMYK"):
+            found.append("images in CMYK were converted to RGB, without their color profile")
+        if image.mode.startswith("I"):
+            found.append("images of 16 bits were divided by 257, to 8 bits")
+        if image.mode in ALPHA_MODES or "transparency" in image.info:
+            found.append("images with transparent parts were laid on white")
+        if getattr(image, "n_frames", 1) > 1:
+            found.append("images have several frames, of which the first is read")
+    return tuple(found)

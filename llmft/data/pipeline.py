@@ -13,6 +13,7 @@ from llmft.data.arrow import rows_sha256, to_dataset
 from llmft.data.cell_values import joined_name
 from llmft.data.files import digest
 from llmft.data.formats import FORMATS
+from llmft.data.image_checks import check_images
 from llmft.data.images import Cell, content_digest
 from llmft.data.read import beside, chunks, files_of, read_split
 from llmft.data.roles import assign, index_note, list_notes, locate_images, unread
@@ -87,6 +88,11 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         tables[name], faults, dropped = whole
         problems += [problem for kind in faults for problem in listed(kind)]
         notes += clean.change_notes(name, dropped)
+    # Of train only where it is wanted, or lends its rows to a split: `eval` need not decode all images of training.
+    lends = any(name not in tables for name in splits)
+    looked = {name: table for name, table in tables.items() if name in splits or (name == "train" and lends)}
+    looked, broken, lines = check_images(looked, task.columns, config.drop_broken)
+    tables, problems, notes = tables | looked, [*problems, *broken], [*notes, *lines]
     if problems:
         raise UserError(
             [*problems, *(checks.advice(problems, task.columns) if any(map(len, tables.values())) else [])], "the data"

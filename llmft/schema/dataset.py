@@ -188,6 +188,9 @@ class DatasetConfig(Section):
     drop_empty: bool = False
     """Leave out rows with an empty input or target text instead of stopping at them. The run says how many."""
 
+    drop_broken: bool = False
+    """Leave out rows whose image is missing or cannot be decoded instead of stopping at them. The run says how many."""
+
     drop_unlabeled: bool = False
     """Leave out rows without a label instead of stopping at them. The run says how many."""
 
