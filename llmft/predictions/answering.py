@@ -8,6 +8,7 @@ from threading import Semaphore, Thread
 from typing import Any, TypeVar
 
 import torch
+from datasets import Dataset
 
 from llmft.data import clean
 from llmft.data.arrow import to_dataset
@@ -18,7 +19,7 @@ from llmft.data.source import Table
 from llmft.predictions.rows import Row
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.optional import Notes
+from llmft.tasks.optional import Explains, Notes
 from llmft.tasks.task import Answer, Task
 from llmft.training.evaluation import predict
 from llmft.training.features import CHUNK, encode
@@ -37,6 +38,8 @@ class Answering:
     batch_size: int
     file_task: Task[Any] | None = None
     """The task that checks the columns of a file, if it is not `task`."""
+    explain: bool = False
+    """Whether answers have the weights of the parts of their input, `predict.explain`."""
     seen: Table = field(default_factory=Table)
     """The first rows that were answered, at least CHUNK if there are so many; `notes` compares them with training."""
 
@@ -97,8 +100,15 @@ class Answering:
             raise UserError(problems)
         if len(self.seen) < CHUNK:
             self.seen.extend(Table(table.columns, table.ids))
-        features = encode(self.task, found)
-        return predict(self.task, self.model, features, self.batch_size).answers
+        answers = self._ask(found)
+        if self.explain and isinstance(self.task, Explains):
+            explained = self.task.explain(found, answers, self._ask)
+            answers = [answer | {"explanation": one} for answer, one in zip(answers, explained, strict=True)]
+        return answers
+
+    def _ask(self, rows: Dataset) -> list[Answer]:
+        """The answers of the model to rows by role."""
+        return predict(self.task, self.model, encode(self.task, rows), self.batch_size).answers
 
     def _assign_roles(self, rows: Sequence[Row], name: str) -> Table:
         """The columns that the task takes as inputs, under the names of their roles, cleaned. Labels are ignored."""

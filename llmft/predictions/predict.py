@@ -28,6 +28,7 @@ from llmft.runs.folder import flat
 from llmft.schema.config import Config
 from llmft.schema.inference import PredictConfig
 from llmft.schema.problem import Failure, Problem, UserError
+from llmft.tasks.optional import Explains
 from llmft.tasks.task import Answer, Task
 from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
@@ -51,6 +52,9 @@ def run(config: Config) -> dict[str, Any]:
     images = str(config.dataset.columns.get(task.default_input_role, task.default_input_role))
     drawings = Drawings(wanted, task, images)
     drawings.check()
+    if wanted.explain and not isinstance(task, Explains):
+        what = f"task={config.task.name} cannot say which parts of an input speak for its answer"
+        raise UserError(Problem("predict.explain", what, hint="Leave it out."))
     answering = ready(config)
     rows = asked(config, answering.task)
     answering = replace(answering, dataset=config.dataset.model_copy(update={"format": rows.kind}))
@@ -97,7 +101,8 @@ def ready(config: Config) -> Answering:
     model, task = load_trained(source, task, hardware.device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
     dataset = config.dataset.model_copy(update={"format": "json"})  # rows of Python can hold lists, as JSON can
-    return Answering(task.for_inference(), model, dataset, config.trainer.eval_batch_size, task.for_inference("file"))
+    batch_size, explain = config.trainer.eval_batch_size, config.predict.explain
+    return Answering(task.for_inference(), model, dataset, batch_size, task.for_inference("file"), explain)
 
 
 def answer(config: Config, answering: Answering, rows: Sequence[str | Mapping[str, Any]]) -> list[Answer]:

@@ -79,6 +79,10 @@ class PredictConfig(Section):
     """A folder for the images with the answers drawn on them, such as boxes with labels, as PNG files. It must be new
     or empty. Unset: nothing is drawn."""
 
+    explain: bool = False
+    """Say which parts of an input speak for its answer: `explanation` then has a weight for each part, by how much the
+    answer loses if that part is hidden. For image_classification, whose 49 parts make it 50 times as slow."""
+
     keep: list[str] = Field(default_factory=list)
     """Columns of the input to copy next to each answer. A column `id` is always copied, in place of the row number."""
 

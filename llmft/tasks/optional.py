@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy
     import pyarrow
     import torch
@@ -96,6 +98,25 @@ class Draws(Protocol):
 
         Raises:
             BadImage: if the image cannot be decoded.
+        """
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Tells which parts of an input speak for its answer: predict with `predict.explain`, and reports."""
+
+    def explain(
+        self, rows: "Dataset", answers: list[dict[str, Any]], ask: "Callable[[Dataset], list[dict[str, Any]]]"
+    ) -> list[dict[str, Any]]:
+        """For each row what is explained, and the parts of its input with a weight each.
+
+        Args:
+            answers: those of the rows, as `decode` gives them.
+            ask: gives the answers of the model to other rows, such as these with a part hidden.
+
+        Returns:
+            `{"of": ..., "parts": [{"weight": ..., ...}]}`: the label that is explained, and parts that say where they
+            are. A positive weight speaks for the label: without the part the answer would be less sure.
         """
 
 

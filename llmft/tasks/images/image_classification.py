@@ -1,18 +1,22 @@
 """A label, several labels, or a number for an image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmft.data.images import name_of
+from PIL import Image
+
+from llmft.data.images import Cell, as_array, name_of, open_image
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
+from llmft.tasks.images.explain import draw_weights, explain_image
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetState, TargetTask
-from llmft.tasks.task import Features
+from llmft.tasks.task import Answer, Features
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,6 +61,18 @@ class ImageClassification(TargetTask[ImageClassificationState]):
 
     def format_input(self, row: dict[str, Any]) -> str:
         return name_of(row["image"])
+
+    def explain(
+        self, rows: "Dataset", answers: list[Answer], ask: Callable[["Dataset"], list[Answer]]
+    ) -> list[dict[str, Any]]:
+        """The weights of a grid of parts of each image; see explain.py."""
+        pairs = zip(rows["image"], answers, strict=True)
+        return [explain_image(cell, answer, self.state, ask) for cell, answer in pairs]
+
+    def draw(self, cell: Cell, answer: Answer) -> Image.Image:
+        """The image, with the weights of its parts in colors where the answer was explained."""
+        image = as_array(open_image(cell), 3)
+        return draw_weights(image, answer["explanation"]) if "explanation" in answer else image
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Pictures of one circle, square, or triangle; see shapes.py."""
