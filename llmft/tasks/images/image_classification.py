@@ -12,7 +12,7 @@ from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
 from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
-from llmft.tasks.images.explain import draw_weights, explain_image
+from llmft.tasks.images.occlusion import draw_weights, explain_image
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetState, TargetTask
@@ -65,7 +65,7 @@ class ImageClassification(TargetTask[ImageClassificationState]):
     def explain(
         self, rows: "Dataset", answers: list[Answer], ask: Callable[["Dataset"], list[Answer]]
     ) -> list[dict[str, Any]]:
-        """The weights of a grid of parts of each image; see explain.py."""
+        """The weights of a grid of parts of each image; see occlusion.py."""
         pairs = zip(rows["image"], answers, strict=True)
         return [explain_image(cell, answer, self.state, ask) for cell, answer in pairs]
 

@@ -16,7 +16,7 @@ from llmft.config.load import load as compose
 from llmft.data.images import open_image
 from llmft.predictions.predict import ready
 from llmft.tasks.images import shapes
-from llmft.tasks.images.explain import GRID, as_rows, draw_weights, explain_image, hide, strength
+from llmft.tasks.images.occlusion import GRID, as_rows, draw_weights, explain_image, hide, strength
 from llmft.tasks.images.pixels import ImageState
 from llmft.training.evaluation import predict
 from llmft.training.features import encode
