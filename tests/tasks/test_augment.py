@@ -6,7 +6,7 @@ import torch
 
 from llmft.schema.augmentation import AugmentConfig
 from llmft.schema.tasks import IGNORED_PIXEL
-from llmft.tasks.images.augment import Uniform, augment, mix
+from llmft.tasks.images.augment import Uniform, adjust, augment, mix
 
 DRAWS = numpy.arange(1, 9, dtype=numpy.int64) * 7919
 GEOMETRY = [
@@ -148,3 +148,17 @@ def test_a_box_of_which_little_is_left_is_dropped() -> None:
     boxes = [numpy.array([[0, 0, 10, 10], [14, 14, 6, 6], [8.5, 14, 4, 4]], dtype=float)]  # the window: 12 to 20
     found = augment(pixels, (8, 8), None, None, boxes)
     assert found.kept[0].tolist() == [1] and found.boxes[0].tolist() == [[2, 2, 6, 6]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_colors_are_adjusted_as_torchvision_does(name: str, channels: int) -> None:
+    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+    pixels = torch.randint(256, (5, 9, 7, channels), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    factors = numpy.array([0.0, 0.6, 1.0, 1.3, 2.0])
+    found = adjust(pixels, name, factors)
+    for picture, factor, changed in zip(pixels, factors, found, strict=True):
+        theirs = picture.permute(2, 0, 1)
+        if name != "saturation" or channels == 3:  # torchvision wants three channels, and one has no saturation
+            theirs = getattr(functional, f"adjust_{name}")(theirs, factor)
+        assert (theirs.permute(1, 2, 0).int() - changed.int()).abs().max() <= 1  # of sums that round otherwise

@@ -17,6 +17,7 @@ from llmft.schema.problem import UserError, missing_package
 from llmft.schema.tasks import IGNORED_PIXEL
 
 VISIBLE = 0.2  # of its area: an object of which less is left in the picture is no longer an object
+GRAY = (0.2989, 0.587, 0.114)  # of red, green, and blue (ITU-R BT.601), as torchvision rounds them
 RATIOS = (math.log(3 / 4), math.log(4 / 3))  # width to height of a part that is enlarged, as in torchvision
 
 
@@ -85,12 +86,11 @@ def augment(
     colors = [[] for _ in draws] if options.policy is None else _policy(options, size, uniform, matrices, shifts)
     exact = exact and options.policy is None
     moved = _move(pixels, size, matrices, shifts, exact, boxes, masks)
+    found = _recolor(moved.pixels, colors)
     for name in ("brightness", "contrast", "saturation"):
         if strength := getattr(options, name):
-            factors = uniform.between(1 - strength, 1 + strength)
-            for operations, factor in zip(colors, factors, strict=True):
-                operations.append((name, float(factor)))
-    return moved._replace(pixels=_recolor(moved.pixels, colors))
+            found = adjust(found, name, uniform.between(1 - strength, 1 + strength))
+    return moved._replace(pixels=found)
 
 
 def _geometry(
@@ -319,6 +319,23 @@ def _recolor(pixels: torch.Tensor, colors: list[list[tuple[str, float]]]) -> tor
                     found = getattr(functional, f"adjust_{name}")(found, amount)
         changed.append(found)
     return torch.stack(changed).permute(0, 2, 3, 1)
+
+
+def adjust(pixels: torch.Tensor, name: str, factors: numpy.ndarray) -> torch.Tensor:
+    """Change the brightness, contrast, or saturation of each picture of a batch, as torchvision does.
+
+    Of the whole batch at once, and without torchvision: each pixel is blended with black, with the mean gray of its
+    picture, or with its own gray.
+
+    Args:
+        pixels: (B, h, w, C), uint8.
+        factors: (B,): 0 for what it is blended with alone, 1 for the picture as it is.
+    """
+    shares = torch.from_numpy(factors).float().view(-1, 1, 1, 1)
+    found = pixels.float()
+    gray = found if pixels.shape[-1] == 1 else (found @ torch.tensor(GRAY)).floor_()[..., None]
+    other = {"brightness": torch.zeros(()), "contrast": gray.mean(dim=(1, 2, 3), keepdim=True), "saturation": gray}
+    return (shares * found + (1 - shares) * other[name]).clamp_(0, 255).to(torch.uint8)
 
 
 def mix(pixels: torch.Tensor, draws: numpy.ndarray, options: AugmentConfig) -> tuple[torch.Tensor, float]:
