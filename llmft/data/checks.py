@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Container
 from functools import partial
 from typing import Any
 
@@ -216,7 +217,11 @@ def repeats(keys: list[str], labels: list[Any] | None) -> list[str]:
 
 
 def overlaps(
-    keys: dict[str, list[str]], sizes: dict[str, int], limit: float, ids: dict[str, list[str]] | None = None
+    keys: dict[str, list[str]],
+    sizes: dict[str, int],
+    limit: float,
+    ids: dict[str, list[str]] | None = None,
+    drawn: Container[str] = (),
 ) -> tuple[list[str], list[Problem]]:
     """Inputs that two splits share: (notes, and problems where they are more than `limit` of the smaller split).
 
@@ -225,6 +230,7 @@ def overlaps(
         sizes: the number of rows of each split.
         limit: `dataset.max_overlap`, a share from 0 to 1.
         ids: the ids of the rows, if `keys` are of all rows, to name three of them.
+        drawn: the splits that are taken from train, after `dataset.clean` has cleaned it.
     """
     notes, problems = [], []
     names = list(keys)
@@ -244,19 +250,14 @@ def overlaps(
                 if ids and first in ids and second in ids:
                     rows = [(ids[second][row], ids[first][seen[keys[second][row]]]) for row in both[:SHOWN_LEAKS]]
                     text += f", such as {', '.join(f'{one} ({other})' for one, other in rows)}"
-                problems.append(
-                    Problem(
-                        f"dataset.{second}",
-                        text,
-                        hint="Metrics would be too good: "
-                        + (
-                            "dataset.clean.leaks=true leaves them out of train, "
-                            if first == "train"
-                            else f"remove them from {first} or {second} (dataset.clean.leaks is for train only), "
-                        )
-                        + "or dataset.max_overlap=1 allows them.",
-                    )
-                )
+                if taken := next((name for name in (second, first) if name in drawn), None):
+                    how = f"dataset.clean.leaks=true leaves them out of train, from which {taken} is taken"
+                elif first == "train":
+                    how = "dataset.clean.leaks=true leaves them out of train"
+                else:
+                    how = f"remove them from {first} or {second} (dataset.clean.leaks is for train only)"
+                hint = f"Metrics would be too good: {how}, or dataset.max_overlap=1 allows them."
+                problems.append(Problem(f"dataset.{second}", text, hint=hint))
             else:
                 notes.append(text)
     return notes, problems

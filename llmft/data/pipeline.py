@@ -109,6 +109,7 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         if drawn := checks.are_draws(inputs, task.columns):
             what = f"{len(inputs):,} rows with {len(set(inputs)):,} different inputs"
             notes.append(f"train: {what}: equal rows are separate observations, so splits may share inputs")
+    own = set(tables)
     tables = take_splits(tables, config, task.columns, drawn)
     if config.split.by:
         timed = {name: table for name, table in tables.items() if TIME in table.columns}
@@ -130,7 +131,8 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     elif "train" in keys and not drawn:
         notes += checks.repeats(keys["train"], tables["train"].columns.get("label"))
     ids = {name: table.ids for name, table in tables.items() if not (stream and name == "train")}
-    found_notes, problems = checks.overlaps({} if drawn else keys, sizes, config.max_overlap, ids)
+    taken = keys.keys() - own
+    found_notes, problems = checks.overlaps({} if drawn else keys, sizes, config.max_overlap, ids, taken)
     if problems:
         raise UserError(problems, "the data")
     wanted = {name: to_dataset(table) for name, table in tables.items() if name in splits}

@@ -9,6 +9,7 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -83,10 +84,8 @@ def open_file(
     Raises:
         UserError: for a file that cannot be opened, a header that cannot be read, or a damaged file.
     """
-    try:
+    with _opening(file):
         seen = kind_of(file)
-    except OSError as error:
-        raise UserError(Problem("predict.input", f"{file}: {error.strerror}"), "the data") from error
     if seen and (not seen.format or kind not in (None, seen.format)):
         hint = f"Write predict.input_format={seen.format}." if seen.format else seen.hint
         raise UserError(Problem(file.name, f"is {seen.what}", hint=hint), "the data")
@@ -104,10 +103,18 @@ def open_file(
         table, missing, _ = SquadFile(file, file.name, encoding).read()
         errors = (Row(problem.key, {}, problem.what) for problem in missing)
         return Rows(kind, list(table.columns), chain(map(Row, table.ids, _records(table)), errors))
-    try:
+    with _opening(file):
         return open_stream(open_bytes(file), file.name, kind, encoding, text, delimiter, file)
+
+
+@contextmanager
+def _opening(file: Path) -> Iterator[None]:
+    """Inside the context, a file that cannot be opened is the user's mistake."""
+    try:
+        yield
     except OSError as error:
-        raise UserError(Problem("predict.input", f"{file}: {error.strerror}"), "the data") from error
+        what = f"must be a file that can be read, got {file} ({error.strerror})"
+        raise UserError(Problem("predict.input", what), "the data") from error
 
 
 def _whole(kind: str, source: Source) -> Rows:

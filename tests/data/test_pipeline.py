@@ -333,6 +333,21 @@ def test_what_to_do_about_rows_that_stand_in_two_splits_names_the_key_that_helps
     assert hint in told["dataset.test"].hint
 
 
+def test_a_leak_into_a_split_that_is_taken_from_train_is_cleaned_out_of_train(write: Write) -> None:
+    """Then all that the hint says must be typed: `train` itself is the file that shares rows with validation."""
+    write("train.csv", csv([(f"text {i}", str(i % 2)) for i in range(40)]))
+    write("validation.csv", csv([(f"TEXT {i}", str(i % 2)) for i in range(40)]))
+    keys = {"train": "train.csv", "validation": "validation.csv", "split": {"validation": 0, "test": 0.5}}
+    with pytest.raises(UserError) as error:
+        load(of(**keys), Texts())
+    told = {problem.key: problem.hint for problem in error.value.problems}
+    hint = "dataset.clean.leaks=true leaves them out of train, from which test is taken, or dataset.max_overlap=1"
+    assert hint in told["dataset.test"]
+    write("validation.csv", csv([(f"TEXT {i}", str(i % 2)) for i in range(20)]))
+    data = load(of(**keys, clean={"leaks": True}), Texts())
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 10, "validation": 20, "test": 10}
+
+
 def test_a_group_may_be_a_part_of_an_object(write: Write) -> None:
     rows = [{"who": {"name": f"p{i // 4}", "age": i}, "label": "ab"[i % 2]} for i in range(80)]
     write("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
