@@ -86,8 +86,9 @@ def open_file(
     """
     with _opening(file):
         seen = kind_of(file)
-    if seen and (not seen.format or kind not in (None, seen.format)):
-        hint = f"Write predict.input_format={seen.format}." if seen.format else seen.hint
+    rows = seen is not None and seen.format in (*ENDINGS.values(), "squad")  # not pictures
+    if seen and (not rows or kind not in (None, seen.format)):
+        hint = f"Write predict.input_format={seen.format}." if rows else seen.hint
         raise UserError(Problem(file.name, f"is {seen.what}", hint=hint), "the data")
     kind = kind or (seen.format if seen else ENDINGS.get(inner_ending(file)))
     if kind in WHOLE:
