@@ -137,7 +137,7 @@ def _look(config: "Config") -> None:
         from llmft.data.files import check_is_file
 
         file = config.predict.input
-        if file not in (None, "-"):
+        if file not in (None, "-") and not config.task.images:  # which takes folders and patterns too
             check_is_file(str(file), "predict.input")
     if config.command in ("predict", "chat"):  # they do not read the training rows
         return

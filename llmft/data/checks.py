@@ -54,13 +54,16 @@ def are_draws(keys: list[str], roles: dict[str, Column]) -> bool:
 
 
 def empty_inputs(table: Table, roles: dict[str, Column]) -> dict[int, str]:
-    """What is wrong with each row that has an empty input text, by row index.
+    """What is wrong with each row that has an empty input text, or no image, by row index.
 
     A missing value of an optional role is reported as one that other rows have: a form of input that was chosen for
     the whole file, such as `prompt` instead of `messages`.
     """
     found: dict[int, str] = {}
     for role, spec in roles.items():
+        if spec.kind == "image" and spec.is_input and spec.required and role in table.columns:
+            for row in (row for row, cell in enumerate(table.columns[role]) if cell is None):
+                found.setdefault(row, f"has no {role}")
         if not spec.is_input or spec.kind not in TEXTS or spec.blank or role not in table.columns:
             continue
         for row, value in enumerate(table.columns[role]):

@@ -130,15 +130,17 @@ def _files(path: Path, suffixes: tuple[str, ...], inside: Inside) -> list[Path]:
         return [path]
     if path.is_dir():
         return inside(path, suffixes)
-    return sorted(file for file in _glob(path) if file.is_file())
+    return by_pattern(path)
 
 
-def _glob(path: Path) -> list[Path]:
+def by_pattern(path: Path) -> list[Path]:
+    """The files that a path with `*`, `?`, or `[` stands for, sorted; none for one without."""
     parts = path.parts
     first = next((i for i, part in enumerate(parts) if any(c in part for c in "*?[")), None)
     if first is None:
         return []
-    return list(Path(*parts[:first] or (".",)).glob(str(Path(*parts[first:]))))
+    found = Path(*parts[:first] or (".",)).glob(str(Path(*parts[first:])))
+    return sorted(file for file in found if file.is_file())
 
 
 def digest(file: Path) -> str:

@@ -15,7 +15,7 @@ import numpy
 from PIL import Image
 from tqdm import tqdm
 
-from llmft.data.images import BadImage, Cell, as_array, name_of, oddities, open_image
+from llmft.data.images import BadImage, Cell, as_array, oddities, open_image, problem
 from llmft.data.source import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
@@ -85,15 +85,15 @@ def check_images(
             rows = [row for row, cell in enumerate(cells) if cell is not None]
             seen = dict(zip(rows, look_at_all([cells[row] for row in rows]), strict=True))
             for row in range(len(table)):
-                what = seen[row].flaw if row in seen else f"has no {role}" if spec.required else ""
-                if what:
-                    name = name_of(cells[row]) if row in seen and name_of(cells[row]) not in table.ids[row] else ""
-                    bad.setdefault(row, []).append(Problem(table.ids[row], f"{name} {what} ({split})".strip()))
+                if row in seen and seen[row].flaw:
+                    bad.setdefault(row, []).append(problem(table.ids[row], cells[row], seen[row].flaw, split))
+                elif row not in seen and spec.required:
+                    bad.setdefault(row, []).append(Problem(table.ids[row], f"has no {role} ({split})"))
             notes += _notes(split, table.ids, seen)
             if spec.is_input:
                 hashed[split] = [seen.get(row, Seen("none")) for row in range(len(table))]
         if bad:
-            gone = [problem for row in sorted(bad) for problem in bad[row]]
+            gone = [found for row in sorted(bad) for found in bad[row]]
             problems += [] if drop else listed(gone)
             notes += [f"{split}: {plural(len(bad), BROKEN)}, such as {gone[0].key}: {gone[0].what}"] if drop else []
             stay = [row for row in range(len(table)) if row not in bad]

@@ -18,6 +18,7 @@ import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from llmft.data.files import HEAD, kind_of_head
+from llmft.schema.problem import Problem
 
 Cell = dict[str, Any]
 
@@ -36,13 +37,18 @@ class BadImage(ValueError):
 
 
 def image_cell(value: Any, folder: Path) -> Cell | None:
-    """A value of a file as a cell: a path relative to `folder`, base64, a data URI, bytes, or a cell; None if neither.
+    """A value as a cell: a path relative to `folder`, base64, a data URI, bytes, a cell, or pixels; None if neither.
 
     Args:
         folder: that of the file with the rows.
     """
     if isinstance(value, bytes):
         return {"path": None, "bytes": value}
+    if isinstance(value, Image.Image | numpy.ndarray):  # of Python; encoded now, since its owner may change it
+        stream = io.BytesIO()
+        image = Image.fromarray(value) if isinstance(value, numpy.ndarray) else value
+        image.save(stream, "PNG" if image.mode != "CMYK" else "TIFF")
+        return {"path": None, "bytes": stream.getvalue()}
     if isinstance(value, str) and value.strip():
         if found := DATA_URI.match(value):
             return _from_base64(value[found.end() :])
@@ -70,6 +76,12 @@ def name_of(cell: Cell) -> str:
     if cell["path"]:
         return "/".join(Path(cell["path"]).parts[-2:])
     return f"an image of {len(cell['bytes']):,} bytes"
+
+
+def problem(row: str, cell: Cell, why: str, split: str = "") -> Problem:
+    """The problem of a row with an image that does not decode; it names the file where the id of the row does not."""
+    name = "" if name_of(cell) in row or Path(cell["path"] or "").name == row else f"{name_of(cell)} "
+    return Problem(row, f"{name}{why}{split and f' ({split})'}")
 
 
 def content(cell: Cell) -> bytes:

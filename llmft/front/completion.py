@@ -53,6 +53,7 @@ FILES = {
     "model.tokenizer",
     "model.tokenizer.path",
     "predict.input",
+    "predict.image",
     "predict.output",
     "run.dir",
 }

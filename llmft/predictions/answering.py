@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
 from typing import Any, TypeVar
@@ -12,9 +13,9 @@ from datasets import Dataset
 
 from llmft.data import clean
 from llmft.data.arrow import to_dataset
-from llmft.data.cell_values import text_of
+from llmft.data.cell_values import joined_name, text_of
 from llmft.data.checks import empty_inputs
-from llmft.data.roles import assign
+from llmft.data.roles import assign, locate_images
 from llmft.data.source import Table
 from llmft.predictions.rows import Row
 from llmft.schema.dataset import DatasetConfig
@@ -40,6 +41,8 @@ class Answering:
     """The task that checks the columns of a file, if it is not `task`."""
     explain: bool = False
     """Whether answers have the weights of the parts of their input, `predict.explain`."""
+    folder: Path = Path()
+    """What paths of images are relative to."""
     seen: Table = field(default_factory=Table)
     """The first rows that were answered, at least CHUNK if there are so many; `notes` compares them with training."""
 
@@ -81,13 +84,20 @@ class Answering:
     def _answers(self, rows: Sequence[Row]) -> list[Answer]:
         """The answers of rows with the same keys, all together; if that fails, each half by itself.
 
-        So any check of any task becomes the error of a single row: one bad row in 1,000 costs 20 more tries.
+        So any check of any task becomes the error of a single row: one bad row in 1,000 costs 20 more tries. Where the
+        error names all bad rows, as that of images does, the others are answered at the second one.
         """
         try:
             return self._answer_batch(rows)
         except UserError as error:
             if len(rows) == 1:
                 return [{"error": "; ".join(map(str, error.problems))}]
+            told: dict[str, list[str]] = {}
+            for problem in error.problems:
+                told.setdefault(problem.key, []).append(str(problem))
+            if told.keys() < {row.id for row in rows}:
+                good = iter(self._answers([row for row in rows if row.id not in told]))
+                return [{"error": "; ".join(told[row.id])} if row.id in told else next(good) for row in rows]
         half = len(rows) // 2
         return self._answers(rows[:half]) + self._answers(rows[half:])
 
@@ -114,6 +124,8 @@ class Answering:
         """The columns that the task takes as inputs, under the names of their roles, cleaned. Labels are ignored."""
         table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
         columns = self.task.columns
+        images = [joined_name(self.dataset, role) for role, spec in columns.items() if spec.kind == "image"]
+        table = locate_images(table, self.folder, images)
         inputs = {role: spec for role, spec in columns.items() if spec.is_input}
         # An optional role counts only if the input has its column, since another role may take its place. The features
         # of a table are left to `task.check`, which names the missing ones.

@@ -21,7 +21,7 @@ from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
 from llmft.predictions.answering import Answering, available_windows, windows
 from llmft.predictions.drawings import Drawings
-from llmft.predictions.rows import Row, Rows, open_file, open_stream
+from llmft.predictions.rows import Row, Rows, open_file, open_images, open_stream
 from llmft.reporting.lines import EVERY, quiet
 from llmft.runs.ending import Interrupting
 from llmft.runs.folder import flat
@@ -57,7 +57,9 @@ def run(config: Config) -> dict[str, Any]:
         raise UserError(Problem("predict.explain", what, hint="Leave it out."))
     answering = ready(config)
     rows = asked(config, answering.task)
-    answering = replace(answering, dataset=config.dataset.model_copy(update={"format": rows.kind}))
+    # Paths of images are relative to the file that names them; others to the folder in which the command runs.
+    place = Path() if piped(wanted) or wanted.input is None else Path(wanted.input).parent
+    answering = replace(answering, dataset=config.dataset.model_copy(update={"format": rows.kind}), folder=place)
     if rows.columns is not None:
         check_kept(wanted, rows.columns)
         # Who types a row may leave columns out; a file that lacks one has it under another name, most often.
@@ -119,8 +121,8 @@ def answer(config: Config, answering: Answering, rows: Sequence[str | Mapping[st
 
 
 def of_text(config: Config, task: Task[Any], text: str) -> dict[str, Any]:
-    """The row that `predict.text` would be."""
-    wanted = config.predict.model_copy(update={"text": text})
+    """The row that `predict.text` would be, or `predict.image` for a task on images."""
+    wanted = config.predict.model_copy(update={"image" if task.config.images else "text": text})
     check_input(wanted, task)
     (row,) = asked(config.model_copy(update={"predict": wanted}), task).rows
     return row.values
@@ -128,15 +130,21 @@ def of_text(config: Config, task: Task[Any], text: str) -> dict[str, Any]:
 
 def piped(wanted: PredictConfig) -> bool:
     """Whether the rows come from standard input."""
-    return wanted.input == "-" or (wanted.input is None and wanted.text is None and wanted.row is None)
+    return wanted.input == "-" or all(each is None for each in (wanted.input, wanted.text, wanted.image, wanted.row))
 
 
 def check_input(wanted: PredictConfig, task: Task[Any]) -> None:
     """Raise UserError for an input that is not there, or a text for a task that reads none."""
+    name, images = task.config.model_fields["name"].default, task.config.images
+    if wanted.text is not None and images:
+        hint = "Write predict.image=FILE."
+        raise UserError(Problem("predict.text", f"{name} reads images, not a text", hint=hint))
+    if wanted.image is not None and not images:
+        raise UserError(Problem("predict.image", f"{name} reads no images", hint="Leave it out."))
     if wanted.text is not None and task.default_input_role not in task.columns:
-        name, hint = task.config.model_fields["name"].default, "Write predict.row={COLUMN: VALUE, ...}."
+        hint = "Write predict.row={COLUMN: VALUE, ...}."
         raise UserError(Problem("predict.text", f"{name} reads rows with columns, not a text", hint=hint))
-    if wanted.input not in (None, "-"):
+    if wanted.input not in (None, "-") and not (images and open_images(str(wanted.input), "image")):
         check_is_file(str(wanted.input), "predict.input")
     if piped(wanted) and (sys.stdin is None or (wanted.input is None and sys.stdin.isatty())):
         hint = "Name a file, or `-` to type rows; or write predict.text=, or predict.row=."
@@ -158,8 +166,12 @@ def asked(config: Config, task: Task[Any]) -> Rows:
         given = {"text": wanted.text, "text_pair": wanted.text_pair}
         values = {name: given[key] for key, name in names.items() if given[key] is not None}
         return Rows("text", list(values), [Row("text", values)])
+    if wanted.image is not None:
+        return Rows("image", [names["text"]], [Row("image", {names["text"]: wanted.image})])
     kind, encoding, text = wanted.input_format, config.dataset.encoding, names.get("text")
     if not piped(wanted):
+        if task.config.images and (found := open_images(str(wanted.input), names["text"])):
+            return found
         section = config.dataset
         more = (section.separator, section.sheet, section.query, section.field)
         return open_file(Path(str(wanted.input)), kind, encoding, text, *more)
@@ -194,7 +206,7 @@ def conclude(wanted: PredictConfig, good: int, bad: int, example: str) -> None:
     """Say on stderr how many rows were answered; a bad row is not a failure while others are good."""
     if bad and not good:
         raise Failure(example if bad == 1 else f"none of {bad:,} rows could be answered, such as {example}")
-    if wanted.text is None and wanted.row is None:
+    if wanted.text is None and wanted.image is None and wanted.row is None:
         errors = f", {bad:,} could not be, such as {example}" if bad else ""
         place = f"; see {wanted.output}" if wanted.output else ""
         rows = "1 row was" if good == 1 else f"{good:,} rows were"

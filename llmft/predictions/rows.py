@@ -28,8 +28,9 @@ from llmft.data.csv_files import (
     wrong_field_count,
 )
 from llmft.data.encodings import BROKEN, Marking, decoding_fault, open_bytes, strip_line_end
-from llmft.data.files import HEAD, inner_ending, kind_of, kind_of_head, mismatch
+from llmft.data.files import HEAD, by_pattern, inner_ending, kind_of, kind_of_head, mismatch
 from llmft.data.formats import FORMATS
+from llmft.data.images import SUFFIXES
 from llmft.data.json_files import JsonList, json_object, open_json, row_of
 from llmft.data.source import Source, Table
 from llmft.schema.problem import Problem, UserError
@@ -116,6 +117,25 @@ def _opening(file: Path) -> Iterator[None]:
     except OSError as error:
         what = f"must be a file that can be read, got {file} ({error.strerror})"
         raise UserError(Problem("predict.input", what), "the data") from error
+
+
+def open_images(source: str, column: str) -> Rows | None:
+    """A row for each image of `source`: an image file, a folder with images at any depth, or a pattern; else None."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in SUFFIXES)
+        found = {file.relative_to(path).as_posix(): file for file in files}
+    elif path.is_file():
+        found = {path.name: path} if (kind := kind_of(path)) and kind.format == "images" else {}
+    else:
+        found = {str(file): file for file in by_pattern(path)}
+    if not found and not path.is_dir():
+        return None
+    if not found:
+        what = f"no {', '.join(SUFFIXES[:3])}, ... file in {path}"
+        raise UserError(Problem("predict.input", what, hint="Name a folder with images."), "the data")
+    cells = ((name, {"path": str(file.absolute()), "bytes": None}) for name, file in found.items())
+    return Rows("images", [column], (Row(name, {column: cell}) for name, cell in cells))
 
 
 def _whole(kind: str, source: Source) -> Rows:

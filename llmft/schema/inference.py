@@ -44,16 +44,21 @@ class PredictConfig(Section):
     """What `llmft predict RUN` reads and writes."""
 
     input: str | None = None
-    """A file of rows, or `-` for standard input. Unset: standard input, if something is piped in."""
+    """A file of rows, or `-` for standard input; for tasks on images also an image, a folder of them, or a pattern such
+    as `'photos/*.jpg'`. Unset: standard input, if something is piped in."""
 
     input_format: (
         Literal["csv", "tsv", "json", "parquet", "excel", "sqlite", "arrow", "txt", "conll", "squad"] | None
     ) = None
-    """Format of the input. `json`: an object per line, or a list; `txt`: a text per line; `squad`: SQuAD's JSON. Unset:
-    by the file's first bytes and ending; by the first line for standard input and for other endings."""
+    """Format of the input. `json`: an object per line, or a list; `txt`: a text per line, or the path or the base64 of
+    an image; `squad`: SQuAD's JSON. Unset: by the file's first bytes and ending; by the first line for standard input
+    and for other endings."""
 
     text: Text | None = None
     """One text to answer, instead of a file."""
+
+    image: Text | None = None
+    """One image to answer, for tasks on images: its file, or its bytes in base64."""
 
     text_pair: Text | None = None
     """The second text of a pair, for a run that was trained on pairs."""

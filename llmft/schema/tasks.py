@@ -46,7 +46,8 @@ class TaskConfig(Section):
     per row."""
 
     images: ClassVar[bool] = False
-    """Whether its inputs are images, which the section `augment` changes in training."""
+    """Whether its inputs are images, which the section `augment` changes in training, and of which `llmft predict`
+    takes files and folders."""
 
     streams: ClassVar[bool] = True
     """Whether `dataset.streaming` works: only if each row becomes exactly one feature, so that the steps of an epoch

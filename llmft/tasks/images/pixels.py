@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from llmft.data.images import BadImage, Cell, as_array, name_of, open_image
+from llmft.data.images import BadImage, Cell, as_array, open_image, problem
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.images.config import ImageConfig
@@ -180,9 +180,7 @@ def encode_pixels(cells: list[Cell], ids: list[str], state: ImageState) -> tuple
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
         found = list(threads.map(decoded, cells))
     problems = [
-        Problem(row, f"{name_of(cell)} {why}")
-        for cell, row, why in zip(cells, ids, found, strict=True)
-        if isinstance(why, str)
+        problem(row, cell, why) for cell, row, why in zip(cells, ids, found, strict=True) if isinstance(why, str)
     ]
     if problems:
         raise UserError(problems, "the data")
