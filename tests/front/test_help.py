@@ -72,7 +72,10 @@ def test_a_key_of_several_tasks_is_explained_for_each(llmft: Run) -> None:
     assert "task.max_length=VALUE  [1024]\n  task: instruction\n    Largest number of tokens in a conversation." in out
     assert "task.max_length=VALUE  [512]\n  task: summarization\n" in out
     assert out.count("summarization") == 1
-    assert "task: image_classification, relation_extraction, tabular, text_classification\n" in llmft("help", "task.class_weights")[1]
+    assert (
+        "task: image_classification, relation_extraction, tabular, text_classification\n"
+        in llmft("help", "task.class_weights")[1]
+    )
 
 
 def test_sections_options_recipes_and_pages_are_explained(llmft: Run) -> None:
