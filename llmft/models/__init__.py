@@ -2,6 +2,7 @@
 
 from transformers import (
     AutoConfig,
+    AutoModelForImageClassification,
     AutoModelForObjectDetection,
     AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
@@ -9,6 +10,14 @@ from transformers import (
 
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.models.centernet import CenterNetConfig, CenterNetForObjectDetection
+from llmft.models.image_models import (
+    ImageCNNConfig,
+    ImageCNNForImageClassification,
+    ImageMLPConfig,
+    ImageMLPForImageClassification,
+    SmallResNetConfig,
+    SmallResNetForImageClassification,
+)
 from llmft.models.table_models import (
     FTTransformerConfig,
     FTTransformerForClassification,
@@ -25,6 +34,9 @@ for config, model, auto in (
     (MLPConfig, MLPForClassification, AutoModelForSequenceClassification),
     (FTTransformerConfig, FTTransformerForClassification, AutoModelForSequenceClassification),
     (BoostingConfig, BoostingForClassification, AutoModelForSequenceClassification),
+    (ImageMLPConfig, ImageMLPForImageClassification, AutoModelForImageClassification),
+    (ImageCNNConfig, ImageCNNForImageClassification, AutoModelForImageClassification),
+    (SmallResNetConfig, SmallResNetForImageClassification, AutoModelForImageClassification),
     (CenterNetConfig, CenterNetForObjectDetection, AutoModelForObjectDetection),
     (UNetConfig, UNetForSemanticSegmentation, AutoModelForSemanticSegmentation),
 ):
