@@ -53,7 +53,7 @@ from llmft.training.comparisons import baseline, importance, wants_importance
 from llmft.training.evaluation import Experiment, Prediction, Split, predict, score
 from llmft.training.features import encode
 from llmft.training.fit import fit, fits
-from llmft.training.frozen import cached_encoder, is_frozen, with_reference
+from llmft.training.frozen import cached_encoder, is_frozen, train_head, with_reference
 from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
@@ -244,6 +244,8 @@ class Session(Experiment):
         start = time.perf_counter()
         learner = adapters.trained_part(self.model)
         entry = self.prepared.entry if self.prepared else None
+        if self.config.model.head_epochs and not checkpoints.found(self.run.folder / "checkpoints"):
+            train_head(self, entry)  # once: a checkpoint has the weights that came of it
         with cached_encoder(self, entry) as ready:
             encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
             ready = with_reference(self, ready)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, TimmBackbone
 
-from llmft.models.layers import backbone_of
+from llmft.models.layers import backbone_of, head_weights
 from llmft.models.model_files import locate, user_errors
 from llmft.schema.model import LITE0, ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -52,12 +52,20 @@ def load_backbone(built: PreTrainedModel, model: ModelConfig) -> None:
         UserError: for a model without a backbone, or weights of another one.
     """
     found = backbone_of(built)
+    if head_weights(built) and model.backbone != LITE0:
+        what = f"must be {LITE0} for a classifier of timm, got {model.backbone}"
+        raise UserError(Problem("model.backbone", what, hint=f"Write model.path={model.backbone} instead."))
     if found is None:
         what = f"{type(built).__name__} has no backbone apart from its other weights"
         raise UserError(Problem("model.backbone", what, hint="Leave it out."))
     weights = lite0_weights() if model.backbone == LITE0 else _weights(str(model.backbone), found, model)
-    report = _inner(found).load_state_dict(weights, strict=False)  # heads that a backbone does not have are left over
-    missing = [name for name in report.missing_keys if not name.endswith("num_batches_tracked")]
+    inner, own = _inner(found), set[str]()
+    if head := head_weights(built):  # of other labels
+        ids = {id(parameter) for parameter in head}
+        own = {name for name, parameter in inner.named_parameters() if id(parameter) in ids}
+        weights = {name: value for name, value in weights.items() if name not in own}
+    report = inner.load_state_dict(weights, strict=False)  # heads that a backbone does not have are left over
+    missing = [name for name in report.missing_keys if not name.endswith("num_batches_tracked") and name not in own]
     if missing:
         what = f"{model.backbone} lacks {len(missing)} weights of the backbone, such as {missing[0]}"
         hint = "Write model.config.backbone_config as in its own config.json."

@@ -24,6 +24,8 @@ from llmft.schema.problem import Problem, UserError
 # Auto classes that only one kind of architecture fits, for the hint of `_check_kind`.
 HEAD_KINDS = {"AutoModelForSeq2SeqLM": "an encoder-decoder, such as t5, mt5, bart, mbart or marian"}
 
+TIMM = "timm_wrapper"  # the architecture of transformers that holds any model of timm
+
 # Sizes that may be larger than the data need. All others must be equal.
 AT_LEAST = {"vocab_size", "max_position_embeddings"}
 
@@ -297,9 +299,29 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
             extra = (needed.get("pad_token_id") or 0) + 1 if shifted else 0
             sizes[name] = max(sizes.get(name, default), needed[key] + extra)
     sizes |= {key: value for key, value in needed.items() if key not in AT_LEAST}
-    made = type(config).from_dict(sizes)
+    made = _timm_config(config, sizes) if config.model_type == TIMM else type(config).from_dict(sizes)
     made._name_or_path = config._name_or_path  # where transformers looks for a model's own code
     return made
+
+
+def _timm_config(config: PreTrainedConfig, sizes: dict[str, Any]) -> PreTrainedConfig:
+    """The config of a model of timm, which has names of its own for the size and the channels of an image."""
+    import timm
+
+    labels = {key: sizes[key] for key in ("num_labels", "id2label", "label2id") if key in sizes}
+    own = {key: value for key, value in sizes.items() if key not in (*labels, "image_size", "num_channels")}
+    name = own.get("architecture", config.architecture)
+    if not timm.is_model(name):
+        nearest = get_close_matches(name, timm.list_models(), 1)
+        hint = f"Did you mean {nearest[0]}?" if nearest else "See timm.list_models()."
+        raise UserError(Problem("model.config.architecture", f"must be a model of timm, got {name}", hint=hint))
+    arguments = {"in_chans": sizes["num_channels"]} if sizes.get("num_channels", 3) != 3 else {}
+    # Transformers have an embedding for each place. Convnets take any size, and no such argument.
+    if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False) and "image_size" in sizes:
+        arguments["img_size"] = sizes["image_size"]
+    if arguments := arguments | (own.get("model_args") or {}):
+        own["model_args"] = arguments
+    return type(config).from_dict(own, **labels)
 
 
 def _check_kind(config: PreTrainedConfig, auto: Any, model: ModelConfig) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -17,6 +17,10 @@ from llmft.schema.problem import Problem, UserError
 EMBEDDINGS = "embeddings"
 LAYER = "layers."
 RANGE = re.compile(r"layers\.(\d+)-(\d+)")
+BATCH_NORM = "batch_norm"
+# What timm calls the layers of a model: a sequence of stages, or stages numbered from 1.
+TIMM_LISTS = ("timm_model.blocks", "timm_model.stages", "timm_model.layers")
+TIMM_STAGE = re.compile(r"timm_model\.layer(\d+)")
 
 
 @dataclass
@@ -49,16 +53,20 @@ def parts(model: nn.Module) -> list[Part]:
     prefix = "" if base is model else f"{model.base_model_prefix}."
     owners: dict[str, Part] = {}
     found: dict[str, Part] = {}
-    lists = _layer_lists(model)
+    lists, head = _layer_lists(model), {id(parameter) for parameter in head_weights(model)}
     numbers = {f"{path}.{i}": start + i for path, (count, start) in lists.items() for i in range(count)}
+    matches = {path: TIMM_STAGE.fullmatch(path) for path, _ in model.named_modules()}
+    stages = {path: int(match[1]) - 1 for path, match in matches.items() if match}
+    numbers |= stages
     layered = False  # whether a numbered layer has come yet
-    for path, module in _modules(model, set(lists)):
+    for path, module in _modules(model, {*lists, *stages}, stages):
         of_base, layer = path.startswith(prefix), numbers.get(path)
+        of_base = of_base and not any(id(parameter) in head for parameter in module.parameters())
         layered = layered or layer is not None
         embeds = not layered or isinstance(module, nn.Embedding) or "embed" in path
         if layer is not None:
             name = f"{LAYER}{layer}"
-        elif lists and of_base and embeds:
+        elif numbers and of_base and embeds:
             name = EMBEDDINGS
         else:
             name = path.removeprefix(prefix)
@@ -69,7 +77,7 @@ def parts(model: nn.Module) -> list[Part]:
         while path and path not in owners:
             path = path.rpartition(".")[0]
         if not path:  # a weight beside the layers, in no module of its own, such as the vector of a mask
-            own = EMBEDDINGS if name.startswith(prefix) and lists else name
+            own = EMBEDDINGS if name.startswith(prefix) and numbers else name
             owners[path := name] = found.setdefault(own, Part(own, name.startswith(prefix)))
         owners[path].parameters[name] = parameter
     # Stable: only the head moves to the end, since some models define it before their base model.
@@ -93,8 +101,28 @@ def layer_depths(model: nn.Module) -> tuple[dict[str, int], int]:
     return {name: height.get(part.name, top) for part in found for name in part.parameters}, top
 
 
+def head_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of the head of a model of timm, which has it inside; empty for other models."""
+    inner: Any = getattr(model, "timm_model", None)
+    return list(inner.get_classifier().parameters()) if hasattr(inner, "get_classifier") else []
+
+
+def encoder_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The weights below the head: those of the base model; empty for a model that has none apart from its head."""
+    base = getattr(model, "base_model", model)
+    head = {id(parameter) for parameter in head_weights(model)}
+    if base is model or not (head or isinstance(base, PreTrainedModel)):
+        return []
+    return [parameter for parameter in base.parameters() if id(parameter) not in head]
+
+
 def backbone_of(model: nn.Module) -> Any:
-    """The module of a model for images that gives maps of features to its other parts; None without one."""
+    """The module of a model for images that gives maps of features to its other parts; None without one.
+
+    Of a classifier of timm it is the model in its wrapper, whose head is inside.
+    """
+    if hasattr(model, "timm_model"):
+        return model.timm_model
     inside = (part for part in model.modules() if part is not model)
     return next((part for part in inside if hasattr(part, "out_features") and hasattr(part, "channels")), None)
 
@@ -105,13 +133,12 @@ def backbone_weights(model: nn.Module) -> set[str]:
     Raises:
         UserError: for a model without either.
     """
-    base = backbone_of(model)
-    if base is None and isinstance(model, PreTrainedModel) and model.base_model is not model:
-        base = model.base_model
-    if base is None:
+    own = {id(parameter) for parameter in encoder_weights(model)}
+    if (base := backbone_of(model)) and not head_weights(model):
+        own = {id(parameter) for parameter in base.parameters()}
+    if not own:
         what = f"is for a model with a backbone or a base model, and {type(model).__name__} has neither"
         raise UserError(Problem("optimizer.backbone_lr", what, hint="Leave it out."))
-    own = {id(parameter) for parameter in base.parameters()}
     return {name for name, parameter in model.named_parameters() if id(parameter) in own}
 
 
@@ -123,19 +150,22 @@ def _layer_lists(model: nn.Module) -> dict[str, tuple[int, int]]:
     for path, module in model.named_modules():
         inside = any(path.startswith(f"{outer}.") for outer in found)
         # A list of embeddings, such as those of a table's category columns, is no list of layers.
-        if isinstance(module, nn.ModuleList) and len(module) and not inside and not isinstance(module[0], nn.Embedding):
+        listed = isinstance(module, nn.ModuleList) or path in TIMM_LISTS
+        if listed and len(module) and not inside and not isinstance(module[0], nn.Embedding):
             start = starts.setdefault(path.rpartition(".")[0], count)
             count = max(count, start + len(module))
             found[path] = len(module), start
     return found
 
 
-def _modules(module: nn.Module, lists: set[str], path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Each layer, and each outermost module without layers inside, by path."""
+def _modules(
+    module: nn.Module, lists: set[str], stages: Collection[str], path: str = ""
+) -> Iterator[tuple[str, nn.Module]]:
+    """Each layer, and each outermost module without layers inside, by path; `stages` are layers themselves."""
     for name, child in module.named_children():
         where = f"{path}{name}"
-        if any(other == where or other.startswith(f"{where}.") for other in lists):
-            yield from _modules(child, lists, f"{where}.")
+        if where not in stages and any(other == where or other.startswith(f"{where}.") for other in lists):
+            yield from _modules(child, lists, stages, f"{where}.")
         else:
             yield where, child
 
@@ -144,8 +174,8 @@ def freeze(model: PreTrainedModel, patterns: list[str]) -> None:
     """Freeze the weights that `patterns` name, and turn dropout off in the parts below all that trains.
 
     Args:
-        patterns: `encoder` for the whole base model; names of parts, also `layers` and `layers.0-3`; and names of
-            weights or modules, with `*`.
+        patterns: `encoder` for the whole base model; names of parts, also `layers` and `layers.0-3`; names of weights
+            or modules, with `*`; and `batch_norm` for batch normalization, whose running statistics then stay, too.
 
     Raises:
         UserError: if a pattern matches nothing, with the names that exist, or if nothing is left to train.
@@ -161,25 +191,38 @@ def freeze(model: PreTrainedModel, patterns: list[str]) -> None:
 
 
 def eval_frozen_parts(model: PreTrainedModel) -> None:
-    """From now on, run the parts below all that trains in eval mode: dropout there is noise that no weight can use."""
-    model.register_forward_pre_hook(partial(_set_eval, parts(model)))
+    """From now on, run the parts below all that trains in eval mode: dropout there is noise that no weight can use.
+
+    Frozen batch normalization is in eval mode wherever it stands: its statistics would go on changing otherwise.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    model.register_forward_pre_hook(partial(_set_eval, parts(model), norms))
 
 
-def _set_eval(found: list[Part], model: nn.Module, _: Any) -> None:
+def _set_eval(found: list[Part], norms: Sequence[nn.Module], model: nn.Module, _: Any) -> None:
     for part in found if model.training else ():
         if any(parameter.requires_grad for parameter in part.parameters.values()):
             break
         for module in part.modules:
             module.eval()
+    for norm in norms if model.training else ():
+        if norm.weight is not None and not norm.weight.requires_grad:
+            norm.eval()
 
 
 def _named(model: PreTrainedModel, found: list[Part], pattern: str) -> list[nn.Parameter]:
     """The weights that a pattern of `model.freeze` matches."""
     if pattern == "encoder":
-        if model.base_model is model or not isinstance(model.base_model, PreTrainedModel):
+        if not (weights := encoder_weights(model)):
             what = f"must not be encoder for {type(model).__name__}, which has no base model apart from its head"
             raise UserError(Problem("model.freeze", what))
-        return list(model.base_model.parameters())
+        return weights
+    if pattern == BATCH_NORM:
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        if not norms:
+            what = f"must not be batch_norm for {type(model).__name__}, which has none"
+            raise UserError(Problem("model.freeze", what))
+        return [parameter for norm in norms for parameter in norm.parameters()]
     between = RANGE.fullmatch(pattern)
     layers = range(int(between[1]), int(between[2]) + 1) if between else range(0)
     chosen = [part for part in found if part.layer in layers or _matches(part.name, pattern)]

@@ -107,7 +107,15 @@ class ModelConfig(Section):
 
     freeze: Patterns = Field(default_factory=list)
     """Weights that are not trained: `encoder` (only the head trains, on outputs that are computed once), parts such as
-    `[embeddings,layers.0-3]`, or patterns of weight names such as `"*.LayerNorm"`."""
+    `[embeddings,layers.0-3]`, patterns of weight names such as `"*.LayerNorm"`, or `batch_norm`, whose running
+    statistics then stay, too."""
+
+    head_epochs: int = Field(default=0, ge=0)
+    """Train the head alone for this many epochs first, on outputs of the encoder that are computed once, and only then
+    all weights. For small sets and pretrained weights, which a new head would spoil. 20 is a good value."""
+
+    head_lr: float = Field(default=1e-3, gt=0, le=100)
+    """The learning rate of these epochs, which use AdamW."""
 
     unfreeze: int | None = Field(default=None, ge=1)
     """Gradual unfreezing: the first epoch trains only what lies above the layers, each later epoch this many more

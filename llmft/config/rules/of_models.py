@@ -95,6 +95,23 @@ def _something_is_left_to_unfreeze(config: Config, origin: Origin) -> list[Probl
     return []
 
 
+def _a_head_is_trained_first(config: Config, origin: Origin) -> list[Problem]:
+    key, model = "model.head_epochs", config.model
+    if not model.head_epochs:
+        if origin.typed("model.head_lr"):
+            return [Problem("model.head_lr", f"is only used with {key}", origin("model.head_lr"), f"Write {key}=20.")]
+        return []
+    for wrong, what in (
+        ("encoder" in model.freeze, "has no effect: model.freeze=encoder trains the head alone anyway"),
+        (model.unfreeze is not None, "does not work with model.unfreeze, which begins with the head, too"),
+        (config.hardware.strategy != "ddp", f"does not work with hardware.strategy={config.hardware.strategy}"),
+        (config.task.pretrains or config.task.generates, f"is for heads that are new, and {config.task.name} has none"),
+    ):
+        if wrong:
+            return [Problem(key, what, origin(key), "Leave out one of the two.")]
+    return []
+
+
 def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
     """Keys about gradients, steps, and checkpoints, which a fitted model does not have."""
     model, task = config.model, config.task
@@ -235,6 +252,7 @@ RULES = (
     _tokenizer_reads_its_keys,
     _adapter_has_what_it_needs,
     _something_is_left_to_unfreeze,
+    _a_head_is_trained_first,
     _a_fitted_model_reads_its_keys,
     _processes_have_a_strategy,
     _layers_can_be_computed_again,

@@ -17,6 +17,7 @@ class ImageObjective(Objective):
     """Makes `pixel_values` of the pixels of a batch; the other keys are stacked."""
 
     augments = True
+    of_encoder: ClassVar[tuple[str, ...]] = ("pixels",)
 
     def collate(self, features: list[dict[str, Any]], augment: AugmentConfig | None = None) -> Batch:
         """`pixel_values` (B, channels, height, width), float32 and normalized, and the other keys as tensors.
@@ -24,7 +25,12 @@ class ImageObjective(Objective):
         Args:
             augment: in training; features then have a `draw`.
         """
-        batch: Batch = {"pixel_values": self.normalize(self.augmented(features, augment).pixels)}
+        batch: Batch = {}
+        if "pixels" in features[0]:
+            batch["pixel_values"] = self.normalize(self.augmented(features, augment).pixels)
+        else:  # the outputs of the encoder are kept; this says how many rows there are, and takes no memory
+            state = self.task.state
+            batch["pixel_values"] = torch.zeros(1).expand(len(features), state.channels, state.height, state.width)
         others = [key for key in features[0] if key not in OF_PIXELS]
         return batch | {key: torch.tensor([feature[key] for feature in features]) for key in others}
 
