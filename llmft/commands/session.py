@@ -244,7 +244,7 @@ class Session(Experiment):
         start = time.perf_counter()
         learner = adapters.trained_part(self.model)
         entry = self.prepared.entry if self.prepared else None
-        if self.config.model.head_epochs and not checkpoints.found(self.run.folder / "checkpoints"):
+        if self.config.model.head_epochs and not checkpoints.latest(self.run.folder / "checkpoints")[0]:
             train_head(self, entry)  # once: a checkpoint has the weights that came of it
         with cached_encoder(self, entry) as ready:
             encoding = {"encoder_seconds": time.perf_counter() - start} if is_frozen(learner) else {}
