@@ -214,9 +214,9 @@ class SmallImageModel(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """The encoder's rule; zeros for the last layer, so that training starts from equal logits."""
+        """The encoder's rule; little for the last layer, so that training starts from nearly equal logits."""
         if module is self.classifier:
-            nn.init.zeros_(self.classifier.weight)
+            nn.init.normal_(self.classifier.weight, std=0.01)
             nn.init.zeros_(self.classifier.bias)
         else:
             self.encoder._init_weights(module)

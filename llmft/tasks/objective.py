@@ -23,7 +23,8 @@ class Objective:
     """Whether `collate` takes the section `augment` as `augment`, and reads `draw`, an int64 of each training row that
     depends on (seed, epoch, row) alone."""
     of_encoder: ClassVar[tuple[str, ...]] = ()
-    """Columns of features that only the encoder reads. `collate` does without them where its outputs are kept."""
+    """Keys of bytes that only the encoder reads, such as pixels. `collate` does without them where its outputs are
+    kept."""
     dtypes: ClassVar[dict[str, torch.dtype]] = {}
     """Types of tensors by key, where the values do not tell, such as those of an empty list."""
 

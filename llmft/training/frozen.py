@@ -234,9 +234,8 @@ def cached_encoder(
         indexed, start = dict(splits), 0
         for name, found in features.items():
             indices = pyarrow.array(range(start, start + len(found)))
-            unread = [key for key in objective.of_encoder if key in found.table.column_names]
-            without = replace(found, table=found.table.drop_columns(unread))
-            indexed[name] = replace(splits[name], features=without.with_column(INDEX, indices))
+            read = {key: values for key, values in found.pixels.items() if key not in objective.of_encoder}
+            indexed[name] = replace(splits[name], features=replace(found, pixels=read).with_column(INDEX, indices))
             start += len(found)
         yield indexed
     finally:

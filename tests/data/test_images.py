@@ -40,7 +40,7 @@ def write(file: Path, data: bytes) -> Path:
 
 def loaded(*words: str) -> Any:
     """The rows of a configuration, with its task."""
-    config = compose("finetune", ["+recipe=image_cls", *words])
+    config = compose("finetune", ["+recipe=cifar_resnet", *words])
     return load(config.dataset, tasks.build(config.task)), config
 
 

@@ -226,8 +226,9 @@ CASES = {
         steps=80,
     ),
     "image_classification": Case(
-        recipe="image_cls",
-        losses=[0.7825, 0.6625, 0.6186, 0.5422, 0.4926, 0.4834, 0.4388, 0.443, 0.351, 0.276],
+        recipe="cifar_resnet",
+        words=("optimizer=adamw", "augment=none"),
+        losses=[0.6863, 0.6896, 0.6676, 0.6588, 0.6439, 0.6425, 0.6246, 0.6141, 0.6011, 0.5835],
         chance=0.5,
     ),
 }

@@ -20,7 +20,7 @@ from llmft.training.features import FeatureSet, encode
 
 @pytest.fixture
 def features() -> FeatureSet:
-    config = compose("finetune", ["+recipe=image_cls", "smoke=true", "dataset.max_rows=70"])
+    config = compose("finetune", ["+recipe=cifar_resnet", "smoke=true", "dataset.max_rows=70"])
     task = tasks.build(config.task)
     rows = load(config.dataset, task)["train"]
     return encode(task.fit(rows, config.model), rows)
@@ -56,7 +56,7 @@ def folder_of(place: Path, count: int) -> Path:
 
 
 def prepared(place: Path, *words: str) -> Any:
-    return prepare(compose("finetune", ["+recipe=image_cls", "dataset=images", f"dataset.train={place}", *words]))
+    return prepare(compose("finetune", ["+recipe=cifar_resnet", "dataset=images", f"dataset.train={place}", *words]))
 
 
 def test_the_cache_knows_pixels_by_content(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_what_would_fill_the_cache_is_used_and_not_kept(here: Path, monkeypatch:
     place = folder_of(here / "data", 20)
     found = prepared(place)
     assert "not kept: 0.0 GB are more than 50% of the cache, see LLMFT_CACHE_GB" in found.origin
-    assert len(found.splits["train"].features[3]["pixels"]) == 48 * 48 * 3
+    assert len(found.splits["train"].features[3]["pixels"]) == 32 * 32 * 3
     assert [path for path in (here / "cache").rglob("*") if path.is_file()] == []
 
 
@@ -87,7 +87,7 @@ import resource, sys
 from llmft.commands.prepare import prepare
 from llmft.config.load import load
 for place in sys.argv[1:]:
-    found = prepare(load("finetune", ["+recipe=image_cls", "dataset=images", f"dataset.train={place}", "task.size=160"]))
+    found = prepare(load("finetune", ["+recipe=cifar_resnet", "dataset=images", f"dataset.train={place}", "task.size=160"]))
     features = found.splits["train"].features
     for first in range(0, len(features), 32):
         found.task.objective.collate(features.__getitems__(list(range(first, min(first + 32, len(features))))))

@@ -25,10 +25,12 @@ class ImageConfig(TaskConfig):
     }
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
         "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16, 32], "depths": [1, 1, 1], "layer_type": "basic"},
+        "swin": {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "patch_size": 2},
+        "convnext": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]},
         "timm_wrapper": {"architecture": "test_efficientnet"},
         "image_mlp": {"hidden_sizes": [16]},
         "image_cnn": {"hidden_sizes": [4, 8], "feature_size": 16},
-        "small_resnet": {"hidden_sizes": [4, 8, 16]},
+        "small_resnet": {"hidden_sizes": [8, 16, 32]},
     }
     small: ClassVar[dict[str, Any]] = {"size": 32}
     length: ClassVar[str] = "size"
@@ -126,7 +128,6 @@ class SemanticSegmentation(ImageConfig):
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels must list each one once, got {', '.join(self.labels)}")
         return self
-
 
 
 # The backbone of tiny detectors: maps at strides 8, 16, and 32.

