@@ -54,6 +54,25 @@ class RunConfig(Section):
     """The run that this command works from: the path after `llmft eval`."""
 
 
+class FigureConfig(Section):
+    """A result of a recipe on data that do not come with llmft."""
+
+    metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
+    """The metric that was measured."""
+
+    data: str
+    """The data, and the rows that were scored."""
+
+    mean: float
+    """The mean over the seeds 0, 1, and 2."""
+
+    range: tuple[float, float]
+    """The lowest and the highest of them."""
+
+    words: str = ""
+    """What was typed besides the recipe and the data."""
+
+
 class ExpectConfig(Section):
     """The result that a recipe promises, and how it was measured."""
 
@@ -74,6 +93,9 @@ class ExpectConfig(Section):
 
     minutes: float = Field(gt=0)
     """Duration of the measured run in minutes."""
+
+    figures: list[FigureConfig] = Field(default_factory=list)
+    """Results on other data, each the mean of three seeds."""
 
 
 class Config(Section):
