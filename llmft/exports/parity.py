@@ -55,7 +55,7 @@ def longest(features: FeatureSet) -> int | None:
 def batch_of(task: Task[Any], features: FeatureSet, numbers: list[int]) -> dict[str, torch.Tensor]:
     """The features with these indices as a batch without labels."""
     batch = task.objective.collate(features.__getitems__(numbers))
-    return {name: value for name, value in batch.items() if name != "labels"}
+    return {name: value for name, value in batch.items() if name not in ("labels", *task.objective.own_keys)}
 
 
 def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
@@ -115,8 +115,20 @@ def _shapes(task: Task[Any], original: Any, exported: Any, features: FeatureSet)
     for index, rows in enumerate(ROWS):
         batch = batch_at(task, features, index / len(ROWS), rows)
         shapes = {name: list(value.shape) for name, value in batch.items()}
-        found.append({"inputs": shapes, "difference": difference(logits(original, batch), logits(exported, batch))})
+        found.append({"inputs": shapes, "difference": _apart(task, original, exported, batch)})
     return found
+
+
+def _apart(task: Task[Any], original: Any, exported: Any, batch: dict[str, torch.Tensor]) -> float:
+    """The difference of the logits of a batch; that of the outputs where it is less, as of boxes in another order."""
+    found = difference(logits(original, batch), logits(exported, batch))
+    if not isinstance(task, ComparesOutputs):
+        return found
+    outputs = []
+    for model in (original, exported):
+        with float32(model):
+            outputs.append([(output, None) for output in task.objective.predict(model, batch)[0]])
+    return min(found, task.output_difference(*outputs))
 
 
 def _padding(task: Task[Any], exported: Any, features: FeatureSet) -> float | None:

@@ -12,7 +12,7 @@ import numpy
 import torch
 from transformers import PreTrainedModel
 
-from llmft.models.trained import FILES
+from llmft.models.trained import BOXES, FILES
 from llmft.schema.inference import ExportConfig
 from llmft.schema.problem import Failure
 
@@ -42,9 +42,13 @@ class Named(torch.nn.Module):
         self.readout = readout
 
     def forward(self, **inputs: torch.Tensor) -> Batch:
-        """`logits` of shape (B, num_labels), and what the task reads out of them, in float32."""
-        logits = self.model(**inputs).logits
-        return {"logits": logits, **self.readout(logits.float())}
+        """`logits` of shape (B, num_labels), and what the task reads out of them, in float32.
+
+        Of a detector also `pred_boxes` (B, Q, 4): x and y of the middle, width, and height as shares of the image.
+        """
+        output = self.model(**inputs)
+        boxes = {BOXES: output[BOXES]} if BOXES in output else {}
+        return {"logits": output.logits, **boxes, **self.readout(output.logits.float())}
 
 
 def write(
@@ -78,7 +82,8 @@ def write(
         for name, value in sample.items()
     }
     with torch.no_grad():
-        outputs = {"logits": model(**sample).logits.float()}
+        given = model(**sample)
+        outputs = {name: given[name].float() for name in ("logits", BOXES) if name in given}
     facts = {}
     if export.format == "safetensors":
         model.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import ModelOutput
 
 from llmft.data.committed import fault
 from llmft.models import adapters, register
@@ -20,8 +21,11 @@ from llmft.schema.model import AdapterConfig
 from llmft.schema.problem import Problem, UserError, missing_package
 
 FACTS = "export.json"
-Session = Callable[[dict[str, torch.Tensor]], torch.Tensor]
-"""A loaded program: from a batch to logits (B, num_labels)."""
+Session = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+"""A loaded program: from a batch to its outputs, of which READ are read."""
+BOXES = "pred_boxes"
+READ = ("logits", BOXES)
+"""The outputs of a program that stand for those of its model: logits (B, num_labels), and boxes of a detector."""
 FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "openvino": "model.xml"}
 """The file of a program by format. OpenVINO has its weights beside it, in model.bin."""
 
@@ -63,6 +67,15 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
     return model.to(device), task
 
 
+@dataclass
+class ProgramOutput(ModelOutput):
+    """The outputs of a program as a model has them."""
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    pred_boxes: torch.Tensor | None = None
+
+
 class Exported(torch.nn.Module):
     """A program behind the interface of a model: takes the same batch, gives logits and loss."""
 
@@ -78,11 +91,16 @@ class Exported(torch.nn.Module):
         # Batches go to the device of a model's parameters. So it has one, empty and on the CPU, where programs run.
         self.place = torch.nn.Parameter(torch.empty(0), requires_grad=False)
 
-    def forward(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> SequenceClassifierOutput:
-        """Logits (B, num_labels), and with `labels` their mean loss by transformers' own function."""
-        logits = self.program({name: inputs[name].to(kind) for name, kind in self.kinds.items()}).float()
-        loss = None if labels is None else ForSequenceClassificationLoss(labels, logits, self.config)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+    def forward(self, labels: Any = None, **inputs: torch.Tensor) -> "ProgramOutput":
+        """Logits (B, num_labels), and with `labels` their mean loss by transformers' own function.
+
+        A program of a detector has boxes too, and no loss: that is a part of the model that was trained.
+        """
+        found = self.program({name: inputs[name].to(kind) for name, kind in self.kinds.items()})
+        logits, boxes = found["logits"].float(), found.get(BOXES)
+        if labels is None or boxes is not None:
+            return ProgramOutput(logits=logits, pred_boxes=boxes)
+        return ProgramOutput(loss=ForSequenceClassificationLoss(labels, logits, self.config), logits=logits)
 
     def num_parameters(self) -> int:
         """The number of parameters of the exported model."""
@@ -157,9 +175,11 @@ def _onnx(file: Path) -> Session:
     opened = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names = [given.name for given in opened.get_inputs()]  # inputs that the graph does not use are not among them
 
-    def run(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        (logits,) = opened.run(["logits"], {name: batch[name].numpy() for name in names})
-        return torch.from_numpy(logits)
+    read = [given.name for given in opened.get_outputs() if given.name in READ]
+
+    def run(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        found = opened.run(read, {name: batch[name].numpy() for name in names})
+        return {name: torch.from_numpy(values) for name, values in zip(read, found, strict=True)}
 
     return run
 
@@ -167,9 +187,8 @@ def _onnx(file: Path) -> Session:
 def _pt2(file: Path) -> Session:
     program = torch.export.load(str(file)).module()
 
-    def run(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits: torch.Tensor = program(**batch)["logits"]
-        return logits
+    def run(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return dict(program(**batch))
 
     return run
 
@@ -182,8 +201,11 @@ def _openvino(file: Path) -> Session:
     compiled = openvino.Core().compile_model(str(file), "CPU", exact)
     names = {name for given in compiled.inputs for name in given.names}
 
-    def run(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    read = [name for given in compiled.outputs for name in given.names if name in READ]
+
+    def run(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         answer = compiled({name: value.numpy() for name, value in batch.items() if name in names})
-        return torch.from_numpy(answer["logits"].copy())  # OpenVINO's own buffer, which the next call overwrites
+        # Copies: the next call overwrites OpenVINO's own buffer.
+        return {name: torch.from_numpy(answer[name].copy()) for name in read}
 
     return run

@@ -1,5 +1,6 @@
 """What training minimizes for boxes: the loss of the model over boxes as it takes them, as shares of the picture."""
 
+import json
 from typing import Any
 
 import numpy
@@ -25,7 +26,7 @@ class DetectionObjective(ImageObjective):
         Args:
             augment: in training; boxes move with their picture, and those that are cut off are left out.
         """
-        given = [numpy.frombuffer(row["boxes"], numpy.float32).reshape(-1, 5) for row in features if "boxes" in row]
+        given = [numpy.array(json.loads(row["boxes"]), float).reshape(-1, 5) for row in features if "boxes" in row]
         found = self.augmented(features, augment, [boxes[:, :4] for boxes in given] or None)
         batch: Batch = {"pixel_values": self.normalize(found.pixels)}
         if found.boxes is None or found.kept is None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STEPS = numpy.arange(0.05, 0.96, 0.05)
 """Scores that are tried as `threshold`."""
+SURE = 0.05  # the least score of a box that is compared with that of an exported model
 UNTUNED = 0.5
 """The threshold where there are no validation rows."""
 
@@ -97,7 +98,10 @@ class ObjectDetection(Task[DetectionState]):
         return problems
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
-        """`boxes` of a feature are float32 (n, 5) as bytes: x, y, width, height in its pixels, and the class."""
+        """`boxes` of a feature are JSON of lists: x, y, width, height in its pixels, and the class.
+
+        Lists themselves would have no type in a split whose first images have no boxes.
+        """
         pixels, sizes = encode_pixels(rows["image"], rows["id"], self.state)
         features: Features = {"pixels": pixels, "row": list(range(len(pixels))), "aside": list(map(list, sizes))}
         if "boxes" in rows:
@@ -117,7 +121,7 @@ class ObjectDetection(Task[DetectionState]):
                     for box in found
                     if not box["crowd"]
                 ]
-                features["boxes"].append(numpy.array(placed, numpy.float32).tobytes())
+                features["boxes"].append(json.dumps(placed))
             if problems:
                 raise UserError(problems, "the data")
         return features
@@ -194,6 +198,22 @@ class ObjectDetection(Task[DetectionState]):
             "recall": hits / max(hits + missed, 1),
             "f1": 2 * hits / max(2 * hits + extra + missed, 1),
         }
+
+    def output_difference(self, original: list[Any], exported: list[Any]) -> float:
+        """The most by which a score, or a side as a share of the picture, differs from that of its nearest box.
+
+        Boxes of equal scores may come in any order. Those below SURE are left out: of the last ones, each model may
+        have others.
+        """
+        worst = 0.0
+        for (one, _), (other, _) in zip(original, exported, strict=True):
+            for mine, theirs in ((one, other), (other, one)):
+                sure = mine[mine[:, 4] >= SURE]
+                if len(sure):
+                    apart = abs(sure[:, None, :5] - theirs[None, :, :5]).max(axis=-1)
+                    apart[sure[:, None, 5] != theirs[None, :, 5]] = 1
+                    worst = max(worst, float(apart.min(axis=1).max()))
+        return worst
 
     @property
     def calibrates(self) -> bool:
