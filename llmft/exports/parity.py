@@ -71,7 +71,8 @@ def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
         evaluate(task, model, split, config.trainer.eval_batch_size) for model in (original, exported)
     )
     answers = [(a["answer"], b["answer"]) for a, b in zip(theirs.answers, ours.answers, strict=True)]
-    numbers = any(isinstance(answer, float) for answer, _ in answers)  # floats of two runtimes are never equal
+    # Floats of two runtimes are never equal, nor are boxes, which have scores.
+    numbers = any(isinstance(answer, float) or _has_boxes(answer) for answer, _ in answers)
     apart = task.output_difference if isinstance(task, ComparesOutputs) else difference
     metric = config.task.metric
     scores = {"name": metric, "original": before.get(metric), "exported": after.get(metric)}
@@ -88,6 +89,10 @@ def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
         "metric": scores,
         "max_loss": config.export.max_loss,
     }
+
+
+def _has_boxes(answer: Any) -> bool:
+    return isinstance(answer, list) and any(isinstance(part, dict) and "box" in part for part in answer)
 
 
 def difference(original: Any, exported: Any) -> float:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
@@ -92,7 +93,7 @@ def write(
         outputs |= readout(outputs["logits"])
         dynamic = {name: dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for name, axes in varies.items()}
         try:
-            with hushed():
+            with hushed(), lengths_may_vary(model):
                 facts = WRITERS[export.format](Named(model, readout).eval(), dict(sample), dynamic, folder)
                 if export.precision == "int8":
                     facts |= quantize(folder / FILES["onnx"], batches)
@@ -123,6 +124,24 @@ def hushed() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def lengths_may_vary(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the context, `len` of a tensor in the code of the model's class is its size, which may vary.
+
+    Python's own gives an integer, so that the traced program takes batches of one size alone: of RT-DETR, RT-DETR v2,
+    and D-FINE, which say `len(source_flatten)` and do not even use it.
+    """
+    module = sys.modules[type(model).__module__]
+    if hasattr(module, "len"):  # its own
+        yield
+        return
+    vars(module)["len"] = lambda value: value.shape[0] if isinstance(value, torch.Tensor) else len(value)
+    try:
+        yield
+    finally:
+        del vars(module)["len"]
 
 
 def _onnx(model: Named, sample: Batch, dynamic: dict[str, Any], folder: Path) -> dict[str, Any]:
