@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
+from llmft.config.load import load as compose
 from llmft.data.masks import from_text, write_mask
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
@@ -252,3 +253,12 @@ def _feature(task: SemanticSegmentation, mask: dict[str, Any]) -> dict[str, Any]
 def test_a_section_that_contradicts_itself_is_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Section(**options)
+
+
+@pytest.mark.parametrize("option", ["mixup", "cutmix"])
+def test_places_cannot_be_blended(option: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose("finetune", ["+recipe=segmentation", "smoke=true", f"augment={option}"])
+    (problem,) = error.value.problems
+    assert problem.key == f"augment.{option}"
+    assert problem.what == "blends the labels of two images, and those of task=semantic_segmentation are places"

@@ -283,6 +283,17 @@ def _pictures_are_augmented(config: Config, origin: Origin) -> list[Problem]:
     return [Problem("augment", what, origin("augment.name"), "Write augment=none, or leave it out.")]
 
 
+def _labels_are_mixed(config: Config, origin: Origin) -> list[Problem]:
+    if isinstance(config.task, TargetConfig):
+        return []
+    what = f"blends the labels of two images, and those of task={config.task.name} are places"
+    return [
+        Problem(f"augment.{key}", what, origin(f"augment.{key}"), f"Write augment.{key}=0, or leave it out.")
+        for key in ("mixup", "cutmix")
+        if config.task.images and getattr(config.augment, key)
+    ]
+
+
 LOSSES = {
     "single_label": ("cross_entropy", "focal"),
     "multi_label": ("cross_entropy", "focal"),
@@ -355,6 +366,7 @@ def _there_is_something_to_tune_on(config: Config, origin: Origin) -> list[Probl
 
 RULES = (
     _pictures_are_augmented,
+    _labels_are_mixed,
     _a_baseline_sees_all_rows,
     _a_split_by_time_takes_shares,
     _data_has_a_source,
