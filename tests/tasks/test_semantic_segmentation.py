@@ -129,6 +129,19 @@ def test_labels_cannot_be_learned_from_every_mask(mask: dict[str, Any], why: str
     assert [what for what in whys(rows(mask)) if why in what]
 
 
+def test_images_of_one_size_are_not_resized() -> None:
+    def size_of(*sides: tuple[int, int]) -> tuple[int, int]:
+        cells = [cell(Image.new("RGB", pair)) for pair in sides]
+        masks = [gray(numpy.arange(pair[0] * pair[1]).reshape(pair[::-1]) % 2) for pair in sides]
+        data = Dataset.from_dict({"id": list("abc")[: len(sides)], "image": cells, "mask": masks})
+        state = fitted(data, size=None).state
+        return state.width, state.height
+
+    assert size_of((40, 30), (40, 30)) == (40, 30)
+    assert size_of((40, 30), (30, 40)) == (224, 224)
+    assert size_of((600, 10)) == (224, 224)
+
+
 def test_a_mask_has_the_size_of_the_upright_image() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # as of a camera that was turned

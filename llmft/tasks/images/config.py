@@ -87,6 +87,10 @@ class SemanticSegmentation(ImageConfig):
     name: Literal["semantic_segmentation"] = "semantic_segmentation"
     """Semantic segmentation: the label of each pixel of an image."""
 
+    size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
+    """Height and width of what the model sees, in pixels: a number, or `[height, width]`. Unset: what pretrained
+    weights were trained with, else the size of the training images if all have one of at most 512 pixels, else 224."""
+
     # Not `crop`: what it cuts off would have no answer.
     fit: Literal["stretch", "pad"] = "stretch"
     """How an image of another shape becomes that size: `stretch` changes its proportions, `pad` scales it to fit inside

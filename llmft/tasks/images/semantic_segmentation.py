@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WHITE = [0, 255]
 """The values of masks that many programs write for one kind of thing: black and white."""
 SIXTEEN_BITS = "in 16 bits, like ids of instances: a mask holds an index for each label"
+LEAST, KEPT = 8, 512  # pixels: images of one size between these are not resized, where no size is given
 SEEN = 1000  # masks of train that are searched for WHITE where labels are declared: reading all takes 1 ms each
 
 
@@ -111,7 +112,10 @@ class SemanticSegmentation(Task[SegmentationState]):
         return {"image": Column("image"), "mask": Column("image", target=True)}
 
     def learn(self, train: "Dataset", model: ModelConfig) -> SegmentationState:
-        return SegmentationState(**learn_pixels(self.options, model), **_declared(self.options, train))
+        options = self.options
+        if options.size is None and model.first_weights != "pretrained" and (size := _common_size(train)):
+            options = options.model_copy(update={"size": size})
+        return SegmentationState(**learn_pixels(options, model), **_declared(options, train))
 
     def model_kwargs(self) -> dict[str, Any]:
         state = self.state
@@ -277,6 +281,16 @@ def _found(rows: "Dataset") -> list[int]:
     if problems:
         raise UserError(listed(problems), "the data")
     return sorted(found)
+
+
+def _common_size(train: "Dataset") -> list[int] | None:
+    """Height and width of the training images if all have the same, which is small enough to be kept; else None."""
+    try:
+        sizes = {upright_size(cell) for cell in train["image"]}
+    except OSError:
+        return None  # `encode` names the images that cannot be read
+    ((width, height), *others) = sizes
+    return None if others or max(width, height) > KEPT or min(width, height) < LEAST else [height, width]
 
 
 def size_problem(row: dict[str, Any]) -> list[Problem]:
