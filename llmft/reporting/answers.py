@@ -10,6 +10,7 @@ from llmft.tasks.task import RowScore, Task
 
 MISTAKES = 20  # the wrong answers with the highest scores, or the largest errors
 SAMPLES = 5  # right answers, so that a run without mistakes shows examples too
+CURVES = 3  # labels in a chart, one a color
 DOTS = 1000  # points in a scatter plot, about 50 kB of SVG
 
 
@@ -78,6 +79,8 @@ def pictures(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> list[tuple[
     """For each chart its title, a caption, and the SVG."""
     if "reliability" in metrics:
         return [_reliability(metrics)]
+    if metrics.get("curves"):
+        return [_curves(metrics)]
     if rows and isinstance(rows[0]["answer"], float) and isinstance(rows[0]["label"], float):
         return [_numbers(rows)]
     return []
@@ -98,6 +101,19 @@ def _reliability(metrics: dict[str, Any]) -> tuple[str, str, str]:
     was = "" if before is None else f", {before:.4f} before calibration"
     text = f"Share of right answers by score. Expected calibration error {metrics['ece']:.4f}{was}."
     return "Reliability", text, chart(lines, "score", "share of right answers by score")
+
+
+def _curves(metrics: dict[str, Any]) -> tuple[str, str, str]:
+    """The precision of boxes over their recall, of the CURVES labels with the most boxes."""
+    found = metrics["curves"]
+    shown = sorted(found, key=lambda label: -metrics["per_class"][label]["support"])[:CURVES]
+    lines = [
+        Line(label, [(number / (len(found[label]) - 1), value) for number, value in enumerate(found[label])], style)
+        for label, style in zip(shown, "abc", strict=False)
+    ]
+    rest = f" The {len(shown)} of {len(found)} labels with the most boxes." if len(found) > len(shown) else ""
+    text = f"Share of right boxes by the share of boxes that are found, at an overlap of 0.5.{rest}"
+    return "Precision and recall", text, chart(lines, "recall", "precision of boxes by recall")
 
 
 def _numbers(rows: list[dict[str, Any]]) -> tuple[str, str, str]:

@@ -30,7 +30,7 @@ def test_by_hand() -> None:
     assert scores["map"] == pytest.approx((3 * 2 / 3 + 7 * 51 / 101 / 2) / 10)
     assert scores["ar100"] == pytest.approx((3 * 1 + 7 * 0.5) / 10)
     assert scores["ar1"] == 0  # the surest box is wrong
-    assert scores["per_label"] == {"cat": {"map": scores["map"], "map50": scores["map50"], "boxes": 2}}
+    assert scores["per_class"] == {"cat": {"map": scores["map"], "map50": scores["map50"]}}
     assert scores["curves"]["cat"] == pytest.approx([2 / 3] * 21)
     # 2,500 pixels are medium: from 32 x 32 to 96 x 96.
     assert scores["map_medium"] == scores["map"]

@@ -13,6 +13,7 @@ from PIL import Image, ImageColor
 pytest.importorskip("faster_coco_eval")
 
 from llmft import tasks
+from llmft.config.load import load
 from llmft.schema.augmentation import AugmentConfig
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
@@ -209,3 +210,8 @@ def test_a_drawing_has_the_boxes_around_their_objects() -> None:
     assert pixels[10:30].any()  # the label and its score stand above it
     reference = task.draw(data[0]["image"], {"answer": task.reference(data[0])})
     assert numpy.asarray(reference)[79, 60:].any()  # a crowd, to the last row of the image
+
+
+def test_pictures_with_boxes_are_not_blended() -> None:
+    with pytest.raises(UserError, match="blends whole pictures"):
+        load("finetune", ["+recipe=detection", "augment=mixup"])

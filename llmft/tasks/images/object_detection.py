@@ -190,14 +190,21 @@ class ObjectDetection(Task[DetectionState]):
             for answer in answers
         ]
         counts = numpy.array(
-            [matches(answer["answer"], boxes) for answer, boxes in zip(answers, right, strict=True)]
-        ).sum(axis=0)
-        hits, extra, missed = map(int, counts)
-        return detection_scores(found, right, self.state.labels) | {
-            "precision": hits / max(hits + extra, 1),
-            "recall": hits / max(hits + missed, 1),
-            "f1": 2 * hits / max(2 * hits + extra + missed, 1),
-        }
+            [self._counts(answer["answer"], boxes) for answer, boxes in zip(answers, right, strict=True)]
+        )
+        scores = detection_scores(found, right, self.state.labels)
+        by_label = counts.sum(axis=0)  # (labels, 3)
+        for label, row in zip(self.state.labels, by_label, strict=True):
+            if label in scores["per_class"]:
+                scores["per_class"][label] |= _f1(row) | {"support": int(row[0] + row[2])}
+        return scores | _f1(by_label.sum(axis=0))
+
+    def _counts(self, answer: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
+        """By label, how many boxes of an image are right, too many, and missing."""
+        parts = [
+            [[box for box in each if box["label"] == label] for each in (answer, boxes)] for label in self.state.labels
+        ]
+        return [matches(*part) for part in parts]
 
     def output_difference(self, original: list[Any], exported: list[Any]) -> float:
         """The most by which a score, or a side as a share of the picture, differs from that of its nearest box.
@@ -227,8 +234,7 @@ class ObjectDetection(Task[DetectionState]):
 
         def f1(threshold: float) -> float:
             sure = ([box for box in boxes if box["score"] >= threshold] for boxes in found)
-            hits, extra, missed = numpy.sum([matches(*pair) for pair in zip(sure, right, strict=True)], axis=0)
-            return float(2 * hits / max(2 * hits + extra + missed, 1))
+            return _f1(numpy.sum([matches(*pair) for pair in zip(sure, right, strict=True)], axis=0))["f1"]
 
         return self.with_state(replace(self.state, threshold=round(float(max(STEPS, key=f1)), 2)))
 
@@ -273,6 +279,13 @@ def boxes_of(cell: str | None) -> list[dict[str, Any]]:
             raise ValueError(f"must have a label for each box, got {box}")
         box["crowd"] = bool(box.get("crowd", False))
     return found
+
+
+def _f1(counts: numpy.ndarray) -> dict[str, float]:
+    """Precision, recall, and F1 of boxes that are right, too many, and missing."""
+    hits, extra, missed = map(int, counts)
+    whole = max(2 * hits + extra + missed, 1)
+    return {"precision": hits / max(hits + extra, 1), "recall": hits / max(hits + missed, 1), "f1": 2 * hits / whole}
 
 
 def _rounded(corners: numpy.ndarray) -> list[float]:
