@@ -1,0 +1,47 @@
+"""Every command of docs/images.md works, on tiny models and small files."""
+
+import io
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+from PIL import Image
+
+from llmft.data.masks import read_mask
+from llmft.tasks.images import shapes
+
+Run = Callable[..., tuple[int, str, str]]
+PAGE = (Path(__file__).resolve().parents[1] / "docs/images.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def files(here: Path) -> None:
+    """What the reader of the page has."""
+    found = shapes.scenes(12, 0)
+    for name in ("images", "masks"):
+        (here / "cells" / name).mkdir(parents=True)
+    for number, (image, mask) in enumerate(zip(found["image"], found["mask"], strict=True)):
+        Image.open(io.BytesIO(image["bytes"])).save(here / f"cells/images/{number}.png")
+        one = (read_mask(mask).values > 0).astype(numpy.uint8)
+        Image.fromarray(one).save(here / f"cells/masks/{number}.png")
+    (here / "cells/train.txt").write_text("".join(f"{number}\n" for number in range(8)))
+    (here / "cells/test.txt").write_text("".join(f"{number}\n" for number in range(8, 12)))
+    Image.open(here / "cells/images/0.png").save(here / "new.png")
+    (here / "new.jsonl").write_text(json.dumps({"image": "new.png"}) + "\n")
+
+
+def test_every_command_of_the_page_works(llmft: Run, here: Path) -> None:
+    files(here)
+    tiny = ["smoke=true", "trainer.max_steps=1"]
+    assert llmft("finetune", "+recipe=image_cls", *tiny, "run.dir=classes")[0] == 0
+    for words in commands():
+        more = tiny if words[1] == "finetune" else []
+        code, _, err = llmft(*words[1:], *more)
+        assert code == 0, f"{shlex.join(words)}\n{err}"
