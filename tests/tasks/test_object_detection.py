@@ -213,5 +213,5 @@ def test_a_drawing_has_the_boxes_around_their_objects() -> None:
 
 
 def test_pictures_with_boxes_are_not_blended() -> None:
-    with pytest.raises(UserError, match="blends whole pictures"):
+    with pytest.raises(UserError, match="blends the labels of two images"):
         load("finetune", ["+recipe=detection", "augment=mixup"])

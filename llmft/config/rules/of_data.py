@@ -277,10 +277,6 @@ def _blocks_are_read_as_they_are(config: Config, origin: Origin) -> list[Problem
 
 
 def _pictures_are_augmented(config: Config, origin: Origin) -> list[Problem]:
-    if config.task.images and not isinstance(config.task, TargetConfig):
-        what = f"blends whole pictures and their labels, and task={config.task.name} has labels of parts"
-        mixed = [key for key in ("mixup", "cutmix") if getattr(config.augment, key)]
-        return [Problem(f"augment.{key}", what, origin(f"augment.{key}"), "Leave it out.") for key in mixed]
     if config.task.images or not config.augment.active:
         return []
     what = f"changes pictures, and the inputs of task={config.task.name} are none"
