@@ -309,7 +309,7 @@ class Session(Experiment):
         if self.config.trains:
             rows = {name: len(split) for name, split in self.splits.items()}
             run.note(weights=run.weights_digest(), rows=rows, **self._thresholds())
-        write_reports(self.config, self.task, run)
+        write_reports(self.config, self.task, run, self.splits)
 
     def _thresholds(self) -> dict[str, Any]:
         """What the manifest says of scores from which a label is given, where there are any."""

@@ -1,10 +1,13 @@
 """What the report shows of the answers on a split: the worst mistakes, and charts of how reliable scores are."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from llmft.data.images import Cell
 from llmft.metrics.calibration import SHOWN
 from llmft.reporting.charts import Line, chart
+from llmft.reporting.illustrations import illustrated
 from llmft.runs.folder import Run
 from llmft.tasks.task import RowScore, Task
 
@@ -20,8 +23,14 @@ def predictions(run: Run, split: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
-    """The worst answers, rows with the same input and answer once; `label` is None if there is no right or wrong."""
+def mistakes(
+    rows: list[dict[str, Any]], task: Task[Any], cells: Mapping[str, Cell] | None = None
+) -> list[dict[str, Any]]:
+    """The worst answers, rows with the same input and answer once; `label` is None if there is no right or wrong.
+
+    Args:
+        cells: the images of the rows by their ids.
+    """
     wrong: dict[str, list[tuple[RowScore, dict[str, Any]]]] = {}
     for row in rows:
         if row["label"] is None and not task.corpus:  # language models have errors without a label
@@ -30,19 +39,23 @@ def mistakes(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]
             wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((score, row))
     # Equal rows with equal answers are one mistake: 300 copies of a row must not fill the page.
     worst = sorted(wrong.values(), key=lambda same: -same[0][0].error)
-    return [_example(*same[0], task, times=len(same)) for same in worst[:MISTAKES]]
+    return [_example(*same[0], task, cells, times=len(same)) for same in worst[:MISTAKES]]
 
 
-def samples(rows: list[dict[str, Any]], task: Task[Any]) -> list[dict[str, Any]]:
-    """The first SAMPLES right answers with different inputs; none if there is no right or wrong."""
+def samples(
+    rows: list[dict[str, Any]], task: Task[Any], cells: Mapping[str, Cell] | None = None
+) -> list[dict[str, Any]]:
+    """The first SAMPLES right answers with different inputs; none if there is no right or wrong. `cells` as above."""
     right: dict[str, dict[str, Any]] = {}
     for row in rows:
         if len(right) < SAMPLES and row["label"] is not None and not task.row_score(row, row["label"]).error:
             right.setdefault(row["input"], row)
-    return [_example(None, row, task) for row in right.values()]
+    return [_example(None, row, task, cells) for row in right.values()]
 
 
-def _example(score: RowScore | None, row: dict[str, Any], task: Task[Any], times: int = 1) -> dict[str, Any]:
+def _example(
+    score: RowScore | None, row: dict[str, Any], task: Task[Any], cells: Mapping[str, Cell] | None, times: int = 1
+) -> dict[str, Any]:
     return {
         "id": row["id"],
         "parts": parts(row["input"], spans(row["answer"])),
@@ -50,6 +63,7 @@ def _example(score: RowScore | None, row: dict[str, Any], task: Task[Any], times
         "answer": task.format_answer(row["answer"]),
         "how": score.why if score else "",
         "times": times,
+        "images": illustrated(row, (cells or {}).get(row["id"]), task),
     }
 
 

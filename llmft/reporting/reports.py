@@ -1,7 +1,7 @@
 """RUN/README.md, the model card, and RUN/report.html, from the content of the run folder."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from html import escape
 from typing import Any
@@ -13,16 +13,22 @@ from llmft.metrics.calibration import most_confused
 from llmft.reporting.answers import mistakes, per_label, pictures, predictions, samples
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.data_facts import interval, majority
+from llmft.reporting.illustrations import cells_of, contact_sheet
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import plural
 from llmft.tasks.task import Task
+from llmft.training.evaluation import Split
 from llmft.training.optimization import lr_curve
 
 
-def write_reports(config: Config, task: Task[Any], run: Run) -> None:
-    """Write report.html, and for a run that trains its model card, which says how outputs become answers."""
-    facts = gather(config, task, run) | {"head": task.head, "module": module_of(run)}
+def write_reports(config: Config, task: Task[Any], run: Run, splits: Mapping[str, Split] | None = None) -> None:
+    """Write report.html, and for a run that trains its model card, which says how outputs become answers.
+
+    Args:
+        splits: their rows have the images that the report shows.
+    """
+    facts = gather(config, task, run, splits or {}) | {"head": task.head, "module": module_of(run)}
     run.write_text("report.html", pages().get_template("report.html.jinja").render(facts))
     if config.trains:
         facts["formula"] = task.target.formula() if task.target else ""
@@ -76,7 +82,7 @@ def cell(text: str) -> str:
     return escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
-def gather(config: Config, task: Task[Any], run: Run) -> dict[str, Any]:
+def gather(config: Config, task: Task[Any], run: Run, splits: Mapping[str, Split]) -> dict[str, Any]:
     """Everything that a report shows."""
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     scored = [name for name in ("test", "validation") if name in metrics]
@@ -85,6 +91,7 @@ def gather(config: Config, task: Task[Any], run: Run) -> dict[str, Any]:
     headline = config.headline
     score = metrics[main].get(headline) if main else None
     rows = run.manifest.get("dataset")
+    cells = {name: cells_of(splits, name) for name in scored}
     return {
         "config": config,
         "run": run,
@@ -100,8 +107,9 @@ def gather(config: Config, task: Task[Any], run: Run) -> dict[str, Any]:
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
         "curves": curves(run.events(), headline) + schedule(config, run),
-        "mistakes": {name: mistakes(answers[name], task) for name in scored},
-        "samples": {name: samples(answers[name], task) for name in scored},
+        "mistakes": {name: mistakes(answers[name], task, cells[name]) for name in scored},
+        "samples": {name: samples(answers[name], task, cells[name]) for name in scored},
+        "sheet": contact_sheet(config, task, splits),
         "pictures": {name: pictures(answers[name], metrics[name]) for name in scored},
     }
 

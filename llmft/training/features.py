@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1000  # rows encoded at once: the tokenizer reaches full speed at a few hundred, and memory stays small
 BYTES = 4_000_000  # of text encoded at once: fewer rows where texts are long
+PIXELS = {"pixels", "mask"}  # keys whose values are bytes of one width, which go to files
 IMAGES = 64  # rows encoded at once: of 224 x 224 x 3 pixels they take 10 MB
 TOKENS = "train.tokens"  # the file with all tokens of a language model's training text
 
@@ -88,7 +89,7 @@ class FeatureSet:
     asides: pyarrow.Array | None = None
     """What the task keeps of each feature to decode its output, such as where tokens begin in the text."""
     pixels: dict[str, BytesFile] = field(default_factory=dict)
-    """Further keys of the collator's input, whose values are bytes."""
+    """The keys PIXELS of the collator's input."""
 
     @property
     def mean_length(self) -> float | None:
@@ -125,7 +126,7 @@ class FeatureSet:
             values.open()
 
     def save(self, file: Path) -> None:
-        """Write all of it to one Arrow file, and a file beside it for each key of bytes, such as pixels."""
+        """Write all of it to one Arrow file, and a file beside it for each key of pixels."""
         table = self.table.append_column("row", pyarrow.array(self.rows, pyarrow.int64()))
         if self.lengths is not None:
             table = table.append_column("length", pyarrow.array(self.lengths, pyarrow.int64()))
@@ -155,7 +156,7 @@ def encode(task: Task[Any], rows: Dataset, file: Path | None = None) -> FeatureS
     """Encode all rows of a split, a chunk at a time.
 
     Args:
-        file: where the features will be saved. Keys of bytes, such as pixels, are written beside it at once; with None
+        file: where the features will be saved. Pixels are written beside it at once; with None
             to temporary files.
 
     Raises:
@@ -168,7 +169,7 @@ def encode(task: Task[Any], rows: Dataset, file: Path | None = None) -> FeatureS
         features["row"] = [start + row for row in features["row"]]
         lengths += features.pop("length", [])
         cut += sum(features.pop("cut", []))
-        for key in [key for key, values in features.items() if values and isinstance(values[0], bytes)]:
+        for key in PIXELS & features.keys():
             values = features.pop(key)
             if key not in pixels:
                 pixels[key] = BytesFile(file and _bytes_file(file, key), len(values[0]))
