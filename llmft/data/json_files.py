@@ -12,6 +12,7 @@ from llmft.schema.problem import Problem, UserError
 
 OBJECT = 'Write {"text": ..., "label": ...}.'
 FIELD = "Write dataset.field=NAME for the list of rows."
+COCO = "It is COCO's: write dataset=coco for boxes, or dataset=coco_masks for masks."
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ def rows_in(value: Any, field: str | None, name: str) -> tuple[list[Any], list[s
         return rows, [other for other in value if other != key]
     if found:
         what = f"is one object, with lists of objects under {' and '.join(map(repr, found))}"
-        raise UserError(Problem(name, what, hint=FIELD), "the data")
+        hint = COCO if {"images", "annotations", "categories"} <= value.keys() else FIELD
+        raise UserError(Problem(name, what, hint=hint), "the data")
     parts = list(value.values())
     # pandas' df.to_json writes columns by default: {"text": {"0": ..., "1": ...}, "label": {...}}, or lists of one
     # length with orient="list". Read as one row, that would be a data set of size 1.

@@ -9,6 +9,7 @@ import numpy
 import pytest
 from PIL import Image, ImageOps
 
+from llmft.config.load import load
 from llmft.data.annotated_pictures import turned
 from llmft.data.pipeline import source_digests
 from llmft.data.read import chunks, files_of
@@ -289,3 +290,24 @@ def test_a_table_of_boxes_says_what_is_wrong(here: Path, write: Write) -> None:
     assert "names the image 'b.jpg', which is not there" in found
     file = write("boxes.csv", "image,label,x,y\na.jpg,cat,1,2\n")
     assert "has no column for width, height; it has image, label, x, y" in problems(str(file), format="boxes")
+
+
+def test_a_file_of_coco_read_as_json_says_what_it_is(here: Path) -> None:
+    coco(here / "train.json")
+    assert "write dataset=coco for boxes" in problems("train.json", format="json")
+
+
+def test_rows_with_boxes_are_read_from_json_lines(write: Write) -> None:
+    row = {"image": "a.jpg", "boxes": [{"box": [1, 2, 3, 4], "label": "cat"}]}
+    file = write("rows.jsonl", json.dumps(row) + "\n")
+    assert read(str(file), format="json").columns["boxes"] == [row["boxes"]]
+
+
+@pytest.mark.parametrize("option", ["voc", "yolo"])
+def test_a_folder_is_read_as_the_option_says(option: str, here: Path) -> None:
+    """Although its pictures lie in folders, as those of classes do."""
+    pytest.importorskip("timm")
+    voc(here / "data", "a")
+    config = load("finetune", ["+recipe=detection", f"dataset={option}", "dataset.train=data"])
+    assert config.dataset.format == option
+    assert config.dataset.train == "data"
