@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy
+import pytest
 from PIL import Image
+
+pytest.importorskip("faster_coco_eval")
 
 from llmft.data.masks import read_mask
 from llmft.tasks.images import shapes
@@ -31,6 +34,16 @@ def files(here: Path) -> None:
         Image.open(io.BytesIO(image["bytes"])).save(here / f"cells/images/{number}.png")
         one = (read_mask(mask).values > 0).astype(numpy.uint8)
         Image.fromarray(one).save(here / f"cells/masks/{number}.png")
+    for split, numbers in (("train", range(8)), ("test", range(8, 12))):
+        parts = [(number, box) for number in numbers for box in found["boxes"][number]]
+        annotations = [
+            {"id": place, "image_id": number, "category_id": shapes.KINDS.index(box["label"]), "bbox": box["box"]}
+            for place, (number, box) in enumerate(parts)
+        ]
+        names = [{"id": number, "file_name": f"{number}.png"} for number in numbers]
+        kinds = [{"id": number, "name": name} for number, name in enumerate(shapes.KINDS)]
+        tree = {"images": names, "annotations": annotations, "categories": kinds}
+        (here / f"cells/{split}.json").write_text(json.dumps(tree))
     (here / "cells/train.txt").write_text("".join(f"{number}\n" for number in range(8)))
     (here / "cells/test.txt").write_text("".join(f"{number}\n" for number in range(8, 12)))
     Image.open(here / "cells/images/0.png").save(here / "new.png")

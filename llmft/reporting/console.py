@@ -28,10 +28,11 @@ def announce(experiment: Experiment, notes: list[str], origin: str) -> None:
     training = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
     # With a frozen part or an adapter, the number that trains is what decides memory and speed.
     part = f", of which {_short(training)} M train" if config.trains and training < millions else ""
+    backbone = f" but for {config.model.backbone}" if config.model.backbone else ""
     if config.command == "eval":  # an export knows its weights' origin, a run's model is always trained
         size = f", {_short(millions)} M parameters, {getattr(model, 'origin', 'trained')}"
     else:
-        size = "" if fits(model) else f", {_short(millions)} M parameters{part}, {config.model.first_weights}"
+        size = "" if fits(model) else f", {_short(millions)} M parameters{part}, {config.model.first_weights}{backbone}"
     lines = {
         "task": config.task.name,
         "model": f"{config.model.name} ({model.config.model_type}{size})",
