@@ -244,6 +244,9 @@ def _read_with_datasets(dataset: DatasetConfig, split: str, name: str, typed: bo
             f"{dataset.path} --local-dir DIR`; then write dataset.train=DIR."
         )
         raise UserError(Problem(f"dataset.{split}", what, hint=hint), "the data") from error
+    for column, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):  # as bytes: decoded, all images would be in memory at once
+            rows = rows.cast_column(column, datasets.Image(decode=False))
     columns = {column: class_names(list(rows[column][:]), feature) for column, feature in rows.features.items()}
     table = Table(columns, [f"{name}:{number}" for number in range(1, len(rows) + 1)])
     if not typed and len(rows):

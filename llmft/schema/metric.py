@@ -14,6 +14,7 @@ _LABELS: dict[str, bool] = {
 
 METRICS_OF: dict[str, dict[str, bool]] = {
     "single_label": _LABELS | {"accuracy": True, "matthews": True},
+    "image_classification": _LABELS | {"accuracy": True, "matthews": True, "top_k_accuracy": True},
     "multi_label": _LABELS
     | {
         "subset_accuracy": True,

@@ -14,6 +14,7 @@ from llmft.data.pipeline import load
 from llmft.data.read import TYPES_GUESSED, _download, read_hub
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
+from llmft.tasks.images.shapes import classified
 from tests.data.test_pipeline import Texts
 
 HUB = {"format": "hub", "path": "someone/reviews", "train": "train", "test": "test", "split": {"validation": 0}}
@@ -139,3 +140,18 @@ def test_without_a_network_the_way_out_is_said() -> None:
     text = str(error.value)
     assert "someone/reviews (train) cannot be read" in text
     assert "hf download --repo-type dataset someone/reviews" in text
+
+
+def test_images_come_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = classified(4, seed=0)["image"]
+
+    def fake(*_: Any, split: str, **__: Any) -> datasets.Dataset:
+        features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+        part = cells[:2] if split == "train" else cells[2:]
+        return datasets.Dataset.from_dict({"img": part, "label": [0, 1]}, features=features)
+
+    monkeypatch.setattr(datasets, "load_dataset", fake)
+    task = tasks.build(compose("finetune", ["+recipe=image_cls"]).task)
+    data = load(of(columns={"image": "img"}), task)
+    assert data["train"]["image"][:] == cells[:2]
+    assert data["test"]["label"][:] == ["cat", "dog"]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmft.schema.metric import METRICS_OF
 from llmft.schema.tasks import IGNORED_PIXEL, TaskConfig
 from llmft.tasks.targets.config import TargetConfig
 
@@ -66,6 +67,19 @@ class ImageClassification(TargetConfig, ImageConfig):
 
     name: Literal["image_classification"] = "image_classification"
     """A label, several labels, or a number for an image."""
+
+    margin: int = Field(default=0, ge=0, le=1024)
+    """How many pixels larger than `size` an image is kept. The model sees its middle; in training an `augment` that
+    cuts out parts takes any. 32 for a size of 224 is the usual enlargement by 1.14."""
+
+    top_k: int = Field(default=5, ge=2)
+    """With more labels than this, `top_k_accuracy` is the share of rows whose label is among so many of the highest
+    scores."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of this problem; for one label of several, those of images."""
+        return tuple(METRICS_OF["image_classification" if self.problem == "single_label" else self.problem])
 
 
 class SemanticSegmentation(ImageConfig):

@@ -42,7 +42,8 @@ class ImageClassification(TargetTask[ImageClassificationState]):
         return {"image": Column("image"), "label": problems.column(self.options)}
 
     def learn(self, train: "Dataset", model: ModelConfig) -> ImageClassificationState:
-        return ImageClassificationState(target=problems.fit(train, self.options), **learn_pixels(self.options, model))
+        pixels = learn_pixels(self.options, model, self.options.margin)
+        return ImageClassificationState(target=problems.fit(train, self.options), **pixels)
 
     def model_kwargs(self) -> dict[str, Any]:
         state = self.state
@@ -58,6 +59,15 @@ class ImageClassification(TargetTask[ImageClassificationState]):
         if "label" in rows:
             features["labels"] = self.state.target.encode(rows["label"])
         return features
+
+    def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
+        found, most = super().score(answers, references), self.options.top_k
+        if self.options.problem == "single_label" and len(self.state.target.model_kwargs()["id2label"]) > most:
+            pairs = list(zip(answers, references["label"][:], strict=True))
+            found["top_k_accuracy"] = sum(label in _highest(answer["scores"], most) for answer, label in pairs) / len(
+                pairs
+            )
+        return found
 
     def format_input(self, row: dict[str, Any]) -> str:
         return name_of(row["image"])
@@ -77,3 +87,8 @@ class ImageClassification(TargetTask[ImageClassificationState]):
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Pictures of one circle, square, or triangle; see shapes.py."""
         return shapes.classified(rows, seed, self.options.problem)
+
+
+def _highest(scores: dict[str, float], count: int) -> list[str]:
+    """The labels with the highest scores; of equal ones the first."""
+    return sorted(scores, key=lambda label: -scores[label])[:count]
