@@ -36,7 +36,7 @@ def main() -> None:
         rows = data[split]
         answers = nearest(data["train"]["source"][:], data["train"]["target"][:], rows["source"][:])
         found = TranslationScores(state["bleu_tokenize"]).compute(predictions=answers, references=rows["target"][:])
-        for name, numbers in (("nearest neighbour", found), ("the run", scored[split])):
+        for name, numbers in (("nearest neighbor", found), ("the run", scored[split])):
             print(f"{split}, {len(rows):,} rows, {name}: BLEU {numbers['bleu']:.2f}, chrF {numbers['chrf']:.2f}")
         print(f"  {found['bleu_signature']}")
 

@@ -170,8 +170,8 @@ sys.exit(code + 100 * len(sys.modules.keys() & {'torch', 'datasets'}))
     ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[1:] == [
-        "  dataset.train  no such file: no.csv",
-        "  dataset.test   no such file: none.csv",
+        "  dataset.train  must be a file, got no.csv, which does not exist",
+        "  dataset.test   must be a file, got none.csv, which does not exist",
     ]
     write("a.csv", "text,label\n" + "".join(f"word {i},{i % 2}\n" for i in range(40)))
     _, out, _ = llmft("finetune", *SMALL, "run.dir=run")
@@ -202,7 +202,7 @@ def test_what_will_be_read_is_said_and_looked_for_by_those_who_read_it(
     _look(config.model_copy(update={"resume": True}))
     assert capsys.readouterr().out == "  reading   a.csv\n" * 2
     Path("a.csv").unlink()
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="which does not exist"):
         _look(config)
     _look(config.model_copy(update={"resume": True}))
     assert capsys.readouterr().out == "  reading   a.csv\n"

@@ -84,7 +84,7 @@ def test_every_command_of_the_readme_works(
             ran += 1
         else:
             assert words[:2] == ["pip", "install"]
-            extras = re.findall(r"[\w-]+", " ".join(words[2:])) if words[2].startswith(".[") else []
+            extras = re.findall(r"[\w-]+", words[2].partition("[")[2]) if words[2].startswith((".[", "llmft[")) else []
             assert {*extras} <= {
                 *tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             }

@@ -50,7 +50,7 @@ def run(config: Config) -> None:
         raise UserError(Problem(str(source), what, "command line", f"Write llmft predict {source}."))
     set_generation(model, config.generation, config.seed)
     room = max_positions(unwrap(model).config)
-    if room is None or config.model.path is None:  # weights that learnt here have read nothing longer
+    if room is None or config.model.path is None:  # weights that learned here have read nothing longer
         room = min(room or state.max_length, state.max_length)
     chat = Chat(model, state, room, config.generation.max_new_tokens, streams=config.generation.beams == 1)
     wanted = state.system if config.chat.system is None else config.chat.system

@@ -62,7 +62,7 @@ def launch(run: Run, count: int, threads: int) -> None:
         port = _free_port()
         for number in range(count):
             workers.append(_start(run, number, count, threads, port))
-        with PassedOn(workers) as signals:
+        with ForwardedSignals(workers) as signals:
             _wait(workers)
             _raise_first(run, workers, signals.noticed)
     finally:
@@ -95,7 +95,7 @@ def _start(run: Run, number: int, count: int, threads: int, port: int) -> Worker
     return Worker(process, ours)
 
 
-class PassedOn(StopRequests):
+class ForwardedSignals(StopRequests):
     """While it is entered, signals go to the processes, and the second Ctrl-C is an interrupt here."""
 
     def __init__(self, workers: list[Worker]) -> None:
@@ -133,7 +133,7 @@ def _raise_first(run: Run, workers: list[Worker], signal_sent: int) -> None:
             raise Failure(f"rank {number} {how}{hint}")
     reports = [(report, number) for number in failed if (report := workers[number].report)]
     if reports:
-        (_, error), number = min(reports, key=lambda found: found[0][0])
+        (_, error), number = min(reports, key=lambda entry: entry[0][0])
         raise error if isinstance(error, BaseException) else Failure(f"rank {number} raised an error\n{error}")
 
 

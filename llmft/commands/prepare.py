@@ -37,7 +37,7 @@ OF_THE_TOKENIZER = {"path", "hub", "tokenizer", "revision", "trust_remote_code"}
 
 @dataclass(frozen=True)
 class Prepared:
-    """The rows of a run, the task that has learnt from them, and their features."""
+    """The rows of a run, the task that has learned from them, and their features."""
 
     task: Task[Any]
     data: Data

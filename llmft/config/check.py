@@ -118,7 +118,7 @@ def _expected(kind: str, context: dict[str, Any]) -> str:
         expected = str(context["expected"])
         return f"one of {expected}" if " or " in expected else expected
     if kind == "string_pattern_mismatch" and context["pattern"] == NAME:
-        return "a name: letters, digits, `.`, `-` and `_`, at most 64, first and last a letter or digit"
+        return "a name: letters, digits, . - and _, at most 64, first and last a letter or digit"
     families = {
         "float": "a number",
         "int": "a whole number",

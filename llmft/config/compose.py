@@ -147,7 +147,7 @@ def _recipe_files(arguments: list[str]) -> tuple[list[str], Path | None]:
         if word.endswith((".yaml", ".yml")) and "=" not in word:
             file = Path(word)
             if not file.is_file():
-                raise UserError(Problem(word, "no such file", "command line"))
+                raise UserError(Problem(word, "must be a recipe, got a file that does not exist", "command line"))
             if file.suffix == ".yml":
                 raise UserError(
                     Problem(word, "recipes end in .yaml", "command line", f"Rename it to {file.stem}.yaml.")

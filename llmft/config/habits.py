@@ -15,8 +15,8 @@ from llmft.schema.problem import Problem
 OWN = "is a key of Hydra itself, which llmft does not use"
 
 FLAGS = {
-    "--info": "Write --cfg diff for what is set where, or `llmft explain KEY` for one key.",
-    "-i": "Write --cfg diff for what is set where, or `llmft explain KEY` for one key.",
+    "--info": "Write --cfg diff for what is set where, or llmft explain KEY for one key.",
+    "-i": "Write --cfg diff for what is set where, or llmft explain KEY for one key.",
     "--config-name": "Write +recipe=NAME, or the path of a recipe.",
     "-cn": "Write +recipe=NAME, or the path of a recipe.",
     "--config-path": "Write --config-dir DIR for your own options and recipes.",

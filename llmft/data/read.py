@@ -75,10 +75,10 @@ def files_of(dataset: DatasetConfig, split: str, source: Files) -> list[Path]:
     folder = resolve(dataset.path, "dataset.path") if dataset.path else Path()
     key = f"dataset.{split}"
     own = dataset.format == "pydocs" and not dataset.path  # the documentation of Python's own library
-    found = FORMATS[dataset.format]
-    files = expand(source, HOME if own else folder, found.suffixes, key, found.inside)
-    if found.listed:
-        files = list(dict.fromkeys(each for file in files for each in found.listed(file, key)))
+    file_format = FORMATS[dataset.format]
+    files = expand(source, HOME if own else folder, file_format.suffixes, key, file_format.inside)
+    if file_format.listed:
+        files = list(dict.fromkeys(each for file in files for each in file_format.listed(file, key)))
     if dataset.format == "parallel" and len(files) != 2:
         what = f"must be two files for dataset=parallel, got {plural(len(files), 'files')}"
         hint = f"Write the file of the sources, then that of the targets: {key}=[{split}.en,{split}.zh]."
@@ -99,14 +99,14 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
         UserError: after the last chunk, with the problems of all files.
     """
     problems: list[Problem] = []
-    found = FORMATS[dataset.format]
-    more = [getattr(dataset, key) for key in found.keys]
-    names = _names(files, depth=2 if found.one_row else 1)
+    file_format = FORMATS[dataset.format]
+    more = [getattr(dataset, key) for key in file_format.keys]
+    names = _names(files, depth=2 if file_format.one_row else 1)
     # Formats such as a folder by class or two aligned files are read as one source, others file by file.
-    for file, name in [(files, names)] if found.together else zip(files, names, strict=True):
+    for file, name in [(files, names)] if file_format.together else zip(files, names, strict=True):
         try:
             check_file_kinds(dataset.format, file, name)
-            opened = found.open(file, name, dataset.encoding, *more)
+            opened = file_format.open(file, name, dataset.encoding, *more)
             for mark, table in opened.chunks():
                 yield opened, mark, table
         except UserError as error:
@@ -126,7 +126,7 @@ def check_file_kinds(format: str, files: Path | list[Path], names: str | list[st
 
 def _names(files: list[Path], depth: int = 1) -> list[str]:
     """The files as row ids name them: at least `depth` parts of the path, with as many more as make it unique."""
-    found = [""] * len(files)
+    named = [""] * len(files)
     left = list(range(len(files)))
     while left:
         ends = Counter(files[number].parts[-depth:] for number in left)
@@ -134,11 +134,11 @@ def _names(files: list[Path], depth: int = 1) -> list[str]:
         for number in left:
             parts = files[number].parts
             if ends[parts[-depth:]] == 1 or depth >= len(parts):
-                found[number] = "/".join(parts[-depth:])
+                named[number] = "/".join(parts[-depth:])
             else:
                 again.append(number)
         left, depth = again, depth + 1
-    return found
+    return named
 
 
 def _read_sklearn(dataset: str, split: str) -> Table:
@@ -209,8 +209,8 @@ def _download(url: str) -> tuple[Path, str]:
     """The local path of a file of a repository, and its name for row ids."""
     from huggingface_hub import hf_hub_download
 
-    if found := URL.fullmatch(url):
-        repository, revision, file = found[1], unquote(found[2]), found[3]
+    if match := URL.fullmatch(url):
+        repository, revision, file = match[1], unquote(match[2]), match[3]
         return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision)), file
     if "://" in url or not Path(url).is_file():
         raise ValueError(url)
@@ -240,8 +240,8 @@ def _read_with_datasets(dataset: DatasetConfig, split: str, name: str, typed: bo
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         what = f"{dataset.path} ({name}) cannot be read: {why}"
         hint = (
-            "Where there is a network, `hf download --repo-type dataset "
-            f"{dataset.path} --local-dir DIR`; then write dataset.train=DIR."
+            "Where there is a network, run hf download --repo-type dataset "
+            f"{dataset.path} --local-dir DIR; then write dataset.train=DIR."
         )
         raise UserError(Problem(f"dataset.{split}", what, hint=hint), "the data") from error
     for column, feature in rows.features.items():

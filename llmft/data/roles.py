@@ -69,10 +69,10 @@ class Kinds:
 
 def kinds_of(table: Table) -> dict[str, Kinds]:
     """The types of each column."""
-    found = {name: Kinds() for name in table.columns}
-    for name, kinds in found.items():
+    by_column = {name: Kinds() for name in table.columns}
+    for name, kinds in by_column.items():
         kinds.add(table.columns[name], table.ids)
-    return found
+    return by_column
 
 
 def assign(
@@ -107,10 +107,10 @@ def assign(
     partial_rows = kinds is not None
     unknown = {name: values for name, values in table.columns.items() if name not in (kinds or {})}
     kinds = (kinds or {}) | kinds_of(Table(unknown, table.ids))
-    lists = [name for name, found in kinds.items() if name in table.columns and set(found.counts) == {list}]
+    lists = [name for name, kind in kinds.items() if name in table.columns and set(kind.counts) == {list}]
     taken = columns_of(dataset, roles, table.columns, lists)
     known = _names(table)
-    found = ", ".join(known)
+    available = ", ".join(known)
     columns: dict[str, list[Any]] = {}
     for role, spec in roles.items():
         if spec.kind == "features":
@@ -131,15 +131,17 @@ def assign(
                 for name in names
                 if name in table.columns and name in (*taken.values(), *flag_columns(dataset, roles))
             ]
-            problems += [_missing(f"dataset.columns.{role}", [name], split, found, list(cells)) for name in missing]
+            problems += [_missing(f"dataset.columns.{role}", [name], split, available, list(cells)) for name in missing]
             if all(name in cells for name in names):
                 types = {} if partial_rows else kinds_of(Table(cells, table.ids))
-                types |= {name: found for name, found in kinds.items() if name in cells}
+                types |= {name: kind for name, kind in kinds.items() if name in cells}
                 problems += [_mixed(name, types[name]) for name in names if name in types and _is_mixed(types[name])]
                 values = (to_one_type(cells[name], types[name].counts if name in types else None) for name in names)
                 columns[role] = [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
             if not names and not faults:
-                problems.append(Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {found}"))
+                problems.append(
+                    Problem(f"dataset.columns.{role}", f"no column is left for it; {split} has {available}")
+                )
         elif (name := taken[role]) in table.columns:
             try:
                 columns[role] = _typed(
@@ -149,13 +151,13 @@ def assign(
                 problems += error.problems
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
             names = [name, taken[spec.unless]] if spec.unless else [name]
-            problem = _missing(f"dataset.columns.{role}", names, split, found, known)
+            problem = _missing(f"dataset.columns.{role}", names, split, available, known)
             # Labels written by `get_dummies` have no column `label`, and the nearest name would be a wrong guess.
             flags = _flags_hint(role, spec, table.without(set(taken.values()))) if role not in dataset.columns else ""
             problems.append(problem._replace(hint=flags or problem.hint))
     if not problems and not any(roles[role].is_input for role in columns):
-        wanted = ", ".join(taken[role] for role, spec in roles.items() if spec.is_input)
-        what = f"must give a column to one of {wanted}; {split} has {found}"
+        inputs = ", ".join(taken[role] for role, spec in roles.items() if spec.is_input)
+        what = f"must give a column to one of {inputs}; {split} has {available}"
         problems.append(Problem("dataset.columns", what, hint="Write dataset.columns.ROLE=COLUMN."))
     if problems:
         raise UserError(problems, "the data")
@@ -164,8 +166,10 @@ def assign(
 
 def locate_images(table: Table, folder: Path, names: Collection[str]) -> Table:
     """The rows of a file in `folder`, with cells in the columns `names` of images: a path is relative to the file."""
-    found = {name: [image_cell(v, folder) or v for v in table.columns[name]] for name in names if name in table.columns}
-    return Table(table.columns | found, table.ids, table.left_out, table.index) if found else table
+    images = {
+        name: [image_cell(v, folder) or v for v in table.columns[name]] for name in names if name in table.columns
+    }
+    return Table(table.columns | images, table.ids, table.left_out, table.index) if images else table
 
 
 def columns_of(
@@ -180,7 +184,7 @@ def columns_of(
     taken = {role: joined_name(dataset, role) for role, spec in roles.items() if spec.kind != "features"}
     for role, spec in roles.items():
         # The name that an export uses, such as `entities`, counts only if no column has the role's own name.
-        others = [taken[other] for other, found in roles.items() if found.unless == role]
+        others = [taken[other] for other, column in roles.items() if column.unless == role]
         if spec.also and role not in dataset.columns and not {role, *others} & set(columns):
             taken[role] = next((name for name in spec.also if name in lists), role)
     return taken
@@ -257,14 +261,14 @@ def _names(table: Table) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _with_nested(table: Table, wanted: Iterable[str], whole: bool) -> Table:
+def _with_nested(table: Table, names: Iterable[str], whole: bool) -> Table:
     """The table with a column for each name such as `translation.en`: the values nested in the objects of a column.
 
     Args:
         whole: whether these are all rows of the split; if none of them has the key, the column is missing.
     """
     columns = dict(table.columns)
-    for name in wanted:
+    for name in names:
         for dot in re.finditer(r"\.", name) if name not in columns else ():
             if (values := table.columns.get(name[: dot.start()])) is None:
                 continue
@@ -289,7 +293,7 @@ def _part(value: Any, path: str) -> Any:
         return value[path]
     # A key may contain dots itself, so each dot may be the end of a key: `a.b.c` also means {"a.b": {"c": 1}}.
     tries = (_part(value.get(path[: dot.start()]), path[dot.end() :]) for dot in re.finditer(r"\.", path))
-    return next((found for found in tries if found is not _ABSENT), _ABSENT)
+    return next((part for part in tries if part is not _ABSENT), _ABSENT)
 
 
 def _is_mixed(kinds: Kinds) -> bool:
@@ -307,11 +311,11 @@ def _is_missing_label(cell: Any, spec: Column) -> bool:
     return is_missing(cell, spec.missing or ()) and not (isinstance(cell, str) and cell.strip() in spec.labels)
 
 
-def _missing(key: str, wanted: list[str], split: str, found: str, names: list[str]) -> Problem:
-    """The problem that none of the columns `wanted` exists; the first of them is the one to suggest for."""
-    nearest = get_close_matches(wanted[0], names, 1)
+def _missing(key: str, expected: list[str], split: str, available: str, known: list[str]) -> Problem:
+    """The problem that none of the columns `expected` exists; the first of them is the one to suggest for."""
+    nearest = get_close_matches(expected[0], known, 1)
     hint = f"Did you mean {key}={nearest[0]}?" if nearest else f"Write {key}=COLUMN."
-    return Problem(key, f"{split} has no column {' or '.join(map(repr, wanted))}; it has {found}", hint=hint)
+    return Problem(key, f"{split} has no column {' or '.join(map(repr, expected))}; it has {available}", hint=hint)
 
 
 def _flags_hint(role: str, spec: Column, table: Table) -> str:
@@ -358,8 +362,8 @@ def _typed(
         values = [None if _is_missing_label(value, spec) else value for value in values]
         kinds = Kinds()
         kinds.add(values, ids)
-    found = [read(value) for value in values]
-    wrong = [i for i, value in enumerate(values) if found[i] is None and not _is_empty(value)]
+    parsed = [read(value) for value in values]
+    wrong = [i for i, value in enumerate(values) if parsed[i] is None and not _is_empty(value)]
     if wrong:
         parts = next((value for i in wrong if isinstance(value := values[i], dict)), {})
         # [1, 0, 1, 1], for one, is four flags. It needs the names of the labels.
@@ -379,7 +383,7 @@ def _typed(
         row, value = kinds.first[min(kinds.counts, key=lambda kind: kinds.counts[kind])]
         counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in kinds.counts.most_common())
         raise UserError(Problem(row, f"{name} is {value!r}, unlike the others: {counts}"), "the data")
-    return found
+    return parsed
 
 
 def _text(value: Any) -> str | None:
@@ -407,16 +411,16 @@ def _json(value: Any, spec: Column, dataset: DatasetConfig) -> str | None:
     """Any value as JSON. Keys in `dataset.ignore` are removed from the objects of a list, such as messages."""
     if value is None:
         return None
-    found = _parse_json(value, spec, dataset.format) if isinstance(value, str) else value
-    if dataset.ignore and isinstance(found, list):
-        found = [
+    parsed = _parse_json(value, spec, dataset.format) if isinstance(value, str) else value
+    if dataset.ignore and isinstance(parsed, list):
+        parsed = [
             {key: part for key, part in one.items() if key not in dataset.ignore} if isinstance(one, dict) else one
-            for one in found
+            for one in parsed
         ]
-    elif found is not value:
+    elif parsed is not value:
         return value  # JSON already: kept as it was written
     try:
-        return json.dumps(found, ensure_ascii=False)
+        return json.dumps(parsed, ensure_ascii=False)
     except (TypeError, ValueError):
         return None
 
@@ -425,9 +429,9 @@ def _parse_json(cell: str, spec: Column, format: str) -> Any:
     """The value of a cell with JSON, if the role accepts its structure and the format has no lists; else the cell."""
     if cell.lstrip().startswith(("[", "{")) and (spec.structure is None or format in FLAT_FORMATS):
         with suppress(ValueError, RecursionError):
-            found = json.loads(cell)
-            if spec.structure is None or spec.structure(found):
-                return found
+            parsed = json.loads(cell)
+            if spec.structure is None or spec.structure(parsed):
+                return parsed
     return cell
 
 
@@ -437,5 +441,5 @@ def _is_empty(value: Any) -> bool:
 
 def _number(value: Any) -> float | None:
     """A finite number, or None."""
-    found = number(value)
-    return None if math.isnan(found) else found
+    parsed = number(value)
+    return None if math.isnan(parsed) else parsed

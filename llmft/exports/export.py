@@ -156,7 +156,7 @@ def _write_card(session: Session, facts: Mapping[str, Any]) -> None:
     task, run = session.task, session.run
     card = pages().get_template("export.md.jinja")
     filled = {"config": session.config, "facts": facts, "head": task.head, "module": module_of(run)}
-    filled |= {"file": FILES.get(facts["format"]), "learnt": read_facts(run.model), "lines": _lines(facts)}
+    filled |= {"file": FILES.get(facts["format"]), "learned": read_facts(run.model), "lines": _lines(facts)}
     filled["formula"] = task.target.formula() if task.target else ""
     filled["row"] = task.example_row() if isinstance(task, HasExample) else None
     run.write_text("README.md", card.render(filled))

@@ -37,7 +37,7 @@ def run(words: list[str]) -> None:
     except (OSError, ValueError) as error:  # errors of requests and of huggingface_hub are OSErrors
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise Failure(
-            f"the hub refused the upload: {first} Log in with `hf auth login`, and check that you may write to {to}."
+            f"the hub refused the upload: {first} Log in with hf auth login, and check that you may write to {to}."
         ) from error
     print(f"uploaded; use it with model.path={to}")
 

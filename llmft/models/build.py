@@ -145,7 +145,7 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: b
         return built
     except ImportError as error:  # of timm, whose message has the way to install it
         what = f"needs a package: {str(error).strip().splitlines()[-1].strip()}"
-        raise UserError(Problem("model", what, hint="`pip install 'llmft[vision]'` brings it.")) from error
+        raise UserError(Problem("model", what, hint="Write: pip install 'llmft[vision]'")) from error
     except (ValueError, TypeError, StrictDataclassError) as error:
         why = str(error).strip().splitlines()[-1].strip()
         what = f"must be sizes of which {model.architecture or model.path} can be built: {why}"
@@ -255,7 +255,7 @@ def _check_digest(model: ModelConfig) -> None:
         return
     weights = _locate(model).file("model.safetensors", "model.path", model.revision)
     if not weights.is_file():
-        raise UserError(Problem("model.sha256", f"must be the sha256 of {weights}, and there is no such file"))
+        raise UserError(Problem("model.sha256", f"must be the sha256 of {weights}, which does not exist"))
     if (found := _digest(weights, weights.stat().st_mtime_ns)) != model.sha256:
         what = f"must be the sha256 of {weights}, which is {found}, got {model.sha256}"
         raise UserError(Problem("model.sha256", what))

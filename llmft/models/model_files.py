@@ -44,8 +44,8 @@ def from_modelscope(
     except Exception as error:  # modelscope raises dozens of classes, those of requests among them
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = f"{path} is not a folder here, and modelscope.cn did not give it: {first}"
-        command = f"`modelscope download --{kind} {path} --local_dir DIR`"
-        hint = f"Where there is a network, {command}; then write {key}=DIR."
+        command = f"modelscope download --{kind} {path} --local_dir DIR"
+        hint = f"Where there is a network, run {command}; then write {key}=DIR."
         raise UserError(Problem(key, what, hint=hint)) from error
 
 
@@ -75,7 +75,7 @@ def user_errors(path: str, key: str) -> Iterator[None]:
         else:
             what = f"{path} is not a folder here, and the hub did not give it: {first}"
             hint = (
-                f"Where there is a network, `hf download {path} --local-dir DIR`; then write {key}=DIR. Where "
+                f"Where there is a network, run hf download {path} --local-dir DIR; then write {key}=DIR. Where "
                 "huggingface.co cannot be reached: HF_ENDPOINT=URL of a mirror, or model.hub=modelscope."
             )
         raise UserError(Problem(key, what, hint=hint)) from error
@@ -139,7 +139,13 @@ def locate(path: str, key: str, hub: Hub = "huggingface", revision: str | None =
                 raise UserError(Problem(key, f"{path} is not a GGUF file"))
         return Location(str(found.absolute().parent), str(found.absolute()))
     if not inside or path.startswith(LOCAL):
-        raise UserError(Problem(key, f"no such file: {found}", hint=f"At the hub: {key}=OWNER/NAME/FILE.gguf."))
+        raise UserError(
+            Problem(
+                key,
+                f"must be a file, got {found}, which does not exist",
+                hint=f"At the hub: {key}=OWNER/NAME/FILE.gguf.",
+            )
+        )
     if at_hub:
         folder = from_modelscope(f"{owner}/{name}", key, revision, files=inside)
         return Location(str(folder), str(folder / inside))

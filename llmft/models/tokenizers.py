@@ -82,7 +82,7 @@ def _is_plain(name: str, revision: str | None) -> bool:
     """Whether a tokenizer was saved as tokenizer.json alone says it, and has no class of a model.
 
     AutoTokenizer would ignore that for some architectures (Qwen 2 and 3.5, ModernBERT, Phi 3, SigLIP 2, ...), rebuild
-    the class of that architecture from the vocabulary, and part and normalise texts otherwise than training did.
+    the class of that architecture from the vocabulary, and part and normalize texts otherwise than training did.
     """
     return get_tokenizer_config(name, revision=revision).get("tokenizer_class") in PLAIN_TOKENIZERS
 
@@ -144,7 +144,7 @@ def _check_room(config: TokenizerConfig, special: SpecialTokens) -> None:
 
 
 def _wordpiece(texts: Iterable[str], config: TokenizerConfig, special: SpecialTokens) -> Tokenizer:
-    """Words in the longest pieces that are known, with BERT's normalisation; Chinese characters are single words."""
+    """Words in the longest pieces that are known, with BERT's normalization; Chinese characters are single words."""
     lower = config.lowercase is not False
     bert = normalizers.BertNormalizer(lowercase=lower, strip_accents=lower)
     normalizer, parting = _normalizer(config, bert) or bert, pre_tokenizers.BertPreTokenizer()

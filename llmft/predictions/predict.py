@@ -147,7 +147,7 @@ def check_input(wanted: PredictConfig, task: Task[Any]) -> None:
     if wanted.input not in (None, "-") and not (images and open_images(str(wanted.input), "image")):
         check_is_file(str(wanted.input), "predict.input")
     if piped(wanted) and (sys.stdin is None or (wanted.input is None and sys.stdin.isatty())):
-        hint = "Name a file, or `-` to type rows; or write predict.text=, or predict.row=."
+        hint = "Name a file, or - to type rows; or write predict.text=, or predict.row=."
         raise UserError(Problem("predict.input", "must be given", hint=hint))
 
 

@@ -74,9 +74,9 @@ def run(jobs: list[Job], command: str, fork: bool = True) -> dict[str, Any]:
 
 def with_labels(jobs: list[Job]) -> tuple[list[Job], list[str]]:
     """The jobs with their `dataset.columns.label`, and a line on each that was guessed."""
-    found = [with_label(job.config) for job in jobs]
-    named = [replace(job, config=config) for job, (config, _) in zip(jobs, found, strict=True)]
-    return named, list(dict.fromkeys(note for _, notes in found for note in notes))
+    labeled = [with_label(job.config) for job in jobs]
+    named = [replace(job, config=config) for job, (config, _) in zip(jobs, labeled, strict=True)]
+    return named, list(dict.fromkeys(note for _, notes in labeled for note in notes))
 
 
 def check_hardware(sweep: Sweep, gpus: list[int]) -> None:
@@ -128,19 +128,19 @@ def prepare(sweep: Sweep) -> "list[Prepared]":
         for page in ("report.html.jinja", "card.md.jinja"):
             pages().get_template(page)  # compiled here: 0.2 s of a job's 1.2
     keys = [json.dumps(decided_by(entry.config)) for entry in sweep.entries]
-    found: dict[str, Prepared | None] = {}
+    by_key: dict[str, Prepared | None] = {}
     wrong: dict[Problem, list[str]] = {}
     for key, entry in zip(keys, sweep.entries, strict=True):
         with collect_problems(wrong, entry.label):
-            if key not in found:
-                found[key] = None  # in case it cannot be prepared
-                found[key] = prepare_data(entry.config)
-            if data := found[key]:
+            if key not in by_key:
+                by_key[key] = None  # in case it cannot be prepared
+                by_key[key] = prepare_data(entry.config)
+            if data := by_key[key]:
                 import_architecture(entry.config.model, data.task.head)
     if wrong:
-        raise UserError(in_jobs(wrong, len(found)), "the data")
-    firsts = {keys.index(key) for key in found}
-    prepared = [replace(data, first=n in firsts) for n, key in enumerate(keys) if (data := found[key])]
+        raise UserError(in_jobs(wrong, len(by_key)), "the data")
+    firsts = {keys.index(key) for key in by_key}
+    prepared = [replace(data, first=n in firsts) for n, key in enumerate(keys) if (data := by_key[key])]
     sweep.check_data([data.data.digests for data in prepared])
     return prepared
 

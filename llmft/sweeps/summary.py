@@ -21,7 +21,7 @@ def write_summary(sweep: Sweep, more: dict[str, Any] | None = None, at_work: boo
         at_work: whether further jobs may follow. best.yaml then holds every key: the short recipe that replaces it at
             the end takes 0.4 s, since it is composed to see that it means the same.
     """
-    facts = summarise(sweep) | (more or {})
+    facts = summarize(sweep) | (more or {})
     folder = Run(sweep.folder)
     folder.write_json(SUMMARY, facts)
     for entry in sweep.entries:
@@ -32,7 +32,7 @@ def write_summary(sweep: Sweep, more: dict[str, Any] | None = None, at_work: boo
     return facts
 
 
-def summarise(sweep: Sweep) -> dict[str, Any]:
+def summarize(sweep: Sweep) -> dict[str, Any]:
     """The facts of a sweep, about the jobs of the last command only, whatever else the folder contains.
 
     `jobs` has them in the order of the command, `ranking` by metric. Jobs that differ only in seed or fold are one

@@ -28,7 +28,7 @@ from llmft.training.hardware import Hardware
 KEPT = 100  # scores of a row that predictions/SPLIT.jsonl holds
 
 # Models whose answers depend on padding in spite of the attention mask, by architecture or class: Fourier transforms
-# (fnet) and convolutions over neighbours (convbert, canine), tokens that are pooled or sampled (funnel, nystromformer,
+# (fnet) and convolutions over neighbors (convbert, canine), tokens that are pooled or sampled (funnel, nystromformer,
 # mra, yoso, reformer), another kind of attention from a number of columns on (big_bird), a state that knows no mask
 # (rwkv). Decoders that were made for an encoder count positions from the first column, and prompts are padded there.
 # tests/training/test_padding.py tries every architecture that transformers has.

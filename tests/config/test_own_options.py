@@ -111,7 +111,7 @@ EVIL = {
     "a circle": ("name: sgd\nlr: ${.momentum}\nmomentum: ${.lr}\n", "refers to itself"),
     "a secret": ("name: sgd\napi_key: abcdefgh\n", "optimizer.api_key  looks like a secret"),
     "itself": ("defaults: [evil]\n", "includes itself"),
-    "a list": ("- a\n", "must contain `key: value` lines"),
+    "a list": ("- a\n", "must contain lines of key: value"),
     "no YAML": ("a: [1", "is not YAML"),
     "an object": ("name: !!python/name:os.system\n", "is not YAML"),
 }  # fmt: skip

@@ -85,7 +85,7 @@ CASES = [
     (
         "dataset=hub dataset.path=a/b dataset.streaming=true",
         "dataset.streaming  dataset=hub can only be read as a whole (command line). "
-        "csv, jsonl, and parquet files can be streamed: run `hf download --repo-type dataset`, then dataset=parquet.",
+        "csv, jsonl, and parquet files can be streamed: run hf download --repo-type dataset, then dataset=parquet.",
     ),
     ("dataset.split={validation:0.5,test:0.5}", "dataset.split  must leave rows for training"),
     (
@@ -155,7 +155,7 @@ CASES = [
     ("trainer=3", "trainer  must be the name of one option"),
     ("--verbose", "--verbose  no such flag (command line)"),
     ("--cfg all", "--cfg all  must be job or diff"),
-    ("missing.yaml", "missing.yaml  no such file (command line)"),
+    ("missing.yaml", "missing.yaml  must be a recipe, got a file that does not exist (command line)"),
     (
         "sweep.gpus=[0,1] sweep.jobs=1",
         "sweep.jobs  does not work with sweep.gpus, which runs 2 jobs at a time, one on each GPU (command line). Leave out one of the two.",
@@ -252,7 +252,7 @@ def test_an_unknown_command_names_the_nearest(llmft: Run, words: list[str]) -> N
 
 BROKEN = [
     ("a: [1", "is not YAML"),
-    ("# @package _global_\n- a\n", "must contain `key: value` lines"),
+    ("# @package _global_\n- a\n", "must contain lines of key: value"),
     (b"# @package _global_\nname: \xff\xfe\n", "is not UTF-8 text"),
     ("# @package _global_\nname: " + "x" * 300_000, "must be at most 256 kB"),
     ("# @package _global_\nname: a\nname: b\n", "is not YAML"),

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from llmft.data import corpus, documents, sieve
-from llmft.data.corpus import COLUMNS, load_corpus, tokenizer_texts
+from llmft.data.corpus import load_corpus, tokenizer_texts
 from llmft.data.pipeline import Data
+from llmft.schema.column import CORPUS_COLUMNS
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 
@@ -24,7 +25,7 @@ WORDS = ["time", "river", "stone", "letter", "garden", "window", "music", "paper
 class Texts:
     """A task of raw text."""
 
-    columns = COLUMNS
+    columns = CORPUS_COLUMNS
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         return {"text": [f"made up {seed} {row}" for row in range(rows)]}
@@ -232,7 +233,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"train": "two.txt"},
         "dataset.split  leaves validation and test without text: there are 2 documents",
     ),
-    "no file": ({"train": "none.txt"}, "dataset.train  no such file: none.txt"),
+    "no file": ({"train": "none.txt"}, "dataset.train  must be a file, got none.txt, which does not exist"),
     "a file of two splits": ({"train": "a.txt", "test": "copy.txt"}, "copy.txt has the same bytes as a.txt of train"),
     "a test that is in train": ({"train": "a.txt", "test": "part.txt"}, "dataset.test  5 of the 6 rows of test are also in train"),
     "bytes that are none": ({"train": "bad.txt"}, "bad.txt:101  is not utf-8 (byte 1 of the line is 0xFF)"),

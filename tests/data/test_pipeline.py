@@ -126,7 +126,7 @@ def files(write: Write, **texts: str) -> dict[str, str]:
 TWO = [("good day", "1"), ("bad day", "0")]
 NO_SHARES = {"validation": 0, "test": 0}
 FAULTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
-    "no such file": ({"train": "nope.csv"}, {}, "dataset.train  no such file: nope.csv"),
+    "no such file": ({"train": "nope.csv"}, {}, "dataset.train  must be a file, got nope.csv, which does not exist"),
     "empty file": ({}, {"train": ""}, "dataset.train  has 0 rows"),
     "header only": ({}, {"train": "text,label\n"}, "dataset.train  has 0 rows"),
     "empty test": ({}, {"train": csv(ROWS), "test": "text,label\n"}, "dataset.test  has 0 rows"),

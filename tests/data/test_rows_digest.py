@@ -14,9 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from llmft.data.arrow import RowsDigest
-from llmft.data.corpus import COLUMNS, load_corpus
+from llmft.data.corpus import load_corpus
 from llmft.data.pipeline import Data, load
-from llmft.schema.column import Column
+from llmft.schema.column import CORPUS_COLUMNS, Column
 from llmft.schema.dataset import DatasetConfig
 
 Write = Callable[..., Path]
@@ -163,7 +163,7 @@ def test_documents_are_compared_by_where_they_begin(write: Write, here: Path) ->
     write("a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
     for number, text in enumerate(texts):
         write(f"books/{number}.txt", text)
-    task = _with(COLUMNS)
+    task = _with(CORPUS_COLUMNS)
     found = []
     for number, config in enumerate((of("a.jsonl", "json"), of("books", "text"))):
         (here / str(number)).mkdir()

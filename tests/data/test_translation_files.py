@@ -111,7 +111,7 @@ WRONG = [
         r"dataset\.train  must be two files for dataset=parallel, got 1 file.*=\[train\.en,train\.zh\]",
     ),
     ({"train": ["a.en", "b.zh", "c.zh"]}, "must be two files for dataset=parallel, got 3 files"),
-    ({"train": "."}, r"no such file: \."),
+    ({"train": "."}, r"must be a file, got the folder \."),
     ({"train": ["a.en", "c.zh"]}, r"a\.en:2 +has an empty target \(train\)"),
     ({"train": ["c.zh", "a.en"]}, r"c\.zh:2 +has an empty text \(train\)"),
     ({"train": ["a.en", "latin.zh"]}, r"latin\.zh:2  is not utf-8"),

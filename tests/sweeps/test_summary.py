@@ -11,7 +11,7 @@ import pytest
 from llmft.config.load import load
 from llmft.schema.job import Job
 from llmft.sweeps.layout import Sweep
-from llmft.sweeps.summary import summarise, write_summary
+from llmft.sweeps.summary import summarize, write_summary
 
 Scored = tuple[dict[str, Any], dict[str, float | None] | None, dict[str, float | None] | None]
 
@@ -51,7 +51,7 @@ def test_mean_and_deviation_over_seeds(sweep: Callable[..., Sweep]) -> None:
         (lr(3, seed=0), None, None),
         (lr(3, seed=1), acc(0.65), acc(0.2)),
     ]
-    facts = summarise(sweep(*jobs))
+    facts = summarize(sweep(*jobs))
     assert [group["values"]["optimizer.lr"] for group in facts["ranking"]] == [2, 1, 3]
     first, _, lacking = facts["ranking"]  # what lacks a seed comes after what has all
     # 0.6 and 0.8: mean 0.7, and sqrt((0.1² + 0.1²) / (2 - 1)) = 0.1414
@@ -76,7 +76,7 @@ CASES: dict[str, tuple[list[Scored], tuple[str, ...], list[float], str | None]] 
 @pytest.mark.parametrize("case", CASES)
 def test_the_best_comes_first(case: str, sweep: Callable[..., Sweep]) -> None:
     jobs, words, order, best = CASES[case]
-    facts = summarise(sweep(*jobs, words=words))
+    facts = summarize(sweep(*jobs, words=words))
     assert [group["values"]["optimizer.lr"] for group in facts["ranking"]] == order
     assert facts["best"] == best
 
@@ -103,6 +103,6 @@ def test_the_short_recipe_is_composed_once_no_job_is_left(sweep: Callable[..., S
 
 def test_of_equal_scores_the_smaller_loss_is_the_best(sweep: Callable[..., Sweep]) -> None:
     losses = {1: 0.5, 2: 0.2, 3: 0.4}
-    facts = summarise(sweep(*((lr(n), {"accuracy": 1.0, "loss": loss}, None) for n, loss in losses.items())))
+    facts = summarize(sweep(*((lr(n), {"accuracy": 1.0, "loss": loss}, None) for n, loss in losses.items())))
     assert [group["values"]["optimizer.lr"] for group in facts["ranking"]] == [2, 3, 1]
     assert facts["best"] == "lr-2"

@@ -237,18 +237,18 @@ FLAT = '{"question": "Who?", "context": "Ada met Bo, and Bo left.", "answers": %
 BAD: dict[str, tuple[str, str, str]] = {
     "a start that does not match": (
         "json", FLAT % '{"text": ["Bo"], "answer_start": [0]}',
-        "a.jsonl:1  answer 'Bo' is not what stands at 0: 'Ad'. It stands at 8."),
+        "a.jsonl:1  answer 'Bo' must stand at its answer_start 0, got 'Ad' there. Write answer_start 8."),
     "a start outside": (
         "json", FLAT % '{"text": ["Bo"], "answer_start": [99]}',
-        "a.jsonl:1  answer_start 99 is outside the context of 24 characters"),
-    "an answer that is not there": ("json", FLAT % '"Cy"', "a.jsonl:1  answer 'Cy' is not in the context."),
+        "a.jsonl:1  answer_start must be inside the context of 24 characters, got 99"),
+    "an answer that is not there": ("json", FLAT % '"Cy"', "a.jsonl:1  an answer must be a part of the context, got 'Cy'."),
     "an answer that is there twice": (
         "json", FLAT % '"Ada"' + FLAT % '"Bo"',
-        "a.jsonl:2  answer 'Bo' is in the context more than once. Say where with answer_start."),
+        "a.jsonl:2  an answer must be in the context once, got 'Bo' more than once. Say where with answer_start."),
     "a blank answer among others": ("json", FLAT % '"left"' + FLAT % '" "', "a.jsonl:2  has no answer (train)"),
     "answers and starts of unequal length": (
         "json", FLAT % '{"text": ["Bo"], "answer_start": []}',
-        "a.jsonl:1  answers has 1 of `text` and 0 of `answer_start`"),
+        "a.jsonl:1  answers must have an answer_start for each text, got 0 for 1"),
     "an empty question": ("csv", "question,context,answers\n ,Ada met Bo.,Bo\n", "a.csv:2  has an empty text (train)"),
     "an empty context": ("csv", "question,context,answers\nWho?,,Bo\n", "a.csv:2  has an empty text (train)"),
     "an empty answer": (
@@ -275,7 +275,7 @@ def test_bad_data_is_said_by_its_place(name: str, llmft: Run, write: Write, here
 def test_of_many_bad_rows_a_few_are_shown(llmft: Run, write: Write) -> None:
     write("a.jsonl", "".join(FLAT.replace("Ada", f"Ada{number}") % '"Cy"' for number in range(40)))
     code, _, err = llmft(*TINY, "dataset=json", "dataset.train=a.jsonl", "dataset.split={validation: 0, test: 0}")
-    assert (code, err.count("is not in the context")) == (2, 5)
+    assert (code, err.count("must be a part of the context")) == (2, 5)
     assert "a.jsonl    and 35 more like these" in err
 
 

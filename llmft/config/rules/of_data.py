@@ -57,7 +57,7 @@ def _stream_can_be_read(config: Config, origin: Origin) -> list[Problem]:
         return []
     if dataset.format in ("hub", "sklearn", "po", "parallel", "excel", "sqlite", "folder", *IMAGES, *BOXES):
         what = f"dataset={dataset.format} can only be read as a whole"
-        fetch = "run `hf download --repo-type dataset`, then" if dataset.format == "hub" else "write"
+        fetch = "run hf download --repo-type dataset, then" if dataset.format == "hub" else "write"
         option = "dataset=parquet" if dataset.format == "hub" else "dataset=csv"
         hint = f"csv, jsonl, and parquet files can be streamed: {fetch} {option}."
         return [Problem("dataset.streaming", what, origin("dataset.streaming"), hint)]

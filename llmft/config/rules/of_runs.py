@@ -95,7 +95,7 @@ def _all_rows_are_one_step(config: Config, origin: Origin) -> list[Problem]:
 def _a_stream_has_steps_of_its_own(config: Config, origin: Origin) -> list[Problem]:
     key = "trainer.batch_size"
     if config.trainer.batch_size == "all" and config.dataset.streaming:
-        what = "must be a number with dataset.streaming=true: `all` needs all rows in memory"
+        what = "must be a number with dataset.streaming=true: all needs all rows in memory"
         return [Problem(key, what, origin(key), "Write trainer.batch_size=32, or dataset.streaming=false.")]
     return []
 
@@ -177,7 +177,7 @@ def _export_can_be_written(config: Config, origin: Origin) -> list[Problem]:
         return []
     if export.format == "gguf":
         what = "must be another format: transformers reads GGUF files but does not write them"
-        command = f"`python convert_hf_to_gguf.py {config.run.source}/model --outfile model.gguf`"
+        command = f"python convert_hf_to_gguf.py {config.run.source}/model --outfile model.gguf"
         hint = f"llama.cpp converts causal language models: run {command}."
         return [Problem("export.format", what, origin("export.format"), hint)]
     pairs = "; ".join(f"{name} in {', '.join(found)}" for name, found in PRECISIONS.items())

@@ -14,6 +14,8 @@ from llmft.schema.problem import Problem, UserError
 from llmft.tasks.text.config import least_context
 from llmft.tasks.tokenizer import Tokenizer
 
+COPY = "Copy it from the context, letter by letter."
+
 
 def holds_answers(value: Any) -> bool:
     """Whether the JSON of a cell holds answers; `[101]` is the text of one."""
@@ -51,9 +53,10 @@ def read_answers(cell: str, start: float | None, context: str, place: str = "") 
     found = []
     for text, given in _pairs(json.loads(cell), start, place):
         if not isinstance(text, str):
-            raise _error(place, f"answer {text!r} is not text")
+            raise _error(place, f"an answer must be a text, got {text!r}")
         if not text.strip():
-            raise _error(place, "an answer is empty", "Where there is none, leave the list of answers empty.")
+            hint = "Where there is none, leave the list of answers empty."
+            raise _error(place, f"an answer must have letters, got {text!r}", hint)
         where = _found(text, context, place) if given is None else _checked(text, given, context, place)
         found.append(AnswerSpan(text.strip(), where + len(text) - len(text.lstrip())))
     return found
@@ -68,40 +71,41 @@ def _pairs(value: Any, start: float | None, place: str) -> list[tuple[Any, Any]]
     if isinstance(value, dict) and isinstance(texts := value.get("text"), list):
         starts = value.get("answer_start", [None] * len(texts))
         if not isinstance(starts, list):
-            raise _error(place, f"`text` of answers is a list, and `answer_start` is {starts!r}")
+            raise _error(place, f"answer_start must be a list where text is one, got {starts!r}")
         if len(starts) != len(texts):
-            raise _error(place, f"answers has {len(texts)} of `text` and {len(starts)} of `answer_start`")
+            what = f"must have an answer_start for each text, got {len(starts)} for {len(texts)}"
+            raise _error(place, f"answers {what}")
         return list(zip(texts, starts, strict=True))
     if isinstance(value, list):
         return [
             (item.get("text"), item.get("answer_start")) if isinstance(item, dict) else (item, None) for item in value
         ]
     hint = 'Write {"text": ["..."], "answer_start": [0]}, or the text alone.'
-    raise _error(place, f"answers is {value!r}, which holds no text", hint)
+    raise _error(place, f"answers must hold a text, got {value!r}", hint)
 
 
 def _found(text: str, context: str, place: str) -> int:
     """The start of a text that must occur once."""
     first = context.find(text)
     if first < 0:
-        hint = "An answer is a part of the context, letter by letter."
-        raise _error(place, f"answer {text!r} is not in the context", hint)
+        raise _error(place, f"an answer must be a part of the context, got {text!r}", COPY)
     if context.find(text, first + 1) >= 0:
-        raise _error(place, f"answer {text!r} is in the context more than once", "Say where with answer_start.")
+        what = f"an answer must be in the context once, got {text!r} more than once"
+        raise _error(place, what, "Say where with answer_start.")
     return first
 
 
 def _checked(text: str, start: Any, context: str, place: str) -> int:
     """The start that the cell says, if the text is there."""
     if isinstance(start, bool) or not isinstance(start, int | float) or start != int(start):
-        raise _error(place, f"answer_start is {start!r}, no whole number")
+        raise _error(place, f"answer_start must be a whole number, got {start!r}")
     begin = int(start)
     if not 0 <= begin < len(context):
-        raise _error(place, f"answer_start {begin} is outside the context of {len(context):,} characters")
+        raise _error(place, f"answer_start must be inside the context of {len(context):,} characters, got {begin}")
     if (there := context[begin : begin + len(text)]) != text:
         first = context.find(text)
-        hint = f"It stands at {first}." if first >= 0 else "An answer is a part of the context, letter by letter."
-        raise _error(place, f"answer {text!r} is not what stands at {begin}: {there!r}", hint)
+        hint = f"Write answer_start {first}." if first >= 0 else COPY
+        raise _error(place, f"answer {text!r} must stand at its answer_start {begin}, got {there!r} there", hint)
     return begin
 
 

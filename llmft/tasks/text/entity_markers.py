@@ -7,7 +7,7 @@ from typing import Any
 
 ENTITIES = ("e1", "e2")
 MARK = re.compile(r"</?e[12]>")
-HINT = "Write <e1>..</e1> and <e2>..</e2> around the two entities, or give their characters as `head` and `tail`."
+HINT = "Write <e1>..</e1> and <e2>..</e2> around the two entities, or give their characters as head and tail."
 
 Span = tuple[int, int]
 

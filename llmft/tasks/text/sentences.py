@@ -114,7 +114,8 @@ def _of_tokens(tokens: list[str], tags: list[str] | None) -> Sentence:
         words.append((place, place + len(token)))
         place += len(token) + 1
     if tags is not None and len(tags) != len(tokens):
-        raise ValueError(f"{plural(len(tokens), 'tokens')} and {plural(len(tags), 'tags')}")
+        got = f"{plural(len(tokens), 'tokens')} and {plural(len(tags), 'tags')}"
+        raise ValueError(f"must have a tag for each token, got {got}")
     return Sentence(" ".join(tokens), words, None if tags is None else to_bio(tags))
 
 
@@ -126,17 +127,18 @@ def _of_text(text: str, spans: str | None) -> Sentence:
     # Sorted by start, only neighbors can be the first to overlap.
     for (start, end, kind), (begin, stop, other) in pairwise(marked):
         if begin < end:
-            raise ValueError(f"the spans {start} to {end} ({kind}) and {begin} to {stop} ({other}) overlap")
+            raise ValueError(f"spans must not overlap, got {start} to {end} ({kind}) and {begin} to {stop} ({other})")
     tags = [OUTSIDE] * len(words)
     widened = 0
     for start, end, kind in marked:
         # Every word that the span touches: tags are of whole words, so a span inside a word is widened.
         covered = [place for place, (first, after) in enumerate(words) if first < end and after > start]
         if not covered:
-            raise ValueError(f"the span {start} to {end} ({kind}) holds no word")
+            raise ValueError(f"a span must hold a word, got {start} to {end} ({kind})")
         if tags[covered[0]] != OUTSIDE:
             word = text[slice(*words[covered[0]])]
-            raise ValueError(f"the span {start} to {end} ({kind}) shares the word {word!r} with the one before it")
+            got = f"{word!r} in {start} to {end} ({kind}) and in the one before it"
+            raise ValueError(f"two spans must not share a word, got {got}")
         for place in covered:
             tags[place] = f"I-{kind}"
         tags[covered[0]] = f"B-{kind}"
@@ -147,7 +149,7 @@ def _of_text(text: str, spans: str | None) -> Sentence:
 def _list(spans: str) -> list[Any]:
     found = json.loads(spans)
     if not isinstance(found, list):
-        raise ValueError("spans are not a list of {start, end, label}")
+        raise ValueError(f"spans must be a list of {{start, end, label}}, got {spans[:60]}")
     return found
 
 
@@ -165,13 +167,13 @@ def _span(entry: Any, text: str) -> Span:
         entry = {"label": labels[0], **entry}  # Label Studio's small export
     whole = isinstance(entry, dict) and {"start", "end", "label"} <= entry.keys()
     if not whole or not isinstance(entry["label"], str) or not entry["label"].strip():
-        raise ValueError(f"the span {json.dumps(entry, ensure_ascii=False)} is not {{start, end, label}}")
+        raise ValueError(f"a span must be {{start, end, label}}, got {json.dumps(entry, ensure_ascii=False)}")
     start, end, kind = entry["start"], entry["end"], entry["label"].strip()
     # bool is an int in Python: `true` as a start would count as 1.
     if any(isinstance(place, bool) or not isinstance(place, int) for place in (start, end)):
-        raise ValueError(f"the span {start!r} to {end!r} ({kind}) does not begin and end at whole numbers")
+        raise ValueError(f"a span must begin and end at whole numbers, got {start!r} to {end!r} ({kind})")
     if start < 0 or end > len(text):
-        raise ValueError(f"the span {start} to {end} ({kind}) lies outside the text of {len(text)} characters")
+        raise ValueError(f"a span must lie inside the text of {len(text)} characters, got {start} to {end} ({kind})")
     if start >= end:
-        raise ValueError(f"the span {start} to {end} ({kind}) has no characters")
+        raise ValueError(f"a span must end behind its start, got {start} to {end} ({kind})")
     return start, end, kind
