@@ -281,8 +281,13 @@ class Trainer(transformers.Trainer):
             state = weights.full_state_dict(self.model)
             if self.args.should_save and state is not None:
                 weights.save_full(self.model, state, folder)
-        elif self.config.adapter.name == "none":
+        elif self.is_deepspeed_enabled and self.config.adapter.name == "none":
             super().save_model(output_dir, _internal_call)
+        elif self.config.adapter.name == "none":
+            # By the names that weights have in the model: transformers writes those of RT-DETR, or of a mixture of
+            # experts, by the names of the first release, and only `from_pretrained` knows both.
+            if self.args.should_save:
+                self.model.save_pretrained(folder, save_original_format=False)
         elif self.args.should_save:
             folder.mkdir(parents=True, exist_ok=True)
             weights.save_trainable(self.model, folder / WEIGHTS)

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from transformers import AutoModelForObjectDetection
 
 pytest.importorskip("faster_coco_eval")
 
 from llmft.cli import main
+from llmft.models.weights import load
 from llmft.tasks.images.shapes import scenes
 
 Run = Callable[..., tuple[int, str, str]]
@@ -21,8 +24,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("detection")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMFT_CACHE", str(folder / "cache"))
-        assert main(["finetune", "+recipe=detection", "smoke=true", f"run.dir={folder / 'run'}"]) == 0
+        words = ["+recipe=detection", "smoke=true", "trainer.keep_finished=true", f"run.dir={folder / 'run'}"]
+        assert main(["finetune", *words]) == 0
     return folder / "run"
+
+
+def test_checkpoints_have_the_names_of_the_model(trained: Path) -> None:
+    """transformers writes RT-DETR's weights by other names: the best checkpoint, and a resumed run, could not be read."""
+    model = AutoModelForObjectDetection.from_pretrained(trained / "model")
+    best = max(trained.glob("checkpoint*/checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for weight in model.parameters():
+        weight.data.zero_()
+    load(model, best / "model.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_predict_draws_the_answers(trained: Path, here: Path, llmft: Run) -> None:
