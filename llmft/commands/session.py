@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
 from llmft import tasks
@@ -47,7 +48,7 @@ from llmft.schema.dataset import DatasetConfig
 from llmft.schema.execution import HardwareConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.optional import Calibrates, Notes
-from llmft.tasks.task import Task
+from llmft.tasks.task import Answer, Task
 from llmft.training.batches import check_packing
 from llmft.training.comparisons import baseline, importance, wants_importance
 from llmft.training.evaluation import Experiment, Prediction, Split, predict, score
@@ -58,7 +59,7 @@ from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
 from llmft.training.optimization import parameter_groups, planned_steps, scheduler_notes, steps_per_epoch
-from llmft.training.processes import all_gather
+from llmft.training.processes import all_gather, world_size
 from llmft.training.trackers import check_trackers, tracked
 
 
@@ -309,7 +310,12 @@ class Session(Experiment):
         if self.config.trains:
             rows = {name: len(split) for name, split in self.splits.items()}
             run.note(weights=run.weights_digest(), rows=rows, **self._thresholds())
-        write_reports(self.config, self.task, run, self.splits)
+        write_reports(self.config, self.task, run, self.splits, self._ask if world_size() == 1 else None)
+
+    def _ask(self, rows: Dataset) -> list[Answer]:
+        """The answers of the model to rows. All processes of a run would have to ask together."""
+        features = encode(self.task, rows)
+        return predict(self.task, self.model, features, self.config.trainer.eval_batch_size).answers
 
     def _thresholds(self) -> dict[str, Any]:
         """What the manifest says of scores from which a label is given, where there are any."""

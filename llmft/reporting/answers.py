@@ -7,11 +7,12 @@ from typing import Any
 from llmft.data.images import Cell
 from llmft.metrics.calibration import SHOWN
 from llmft.reporting.charts import Line, chart
-from llmft.reporting.illustrations import illustrated
+from llmft.reporting.illustrations import Ask, illustrated
 from llmft.runs.folder import Run
 from llmft.tasks.task import RowScore, Task
 
 MISTAKES = 20  # the wrong answers with the highest scores, or the largest errors
+EXPLAINED = 4  # mistakes whose parts are weighed, at 50 answers each: 5 s for 4 M weights at 224 pixels
 SAMPLES = 5  # right answers, so that a run without mistakes shows examples too
 CURVES = 3  # labels in a chart, one a color
 DOTS = 1000  # points in a scatter plot, about 50 kB of SVG
@@ -24,12 +25,13 @@ def predictions(run: Run, split: str) -> list[dict[str, Any]]:
 
 
 def mistakes(
-    rows: list[dict[str, Any]], task: Task[Any], cells: Mapping[str, Cell] | None = None
+    rows: list[dict[str, Any]], task: Task[Any], cells: Mapping[str, Cell] | None = None, ask: Ask | None = None
 ) -> list[dict[str, Any]]:
     """The worst answers, rows with the same input and answer once; `label` is None if there is no right or wrong.
 
     Args:
         cells: the images of the rows by their ids.
+        ask: gives answers to other rows, by which the first EXPLAINED are explained.
     """
     wrong: dict[str, list[tuple[RowScore, dict[str, Any]]]] = {}
     for row in rows:
@@ -39,7 +41,10 @@ def mistakes(
             wrong.setdefault(str((row["input"], row["answer"], row["label"])), []).append((score, row))
     # Equal rows with equal answers are one mistake: 300 copies of a row must not fill the page.
     worst = sorted(wrong.values(), key=lambda same: -same[0][0].error)
-    return [_example(*same[0], task, cells, times=len(same)) for same in worst[:MISTAKES]]
+    return [
+        _example(*same[0], task, cells, len(same), ask if number < EXPLAINED else None)
+        for number, same in enumerate(worst[:MISTAKES])
+    ]
 
 
 def samples(
@@ -54,7 +59,12 @@ def samples(
 
 
 def _example(
-    score: RowScore | None, row: dict[str, Any], task: Task[Any], cells: Mapping[str, Cell] | None, times: int = 1
+    score: RowScore | None,
+    row: dict[str, Any],
+    task: Task[Any],
+    cells: Mapping[str, Cell] | None,
+    times: int = 1,
+    ask: Ask | None = None,
 ) -> dict[str, Any]:
     return {
         "id": row["id"],
@@ -63,7 +73,7 @@ def _example(
         "answer": task.format_answer(row["answer"]),
         "how": score.why if score else "",
         "times": times,
-        "images": illustrated(row, (cells or {}).get(row["id"]), task),
+        "images": illustrated(row, (cells or {}).get(row["id"]), task, ask),
     }
 
 

@@ -2,20 +2,23 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy
+from datasets import Dataset
 from PIL import Image
 
 from llmft.data.images import BadImage, Cell
 from llmft.schema.config import Config
-from llmft.tasks.optional import Draws
-from llmft.tasks.task import Task
+from llmft.tasks.optional import Draws, Explains
+from llmft.tasks.task import Answer, Task
 from llmft.training.batches import Drawn, collator
 from llmft.training.evaluation import Split
 from llmft.training.features import FeatureSet
 
+Ask = Callable[[Dataset], list[Answer]]
+"""Gives the answers of the model to rows."""
 SIDE = 160  # of a picture beside an answer, in pixels: 3 to 8 kB
 SHEET, ACROSS = 24, 8  # images that training sees, and how many in a row: 40 to 150 kB
 TILE = 104  # their side
@@ -35,8 +38,13 @@ def data_uri(image: Image.Image, side: int) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
-def illustrated(row: dict[str, Any], cell: Cell | None, task: Task[Any]) -> list[tuple[str, str]]:
+def illustrated(
+    row: dict[str, Any], cell: Cell | None, task: Task[Any], ask: Ask | None = None
+) -> list[tuple[str, str]]:
     """The image of a row of RUN/predictions: what was answered, and the reference where it looks different.
+
+    Args:
+        ask: gives answers to other rows. With it, the answer is explained, where the task does.
 
     Returns:
         for each its caption and its source; none for a task that draws nothing, or a file that is not there any more.
@@ -44,6 +52,10 @@ def illustrated(row: dict[str, Any], cell: Cell | None, task: Task[Any]) -> list
     if cell is None or not isinstance(task, Draws):
         return []
     try:
+        if ask is not None and isinstance(task, Explains):
+            (explanation,) = task.explain(Dataset.from_dict({"id": [row["id"]], "image": [cell]}), [row], ask)
+            shown = data_uri(task.draw(cell, row | {"explanation": explanation}), SIDE)
+            return [("", data_uri(task.draw(cell, row), SIDE)), (f"speaks for {explanation['of']}", shown)]
         found = [("predicted", data_uri(task.draw(cell, row), SIDE))]
         if row["label"] is not None:
             found.append(("true", data_uri(task.draw(cell, {"answer": row["label"]}), SIDE)))

@@ -13,7 +13,7 @@ from llmft.metrics.calibration import most_confused
 from llmft.reporting.answers import mistakes, per_label, pictures, predictions, samples
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.data_facts import interval, majority
-from llmft.reporting.illustrations import cells_of, contact_sheet
+from llmft.reporting.illustrations import Ask, cells_of, contact_sheet
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import plural
@@ -22,13 +22,16 @@ from llmft.training.evaluation import Split
 from llmft.training.optimization import lr_curve
 
 
-def write_reports(config: Config, task: Task[Any], run: Run, splits: Mapping[str, Split] | None = None) -> None:
+def write_reports(
+    config: Config, task: Task[Any], run: Run, splits: Mapping[str, Split] | None = None, ask: Ask | None = None
+) -> None:
     """Write report.html, and for a run that trains its model card, which says how outputs become answers.
 
     Args:
         splits: their rows have the images that the report shows.
+        ask: gives the answers of the model to rows, by which the worst mistakes of the main split are explained.
     """
-    facts = gather(config, task, run, splits or {}) | {"head": task.head, "module": module_of(run)}
+    facts = gather(config, task, run, splits or {}, ask) | {"head": task.head, "module": module_of(run)}
     run.write_text("report.html", pages().get_template("report.html.jinja").render(facts))
     if config.trains:
         facts["formula"] = task.target.formula() if task.target else ""
@@ -82,7 +85,9 @@ def cell(text: str) -> str:
     return escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
 
 
-def gather(config: Config, task: Task[Any], run: Run, splits: Mapping[str, Split]) -> dict[str, Any]:
+def gather(
+    config: Config, task: Task[Any], run: Run, splits: Mapping[str, Split], ask: Ask | None = None
+) -> dict[str, Any]:
     """Everything that a report shows."""
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     scored = [name for name in ("test", "validation") if name in metrics]
@@ -107,7 +112,9 @@ def gather(config: Config, task: Task[Any], run: Run, splits: Mapping[str, Split
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
         "curves": curves(run.events(), headline) + schedule(config, run),
-        "mistakes": {name: mistakes(answers[name], task, cells[name]) for name in scored},
+        "mistakes": {
+            name: mistakes(answers[name], task, cells[name], ask if name == main else None) for name in scored
+        },
         "samples": {name: samples(answers[name], task, cells[name]) for name in scored},
         "sheet": contact_sheet(config, task, splits),
         "pictures": {name: pictures(answers[name], metrics[name]) for name in scored},

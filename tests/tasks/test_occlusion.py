@@ -15,6 +15,7 @@ from llmft.cli import main
 from llmft.config.load import load as compose
 from llmft.data.images import open_image
 from llmft.predictions.predict import ready
+from llmft.reporting.answers import EXPLAINED
 from llmft.tasks.images import shapes
 from llmft.tasks.images.occlusion import GRID, as_rows, draw_weights, explain_image, hide, strength
 from llmft.tasks.images.pixels import ImageState
@@ -128,6 +129,15 @@ def test_hiding_the_best_fifth_lowers_the_score_more_than_a_random_fifth(run: Pa
         random.append(numpy.mean(lost[1:]))
     assert numpy.mean(best) > 2 * max(numpy.mean(random), 0)
     assert numpy.mean(numpy.array(best) > random) >= 0.9
+
+
+def test_the_report_shows_what_speaks_for_the_worst_mistakes(llmft: Run, here: Path) -> None:
+    assert llmft("finetune", "+recipe=image_cls", "smoke=true", "trainer.max_steps=1", "run.dir=bad")[0] == 0
+    page = (here / "bad/report.html").read_text()
+    rows = [json.loads(line) for line in (here / "bad/predictions/test.jsonl").read_text().splitlines()]
+    wrong = [row for row in rows if row["answer"] != row["label"]]
+    assert wrong, "a model without mistakes tests nothing here"
+    assert page.count('<figcaption class="soft">speaks for ') == min(len(wrong), EXPLAINED)
 
 
 def test_predict_explains_and_draws(run: Path, llmft: Run, here: Path) -> None:
