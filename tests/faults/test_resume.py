@@ -102,6 +102,20 @@ def test_r10_a_resumed_run_is_the_same_bit_for_bit(
         assert outcome(here / f"stopped-{step}") == outcome(here / "whole")
 
 
+PICTURES = ("finetune", "+recipe=cifar_resnet", *SMOKE[2:], "task.size=16", "augment.shear=10", "augment.zoom=0.2")
+
+
+def test_a_resumed_run_sees_the_same_pixels(llmft: Run, here: Path, at_step: Any) -> None:
+    """Moved, mixed, and prepared by two workers or by none; stopped within the second epoch, as four steps are one."""
+    words = [*PICTURES, "augment=mixup", "augment.cutmix=1.0"]
+    assert llmft(*words, "run.dir=whole")[0] == 0
+    at_step(5, send(signal.SIGTERM))
+    assert llmft(*words, "run.dir=stopped", "trainer.workers=2")[0] == 75
+    code, _, err = llmft(*words, "run.dir=stopped", "trainer.workers=2", "resume=true")
+    assert code == 0, err
+    assert outcome(here / "stopped") == outcome(here / "whole")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_r12_a_signal_saves_and_stops(number: signal.Signals, llmft: Run, here: Path, at_step: Any) -> None:
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]

@@ -1,0 +1,177 @@
+"""The training loop on images beside a bare loop: torchvision's transforms and a DataLoader of two workers.
+
+    python benchmarks/images.py digits FOLDER [--epochs 3] [--rounds 1]     MNIST's IDX files; the perceptron
+    python benchmarks/images.py photos FOLDER [--epochs 3] [--rounds 1]     train/CLASS/NAME.png; ResNet-8, crop and flip
+    python benchmarks/images.py photos FOLDER --share                       which part of an epoch prepares batches
+
+Whole processes are measured, once with one epoch and once with more: the slope between is what an epoch costs from the
+second on. Processor seconds, those of worker processes included, are what a busy machine leaves comparable.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy
+import torch
+from torch import nn
+
+RECIPES = {"digits": ("mnist_mlp", "idx"), "photos": ("cifar_resnet", "images")}
+
+
+def words(kind: str, folder: Path, epochs: int, place: str) -> list[str]:
+    """What is typed for llmft."""
+    recipe, reader = RECIPES[kind]
+    files = [f"dataset.path={folder}"]
+    if kind == "photos":
+        files = [f"dataset.train={folder / 'train'}", f"dataset.test={folder / 'test'}"]
+    more = ["hardware.device=cpu", "trainer.log_every=1000", f"trainer.epochs={epochs}", f"run.dir={place}/run"]
+    return ["finetune", f"+recipe={recipe}", f"dataset={reader}", *files, "dataset.max_overlap=1", *more]
+
+
+def bare(kind: str, folder: Path, epochs: int) -> None:
+    """What one would write by hand."""
+    from torch.utils.data import DataLoader, TensorDataset
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    from llmft.models.image_models import (
+        ImageMLPConfig,
+        ImageMLPForImageClassification,
+        SmallResNetConfig,
+        SmallResNetForImageClassification,
+    )
+
+    rows: Any
+    if kind == "digits":
+        with gzip.open(folder / "train-images-idx3-ubyte.gz") as stream:
+            count, height, width = struct.unpack(">III", stream.read(16)[4:])
+            pixels = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8).view(count, 1, height, width)
+        with gzip.open(folder / "train-labels-idx1-ubyte.gz") as stream:
+            labels = torch.from_numpy(numpy.frombuffer(stream.read()[8:], numpy.uint8).astype(numpy.int64))
+        rows = TensorDataset((pixels / 255 - 0.1307) / 0.3081, labels)
+        config: Any = ImageMLPConfig(image_size=28, num_channels=1, num_labels=10)
+        model: Any = ImageMLPForImageClassification(config)
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        size = 32
+    else:
+        changes = v2.Compose(
+            [
+                v2.ToImage(),
+                v2.RandomCrop(32, padding=4),
+                v2.RandomHorizontalFlip(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize([0.491, 0.482, 0.447], [0.247, 0.243, 0.262]),
+            ]
+        )
+        rows = ImageFolder(str(folder / "train"), changes)
+        config = SmallResNetConfig(image_size=32, num_labels=10)
+        model = SmallResNetForImageClassification(config)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
+        size = 64
+    loader = DataLoader(rows, size, shuffle=True, num_workers=2)
+    model.train()
+    for _ in range(epochs):
+        for images, labels in loader:
+            loss = nn.functional.cross_entropy(model(images).logits, labels)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def measured(command: list[str], cache: str) -> tuple[float, float]:
+    """Wall-clock and processor seconds of a process with its children."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    surroundings = os.environ | {"HF_HUB_OFFLINE": "1", "LLMFT_CACHE": cache}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=surroundings)
+    if done.returncode:
+        sys.exit(done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - start, used
+
+
+def slopes(kind: str, folder: Path, epochs: int, rounds: int) -> None:
+    """Seconds of an epoch from the second on, of both."""
+    found: dict[str, list[tuple[float, float]]] = {"llmft": [], "bare": []}
+    with tempfile.TemporaryDirectory() as cache:
+        for number in range(rounds):
+            for who in ("llmft", "bare"):
+                ends = []
+                for count in (1, epochs):
+                    with tempfile.TemporaryDirectory() as place:
+                        command = ["-m", "llmft", *words(kind, folder, count, place)]
+                        if who == "bare":
+                            command = [__file__, kind, str(folder), "--bare", str(count)]
+                        ends.append(measured(command, cache))
+                (one, one_cpu), (more, more_cpu) = ends
+                found[who].append(((more - one) / (epochs - 1), (more_cpu - one_cpu) / (epochs - 1)))
+            print(number, {who: values[-1] for who, values in found.items()}, file=sys.stderr)
+    middle = {who: [median(column) for column in zip(*values, strict=True)] for who, values in found.items()}
+    for who, (wall, cpu) in middle.items():
+        print(f"{who:6} {wall:.2f} s of wall clock and {cpu:.2f} s of processor time an epoch")
+    print(f"llmft's speed, of that of the bare loop: {middle['bare'][1] / middle['llmft'][1]:.2f} by processor time")
+
+
+def share(kind: str, folder: Path) -> None:
+    """The part of an epoch that reads and augments batches, all in this process."""
+    from llmft.commands.session import Session
+    from llmft.config.load import load
+    from llmft.training.batches import Drawn, collator, shuffle
+    from llmft.training.batches import epoch_generator as generator
+
+    with tempfile.TemporaryDirectory() as place:
+        session = Session(load("finetune", words(kind, folder, 1, place)[1:]))
+        session.check()
+        session.prepare()
+        session.build()
+        features, size = session.splits["train"].features, session.config.trainer.rows
+        rows = Drawn(features, 0) if session.config.augment.active else features
+        collate, model = collator(session.config, session.task), session.model.train()
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3, 0.9)
+        preparing = stepping = 0.0
+        order = shuffle(len(features), size, None, generator(0, 0))
+        for start in range(0, len(order), size):
+            began = time.process_time()
+            batch = collate(rows.__getitems__(order[start : start + size]))
+            ready = time.process_time()
+            session.task.objective.loss(model, batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            preparing += ready - began
+            stepping += time.process_time() - ready
+    print(json.dumps({"preparing": round(preparing, 3), "steps": round(stepping, 3)}))
+    print(f"{preparing / (preparing + stepping):.1%} of an epoch prepares batches")
+
+
+def main() -> None:
+    """See above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=RECIPES)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--share", action="store_true")
+    parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.bare:
+        bare(given.kind, given.folder, given.bare)
+    elif given.share:
+        share(given.kind, given.folder)
+    else:
+        slopes(given.kind, given.folder.absolute(), given.epochs, given.rounds)
+
+
+if __name__ == "__main__":
+    main()
