@@ -1,7 +1,7 @@
 """The training loop on images beside a bare loop: torchvision's transforms and a DataLoader of two workers.
 
     python benchmarks/images.py digits FOLDER [--epochs 3] [--rounds 1]     MNIST's IDX files; the perceptron
-    python benchmarks/images.py photos FOLDER [--epochs 3] [--rounds 1]     train/CLASS/NAME.png; ResNet-8, crop and flip
+    python benchmarks/images.py photos FOLDER [--epochs 3] [--rounds 1]     train/CLASS/NAME.png; a ResNet-8
     python benchmarks/images.py photos FOLDER --share                       which part of an epoch prepares batches
 
 Whole processes are measured, once with one epoch and once with more: the slope between is what an epoch costs from the
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy
 import torch
+from PIL import Image
 from torch import nn
 
 RECIPES = {"digits": ("mnist_mlp", "idx"), "photos": ("cifar_resnet", "images")}
@@ -39,9 +40,27 @@ def words(kind: str, folder: Path, epochs: int, place: str) -> list[str]:
     return ["finetune", f"+recipe={recipe}", f"dataset={reader}", *files, "dataset.max_overlap=1", *more]
 
 
+class Digits(torch.utils.data.Dataset):
+    """MNIST's training rows, as torchvision's own class gives them: an image of PIL each, changed one by one."""
+
+    def __init__(self, folder: Path, changes: Any) -> None:
+        with gzip.open(folder / "train-images-idx3-ubyte.gz") as stream:
+            count, height, width = struct.unpack(">III", stream.read(16)[4:])
+            self.pixels = numpy.frombuffer(stream.read(), numpy.uint8).reshape(count, height, width)
+        with gzip.open(folder / "train-labels-idx1-ubyte.gz") as stream:
+            self.labels = stream.read()[8:]
+        self.changes = changes
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.changes(Image.fromarray(self.pixels[index])), self.labels[index]
+
+
 def bare(kind: str, folder: Path, epochs: int) -> None:
     """What one would write by hand."""
-    from torch.utils.data import DataLoader, TensorDataset
+    from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
@@ -54,12 +73,8 @@ def bare(kind: str, folder: Path, epochs: int) -> None:
 
     rows: Any
     if kind == "digits":
-        with gzip.open(folder / "train-images-idx3-ubyte.gz") as stream:
-            count, height, width = struct.unpack(">III", stream.read(16)[4:])
-            pixels = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8).view(count, 1, height, width)
-        with gzip.open(folder / "train-labels-idx1-ubyte.gz") as stream:
-            labels = torch.from_numpy(numpy.frombuffer(stream.read()[8:], numpy.uint8).astype(numpy.int64))
-        rows = TensorDataset((pixels / 255 - 0.1307) / 0.3081, labels)
+        changes = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.1307], [0.3081])])
+        rows = Digits(folder, changes)
         config: Any = ImageMLPConfig(image_size=28, num_channels=1, num_labels=10)
         model: Any = ImageMLPForImageClassification(config)
         optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), 1e-3)
