@@ -55,7 +55,7 @@ FORMATS: dict[str, Format] = {
     "images": Format(SUFFIXES, ImageFolders, together=True, inside=files_by_class, one_row=True),
     "idx": Format(("-ubyte",), IdxFiles, together=True),
     "cifar": Format((".bin",), lambda file, name, _: CifarFile(file, name)),
-    "masks": Format(SUFFIXES, MaskFolder, keys=("images", "masks"), together=True, inside=images_inside, one_row=True),
+    "masks": Format(SUFFIXES, MaskFolder, keys=("images", "masks"), together=True, inside=images_inside),
     "runs": Format((".csv",), RunsFile, keys=("separator", "images")),
     "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), open_conll),
     "squad": Format((".json",), SquadFile),

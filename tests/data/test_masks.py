@@ -20,7 +20,10 @@ from llmft.data.masks import (
     upright_size,
     write_mask,
 )
+from llmft.data.pipeline import source_digests
 from llmft.data.source import Source, Table
+from llmft.schema.column import Column
+from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 
 TINY = numpy.array([[0, 1, 2], [2, 255, 0]], numpy.uint8)
@@ -222,3 +225,19 @@ def test_runs_that_are_wrong_are_told_by_line(tmp_path: Path, text: str, where: 
     (found,) = problems(table(tmp_path, text))
     assert found[0] == where
     assert found[1].startswith(what)
+
+
+@pytest.mark.parametrize("source", ["train.txt", "folder", "all.csv"])
+def test_prepared_rows_are_known_by_the_bytes_of_their_masks(tmp_path: Path, source: str) -> None:
+    roles = {"image": Column("image"), "mask": Column("image", target=True)}
+    for name in ("a", "b"):
+        picture(tmp_path / f"folder/images/{name}.png")
+        picture(tmp_path / f"folder/masks/{name}.png")
+    (tmp_path / "folder/train.txt").write_text("a\n")
+    (tmp_path / "folder/all.csv").write_text("image,mask\nimages/a.png,masks/a.png\n")
+    train = tmp_path / "folder" if source == "folder" else tmp_path / "folder" / source
+    config = DatasetConfig(format="csv" if source == "all.csv" else "masks", train=str(train))
+    before = source_digests(config, roles)
+    assert source_digests(config, roles) == before
+    picture(tmp_path / "folder/masks/a.png", 3, 2).write_bytes(write_mask(TINY))
+    assert source_digests(config, roles) != before
