@@ -47,6 +47,15 @@ def files(here: Path) -> None:
     (here / "cells/train.txt").write_text("".join(f"{number}\n" for number in range(8)))
     (here / "cells/test.txt").write_text("".join(f"{number}\n" for number in range(8, 12)))
     Image.open(here / "cells/images/0.png").save(here / "new.png")
+    for split in ("train", "val"):
+        for number, cell in enumerate(shapes.classified(8, 1 + (split == "val"))["image"]):
+            file = here / "insects" / split / ("ant", "bee")[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(cell["bytes"])
+    lines = [
+        f"insects/train/{kind}/{number}.png,{kind}\n" for number in range(8) for kind in [("ant", "bee")[number % 2]]
+    ]
+    (here / "photos.csv").write_text("file,kind\n" + "".join(lines))
     (here / "new.jsonl").write_text(json.dumps({"image": "new.png"}) + "\n")
 
 
