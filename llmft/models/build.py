@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, TimmBackboneConfig
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from llmft.data.files import digest
@@ -136,6 +136,7 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: b
     try:
         config = _architecture(model, needed)
         _check_kind(config, auto, model)
+        _freeze_as_timm_does(config)
         if not pools_last and getattr(config, "summary_type", None) == "last":
             config.summary_type = "first"  # XLNet reads the last token, where only its own tokenizer puts <cls>
         if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
@@ -333,6 +334,17 @@ def _check_kind(config: PreTrainedConfig, auto: Any, model: ModelConfig) -> None
     hint = f"Choose {kind}." if kind else ""
     what = f"must be an architecture with {auto.__name__} in transformers, got {config.model_type}"
     raise UserError(Problem(key, what, hint=hint))
+
+
+def _freeze_as_timm_does(config: PreTrainedConfig) -> None:
+    """Leave the frozen batch normalization of a backbone to timm, whose layers have the activation inside.
+
+    transformers replaces them in RT-DETR and D-FINE, activations and all, and the backbone becomes nearly linear.
+    """
+    backbone = getattr(config, "backbone_config", None)
+    if getattr(config, "freeze_backbone_batch_norms", False) and isinstance(backbone, TimmBackboneConfig):
+        config.freeze_backbone_batch_norms = False
+        backbone.freeze_batch_norm_2d = True
 
 
 def _check_room(config: PreTrainedConfig, needed: dict[str, Any], length: str) -> None:

@@ -15,6 +15,7 @@ from llmft.models.initialization import mend_batch_norms
 from llmft.schema.model import ModelConfig
 from llmft.schema.optimizer import OptimizerConfig
 from llmft.schema.problem import UserError
+from llmft.tasks.images.config import ObjectDetection
 from llmft.training.optimization import parameter_groups
 
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
@@ -82,3 +83,14 @@ def test_the_backbone_has_a_learning_rate_of_its_own() -> None:
     assert groups[0]["lr"] == 1e-3
     with pytest.raises(UserError, match="has neither"):
         parameter_groups(OptimizerConfig(backbone_lr=1e-4), nn.Linear(1, 1))
+
+
+def test_a_frozen_backbone_of_timm_keeps_its_activations() -> None:
+    """transformers would replace layers of normalization and activation by ones of normalization alone."""
+    pytest.importorskip("timm")
+    inner = {"model_type": "timm_backbone", "backbone": "test_efficientnet", "out_indices": [2, 3, 4]}
+    sizes = ObjectDetection.tiny_of["rt_detr"] | {"backbone_config": inner, "encoder_in_channels": [32, 48, 64]}
+    config = ModelConfig(architecture="rt_detr", config=sizes)
+    model = build(config, "AutoModelForObjectDetection", {"num_labels": 2})
+    kinds = {type(part).__name__ for part in model.model.backbone.modules() if "BatchNorm" in type(part).__name__}
+    assert kinds == {"FrozenBatchNormAct2d"}

@@ -21,7 +21,7 @@ from llmft.schema.tasks import IGNORED
 from llmft.tasks.images.config import ObjectDetection as Section
 from llmft.tasks.images.detection_objective import best_boxes
 from llmft.tasks.images.drawing import COLORS
-from llmft.tasks.images.object_detection import ObjectDetection
+from llmft.tasks.images.object_detection import ObjectDetection, boxes_of
 from llmft.tasks.images.shapes import png
 
 MODEL = ModelConfig(architecture="centernet")
@@ -215,3 +215,20 @@ def test_a_drawing_has_the_boxes_around_their_objects() -> None:
 def test_pictures_with_boxes_are_not_blended() -> None:
     with pytest.raises(UserError, match="blends the labels of two images"):
         load("finetune", ["+recipe=detection", "augment=mixup"])
+
+
+def test_boxes_as_data_sets_of_the_hub_have_them() -> None:
+    whole = {"box": [1, 2, 3, 4], "label": "cat", "crowd": False}
+    assert boxes_of('{"bbox": [[1, 2, 3, 4]], "category": ["cat"], "id": [7]}') == [whole]
+    assert boxes_of('[{"bbox": [1, 2, 3, 4], "category": 5, "iscrowd": 1}]') == [
+        {"box": [1, 2, 3, 4], "label": "5", "crowd": True, "iscrowd": 1}
+    ]
+    with pytest.raises(ValueError, match="has 1 boxes and 2 categories"):
+        boxes_of('{"bbox": [[1, 2, 3, 4]], "category": ["cat", "dog"]}')
+
+
+def test_labels_and_splits_without_boxes_are_noted() -> None:
+    data = rows((cell(40, 30), [box("cat", 1, 1, 5, 5)]), (cell(40, 30), []))
+    task = fitted(data, labels=["cat", "dog"])
+    assert task.notes_on(data, "train") == ["train: 1 image has no boxes", "train: no box has the label dog"]
+    assert task.notes_on(data.select([1]), "test") == ["test: no image has boxes, so that all scores of boxes are 0"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy
 from PIL import Image
 
+from llmft.data.checks import few
 from llmft.data.images import as_array, name_of, open_image
 from llmft.metrics.detection_metrics import check_package, detection_scores, matches
 from llmft.schema.column import Column
@@ -150,6 +151,11 @@ class ObjectDetection(Task[DetectionState]):
         found = list(map(boxes_of, rows["boxes"]))
         empty, crowds = sum(not boxes for boxes in found), sum(box["crowd"] for boxes in found for box in boxes)
         notes = [f"{split}: {plural(empty, 'images have')} no boxes"] if empty else []
+        if empty == len(found):
+            notes = [f"{split}: no image has boxes, so that all scores of boxes are 0"]
+        seen = {box["label"] for boxes in found for box in boxes}
+        if split == "train" and (without := [label for label in self.state.labels if label not in seen]):
+            notes.append(f"{split}: no box has the label {few(without)}")
         return notes + ([f"{split}: {plural(crowds, 'crowds')}, which are not trained on"] if crowds else [])
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
@@ -265,20 +271,30 @@ class ObjectDetection(Task[DetectionState]):
 def boxes_of(cell: str | None) -> list[dict[str, Any]]:
     """The boxes in a cell of the column `boxes`, each with `box`, `label`, and `crowd`.
 
+    Also those of data sets on the hub: an object with the lists `bbox` and `category`, or a list of such objects.
+
     Raises:
         ValueError: for something else than a list of boxes.
     """
     found = json.loads(cell) if cell else []
+    if isinstance(found, dict) and isinstance(found.get("bbox"), list) and isinstance(found.get("category"), list):
+        if len(found["bbox"]) != len(found["category"]):
+            raise ValueError(f"has {len(found['bbox'])} boxes and {len(found['category'])} categories")
+        found = [{"box": box, "label": name} for box, name in zip(found["bbox"], found["category"], strict=True)]
     if not isinstance(found, list):
         raise ValueError(f"must have a list of boxes, got {str(found)[:60]}")
-    for box in found:
-        sides = box.get("box") if isinstance(box, dict) else None
-        if not (isinstance(sides, list) and len(sides) == 4 and all(isinstance(side, int | float) for side in sides)):
-            raise ValueError(f'must have boxes such as {{"box": [x, y, width, height], "label": "cat"}}, got {box}')
-        if not isinstance(box.get("label"), str):
-            raise ValueError(f"must have a label for each box, got {box}")
-        box["crowd"] = bool(box.get("crowd", False))
-    return found
+    return [_box_of(box) for box in found]
+
+
+def _box_of(given: Any) -> dict[str, Any]:
+    """A box of a cell by the names that it has here."""
+    box = dict(given) if isinstance(given, dict) else {}
+    sides, label = box.pop("bbox", box.get("box")), box.pop("category", box.get("label"))
+    if not (isinstance(sides, list) and len(sides) == 4 and all(isinstance(side, int | float) for side in sides)):
+        raise ValueError(f'must have boxes such as {{"box": [x, y, width, height], "label": "cat"}}, got {given}')
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise ValueError(f"must have a label for each box, got {given}")
+    return box | {"box": sides, "label": str(label), "crowd": bool(box.get("crowd", box.get("iscrowd", False)))}
 
 
 def _f1(counts: numpy.ndarray) -> dict[str, float]:
