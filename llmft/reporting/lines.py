@@ -30,6 +30,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     # transformers has given it a new name, which peft and older versions of transformers do not know.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+    # RT-DETR on sizes of heads for kernels that transformers does not use.
+    warnings.filterwarnings("ignore", message="You'd better set embed_dim", category=UserWarning)
 
 
 def phase(name: str, what: str) -> None:
