@@ -90,5 +90,5 @@ def test_what_the_hub_says_is_said_in_a_line(hub: type[Hub], run: Path, llmft: R
     hub.error = OSError("401 Client Error.\nInvalid user token")
     code, _, err = llmft("push", str(run), "to=me/tickets")
     assert code == 1
-    assert "the hub refused the upload: 401 Client Error. Log in with `hf auth login`" in err
+    assert "the hub refused the upload: 401 Client Error. Log in with hf auth login" in err
     assert "Invalid" not in err

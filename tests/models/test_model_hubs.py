@@ -58,7 +58,7 @@ def test_what_it_does_not_give_is_said_in_a_line(asked: list[tuple[Any, ...]]) -
         with pytest.raises(UserError) as error:
             from_modelscope("nobody/nothing", f"{kind}.path", None, kind)  # type: ignore[arg-type]
         assert "modelscope.cn did not give it: The request model: nobody/nothing does not exist!" in str(error.value)
-        assert f"`modelscope download --{kind} nobody/nothing --local_dir DIR`; then write {kind}.path=DIR" in str(
+        assert f"modelscope download --{kind} nobody/nothing --local_dir DIR; then write {kind}.path=DIR" in str(
             error.value
         )
 
