@@ -190,6 +190,7 @@ def _pretrained(
         what = f"must be the sizes of the pretrained weights, and {', '.join(misfits[:3])} would have others"
         raise UserError(Problem("model.config", what, hint="Write model.init=random, or leave the sizes out."))
     unmap_weights(built)
+    mend_batch_norms(built, new=False)
     if "num_labels" in needed:  # a classifier; the heads of language models are pretrained with the rest
         mismatched = {name for name, *_ in report["mismatched_keys"]}
         note = fit_head(built, own or {}, needed.get("id2label", {}), {*report["missing_keys"]}, mismatched)

@@ -120,16 +120,20 @@ def _describe_labels(labels: dict[int, str]) -> str:
     return f"{count} without names" if bare else f"{count} ({few(names)})"
 
 
-def mend_batch_norms(model: nn.Module) -> None:
+def mend_batch_norms(model: nn.Module, new: bool = True) -> None:
     """Set the gains of batch normalization in a new model to 1 where they were drawn at random, around 0.
 
-    transformers does so with RT-DETR, EfficientNet, and MobileViT built from a configuration, and next to no signal
+    transformers draws them so in RT-DETR, EfficientNet, and MobileViT built from a configuration, and next to no signal
     passes: after 10 epochs of blood cells RT-DETR has a mAP50 of 0.19, and with gains of 1 of 0.65. Its momenta of 0.99
-    and more make running statistics those of the last batch alone. Gains that are all 0 close a branch on purpose.
+    and more, in EfficientNet and MobileNet, make running statistics those of the last batch alone: an epoch that ends
+    with a batch of two drops from an accuracy of 0.98 to 0.35. Gains that are all 0 close a branch on purpose.
+
+    Args:
+        new: whether weights are random; of pretrained ones only the momenta are changed.
     """
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            if module.weight is not None and module.weight.min() < module.weight.max():
+            if new and module.weight is not None and module.weight.min() < module.weight.max():
                 nn.init.ones_(module.weight)
             if module.momentum is not None and module.momentum > 0.5:
                 module.momentum = 0.1

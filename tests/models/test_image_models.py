@@ -1,6 +1,8 @@
 """Networks for images: our small ones, those of timm, and what freezing makes of them."""
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from llmft.models.build import build
 from llmft.models.layers import encoder_weights, parts
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import UserError
+from llmft.tasks.images.config import ImageClassification
+from llmft.tasks.images.pixels import learn_pixels
 from llmft.training.evaluation import float32
 from llmft.training.frozen import INDEX, cached_encoder, train_head
 from llmft.training.hardware import Hardware
@@ -152,3 +156,21 @@ def test_a_head_that_is_trained_first_leaves_the_rest() -> None:
     assert moved == {"classifier.weight", "classifier.bias"}
     assert [p.requires_grad for p in model.parameters()] == trained and all(trained)
     assert len(encoder_weights(model)) == len(trained) - 2
+
+
+def test_momenta_of_pretrained_batch_normalization_are_mended(tmp_path: Path) -> None:
+    """MobileNet's 0.997 would leave of running statistics those of the last batch alone."""
+    built = made("mobilenet_v2", config={"depth_multiplier": 0.35})
+    built.save_pretrained(tmp_path)
+    found = build(ModelConfig(path=str(tmp_path)), "AutoModelForImageClassification", LABELS)
+    assert {module.momentum for module in found.modules() if isinstance(module, torch.nn.BatchNorm2d)} == {0.1}
+    assert all(torch.equal(one, other) for one, other in zip(built.parameters(), found.parameters(), strict=True))
+
+
+def test_the_card_of_timm_says_how_its_images_were_made(tmp_path: Path) -> None:
+    facts = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3], "input_size": [3, 96, 128], "interpolation": "bicubic"}
+    card = {"model_type": "timm_wrapper", "architecture": "test_vit", "pretrained_cfg": facts}
+    (tmp_path / "config.json").write_text(json.dumps(card))
+    found = learn_pixels(ImageClassification(), ModelConfig(path=str(tmp_path)))
+    assert (found["height"], found["width"], found["resample"]) == (96, 128, "bicubic")
+    assert (found["mean"], found["std"]) == (facts["mean"], facts["std"])

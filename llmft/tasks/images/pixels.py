@@ -103,6 +103,10 @@ def _pretrained(model: ModelConfig) -> dict[str, Any]:
             found |= json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, UserError):
             continue  # transformers reports what is missing, when it loads the weights
+    if isinstance(own := found.get("pretrained_cfg"), dict):  # as timm writes it; sizes are (channels, height, width)
+        found |= {f"image_{key}": own[key] for key in ("mean", "std") if key in own}
+        found |= {"size": own["input_size"][1:]} if "input_size" in own else {}
+        found |= {"resample": RESAMPLE[own["interpolation"]]} if own.get("interpolation") in RESAMPLE else {}
     known: dict[str, Any] = {}
     size = found.get("crop_size") or found.get("size") or found.get("image_size")
     if isinstance(size, dict):
