@@ -37,6 +37,36 @@ def test_minilm_on_sst2(llmft: Run, shared: Callable[[str], Path], here: Path) -
     assert mean(found) >= 0.88
 
 
+IMAGES = [
+    ("mnist", ["+recipe=mnist_mlp"], 0.93),
+    ("mnist", ["+recipe=mnist_mlp", "model=image_cnn"], 0.965),
+    ("cifar10_subset", ["+recipe=cifar_resnet"], 0.54),
+    ("cifar10_subset", ["+recipe=image_folder", "task.size=96"], 0.72),
+    ("hymenoptera", ["+recipe=image_folder"], 0.905),
+    ("hymenoptera", ["+recipe=image_cls"], 0.93),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "least"), IMAGES, ids=lambda value: " ".join(value) if isinstance(value, list) else str(value)
+)
+def test_images(
+    name: str, words: list[str], least: float, llmft: Run, shared: Callable[[str], Path], here: Path
+) -> None:
+    """Three seeds of the recipes as they are; a minute to ten each. Measured: docs/images.md."""
+    pytest.importorskip("timm")
+    data = shared(name)
+    test = "val" if name == "hymenoptera" else "test"
+    files = ["dataset=images", f"dataset.train={data / 'train'}", f"dataset.test={data / test}"]
+    files = ["dataset=idx", f"dataset.path={data}"] if name == "mnist" else files
+    found = []
+    for seed in range(3):
+        code, _, err = llmft("finetune", *words, *files, f"seed={seed}", f"run.dir={seed}")
+        assert code == 0, err
+        found.append(json.loads((here / f"{seed}/metrics.json").read_text())["test"]["accuracy"])
+    assert mean(found) >= least
+
+
 def test_minilm_on_stsb(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
     """Three seeds; about eight minutes on two cores. Measured: 0.8349 ± 0.0020."""
     data = shared("stsb")
