@@ -223,7 +223,7 @@ CASES = {
         chance=0.0,
         metric="iou_by_image",
         good=0.6,
-        steps=80,
+        steps=160,
     ),
     "image_classification": Case(
         recipe="cifar_resnet",
