@@ -61,6 +61,7 @@ def test_predict_draws_the_answers(trained: Path, here: Path, llmft: Run) -> Non
     assert llmft("predict", str(trained), "predict.input=rows.jsonl", "predict.draw=drawn")[0] == 2  # has files
 
 
+@pytest.mark.slow  # tracing RT-DETR takes half a minute
 def test_an_export_finds_the_same_boxes(trained: Path, here: Path, llmft: Run) -> None:
     pytest.importorskip("onnxruntime")
     code, _, err = llmft("export", str(trained), "run.dir=exported")
