@@ -112,7 +112,7 @@ def test_a_section_of_a_task_is_read_without_torch() -> None:
 CODECS = ("text.text_classification", "text.token_classification", "text.question_answering")
 CODECS += ("text.relation_extraction", "tables.tabular", "text_to_text.translation", "text_to_text.summarization")
 CODECS += ("language_models.causal_lm", "language_models.masked_lm", "language_models.span_corruption")
-CODECS += ("chat.instruction", "chat.preference")
+CODECS += ("chat.instruction", "chat.preference", "images.image_classification")
 
 
 def at_import(node: ast.AST) -> set[str]:

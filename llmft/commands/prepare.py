@@ -18,6 +18,7 @@ from llmft.data.clean import libraries
 from llmft.data.corpus import load_corpus
 from llmft.data.files import digest
 from llmft.data.pipeline import Data, load, source_digests
+from llmft.models.model_files import processor_files
 from llmft.models.tokenizers import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config
@@ -192,12 +193,12 @@ def _entry(config: Config, task: Task[Any]) -> Entry | None:
     kept = config.dataset.cache and not config.dataset.streaming
     if not kept or not (files := source_digests(config.dataset, task.columns)):
         return None
-    tokenizer = tokenizer_files(config.model)
-    if tokenizer is None:
+    beside = processor_files(config.model) if config.task.images else tokenizer_files(config.model)
+    if beside is None:
         return None
     facts = {key: json.dumps(value, ensure_ascii=False) for key, value in flat(decided_by(config)).items()}
     facts |= {f"{FILE}{file}": found for file, found in files.items()}
-    facts |= {f"tokenizer {file}": digest(file) for file in tokenizer}
+    facts |= {f"{'model' if config.task.images else 'tokenizer'} {file}": digest(file) for file in beside}
     packages = ("transformers", "tokenizers", "pyarrow", "pillow", "scikit-learn", *libraries(config.dataset))
     facts |= {package: version(package) for package in packages}
     return Entry("prepared", facts | {"the code of llmft": _code(type(task))})

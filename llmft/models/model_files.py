@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers.utils import cached_file
 
 from llmft.data.files import resolve
-from llmft.schema.model import Hub
+from llmft.schema.model import Hub, ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package
 
 GGUF = ".gguf"
@@ -150,3 +150,15 @@ def locate(path: str, key: str, hub: Hub = "huggingface", revision: str | None =
         folder = from_modelscope(f"{owner}/{name}", key, revision, files=inside)
         return Location(str(folder), str(folder / inside))
     return Location(f"{owner}/{name}", inside)
+
+
+def processor_files(model: ModelConfig) -> list[Path]:
+    """The files beside pretrained weights that say how images are prepared for them: those that there are."""
+    if model.first_weights != "pretrained" or model.path is None:
+        return []
+    place = locate(model.path, "model.path", model.hub, model.revision)
+    found = []
+    for name in ("config.json", "preprocessor_config.json"):
+        with suppress(UserError):  # transformers reports what is missing, when it loads the weights
+            found.append(place.file(name, "model.path", model.revision))
+    return [file for file in found if file.is_file()]

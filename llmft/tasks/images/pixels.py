@@ -3,6 +3,7 @@
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,18 +92,14 @@ def learn_pixels(options: ImageConfig, model: ModelConfig, margin: int = 0) -> d
 
 def _pretrained(model: ModelConfig) -> dict[str, Any]:
     """What lies beside pretrained weights about the images that they were trained with; empty without weights."""
-    if model.first_weights != "pretrained" or model.path is None:
+    if model.first_weights != "pretrained":
         return {}
-    from llmft.models.model_files import locate  # imports transformers, which a service does without
+    from llmft.models.model_files import processor_files  # imports transformers, which a service does without
 
-    place = locate(model.path, "model.path", model.hub, model.revision)
     found: dict[str, Any] = {}
-    for name in ("config.json", "preprocessor_config.json"):
-        try:
-            file = place.file(name, "model.path", model.revision)
+    for file in processor_files(model):
+        with suppress(OSError, ValueError):  # transformers reports what is broken, when it loads the weights
             found |= json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, UserError):
-            continue  # transformers reports what is missing, when it loads the weights
     if isinstance(own := found.get("pretrained_cfg"), dict):  # as timm writes it; sizes are (channels, height, width)
         found |= {f"image_{key}": own[key] for key in ("mean", "std") if key in own}
         found |= {"size": own["input_size"][1:]} if "input_size" in own else {}
