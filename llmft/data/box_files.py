@@ -50,7 +50,9 @@ class VocFiles(FileGroup):
             except (ElementTree.ParseError, OSError) as error:
                 rows.problems.append(Problem(name, f"is not XML: {error}"))
                 continue
+            # The name alone: many files keep the folder of the machine on which they were drawn.
             picture = Path((tree.findtext("filename") or "").strip()).name or f"{file.stem}.jpg"
+            # Exports of annotation tools may name a .png where the set has .jpg; the stem of the XML file is then right.
             names = [picture, *(f"{file.stem}{ending}" for ending in PICTURES)]
             folders = [file.parent, file.parent.parent / "JPEGImages", file.parent.parent / "images"]
             folders = folders if self.images is None else [resolve(self.images, "dataset.images")]
@@ -60,6 +62,7 @@ class VocFiles(FileGroup):
                 rows.problems.append(Problem(name, f"is of the image {picture!r}, which is not there", hint=hint))
             else:
                 boxes = [self._box(part, name, rows) for part in tree.iter("object")]
+                # Compared with the picture itself: boxes of a picture that was resized afterwards would be silently wrong.
                 size = [_whole(tree.findtext(f"size/{side}")) for side in ("width", "height")]
                 rows.add(str(there[0]), boxes, f"{name}:1", (size[0], size[1]) if all(size) else None)
             if len(rows.problems) >= MANY:
@@ -76,6 +79,7 @@ class VocFiles(FileGroup):
             left, top, right, bottom = (float(side or "") for side in sides)
         except ValueError:
             rows.problems.append(Problem(name, f"must have xmin, ymin, xmax, and ymax of {label!r}, got {sides}"))
+            # Reading goes on, so that all bad boxes of a file come together.
             left = top = right = bottom = 0
         if not label:
             rows.problems.append(Problem(name, "has an object without a name"))
@@ -105,7 +109,9 @@ def listed_by(file: Path, key: str) -> list[Path]:
     """
     if file.suffix.lower() != ".txt":
         return [file]
+    # Lists of one class, such as cat_train.txt, have a second column of 1, 0, and -1.
     names = [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    # From ImageSets/Main/train.txt the annotations are two folders up; lists of one's own may lie beside them.
     above = [folder / "Annotations" for folder in file.parents[:4] if (folder / "Annotations").is_dir()]
     folder = above[0] if above else file.parent
     files = [folder / f"{name}.xml" for name in names]
@@ -125,6 +131,7 @@ def pictures_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def yolo_label(picture: Path) -> Path:
     """The file with the boxes of a picture: labels/a/b.txt for images/a/b.jpg, else beside it."""
     parts = list(picture.parts)
+    # The last one: the set itself may lie below another folder called images.
     places = [place for place, part in enumerate(parts) if part == "images"]
     if places:
         parts[places[-1]] = "labels"
@@ -162,6 +169,7 @@ class YoloFiles(FileGroup):
             label = yolo_label(file)
             (size, orientation), boxes = picture_size(str(file)), []
             if size and label.is_file():
+                # Orientations 5 to 8 lie on a side: YOLO's shares are of the upright picture, as its trainers see it.
                 width, height = (size[1], size[0]) if orientation >= 5 else size
                 for number, line in enumerate(label.read_text(encoding="utf-8-sig").splitlines(), 1):
                     if line.strip():
@@ -177,12 +185,14 @@ class YoloFiles(FileGroup):
         self, line: str, place: str, size: tuple[int, int], classes: list[str] | None, problems: list[Problem]
     ) -> list[dict[str, Any]]:
         try:
+            # Four numbers are a box, six and more of an even count the corners of a polygon (YOLO's segmentation).
             first, *shares = (float(cell) for cell in line.split())
             if not first.is_integer() or (len(shares) != 4 and (len(shares) < 6 or len(shares) % 2)):
                 raise ValueError
         except ValueError:
             problems.append(Problem(place, f"must be `class x y width height`, got {line.strip()[:60]!r}"))
             return []
+        # 1% for rounding; numbers beyond it are pixels, or another format.
         if max(shares) > 1.01 or min(shares) < -0.01:
             problems.append(Problem(place, f"must have shares of the picture, from 0 to 1, got {max(shares):g}"))
             return []
@@ -195,6 +205,7 @@ class YoloFiles(FileGroup):
             down = [shares[1] - shares[3] / 2, shares[1] + shares[3] / 2]
         else:
             across, down = shares[0::2], shares[1::2]
+        # Clipped: of 394 boxes of blood cells, 14 came out past the border after rounding to 6 digits.
         left, right = (min(max(share, 0), 1) * size[0] for share in (min(across), max(across)))
         top, bottom = (min(max(share, 0), 1) * size[1] for share in (min(down), max(down)))
         label = str(int(first)) if classes is None else classes[int(first)]
@@ -206,6 +217,7 @@ def read_yolo_names(file: Path | None, problems: list[Problem]) -> list[str] | N
     if file is None:
         return None
     text = file.read_text(encoding="utf-8-sig")
+    # darknet's files have a name a line.
     if file.suffix not in (".yaml", ".yml"):
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:
@@ -214,6 +226,7 @@ def read_yolo_names(file: Path | None, problems: list[Problem]) -> list[str] | N
         problems.append(Problem(str(file), f"is not YAML: {str(error).splitlines()[0]}"))
         return []
     names = found.get("names") if isinstance(found, dict) else None
+    # Since 2022 data.yaml may be an object from number to name; a gap in it would shift all later names.
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list):
@@ -245,8 +258,10 @@ class BoxTable:
             columns = self._columns(table)
             for number, place in enumerate(table.ids):
                 line = {role: table.columns[column][number].strip() for role, column in columns.items()}
+                # Lines of one picture need not follow each other: all are read before the first row is given.
                 boxes = found.setdefault(line["image"], [])
                 places.setdefault(line["image"], place)
+                # Else a picture without objects, which a detector must see too.
                 if any(cell for role, cell in line.items() if role != "image"):
                     boxes += self._box(line, place, rows.problems)
                 if len(rows.problems) >= MANY:

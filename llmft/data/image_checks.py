@@ -47,12 +47,14 @@ def look(cell: Cell) -> Seen:
     """Decode an image as encoding will."""
     try:
         image = open_image(cell)
+        # Trackers and placeholders: every such image is one color, and no label can depend on it.
         if image.width * image.height == 1:
             return Seen("has 1 x 1 pixels")
         gray = as_array(image, channels=1)
     except BadImage as error:
         return Seen(str(error))
     thumb = gray.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes()
+    # int16, since differences of uint8 wrap around.
     small = numpy.asarray(gray.resize((9, 8), Image.Resampling.BOX)).astype(numpy.int16)
     bits = numpy.packbits(small[:, 1:] > small[:, :-1])
     return Seen("", oddities(cell), thumb, int.from_bytes(bits.tobytes(), "big"))
@@ -82,7 +84,9 @@ def check_images(
             if spec.kind != "image" or role not in table.columns:
                 continue
             cells = table.columns[role]
+            # An optional role may be empty.
             rows = [row for row, cell in enumerate(cells) if cell is not None]
+            # Decoded here and once more by `encode`: pixels of all images at once would not fit in memory.
             seen = dict(zip(rows, look_at_all([cells[row] for row in rows]), strict=True))
             for row in range(len(table)):
                 if row in seen and seen[row].flaw:
@@ -90,6 +94,7 @@ def check_images(
                 elif row not in seen and spec.required:
                     bad.setdefault(row, []).append(Problem(table.ids[row], f"has no {role} ({split})"))
             notes += _notes(split, table.ids, seen)
+            # Masks are not hashed: those of different images may well be alike.
             if spec.is_input:
                 hashed[split] = [seen.get(row, Seen("none")) for row in range(len(table))]
         if bad:

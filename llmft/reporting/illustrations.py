@@ -78,10 +78,12 @@ def contact_sheet(config: Config, task: Task[Any], splits: Mapping[str, Split]) 
     features = splits["train"].features
     if not isinstance(features, FeatureSet):
         return None
+    # The first rows, not random ones: a report of the same run is the same.
     numbers = list(range(min(SHEET, len(features))))
     augments = task.objective.augments and config.augment.active
     rows = (Drawn(features, config.seed) if augments else features).__getitems__(numbers)
     pixels = collator(config, task)(rows)["pixel_values"].float().cpu().numpy().transpose(0, 2, 3, 1)
+    # Normalization undone, so that what is shown is what went in, mixed images included.
     shown = numpy.clip((pixels * task.state.std + task.state.mean) * 255, 0, 255).round().astype(numpy.uint8)
     height, width = (round(side * TILE / max(shown.shape[1:3])) for side in shown.shape[1:3])
     sheet = Image.new("RGB", (ACROSS * (width + 4), -(-len(numbers) // ACROSS) * (height + 4)), "white")

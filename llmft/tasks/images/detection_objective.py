@@ -26,6 +26,7 @@ class DetectionObjective(ImageObjective):
         Args:
             augment: in training; boxes move with their picture, and those that are cut off are left out.
         """
+        # (n, 5); the shape also for n = 0, where an array of no boxes would have no columns.
         given = [numpy.array(json.loads(row["boxes"]), float).reshape(-1, 5) for row in features if "boxes" in row]
         found = self.augmented(features, augment, [boxes[:, :4] for boxes in given] or None)
         batch: Batch = {"pixel_values": self.normalize(found.pixels)}
@@ -54,6 +55,7 @@ class DetectionObjective(ImageObjective):
 def targets(batch: Batch) -> list[dict[str, torch.Tensor]]:
     """The labels of a batch as models take them: `class_labels` (n,) and `boxes` (n, 4) of each picture."""
     found = []
+    # Padding is removed here and not in `collate`: accelerate moves tensors to a device, and no lists of objects.
     for labels, boxes in zip(batch["labels"], batch["boxes"], strict=True):
         there = labels != IGNORED
         found.append({"class_labels": labels[there], "boxes": boxes[there]})
@@ -68,10 +70,12 @@ def best_boxes(logits: torch.Tensor, boxes: torch.Tensor, labels: int) -> torch.
         boxes: (B, Q, 4), x and y of the middle, width, height, as shares.
     """
     if logits.shape[-1] == labels + 1:
+        # The last class is `nothing`; it takes part in the softmax and never wins.
         scores, numbers = logits.softmax(-1)[..., :-1].max(-1)
         scores, order = scores.topk(min(LIMIT, scores.shape[1]))
         numbers = numbers.gather(1, order)
     else:
+        # A query may give two boxes of different classes, as in the models' own post-processing.
         flat = logits[..., :labels].sigmoid().flatten(1)
         scores, order = flat.topk(min(LIMIT, flat.shape[1]))
         order, numbers = order // labels, order % labels
@@ -88,6 +92,7 @@ def padded(boxes: list[numpy.ndarray], classes: list[numpy.ndarray], size: tuple
         classes: by picture (n,).
         size: width and height of the picture.
     """
+    # At least one image: a batch without any boxes has n = 0, and every model takes that as background alone.
     most = max(map(len, boxes))
     shares = numpy.zeros((len(boxes), most, 4), numpy.float32)
     labels = numpy.full((len(boxes), most), IGNORED, numpy.int64)

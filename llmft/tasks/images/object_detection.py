@@ -60,10 +60,12 @@ class ObjectDetection(Task[DetectionState]):
 
     def learn(self, train: "Dataset", model: ModelConfig) -> DetectionState:
         check_package()
+        # Crowds are regions of many objects: nothing is learned of them, so their labels may be missing.
         counts = Counter(box["label"] for cell in train["boxes"] for box in boxes_of(cell) if not box["crowd"])
         if not counts:
             raise UserError(Problem("dataset.train", "must have boxes, and none of its images has one"), "the data")
         labels = self.options.labels or sorted(counts)
+        # A name of a metric is turned into a number by `calibrate`, once the best weights are there.
         threshold = UNTUNED if isinstance(self.options.threshold, str) else self.options.threshold
         return DetectionState(labels=labels, threshold=threshold, **learn_pixels(self.options, model))
 
@@ -89,9 +91,11 @@ class ObjectDetection(Task[DetectionState]):
             except ValueError as error:
                 problems.append(Problem(row, str(error)))
                 continue
+            # Once a label, at its first row: a wrong list of labels would give a line for every box.
             for box in found:
                 if box["label"] not in self.state.labels and not box["crowd"]:
                     unknown.setdefault(box["label"], row)
+        # What the user can change: the list that was written, or the rows.
         where = "task.labels" if self.options.labels else "train"
         for label, row in unknown.items():
             hint = f"{where} has {', '.join(self.state.labels[:10])}."
@@ -110,6 +114,7 @@ class ObjectDetection(Task[DetectionState]):
             features["boxes"] = []
             for row, cell, size in zip(rows["id"], rows["boxes"], sizes, strict=True):
                 found = self._inside(boxes_of(cell), size, row, problems)
+                # The same map as that of the pixels, so that boxes and pixels cannot disagree.
                 at = place(*size, self.state)
                 placed = [
                     [
@@ -134,6 +139,7 @@ class ObjectDetection(Task[DetectionState]):
         kept = []
         for box in boxes:
             x, y, width, height = box["box"]
+            # Annotators draw past the border: that part is cut, and only a box with nothing left is a mistake.
             left, top = max(x, 0), max(y, 0)
             inside = [left, top, min(x + width, size[0]) - left, min(y + height, size[1]) - top]
             if min(inside[2:]) > 0:
@@ -177,6 +183,7 @@ class ObjectDetection(Task[DetectionState]):
     def _found(self, boxes: numpy.ndarray, width: int, height: int) -> list[dict[str, Any]]:
         """The boxes of a picture of this size, cut at its border."""
         at, state = place(width, height, self.state), self.state
+        # From shares of what the model sees to its pixels, then by the inverse of `place` to those of the picture.
         view = numpy.array([state.width, state.height] * 2)
         start, scale = numpy.array([at.left, at.top] * 2), numpy.array([at.scale_x, at.scale_y] * 2)
         corners = ((boxes[:, :4] * view - start) / scale).clip(0, [width, height] * 2)
@@ -207,6 +214,7 @@ class ObjectDetection(Task[DetectionState]):
 
     def _counts(self, answer: list[dict[str, Any]], boxes: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
         """By label, how many boxes of an image are right, too many, and missing."""
+        # A box of the right place and the wrong label is one too many of the one, and one missing of the other.
         parts = [
             [[box for box in each if box["label"] == label] for each in (answer, boxes)] for label in self.state.labels
         ]
@@ -224,6 +232,7 @@ class ObjectDetection(Task[DetectionState]):
                 sure = mine[mine[:, 4] >= SURE]
                 if len(sure):
                     apart = abs(sure[:, None, :5] - theirs[None, :, :5]).max(axis=-1)
+                    # Another class is as far away as a share can be.
                     apart[sure[:, None, 5] != theirs[None, :, 5]] = 1
                     worst = max(worst, float(apart.min(axis=1).max()))
         return worst
@@ -235,6 +244,7 @@ class ObjectDetection(Task[DetectionState]):
 
     def calibrate(self, outputs: list[Any], references: "Dataset") -> Self:
         """The task with the threshold of the highest F1 on these rows, the lowest of equal ones."""
+        # All boxes, decoded once; each threshold then selects from them.
         found = [answer["answer"] for answer in self.with_state(replace(self.state, threshold=0.0)).decode(outputs, [])]
         right = list(map(boxes_of, references["boxes"]))
 

@@ -38,14 +38,17 @@ def draw(rng: random.Random, kinds: list[str], side: int, telling: bool = False)
     Args:
         telling: whether each kind has a color of its own, which a tiny model learns in a few steps.
     """
+    # Brighter than every color, so that a shape never vanishes in the background.
     shade = rng.randint(170, 245)
     picture = numpy.full((side, side, 3), shade, numpy.uint8)
     mask = numpy.zeros((side, side), numpy.uint8)
+    # Quarters do not overlap: a shape behind another would have a wrong box.
     room = side if len(kinds) == 1 else side // 2
     corners = [(x, y) for y in range(0, side - room + 1, room) for x in range(0, side - room + 1, room)]
     rng.shuffle(corners)
     shapes = []
     for kind, (left, top) in zip(kinds, corners, strict=False):
+        # Large enough for 48 pixels: a circle and a square of radius 12 differ by some 80 pixels.
         radius = rng.uniform(0.25, 0.45) * room
         x, y = (start + rng.uniform(radius, room - radius) for start in (left, top))
         inside = _inside(kind, side, x, y, radius, rng.uniform(-TILT, TILT))
