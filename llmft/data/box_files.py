@@ -52,7 +52,7 @@ class VocFiles(FileGroup):
                 continue
             # The name alone: many files keep the folder of the machine on which they were drawn.
             picture = Path((tree.findtext("filename") or "").strip()).name or f"{file.stem}.jpg"
-            # Exports of annotation tools may name a .png where the set has .jpg; the stem of the XML file is then right.
+            # Annotation tools may name a .png where the set has .jpg: then the stem of the XML file is right.
             names = [picture, *(f"{file.stem}{ending}" for ending in PICTURES)]
             folders = [file.parent, file.parent.parent / "JPEGImages", file.parent.parent / "images"]
             folders = folders if self.images is None else [resolve(self.images, "dataset.images")]
@@ -62,7 +62,7 @@ class VocFiles(FileGroup):
                 rows.problems.append(Problem(name, f"is of the image {picture!r}, which is not there", hint=hint))
             else:
                 boxes = [self._box(part, name, rows) for part in tree.iter("object")]
-                # Compared with the picture itself: boxes of a picture that was resized afterwards would be silently wrong.
+                # Compared with the picture itself: boxes of one that was resized later would be silently wrong.
                 size = [_whole(tree.findtext(f"size/{side}")) for side in ("width", "height")]
                 rows.add(str(there[0]), boxes, f"{name}:1", (size[0], size[1]) if all(size) else None)
             if len(rows.problems) >= MANY:
@@ -226,7 +226,7 @@ def read_yolo_names(file: Path | None, problems: list[Problem]) -> list[str] | N
         problems.append(Problem(str(file), f"is not YAML: {str(error).splitlines()[0]}"))
         return []
     names = found.get("names") if isinstance(found, dict) else None
-    # Since 2022 data.yaml may be an object from number to name; a gap in it would shift all later names.
+    # A list, or an object from number to name; a gap in the numbers would shift all later names.
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list):

@@ -48,7 +48,7 @@ def draw(rng: random.Random, kinds: list[str], side: int, telling: bool = False)
     rng.shuffle(corners)
     shapes = []
     for kind, (left, top) in zip(kinds, corners, strict=False):
-        # Large enough for 48 pixels: a circle and a square of radius 12 differ by some 80 pixels.
+        # Large enough to tell apart: of radius 12, a circle has 452 pixels and the square inside it 288.
         radius = rng.uniform(0.25, 0.45) * room
         x, y = (start + rng.uniform(radius, room - radius) for start in (left, top))
         inside = _inside(kind, side, x, y, radius, rng.uniform(-TILT, TILT))
