@@ -17,11 +17,12 @@ from llmft.data.masks import read_mask
 from llmft.tasks.images import shapes
 
 Run = Callable[..., tuple[int, str, str]]
-PAGE = (Path(__file__).resolve().parents[1] / "docs/images.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE, CHINESE = ((DOCS / name).read_text(encoding="utf-8") for name in ("images.md", "images.zh-CN.md"))
 
 
-def commands() -> list[list[str]]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+def commands(page: str = PAGE) -> list[list[str]]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if line.strip()]
 
 
@@ -67,3 +68,24 @@ def test_every_command_of_the_page_works(llmft: Run, here: Path) -> None:
         more = tiny if words[1] == "finetune" else []
         code, _, err = llmft(*words[1:], *more)
         assert code == 0, f"{shlex.join(words)}\n{err}"
+
+
+def skeleton(page: str) -> dict[str, object]:
+    """What a page says in any language: levels of titles, links, words in backticks, and the numbers of its tables."""
+    text = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\|.*\|$", text, re.MULTILINE)
+    return {
+        "titles": [len(title) for title in re.findall(r"^#+(?= )", text, re.MULTILINE)],
+        "links": set(re.findall(r"\]\(([^)]+)\)", text)) - {"images.md", "images.zh-CN.md"},
+        "words": set(re.findall(r"`([^`\n]+)`", text)),
+        "first columns": [re.findall(r"`([^`]+)`", row.split("|")[1]) for row in rows],
+        "columns": [row.count("|") for row in rows],
+        "numbers": [sorted(re.findall(r"\d+(?:[.,]\d+)*", row)) for row in rows],
+    }
+
+
+def test_the_chinese_page_says_the_same() -> None:
+    assert commands(CHINESE) == commands()
+    assert skeleton(CHINESE) == skeleton(PAGE)
+    assert "](images.zh-CN.md)" in PAGE
+    assert "](images.md)" in CHINESE
