@@ -98,7 +98,14 @@ def _problem(
         if isinstance(value, str) and re.search(r",|\(.*\)$", value):
             ranged = value.startswith(("interval(", "log("))
             hint = "For a search, write search=tpe." if ranged else "For a run with each of several values, write -m."
-        if "a list" in expected and isinstance(value, str | int | float) and not str(value).endswith(")"):
+        # A number beyond a limit is beyond it in a list, too.
+        limited = any(kind.startswith(("greater_than", "less_than")) for kind in kinds)
+        if (
+            "a list" in expected
+            and not limited
+            and isinstance(value, str | int | float)
+            and not str(value).endswith(")")
+        ):
             plain = re.fullmatch(r"[\w.,-]+", str(value))
             hint = f"Write {key}=[{value if plain else repr(value)}]."
         return Problem(key, f"must be {' or '.join(expected)}, got {received}", where, hint)

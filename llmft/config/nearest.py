@@ -52,6 +52,8 @@ KEYS_ELSEWHERE = {
     "output_dir": "run.dir",
     "train_file": "dataset.train",
     "validation_file": "dataset.validation",
+    "val": "dataset.validation",
+    "dev": "dataset.validation",
     "test_file": "dataset.test",
 }
 

@@ -19,6 +19,7 @@ from llmft.data.masks import BACKGROUND, write_mask
 from llmft.data.source import CHUNK, MANY, START, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError, missing_package
 
+ID = int | float | str | None  # of what an id is; a list or an object cannot be one
 TURNS = {
     5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270,
@@ -79,7 +80,11 @@ class CocoFile:
         )
         for number, image in enumerate(tree["images"]):
             own = image.get("id")
-            if own in found:
+            if not isinstance(own, ID):
+                problems.append(
+                    Problem(f"{self.name}:images[{number}]", f"must have a number or a text as id, got {own}")
+                )
+            elif own in found:
                 problems.append(Problem(self.name, f"two images have the id {own}", hint="Give each its own."))
             elif own is None:
                 problems.append(Problem(f"{self.name}:images[{number}]", "has no id"))
@@ -88,17 +93,17 @@ class CocoFile:
                 found[own] = Picture(own, path, (sides[0], sides[1]) if len(sides) == 2 else None)
             if len(problems) >= MANY:
                 return [], []
-        known = {image.get("id") for image in tree["images"]}
-        seen = Counter(each.get("id") for each in tree["annotations"])
+        known = {image.get("id") for image in tree["images"] if isinstance(image.get("id"), ID)}
+        seen = Counter(own for each in tree["annotations"] if isinstance(own := each.get("id"), ID))
         if twice := sum(count - 1 for own, count in seen.items() if own is not None):
             notes["annotations have the id of another one; all are read"] += twice
         for number, each in enumerate(tree["annotations"]):
             place = f"{self.name}:annotations[{number}]"
-            if each.get("image_id") not in known:
-                problems.append(Problem(place, f"is of image_id={each.get('image_id')}, and no image has that id"))
-            elif each.get("category_id") not in names:
+            if not isinstance(own := each.get("image_id"), ID) or own not in known:
+                problems.append(Problem(place, f"is of image_id={own!r}, and no image has that id"))
+            elif not isinstance(kind := each.get("category_id"), ID) or kind not in names:
                 declared = ", ".join(f"{own} ({name})" for own, name in list(names.items())[:10])
-                what = f"has category_id={each.get('category_id')}, and the categories are {declared or 'none'}"
+                what = f"has category_id={kind!r}, and the categories are {declared or 'none'}"
                 problems.append(Problem(place, what))
             elif each["image_id"] in found:
                 found[each["image_id"]].annotations.append(each | {"label": names[each["category_id"]]})
@@ -132,7 +137,7 @@ class CocoFile:
         names: dict[Any, str] = {}
         for each in tree["categories"]:
             own, name = each.get("id"), str(each.get("name", ""))
-            if own is None or not name:
+            if not isinstance(own, int | float | str) or not name:
                 problems.append(Problem(self.name, f"has a category without id or name: {each}"))
             elif own in names or name in names.values():
                 what = f"two categories have the id {own}" if own in names else f"two categories are called {name}"

@@ -115,6 +115,9 @@ def _nothing(path: Path, suffixes: tuple[str, ...], key: str) -> Problem:
     """The problem of a name that matches no file, with folders below it that do have some."""
     if not path.is_dir() or not suffixes:
         return Problem(key, _no_file(path))
+    if by_ending(path, suffixes):
+        what = f"no {' or '.join(suffixes)} file in a folder of {path}; files that lie directly in it are not read"
+        return Problem(key, what, hint="With dataset=images, make a folder for each class.")
     hint = ""
     for depth in ("*/*", "*/*/*"):
         below = sorted(

@@ -128,8 +128,11 @@ def mend_batch_norms(model: nn.Module, new: bool = True) -> None:
     and more, in EfficientNet and MobileNet, make running statistics those of the last batch alone: an epoch that ends
     with a batch of two drops from an accuracy of 0.98 to 0.35. Gains that are all 0 close a branch on purpose.
 
+    A channel with a single value, such as the last batch of one row where an image has become 1 x 1, has no variance,
+    and torch stops. Such a batch is normalized by the running statistics.
+
     Args:
-        new: whether weights are random; of pretrained ones only the momenta are changed.
+        new: whether weights are random; of pretrained ones the gains stay.
     """
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -137,6 +140,21 @@ def mend_batch_norms(model: nn.Module, new: bool = True) -> None:
                 nn.init.ones_(module.weight)
             if module.momentum is not None and module.momentum > 0.5:
                 module.momentum = 0.1
+            if module.track_running_stats:
+                module.register_forward_pre_hook(_use_running_statistics)
+                module.register_forward_hook(_use_batch_statistics)
+
+
+def _use_running_statistics(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Run a module in eval mode on (1, channels, 1, ...), which `_use_batch_statistics` ends."""
+    if module.training and inputs[0].numel() == inputs[0].shape[1]:
+        module.train(False)
+        module.__dict__["one_value"] = True
+
+
+def _use_batch_statistics(module: nn.Module, *_: object) -> None:
+    if module.__dict__.pop("one_value", False):
+        module.train()
 
 
 def initialize(model: nn.Module, rule: str) -> None:

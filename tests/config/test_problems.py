@@ -33,6 +33,7 @@ CASES = [
     ("model=minilmm", "model=minilmm  no such model (command line). Did you mean minilm?"),
     ("+recipe=bert_textcl", "no such recipe (command line). Did you mean bert_textcls?"),
     ("recipe=bert_textcls", "needs a plus sign (command line). Write +recipe=bert_textcls."),
+    ("dataset.val=x.csv", "dataset.val  no such key (command line). Did you mean dataset.validation?"),
     ("optimzer.lr=1", "optimzer.lr  no such key (command line). Did you mean optimizer.lr?"),
     ("++extra={a:1}", "extra  no such key (command line)"),
     ("task.beta=1", "task.beta  no such key (command line). It is a key of task=preference."),

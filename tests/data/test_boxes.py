@@ -111,6 +111,25 @@ def test_coco_says_what_is_wrong(what: str, here: Path) -> None:
     assert "train.json" in found
 
 
+@pytest.mark.parametrize(("part", "key", "what"), [
+    ("images", "id", "images[0]: must have a number or a text as id, got [1]"),
+    ("annotations", "image_id", "annotations[0]: is of image_id=[1], and no image has that id"),
+    ("annotations", "category_id", "annotations[0]: has category_id=[1], and the categories are 0 (cat), 3 (dog)"),
+    ("categories", "id", "has a category without id or name: {'id': [1]"),
+])  # fmt: skip
+def test_ids_of_coco_that_are_lists_are_named(part: str, key: str, what: str, here: Path) -> None:
+    coco(here / "train.json")
+    tree = json.loads((here / "train.json").read_text())
+    tree[part][0][key] = [1]
+    (here / "train.json").write_text(json.dumps(tree))
+    assert what in problems("train.json", format="coco")
+
+
+def test_images_without_folders_of_classes_are_explained(here: Path) -> None:
+    picture(here / "flat" / "a.png")
+    assert "files that lie directly in it are not read" in problems("flat", format="images")
+
+
 def test_annotations_whose_ids_repeat_are_all_read_and_counted(here: Path) -> None:
     coco(here / "train.json", annotations=[ANNOTATION, ANNOTATION | {"bbox": [0, 0, 5, 5]}])
     table = read("train.json", format="coco")

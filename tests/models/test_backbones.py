@@ -94,3 +94,15 @@ def test_a_frozen_backbone_of_timm_keeps_its_activations() -> None:
     model = build(config, "AutoModelForObjectDetection", {"num_labels": 2})
     kinds = {type(part).__name__ for part in model.model.backbone.modules() if "BatchNorm" in type(part).__name__}
     assert kinds == {"FrozenBatchNormAct2d"}
+
+
+def test_a_batch_of_one_value_a_channel_takes_the_running_statistics() -> None:
+    """torch refuses it; the next batch is normalized by its own statistics again."""
+    norm = torch.nn.BatchNorm2d(2, eps=1e-12)
+    mend_batch_norms(norm)
+    one = torch.tensor([3.0, 5.0]).reshape(1, 2, 1, 1)
+    assert torch.allclose(norm(one), one)  # mean 0 and variance 1
+    assert norm.training and int(norm.num_batches_tracked) == 0
+    two = torch.cat([one, one + 2])
+    assert torch.allclose(norm(two)[:, 0].flatten(), torch.tensor([-1.0, 1.0]))
+    assert int(norm.num_batches_tracked) == 1
