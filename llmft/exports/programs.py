@@ -74,17 +74,18 @@ def write(
     """
     half = export.precision == "fp16"
     model, readout = program.model, program.readout
-    model = (copy.deepcopy(model).half() if half else model).eval()
     sample = batches[0]
+    # Of the model as it is: OpenVINO's one of half precision does not compute before it is converted.
+    with torch.no_grad():
+        given = model.eval()(**sample)
+        outputs = {name: given[name].float() for name in ("logits", BOXES) if name in given}
+    model = copy.deepcopy(model).half() if half else model
     if half and export.format != "openvino":  # whose programs compute in float32 whatever the weights are
         sample = {name: value.half() if value.is_floating_point() else value for name, value in sample.items()}
     varies = {
         name: [place for place, size in enumerate(value.shape) if place == 0 or size == length]
         for name, value in sample.items()
     }
-    with torch.no_grad():
-        given = model(**sample)
-        outputs = {name: given[name].float() for name in ("logits", BOXES) if name in given}
     facts = {}
     if export.format == "safetensors":
         model.save_pretrained(folder)

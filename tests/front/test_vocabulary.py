@@ -39,7 +39,7 @@ def test_texts_and_defaults(task: str) -> None:
             shown = list(default) if isinstance(default, tuple) else default
             shown = str(shown).lower() if isinstance(shown, bool) else str(shown)
             assert vocabulary()[key].default in (shown, ""), key
-            assert vocabulary()[key].default or default in (None, {}, []) or isinstance(default, list | dict), key
+            assert vocabulary()[key].default or default in (None, "", {}, []) or isinstance(default, list | dict), key
 
 
 def test_values() -> None:

@@ -116,8 +116,8 @@ def test_bad_rows_do_not_stop_the_others(run: str, photos: Path, here: Path, llm
     ("words", "why"),
     [
         (["predict.text=photos/a.png"], "image_classification reads images, not a text. Write predict.image=FILE."),
-        (["predict.input=nothing"], "no such file: nothing"),
-        (["predict.input=nothing/*.png"], "no such file: nothing/*.png"),
+        (["predict.input=nothing"], "must be a file, got nothing, which does not exist"),
+        (["predict.input=nothing/*.png"], "must be a file, got nothing/*.png, which does not exist"),
         (["predict.input=bare"], "no .jpg, .jpeg, .png, ... file in bare"),
         (["predict.image=photos/empty.jpg"], "is empty"),
     ],

@@ -167,7 +167,9 @@ def test_rows_are_answered_one_by_one(run: str, llmft: Run, write: Write, here: 
     assert code == 0
     found = [json.loads(line) for line in out.splitlines()]
     assert found[0]["scores"].keys() == {"n", "y"}
-    assert found[0] == found[5] | {"id": found[0]["id"]}
+    # They share a batch, and the last digit of float32 may differ between its rows.
+    assert found[0]["answer"] == found[5]["answer"]
+    assert found[0]["scores"] == pytest.approx(found[5]["scores"], abs=1e-7)
     what = [
         "has the head [4, 80]",
         "has head alone",
