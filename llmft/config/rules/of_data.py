@@ -279,7 +279,7 @@ def _blocks_are_read_as_they_are(config: Config, origin: Origin) -> list[Problem
 def _pictures_are_augmented(config: Config, origin: Origin) -> list[Problem]:
     if config.task.images or not config.augment.active:
         return []
-    what = f"changes pictures, and the inputs of task={config.task.name} are none"
+    what = f"changes images, and task={config.task.name} has none"
     return [Problem("augment", what, origin("augment.name"), "Write augment=none, or leave it out.")]
 
 
