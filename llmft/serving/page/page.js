@@ -190,7 +190,8 @@ async function answer(explain) {
     const response = await ask("predict", body);
     const found = await response.json();
     const server = response.headers.get("Server-Timing")?.match(/dur=([\d.]+)/)?.[1];
-    showAnswer(found.answers[0], row, found, performance.now() - began, server);
+    const one = { ...found.answers[0], id: found.ids?.[0], truncated: found.truncated?.includes(0) };
+    showAnswer(one, row, found, performance.now() - began, server);
   } catch (error) {
     find("result").replaceChildren();
     tell(error instanceof Refused ? error.message : String(error));
