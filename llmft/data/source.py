@@ -13,6 +13,23 @@ MANY = 1000  # problems after which a reader stops looking: a file may have more
 CHUNK = 1000  # rows: enough that seeking to a chunk, and remembering its position, costs little compared with reading
 
 
+class Rows(Protocol):
+    """Rows by role, as the checks of a task take them: a Table, or a Dataset of the library datasets."""
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns, `id` among them."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows, a dict by column each."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """The values of a column by name; for a slice of rows, their values by column."""
+
+
 @dataclass
 class Table:
     """Columns of equal length under the names of the file, or later under the names of roles."""
@@ -27,6 +44,21 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns, `id` among them."""
+        return ["id", *self.columns]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        names = self.column_names
+        return (dict(zip(names, row, strict=True)) for row in zip(self.ids, *self.columns.values(), strict=True))
+
+    def __getitem__(self, key: str | slice) -> Any:
+        """The values of a column by name; for a slice of rows, their values by column."""
+        if isinstance(key, slice):
+            return {name: self[name][key] for name in self.column_names}
+        return self.ids if key == "id" else self.columns[key]
 
     def extend(self, other: "Table") -> None:
         """Append the rows of `other`. A column that only one of the two has is filled with None."""

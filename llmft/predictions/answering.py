@@ -9,24 +9,19 @@ from threading import Semaphore, Thread
 from typing import Any, TypeVar
 
 import torch
-from datasets import Dataset
 
-from llmft.data import clean
 from llmft.data.arrow import to_dataset
-from llmft.data.cell_values import joined_name, text_of
-from llmft.data.checks import empty_inputs
-from llmft.data.roles import assign, locate_images
-from llmft.data.source import Table
-from llmft.predictions.rows import Row
+from llmft.data.cell_values import text_of
+from llmft.data.source import Rows, Table
+from llmft.predictions.inputs import Inputs, Row, in_order
 from llmft.schema.dataset import DatasetConfig
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import UserError
 from llmft.tasks.optional import Explains, Notes
 from llmft.tasks.task import Answer, Task
 from llmft.training.evaluation import predict
 from llmft.training.features import CHUNK, encode
 
 T = TypeVar("T")
-WHAT = "this row"  # in messages, where those of training have the name of a split
 
 
 @dataclass(frozen=True)
@@ -68,76 +63,30 @@ class Answering:
         """
         task = self.file_task if whole and self.file_task is not None else self.task
         empty = Row("the input", dict.fromkeys(columns))
-        rows = to_dataset(self._assign_roles([empty], "the input")).select([])
+        rows = to_dataset(self._inputs.assign_roles([empty], "the input")).select([])
         if problems := task.check(rows, "the input"):
             raise UserError([problem._replace(key="predict.input") for problem in problems], "the data")
 
     def answer(self, rows: Sequence[Row]) -> list[Answer]:
         """The answer of each row, in order, or `{"error": reason}` for a row that cannot be answered."""
-        alike: dict[frozenset[str], list[Row]] = {}  # rows with the same keys: in JSON a missing column is no key
-        for row in rows:
-            if not row.error:
-                alike.setdefault(frozenset(row.values), []).append(row)
-        found = {keys: iter(self._answers(group)) for keys, group in alike.items()}
-        return [{"error": row.error} if row.error else next(found[frozenset(row.values)]) for row in rows]
+        return in_order(len(rows), *self._inputs.split(rows, self._answer_table))
 
-    def _answers(self, rows: Sequence[Row]) -> list[Answer]:
-        """The answers of rows with the same keys, all together; if that fails, each half by itself.
+    @property
+    def _inputs(self) -> Inputs:
+        return Inputs(self.task, self.dataset, self.folder)
 
-        So any check of any task becomes the error of a single row: one bad row in 1,000 costs 20 more tries. Where the
-        error names all bad rows, as that of images does, the others are answered at the second one.
-        """
-        try:
-            return self._answer_batch(rows)
-        except UserError as error:
-            if len(rows) == 1:
-                return [{"error": "; ".join(map(str, error.problems))}]
-            told: dict[str, list[str]] = {}
-            for problem in error.problems:
-                told.setdefault(problem.key, []).append(str(problem))
-            if told.keys() < {row.id for row in rows}:
-                good = iter(self._answers([row for row in rows if row.id not in told]))
-                return [{"error": "; ".join(told[row.id])} if row.id in told else next(good) for row in rows]
-        half = len(rows) // 2
-        return self._answers(rows[:half]) + self._answers(rows[half:])
-
-    def _answer_batch(self, rows: Sequence[Row]) -> list[Answer]:
-        table = self._assign_roles(rows, WHAT)
-        if empty := empty_inputs(table, self.task.columns):
-            raise UserError([Problem(table.ids[row], what) for row, what in empty.items()])
-        found = to_dataset(table)
-        if problems := self.task.check(found, WHAT):
-            raise UserError(problems)
+    def _answer_table(self, table: Table) -> list[Answer]:
         if len(self.seen) < CHUNK:
             self.seen.extend(Table(table.columns, table.ids))
-        answers = self._ask(found)
+        answers = self._ask(table)
         if self.explain and isinstance(self.task, Explains):
-            explained = self.task.explain(found, answers, self._ask)
+            explained = self.task.explain(table, answers, self._ask)
             answers = [answer | {"explanation": one} for answer, one in zip(answers, explained, strict=True)]
         return answers
 
-    def _ask(self, rows: Dataset) -> list[Answer]:
+    def _ask(self, rows: Rows) -> list[Answer]:
         """The answers of the model to rows by role."""
         return predict(self.task, self.model, encode(self.task, rows), self.batch_size).answers
-
-    def _assign_roles(self, rows: Sequence[Row], name: str) -> Table:
-        """The columns that the task takes as inputs, under the names of their roles, cleaned. Labels are ignored."""
-        table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
-        columns = self.task.columns
-        images = [joined_name(self.dataset, role) for role, spec in columns.items() if spec.kind == "image"]
-        table = locate_images(table, self.folder, images)
-        inputs = {role: spec for role, spec in columns.items() if spec.is_input}
-        # An optional role counts only if the input has its column, since another role may take its place. The features
-        # of a table are left to `task.check`, which names the missing ones.
-        named = {
-            role: column
-            for role, column in self.dataset.columns.items()
-            if role in inputs
-            and inputs[role].kind != "features"
-            and (inputs[role].required or str(column).partition(".")[0] in rows[0].values)
-        }
-        assigned = assign(table, self.dataset.model_copy(update={"columns": named}), inputs, name)
-        return clean.repair(assigned, inputs, self.dataset.clean)[0]
 
 
 def windows(rows: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from llmft.data.annotated import SquadFile, Word, sentences, word_column, word_lines
 from llmft.data.binary_tables import ExcelFile
@@ -33,6 +33,7 @@ from llmft.data.formats import FORMATS
 from llmft.data.images import SUFFIXES
 from llmft.data.json_files import JsonList, json_object, open_json, row_of
 from llmft.data.source import Source, Table
+from llmft.predictions.inputs import Row
 from llmft.schema.problem import Problem, UserError
 
 WHOLE = ("parquet", "excel", "sqlite", "arrow")  # read by the readers of training, not as a stream of lines
@@ -41,15 +42,6 @@ ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "txt"} | {
 }
 LONGEST = 1000  # maximum lines of a quoted row: a quote that is never closed would swallow the rest of the input
 JSON = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*(\{|$))')  # does not match `[sic] ...`, which is text
-
-
-class Row(NamedTuple):
-    """A row, or the reason why it cannot be read."""
-
-    id: str
-    """`FILE:LINE`, as an editor counts; `FILE:ROW`, from 1, for files without lines."""
-    values: dict[str, Any]
-    error: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL.Image import Image
 
+    from llmft.data.source import Rows
     from llmft.tasks.chat.chat_state import ChatState
 
 
@@ -106,7 +107,7 @@ class Explains(Protocol):
     """Tells which parts of an input speak for its answer: predict with `predict.explain`, and reports."""
 
     def explain(
-        self, rows: "Dataset", answers: list[dict[str, Any]], ask: "Callable[[Dataset], list[dict[str, Any]]]"
+        self, rows: "Rows", answers: list[dict[str, Any]], ask: "Callable[[Rows], list[dict[str, Any]]]"
     ) -> list[dict[str, Any]]:
         """For each row what is explained, and the parts of its input with a weight each.
 

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, final
 
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -150,7 +151,7 @@ class Codec(ABC, Generic[S]):
     def learn(self, train: "Dataset", model: ModelConfig) -> S:
         """Learn labels, tokenizer, and scales from the training rows; of streamed rows, from a sample of them."""
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         """What a split, or a part of it, holds that the state cannot express. Default: nothing."""
         return []
 

@@ -19,7 +19,8 @@ import pyarrow
 import pyarrow.compute
 from datasets import Dataset
 
-from llmft.data.arrow import read_table, write_table
+from llmft.data.arrow import read_table, to_dataset, write_table
+from llmft.data.source import Rows, Table
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.task import Task
 
@@ -152,7 +153,7 @@ class FeatureSet:
         return cls(table.select(kept), rows, lengths, cut, asides, pixels)
 
 
-def encode(task: Task[Any], rows: Dataset, file: Path | None = None) -> FeatureSet:
+def encode(task: Task[Any], rows: Rows, file: Path | None = None) -> FeatureSet:
     """Encode all rows of a split, a chunk at a time.
 
     Args:
@@ -162,6 +163,7 @@ def encode(task: Task[Any], rows: Dataset, file: Path | None = None) -> FeatureS
     Raises:
         UserError: from `Task.encode`, for rows that cannot be encoded.
     """
+    rows = to_dataset(rows) if isinstance(rows, Table) else rows
     tables, lengths, cut = [], [], 0
     pixels: dict[str, BytesFile] = {}
     for start, portion in chunks(rows):

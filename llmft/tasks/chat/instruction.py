@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyarrow import compute
 
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package
@@ -58,7 +59,7 @@ class Instruction(Task[ChatState]):
     def model_kwargs(self) -> dict[str, Any]:
         return self.state.model_kwargs()
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         try:
             form = form_of(rows.column_names, split, answered=not self.state.inference)
         except UserError as error:

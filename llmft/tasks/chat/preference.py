@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyarrow import compute
 
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -63,7 +64,7 @@ class Preference(Task[ChatState]):
     def model_kwargs(self) -> dict[str, Any]:
         return self.state.model_kwargs()
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         lacking = [side for side in SIDES if side not in rows.column_names]
         # Neither answer: a prompt to be answered. One of two: most likely a wrong name of a column.
         if len(lacking) == 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from llmft.data.images import Cell, as_array, name_of, open_image
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -50,7 +51,7 @@ class ImageClassification(TargetTask[ImageClassificationState]):
         size = state.height if state.height == state.width else [state.height, state.width]
         return state.target.model_kwargs() | {"image_size": size, "num_channels": state.channels}
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         return self.state.target.check(rows, split)
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
@@ -72,9 +73,7 @@ class ImageClassification(TargetTask[ImageClassificationState]):
     def format_input(self, row: dict[str, Any]) -> str:
         return name_of(row["image"])
 
-    def explain(
-        self, rows: "Dataset", answers: list[Answer], ask: Callable[["Dataset"], list[Answer]]
-    ) -> list[dict[str, Any]]:
+    def explain(self, rows: Rows, answers: list[Answer], ask: Callable[[Rows], list[Answer]]) -> list[dict[str, Any]]:
         """The weights of a grid of parts of each image; see occlusion.py."""
         pairs = zip(rows["image"], answers, strict=True)
         return [explain_image(cell, answer, self.state, ask) for cell, answer in pairs]

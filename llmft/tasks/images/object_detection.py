@@ -10,6 +10,7 @@ from PIL import Image
 
 from llmft.data.checks import few
 from llmft.data.images import as_array, name_of, open_image
+from llmft.data.source import Rows
 from llmft.metrics.detection_metrics import check_package, detection_scores, matches
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -79,7 +80,7 @@ class ObjectDetection(Task[DetectionState]):
             "num_channels": self.state.channels,
         }
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         """Boxes that are no boxes, and labels that were not in train or in `task.labels`."""
         if "boxes" not in rows.column_names:
             return []

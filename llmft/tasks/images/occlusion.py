@@ -6,26 +6,22 @@ answers, so it works for every architecture, for a frozen encoder, and for an ex
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy
 from PIL import Image
 
 from llmft.data.image_files import netpbm
 from llmft.data.images import Cell, as_array, open_image
+from llmft.data.source import Rows, Table
 from llmft.tasks.images.pixels import ImageState, place, resize
 from llmft.tasks.task import Answer
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 GRID = 7  # parts along a side: 49 answers more for each image, and a part of 32 pixels of 224
 LEAST = 1e-9  # scores closer to 0 or 1 than this are not told apart
 
 
-def explain_image(
-    cell: Cell, answer: Answer, state: ImageState, ask: Callable[["Dataset"], list[Answer]]
-) -> dict[str, Any]:
+def explain_image(cell: Cell, answer: Answer, state: ImageState, ask: Callable[[Rows], list[Answer]]) -> dict[str, Any]:
     """What speaks for an answer, and how much.
 
     Args:
@@ -71,12 +67,10 @@ def hide(pixels: numpy.ndarray, parts: list[tuple[slice, slice]], fill: int) -> 
     return found
 
 
-def as_rows(images: list[numpy.ndarray]) -> "Dataset":
+def as_rows(images: list[numpy.ndarray]) -> Table:
     """Rows with these images, uint8 (height, width) or (height, width, 3)."""
-    from datasets import Dataset  # not above: a service encodes rows without it
-
     # Netpbm, which is a header and the pixels: a PNG takes ten times as long to write and read.
-    return Dataset.from_dict({"id": list(map(str, range(len(images)))), "image": list(map(netpbm, images))})
+    return Table({"image": list(map(netpbm, images))}, list(map(str, range(len(images)))))
 
 
 def strength(answer: Answer, label: str | None) -> float:

@@ -9,7 +9,7 @@ from PIL import Image
 from llmft.data.checks import few
 from llmft.data.images import Cell, as_array, name_of, open_image
 from llmft.data.masks import PALETTE, Mask, from_text, names_in, read_mask, to_text, upright_size, write_mask
-from llmft.data.source import listed
+from llmft.data.source import Rows, listed
 from llmft.metrics.segmentation_metrics import confusion_of, mean_of_found, overlaps_of, segmentation_metrics
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
@@ -128,7 +128,7 @@ class SemanticSegmentation(Task[SegmentationState]):
             "num_channels": state.channels,
         }
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         """Masks of another size than their images, and values without a label; a split without any labeled pixel."""
         if "mask" not in rows.column_names:
             return []

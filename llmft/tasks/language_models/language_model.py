@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
 
+from llmft.data.source import Rows
 from llmft.metrics.calibration import perplexity
 from llmft.schema.column import CORPUS_COLUMNS, Column
 from llmft.schema.model import ModelConfig, SpecialTokens
@@ -101,10 +102,10 @@ class LanguageModel(Task[LanguageState]):
         seen = {"trained_positions": self.state.block} if self.state.new else {}
         return {"vocab_size": len(self.state.tokenizer), "max_position_embeddings": self.state.block, **seen, **special}
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         texts = enumerate(rows["text"]) if self.state.inference else ()
         return [
-            Problem(rows[row]["id"], why)
+            Problem(rows["id"][row], why)
             for row, text in texts
             if text is not None and (why := self.why_unanswerable(text))
         ]

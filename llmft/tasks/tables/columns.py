@@ -10,7 +10,7 @@ import pandas
 
 from llmft.data import dates
 from llmft.data.cell_values import category, is_missing, number, parts_of, text_of
-from llmft.data.source import listed
+from llmft.data.source import Rows, listed
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.tables import config as sections
 from llmft.tasks.tables.number_columns import (
@@ -137,17 +137,18 @@ class TableColumns:
             if name not in names and not any(name.startswith(parent) for parent in parents)
         ]
 
-    def check(self, rows: "Dataset", split: str, lenient: bool = False) -> list[Problem]:
+    def check(self, rows: Rows, split: str, lenient: bool = False) -> list[Problem]:
         """A problem for each column that a split lacks, and for each cell that does not fit its column.
 
         Args:
             lenient: whether a missing column counts as missing values; one column must be there.
         """
-        lacking = self.lacking(rows.features["features"])  # by the schema: there may be no rows
+        names = cell_names(rows)
+        lacking = self.lacking(names)
         # A typed row may leave columns out, but one without any column of training is of another table.
         if lacking and (not lenient or len(lacking) == len(self._all())):
             what = f"has no column {', '.join(map(repr, lacking))}, which training had"
-            what += f"; it has {_few(list(rows.features['features'])) or 'none'}"
+            what += f"; it has {_few(names) or 'none'}"
             return [Problem(f"dataset.{split}", what, hint="Rename its columns, or add empty ones with these names.")]
         table = rows["features"][:]
         # Cells that are missing are never wrong: the model has an input for them.
@@ -163,7 +164,7 @@ class TableColumns:
             wrong += [(row, name, like) for row in faults if cells[row] is not None]
         return listed(
             [
-                Problem(rows[row]["id"], f"{name} is {table[row][name]!r}, not {kind} ({split})")
+                Problem(rows["id"][row], f"{name} is {table[row][name]!r}, not {kind} ({split})")
                 for row, name, kind in sorted(wrong, key=lambda fault: fault[0])
             ]
         )
@@ -390,6 +391,12 @@ def _learn_text(name: str, cells: list[Any], options: sections.Tabular, found: T
         return f"no word stands in {options.min_count} rows"
     found.texts[name] = text
     return None
+
+
+def cell_names(rows: Rows) -> list[str]:
+    """The names of the cells of a table's rows. A Dataset knows them by its schema: it may have no rows."""
+    schema = getattr(rows, "features", None)
+    return list(schema["features"] if schema is not None else next(iter(rows["features"]), {}))
 
 
 def _nearly(name: str, cells: list[Any], fits: numpy.ndarray, kind: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from safetensors.numpy import load_file, save_file
 
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -79,7 +80,7 @@ class Tabular(TargetTask[TableState]):
         bins = {"bin_edges": columns.bin_edges} if columns.bin_edges else {}
         return self.state.target.model_kwargs() | sizes | bins
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         """A column that a typed row of `predict` leaves out is a missing value."""
         # A file without a column is more likely the wrong file.
         lenient = self.state.inference == "row"

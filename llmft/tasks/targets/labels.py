@@ -4,15 +4,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from llmft.data.cell_values import classes
 from llmft.data.checks import few, unknown_labels
+from llmft.data.source import Rows
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.targets.config import ProblemType, TargetConfig
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 SHOWN = 8  # labels whose rows a note counts: more would not fit in two lines of a terminal
 UNEVEN = 10  # from this ratio of the largest to the smallest class, a note suggests class weights
@@ -53,7 +51,7 @@ def model_kwargs(labels: list[str], problem: ProblemType) -> dict[str, Any]:
     }
 
 
-def check(rows: "Dataset", labels: list[str], split: str) -> list[Problem]:
+def check(rows: Rows, labels: list[str], split: str) -> list[Problem]:
     """A problem for each class of a split that training did not have."""
     return unknown_labels(rows["id"][:], rows["label"][:], labels, split) if "label" in rows.column_names else []
 

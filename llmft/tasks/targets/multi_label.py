@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
 
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem
 from llmft.tasks.targets import labels as names
@@ -16,7 +17,6 @@ from llmft.tasks.task import Answer
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MultiLabel(Target):
     def model_kwargs(self) -> dict[str, Any]:
         return names.model_kwargs(self.labels, self.problem)
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         return names.check(rows, self.labels, split)
 
     def notes(self, labels: list[Any], options: TargetConfig) -> list[str]:

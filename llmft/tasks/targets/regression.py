@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
 
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.targets.config import ProblemType, TargetConfig
@@ -13,7 +14,6 @@ from llmft.tasks.task import Answer
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Regression(Target):
     def model_kwargs(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         return []  # every cell that was read as a number can be encoded
 
     def encode(self, labels: list[Any]) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy
 
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
 from llmft.tasks.targets.config import ProblemType, TargetConfig
@@ -13,7 +14,6 @@ from llmft.tasks.task import Answer
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Target(ABC):
         """What the model's configuration must be: the number of labels, their names, and the problem type."""
 
     @abstractmethod
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         """Problems with the cells of a split, such as labels that training did not have."""
 
     @abstractmethod

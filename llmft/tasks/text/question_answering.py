@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy
 
-from llmft.data.source import listed
+from llmft.data.source import Rows, listed
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -68,7 +68,7 @@ class QuestionAnswering(Task[QuestionState]):
         sizes = {"vocab_size": len(self.state.tokenizer), "max_position_embeddings": self.state.max_length}
         return {"pad_token_id": self.state.tokenizer.pad_token_id} | sizes
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         if "answers" not in rows.column_names:
             return []
         problems: list[Problem] = []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Encoding
 
-from llmft.data.source import CHUNK, listed
+from llmft.data.source import CHUNK, Rows, listed
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -75,7 +75,7 @@ class RelationExtraction(TargetTask[RelationState]):
         added = {"pad_token_id": tokenizer.pad_token_id, "added_tokens": len(MARKERS)}
         return self.state.target.model_kwargs() | added | sizes
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         # In slices: the tokens of a large split at once would take more memory than its features.
         slices = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
         problems = [

@@ -3,16 +3,13 @@
 import json
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import regex
 
 from llmft.data.annotated import OUTSIDE, Span, spans, to_bio
-from llmft.data.source import listed
+from llmft.data.source import Rows, listed
 from llmft.schema.problem import Problem, plural
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 # Scripts without spaces between words: each of their characters is a word, with its combining marks.
 ALONE = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
@@ -67,12 +64,12 @@ class Sentence:
         return [self.entity(span) for span in spans(self.tags or [])]
 
 
-def is_labeled(rows: "Dataset") -> bool:
+def is_labeled(rows: Rows) -> bool:
     """Whether rows have references: tags or spans."""
     return not {"tags", "spans"}.isdisjoint(rows.column_names)
 
 
-def read(rows: "Dataset", split: str) -> tuple[list[Sentence], list[Problem]]:
+def read(rows: Rows, split: str) -> tuple[list[Sentence], list[Problem]]:
     """The sentences of rows with references, and a problem for each row whose reference is wrong or missing."""
     found: list[Sentence] = []
     problems: list[Problem] = []

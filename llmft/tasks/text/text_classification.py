@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
@@ -78,7 +79,7 @@ class TextClassification(TargetTask[TextState]):
         sizes["pools_last"] = tokenizer.padding_side == "left"
         return self.state.target.model_kwargs() | {"pad_token_id": tokenizer.pad_token_id} | sizes
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         pair = "text_pair" in rows.column_names
         if pair != self.state.pair:
             what = f"{split} has {'a' if pair else 'no'} second text, and the model was trained with{'out' * pair} one"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmft.data.annotated import OUTSIDE, spans, to_bio
 from llmft.data.checks import few, unknown_labels
+from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package, plural
@@ -96,7 +97,7 @@ class TokenClassification(Task[EntityState]):
             "max_position_embeddings": self.state.max_length,
         }
 
-    def check(self, rows: "Dataset", split: str) -> list[Problem]:
+    def check(self, rows: Rows, split: str) -> list[Problem]:
         if not is_labeled(rows):
             return []
         found, problems = read(rows, split)
