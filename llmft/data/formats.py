@@ -38,8 +38,10 @@ class Format:
     """Files that are read with those of a split, such as names of classes. Splits may share them."""
 
     one_row: bool = False
-    """Whether each file is one row. Their digests are then kept as one, and rows that two splits share are found by
-    their inputs."""
+    """Whether each file is one row. Rows that two splits share are then found by their inputs: annotations of two
+    images without objects may well have the same bytes."""
+    by_folder: bool = False
+    """Whether the digests of files in a folder are kept as one, and rows are named with the folder of their file."""
 
 
 FORMATS: dict[str, Format] = {
@@ -52,10 +54,10 @@ FORMATS: dict[str, Format] = {
     ),
     "arrow": Format((".arrow",), lambda file, name, _: ArrowFile(file, name), inside=files_of_saved),
     "folder": Format(TEXTS, ClassFolders, together=True, inside=files_by_class),
-    "images": Format(SUFFIXES, ImageFolders, together=True, inside=files_by_class, one_row=True),
+    "images": Format(SUFFIXES, ImageFolders, together=True, inside=files_by_class, one_row=True, by_folder=True),
     "idx": Format(("-ubyte",), IdxFiles, together=True),
     "cifar": Format((".bin",), lambda file, name, _: CifarFile(file, name)),
-    "masks": Format(SUFFIXES, MaskFolder, keys=("images", "masks"), together=True, inside=images_inside),
+    "masks": Format(SUFFIXES, MaskFolder, keys=("images", "masks"), together=True, inside=images_inside, one_row=True),
     "runs": Format((".csv",), RunsFile, keys=("separator", "images")),
     "conll": Format((".conll", ".bio", ".iob", ".iob2", ".bioes"), open_conll),
     "squad": Format((".json",), SquadFile),
@@ -65,8 +67,10 @@ FORMATS: dict[str, Format] = {
     "text": Format((".txt", ".md", ".rst", ".text"), PlainText, keys=("unit",)),
     "coco": Format((".json",), CocoFile, keys=("images",)),
     "coco_masks": Format((".json",), CocoMasks, keys=("images",)),
-    "voc": Format((".xml",), VocFiles, keys=("images",), together=True, inside=voc_files, listed=listed_by),
-    "yolo": Format(PICTURES, YoloFiles, together=True, inside=pictures_in, beside=yolo_beside),
+    "voc": Format(
+        (".xml",), VocFiles, keys=("images",), together=True, inside=voc_files, listed=listed_by, one_row=True
+    ),
+    "yolo": Format(PICTURES, YoloFiles, together=True, inside=pictures_in, beside=yolo_beside, one_row=True),
     "boxes": Format((".csv", ".tsv"), BoxTable, keys=("header", "separator", "images")),
     "pydocs": Format((".py",), lambda file, name, _: PythonFile(file, name)),
 }

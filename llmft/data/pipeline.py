@@ -160,7 +160,7 @@ def source_digests(config: DatasetConfig, roles: dict[str, Column] | None = None
             try:
                 own = files_of(config, name, source)
                 files += [*own, *beside(config, own)]
-                if images and own and not FORMATS[config.format].one_row:
+                if images and own and not FORMATS[config.format].by_folder:
                     for opened, _, table in chunks(config, own):
                         cells += image_cells(locate_images(table, opened.file.parent, images), images)
             except UserError as error:
@@ -186,8 +186,8 @@ def image_digests(cells: Iterable[Cell]) -> dict[str, str]:
 
 
 def file_digests(config: DatasetConfig, files: list[Path]) -> dict[str, str]:
-    """sha256 of each file by path; of files with one row each, of all files of a folder by its path."""
-    if config.format not in FORMATS or not FORMATS[config.format].one_row:
+    """sha256 of each file by path; of images in folders of classes, of all below the folder of folders by its path."""
+    if config.format not in FORMATS or not FORMATS[config.format].by_folder:
         return {str(file): digest(file) for file in files}
     found: dict[str, Any] = {}
     for file in files:
@@ -201,7 +201,7 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
     """The rows of each split in memory, by role; the digests of all files; the stream of train, if any; notes."""
     tables: dict[str, Table] = {}
     stream: Stream | None = None
-    owners: dict[str, tuple[str, Path]] = {}
+    of_splits: dict[str, list[Path]] = {}
     problems: list[Problem] = []
     digests: dict[str, str] = {}
     notes: list[str] = []
@@ -230,10 +230,12 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
         except UserError as error:
             problems += error.problems  # continue: all problems of all splits are reported at once
             continue
-        digests |= file_digests(config, [*files, *beside(config, files)])
-        if config.format not in FORMATS or not FORMATS[config.format].one_row:
-            problems += same_bytes(name, files, digests, owners)
-    if config.format in FORMATS and not FORMATS[config.format].one_row:
+        of_splits[name] = files
+    # Of all splits together: patterns may take files of one folder for several splits.
+    digests = file_digests(config, [file for own in of_splits.values() for file in [*own, *beside(config, own)]])
+    if config.format not in FORMATS or not FORMATS[config.format].one_row:
+        problems += same_bytes(of_splits, digests)
+    if config.format in FORMATS and not FORMATS[config.format].by_folder:
         digests |= image_digests(cell for table in tables.values() for cell in image_cells(table, task.columns))
     empty = [name for name, table in tables.items() if not len(table)]
     if stream is not None and not len(stream):
@@ -251,20 +253,20 @@ def unread_note(split: str, columns: Iterable[str], config: DatasetConfig, roles
     return [f"{split}: columns that are not read: {checks.few(names)}"] if names else []
 
 
-def same_bytes(
-    split: str, files: list[Path], digests: dict[str, str], owners: dict[str, tuple[str, Path]]
-) -> list[Problem]:
-    """A problem for each file with the same content as one of another split.
+def same_bytes(files: dict[str, list[Path]], digests: dict[str, str]) -> list[Problem]:
+    """A problem for each file with the same content as one of an earlier split.
 
     Args:
+        files: by split.
         digests: sha256 by path.
-        owners: by sha256, the split and file where it was first seen. These files are added.
     """
     problems = []
-    for file in files:
-        owner, other = owners.setdefault(digests[str(file)], (split, file))
-        if owner != split:
-            problems.append(Problem(f"dataset.{split}", f"{file} has the same bytes as {other} of {owner}"))
+    owners: dict[str, tuple[str, Path]] = {}
+    for split, own in files.items():
+        for file in own:
+            owner, other = owners.setdefault(digests[str(file)], (split, file))
+            if owner != split:
+                problems.append(Problem(f"dataset.{split}", f"{file} has the same bytes as {other} of {owner}"))
     return problems
 
 

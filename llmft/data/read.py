@@ -101,7 +101,7 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
     problems: list[Problem] = []
     file_format = FORMATS[dataset.format]
     more = [getattr(dataset, key) for key in file_format.keys]
-    names = _names(files, depth=2 if file_format.one_row else 1)
+    names = _names(files, depth=2 if file_format.by_folder else 1)
     # Formats such as a folder by class or two aligned files are read as one source, others file by file.
     for file, name in [(files, names)] if file_format.together else zip(files, names, strict=True):
         try:

@@ -157,6 +157,23 @@ def test_folders_of_classes_are_splits_where_they_are_called_so(tmp_path: Path) 
         assert set(data.digests) == {str(tmp_path / "train"), str(tmp_path / "val")}
 
 
+def test_splits_may_take_images_of_one_folder_by_patterns(tmp_path: Path) -> None:
+    """What `reproduce` and the cache compare, the digest of all files, covers those of every split."""
+    for number in range(6):
+        write(tmp_path / f"{'ab'[number % 2]}/{number}.png", plain((number, 0, 0)))
+    data, config = loaded(
+        "dataset=images",
+        f"dataset.train={tmp_path}/*/[0-3].png",
+        f"dataset.test={tmp_path}/*/[45].png",
+        "dataset.split.validation=0",
+    )
+    assert (len(data["train"]), len(data["test"])) == (4, 2)
+    roles = tasks.build(config.task).columns
+    assert data.digests == source_digests(config.dataset, roles)
+    write(tmp_path / "a/0.png", plain((99, 0, 0)))
+    assert data.digests != source_digests(config.dataset, roles)
+
+
 def test_paths_in_a_table_are_relative_to_it(tmp_path: Path) -> None:
     for number in range(4):
         write(tmp_path / f"pictures/{number}.png", plain((number, 0, 0)))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -112,6 +113,26 @@ def test_a_resumed_run_sees_the_same_pixels(llmft: Run, here: Path, at_step: Any
     at_step(5, send(signal.SIGTERM))
     assert llmft(*words, "run.dir=stopped", "trainer.workers=2")[0] == 75
     code, _, err = llmft(*words, "run.dir=stopped", "trainer.workers=2", "resume=true")
+    assert code == 0, err
+    assert outcome(here / "stopped") == outcome(here / "whole")
+
+
+@pytest.mark.parametrize(
+    "recipe", ["image_cls", *(pytest.param(name, marks=pytest.mark.slow) for name in ("detection", "segmentation"))]
+)
+def test_the_command_that_a_stopped_run_on_images_prints_goes_on_with_it(
+    recipe: str, llmft: Run, here: Path, at_step: Any
+) -> None:
+    words = ["finetune", f"+recipe={recipe}", *SMOKE[2:], "trainer.max_steps=4"]
+    if recipe == "detection":
+        words += ["model=centernet", "optimizer.backbone_lr=null"]
+    assert llmft(*words, "run.dir=whole")[0] == 0
+    at_step(3, send(signal.SIGTERM))
+    code, _, err = llmft(*words, "run.dir=stopped")
+    assert code == 75
+    command = shlex.split(err.partition("Go on with: ")[2])
+    assert command[:2] == ["llmft", "finetune"]
+    code, _, err = llmft(*command[1:])
     assert code == 0, err
     assert outcome(here / "stopped") == outcome(here / "whole")
 

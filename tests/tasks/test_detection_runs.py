@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ pytest.importorskip("faster_coco_eval")
 
 from llmft.cli import main
 from llmft.models.weights import load
-from llmft.tasks.images.shapes import scenes
+from llmft.tasks.images.shapes import KINDS, scenes
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -76,3 +77,61 @@ def test_an_export_finds_the_same_boxes(trained: Path, here: Path, llmft: Run) -
     again, before = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (here / "again", trained))
     assert again["map"] == pytest.approx(before["map"], abs=1e-4)
     assert "loss" not in again  # it needs the queries and the matching of the model that was trained
+
+
+def annotated(here: Path, split: str, rows: int, seed: int) -> None:
+    """SPLIT/images/*.png with their boxes as COCO, Pascal VOC, YOLO, and CSV have them. The second has none."""
+    found = scenes(rows, seed)
+    found["boxes"][1] = []
+    for part in ("images", "labels", "Annotations"):
+        (here / split / part).mkdir(parents=True)
+    tree: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    tree["categories"] = [{"id": number, "name": name} for number, name in enumerate(KINDS)]
+    lines = ["image,label,xmin,ymin,xmax,ymax"]
+    for number, (cell, boxes) in enumerate(zip(found["image"], found["boxes"], strict=True)):
+        name, objects, shares = f"{number:02}", "", ""
+        (here / split / f"images/{name}.png").write_bytes(cell["bytes"])
+        tree["images"].append({"id": number, "file_name": f"{name}.png"})
+        for box in boxes:
+            (x, y, width, height), kind = box["box"], KINDS.index(box["label"])
+            place = len(tree["annotations"]) + 1
+            tree["annotations"].append({"id": place, "image_id": number, "category_id": kind, "bbox": box["box"]})
+            sides = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + width}</xmax><ymax>{y + height}</ymax>"
+            objects += f"<object><name>{box['label']}</name><bndbox>{sides}</bndbox></object>"
+            # Of a side of 64, shares are exact.
+            shares += f"{kind} {(x + width / 2) / 64} {(y + height / 2) / 64} {width / 64} {height / 64}\n"
+            lines.append(f"images/{name}.png,{box['label']},{x},{y},{x + width},{y + height}")
+        if not boxes:
+            lines.append(f"images/{name}.png,,,,,")
+        (here / split / f"labels/{name}.txt").write_text(shares)
+        text = f"<annotation><filename>{name}.png</filename>{objects}</annotation>"
+        (here / split / f"Annotations/{name}.xml").write_text(text)
+    (here / split / "data.yaml").write_text(f"names: [{', '.join(KINDS)}]\n")
+    (here / split / "coco.json").write_text(json.dumps(tree))
+    (here / split / "boxes.csv").write_text("\n".join(lines) + "\n")
+
+
+SOURCES = {"coco": "coco.json", "voc": "Annotations", "yolo": "images", "boxes": "boxes.csv"}
+
+
+def test_the_same_boxes_in_every_format_train_the_same_model(llmft: Run, here: Path) -> None:
+    for split, rows, seed in (("train", 10, 0), ("test", 6, 1)):
+        annotated(here, split, rows, seed)
+    words = ["+recipe=detection", "model=centernet", "optimizer.backbone_lr=null", "smoke=true", "trainer.max_steps=4"]
+    found = {}
+    for name, file in SOURCES.items():
+        files = [f"dataset={name}", f"dataset.train=train/{file}", f"dataset.test=test/{file}"]
+        code, _, err = llmft("finetune", *words, *files, "dataset.split.validation=0", f"run.dir={name}")
+        assert code == 0, err
+        metrics = json.loads((here / name / "metrics.json").read_text())
+        answers = [json.loads(line) for line in (here / name / "predictions/test.jsonl").read_text().splitlines()]
+        found[name] = (metrics["train"]["loss"], metrics["test"], [(a["label"], a["answer"]) for a in answers])
+    assert len(found["coco"][2]) == 6
+    assert found["voc"] == found["yolo"] == found["boxes"] == found["coco"]
+    # The run evaluates rows of another format, and predict answers the images.
+    code, _, err = llmft("eval", "coco", "dataset=voc", "dataset.test=test/Annotations", "run.dir=again")
+    assert code == 0, err
+    assert json.loads((here / "again/metrics.json").read_text())["test"] == found["coco"][1]
+    code, out, err = llmft("predict", "coco", "predict.input=test/images")
+    assert code == 0, err
+    assert [json.loads(line)["answer"] for line in out.splitlines()] == [answer for _, answer in found["coco"][2]]

@@ -143,3 +143,28 @@ def test_what_is_wrong_is_told_before_training(data: Path, here: Path, llmft: Ru
     assert code == 2
     assert why in err
     assert not (here / "run").exists()
+
+
+def test_runs_of_pixels_train_the_model_that_masks_train(data: Path, here: Path, llmft: Run) -> None:
+    found = []
+    for split, numbers in (("train", range(24)), ("test", range(24, 36))):
+        table = ["ImageId,EncodedPixels"]
+        for number in numbers:
+            image = f"{number:02}"
+            down = (read_mask({"path": str(data / f"masks/{image}.png"), "bytes": None}).values > 0).T.ravel()
+            # Where a run starts, and where the next pixel is none of it; counted from 1.
+            edges = numpy.flatnonzero(numpy.diff(down, prepend=False, append=False)) + 1
+            runs = " ".join(f"{start} {end - start}" for start, end in edges.reshape(-1, 2))
+            table.append(f"{image},{runs}")
+        (here / f"{split}.csv").write_text("\n".join(table) + "\n")
+    for name, file in {"masks": f"{data}/{{}}.txt", "runs": "{}.csv"}.items():
+        files = [f"dataset={name}", *(f"dataset.{split}={file.format(split)}" for split in ("train", "test"))]
+        more = ["task.labels=[background,foreground]"] if name == "masks" else [f"dataset.images={data}/images"]
+        words = ["+recipe=segmentation", "smoke=true", "trainer.max_steps=3", "dataset.split.validation=0"]
+        code, _, err = llmft("finetune", *words, *files, *more, f"run.dir={name}")
+        assert code == 0, err
+        metrics = json.loads((here / name / "metrics.json").read_text())
+        answers = [(row["label"], row["answer"], row["mask"]) for row in lines(here / name / "predictions/test.jsonl")]
+        found.append((metrics["train"]["loss"], metrics["test"], answers))
+    assert len(found[0][2]) == 12
+    assert found[0] == found[1]
