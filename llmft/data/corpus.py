@@ -203,8 +203,6 @@ def _files(config: DatasetConfig) -> tuple[dict[str, list[Path]], dict[str, str]
         UserError: naming entries that match no file, and files that are in two splits.
     """
     files: dict[str, list[Path]] = {}
-    digests: dict[str, str] = {}
-    owners: dict[str, tuple[str, Path]] = {}
     problems: list[Problem] = []
     for name in SPLITS:
         if config.format == "synthetic" or not (source := getattr(config, name)):
@@ -213,9 +211,8 @@ def _files(config: DatasetConfig) -> tuple[dict[str, list[Path]], dict[str, str]
             files[name] = files_of(config, name, source)
         except UserError as error:
             problems += error.problems
-            continue
-        digests |= {str(file): digest(file) for file in files[name]}
-        problems += same_bytes(name, files[name], digests, owners)
+    digests = {str(file): digest(file) for own in files.values() for file in own}
+    problems += same_bytes(files, digests)
     if problems:
         raise UserError(problems, "the data")
     return files, digests
