@@ -113,6 +113,8 @@ def work(command: str, words: list[str], multirun: bool = False, fork: bool = Tr
     Args:
         fork: whether the jobs of a sweep may be forked from this process.
     """
+    if command == "chat" and words and words[0].startswith(("http://", "https://")):
+        return import_module("llmft.commands.remote").run(words)
     jobs = planned(command, words, multirun)
     gc.enable()
     first = (jobs[0] if isinstance(jobs, list) else jobs.first).config

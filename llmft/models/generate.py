@@ -36,6 +36,22 @@ def set_generation(model: Any, options: GenerationConfig, seed: int = 0) -> None
     if isinstance(generator, Exported) or not generator.can_generate():
         return
     _check_room(generator, options)
+    generator.generation_config = generation_config(generator, options)
+    vars(generator).pop("generate", None)
+    repeats = _repetition_processors(options) if not generator.config.is_encoder_decoder else []
+    if repeats or options.sample:
+        plain = generator.generate
+
+        def generate(prompt_length: int | None = None, **inputs: Any) -> Any:
+            ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+            chosen = processors(generator, options, ids, mask, seed, prompt_length)
+            return plain(**inputs, do_sample=False, logits_processor=chosen)
+
+        generator.generate = generate
+
+
+def generation_config(generator: Any, options: GenerationConfig) -> transformers.GenerationConfig:
+    """The section `generation` in transformers' own form, with the special tokens of a model that generates."""
     decoder_only = not generator.config.is_encoder_decoder
     sampling = {"temperature": options.temperature, "top_k": options.top_k or 0, "top_p": options.top_p or 1.0}
     repeating = {"repetition_penalty": options.repetition_penalty, "no_repeat_ngram_size": options.no_repeat or 0}
@@ -45,7 +61,7 @@ def set_generation(model: Any, options: GenerationConfig, seed: int = 0) -> None
     }
     if (end := getattr(generator.config, "eos_token_id", None)) is not None:
         special["eos_token_id"] = end  # the task's end of a text, such as that of a turn in a chat
-    generator.generation_config = transformers.GenerationConfig(
+    return transformers.GenerationConfig(
         **special,
         max_new_tokens=options.max_new_tokens,
         num_beams=options.beams,
@@ -54,20 +70,29 @@ def set_generation(model: Any, options: GenerationConfig, seed: int = 0) -> None
         **(sampling if options.sample else {}),
         **({} if decoder_only else repeating),
     )
-    vars(generator).pop("generate", None)
-    repeats = _repetition_processors(options) if decoder_only else []
-    if repeats or options.sample:
-        plain = generator.generate
 
-        def generate(prompt_length: int | None = None, **inputs: Any) -> Any:
-            ids = inputs["input_ids"]
-            read = ids.shape[1] if prompt_length is None else prompt_length
-            chosen = LogitsProcessorList([WithoutPrompt(processor, read) for processor in repeats])
-            if options.sample:
-                chosen += [*_sampling_warpers(options), GumbelSampling(ids, inputs.get("attention_mask"), seed)]
-            return plain(**inputs, do_sample=False, logits_processor=chosen)
 
-        generator.generate = generate
+def processors(
+    generator: Any,
+    options: GenerationConfig,
+    ids: torch.Tensor,
+    mask: torch.Tensor | None,
+    seed: int,
+    prompt_length: int | None = None,
+) -> LogitsProcessorList:
+    """What changes the scores of the next token where transformers' own options would not do; see `GumbelSampling`.
+
+    Args:
+        ids: (B, T), the inputs.
+        mask: (B, T), 0 for padding; None: there is none.
+        prompt_length: how many of the T tokens may be repeated. None: all.
+    """
+    repeats = _repetition_processors(options) if not generator.config.is_encoder_decoder else []
+    read = ids.shape[1] if prompt_length is None else prompt_length
+    chosen = LogitsProcessorList([WithoutPrompt(processor, read) for processor in repeats])
+    if options.sample:
+        chosen += [*_sampling_warpers(options), GumbelSampling(ids, mask, seed)]
+    return chosen
 
 
 def _check_room(generator: Any, options: GenerationConfig) -> None:

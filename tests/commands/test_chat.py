@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import transformers
 from datasets import Dataset
 
 from llmft import tasks
-from llmft.commands import chat as chats
-from llmft.commands.chat import Chat, talk
+from llmft.commands import terminal
+from llmft.commands.chat import Chat
+from llmft.commands.terminal import talk
 from llmft.config.load import load as compose
-from llmft.models.generate import set_generation
+from llmft.predictions.continuation import Writer
 from llmft.schema.inference import GenerationConfig
 
 Run = Callable[..., tuple[int, str, str]]
@@ -34,18 +36,17 @@ class Scripted:
         sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1, "n_positions": 512}
         gpt = transformers.GPT2Config(vocab_size=size, eos_token_id=self.state.template.end, bos_token_id=None, **sizes)
         self.model: Any = transformers.AutoModelForCausalLM.from_config(gpt)
-        set_generation(self.model, GenerationConfig(max_new_tokens=64))
         said = self.forward  # not on the instance, where accelerate's would be, which is set aside
-        self.model.__class__ = type("Said", (type(self.model),), {"forward": lambda _, **inputs: said(**inputs)})
-        self.model.generate = self.generate(self.model.generate)
+        methods = {"forward": lambda _, **inputs: said(**inputs), "generate": self.generate(type(self.model).generate)}
+        self.model.__class__ = type("Said", (type(self.model),), methods)
         self.texts, self.asked = list(texts), list[str]()
-        self.chat = Chat(self.model, self.state, room=400, longest=64, system=system)
+        self.chat = Chat(Writer(self.model, self.state.tokenizer, self.state, 400), system=system)
 
     def generate(self, plain: Callable[..., Any]) -> Callable[..., Any]:
-        def generate(**inputs: Any) -> Any:
+        def generate(model: Any, **inputs: Any) -> Any:
             self.asked.append(self.state.tokenizer.decode(inputs["input_ids"][0]))
             self.left = self.state.tokenizer(self.texts.pop(0), add_special_tokens=False)["input_ids"]
-            return plain(**inputs)
+            return plain(model, **inputs)
 
         return generate
 
@@ -119,7 +120,7 @@ def test_a_stopped_answer_stays_and_the_chat_goes_on(capsys: pytest.CaptureFixtu
 
 def test_an_answer_that_is_too_long_is_said_to_be_cut(capsys: pytest.CaptureFixture[str]) -> None:
     model = Scripted("x" * 100)
-    model.chat.longest = 5
+    model.chat.options = GenerationConfig(max_new_tokens=5)
     talk(model.chat, iter(["a"]))
     out, err = capsys.readouterr()
     assert len(out) == 6
@@ -128,7 +129,8 @@ def test_an_answer_that_is_too_long_is_said_to_be_cut(capsys: pytest.CaptureFixt
 
 def test_the_oldest_turns_make_room(capsys: pytest.CaptureFixture[str]) -> None:
     model = Scripted(*[f"a{n}{END}" for n in range(6)], system="Be kind.")
-    model.chat.room, model.chat.longest = 120, 20
+    model.chat.writer = replace(model.chat.writer, room=120)
+    model.chat.options = GenerationConfig(max_new_tokens=20)
     talk(model.chat, iter([f"question {n}" for n in range(4)]))
     out, err = capsys.readouterr()
     assert out == "a0\na1\na2\na3\n"
@@ -173,7 +175,9 @@ def test_a_run_is_talked_with_over_a_pipe(llmft: Run, here: Path, monkeypatch: p
     code, out, err = llmft("finetune", "+recipe=llm_instruct", *words, "run.dir=run")
     assert code == 0, err
     heads = []
-    monkeypatch.setattr(chats, "talk", lambda chat, lines, quits: (heads.append(chat.system), talk(chat, lines, quits)))
+    monkeypatch.setattr(
+        terminal, "talk", lambda chat, lines, quits=False: (heads.append(chat.system), talk(chat, lines, quits))
+    )
     for word in (), ("chat.system=",), ("chat.system=你好",):
         piped = io.TextIOWrapper(io.BytesIO("say 1\r\n\xff\n".encode("latin-1") + b"/history\n"))
         monkeypatch.setattr("sys.stdin", piped)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -103,6 +104,19 @@ class ChatTemplate:
         self._check_written(talk)
         return self._text(talk, add_generation_prompt=True)
 
+    def reply_prompt(self, talk: Conversation) -> str:
+        """The text that the model continues in a conversation with earlier answers of its own.
+
+        Unlike `prompt`, it allows a template that does not repeat all of them, such as the thought before an answer.
+
+        Raises:
+            Unfit: as `prompt` does.
+        """
+        self._check_written(talk)
+        text = self.rendered(talk, add_generation_prompt=True)
+        _check_contained(text, talk, {"assistant"})
+        return text
+
     def encoding(self, text: str) -> Encoding:
         """The tokens of a text that the template has written, special tokens among them."""
         return self.tokenizer.encode([text], special=False, split_special=False)[0]
@@ -114,9 +128,7 @@ class ChatTemplate:
             Unfit: where the template refuses it, with its own words, or does not write what a message says.
         """
         text = self.rendered(talk, **options)
-        for number, message in enumerate(talk.messages, 1):
-            if message["content"].strip() not in text:
-                raise Unfit(f"the chat template does not write message {number} ({message['role']}) as it is")
+        _check_contained(text, talk)
         return text
 
     def rendered(self, talk: Conversation, **options: Any) -> str:
@@ -276,6 +288,13 @@ class ChatTemplate:
         ids: list[int] = self.encoding(self.prompt(talk.question())).ids
         kept = ids[-max_length:]
         return Tokens(kept, [IGNORED] * len(kept), len(ids) > max_length)
+
+
+def _check_contained(text: str, talk: Conversation, except_roles: Container[str] = ()) -> None:
+    """Raise Unfit for a message that is not in the text of its conversation."""
+    for number, message in enumerate(talk.messages, 1):
+        if message["role"] not in except_roles and message["content"].strip() not in text:
+            raise Unfit(f"the chat template does not write message {number} ({message['role']}) as it is")
 
 
 def _probe(count: int) -> Conversation:

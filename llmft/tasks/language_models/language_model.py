@@ -42,6 +42,11 @@ class LanguageState(State):
     def description(self) -> str:
         return f"vocabulary of {len(self.tokenizer):,}, blocks of {self.block:,}"
 
+    @property
+    def max_length(self) -> int:
+        """The most tokens that the model reads at once, as other states call it."""
+        return self.block
+
     @cached_property
     def end(self) -> int:
         """The token after a document."""
