@@ -58,9 +58,11 @@ def run(words: list[str]) -> None:
         raise Failure(f"{address} cannot be reached, or is not a server of models: {_reason(error)}") from error
     wanted = str(overrides.get("model", names[0] if len(names) == 1 else ""))
     if wanted not in names:
-        what = f"must be one of {', '.join(names)}" if names else f"{address} has no model that writes texts"
-        problem = Problem("model", what, "command line", f"Write model={names[0]}." if names else "")
-        raise UserError(problem)
+        if not names:
+            raise UserError(Problem(address, "has no model that writes texts", "command line"))
+        got = f", got {wanted}" if wanted else ""
+        what = f"must be one of {', '.join(names)}{got}"
+        raise UserError(Problem("model", what, "command line", f"Write model={names[0]}."))
     chat = RemoteChat(server, wanted, given, overrides.get("chat.system"))
     start(chat, f"{wanted} at {address}")
 
@@ -77,7 +79,7 @@ def _override(word: str) -> tuple[str, Any]:
             return key, getattr(SECTIONS[section].model_validate({name: value}), name)
         return key, int(value) if key == "seed" else value
     except ValidationError as error:
-        what = error.errors()[0]["msg"].lower()
+        what = error.errors()[0]["msg"].lower().replace("input should be", "must be") + f", got {value!r}"
     except ValueError:
         what = f"must be a whole number, got {value!r}"
     raise UserError(Problem(key, what, "command line"))
