@@ -60,6 +60,7 @@ from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
 from llmft.training.optimization import parameter_groups, planned_steps, scheduler_notes, steps_per_epoch
 from llmft.training.processes import all_gather, world_size
+from llmft.training.reference import write_reference
 from llmft.training.trackers import check_trackers, tracked
 
 
@@ -277,10 +278,13 @@ class Session(Experiment):
             set_file_modes(run.folder)
 
     def evaluate(self) -> None:
-        """Score the validation and test rows, and keep the answers to them."""
-        for name in ("validation", "test"):
-            if name in self.splits:
-                self.metrics[name] = score(self, name, self.answered if name == "validation" else None)
+        """Score the validation and test rows, and keep the answers to them. The first split becomes the reference."""
+        scored = [name for name in ("validation", "test") if name in self.splits]
+        for name in scored:
+            self.metrics[name], answers = score(self, name, self.answered if name == "validation" else None)
+            if self.config.trains and self.run.writes and name == scored[0]:
+                salt = self.data.rows_sha256.get(name, "")
+                write_reference(self.task, self.splits, name, answers, salt, self.run.model)
         if "train" in self.metrics:
             took = self.metrics["train"].pop("earlier_seconds") + seconds_since_start()
             self.metrics["train"] |= {"peak_memory_bytes": max(all_gather(peak_memory())), "total_seconds": took}

@@ -1,5 +1,6 @@
 """`llmft export RUN`: the model of a finished run in the form of another runtime, compared with the original."""
 
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from llmft.data.committed import commit
 from llmft.data.files import digest
 from llmft.exports import parity
 from llmft.exports.programs import Named, write
+from llmft.metrics.drift import FILE as REFERENCE
 from llmft.models import adapters
 from llmft.models.trained import FACTS, FILES, is_export, load_trained, require
 from llmft.reporting.reports import module_of, pages
@@ -50,6 +52,8 @@ def run(config: Config) -> Run:
         run = session.run
         run.model.mkdir()
         task.save(run.model)
+        if (source / "model" / REFERENCE).is_file():  # what a service compares its rows with
+            shutil.copyfile(source / "model" / REFERENCE, run.model / REFERENCE)
         # int8 learns from rows which layers to keep: not from those that say what it lost, where there are others.
         seen = session.splits.get("validation", split).features
         batches = parity.samples(task, seen)

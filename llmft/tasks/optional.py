@@ -122,6 +122,14 @@ class Explains(Protocol):
 
 
 @runtime_checkable
+class Measures(Protocol):
+    """Has inputs that are neither a text nor an image: what is watched of them; see tasks/measurements.py."""
+
+    def measure_inputs(self, rows: dict[str, list[Any]]) -> "dict[str, list[float | str | None]]":
+        """By name a number or a label for each row, None where the row has none. No text of a row may be in it."""
+
+
+@runtime_checkable
 class HasExample(Protocol):
     """Has a row for the card of an export to answer without llmft: export."""
 

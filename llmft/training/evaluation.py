@@ -245,8 +245,8 @@ def _highest(scores: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if value >= least}
 
 
-def score(experiment: Experiment, name: str, answered: Prediction | None = None) -> dict[str, Any]:
-    """Evaluate a split, write its answers to RUN/predictions/NAME.jsonl, and return its metrics.
+def score(experiment: Experiment, name: str, answered: Prediction | None = None) -> tuple[dict[str, Any], list[Answer]]:
+    """Evaluate a split, write its answers to RUN/predictions/NAME.jsonl, and return its metrics and the answers.
 
     Args:
         answered: an earlier prediction for these rows. It is decoded again, since the task may have been calibrated.
@@ -265,7 +265,7 @@ def score(experiment: Experiment, name: str, answered: Prediction | None = None)
             prediction = replace(answered, answers=task.decode(answered.outputs, split.features.rows))
             metrics = metrics_of(task, split, prediction)
     keep(task, name, split.rows, prediction.answers, experiment.run)
-    return metrics
+    return metrics, prediction.answers
 
 
 def keep(task: Task[Any], name: str, rows: Dataset, answers: list[Answer], run: Run) -> None:

@@ -19,12 +19,14 @@ from llmft.models.trained import load_trained
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.tasks import task_types
+from llmft.tasks.measurements import Meter, of_answers
 from llmft.tasks.targets.problems import TargetTask
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Experiment, Split, evaluate, float32
 from llmft.training.features import encode
 from llmft.training.frozen import with_reference
 from llmft.training.hardware import Hardware
+from llmft.training.reference import measure
 from tests.tasks.cases import CASES
 
 Run = Callable[..., tuple[int, str, str]]
@@ -103,6 +105,14 @@ def test_an_answer_does_not_depend_on_its_batch(name: str) -> None:
         assert alike(one, other)
         if isinstance(task, TargetTask) and isinstance(one["answer"], str):
             assert sum(one["scores"].values()) == pytest.approx(1)
+
+    # What a service watches: something of every input, and of every answer that there is.
+    measured = measure(Meter(task, None), split, together.answers)
+    answered = of_answers(together.answers).keys()
+    assert answered or all(answer["answer"] is None for answer in together.answers)
+    assert measured.keys() > answered
+    assert {len(values) for values in measured.values()} == {16}
+    assert {type(value) for values in measured.values() for value in values} <= {int, float, str, type(None)}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -238,6 +238,22 @@ class TableColumns:
                 notes.append(f"{split}: {strange:,} of {len(there):,} texts of {name} have no word known from training")
         return notes
 
+    def measurements(self, table: list[dict[str, Any]]) -> dict[str, list[float | str | None]]:
+        """The numbers and categories of each column, days of a date, and the length of a text; None where missing."""
+        found: dict[str, list[float | str | None]] = {}
+        for name in self.numbers:
+            found[name] = [None if numpy.isnan(value) else value for value in self.numbers_in(table, name).tolist()]
+        for name, date in self.dates.items():
+            days = dates.days(dates.read_or_iso(self.cells(table, name), date["form"])).tolist()
+            found[name] = [None if numpy.isnan(value) else value for value in days]
+        for name in self.texts:
+            found[name] = [None if cell is None else len(str(cell).split()) for cell in self.cells(table, name)]
+        for name, values in self.categories.items():
+            pairs = zip(self.cells(table, name), self.codes_in(table, name), strict=True)
+            # A value that training had not keeps its text for itself.
+            found[name] = [None if cell is None else values[code - 1] if code else "new" for cell, code in pairs]
+        return found
+
     def _all(self) -> set[str]:
         return {*self.numbers, *self.categories, *self.dates, *self.texts}
 
