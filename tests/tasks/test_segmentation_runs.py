@@ -116,6 +116,21 @@ def test_an_export_agrees_pixel_by_pixel(run: Path, data: Path, here: Path, llmf
     assert code == 0, err
     first, second = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, here / "again"))
     assert first["iou"] == pytest.approx(second["iou"], abs=1e-3)
+    # The same pixels in the answers of the run, of eval and predict of the export, for images of four sizes.
+    (here / "rows.jsonl").write_text(
+        "".join(json.dumps({"image": f"{data}/images/{number}.png"}) + "\n" for number in range(24, 36))
+    )
+    code, out, err = llmft("predict", "exported", "predict.input=rows.jsonl")
+    assert code == 0, err
+    found = [lines(run / "predictions/test.jsonl"), lines(here / "again/predictions/test.jsonl")]
+    found = [found[0][:12], found[1][:12], [json.loads(line) for line in out.splitlines()]]
+    if model == "unet":
+        for kept, again, asked in zip(*found, strict=True):
+            mask = from_text(kept["mask"])
+            for other in (again, asked):
+                # Where two labels are nearly equal, the sixth digit may decide.
+                assert (from_text(other["mask"]) != mask).mean() <= 1e-3
+                assert other["answer"] == pytest.approx(kept["answer"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
