@@ -12,6 +12,7 @@ from torch.nn import Linear, ModuleList
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from llmft.models.layers import freeze_norms, timm_heads
 from llmft.models.weights import save_full
 from llmft.schema.model import AdapterConfig
 from llmft.schema.problem import Problem, UserError, missing_package, plural
@@ -19,6 +20,10 @@ from llmft.schema.problem import Problem, UserError, missing_package, plural
 BASE = "base"
 """The folder in RUN/model with the model behind a prefix. So `from_pretrained` of RUN/model fails, instead of loading a
 model that gives other answers without its prefix."""
+
+
+HEAD_INSIDE = ".class_embed"
+"""The end of the name of the head of RT-DETR and D-FINE in their base model, which an adapter would freeze."""
 
 
 def check_package(config: AdapterConfig) -> None:
@@ -46,6 +51,11 @@ def adapt(model: PreTrainedModel, config: AdapterConfig, length: int | None) -> 
     if not _base_modules(model):
         what = f"must be none for {type(model).__name__}, which has no layers below its head"
         raise UserError(Problem("adapter", what, hint="Write adapter=none."))
+    inside = next((name for name, _ in model.base_model.named_modules() if name.endswith(HEAD_INSIDE)), None)
+    if inside:
+        what = f"must be none for {type(model).__name__}, whose new head, {inside}, is inside its base model"
+        hint = "Write adapter=none, or train another architecture, such as detr."
+        raise UserError(Problem("adapter", what, hint=hint))
     if config.name == "prefix":
         _check_prefix(model, config.prefix_length, length)
     tied = _tied_weights(model)
@@ -56,6 +66,7 @@ def adapt(model: PreTrainedModel, config: AdapterConfig, length: int | None) -> 
         raise UserError(Problem("adapter", what, hint=_hint(config))) from error
     if config.name != "prefix":
         _check_tied(adapted, tied)
+        freeze_norms(model)  # the files of an adapter have no running statistics
     return adapted
 
 
@@ -176,7 +187,8 @@ def _base_modules(model: PreTrainedModel) -> set[str]:
 
 
 def _head_modules(model: PreTrainedModel) -> list[str]:
-    """The modules with weights outside the base model, such as `classifier`; for a ModuleList, its members.
+    """The modules with weights outside the base model, such as `classifier`; for a ModuleList, its members. A model of
+    timm has its head inside.
 
     Output embeddings are left out: they are pretrained with the rest, and often tied to the input embeddings.
     """
@@ -185,7 +197,8 @@ def _head_modules(model: PreTrainedModel) -> list[str]:
         of_words = any(layer is words for layer in part.modules())
         if name not in body and any(True for _ in part.parameters()) and not of_words:
             found += [f"{name}.{number}" for number in range(len(part))] if isinstance(part, ModuleList) else [name]
-    return found
+    heads = timm_heads(model)
+    return found + [name for name, part in model.named_modules() if any(part is head for head in heads)]
 
 
 def _peft_config(model: PreTrainedModel, config: AdapterConfig) -> Any:
@@ -213,6 +226,10 @@ def _peft_config(model: PreTrainedModel, config: AdapterConfig) -> Any:
         layers = constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind)
     if layers == "all-linear" or (layers is None and config.name != "ia3"):
         layers = _linear_layers(model)
+        if not layers and not experts:
+            what = f"{config.name} adapts linear layers, and {type(model).__name__} has none below its head"
+            hint = "Name convolutions by adapter.target_modules, or write adapter=none model.freeze=encoder."
+            raise UserError(Problem("adapter", what, hint=hint))
     transposed = any(isinstance(layer, Conv1D) for layer in model.modules())  # GPT-2's weights are (in, out)
     if config.name == "ia3":
         forward = config.feedforward_modules
@@ -241,7 +258,7 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
     A router returns a tuple, which adapter layers cannot handle. peft's own `all-linear` includes layers of some heads,
     and output embeddings.
     """
-    heads, tied = {name.partition(".")[0] for name in _head_modules(model)}, _tied_weights(model)
+    heads, tied = tuple(f"{name}." for name in _head_modules(model)), _tied_weights(model)
     left_out = {*tied, id(getattr(model.get_output_embeddings(), "weight", None))}
     layers = [
         name
@@ -250,7 +267,7 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
         and id(layer.weight) not in left_out
         and not type(layer).__name__.endswith("Router")
     ]
-    return [name for name in layers if name.partition(".")[0] not in heads]
+    return [name for name in layers if not f"{name}.".startswith(heads)]
 
 
 def _expert_weights(model: PreTrainedModel) -> list[str]:

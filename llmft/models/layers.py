@@ -101,10 +101,25 @@ def layer_depths(model: nn.Module) -> tuple[dict[str, int], int]:
     return {name: height.get(part.name, top) for part in found for name in part.parameters}, top
 
 
-def head_weights(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of the head of a model of timm, which has it inside; empty for other models."""
+def timm_heads(model: nn.Module) -> list[nn.Module]:
+    """The heads of a model of timm, which has them inside, two if it was distilled; empty for other models."""
     inner: Any = getattr(model, "timm_model", None)
-    return list(inner.get_classifier().parameters()) if hasattr(inner, "get_classifier") else []
+    found = inner.get_classifier() if hasattr(inner, "get_classifier") else ()
+    return list(found) if isinstance(found, tuple) else [found]
+
+
+def head_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of `timm_heads`."""
+    return [parameter for head in timm_heads(model) for parameter in head.parameters()]
+
+
+def freeze_norms(model: nn.Module) -> None:
+    """From now on, run frozen batch normalization in eval mode: its statistics would go on changing otherwise."""
+    model.register_forward_pre_hook(partial(_set_eval, [], _norms(model)))
+
+
+def _norms(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def encoder_weights(model: nn.Module) -> list[nn.Parameter]:
@@ -195,8 +210,7 @@ def eval_frozen_parts(model: PreTrainedModel) -> None:
 
     Frozen batch normalization is in eval mode wherever it stands: its statistics would go on changing otherwise.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    model.register_forward_pre_hook(partial(_set_eval, parts(model), norms))
+    model.register_forward_pre_hook(partial(_set_eval, parts(model), _norms(model)))
 
 
 def _set_eval(found: list[Part], norms: Sequence[nn.Module], model: nn.Module, _: Any) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, RTDetrConfig, RTDetrForObjectDetection
 
 from llmft.commands.session import Session
 from llmft.config.load import load as compose
+from llmft.models import adapters
 from llmft.models.build import build
 from llmft.models.layers import encoder_weights, parts
-from llmft.schema.model import ModelConfig
+from llmft.schema.model import AdapterConfig, ModelConfig
 from llmft.schema.problem import UserError
 from llmft.tasks.images.config import ImageClassification
 from llmft.tasks.images.pixels import learn_pixels
@@ -156,6 +157,58 @@ def test_a_head_that_is_trained_first_leaves_the_rest() -> None:
     assert moved == {"classifier.weight", "classifier.bias"}
     assert [p.requires_grad for p in model.parameters()] == trained and all(trained)
     assert len(encoder_weights(model)) == len(trained) - 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "keys", "layers"),
+    [
+        ("timm_wrapper", {"config": {"architecture": "test_vit"}}, None),
+        ("timm_wrapper", {"config": {"architecture": "test_efficientnet"}}, ["conv_pwl", "conv_pw"]),
+        ("small_resnet", {}, ["stem", "first", "second"]),
+    ],
+)
+def test_an_adapter_trains_the_whole_head_and_no_statistics(
+    architecture: str, keys: dict[str, Any], layers: list[str] | None
+) -> None:
+    """A model of timm has its head inside, which is new: an adapter on it would leave it nearly random."""
+    if architecture == "timm_wrapper":
+        pytest.importorskip("timm")
+    plain = made(architecture, **keys)
+    model = adapters.adapt(copy.deepcopy(plain), AdapterConfig(name="lora", r=2, target_modules=layers), None)
+    inner = adapters.trained_part(model).train()
+    trained = {name for name, weight in inner.named_parameters() if weight.requires_grad}
+    whole = {name for name in trained if "lora_" not in name}
+    assert len(whole) == 2 and all("modules_to_save" in name for name in whole), whole
+    before = {name: value.clone() for name, value in inner.named_buffers() if "running" in name}
+    optimizer = torch.optim.SGD([weight for weight in inner.parameters() if weight.requires_grad], 0.5)
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        inner.train()
+        inner(pixel_values=images, labels=torch.arange(8) % 3).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(torch.equal(value, before[name]) for name, value in inner.named_buffers() if name in before)
+    with torch.inference_mode():
+        expected = inner.eval()(images).logits
+        merged: Any = adapters.merge(model).eval()
+        assert torch.allclose(merged(images).logits, expected, atol=1e-5)
+        assert not torch.allclose(expected, plain.eval()(images).logits, atol=1e-3)
+    assert merged.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "why"),
+    [
+        ("small_resnet", "has none below its head"),
+        ("rt_detr", "whose new head, decoder.class_embed, is inside its base model"),
+    ],
+)
+def test_an_adapter_that_would_train_nothing_useful_is_refused(architecture: str, why: str) -> None:
+    model: Any = made(architecture) if architecture == "small_resnet" else None
+    with torch.device("meta"):
+        model = model or RTDetrForObjectDetection(RTDetrConfig())
+    with pytest.raises(UserError, match=why):
+        adapters.adapt(model, AdapterConfig(name="lora"), None)
 
 
 def test_momenta_of_pretrained_batch_normalization_are_mended(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_set_in_which_nothing_is_trained_is_refused() -> None:
     [
         (
             ("adapter=prefix",),
-            "adapter.name  prefix only works for tasks that classify, and instruction generates text",
+            "adapter.name  prefix only works for tasks that classify texts, got task=instruction",
         ),
         (("task.answer_pattern=(",), "must be a regular expression"),
         (("task.answer_pattern=####",), "must have a group"),

@@ -78,7 +78,7 @@ def _adapter_has_what_it_needs(config: Config, origin: Origin) -> list[Problem]:
             what = f"adapter={name} already freezes all weights except for its own and the head's"
             problems.append(Problem(f"model.{key}", what, origin(f"model.{key}"), "Leave out one of the two."))
     if name == "prefix" and not config.task.prefixes:
-        what = f"prefix only works for tasks that classify, and {config.task.name} generates text"
+        what = f"prefix only works for tasks that classify texts, got task={config.task.name}"
         problems.append(Problem("adapter.name", what, origin("adapter.name"), "Write adapter=lora."))
     tried = config.smoke or config.resume or config.dataset.format == "synthetic"
     if model.first_weights != "pretrained" and not tried:
