@@ -13,9 +13,10 @@ from llmft.exports import parity
 from llmft.exports.programs import Named, write
 from llmft.metrics.drift import FILE as REFERENCE
 from llmft.models import adapters
-from llmft.models.trained import FACTS, FILES, is_export, load_trained, require
+from llmft.models.trained import load_trained
 from llmft.reporting.reports import module_of, pages
 from llmft.runs.environment import environment
+from llmft.runs.exported import FACTS, FILES, is_export, require
 from llmft.runs.folder import Run, whole
 from llmft.schema.config import Config
 from llmft.schema.inference import EXTRAS
@@ -57,8 +58,7 @@ def run(config: Config) -> Run:
         # int8 learns from rows which layers to keep: not from those that say what it lost, where there are others.
         seen = session.splits.get("validation", split).features
         batches = parity.samples(task, seen)
-        readout = task.target.export_outputs if task.target else lambda logits: {}
-        written = write(Named(model, readout), batches, parity.longest(seen), config.export, run.model)
+        written = write(Named(model, task), batches, parity.longest(seen), config.export, run.model)
         facts = {
             "version": 1,
             "format": config.export.format,

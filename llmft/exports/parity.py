@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-import numpy
 import torch
 
 from llmft.schema.inference import DIFFERENCE
 from llmft.schema.metric import METRICS
 from llmft.schema.problem import Failure, plural
-from llmft.tasks.optional import ComparesOutputs
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Experiment, evaluate, float32
 from llmft.training.features import FeatureSet
@@ -70,10 +68,9 @@ def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
     (before, theirs), (after, ours) = (
         evaluate(task, model, split, config.trainer.eval_batch_size) for model in (original, exported)
     )
-    answers = [(a["answer"], b["answer"]) for a, b in zip(theirs.answers, ours.answers, strict=True)]
-    # Floats of two runtimes are never equal, nor are boxes, which have scores.
-    numbers = any(isinstance(answer, float) or _has_boxes(answer) for answer, _ in answers)
-    apart = task.output_difference if isinstance(task, ComparesOutputs) else difference
+    outputs = [bare(found.outputs, split.features) for found in (theirs, ours)]
+    answers = [[settled(found["answer"]) for found in each.answers] for each in (theirs, ours)]
+    equal = [one == other for one, other in zip(*answers, strict=True)]
     metric = config.task.metric
     scores = {"name": metric, "original": before.get(metric), "exported": after.get(metric)}
     if scores["original"] is not None and scores["exported"] is not None:
@@ -81,9 +78,9 @@ def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
     return {
         "split": name,
         "rows": len(split),
-        "difference": apart(theirs.outputs, ours.outputs),
+        "difference": task.output_difference(*outputs),
         "limit": DIFFERENCE[config.export.precision],
-        "equal_answers": None if numbers else sum(a == b for a, b in answers) / len(answers),
+        "equal_answers": sum(equal) / len(equal) if any(answers[0]) else None,
         "shapes": _shapes(task, original, exported, split.features),
         "padding": _padding(task, exported, split.features),
         "metric": scores,
@@ -91,15 +88,23 @@ def compare(experiment: Experiment, exported: Any, name: str) -> dict[str, Any]:
     }
 
 
-def _has_boxes(answer: Any) -> bool:
-    return isinstance(answer, list) and any(isinstance(part, dict) and "box" in part for part in answer)
+def bare(outputs: list[Any], features: FeatureSet) -> list[Any]:
+    """Outputs without their asides."""
+    return outputs if features.asides is None else [output for output, _ in outputs]
 
 
-def difference(original: Any, exported: Any) -> float:
-    """max |a - b| / max |a| of two arrays of one shape."""
-    # By the largest output and not element by element: a logit near 0 would make the ratio meaningless.
-    a, b = numpy.asarray(original, numpy.float64), numpy.asarray(exported, numpy.float64)
-    return float(abs(a - b).max() / max(abs(a).max(), 1e-30))
+def settled(answer: Any) -> Any:
+    """An answer without its floats, such as scores and boxes, which never are the same number in two runtimes.
+
+    What is left are labels, texts, and places; of an answer that is nothing but numbers, None or an empty list or dict.
+    """
+    if isinstance(answer, float):
+        return None
+    if isinstance(answer, list):
+        return [found for part in answer if (found := settled(part)) not in (None, [], {})]
+    if isinstance(answer, dict):
+        return {key: found for key, part in answer.items() if (found := settled(part)) not in (None, [], {})}
+    return answer
 
 
 def lost(metric: str, original: float, exported: float) -> float:
@@ -108,10 +113,10 @@ def lost(metric: str, original: float, exported: float) -> float:
     return original - exported if METRICS[metric] else (exported - original) / max(abs(original), 1e-30)
 
 
-def logits(model: Any, batch: dict[str, torch.Tensor]) -> numpy.ndarray:
-    """The logits of a batch, in float32."""
+def outputs(task: Task[Any], model: Any, batch: dict[str, torch.Tensor]) -> list[Any]:
+    """The output for each feature of a batch, in float32."""
     with float32(model):
-        found: numpy.ndarray = model(**batch).logits.float().numpy()
+        found: list[Any] = task.objective.predict(model, batch)[0]
     return found
 
 
@@ -120,28 +125,17 @@ def _shapes(task: Task[Any], original: Any, exported: Any, features: FeatureSet)
     for index, rows in enumerate(ROWS):
         batch = batch_at(task, features, index / len(ROWS), rows)
         shapes = {name: list(value.shape) for name, value in batch.items()}
-        found.append({"inputs": shapes, "difference": _apart(task, original, exported, batch)})
+        apart = task.output_difference(*(outputs(task, model, batch) for model in (original, exported)))
+        found.append({"inputs": shapes, "difference": apart})
     return found
-
-
-def _apart(task: Task[Any], original: Any, exported: Any, batch: dict[str, torch.Tensor]) -> float:
-    """The difference of the logits of a batch; that of the outputs where it is less, as of boxes in another order."""
-    found = difference(logits(original, batch), logits(exported, batch))
-    if not isinstance(task, ComparesOutputs):
-        return found
-    outputs = []
-    for model in (original, exported):
-        with float32(model):
-            outputs.append([(output, None) for output in task.objective.predict(model, batch)[0]])
-    return min(found, task.output_difference(*outputs))
 
 
 def _padding(task: Task[Any], exported: Any, features: FeatureSet) -> float | None:
     """The difference of the shortest feature alone and in a batch with the longest; None without lengths."""
     if features.lengths is None:
         return None
-    alone = logits(exported, batch_of(task, features, [by_length(features)[-1]]))
-    return difference(alone, logits(exported, sample(task, features))[1:])
+    alone = outputs(task, exported, batch_of(task, features, [by_length(features)[-1]]))
+    return task.output_difference(alone, outputs(task, exported, sample(task, features))[1:])
 
 
 def check(parity: Mapping[str, Any]) -> None:

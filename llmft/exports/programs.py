@@ -13,16 +13,16 @@ import numpy
 import torch
 from transformers import PreTrainedModel
 
-from llmft.models.trained import BOXES, FILES
+from llmft.models.trained import BOXES
+from llmft.runs.exported import FILES
 from llmft.schema.inference import ExportConfig
 from llmft.schema.problem import Failure
+from llmft.tasks.task import Task
 
 if TYPE_CHECKING:
     import onnx_ir
 
 Batch = dict[str, torch.Tensor]
-Readout = Callable[[torch.Tensor], Batch]
-"""From logits (B, num_labels) to what a program says beside them."""
 SINGLE = 1_800_000_000  # bytes that fit into one .onnx file: protobuf ends at 2 GiB
 
 DEVIATIONS = 65.0
@@ -31,25 +31,28 @@ MiniLM's 36 layers three have 70 to 95 and made two thirds of the squared error 
 
 
 class Named(torch.nn.Module):
-    """A model that returns its logits in a plain dict: a loaded program then needs nothing of transformers.
+    """A model that returns its outputs in a plain dict: a loaded program then needs nothing of transformers.
 
-    Beside them stand scores or numbers as `llmft predict` gives them: no one needs to know a temperature or a scale.
+    With them stands what the task decodes, and scores or numbers as `llmft predict` gives them: no one needs to know a
+    temperature or a scale.
     """
 
-    def __init__(self, model: PreTrainedModel, readout: Readout) -> None:
+    def __init__(self, model: PreTrainedModel, task: Task[Any]) -> None:
         super().__init__()
         self.model = model
         self.config = model.config
-        self.readout = readout
+        self.task = task
 
     def forward(self, **inputs: torch.Tensor) -> Batch:
-        """`logits` of shape (B, num_labels), and what the task reads out of them, in float32.
+        """`logits`, what the task reads, and `scores` or `answer` of a target, each (B, ...).
 
         Of a detector also `pred_boxes` (B, Q, 4): x and y of the middle, width, and height as shares of the image.
         """
         output = self.model(**inputs)
-        boxes = {BOXES: output[BOXES]} if BOXES in output else {}
-        return {"logits": output.logits, **boxes, **self.readout(output.logits.float())}
+        found = {name: output[name] for name in ("logits", BOXES) if name in output}
+        if self.task.reads not in found:
+            found[self.task.reads] = self.task.objective.read(output, inputs)
+        return found | (self.task.target.export_outputs(output.logits.float()) if self.task.target else {})
 
 
 def write(
@@ -73,12 +76,11 @@ def write(
         Failure: if the model cannot be traced or converted.
     """
     half = export.precision == "fp16"
-    model, readout = program.model, program.readout
+    model, task = program.model, program.task
     sample = batches[0]
     # Of the model as it is: OpenVINO's one of half precision does not compute before it is converted.
     with torch.no_grad():
-        given = model.eval()(**sample)
-        outputs = {name: given[name].float() for name in ("logits", BOXES) if name in given}
+        outputs = program.eval()(**sample)
     model = copy.deepcopy(model).half() if half else model
     if half and export.format != "openvino":  # whose programs compute in float32 whatever the weights are
         sample = {name: value.half() if value.is_floating_point() else value for name, value in sample.items()}
@@ -91,18 +93,20 @@ def write(
         model.save_pretrained(folder)
     else:
         model.config.save_pretrained(folder)
-        outputs |= readout(outputs["logits"])
         dynamic = {name: dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for name, axes in varies.items()}
         try:
             with hushed(), lengths_may_vary(model):
-                facts = WRITERS[export.format](Named(model, readout).eval(), dict(sample), dynamic, folder)
+                facts = WRITERS[export.format](Named(model, task).eval(), dict(sample), dynamic, folder)
                 if export.precision == "int8":
                     facts |= quantize(folder / FILES["onnx"], batches)
         except Exception as error:  # whatever torch, onnx or openvino make of an operation that they do not know
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise Failure(f"{type(model).__name__} cannot be written as {export.format}: {why}") from error
     inputs = {name: described(value, varies[name]) for name, value in sample.items()}
-    return {"inputs": inputs, "outputs": {name: described(value, [0]) for name, value in outputs.items()}, **facts}
+    # Only what the task reads can run over tokens.
+    axes = {task.reads: [0] if task.token_axis is None else [0, task.token_axis + 1]}
+    said = {name: described(value, axes.get(name, [0])) for name, value in outputs.items()}
+    return {"inputs": inputs, "outputs": said, "reads": task.reads, **facts}
 
 
 def described(value: torch.Tensor, varies: list[int]) -> dict[str, Any]:

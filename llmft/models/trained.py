@@ -13,21 +13,17 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.utils import ModelOutput
 
-from llmft.data.committed import fault
 from llmft.models import adapters, register
 from llmft.models.weights import unmap_weights
-from llmft.schema.inference import EXTRAS
+from llmft.runs.exported import FILES, is_export, open_onnx, verified
 from llmft.schema.model import AdapterConfig
-from llmft.schema.problem import Problem, UserError, missing_package
+from llmft.schema.problem import Problem, UserError
 
-FACTS = "export.json"
 Session = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
-"""A loaded program: from a batch to its outputs, of which READ are read."""
+"""A loaded program: from a batch to its outputs, without those for people who use it without llmft."""
 BOXES = "pred_boxes"
-READ = ("logits", BOXES)
-"""The outputs of a program that stand for those of its model: logits (B, num_labels), and boxes of a detector."""
-FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "openvino": "model.xml"}
-"""The file of a program by format. OpenVINO has its weights beside it, in model.bin."""
+READOUTS = ("scores", "answer")
+"""Outputs that llmft does not read: it computes them from the logits in float64."""
 
 
 def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = False) -> tuple[Any, Any]:
@@ -74,18 +70,21 @@ class ProgramOutput(ModelOutput):
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
+    outputs: torch.Tensor | None = None
+    """What the task decodes, as `Objective.read` gives it."""
 
 
 class Exported(torch.nn.Module):
     """A program behind the interface of a model: takes the same batch, gives logits and loss."""
 
     def __init__(self, facts: dict[str, Any], config: PreTrainedConfig, program: Session) -> None:
-        """`facts` is the content of export.json: `inputs` with their types, `parameters`, `format`, `precision`."""
+        """`facts` is the content of export.json, as `verified` gives it."""
         super().__init__()
         self.config = config
         self.program = program
         self.kinds = {name: getattr(torch, given["dtype"]) for name, given in facts["inputs"].items()}
         self.takes = {*self.kinds, "labels"}
+        self.reads = facts.get("reads", "")
         self.count = int(facts["parameters"])
         self.origin = f"exported to {facts['format']}, {facts['precision']}"
         # Batches go to the device of a model's parameters. So it has one, empty and on the CPU, where programs run.
@@ -97,39 +96,16 @@ class Exported(torch.nn.Module):
         A program of a detector has boxes too, and no loss: that is a part of the model that was trained.
         """
         found = self.program({name: inputs[name].to(kind) for name, kind in self.kinds.items()})
-        logits, boxes = found["logits"].float(), found.get(BOXES)
-        if labels is None or boxes is not None:
-            return ProgramOutput(logits=logits, pred_boxes=boxes)
-        return ProgramOutput(loss=ForSequenceClassificationLoss(labels, logits, self.config), logits=logits)
+        output = ProgramOutput(logits=found["logits"].float(), pred_boxes=found.get(BOXES))
+        if self.reads in found:
+            output.outputs = found[self.reads].float() if found[self.reads].is_floating_point() else found[self.reads]
+        if labels is not None and output.pred_boxes is None:
+            output.loss = ForSequenceClassificationLoss(labels, output.logits, self.config)
+        return output
 
     def num_parameters(self) -> int:
         """The number of parameters of the exported model."""
         return self.count
-
-
-def is_export(folder: Path) -> bool:
-    """Whether `llmft export` wrote the folder."""
-    return (folder / FACTS).is_file()
-
-
-def verified(folder: Path, trust_remote_code: bool = False) -> dict[str, Any]:
-    """The content of export.json, after the sha256 of every file of the model has been compared.
-
-    Raises:
-        UserError: for a changed or missing file, a missing runtime, or a pt2 file without `trust_remote_code`.
-    """
-    if why := fault(folder / "model"):
-        raise UserError(Problem(str(folder / "model"), why, "command line", "Export the run again."))
-    try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        require(facts["format"], running=True)
-    except (ValueError, KeyError) as error:
-        raise UserError(Problem(str(folder / FACTS), f"cannot be read: {error}", "command line")) from error
-    if facts["format"] == "pt2" and not trust_remote_code:
-        what = "is a pt2 file, and torch.export.load runs code that such a file can contain"
-        hint = "If you made it, or trust who did, write model.trust_remote_code=true."
-        raise UserError(Problem(str(folder), what, "command line", hint))
-    return facts
 
 
 def load_exported(folder: Path, facts: dict[str, Any]) -> Exported:
@@ -146,20 +122,6 @@ def load_exported(folder: Path, facts: dict[str, Any]) -> Exported:
         raise UserError(Problem(str(folder / "model"), what, "command line")) from error
 
 
-def require(format: str, running: bool = False) -> None:
-    """Raise UserError if packages of an export format are not installed.
-
-    Args:
-        running: only the runtime is needed, which is the last of its packages, and not those that write it.
-    """
-    extra, packages = EXTRAS.get(format, ("", ()))
-    packages = packages[-1:] if running else packages
-    if problems := [
-        problem for package in packages for problem in missing_package("export.format", format, package, extra)
-    ]:
-        raise UserError(problems)
-
-
 def session(format: str, folder: Path) -> Session:
     """The program in `folder`, loaded on the CPU with as many threads as torch uses."""
     opened = {"onnx": _onnx, "pt2": _pt2, "openvino": _openvino}[format]
@@ -167,15 +129,10 @@ def session(format: str, folder: Path) -> Session:
 
 
 def _onnx(file: Path) -> Session:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors only
-    opened = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    opened = open_onnx(file, torch.get_num_threads())
     names = [given.name for given in opened.get_inputs()]  # inputs that the graph does not use are not among them
 
-    read = [given.name for given in opened.get_outputs() if given.name in READ]
+    read = [given.name for given in opened.get_outputs() if given.name not in READOUTS]
 
     def run(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         found = opened.run(read, {name: batch[name].numpy() for name in names})
@@ -201,7 +158,7 @@ def _openvino(file: Path) -> Session:
     compiled = openvino.Core().compile_model(str(file), "CPU", exact)
     names = {name for given in compiled.inputs for name in given.names}
 
-    read = [name for given in compiled.outputs for name in given.names if name in READ]
+    read = [name for given in compiled.outputs for name in given.names if name not in READOUTS]
 
     def run(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         answer = compiled({name: value.numpy() for name, value in batch.items() if name in names})

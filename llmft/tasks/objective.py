@@ -2,10 +2,12 @@
 
 from typing import Any, ClassVar, Literal, final
 
+import numpy
 import torch
 
 from llmft.metrics.calibration import perplexity
 from llmft.schema.tasks import IGNORED
+from llmft.tasks.padding import Arrays
 
 Batch = dict[str, torch.Tensor]
 
@@ -15,8 +17,6 @@ class Objective:
 
     mean_over: ClassVar[Literal["rows", "words", "tokens", "boxes"]] = "rows"
     """What the loss of a batch is a mean over: its rows, or what has a label. That of tokens is a perplexity, too."""
-    side: ClassVar[Literal["left", "right"] | None] = None
-    """Where padding stands. None: where a model that classifies texts has it, see Tokenizer.padding_side."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of a batch that the objective reads itself, and no model takes."""
     augments: ClassVar[bool] = False
@@ -25,29 +25,18 @@ class Objective:
     of_encoder: ClassVar[tuple[str, ...]] = ()
     """Keys of bytes that only the encoder reads, such as pixels. `collate` does without them where its outputs are
     kept."""
-    dtypes: ClassVar[dict[str, torch.dtype]] = {}
-    """Types of tensors by key, where the values do not tell, such as those of an empty list."""
 
     def __init__(self, task: Any) -> None:
         """`task`: the Task that has learned from the training rows."""
         self.task = task
 
     def collate(self, features: list[dict[str, Any]]) -> Batch:
-        """A batch of features: tokens and their labels are padded, everything else is stacked.
+        """A batch of features. Default: what the task makes of them, see `Codec.collate`.
 
         Returns:
             tensors (B, longest of the key) or (B, ...) by key, and of tokens an `attention_mask`.
         """
-        if "input_ids" in features[0]:
-            return pad(features, *self._padding)
-        return {
-            key: torch.tensor([feature[key] for feature in features], dtype=self.dtypes.get(key)) for key in features[0]
-        }
-
-    @property
-    def _padding(self) -> tuple[dict[str, int], str]:
-        tokenizer = self.task.state.tokenizer
-        return pad_values(tokenizer), self.side or tokenizer.padding_side
+        return tensors(self.task.collate(features))
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """The mean loss of a batch. Default: the model's own."""
@@ -57,10 +46,31 @@ class Objective:
     def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
         """The outputs of a batch, a numpy array for each feature, and the mean loss if there are labels.
 
-        Default: a forward pass, of which the outputs are the logits.
+        Default: a forward pass.
         """
         output = model(**batch)
-        return output.logits.float().cpu().numpy(), None if output.loss is None else output.loss.item()
+        return self.rows(self.found(output, batch), batch), None if output.loss is None else output.loss.item()
+
+    def read(self, output: Any, batch: Batch) -> torch.Tensor:
+        """What `decode` takes of a model's output, (B, ...), padding included; an exported program computes it, too.
+
+        Default: the logits.
+        """
+        logits: torch.Tensor = output.logits.float()
+        return logits
+
+    @final
+    def found(self, output: Any, batch: Batch) -> torch.Tensor:
+        """What `read` gives, or what an exported program has computed of it already."""
+        computed: torch.Tensor | None = getattr(output, "outputs", None)
+        return self.read(output, batch) if computed is None else computed
+
+    @final
+    def rows(self, found: torch.Tensor, batch: Batch) -> list[numpy.ndarray]:
+        """What `found` gives, by feature and without padding."""
+        lengths = batch["attention_mask"].sum(dim=1).tolist() if "attention_mask" in batch else None
+        outputs: list[numpy.ndarray] = self.task.unpad(found.cpu().numpy(), lengths)
+        return outputs
 
     @final
     def loss_weight(self, batch: Batch) -> int:
@@ -78,38 +88,6 @@ class Objective:
         return {"loss": loss} | ({"perplexity": perplexity(loss)} if self.mean_over == "tokens" else {})
 
 
-def pad_values(tokenizer: Any) -> dict[str, int]:
-    """The padding of each key that holds a number a token."""
-    return {
-        "input_ids": tokenizer.pad_token_id,
-        "token_type_ids": tokenizer.pad_token_type_id,
-        "labels": IGNORED,
-    }
-
-
-def pad(features: list[dict[str, Any]], values: dict[str, int], side: str = "right") -> Batch:
-    """Pad each key no wider than its longest row, and add the attention mask.
-
-    [{"input_ids": [5, 6, 7]}, {"input_ids": [8]}], padded by 0 on the right, become `input_ids` [[5, 6, 7], [8, 0, 0]]
-    and `attention_mask` [[1, 1, 1], [1, 0, 0]].
-
-    Args:
-        values: the padding of each sequence key, such as {"input_ids": 0}; other keys, and numbers, are stacked.
-
-    Returns:
-        tensors (B, longest of the key), or (B,) for numbers, and `attention_mask`, which is as wide as `input_ids`.
-    """
-    batch: Batch = {}
-    for key in features[0]:
-        rows = [feature[key] for feature in features]
-        sequences = key in values and isinstance(rows[0], list)
-        batch[key] = _padded(rows, values[key], side) if sequences else torch.tensor(rows)
-    batch["attention_mask"] = _padded([[1] * len(feature["input_ids"]) for feature in features], 0, side)
-    return batch
-
-
-def _padded(rows: list[list[Any]], value: int, side: str) -> torch.Tensor:
-    width = max(map(len, rows))
-    padding = ([value] * (width - len(row)) for row in rows)
-    pairs = zip(rows, padding, strict=True)
-    return torch.tensor([more + row if side == "left" else row + more for row, more in pairs])
+def tensors(arrays: Arrays) -> Batch:
+    """The same numbers as tensors, which share the memory of the arrays."""
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}

@@ -138,14 +138,6 @@ class HasExample(Protocol):
 
 
 @runtime_checkable
-class ComparesOutputs(Protocol):
-    """Has outputs that are not numbers of one shape, or are so in any order: export, which compares two models."""
-
-    def output_difference(self, original: list[Any], exported: list[Any]) -> float:
-        """How far the outputs for the same rows are apart, as `decode` takes them: 0 if they are alike, at most 1."""
-
-
-@runtime_checkable
 class RefersToFirstWeights(Protocol):
     """An objective that compares with the weights before training: finetune, for a section with `refers`."""
 

@@ -9,6 +9,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -16,11 +17,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, final
 
+import numpy
+
 from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.schema.tasks import TaskConfig
+from llmft.tasks.padding import Arrays, pad, pad_values, stack
 from llmft.tasks.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -141,6 +145,14 @@ class Codec(ABC, Generic[S]):
     """Keys of an answer that `score` alone reads. They are not written to files."""
     default_input_role: ClassVar[str] = "text"
     """The role that `predict.text` and a line of a .txt file fill."""
+    padding_side: ClassVar[Literal["left", "right"] | None] = None
+    """Where padding stands. None: where a model that classifies texts has it, see Tokenizer.padding_side."""
+    dtypes: ClassVar[dict[str, str]] = {}
+    """Types of arrays by key, where the values do not tell, such as those of an empty list."""
+    reads: ClassVar[str] = "logits"
+    """The output of an exported program that `decode` takes, see `Objective.read`."""
+    token_axis: ClassVar[int | None] = None
+    """The axis of the output for a feature that runs over its tokens. None: it has no such axis."""
 
     @property
     @abstractmethod
@@ -165,9 +177,55 @@ class Codec(ABC, Generic[S]):
         gets pairs of an output and its aside.
         """
 
+    def collate(self, features: list[dict[str, Any]]) -> Arrays:
+        """The inputs of the model: tokens are padded and get an `attention_mask`, the rest is stacked.
+
+        The objective makes its batches of it, and a service without torch its own.
+
+        Args:
+            features: those of `encode`, each as a dict, without `row`, `length`, `cut`, and `aside`.
+
+        Returns:
+            arrays (B, longest of the key) or (B, ...), int64 or float32.
+        """
+        if "input_ids" in features[0]:
+            tokenizer = self.state.tokenizer
+            return pad(features, pad_values(tokenizer), self.padding_side or tokenizer.padding_side)
+        return {key: stack([feature[key] for feature in features], self.dtypes.get(key)) for key in features[0]}
+
+    @final
+    def unpad(self, outputs: numpy.ndarray, lengths: Sequence[int] | None) -> list[numpy.ndarray]:
+        """The output for each feature of a batch, as `decode` takes them.
+
+        Args:
+            outputs: (B, ...), with padding on the right where the task has a `token_axis`.
+            lengths: the tokens of each feature.
+        """
+        if self.token_axis is None or lengths is None:
+            return list(outputs)
+        before = (slice(None),) * self.token_axis
+        # Copies: outputs of a whole split are held at once, and padding would be most of the memory.
+        return [output[(*before, slice(length))].copy() for output, length in zip(outputs, lengths, strict=True)]
+
     @abstractmethod
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         """Answers, one a row in the order of rows; `rows[i]` is the row of `outputs[i]`, which is a numpy array."""
+
+    def output_difference(self, original: list[Any], exported: list[Any]) -> float:
+        """How far the outputs of two models for the same rows are apart: 0 if they are alike, NaN if one is NaN.
+
+        Default: max |a - b| / max |a|. A task overrides it if its outputs have no fixed order, or are no amounts.
+
+        Args:
+            original: of `unpad`, without asides.
+        """
+        # By the largest output and not element by element: a logit near 0 would make the ratio meaningless.
+        pairs = [
+            (numpy.asarray(a, numpy.float64), numpy.asarray(b, numpy.float64))
+            for a, b in zip(original, exported, strict=True)
+        ]
+        apart, largest = [abs(a - b).max(initial=0) for a, b in pairs], [abs(a).max(initial=0) for a, _ in pairs]
+        return float(numpy.max(apart) / max(numpy.max(largest), 1e-30))
 
     @abstractmethod
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:

@@ -13,7 +13,8 @@ from llmft.schema.tasks import IGNORED
 from llmft.tasks.chat.instruction import PROMPT
 from llmft.tasks.chat.preference import SIDES
 from llmft.tasks.language_models.masked_lm import BEST
-from llmft.tasks.objective import Batch, Objective, pad, pad_values
+from llmft.tasks.objective import Batch, Objective, tensors
+from llmft.tasks.padding import pad, pad_values, padded, stack
 
 
 class TextToTextObjective(Objective):
@@ -24,9 +25,6 @@ class TextToTextObjective(Objective):
     """
 
     mean_over = "tokens"
-    # Positions count from the left, and the decoder of BART attends to padding that stands before a text in spite of
-    # the mask (see `Tokenizer.padding_side`).
-    side = "right"
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """The mean cross entropy in nats; in training with `task.label_smoothing` e, as in Szegedy et al. (2016).
@@ -64,11 +62,11 @@ class LanguageObjective(Objective):
         batch = {}
         for key in features[0]:
             rows = [feature[key] for feature in features]
-            batch[key] = _padded(rows, values[key], side) if key in values else torch.tensor(rows)
+            batch[key] = padded(rows, values[key], side) if key in values else stack(rows)
         lengths = [len(feature["input_ids"]) for feature in features]
         if "labels" not in batch or min(lengths) < max(lengths):
-            batch["attention_mask"] = _padded([numpy.ones(length, dtype=numpy.int64) for length in lengths], 0, side)
-        return batch
+            batch["attention_mask"] = padded([numpy.ones(length, dtype=numpy.int64) for length in lengths], 0, side)
+        return tensors(batch)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         return token_loss(model, batch, shift=False)
@@ -151,11 +149,11 @@ class AnswerObjective(Objective):
     def collate(self, features: list[dict[str, Any]]) -> Batch:
         values = pad_values(self.task.state.tokenizer)
         if "labels" not in features[0]:  # prompts to answer: generation continues the last token
-            return pad(features, values, "left")
-        batch = pad([{key: feature[key] for key in ("input_ids", "labels")} for feature in features], values)
+            return tensors(pad(features, values, "left"))
+        batch = tensors(pad([{key: feature[key] for key in ("input_ids", "labels")} for feature in features], values))
         batch["labels"][:, 0] = IGNORED  # nothing stands before the first token to predict it from
         if f"{PROMPT}ids" in features[0]:
-            before = pad([{"input_ids": feature[f"{PROMPT}ids"]} for feature in features], values, "left")
+            before = tensors(pad([{"input_ids": feature[f"{PROMPT}ids"]} for feature in features], values, "left"))
             batch |= {f"{PROMPT}ids": before["input_ids"], f"{PROMPT}mask": before["attention_mask"]}
         return batch
 
@@ -186,14 +184,14 @@ class PreferenceObjective(Objective):
         """All chosen answers (B), then all rejected ones (B), and `reference` (B,), once it is known."""
         values = pad_values(self.task.state.tokenizer)
         if "input_ids" in features[0]:  # prompts to answer: generation continues the last token
-            return pad(features, values, "left")
+            return tensors(pad(features, values, "left"))
         both = [
             {"input_ids": feature[f"{side}_ids"], "labels": feature[f"{side}_labels"]}
             for side in SIDES
             for feature in features
         ]
         # Chosen answers first: the likelihoods of a batch are then a view of shape (2, B).
-        batch = pad(both, values)
+        batch = tensors(pad(both, values))
         if "reference" in features[0]:
             batch["reference"] = torch.tensor([feature["reference"] for feature in features])
         return batch
@@ -228,15 +226,6 @@ class PreferenceObjective(Objective):
         found = _likelihoods(model, batch)
         loss = self.loss_of_margins(_margins(found), batch["reference"]).item() if "reference" in batch else None
         return (found / _tokens(batch).view(2, -1)).T.cpu().numpy(), loss
-
-
-def _padded(rows: list[Any], value: int, side: str) -> torch.Tensor:
-    width = max(map(len, rows))
-    padded = numpy.full((len(rows), width), value, dtype=numpy.int64)
-    for line, row in zip(padded, rows, strict=True):
-        place = slice(width - len(row), width) if side == "left" else slice(len(row))
-        line[place] = row
-    return torch.from_numpy(padded)
 
 
 def _without_prompts(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -184,7 +184,7 @@ class Tokenizer:
     def pad_token_type_id(self) -> int:
         return int(self.config.get("pad_token_type_id", 0))
 
-    @property
+    @cached_property
     def padding_side(self) -> Literal["left", "right"]:
         """Where padding stands for a model that classifies texts, whatever side the tokenizer was saved with.
 

@@ -6,15 +6,23 @@ from typing import Any
 
 import pytest
 
-from llmft.exports.parity import check, difference, lost
+from llmft.exports.parity import check, lost, settled
 from llmft.schema.problem import Failure
+from llmft.tasks.task import Codec
 
 DIFFERENCES = {
     "equal": ([[1.0, -4.0]], [[1.0, -4.0]], 0.0),
     "a quarter of the largest, which is negative": ([[1.0, -4.0]], [[2.0, -4.0]], 0.25),
     "one row of several": ([[1.0], [2.0]], [[1.0], [1.5]], 0.25),
     "nothing but zeros": ([[0.0]], [[0.0]], 0.0),
+    "rows of several lengths": ([[[1.0, 2.0]], [[5.0]]], [[[1.0, 2.0]], [[4.0]]], 0.2),
+    "a row without tokens": ([[], [2.0]], [[], [1.0]], 0.5),
 }
+
+
+def difference(original: list[Any], exported: list[Any]) -> float:
+    """That of most tasks, which needs nothing of them."""
+    return Codec.output_difference(None, original, exported)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
@@ -25,6 +33,23 @@ def test_a_difference_is_a_share_of_the_largest_output(name: str) -> None:
 
 def test_what_is_no_number_is_no_small_difference() -> None:
     assert math.isnan(difference([[1.0]], [[math.nan]]))
+
+
+SETTLED = {
+    "a label": ("good", "good"),
+    "labels": (["a", "b"], ["a", "b"]),
+    "no label": ([], []),
+    "a number": (1.5, None),
+    "shares": ({"road": 0.5, "sky": 0.5}, {}),
+    "spans": ([{"text": "Ada", "start": 0, "score": 0.9}], [{"text": "Ada", "start": 0}]),
+    "boxes": ([{"label": "cat", "box": [0.5, 1.0], "score": 0.9}], [{"label": "cat"}]),
+}
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_what_two_runtimes_say_alike_are_no_floats(name: str) -> None:
+    answer, left = SETTLED[name]
+    assert settled(answer) == left
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import transformers
 from llmft.models.labeled import count_labels, token_loss
 from llmft.schema.problem import UserError
 from llmft.schema.tasks import IGNORED
-from llmft.tasks.objective import pad
+from llmft.tasks.objective import tensors
+from llmft.tasks.padding import pad
 from llmft.training.batches import Packing, check_packing, first_fit_decreasing, why_packing_fails
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -76,14 +77,15 @@ def rows() -> list[dict[str, list[int]]]:
     return found
 
 
-COLLATE = partial(pad, values={"input_ids": 0, "labels": IGNORED})
+def collate(features: list[dict[str, Any]], side: str = "right") -> dict[str, torch.Tensor]:
+    return tensors(pad(features, {"input_ids": 0, "labels": IGNORED}, side))
 
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_packed_rows_give_the_loss_and_the_gradients_of_padded_ones(kind: str) -> None:
     model = made(kind, PACKED[kind])
     check_packing(model, kind)
-    padded, packed = COLLATE(rows()), Packing(COLLATE)(rows())
+    padded, packed = collate(rows()), Packing(collate)(rows())
     assert packed["input_ids"].numel() < padded["input_ids"].numel()
     assert count_labels(packed, shift=True) == count_labels(padded, shift=True)
     losses, gradients = [], []
@@ -123,7 +125,7 @@ def test_a_packed_batch_by_hand() -> None:
         {"input_ids": [7], "labels": [7]},
     ]
     for side in ("right", "left"):
-        batch = Packing(partial(pad, values={"input_ids": 0, "labels": IGNORED}, side=side))(features)
+        batch = Packing(partial(collate, side=side))(features)
         assert {key: value.tolist() for key, value in batch.items()} == {
             "input_ids": [[1, 2, 3, 4], [5, 6, 7, 0]],
             "labels": [[IGNORED, IGNORED, 3, 4], [IGNORED, 6, IGNORED, IGNORED]],

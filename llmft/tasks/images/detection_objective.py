@@ -48,8 +48,10 @@ class DetectionObjective(ImageObjective):
         """
         given = {"labels": targets(batch)} if "labels" in batch else {}
         output = model(pixel_values=batch["pixel_values"], **given)
-        found = best_boxes(output.logits.float(), output.pred_boxes.float(), len(self.task.state.labels))
-        return found.cpu().numpy(), None if output.loss is None else output.loss.item()
+        return self.rows(self.found(output, batch), batch), None if output.loss is None else output.loss.item()
+
+    def read(self, output: Any, batch: Batch) -> torch.Tensor:
+        return best_boxes(output.logits.float(), output.pred_boxes.float(), len(self.task.state.labels))
 
 
 def targets(batch: Batch) -> list[dict[str, torch.Tensor]]:

@@ -15,6 +15,7 @@ from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
 from llmft.tasks.images.occlusion import draw_weights, explain_image
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels
+from llmft.tasks.padding import Arrays
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetState, TargetTask
 from llmft.tasks.task import Answer, Features
@@ -60,6 +61,9 @@ class ImageClassification(TargetTask[ImageClassificationState]):
         if "label" in rows:
             features["labels"] = self.state.target.encode(rows["label"])
         return features
+
+    def collate(self, features: list[dict[str, Any]]) -> Arrays:
+        return {"pixel_values": self.state.pixel_values(features)}
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         found, most = super().score(answers, references), self.options.top_k

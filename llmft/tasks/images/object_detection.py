@@ -19,6 +19,7 @@ from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
 from llmft.tasks.images.drawing import draw_boxes
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels, place
+from llmft.tasks.padding import Arrays
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class ObjectDetection(Task[DetectionState]):
     state_class = DetectionState
     objective_class = "llmft.tasks.images.detection_objective:DetectionObjective"
     default_input_role = "image"
+    reads = "boxes"
     no_answer = "nothing"
     only_scored = ("others",)
     options: sections.ObjectDetection
@@ -165,6 +167,9 @@ class ObjectDetection(Task[DetectionState]):
             notes.append(f"{split}: no box has the label {few(without)}")
         return notes + ([f"{split}: {plural(crowds, 'crowds')}, which are not trained on"] if crowds else [])
 
+    def collate(self, features: list[dict[str, Any]]) -> Arrays:
+        return {"pixel_values": self.state.pixel_values(features)}
+
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         """Answers in pixels of the original pictures.
 
@@ -228,7 +233,7 @@ class ObjectDetection(Task[DetectionState]):
         have others.
         """
         worst = 0.0
-        for (one, _), (other, _) in zip(original, exported, strict=True):
+        for one, other in zip(original, exported, strict=True):
             for mine, theirs in ((one, other), (other, one)):
                 sure = mine[mine[:, 4] >= SURE]
                 if len(sure):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy
 from PIL import Image
 
 from llmft.data.images import BadImage, Cell, as_array, open_image, problem
@@ -47,6 +48,17 @@ class ImageState(State):
     def fill(self) -> int:
         """The gray of `fit: pad`: near 0 for the model."""
         return round(255 * sum(self.mean) / len(self.mean))
+
+    def pixel_values(self, features: list[dict[str, Any]]) -> numpy.ndarray:
+        """What the model reads of the `pixels` of features, not augmented: float32 (B, channels, height, width)."""
+        kept = numpy.frombuffer(b"".join([feature["pixels"] for feature in features]), numpy.uint8)
+        side = self.margin // 2
+        kept = kept.reshape(len(features), self.height + self.margin, self.width + self.margin, self.channels)
+        planes = (
+            kept[:, side : side + self.height, side : side + self.width].transpose(0, 3, 1, 2).astype(numpy.float32)
+        )
+        mean, std = (numpy.array(values, numpy.float32).reshape(-1, 1, 1) * 255 for values in (self.mean, self.std))
+        return numpy.ascontiguousarray((planes - mean) / std)
 
     def save(self, folder: Path) -> None:
         """Write task.json, and preprocessor_config.json, by which transformers alone prepares images the same way."""

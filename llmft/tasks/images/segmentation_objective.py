@@ -33,24 +33,27 @@ class SegmentationObjective(ImageObjective):
         return batch if changed.masks is None else batch | {"labels": changed.masks.long()}
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        logits = self._logits(model, batch)
+        logits = self._logits(model(pixel_values=batch["pixel_values"]), batch)
         kind = self.task.options.loss
         losses = [cross_entropy(logits, batch["labels"])] if "ce" in kind else []
         return sum([*losses, *([dice_loss(logits, batch["labels"])] if "dice" in kind else [])], logits.new_zeros(()))
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[list[numpy.ndarray], float | None]:
         """The index of each pixel, (height, width) uint8 a row, and the mean cross entropy if there are masks."""
-        logits = self._logits(model, batch)
-        loss = cross_entropy(logits, batch["labels"]).item() if "labels" in batch else None
-        # Indices alone: the logits of a whole split would be four bytes for each label and pixel.
-        return list(logits.argmax(dim=1).to(torch.uint8).cpu().numpy()), loss
+        output = model(pixel_values=batch["pixel_values"])
+        output.logits = self._logits(output, batch)  # enlarged once, for the loss and for `read`
+        loss = cross_entropy(output.logits, batch["labels"]).item() if "labels" in batch else None
+        return self.rows(self.found(output, batch), batch), loss
 
-    def _logits(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    def read(self, output: Any, batch: Batch) -> torch.Tensor:
+        # Indices alone: the logits of a whole split would be four bytes for each label and pixel.
+        return self._logits(output, batch).argmax(dim=1).to(torch.uint8)
+
+    def _logits(self, output: Any, batch: Batch) -> torch.Tensor:
         """Logits (B, labels, height, width) in float32, as large as the pixels."""
-        pixels = batch["pixel_values"]
-        logits: torch.Tensor = model(pixel_values=pixels).logits.float()
-        if logits.shape[-2:] != pixels.shape[-2:]:
-            logits = functional.interpolate(logits, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
+        logits: torch.Tensor = output.logits.float()
+        if logits.shape[-2:] != (size := batch["pixel_values"].shape[-2:]):
+            logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         return logits
 
 

@@ -18,6 +18,7 @@ from llmft.schema.tasks import IGNORED_PIXEL
 from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels, place, resize
+from llmft.tasks.padding import Arrays
 from llmft.tasks.task import Answer, Features, RowScore, Task
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class SemanticSegmentation(Task[SegmentationState]):
     state_class = SegmentationState
     objective_class = "llmft.tasks.images.segmentation_objective:SegmentationObjective"
     default_input_role = "image"
+    reads = "mask"
     options: sections.SemanticSegmentation
 
     @property
@@ -154,6 +156,9 @@ class SemanticSegmentation(Task[SegmentationState]):
             features["mask"] = [resize(image, self.state, "nearest", IGNORED_PIXEL).tobytes() for image in indices]
         return features
 
+    def collate(self, features: list[dict[str, Any]]) -> Arrays:
+        return {"pixel_values": self.state.pixel_values(features)}
+
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
         """The share of each label, and the mask in the size of the image as a PNG with a palette, in base64."""
         return [self._answer(numpy.asarray(indices, numpy.uint8), **aside) for indices, aside in outputs]
@@ -180,7 +185,7 @@ class SemanticSegmentation(Task[SegmentationState]):
 
     def output_difference(self, original: list[Any], exported: list[Any]) -> float:
         """The share of pixels that two models give another label."""
-        apart = [(one[0] != other[0]).mean() for one, other in zip(original, exported, strict=True)]
+        apart = [(one != other).mean() for one, other in zip(original, exported, strict=True)]
         return float(numpy.mean(apart))
 
     def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:

@@ -3,7 +3,7 @@
 import random
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from safetensors.numpy import load_file, save_file
 
@@ -62,6 +62,7 @@ class Tabular(TargetTask[TableState]):
     config = sections.Tabular
     head = "AutoModelForSequenceClassification"
     state_class = TableState
+    dtypes: ClassVar = {"categories": "int64"}  # of a table without categories, whose rows are empty lists
     options: sections.Tabular
 
     @property

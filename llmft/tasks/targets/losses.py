@@ -4,8 +4,6 @@ Class weights multiply the loss of a row. Unlike torch's `weight`, the sum is di
 their weights: gradient accumulation and several processes then give the step of one large batch.
 """
 
-from typing import ClassVar
-
 import torch
 from torch.nn import functional
 
@@ -20,8 +18,6 @@ DELTA = 1.0  # huber: the error at which the square becomes a line, in standard 
 
 class TargetObjective(Objective):
     """The loss that `task.loss`, `task.class_weights`, and `task.label_smoothing` say."""
-
-    dtypes: ClassVar = {"categories": torch.long}  # of a table without categories, whose rows are empty lists
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         inputs = {key: value for key, value in batch.items() if key != "labels"}

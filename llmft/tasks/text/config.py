@@ -32,7 +32,6 @@ class TokenClassification(TaskConfig):
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
     of_data: ClassVar[tuple[str, ...]] = ("labels",)
-    exports: ClassVar[bool] = False
     files: ClassVar[str] = "dataset=conll dataset.test=YOUR.conll"
     answered: ClassVar[tuple[str, ...]] = ("answer", "tokens", "tags", "error")
 
@@ -92,7 +91,6 @@ class QuestionAnswering(TaskConfig):
     """Extractive question answering: find the span of a text that answers a question."""
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
-    exports: ClassVar[bool] = False
     streams: ClassVar[bool] = False
     files: ClassVar[str] = "dataset=squad dataset.test=YOUR.json"
 

@@ -44,6 +44,8 @@ class QuestionAnswering(Task[QuestionState]):
     head = "AutoModelForQuestionAnswering"
     state_class = QuestionState
     objective_class = "llmft.tasks.text.objectives:SpanObjective"
+    padding_side = "right"  # for any model: labels and windows count tokens from the left
+    token_axis = 1
     separator = " / "
     no_answer = "(no answer)"
 

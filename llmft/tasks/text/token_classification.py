@@ -60,6 +60,8 @@ class TokenClassification(Task[EntityState]):
     head = "AutoModelForTokenClassification"
     state_class = EntityState
     objective_class = "llmft.tasks.text.objectives:WordObjective"
+    padding_side = "right"  # for any model: positions count from the first token
+    token_axis = 0
     options: sections.TokenClassification
 
     @property

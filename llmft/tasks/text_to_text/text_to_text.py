@@ -59,6 +59,9 @@ class TextToText(Task[S]):
 
     head = "AutoModelForSeq2SeqLM"
     objective_class = "llmft.tasks.token_objectives:TextToTextObjective"
+    # Positions count from the left, and the decoder of BART attends to padding that stands before a text in spite of
+    # the mask (see `Tokenizer.padding_side`).
+    padding_side = "right"
     separator = " ⏐ "
     source_role: ClassVar[str]
     """The role of the text that is read."""
