@@ -6,7 +6,7 @@ From Python: `run = llmft.finetune("+recipe=bert_textcls", "trainer.epochs=1")`,
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Failure", "Stopped", "UserError", "eval", "export", "finetune", "load", "pretrain"]
+__all__ = ["Failure", "Stopped", "UserError", "eval", "export", "finetune", "load", "monitor", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:

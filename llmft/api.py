@@ -29,7 +29,19 @@ ELSEWHERE = {
 }
 """Command -> its module, for commands without a file in `commands/`."""
 
-__all__ = ["Failure", "Model", "Outcome", "Stopped", "UserError", "eval", "export", "finetune", "load", "pretrain"]
+__all__ = [
+    "Failure",
+    "Model",
+    "Outcome",
+    "Stopped",
+    "UserError",
+    "eval",
+    "export",
+    "finetune",
+    "load",
+    "monitor",
+    "pretrain",
+]
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,11 @@ def eval(run: "str | Path | Outcome", *words: str) -> Outcome:
 def export(run: "str | Path | Outcome", *words: str) -> Outcome:
     """`llmft export RUN` with these overrides: write its model for another runtime. Raises as `finetune` does."""
     return _outcome("export", (_named(run), *words))
+
+
+def monitor(run: "str | Path | Outcome", *words: str) -> Outcome:
+    """`llmft monitor RUN` with these overrides: compare rows with those of the run. Raises as `finetune` does."""
+    return _outcome("monitor", (_named(run), *words))
 
 
 class Model:

@@ -164,6 +164,27 @@ COMMANDS = {
             "printf 'Hello!\\nAnd now?\\n' | llmft chat outputs/llm_chat/RUN",
         ),
     ),
+    "monitor": Command(
+        "compare new rows with those that a finished run was not trained on",
+        keys=(
+            "dataset",
+            "generation",
+            "hardware",
+            "name",
+            "run.dir",
+            "seed",
+            "trainer.eval_batch_size",
+            "model.trust_remote_code",
+        ),
+        about="Answers the rows of dataset.test, which need no labels, and compares inputs and answers with "
+        "RUN/model/reference.json, which training has left. Says what differs by more than chance, and writes a "
+        "report. It exits with 0 whether rows have drifted or not: --json lists what has, as metrics.drift.alarms.",
+        used=("dataset.test", "dataset.columns", "dataset.encoding", "run.dir", "trainer.eval_batch_size"),
+        examples=(
+            "llmft monitor outputs/tickets/RUN dataset=csv dataset.test=new.csv",
+            "llmft monitor tickets-onnx dataset=json dataset.test=requests.jsonl",
+        ),
+    ),
     "export": Command(
         "write the model of a finished run for another runtime, and check its answers",
         keys=("export", "dataset", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),

@@ -18,6 +18,7 @@ import numpy
 from PIL import Image
 
 from llmft.data.images import Cell, content
+from llmft.data.source import Rows
 from llmft.metrics.drift import Reference, Value
 from llmft.tasks.optional import Measures
 from llmft.tasks.task import Answer, Task
@@ -107,23 +108,21 @@ class Meter:
         return cls(task, Vocabulary.of_facts(reference.words))
 
     def measure(
-        self, rows: dict[str, list[Any]], answers: Sequence[Answer], pixels: Sequence[bytes] | None = None
+        self, rows: Rows, answers: Sequence[Answer], pixels: Sequence[bytes] | None = None
     ) -> dict[str, list[Value]]:
         """The measurements of some rows, by name.
 
         Args:
-            rows: cells by role, as `Task.encode` takes them.
+            answers: one for each of the rows, which have columns by role.
             pixels: of images, what `Task.encode` gave as `pixels`.
         """
         found: dict[str, list[Value]] = {}
         if isinstance(self.task, Measures):
             found |= self.task.measure_inputs(rows)
         if self.reads_text:
-            count = len(answers)
-            texts = [self.task.format_input({key: cells[row] for key, cells in rows.items()}) for row in range(count)]
-            found |= self._of_texts(texts)
+            found |= self._of_texts([self.task.format_input(row) for row in rows])
         if self._image:
-            sizes = [_size(cell) for cell in rows[self._image]]
+            sizes = [_size(cell) for cell in rows[self._image][:]]
             found["width"] = [size[0] for size in sizes]
             found["height"] = [size[1] for size in sizes]
             if pixels is not None:

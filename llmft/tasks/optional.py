@@ -125,7 +125,7 @@ class Explains(Protocol):
 class Measures(Protocol):
     """Has inputs that are neither a text nor an image: what is watched of them; see tasks/measurements.py."""
 
-    def measure_inputs(self, rows: dict[str, list[Any]]) -> "dict[str, list[float | str | None]]":
+    def measure_inputs(self, rows: "Rows") -> "dict[str, list[float | str | None]]":
         """By name a number or a label for each row, None where the row has none. No text of a row may be in it."""
 
 

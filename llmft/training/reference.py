@@ -46,9 +46,8 @@ def measure(meter: Meter, split: Split, answers: Sequence[Answer], most: int | N
     for numbers in _parts(_spread(len(split.rows), most or len(split.rows))):
         # Images have one feature each, whose pixels lie decoded in a file.
         pixels = split.features.pixels.get("pixels")
-        part = meter.measure(
-            split.rows[numbers], [answers[number] for number in numbers], pixels.read(numbers) if pixels else None
-        )
+        rows, own = split.rows.select(numbers), [answers[number] for number in numbers]
+        part = meter.measure(rows, own, pixels.read(numbers) if pixels else None)
         for key, values in part.items():
             found.setdefault(key, []).extend(values)
     return found
@@ -57,9 +56,7 @@ def measure(meter: Meter, split: Split, answers: Sequence[Answer], most: int | N
 def _texts(task: Task[Any], rows: Dataset) -> Iterator[str]:
     """The inputs of training rows as texts."""
     for numbers in _parts(_spread(len(rows), TRAIN)):
-        part = rows[numbers]
-        for row in range(len(numbers)):
-            yield task.format_input({key: cells[row] for key, cells in part.items()})
+        yield from map(task.format_input, rows.select(numbers))
 
 
 def _spread(rows: int, most: int) -> list[int]:

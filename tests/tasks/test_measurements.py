@@ -96,7 +96,9 @@ def test_columns_of_a_table() -> None:
     rows = to_dataset(Table({"features": table, "label": labels}, [f"t.csv:{row}" for row in range(60)]))
     task = tasks.build(config.task).fit(rows, config.model)
     new = [{"age": "31", "job": "pilot", "since": "2024-02-01", "note": "one two three"}, {"age": "", "job": "cook"}]
-    found = Meter(task, None).measure({"features": new}, [{"answer": "yes", "scores": {"yes": 1.0}}] * 2)
+    found = Meter(task, None).measure(
+        Table({"features": new}, ["1", "2"]), [{"answer": "yes", "scores": {"yes": 1.0}}] * 2
+    )
     day = (numpy.datetime64("2024-02-01") - numpy.datetime64("1970-01-01")).astype(float)
     assert found == {
         "column age": [31.0, None],
@@ -114,9 +116,10 @@ def test_images_have_a_size_and_a_brightness() -> None:
     stream = io.BytesIO()
     Image.new("L", (30, 20), 51).save(stream, "PNG")
     cell = {"path": None, "bytes": stream.getvalue()}
-    found = Meter(task, None).measure({"image": [cell]}, [{"answer": 1.0}], [bytes([51] * 64)])
+    rows = Table({"image": [cell]}, ["a"])
+    found = Meter(task, None).measure(rows, [{"answer": 1.0}], [bytes([51] * 64)])
     assert found == {"width": [30], "height": [20], "brightness": [0.2], "number": [1.0]}
-    assert "brightness" not in Meter(task, None).measure({"image": [cell]}, [{"answer": 1.0}])
+    assert "brightness" not in Meter(task, None).measure(rows, [{"answer": 1.0}])
 
 
 def test_a_reference_of_texts_keeps_none_of_them(here: Path) -> None:
@@ -137,7 +140,7 @@ def test_a_reference_of_texts_keeps_none_of_them(here: Path) -> None:
     assert set(reference.measurements) == {"length", "new words", "answer", "confidence"}
     assert len(base64.b64decode(reference.words["hashes"])) == 4 * 16
     meter, drift = Meter.of_reference(task, reference), Drift(reference)
-    strange = meter.measure({"text": ["entirely other words"] * 50}, answers[:50])
+    strange = meter.measure(Table({"text": ["entirely other words"] * 50}, ["a"] * 50), answers[:50])
     drift.update(strange)
     assert strange["new words"] == [1.0] * 50
     assert "new words" in {each["name"] for each in drift.state()["statistics"] if each["alarm"]}

@@ -32,6 +32,9 @@ def _data_has_a_source(config: Config, origin: Origin) -> list[Problem]:
         and not (dataset.test or dataset.validation or dataset.train)
     ):
         problems.append(Problem("dataset.test", "must be given", origin("dataset.test")))
+    if config.command == "monitor" and not dataset.test:
+        hint = "Write dataset=csv dataset.test=FILE."
+        problems.append(Problem("dataset.test", "must be given", origin("dataset.test"), hint))
     if dataset.split.validation + dataset.split.test >= 1:
         problems.append(Problem("dataset.split", "must leave rows for training", origin("dataset.split.test")))
     return problems
@@ -350,7 +353,7 @@ def _keys_are_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
 
 def _there_is_something_to_tune_on(config: Config, origin: Origin) -> list[Problem]:
     task, dataset = config.task, config.dataset
-    if not isinstance(task, TargetConfig) or dataset.validation or dataset.split.validation or config.command == "eval":
+    if not isinstance(task, TargetConfig) or dataset.validation or dataset.split.validation or not config.trains:
         return []
     return [
         Problem(

@@ -101,8 +101,8 @@ class Tabular(TargetTask[TableState]):
             features["labels"] = self.state.target.encode(rows["label"])
         return features
 
-    def measure_inputs(self, rows: dict[str, list[Any]]) -> dict[str, list[float | str | None]]:
-        found = self.state.columns.measurements(rows["features"])
+    def measure_inputs(self, rows: "Rows") -> dict[str, list[float | str | None]]:
+        found = self.state.columns.measurements(rows["features"][:])
         return {f"column {name}": values for name, values in found.items()}
 
     def input_positions(self) -> dict[str, dict[str, list[int]]]:
