@@ -14,7 +14,7 @@ Write = Callable[[str, str | bytes], Path]
 
 def test_every_command_of_the_page_works(llmft: Run, write: Write, here: Path) -> None:
     draw = random.Random(0)
-    words = "the a screen battery cable menu page never always breaks opens closes".split()
+    words = ["the", "a", "screen", "battery", "cable", "menu", "page", "never", "always", "breaks", "opens", "closes"]
     texts = [" ".join(draw.choices(words, k=draw.randint(4, 9))) for _ in range(800)]
     lines = (f"{text} {number},{('bug', 'wish')[number % 2]}\n" for number, text in enumerate(texts))
     write("tickets.csv", "text,label\n" + "".join(lines))
