@@ -48,6 +48,8 @@ class Continuation:
         self.tokens: list[int] = []
         self.stopped = False
         """Whether the text has reached one of `stops`."""
+        self.halted = False
+        """Whether it was given up before it was complete."""
         self._shown = ""
         self._prompt = True
 
@@ -118,7 +120,8 @@ class _Halting(StoppingCriteria):
         self.text, self.halted = text, halted
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **_: Any) -> torch.BoolTensor:
-        done = self.text.stopped or self.halted()
+        self.text.halted = not (self.text.stopped or self.text.ended) and self.halted()
+        done = self.text.stopped or self.text.halted
         return torch.full((len(input_ids),), done, dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
 
 

@@ -158,7 +158,7 @@ class ChatTemplate:
             for key in sorted(message.keys() - KNOWN - LINKS):
                 if not self._writes(talk, number, key):
                     what = f"message {number} has {key!r}, which the chat template does not write"
-                    raise Unfit(f"{what}; {ignore(key)}")
+                    raise Unfit(what, ignore(key))
         self.check_control(talk.given, "the row")
         for name, value in talk.given.items():
             if name in BESIDE:
@@ -169,7 +169,7 @@ class ChatTemplate:
                 read = re.search(rf"\b{re.escape(name)}\b", self.source) is not None
             if not read:
                 column = name if name in BESIDE else "chat_template_kwargs"
-                raise Unfit(f"has {name!r}, which the chat template does not write; {ignore(column)}")
+                raise Unfit(f"has {name!r}, which the chat template does not write", ignore(column))
 
     def check_control(self, value: Any, place: str) -> None:
         """Raise Unfit for a control token in any text of a value: it would end the turn there."""

@@ -108,6 +108,11 @@ COLUMNS = {
 class Unfit(ValueError):
     """Why a row is not a conversation, or cannot be trained on."""
 
+    def __init__(self, what: str, hint: str = "") -> None:
+        """`hint`: what to write instead in a config."""
+        super().__init__(f"{what}; {hint}" if hint else what)
+        self.what = what
+
 
 def problems_of(rows: Iterable[dict[str, Any]], read: Callable[[dict[str, Any]], object]) -> list[Problem]:
     """A problem for each of the first rows that cannot be read."""
@@ -188,7 +193,7 @@ def with_beside(messages: list[Message], row: dict[str, Any]) -> Conversation:
     cells = {name: _cell(row.get(name)) for name in BESIDE if name != "system"}
     for name in MEDIA:
         if cells[name]:
-            raise Unfit(f"has {name}, which a text model cannot read; {ignore(name)}")
+            raise Unfit(f"has {name}, which a text model cannot read", ignore(name))
     given = {name: _tools(cells[name]) if name == "tools" else cells[name] for name in ("tools", "documents")}
     more = cells["chat_template_kwargs"] or {}
     if not isinstance(more, dict):
@@ -346,7 +351,7 @@ def _trained(others: dict[str, Any], role: str, place: str) -> bool:
         if value not in (0, 1):
             raise Unfit(f"{key} of {place} is {_short(value)}: an answer is trained, 1, or left out, 0")
         if value and role != "assistant":
-            raise Unfit(f"{key} of {place} is {_short(value)}, and only answers are trained; {ignore(key)}")
+            raise Unfit(f"{key} of {place} is {_short(value)}, and only answers are trained", ignore(key))
         trained = trained and bool(value)
     return trained
 

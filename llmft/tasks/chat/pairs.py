@@ -73,7 +73,7 @@ def question(row: dict[str, Any]) -> list[Any]:
     """
     named = [name for name in ASKED if row.get(name) is not None]
     if len(named) > 1:
-        raise Unfit(f"has {' and '.join(named)}, which both ask; {ignore(named[1])}")
+        raise Unfit(f"has {' and '.join(named)}, which both ask", ignore(named[1]))
     more = (row.get("input") or "").strip()
     if not named:
         if more:
