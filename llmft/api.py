@@ -26,6 +26,7 @@ ELSEWHERE = {
     "pretrain": "llmft.commands.finetune",
     "export": "llmft.exports.export",
     "predict": "llmft.predictions.predict",
+    "serve": "llmft.serving.serve",
 }
 """Command -> its module, for commands without a file in `commands/`."""
 
@@ -158,7 +159,7 @@ def _look(config: "Config") -> None:
         file = config.predict.input
         if file not in (None, "-") and not config.task.images:  # which takes folders and patterns too
             check_is_file(str(file), "predict.input")
-    if config.command in ("predict", "chat"):  # they do not read the training rows
+    if config.command in ("predict", "chat", "serve"):  # they do not read the training rows
         return
     from llmft.data.read import files_of
     from llmft.reporting.lines import phase

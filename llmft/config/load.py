@@ -11,6 +11,7 @@ import yaml
 
 from llmft.config.check import check
 from llmft.config.compose import Composed, compose
+from llmft.config.overrides import parse
 from llmft.config.precedence import GROUPS, Origin
 from llmft.config.sources import read_yaml
 from llmft.data.encodings import is_utf8
@@ -128,6 +129,11 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
 
     Several runs answer together as `ensemble` says; the config is that of the first.
     """
+    if (not arguments or "=" in arguments[0]) and command == "serve":
+        arguments = [*_models(arguments).values()][:1] + arguments
+    elif command == "serve" and _models(arguments):
+        hint = f"Write it into serve.models: {{NAME: {arguments[0]}, ...}}."
+        raise UserError(Problem("RUN", "must be left out where serve.models names the runs", "command line", hint))
     if not arguments or "=" in arguments[0]:
         raise UserError(Problem("RUN", "must come first", "command line", f"Write llmft {command} outputs/NAME/STAMP."))
     named = list(takewhile(lambda word: "=" not in word, arguments))
@@ -177,12 +183,22 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
         if not file.is_file() or is_utf8(file):
             tree["dataset"]["encoding"] = "utf-8"
     tree |= {"command": command, "expect": None, "search": None, "ensemble": ensemble}
+    if command == "serve" and not tree.get("serve", {}).get("models"):
+        # The word, not the run that it means now: the service looks for the newest run of it again.
+        tree["serve"] = tree.get("serve", {}) | {"models": {tree["name"]: named[0]}}
     tree["run"] = {"dir": composed.tree.get("run", {}).get("dir"), "source": str(run)}
     place = str(run / "config.yaml")
     # Keys that were not typed come from the run, whatever place in configs/ the composition found for them.
     typed = tuple(f"{key}." for key in composed.given | composed.chosen)
     origin = Origin(lambda key: "command line" if f"{key}.".startswith(typed) else place, composed.given)
     return check(tree, origin, problems)
+
+
+def _models(arguments: list[str]) -> dict[str, str]:
+    """The runs that `serve.models` names on the command line."""
+    words = [word for word in arguments if word.startswith("serve.models=")]
+    found = parse(words)[-1].value() if words else {}
+    return {str(name): str(run) for name, run in found.items()} if isinstance(found, dict) else {}
 
 
 def read_run(run: Path) -> dict[str, Any]:

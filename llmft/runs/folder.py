@@ -49,7 +49,7 @@ def _recipe(config: Config) -> dict[str, Any]:
     del tree["sweep"]  # of how many jobs it was one
     if config.command != "export":
         del tree["export"]
-    del tree["predict"], tree["chat"]  # what a later command is asked
+    del tree["predict"], tree["chat"], tree["serve"]  # what a later command is asked
     return escape(tree)
 
 

@@ -185,6 +185,20 @@ COMMANDS = {
             "llmft monitor tickets-onnx dataset=json dataset.test=requests.jsonl",
         ),
     ),
+    "serve": Command(
+        "answer requests over HTTP with a finished run or an export",
+        keys=("serve", "generation", "hardware", "seed", "model.trust_remote_code"),
+        about="Answers POST /predict as predict does, with an API page at /docs, and the Open Inference Protocol at "
+        "/v2. Prints the address and stays until Ctrl-C or SIGTERM, which let requests in progress finish. SIGHUP "
+        "reads the model again: a folder of runs means its newest finished run. An ONNX export is served without "
+        "torch. Listens on this machine alone unless serve.host says otherwise; then a key is required.",
+        used=("serve.port", "serve.host", "serve.models", "serve.workers", "serve.key_file", "serve.timeout_s"),
+        examples=(
+            "llmft serve outputs/tickets/RUN",
+            "llmft serve tickets-onnx serve.port=9000",
+            "llmft serve 'serve.models={tickets: outputs/tickets, toxic: toxic-onnx}'",
+        ),
+    ),
     "export": Command(
         "write the model of a finished run for another runtime, and check its answers",
         keys=("export", "dataset", "name", "run.dir", "trainer.eval_batch_size", "model.trust_remote_code"),

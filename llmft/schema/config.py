@@ -14,6 +14,7 @@ from llmft.schema.metric import METRICS
 from llmft.schema.model import AdapterConfig, ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
 from llmft.schema.section import Section
+from llmft.schema.serving import ServeConfig
 from llmft.schema.tasks import TaskConfig, task_names, task_type
 
 # Valid as part of a folder's name on Linux, macOS, and Windows: 64 characters, no separators, no dot at the ends.
@@ -138,6 +139,7 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     predict: PredictConfig = PredictConfig()
     chat: ChatConfig = ChatConfig()
+    serve: ServeConfig = ServeConfig()
     search: SearchConfig | None = None
     ensemble: EnsembleConfig | None = None
     expect: ExpectConfig | None = None

@@ -130,11 +130,20 @@ class Measures(Protocol):
 
 
 @runtime_checkable
+class DescribesCells(Protocol):
+    """Knows what each column of a table holds: the service types its requests by it."""
+
+    def describe_cells(self) -> dict[str, tuple[str, list[str]]]:
+        """By column whether it is a `number`, `category`, `date`, or `text`, and the categories of training."""
+
+
+@runtime_checkable
 class HasExample(Protocol):
-    """Has a row for the card of an export to answer without llmft: export."""
+    """Has a row for the card of an export to answer without llmft, and for a service to answer once before it starts:
+    export and serve. Without it, a service takes one of `synthetic_rows`."""
 
     def example_row(self) -> dict[str, Any]:
-        """A made-up row. It is none of the user's rows: a card may be published."""
+        """A made-up row by role, or of a table by column. It is none of the user's rows: a card may be published."""
 
 
 @runtime_checkable

@@ -141,6 +141,12 @@ def batches(
         yield numbers, {key: value.to(device) for key, value in collate(features.__getitems__(numbers)).items()}
 
 
+def padding_matters(model: torch.nn.Module) -> bool:
+    """Whether the answers of a model depend on padding, see PADDING_MATTERS."""
+    plain = unwrap(getattr(model, "module", model))
+    return not PADDING_MATTERS.isdisjoint((plain.config.model_type, type(plain).__name__))
+
+
 def _shared(features: FeatureSet, size: int, model: torch.nn.Module) -> list[list[int]]:
     """The indices of the features in each batch of all processes, the longest first.
 
@@ -152,8 +158,7 @@ def _shared(features: FeatureSet, size: int, model: torch.nn.Module) -> list[lis
         groups = [order]
     else:
         order.sort(key=lambda number: -lengths[number])
-        plain = unwrap(getattr(model, "module", model))
-        apart = not PADDING_MATTERS.isdisjoint((plain.config.model_type, type(plain).__name__))
+        apart = padding_matters(model)
         groups = [list(group) for _, group in groupby(order, key=lambda number: apart and lengths[number])]
     return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 

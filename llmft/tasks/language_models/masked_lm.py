@@ -163,6 +163,9 @@ class MaskedLm(LanguageModel):
         what = f"holds only special tokens such as {self.state.tokenizer.unk_token}: no token can be hidden"
         return [f"{split}: {what}, and there is no perplexity"]
 
+    def example_row(self) -> dict[str, Any]:
+        return {"text": f"Some {self.state.tokenizer.mask_token}"}
+
     def why_unanswerable(self, text: str) -> str:
         mask, length = self.state.tokenizer.mask_token, len(self.prompt(text))
         if self.state.tokenizer.mask_token_id not in self.prompt(text):

@@ -83,6 +83,9 @@ class SpanCorruption(LanguageModel):
         said = [part for pair in zip(marks, pieces[1::2], strict=True) for part in pair]
         return {"input_ids": numpy.concatenate([*kept, end]), "labels": numpy.concatenate([*said, end])}
 
+    def example_row(self) -> dict[str, Any]:
+        return {"text": f"Some {SENTINEL.format(0)}"}
+
     def why_unanswerable(self, text: str) -> str:
         if SENTINEL.format(0) not in text:
             return f"has no {SENTINEL.format(0)}, where words are to be found"

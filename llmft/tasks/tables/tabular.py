@@ -141,6 +141,12 @@ class Tabular(TargetTask[TableState]):
     def example_row(self) -> dict[str, Any]:
         return self.state.columns.example_row()
 
+    def describe_cells(self) -> dict[str, tuple[str, list[str]]]:
+        columns = self.state.columns
+        found: dict[str, tuple[str, list[str]]] = {name: ("number", []) for name in columns.numbers}
+        found |= {name: ("category", list(values)) for name, values in columns.categories.items()}
+        return found | {name: ("date", []) for name in columns.dates} | {name: ("text", []) for name in columns.texts}
+
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """What is heavy depends on the colour; size says nothing, and is sometimes missing."""
         rng = random.Random(seed)  # seeded, so that smoke runs and their pinned losses repeat

@@ -1,0 +1,1 @@
+"""`llmft serve`: answers over HTTP, by the path of `llmft predict`."""

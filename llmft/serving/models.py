@@ -1,0 +1,347 @@
+"""The models of a service by name: loaded, verified, warmed, and replaced by newer versions while they answer."""
+
+import hashlib
+import json
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from llmft.data.cell_values import joined_name
+from llmft.data.files import digest
+from llmft.data.source import Rows, Table
+from llmft.exports.runtime import split
+from llmft.predictions.inputs import Inputs, Part, Row
+from llmft.runs.folder import Run
+from llmft.runs.index import find_run
+from llmft.schema.config import Config
+from llmft.schema.problem import Failure, Problem, UserError
+from llmft.serving.batcher import Admission, Batcher, Work
+from llmft.serving.engines import Engine, open_engine
+from llmft.serving.metrics import Watch
+from llmft.tasks.optional import Draws, Explains, HasExample
+from llmft.tasks.task import Answer, Task
+
+WEIGHTS = ".safetensors"
+
+
+class Encoded(NamedTuple):
+    """Rows that have passed all checks, and their features."""
+
+    rows: Table
+    features: list[dict[str, Any]]
+    owners: list[int]
+    """The row of each feature."""
+    cut: list[int]
+    """The rows that lost some of their tokens."""
+
+
+@dataclass(eq=False)
+class Served:
+    """One version of a model."""
+
+    name: str
+    source: Path
+    """The run or the export. It may be gone."""
+    folder: Path
+    """The files of the model when they were read."""
+    config: Config
+    engine: Engine
+    sha256: str
+    batcher: Batcher
+    users: int = 0
+    """Requests that it answers now; for the thread of the event loop alone."""
+    retired: bool = False
+    example: Answer = field(default_factory=dict)
+    """Its answer to a made-up row."""
+
+    @property
+    def task(self) -> Task[Any]:
+        """The task with its state, for rows of predict."""
+        return self.engine.task
+
+    @property
+    def model(self) -> Any:
+        """The torch model; None for a program."""
+        return self.engine.model
+
+    @property
+    def version(self) -> str:
+        """Twelve digits that differ where files of the model differ."""
+        return self.sha256[:12]
+
+    @property
+    def example_body(self) -> str:
+        """A body of a request with a made-up row, as JSON."""
+        task, dataset = self.task, self.config.dataset
+        (row,) = example_rows(task)
+        cells = {role: row[role] for role in row if role != "id"}
+        of_table = next((cells[role] for role in cells if task.columns[role].kind == "features"), None)
+        kinds = {role: task.columns[role].kind for role in cells}
+        named = {joined_name(dataset, role): _as_sent(cell, kinds[role]) for role, cell in cells.items()}
+        return json.dumps({"rows": [of_table or named]}, ensure_ascii=False)
+
+    @property
+    def inputs(self) -> Inputs:
+        """How rows become rows by role; rows of JSON hold lists and objects."""
+        return Inputs(self.task, self.config.dataset.model_copy(update={"format": "json"}))
+
+    def read(self, rows: Sequence[Row]) -> tuple[list[Part[Encoded]], dict[int, str]]:
+        """The good rows, encoded, and why the others are bad."""
+        return self.inputs.split(rows, self.encode)
+
+    def encode(self, rows: Rows) -> Encoded:
+        """The features of rows by role.
+
+        Raises:
+            UserError: for rows that cannot be encoded, such as an image that cannot be decoded.
+        """
+        columns = {name: list(rows[name]) for name in rows.column_names}
+        for role, spec in self.task.columns.items():
+            for place, cell in zip(columns["id"], columns.get(role, ()) if spec.kind == "image" else (), strict=False):
+                if not cell or not cell["bytes"]:  # never a path: a client could read files of this machine
+                    raise UserError(Problem(place, "must have an image in base64"))
+        try:
+            features = self.task.encode(columns)
+        except UnicodeEncodeError as error:  # tokenizers take whole characters
+            what = "holds half of a surrogate pair, which is not a character"
+            raise UserError(Problem(columns["id"][0], what)) from error
+        owners = features["row"]
+        lost = features.get("cut", [])
+        cut = sorted({row for row, one in zip(owners, lost, strict=True) if one}) if lost else []
+        table = (
+            rows if isinstance(rows, Table) else Table({n: c for n, c in columns.items() if n != "id"}, columns["id"])
+        )
+        return Encoded(table, split(features), owners, cut)
+
+    def submit(self, encoded: Encoded, heard: Callable[[list[Answer]], None] | None = None) -> Work:
+        """Let rows wait for the model. `done` of the work gives their answers.
+
+        Args:
+            heard: called with the answers in a thread of the model.
+        """
+
+        def finish(outputs: list[Any]) -> list[Answer]:
+            answers = self.task.decode(outputs, encoded.owners)
+            if heard:
+                heard(answers)
+            return answers
+
+        return self.batcher.submit(encoded.features, finish)
+
+    def ask(self, rows: Rows, until: float | None = None) -> list[Answer]:
+        """The answers to rows by role, such as those of an explanation. Waits for them.
+
+        Args:
+            until: when nobody needs them any more, on the clock of time.monotonic.
+
+        Raises:
+            TimeoutError: if that time is over.
+        """
+        work = self.submit(self.encode(rows))
+        try:
+            answers: list[Answer] = work.done.result(None if until is None else max(until - time.monotonic(), 0))
+        except TimeoutError:
+            work.drop()
+            raise
+        return answers
+
+    def release(self) -> None:
+        """A request has been answered. The last one of a version that was replaced ends its threads."""
+        self.users -= 1
+        self.close_if_idle()
+
+    def close_if_idle(self) -> None:
+        """End the threads of a version that was replaced, once it has no requests."""
+        if self.retired and not self.users:
+            self.batcher.close()
+
+
+class Models:
+    """The models of a process by name."""
+
+    def __init__(self, config: Config, watch: Watch, sources: dict[str, str], overrides: dict[str, Any]) -> None:
+        """Load nothing yet.
+
+        Args:
+            config: of the command, with its sections `serve` and `hardware`.
+            sources: for each name a run, an export, or a folder of runs.
+            overrides: keys of `generation` and `seed` that differ from those of the runs.
+        """
+        self.config, self.watch, self.sources, self.overrides = config, watch, sources, overrides
+        self.admission = Admission(config.serve.queue)
+        self.changed: Callable[[], None] = lambda: None
+        """Called after a model was loaded."""
+        self._served: dict[str, Served] = {}
+        self._loading = Lock()
+
+    def names(self) -> list[str]:
+        """All names, also of those that are not loaded yet."""
+        return list(self.sources)
+
+    def get(self, name: str) -> Served | None:
+        """The version that answers now; None before it is loaded.
+
+        Raises:
+            KeyError: for no such name.
+        """
+        if name not in self.sources:
+            raise KeyError(name)
+        return self._served.get(name)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all models are loaded."""
+        return len(self._served) == len(self.sources)
+
+    def depth(self) -> int:
+        """Rows that are admitted and not answered."""
+        return self.admission.rows
+
+    def load_all(self) -> None:
+        """Load every model for the first time.
+
+        Raises:
+            UserError, Failure: for the first that cannot be loaded.
+        """
+        for name in self.sources:
+            self.load(name)
+
+    def load(self, name: str) -> Served:
+        """Read a source again: verify, load, and warm up what it means now, and let it answer from then on.
+
+        If that fails, the version that answers now goes on. Nothing is written to the source.
+
+        Raises:
+            UserError, Failure: with the reason.
+        """
+        with self._loading:
+            try:
+                found = self._open(name)
+            except Exception as error:
+                self.watch.load_failed(name)
+                if isinstance(error, UserError | Failure):
+                    raise
+                raise Failure(f"{self.sources[name]} cannot be loaded: {_first_line(error)}") from error
+            before, self._served[name] = self._served.get(name), found
+        if before:
+            before.retired = True
+            before.close_if_idle()
+        self.watch.loaded(found)
+        self.changed()
+        return found
+
+    def reload(self) -> None:
+        """Read all sources again, and say on stderr what came of it."""
+        for name in self.sources:
+            try:
+                found = self.load(name)
+            except (UserError, Failure) as error:
+                print(f"note: {name} stays as it is: {error}", file=sys.stderr, flush=True)
+            else:
+                print(f"{name} is now version {found.version} of {found.source}", file=sys.stderr, flush=True)
+
+    def _open(self, name: str) -> Served:
+        source = find_run(self.sources[name])
+        try:
+            own = Run(source).config()
+        except (ValidationError, OSError) as error:
+            raise UserError(
+                Problem(str(source), f"has a config.yaml that cannot be read: {_first_line(error)}")
+            ) from error
+        allowed = own.model.model_copy(update={"trust_remote_code": self.config.model.trust_remote_code})
+        changes: dict[str, Any] = {"serve": self.config.serve, "hardware": self.config.hardware, "model": allowed}
+        changes["generation"] = own.generation.model_copy(update=self.overrides.get("generation", {}))
+        config = own.model_copy(update=changes | {k: v for k, v in self.overrides.items() if k != "generation"})
+        serve = config.serve
+        sha256 = checked_digest(source)
+        engine = open_engine(source, config, serve.workers or cores())
+        heard = partial(self.watch.batch, name)
+        wait, size = serve.max_wait_ms / 1000, max(serve.batch_size, engine.group)
+        batcher = Batcher(engine.run, engine.workers, size, engine.group, wait, engine.one_length, heard)
+        served = Served(name, source, source / "model", config, engine, sha256, batcher)
+        try:
+            (served.example,) = served.ask(example_rows(served.task))
+        except Exception:
+            batcher.close()
+            raise
+        return served
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def checked_digest(source: Path) -> str:
+    """The sha256 of a model's files.
+
+    Raises:
+        UserError: for weights that are not those that the run has written.
+    """
+    folder = source / "model"
+    found = {file.relative_to(folder).as_posix(): digest(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    manifest = source / "manifest.json"
+    facts = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    for name, sha256 in (facts.get("weights") or {}).items():
+        if found.get(name) != sha256:
+            what = "has changed since the run wrote it" if name in found else "is missing"
+            raise UserError(Problem(str(folder / name), what, hint="Train the run again, or take it from a copy."))
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def example_rows(task: Task[Any]) -> Table:
+    """A made-up row by role."""
+    inputs = {role: spec for role, spec in task.columns.items() if spec.is_input}
+    of_table = next((role for role, spec in inputs.items() if spec.kind == "features"), None)
+    if isinstance(task, HasExample):
+        row = task.example_row()
+        return Table({of_table: [row]} if of_table else {role: [cell] for role, cell in row.items()}, ["example"])
+    made = task.synthetic_rows(1, seed=0)
+    return Table({role: cells[:1] for role, cells in made.items() if role in inputs}, ["example"])
+
+
+def _as_sent(cell: Any, kind: str) -> Any:
+    """A cell by role as a client would send it."""
+    if kind == "image":
+        return "BASE64"
+    return json.loads(cell) if kind == "json" and isinstance(cell, str) else cell
+
+
+def new_id() -> str:
+    """An id for a request: random, so that nobody can guess another's."""
+    return secrets.token_hex(8)
+
+
+def explained(served: Served, encoded: Encoded, answers: list[Answer], until: float) -> list[Answer]:
+    """The answers with what speaks for them. Waits for the model."""
+    assert isinstance(served.task, Explains)
+    found = served.task.explain(encoded.rows, answers, partial(served.ask, until=until))
+    return [answer | {"explanation": one} for answer, one in zip(answers, found, strict=True)]
+
+
+def drawn(served: Served, encoded: Encoded, answers: list[Answer]) -> list[Answer]:
+    """The answers with a drawing, a PNG in base64 each."""
+    import base64
+    import io
+
+    assert isinstance(served.task, Draws)
+    found = []
+    for cell, answer in zip(encoded.rows[served.task.default_input_role], answers, strict=True):
+        stream = io.BytesIO()
+        served.task.draw(cell, answer).save(stream, "PNG")
+        found.append(answer | {"drawing": base64.b64encode(stream.getvalue()).decode()})
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

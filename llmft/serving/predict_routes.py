@@ -1,0 +1,167 @@
+"""`POST /predict`: rows in, answers out, through the queue of a model."""
+
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llmft.predictions.inputs import Row, in_order
+from llmft.serving.batcher import Full
+from llmft.serving.bodies import Reader, flag, invalid, without_values
+from llmft.serving.http import Refused, json_response, read_json, unless_left
+from llmft.serving.metrics import Watch
+from llmft.serving.models import Encoded, Models, Served, drawn, explained, new_id
+from llmft.tasks.optional import Draws, Explains
+
+INLINE = 4000  # characters that the event loop encodes itself, in about 0.3 ms; a thread would take 0.1 ms to wake
+
+
+class Predictions:
+    """The routes that answer rows."""
+
+    def __init__(self, models: Models, watch: Watch) -> None:
+        self.models, self.watch = models, watch
+        self.readers: dict[str, tuple[Served, Reader]] = {}
+
+    async def one(self, request: Request) -> Response:
+        """`POST /predict`: the only model, or the one that the body names."""
+        largest = max((self.reader(name).max_body for name in self.models.names() if self._served(name)), default=0)
+        serve = self.models.config.serve
+        body = await read_json(request, largest or serve.max_body or 1 << 20, serve.read_timeout_s)
+        name = body.get("model") if isinstance(body, dict) else None
+        names = self.models.names()
+        if name is None and len(names) > 1:
+            raise invalid([("model", f"must name one of {', '.join(names)}")])
+        if name is not None and name not in names:
+            raise invalid([("model", f"must be one of {', '.join(names)}")])
+        return await self._answer(request, name or names[0], body)
+
+    async def named(self, request: Request, name: str) -> Response:
+        """`POST /predict/NAME`."""
+        if name not in self.models.names():
+            raise Refused(404, "there is no model of this name", reason="name")
+        limit = self.reader(name).max_body if self._served(name) else 1 << 20
+        body = await read_json(request, limit, self.models.config.serve.read_timeout_s)
+        return await self._answer(request, name, body)
+
+    def _served(self, name: str) -> Served | None:
+        return self.models.get(name)
+
+    def reader(self, name: str) -> Reader:
+        """How bodies for a model are read; made again for another version of it."""
+        served = self.models.get(name)
+        assert served
+        if name not in self.readers or self.readers[name][0] is not served:
+            self.readers[name] = served, Reader(served.task, served.config.dataset, self.models.config.serve)
+        return self.readers[name][1]
+
+    async def _answer(self, request: Request, name: str, body: Any) -> Response:
+        served = self.models.get(name)
+        if served is None:
+            raise Refused(503, f"{name} is still loading", headers={"retry-after": "1"}, reason="not_ready")
+        reader = self.reader(name)
+        rows = reader.rows(body)
+        explain, draw = flag(body, "explain", reader.explains), flag(body, "draw", reader.draws)
+        answers, cut = await predict(request, self.models, served, rows, explain, draw)
+        ids = [f"{request.scope.setdefault('llmft_id', new_id())}-{place}" for place in range(len(rows))]
+        found = {"answers": answers, "ids": ids, "model": name, "version": served.version, "truncated": cut}
+        return json_response(found)
+
+    async def info(self) -> Response:
+        """`GET /info`: what the page must know of the models."""
+        serve = self.models.config.serve
+        found = []
+        for name in self.models.names():
+            served = self.models.get(name)
+            if served is None:
+                continue
+            reader, task = self.reader(name), served.task
+            names = task.model_kwargs().get("id2label") if task.target else None
+            found.append(
+                {
+                    "name": name,
+                    "version": served.version,
+                    "task": served.config.task.name,
+                    "inputs": [column.in_json() for column in reader.columns],
+                    "default": reader.default and reader.default.name,
+                    "labels": names and list(names.values()),
+                    "explains": isinstance(task, Explains),
+                    "draws": isinstance(task, Draws),
+                    "feedback": isinstance(served.example.get("answer"), str),
+                    "example": None,
+                }
+            )
+        limits = {"rows": serve.max_rows, "text": serve.max_text, "image_pixels": serve.max_pixels}
+        return json_response({"models": found, "key": self.models.config.serve.key_file is not None, "limits": limits})
+
+
+async def predict(
+    request: Request, models: Models, served: Served, rows: list[Row], explain: bool = False, draw: bool = False
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """The answers to rows in their order, and the rows that were cut.
+
+    A row that is bad has its reason as `error`, as in `llmft predict`.
+
+    Raises:
+        Refused: if all rows are bad, the queue is full, or there is no answer in time.
+        Left: if the client has closed the connection.
+    """
+    start = time.monotonic()
+    until = start + models.config.serve.timeout_s
+    try:
+        models.admission.admit(len(rows))
+    except Full as full:
+        headers = {"retry-after": str(full.retry_after)}
+        raise Refused(429, "the queue is full; ask again later", headers=headers, reason="full") from None
+    served.users += 1
+    try:
+        work = _predict(request, models, served, rows, until, explain, draw)
+        return await unless_left(request, work, until - start)
+    finally:
+        served.release()
+        models.admission.release(len(rows), time.monotonic() - start)
+
+
+async def _predict(
+    request: Request, models: Models, served: Served, rows: list[Row], until: float, explain: bool, draw: bool
+) -> tuple[list[dict[str, Any]], list[int]]:
+    loop = asyncio.get_running_loop()
+    inline = _characters(rows) <= INLINE
+    parts, bad = served.read(rows) if inline else await loop.run_in_executor(None, served.read, rows)
+    if len(bad) == len(rows):
+        raise invalid([(rows[place].id, without_values(why, rows[place])) for place, why in bad.items()])
+    request_id = request.scope.setdefault("llmft_id", new_id())
+    works = []
+    try:
+        for places, encoded in parts:
+            ids = [f"{request_id}-{place}" for place in places]
+            tokens = sum(each.get("length", 0) for each in encoded.features)
+            heard = partial(_heard, models.watch, served, ids, encoded, tokens)
+            works.append(served.submit(encoded, heard))
+        made = [await asyncio.wrap_future(work.done) for work in works]
+    except asyncio.CancelledError:
+        for work in works:
+            work.drop()
+        raise
+    for place, (_, encoded) in enumerate(parts):
+        if explain:
+            made[place] = await loop.run_in_executor(None, explained, served, encoded, made[place], until)
+        if draw:
+            made[place] = await loop.run_in_executor(None, drawn, served, encoded, made[place])
+    found = [part._replace(found=answers) for part, answers in zip(parts, made, strict=True)]
+    reasons = {place: without_values(why, rows[place]) for place, why in bad.items()}
+    cut = sorted(part.places[row] for part in parts for row in part.found.cut)
+    return in_order(len(rows), found, reasons), cut  # type: ignore[arg-type]
+
+
+def _heard(watch: Watch, served: Served, ids: list[str], encoded: Encoded, tokens: int, answers: list[Any]) -> None:
+    watch.answered(served, ids, encoded.rows, answers, tokens, len(encoded.cut))
+
+
+def _characters(rows: list[Row]) -> int:
+    """How long the texts of rows are. What is neither text nor number, such as an image, counts as long."""
+    values = [value for row in rows for value in row.values.values() if value is not None]
+    return sum(len(v) if isinstance(v, str) else 16 if isinstance(v, int | float) else INLINE + 1 for v in values)
