@@ -26,7 +26,13 @@ class Watch:
         """A model has computed rows together."""
 
     def answered(self, served: Any, ids: list[str], rows: Rows, answers: list[Answer], tokens: int, cut: int) -> None:
-        """Rows were answered."""
+        """Rows were answered.
+
+        Args:
+            ids: one a row, by which feedback names it.
+            tokens: of all rows together.
+            cut: how many rows lost some of their tokens.
+        """
 
     def loaded(self, served: Any) -> None:
         """A model was loaded, and answers from now on."""
