@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
 from llmft import tasks
@@ -27,6 +26,7 @@ from llmft.commands.prepare import Prepared, check_labels, prepare
 from llmft.data.committed import set_file_modes
 from llmft.data.corpus import load_corpus
 from llmft.data.pipeline import Data, load
+from llmft.data.source import Rows
 from llmft.models import adapters, tokenizers
 from llmft.models.build import build
 from llmft.models.generate import set_generation
@@ -59,7 +59,7 @@ from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
 from llmft.training.optimization import parameter_groups, planned_steps, scheduler_notes, steps_per_epoch
-from llmft.training.processes import all_gather, world_size
+from llmft.training.processes import all_gather, from_rank0
 from llmft.training.reference import write_reference
 from llmft.training.trackers import check_trackers, tracked
 
@@ -310,15 +310,28 @@ class Session(Experiment):
         run = self.run
         run.write_json("metrics.json", self.metrics)
         if not run.writes:
+            while self._asked(None) is not None:
+                pass
             return
         if self.config.trains:
             rows = {name: len(split) for name, split in self.splits.items()}
             run.note(weights=run.weights_digest(), rows=rows, **self._thresholds())
-        write_reports(self.config, self.task, run, self.splits, self._ask if world_size() == 1 else None)
+        write_reports(self.config, self.task, run, self.splits, self._ask)
+        self._asked(None)
 
-    def _ask(self, rows: Dataset) -> list[Answer]:
-        """The answers of the model to rows. All processes of a run would have to ask together."""
-        features = encode(self.task, rows)
+    def _ask(self, rows: Rows) -> list[Answer]:
+        """The answers of the model to rows, such as those of the report with a part hidden."""
+        return self._asked(rows) or []
+
+    def _asked(self, rows: Rows | None) -> list[Answer] | None:
+        """The answers to the rows of rank 0, with the help of all other processes: each may have a part of the model.
+
+        Args:
+            rows: None where there are no more of them, and in the other processes.
+        """
+        if (found := from_rank0(lambda: rows)) is None:
+            return None
+        features = encode(self.task, found)
         return predict(self.task, self.model, features, self.config.trainer.eval_batch_size).answers
 
     def _thresholds(self) -> dict[str, Any]:

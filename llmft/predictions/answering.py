@@ -78,15 +78,16 @@ class Answering:
     def _answer_table(self, table: Table) -> list[Answer]:
         if len(self.seen) < CHUNK:
             self.seen.extend(Table(table.columns, table.ids))
-        answers = self._ask(table)
+        answers = predict(self.task, self.model, encode(self.task, table), self.batch_size).answers
         if self.explain and isinstance(self.task, Explains):
             explained = self.task.explain(table, answers, self._ask)
             answers = [answer | {"explanation": one} for answer, one in zip(answers, explained, strict=True)]
         return answers
 
     def _ask(self, rows: Rows) -> list[Answer]:
-        """The answers of the model to rows by role."""
-        return predict(self.task, self.model, encode(self.task, rows), self.batch_size).answers
+        """What `Explains.explain` asks with: the answers to rows by role, as `eval` has them."""
+        task = self.task.for_inference("")
+        return predict(task, self.model, encode(task, rows), self.batch_size).answers
 
 
 def windows(rows: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:

@@ -1,18 +1,19 @@
 """What the report shows of the answers on a split: the worst mistakes, and charts of how reliable scores are."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
-from llmft.data.images import Cell
+from datasets import Dataset
+
 from llmft.metrics.calibration import SHOWN
 from llmft.reporting.charts import Line, chart
-from llmft.reporting.illustrations import Ask, illustrated
+from llmft.reporting.illustrations import Inputs, illustrated
 from llmft.runs.folder import Run
 from llmft.tasks.task import RowScore, Task
 
 MISTAKES = 20  # the wrong answers with the highest scores, or the largest errors
-EXPLAINED = 4  # mistakes whose parts are weighed, at 50 answers each: 5 s for 4 M weights at 224 pixels
+EXPLAINED = 4  # mistakes whose parts are weighed, at 50 to 100 answers each: 5 s for 4 M weights at 224 pixels
+CELLS = 12  # of a table, those with the largest weights
 SAMPLES = 5  # right answers, so that a run without mistakes shows examples too
 CURVES = 3  # labels in a chart, one a color
 DOTS = 1000  # points in a scatter plot, about 50 kB of SVG
@@ -24,14 +25,10 @@ def predictions(run: Run, split: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def mistakes(
-    rows: list[dict[str, Any]], task: Task[Any], cells: Mapping[str, Cell] | None = None, ask: Ask | None = None
-) -> list[dict[str, Any]]:
+def mistakes(rows: list[dict[str, Any]], task: Task[Any], inputs: Inputs | None = None) -> list[dict[str, Any]]:
     """The worst answers, rows with the same input and answer once; `label` is None if there is no right or wrong.
 
-    Args:
-        cells: the images of the rows by their ids.
-        ask: gives answers to other rows, by which the first EXPLAINED are explained.
+    The first EXPLAINED are explained, if `inputs` can ask the model.
     """
     wrong: dict[str, list[tuple[RowScore, dict[str, Any]]]] = {}
     for row in rows:
@@ -42,30 +39,30 @@ def mistakes(
     # Equal rows with equal answers are one mistake: 300 copies of a row must not fill the page.
     worst = sorted(wrong.values(), key=lambda same: -same[0][0].error)
     return [
-        _example(*same[0], task, cells, len(same), ask if number < EXPLAINED else None)
+        _example(*same[0], task, inputs, len(same), explained=number < EXPLAINED)
         for number, same in enumerate(worst[:MISTAKES])
     ]
 
 
-def samples(
-    rows: list[dict[str, Any]], task: Task[Any], cells: Mapping[str, Cell] | None = None
-) -> list[dict[str, Any]]:
-    """The first SAMPLES right answers with different inputs; none if there is no right or wrong. `cells` as above."""
+def samples(rows: list[dict[str, Any]], task: Task[Any], inputs: Inputs | None = None) -> list[dict[str, Any]]:
+    """The first SAMPLES right answers with different inputs; none if there is no right or wrong."""
     right: dict[str, dict[str, Any]] = {}
     for row in rows:
         if len(right) < SAMPLES and row["label"] is not None and not task.row_score(row, row["label"]).error:
             right.setdefault(row["input"], row)
-    return [_example(None, row, task, cells) for row in right.values()]
+    return [_example(None, row, task, inputs) for row in right.values()]
 
 
 def _example(
     score: RowScore | None,
     row: dict[str, Any],
     task: Task[Any],
-    cells: Mapping[str, Cell] | None,
+    inputs: Inputs | None,
     times: int = 1,
-    ask: Ask | None = None,
+    explained: bool = False,
 ) -> dict[str, Any]:
+    inputs = inputs or Inputs()
+    explanation = inputs.explanation(row, task) if explained else None
     return {
         "id": row["id"],
         "parts": parts(row["input"], spans(row["answer"])),
@@ -73,8 +70,43 @@ def _example(
         "answer": task.format_answer(row["answer"]),
         "how": score.why if score else "",
         "times": times,
-        "images": illustrated(row, (cells or {}).get(row["id"]), task, ask),
+        "images": illustrated(row, inputs.cell(row), task, explanation),
+        "weights": weights(explanation, inputs.row(row), task) if explanation else None,
     }
+
+
+def weights(explanation: dict[str, Any], row: Dataset | None, task: Task[Any]) -> dict[str, Any] | None:
+    """The words or cells of a row as a report marks them: `parts` with a text and a weight from -1 to 1.
+
+    Returns:
+        None for parts that are not words or cells, such as regions of an image.
+    """
+    found = explanation["parts"]
+    most = max((abs(part["weight"]) for part in found), default=0.0) or 1.0
+    shown: list[tuple[str, float]] = []
+    for role in dict.fromkeys(part["role"] for part in found if "role" in part):
+        own = [part for part in found if part["role"] == role]
+        text, end = _text_of(row, role, own, task), 0
+        shown += [(" ⏐ ", 0.0)] if shown else []
+        for part in own:
+            shown += [(text[end : part["start"]] if text else " ", 0.0), (part["text"], part["weight"] / most)]
+            end = part["end"]
+        shown.append((text[end:], 0.0))
+    cells = sorted((part for part in found if "column" in part), key=lambda part: -abs(part["weight"]))
+    for part in cells[:CELLS]:
+        shown += [(f"{part['column']}={part['value']}", part["weight"] / most), (" ", 0.0)]
+    if not shown:
+        return None
+    of = task.format_answer(explanation["of"])
+    return {"of": of, "measure": explanation["measure"], "most": most, "parts": [part for part in shown if part[0]]}
+
+
+def _text_of(row: Dataset | None, role: str, own: list[dict[str, Any]], task: Task[Any]) -> str:
+    """The text that parts are of, as it stands in its column or as the task shows it; empty if it is neither."""
+    if row is None:
+        return ""
+    texts = (str(row[role][0]) if role in row.column_names else "", task.format_input(row[0]))
+    return next((text for text in texts if all(text[p["start"] : p["end"]] == p["text"] for p in own)), "")
 
 
 def spans(answer: Any) -> list[tuple[int, int, str]]:

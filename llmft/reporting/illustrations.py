@@ -1,9 +1,11 @@
-"""Images in a report, inside the page and small: the inputs of answers, with what was answered, and of training."""
+"""Inputs in a report: images, inside the page and small, what speaks for an answer, and what training sees."""
 
 import base64
 import io
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
 
 import numpy
 from datasets import Dataset
@@ -11,15 +13,14 @@ from PIL import Image
 
 from llmft.data.images import BadImage, Cell
 from llmft.schema.config import Config
+from llmft.tasks.explaining import Ask
 from llmft.tasks.optional import Draws, Explains
-from llmft.tasks.task import Answer, Task
+from llmft.tasks.task import Task
 from llmft.training.batches import Drawn, collator
 from llmft.training.evaluation import Split
 from llmft.training.features import FeatureSet
 
-Ask = Callable[[Dataset], list[Answer]]
-"""Gives the answers of the model to rows."""
-SIDE = 160  # of a picture beside an answer, in pixels: 3 to 8 kB
+SIDE = 224  # of an image beside an answer, in pixels: letters of 11 pixels can be read in it; 3 to 15 kB
 SHEET, ACROSS = 24, 8  # images that training sees, and how many in a row: 40 to 150 kB
 TILE = 104  # their side
 
@@ -39,12 +40,9 @@ def data_uri(image: Image.Image, side: int) -> str:
 
 
 def illustrated(
-    row: dict[str, Any], cell: Cell | None, task: Task[Any], ask: Ask | None = None
+    row: dict[str, Any], cell: Cell | None, task: Task[Any], explanation: dict[str, Any] | None = None
 ) -> list[tuple[str, str]]:
-    """The image of a row of RUN/predictions: what was answered, and the reference where it looks different.
-
-    Args:
-        ask: gives answers to other rows. With it, the answer is explained, where the task does.
+    """The image of a row of RUN/predictions: what was answered, the reference where it looks different, and weights.
 
     Returns:
         for each its caption and its source; none for a task that draws nothing, or a file that is not there any more.
@@ -52,23 +50,56 @@ def illustrated(
     if cell is None or not isinstance(task, Draws):
         return []
     try:
-        if ask is not None and isinstance(task, Explains):
-            (explanation,) = task.explain(Dataset.from_dict({"id": [row["id"]], "image": [cell]}), [row], ask)
-            shown = data_uri(task.draw(cell, row | {"explanation": explanation}), SIDE)
-            return [("", data_uri(task.draw(cell, row), SIDE)), (f"speaks for {explanation['of']}", shown)]
-        found = [("predicted", data_uri(task.draw(cell, row), SIDE))]
+        found = [("predicted", data_uri(task.draw(cell, row, SIDE), SIDE))]
         if row["label"] is not None:
-            found.append(("true", data_uri(task.draw(cell, {"answer": row["label"]}), SIDE)))
+            found.append(("true", data_uri(task.draw(cell, {"answer": row["label"]}, SIDE), SIDE)))
+        if found[0][1] == found[-1][1]:  # such as labels, of which nothing is drawn
+            found = [("", found[0][1])]
+        if explanation and explanation["parts"]:
+            shown = task.draw(cell, row | {"explanation": explanation}, SIDE)
+            found.append((f"speaks for {task.format_answer(explanation['of'])}", data_uri(shown, SIDE)))
     except BadImage:
         return []
-    return [("", found[0][1])] if len({source for _, source in found}) == 1 else found
+    return found
 
 
-def cells_of(splits: Mapping[str, Split], name: str) -> dict[str, Cell]:
-    """The images of a split by the ids of its rows; none for a task without."""
-    if name not in splits or "image" not in splits[name].rows.column_names:
-        return {}
-    return {row["id"]: row["image"] for row in splits[name].rows.select_columns(["id", "image"])}
+@dataclass(frozen=True)
+class Inputs:
+    """The rows of a split by their ids, for what a report shows beside the answers of RUN/predictions."""
+
+    rows: Dataset | None = None
+    ask: Ask | None = None
+    """Gives the answers of the model to other rows, by which answers are explained."""
+
+    @classmethod
+    def of(cls, splits: Mapping[str, Split], name: str, ask: Ask | None = None) -> Self:
+        """Those of a split, if it is there."""
+        return cls(splits[name].rows if name in splits else None, ask)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each row by its id."""
+        return {} if self.rows is None else {row: place for place, row in enumerate(self.rows["id"])}
+
+    def row(self, row: dict[str, Any]) -> Dataset | None:
+        """The row that a row of RUN/predictions answers, alone."""
+        place = self.places.get(row["id"])
+        return None if place is None or self.rows is None else self.rows.select([place])
+
+    def cell(self, row: dict[str, Any]) -> Cell | None:
+        """Its image."""
+        found = self.row(row)
+        return found["image"][0] if found is not None and "image" in found.column_names else None
+
+    def explanation(self, row: dict[str, Any], task: Task[Any]) -> dict[str, Any] | None:
+        """What speaks for its answer; None for a task that cannot tell, or an input that is not there any more."""
+        found = self.row(row)
+        if found is None or self.ask is None or not isinstance(task, Explains):
+            return None
+        try:
+            return task.explain(found, [row], self.ask)[0]
+        except (BadImage, OSError):
+            return None
 
 
 def contact_sheet(config: Config, task: Task[Any], splits: Mapping[str, Split]) -> tuple[str, str] | None:

@@ -13,10 +13,11 @@ from llmft.metrics.calibration import most_confused
 from llmft.reporting.answers import mistakes, per_label, pictures, predictions, samples
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.data_facts import interval, majority
-from llmft.reporting.illustrations import Ask, cells_of, contact_sheet
+from llmft.reporting.illustrations import Inputs, contact_sheet
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import plural
+from llmft.tasks.explaining import Ask
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.optimization import lr_curve
@@ -28,7 +29,7 @@ def write_reports(
     """Write report.html, and for a run that trains its model card, which says how outputs become answers.
 
     Args:
-        splits: their rows have the images that the report shows.
+        splits: their rows have what the report shows of inputs.
         ask: gives the answers of the model to rows, by which the worst mistakes of the main split are explained.
     """
     facts = gather(config, task, run, splits or {}, ask) | {"head": task.head, "module": module_of(run)}
@@ -96,7 +97,7 @@ def gather(
     headline = config.headline
     score = metrics[main].get(headline) if main else None
     rows = run.manifest.get("dataset")
-    cells = {name: cells_of(splits, name) for name in scored}
+    inputs = {name: Inputs.of(splits, name, ask if name == main else None) for name in scored}
     return {
         "config": config,
         "run": run,
@@ -112,10 +113,8 @@ def gather(
         "manifest": run.manifest,
         "tree": config.model_dump(mode="json"),
         "curves": curves(run.events(), headline) + schedule(config, run),
-        "mistakes": {
-            name: mistakes(answers[name], task, cells[name], ask if name == main else None) for name in scored
-        },
-        "samples": {name: samples(answers[name], task, cells[name]) for name in scored},
+        "mistakes": {name: mistakes(answers[name], task, inputs[name]) for name in scored},
+        "samples": {name: samples(answers[name], task, inputs[name]) for name in scored},
         "sheet": contact_sheet(config, task, splits),
         "pictures": {name: pictures(answers[name], metrics[name]) for name in scored},
     }

@@ -85,8 +85,9 @@ class PredictConfig(Section):
     or empty. Unset: nothing is drawn."""
 
     explain: bool = False
-    """Say which parts of an input speak for its answer: `explanation` then has a weight for each part, by how much the
-    answer loses if that part is hidden. For image_classification, whose 49 parts make it 50 times as slow."""
+    """Say which parts of an input speak for its answer: `explanation` then has a weight for each region of an image,
+    word of a text, or column of a table, by how much the answer loses without it. Each row takes 50 to 100 times as
+    long. For tasks that give a label, a number, spans, boxes, or masks."""
 
     keep: list[str] = Field(default_factory=list)
     """Columns of the input to copy next to each answer. A column `id` is always copied, in place of the row number."""

@@ -90,12 +90,13 @@ class HasInputColumns(Protocol):
 class Draws(Protocol):
     """Has answers that are parts of an image: predict, and reports, which show the reference beside them."""
 
-    def draw(self, cell: dict[str, Any], answer: dict[str, Any]) -> "Image":
-        """The image with an answer drawn on it, in its own size.
+    def draw(self, cell: dict[str, Any], answer: dict[str, Any], side: int | None = None) -> "Image":
+        """The image with an answer drawn on it, and with the weights of its parts if the answer is explained.
 
         Args:
             cell: the image, see data/images.py.
             answer: as `decode` gives it. For a reference, `{"answer": reference}`.
+            side: the largest width and height, in pixels. None: the size of the image.
 
         Raises:
             BadImage: if the image cannot be decoded.
@@ -111,13 +112,18 @@ class Explains(Protocol):
     ) -> list[dict[str, Any]]:
         """For each row what is explained, and the parts of its input with a weight each.
 
+        It needs no torch: a service explains by what it serves with.
+
         Args:
             answers: those of the rows, as `decode` gives them.
-            ask: gives the answers of the model to other rows, such as these with a part hidden.
+            ask: gives the answers of the model to other rows, such as these with a part hidden. These answers have the
+                keys that only `score` reads, as those of `eval` do.
 
         Returns:
-            `{"of": ..., "parts": [{"weight": ..., ...}]}`: the label that is explained, and parts that say where they
-            are. A positive weight speaks for the label: without the part the answer would be less sure.
+            `{"of": ..., "measure": ..., "parts": [{"weight": ..., ...}]}`, see explaining.py: the label or the number
+            that is explained, what weights are measured in, and parts that say where they are. `box` is a region of an
+            image, `role`, `start`, and `end` are characters of a text, `column` and `value` a cell of a table. A
+            positive weight speaks for the label: without the part there is so much less of it.
         """
 
 

@@ -364,11 +364,12 @@ class Task(Codec[S], Presenter):
         return self.with_state(replace(self.state, target=target))  # type: ignore[call-arg]
 
     @final
-    def for_inference(self, rows: Literal["row", "file"] = "row") -> Self:
+    def for_inference(self, rows: Literal["", "row", "file"] = "row") -> Self:
         """The task for rows of `llmft predict`, which may differ from those that `eval` scores.
 
         Args:
-            rows: `file` for the columns of a whole file, which must all be there; a typed row may leave some out.
+            rows: `file` for the columns of a whole file, which must all be there; a typed row may leave some out. Empty
+                for answers as `eval` has them, with the keys that only `score` reads.
         """
         state = copy(self.state)
         state.inference = rows

@@ -146,6 +146,10 @@ def test_two_processes_give_what_one_gives(llmft: Run, here: Path, warm: None) -
         assert [row["id"] for row in one] == [row["id"] for row in two]
         for a, b in zip(one, two, strict=True):
             assert b["scores"] == pytest.approx(a["scores"], abs=1e-5)
+    # Words are weighed by both processes together.
+    pages = [(here / name / "report.html").read_text() for name in ("one", "two")]
+    assert [page.count("what speaks for") for page in pages] == [pages[0].count("what speaks for")] * 2
+    assert "what speaks for" in pages[0]
     files = [sorted(str(file.relative_to(here / name)) for file in (here / name).iterdir()) for name in ("one", "two")]
     assert files[0] == files[1]
     manifest = json.loads((here / "two/manifest.json").read_text())

@@ -11,6 +11,16 @@ WIDTH = 200  # of a line, so that it is a half of a percent of the shorter side
 LEAST = 11  # height of letters in pixels; smaller ones cannot be read
 
 
+def shrunk(image: Image.Image, side: int | None) -> tuple[Image.Image, float]:
+    """An image of at most `side` pixels in width and height, and how much smaller it is than the given one."""
+    scale = min(side / max(image.size), 1.0) if side else 1.0
+    if scale == 1.0:
+        return image, scale
+    width, height = (max(round(scale * value), 1) for value in image.size)
+    # Averages, and no lines yet: letters and boxes are drawn on the small image, so that they stay sharp.
+    return image.resize((width, height), Image.Resampling.BOX), scale
+
+
 def draw_boxes(image: Image.Image, boxes: Sequence[dict[str, Any]], labels: Sequence[str]) -> Image.Image:
     """A copy of an RGB image with a rectangle for each box, in the color of its label, below its label and score.
 

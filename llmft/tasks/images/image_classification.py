@@ -1,6 +1,5 @@
 """A label, several labels, or a number for an image."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,10 @@ from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.tasks.explaining import Ask, of_target
 from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
+from llmft.tasks.images.drawing import shrunk
 from llmft.tasks.images.occlusion import draw_weights, explain_image
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels
 from llmft.tasks.padding import Arrays
@@ -77,15 +78,16 @@ class ImageClassification(TargetTask[ImageClassificationState]):
     def format_input(self, row: dict[str, Any]) -> str:
         return name_of(row["image"])
 
-    def explain(self, rows: Rows, answers: list[Answer], ask: Callable[[Rows], list[Answer]]) -> list[dict[str, Any]]:
+    def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
         """The weights of a grid of parts of each image; see occlusion.py."""
         pairs = zip(rows["image"], answers, strict=True)
-        return [explain_image(cell, answer, self.state, ask) for cell, answer in pairs]
+        return [explain_image(cell, of_target(answer), self.state, ask) for cell, answer in pairs]
 
-    def draw(self, cell: Cell, answer: Answer) -> Image.Image:
+    def draw(self, cell: Cell, answer: Answer, side: int | None = None) -> Image.Image:
         """The image, with the weights of its parts in colors where the answer was explained."""
         image = as_array(open_image(cell), 3)
-        return draw_weights(image, answer["explanation"]) if "explanation" in answer else image
+        found = draw_weights(image, answer["explanation"]) if "explanation" in answer else image
+        return shrunk(found, side)[0]
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Pictures of one circle, square, or triangle; see shapes.py."""

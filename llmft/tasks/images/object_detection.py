@@ -9,15 +9,18 @@ import numpy
 from PIL import Image
 
 from llmft.data.checks import few
-from llmft.data.images import as_array, name_of, open_image
+from llmft.data.images import Cell, as_array, name_of, open_image
+from llmft.data.masks import upright_size
 from llmft.data.source import Rows
-from llmft.metrics.detection_metrics import check_package, detection_scores, matches
+from llmft.metrics.detection_metrics import check_package, detection_scores, matches, overlaps
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, plural
+from llmft.tasks.explaining import NOTHING, Ask, of_surest
 from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
-from llmft.tasks.images.drawing import draw_boxes
+from llmft.tasks.images.drawing import draw_boxes, shrunk
+from llmft.tasks.images.occlusion import draw_weights, explain_image
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels, place
 from llmft.tasks.padding import Arrays
 from llmft.tasks.task import Answer, Features, RowScore, Task
@@ -274,9 +277,30 @@ class ObjectDetection(Task[DetectionState]):
         why = ", ".join([f"{missed} missed"] * bool(missed) + [f"{extra} too many"] * bool(extra))
         return RowScore("f1", 2.0 * hits, 2.0 * hits + extra + missed, float(extra + missed), why)
 
-    def draw(self, cell: dict[str, Any], answer: Answer) -> Image.Image:
-        """The image with the boxes of an answer or a reference; see drawing.py."""
-        return draw_boxes(as_array(open_image(cell), 3), answer["answer"], self.state.labels)
+    def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
+        """What speaks for the surest box of each image; see occlusion.py."""
+        return [self._explain(cell, answer, ask) for cell, answer in zip(rows["image"], answers, strict=True)]
+
+    def _explain(self, cell: Cell, answer: Answer, ask: Ask) -> dict[str, Any]:
+        at = place(*upright_size(cell), self.state)
+
+        def overlap(surest: dict[str, Any], part: dict[str, Any]) -> float:
+            """Of a box in the image, and one in what the model sees, of which the answers to hidden parts are."""
+            x, y, width, height = surest["box"]
+            seen = [x * at.scale_x + at.left, y * at.scale_y + at.top, width * at.scale_x, height * at.scale_y]
+            return float(overlaps(numpy.array(seen), numpy.array(part["box"])).item())
+
+        subject = of_surest(answer, ("box",), overlap)
+        return explain_image(cell, subject, self.state, ask) if subject else NOTHING
+
+    def draw(self, cell: Cell, answer: Answer, side: int | None = None) -> Image.Image:
+        """The image with the boxes of an answer or a reference, see drawing.py, over the weights of its parts."""
+        image = as_array(open_image(cell), 3)
+        if "explanation" in answer:
+            image = draw_weights(image, answer["explanation"])
+        small, scale = shrunk(image, side)
+        boxes = [box | {"box": [scale * value for value in box["box"]]} for box in answer["answer"]]
+        return draw_boxes(small, boxes, self.state.labels)
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Pictures of circles, squares, and triangles; see shapes.py."""

@@ -15,8 +15,11 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.schema.tasks import IGNORED_PIXEL
+from llmft.tasks.explaining import Ask, Subject
 from llmft.tasks.images import config as sections
 from llmft.tasks.images import shapes
+from llmft.tasks.images.drawing import shrunk
+from llmft.tasks.images.occlusion import draw_weights, explain_image
 from llmft.tasks.images.pixels import ImageState, encode_pixels, learn_pixels, place, resize
 from llmft.tasks.padding import Arrays
 from llmft.tasks.task import Answer, Features, RowScore, Task
@@ -213,14 +216,32 @@ class SemanticSegmentation(Task[SegmentationState]):
         found = mean_of_found(overlaps_of(confusion)[0][self.options.background :])
         return RowScore("iou_by_image", found, error=1 - found, why=f"IoU {found:.3f}")
 
-    def draw(self, cell: Cell, answer: Answer) -> Image.Image:
-        """The image with the colors of a mask laid over it, half clear; the background stays as it is."""
-        image = numpy.array(as_array(open_image(cell), 3))
+    def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
+        """What speaks for the label that has the largest share of each image, but for the background."""
+        explained = []
+        for cell, answer in zip(rows["image"], answers, strict=True):
+            shares = answer["answer"]
+            front = self.state.labels[int(self.options.background) :]
+            # An image of background alone is explained by that.
+            label = max((name for name in front if shares[name]), key=shares.__getitem__, default=self.state.labels[0])
+            subject = Subject(label, "share", lambda other, label=label: other["answer"][label])  # type: ignore[misc]
+            explained.append(explain_image(cell, subject, self.state, ask))
+        return explained
+
+    def draw(self, cell: Cell, answer: Answer, side: int | None = None) -> Image.Image:
+        """The image with the colors of a mask laid over it, half clear; the background stays as it is.
+
+        Of an answer that is explained, the weights of the parts of the image instead.
+        """
+        whole = as_array(open_image(cell), 3)
+        if "explanation" in answer:
+            return shrunk(draw_weights(whole, answer["explanation"]), side)[0]
+        image = numpy.array(whole)
         mask = from_text(answer["mask"] if "mask" in answer else answer["answer"]["mask"])
         colors = numpy.array(PALETTE, numpy.uint8).reshape(-1, 3)
         shown = mask != 0 if self.options.background else numpy.ones_like(mask, bool)
         image[shown] = image[shown] // 2 + colors[mask[shown]] // 2
-        return Image.fromarray(image)
+        return shrunk(Image.fromarray(image), side)[0]
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Pictures of circles, squares, and triangles; see shapes.py."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN = 6  # names of columns in a note: they fit in a line
+WIDE = 33  # columns: of so many, three values each make 100 rows that are asked for one
 SAMPLE = 200  # cells in which a date format is looked for: each of the 30 formats takes 1 ms for so many
 
 
@@ -184,6 +185,42 @@ class TableColumns:
         # The words with the smallest idf, which occur in most rows.
         common = {name: sorted(zip(text.idf, text.terms, strict=True))[:3] for name, text in self.texts.items()}
         return middle | most | days | {name: " ".join(term for _, term in terms) for name, terms in common.items()}
+
+    def typical_cells(self) -> dict[str, list[Any]]:
+        """For each column cells that stand for the training rows: explanations put them in the place of a cell.
+
+        Values and not gaps, since a model that has seen no missing value may answer anything to one. Of three, since a
+        single one, such as the mean, may be the value of the row. Texts become empty. In a table of more than
+        WIDE columns, each has one.
+        """
+        found: dict[str, list[Any]] = {}
+        for name, scale in self.numbers.items():
+            middle, low, high = self._spread(scale)
+            if self.forms.get(name, PLAIN_FORM)["style"] == FLAG:  # as often 1 as in training, nearly
+                share = sum((middle, low, high)) / 3
+                low, middle, high = (float(share > edge) for edge in (5 / 6, 1 / 2, 1 / 6))
+            found[name] = [middle, low, high]
+        for name, date in self.dates.items():
+            days = (pandas.Timestamp(day, unit="D").floor("s") for day in self._spread(date["days"]))
+            found[name] = [day.isoformat() for day in days]
+        found |= {name: list[Any](values[:3]) or [None] for name, values in self.categories.items()}
+        found |= {name: [None] for name in self.texts}
+        return {name: cells[:1] if len(found) > WIDE else cells for name, cells in found.items()}
+
+    def plain_row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The cells that a model reads, as numbers and texts: such rows can stand in one column of Arrow."""
+        read = {name: float(self.numbers_in([row], name)[0]) for name in self.numbers}
+        plain = {name: None if value != value else value for name, value in read.items()}
+        return plain | {name: text_of(row.get(name)) for name in (*self.dates, *self.categories, *self.texts)}
+
+    def _spread(self, scale: list[float]) -> tuple[float, float, float]:
+        """The middle of the training rows, a low, and a high value."""
+        if self.scaling == "standard":
+            mean, deviation = scale
+            # Three values with the mean and the deviation of the column.
+            return mean, mean - 1.5**0.5 * deviation, mean + 1.5**0.5 * deviation
+        middle, low, high = numpy.interp([1 / 2, 1 / 6, 5 / 6], numpy.linspace(0, 1, len(scale)), scale).tolist()
+        return middle, low, high
 
     def _middle(self, scale: list[float]) -> int:
         """The index of the mean in a scale, or of the median among quantiles."""

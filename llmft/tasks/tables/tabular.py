@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from safetensors.numpy import load_file, save_file
 
-from llmft.data.source import Rows
+from llmft.data.source import Rows, Table
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.tasks.explaining import Ask, of_target
 from llmft.tasks.tables import config as sections
 from llmft.tasks.tables.columns import TableColumns, learn_columns
 from llmft.tasks.tables.number_columns import FLAG
 from llmft.tasks.tables.text_columns import TextColumn
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetState, TargetTask
-from llmft.tasks.task import Features, read_facts, write_facts
+from llmft.tasks.task import Answer, Features, read_facts, write_facts
 
 if TYPE_CHECKING:
     import pyarrow
@@ -137,6 +138,23 @@ class Tabular(TargetTask[TableState]):
 
     def format_input(self, row: dict[str, Any]) -> str:
         return ", ".join(f"{name}={value}" for name, value in row["features"].items())
+
+    def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
+        """The weight of each column: what is lost, on average, where it has a typical value of the training rows."""
+        columns, found = self.state.columns, []
+        typical = columns.typical_cells()
+        others = [(name, cell) for name, cells in typical.items() for cell in cells]
+        for row, answer in zip(rows["features"], answers, strict=True):
+            subject, plain = of_target(answer), columns.plain_row(row)
+            asked = [plain, *(plain | {name: cell} for name, cell in others)]
+            ids = list(map(str, range(len(asked))))
+            whole, *strengths = map(subject.strength, ask(Table({"features": asked}, ids)))
+            left = {name: list[float]() for name in typical}
+            for (name, _), strength in zip(others, strengths, strict=True):
+                left[name].append(strength)
+            parts = [{"column": name, "value": row.get(name)} for name in typical]
+            found.append(subject.explanation(parts, whole, [sum(own) / len(own) for own in left.values()]))
+        return found
 
     def example_row(self) -> dict[str, Any]:
         return self.state.columns.example_row()

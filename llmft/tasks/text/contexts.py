@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.text.config import least_context
+from llmft.tasks.text.words import Spans, ids_without
 from llmft.tasks.tokenizer import Tokenizer
 
 COPY = "Copy it from the context, letter by letter."
@@ -148,26 +149,33 @@ class Window:
 
 
 def windows(
-    questions: list[str], contexts: list[str], tokenizer: Tokenizer, length: int, stride: int
+    questions: list[str],
+    contexts: list[str],
+    tokenizer: Tokenizer,
+    length: int,
+    stride: int,
+    hidden: list[Spans] | None = None,
 ) -> Iterator[Window]:
     """The windows of each row in turn.
 
     Args:
         length: tokens of a window, with the question and special tokens.
         stride: tokens of the context that two windows share.
+        hidden: the spans of each row that the model does not see; see words.py.
     """
     most = length - least_context(length) - tokenizer.backend.num_special_tokens_to_add(True)
     fitting = _fitting(questions, tokenizer, most)
     encoded = tokenizer.encode(fitting, contexts, max_length=length, cut="only_second", stride=stride)
     parts = ((row, *found) for row, whole in enumerate(encoded) for found in enumerate((whole, *whole.overflowing)))
     for row, number, encoding in parts:
-        inputs = {"input_ids": encoding.ids}
+        spans = hidden[row] if hidden else []
+        inputs = {"input_ids": ids_without(encoding, spans, ("question", "context"), tokenizer, in_place=True)}
         if tokenizer.reads_types:
             inputs["token_type_ids"] = encoding.type_ids
         of_context = [place for place, part in enumerate(encoding.sequence_ids) if part == 1]
         first = of_context[0] if of_context else 0
-        spans = _with_marks(encoding.offsets[first : first + len(of_context)], contexts[row])
-        offsets = numpy.array(spans, dtype=numpy.int32).reshape(-1, 2).T
+        places = _with_marks(encoding.offsets[first : first + len(of_context)], contexts[row])
+        offsets = numpy.array(places, dtype=numpy.int32).reshape(-1, 2).T
         none = encoding.ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in encoding.ids else 0
         yield Window(row, number, inputs, none, first, offsets, cut=fitting[row] != questions[row])
 

@@ -12,9 +12,11 @@ from llmft.data.source import Rows, listed
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.tasks.explaining import Ask, Subject, span_overlap
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
 from llmft.tasks.text.contexts import Span, best_of_windows, best_span, holds_answers, read_answers, rows_of, windows
+from llmft.tasks.text.words import explain_words, hidden_of, input_rows
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -89,9 +91,8 @@ class QuestionAnswering(Task[QuestionState]):
         labeled = "answers" in rows  # rows of predict have none
         places = [self._place(rows, row) for row in range(len(rows["context"]))] if labeled else []
         features: Features = {}
-        for window in windows(
-            rows["question"], rows["context"], self.state.tokenizer, self.state.max_length, self.options.stride
-        ):
+        tokenizer, length, stride = self.state.tokenizer, self.state.max_length, self.options.stride
+        for window in windows(rows["question"], rows["context"], tokenizer, length, stride, hidden_of(rows)):
             made = {
                 **window.inputs,
                 "row": window.row,
@@ -174,6 +175,22 @@ class QuestionAnswering(Task[QuestionState]):
         # Sure and wrong comes first in the report. Above 0, so that a wrong answer of score 0 is still an error.
         error = max(float(answer["score"]) * (1 - part), 1e-9)
         return RowScore("f1", part, error=error, why=f"{100 * error:.1f}%" if error > 1e-9 else "")
+
+    def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
+        """Which words of the question and its context speak for the answer of each row; see words.py."""
+        found = []
+        for row, answer in zip(input_rows(rows, ("question", "context")), answers, strict=True):
+
+            def strength(other: Answer, given: Answer = answer) -> float:
+                # No answer is one, too: what is left of it is its score where there is none again.
+                if given["start"] is None or other["start"] is None:
+                    return float(other["score"]) if given["start"] == other["start"] else 0.0
+                return float(other["score"]) * span_overlap(given, other)
+
+            place = {key: answer[key] for key in ("start", "end")} if answer["answer"] else {}
+            subject = Subject(answer["answer"] or self.no_answer, "score", strength, place)
+            found.append(explain_words(row, {name: row[name] for name in ("question", "context")}, subject, ask))
+        return found
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up words, among them a person and a place; the question asks for one of them."""

@@ -10,12 +10,14 @@ from llmft.data.source import CHUNK, Rows, listed
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.tasks.explaining import Ask, of_target
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetState, TargetTask
 from llmft.tasks.task import Answer, Features
 from llmft.tasks.text import config as sections
 from llmft.tasks.text import entity_markers
 from llmft.tasks.text.entity_markers import Marked, Unfit
+from llmft.tasks.text.words import DROPPED, explain_words, hidden_of, ids_without, input_rows
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -115,6 +117,14 @@ class RelationExtraction(TargetTask[RelationState]):
     def format_input(self, row: dict[str, Any]) -> str:
         return str(_marked(row))
 
+    def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
+        """What speaks for the most probable relation of each text, without the marks of its entities; see words.py."""
+        pairs = zip(input_rows(rows, ("text", "head", "tail")), answers, strict=True)
+        return [
+            explain_words(row, {"text": entity_markers.plain(row["text"])}, of_target(answer), ask)
+            for row, answer in pairs
+        ]
+
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Made-up sentences: e1 is a maker or a thing; another such word has no marks and means nothing."""
         rng = random.Random(seed)
@@ -136,11 +146,13 @@ class RelationExtraction(TargetTask[RelationState]):
         """The tokens of each row with the markers, or why it cannot be encoded."""
         texts = list(map(entity_markers.plain, rows["text"]))
         encodings = self.state.tokenizer.encode(texts)
+        hidden = hidden_of(rows)
         found: list[Tokens | Unfit] = []
         for place, encoding in enumerate(encodings):
             try:
                 sentence = _marked({name: column[place] for name, column in rows.items()})
-                found.append(_with_markers(encoding, sentence, self.state))
+                ids = ids_without(encoding, hidden[place], ("text",), self.state.tokenizer)
+                found.append(_with_markers(encoding, ids, sentence, self.state))
             except Unfit as error:
                 found.append(error)
         return found
@@ -150,13 +162,16 @@ def _marked(row: dict[str, Any]) -> Marked:
     return entity_markers.read(row["text"], row.get("head"), row.get("tail"))
 
 
-def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) -> Tokens:
+def _with_markers(encoding: Encoding, ids: list[int], sentence: Marked, state: RelationState) -> Tokens:
     """The tokens of a text with markers around its entities, cut to `max_length` around both entities.
+
+    Args:
+        ids: the tokens of `encoding`; those that are DROPPED are left out.
 
     Raises:
         Unfit: if the entities are further apart than `max_length`, or have no tokens.
     """
-    ids, offsets, types = encoding.ids, encoding.offsets, encoding.type_ids
+    offsets, types = encoding.offsets, encoding.type_ids
     own = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == 0]
     spans = []
     for name, (start, end) in zip(entity_markers.ENTITIES, (sentence.head, sentence.tail), strict=True):
@@ -183,4 +198,5 @@ def _with_markers(encoding: Encoding, sentence: Marked, state: RelationState) ->
     for place, _, marker in sorted(opening + closing, reverse=True):
         read.insert(place, state.tokenizer.backend.token_to_id(marker))
         kinds.insert(place, types[first])
-    return Tokens(read, kinds, cut=len(kept) < len(ids))
+    there = [place for place, token in enumerate(read) if token != DROPPED]
+    return Tokens([read[place] for place in there], [kinds[place] for place in there], cut=len(kept) < len(ids))

@@ -10,14 +10,18 @@ from llmft.data.source import Rows
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem
+from llmft.tasks.explaining import Ask, of_target
 from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetState, TargetTask
-from llmft.tasks.task import Features
+from llmft.tasks.task import Answer, Features
 from llmft.tasks.text import config as sections
+from llmft.tasks.text.words import DROPPED, explain_words, hidden_of, ids_without, input_rows
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+INPUTS = ("text", "text_pair")
 
 
 @dataclass
@@ -49,14 +53,14 @@ class TextClassification(TargetTask[TextState]):
     def learn(self, train: "Dataset", model: ModelConfig) -> TextState:
         pair = "text_pair" in train.column_names
         # A generator: a tokenizer that is trained reads the texts once, and a copy of a large split would be idle.
-        texts = (text for column in ("text", "text_pair")[: 1 + pair] for text in train[column])
+        texts = (text for column in INPUTS[: 1 + pair] for text in train[column])
         tokenizer, length = learn(texts, train["text"], self.options.max_length, model)
         return TextState(problems.fit(train, self.options), tokenizer, length, pair)
 
     def baseline(self, splits: "dict[str, Dataset]", seed: int) -> tuple[str, dict[str, list[Any]]]:
         from llmft.tasks.text import tfidf  # scikit-learn: half a second, for which answers need not wait
 
-        columns = ("text", "text_pair")[: 1 + self.state.pair]
+        columns = INPUTS[: 1 + self.state.pair]
         texts = {name: [rows[column][:] for column in columns] for name, rows in splits.items()}
         # Class indices are integers; flags of several labels and numbers are floats, as the losses of torch take them.
         kind = numpy.int64 if self.options.problem == "single_label" else numpy.float32
@@ -89,19 +93,44 @@ class TextClassification(TargetTask[TextState]):
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         pairs = rows["text_pair"] if self.state.pair else None
         encoded = self.state.tokenizer.encode(rows["text"], pairs, max_length=self.state.max_length)
-        features: Features = {"input_ids": [encoding.ids for encoding in encoded]}
+        kept = [
+            ids_without(encoding, spans, INPUTS, self.state.tokenizer)
+            for encoding, spans in zip(encoded, hidden_of(rows), strict=True)
+        ]
+        features: Features = {"input_ids": [[token for token in ids if token != DROPPED] for ids in kept]}
         # Only for models with embeddings of the segment, such as BERT, which tell the two texts apart by it.
         if self.state.tokenizer.reads_types:
-            features["token_type_ids"] = [encoding.type_ids for encoding in encoded]
+            features["token_type_ids"] = [
+                [kind for kind, token in zip(encoding.type_ids, ids, strict=True) if token != DROPPED]
+                for encoding, ids in zip(encoded, kept, strict=True)
+            ]
         features["row"] = list(range(len(encoded)))
-        features["length"] = list(map(len, encoded))
+        features["length"] = list(map(len, features["input_ids"]))
         features["cut"] = [bool(encoding.overflowing) for encoding in encoded]
         if "label" in rows:
             features["labels"] = self.state.target.encode(rows["label"])
         return features
 
     def format_input(self, row: dict[str, Any]) -> str:
-        return " ⏐ ".join(row[key] for key in ("text", "text_pair") if row.get(key))
+        return " ⏐ ".join(row[key] for key in INPUTS if row.get(key))
+
+    def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
+        """What speaks for the most probable label, or for the number, of each text; see words.py."""
+        found = []
+        for row, answer in zip(input_rows(rows, INPUTS), answers, strict=True):
+            texts = {role: row[role] for role in INPUTS[: 1 + self.state.pair]}
+            found.append(explain_words(row, texts, of_target(answer), ask, self._unread(texts)))
+        return found
+
+    def _unread(self, texts: dict[str, str]) -> dict[str, int]:
+        """By role the character from which on the model reads nothing of a text that is too long."""
+        pairs = [[text] for text in texts.values()]
+        (encoding,) = self.state.tokenizer.encode(*pairs, max_length=self.state.max_length)
+        found = dict.fromkeys(texts, 0)
+        for part, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
+            if part is not None:
+                found[INPUTS[part]] = max(found[INPUTS[part]], end)
+        return found
 
     def example_row(self) -> dict[str, Any]:
         return {"text": "Some text."} | ({"text_pair": "Another one."} if self.state.pair else {})

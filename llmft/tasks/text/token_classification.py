@@ -14,10 +14,12 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError, missing_package, plural
 from llmft.schema.tasks import IGNORED
+from llmft.tasks.explaining import NOTHING, Ask, of_surest, span_overlap
 from llmft.tasks.targets.decisions import softmax
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
 from llmft.tasks.text.sentences import Entity, Sentence, is_labeled, read, sentence_of
+from llmft.tasks.text.words import Spans, explain_words, hidden_of, input_rows, mask_id
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -121,7 +123,14 @@ class TokenClassification(Task[EntityState]):
         parts = [part for found in windows for part in found]
         word_ids = [[part.word_ids for part in found] for found in windows]
         places = [found for ids in word_ids for found in first_pieces(ids, self.state.stride)]
-        features: Features = {"input_ids": [part.ids for part in parts]}
+        hidden = [_hidden_words(*pair) for pair in zip(sentences, hidden_of(rows), strict=True)]
+        mask = mask_id(tokenizer, in_place=True)
+        features: Features = {
+            "input_ids": [
+                [mask if word in hidden[row] else token for word, token in zip(part.word_ids, part.ids, strict=True)]
+                for row, part in zip(owners, parts, strict=True)
+            ]
+        }
         if tokenizer.reads_types:
             features["token_type_ids"] = [part.type_ids for part in parts]
         features["row"] = owners
@@ -192,6 +201,15 @@ class TokenClassification(Task[EntityState]):
         part, whole = 2.0 * len(given & right), float(len(given) + len(right))
         return RowScore("f1", part, whole, error=float(error), why=f"{error} wrong or missed")
 
+    def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
+        """What speaks for the surest entity of each text; see words.py."""
+        found = []
+        for row, answer in zip(input_rows(rows, ("tokens", "text")), answers, strict=True):
+            subject = of_surest(answer, ("start", "end"), span_overlap)
+            text = sentence_of(row, self.state.of_tokens).text
+            found.append(explain_words(row, {"text": text}, subject, ask) if subject else NOTHING)
+        return found
+
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
         """Sentences of made-up words; persons have one to three words, the first of which is a title."""
         rng = random.Random(seed)
@@ -211,6 +229,16 @@ class TokenClassification(Task[EntityState]):
             tokens.append([word for words, _ in parts for word in words])
             tags.append([tag for _, found in parts for tag in found])
         return {"tokens": tokens, "tags": tags}
+
+
+def _hidden_words(sentence: Sentence, spans: Spans) -> set[int]:
+    """The words of a sentence that have characters of these spans."""
+    return {
+        number
+        for span in spans
+        for number, (start, end) in enumerate(sentence.words)
+        if start < span["end"] and end > span["start"]
+    }
 
 
 def _key(entity: Entity) -> tuple[int, int, str]:
