@@ -73,7 +73,9 @@ def same(rows: Found, others: Found, within: float) -> None:
             assert one["scores"] == pytest.approx(other["scores"], abs=within)
 
 
-@pytest.mark.parametrize("name", [*list(MODELS)[:3], pytest.param("lite0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", [*list(MODELS)[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in ("timm", "lite0"))]
+)
 def test_eval_predict_and_the_export_agree(name: str, llmft: Run, here: Path) -> None:
     """EfficientNet-lite0 is at its full size, 224 pixels."""
     pytest.importorskip("onnxruntime")
