@@ -9,9 +9,10 @@ import numpy
 import pytest
 from PIL import Image, ImageOps
 
-from llmft.config.load import load
+from llmft import tasks
+from llmft.config.load import load as compose
 from llmft.data.annotated_pictures import turned
-from llmft.data.pipeline import source_digests
+from llmft.data.pipeline import load, source_digests
 from llmft.data.read import chunks, files_of
 from llmft.data.source import Table
 from llmft.schema.dataset import DatasetConfig
@@ -327,6 +328,25 @@ def test_a_folder_is_read_as_the_option_says(option: str, here: Path) -> None:
     """Although its pictures lie in folders, as those of classes do."""
     pytest.importorskip("timm")
     voc(here / "data", "a")
-    config = load("finetune", ["+recipe=detection", f"dataset={option}", "dataset.train=data"])
+    config = compose("finetune", ["+recipe=detection", f"dataset={option}", "dataset.train=data"])
     assert config.dataset.format == option
     assert config.dataset.train == "data"
+
+
+def test_an_image_of_two_splits_is_a_row_of_both_that_may_be_allowed(here: Path) -> None:
+    """As in folders by class: by its content, whatever its name and its boxes are."""
+    for number, name in enumerate(("train/a", "train/b", "test/a")):
+        picture(here / f"{name}.jpg", width=40 + number % 2)
+        (here / f"{name}.txt").write_text("0 0.5 0.5 0.5 0.5\n" * (number + 1))
+    words = [
+        "+recipe=detection",
+        "dataset=yolo",
+        "dataset.train=train",
+        "dataset.test=test",
+        "dataset.split.validation=0",
+    ]
+    config = compose("finetune", words)
+    with pytest.raises(UserError, match=r"1 of the 1 rows of test is also in train.*dataset\.max_overlap=1 allows"):
+        load(config.dataset, tasks.build(config.task))
+    config = compose("finetune", [*words, "dataset.max_overlap=1"])
+    assert len(load(config.dataset, tasks.build(config.task))["test"]) == 1
