@@ -10,14 +10,17 @@ from typing import Any
 
 import datasets
 import numpy
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
+import llmft
 from llmft import tasks
 from llmft.config.load import load as compose
 from llmft.data.images import BadImage, as_array, content, image_cell, open_image
 from llmft.data.pipeline import load, source_digests
 from llmft.schema.problem import UserError
+from llmft.tasks.images import shapes
 
 
 def encoded(pixels: Any, kind: str = "PNG", **options: Any) -> bytes:
@@ -288,3 +291,24 @@ def test_parquet_with_images_as_datasets_writes_it(tmp_path: Path) -> None:
         data, _ = loaded(f"dataset.train={tmp_path / place}", "dataset.split.validation=0", "dataset.split.test=0")
         assert data["train"]["label"][:] in (["ant", "bee"] * 2, ["0", "1"] * 2)
         assert data["train"]["image"][3]["bytes"] == plain((3, 0, 0))
+
+
+@pytest.mark.parametrize("name", ["scenes", "shapes"])
+def test_the_samples_are_what_the_code_draws(name: str) -> None:
+    """By pixels, since versions of zlib compress alike pixels to other bytes."""
+    folder = Path(llmft.__file__).parent / "samples" / name
+    for seed, split in enumerate(("train", "validation", "test"), 1):
+        kept = pyarrow.parquet.read_table(folder / f"{split}.parquet").to_pydict()
+        rows = len(kept["image"])
+        drawn = (
+            shapes.scenes(rows, seed)
+            if name == "scenes"
+            else shapes.classified(rows, seed, kinds=shapes.KINDS, telling=False)
+        )
+        assert kept.keys() == drawn.keys()
+        for column, cells in drawn.items():
+            if column in ("image", "mask"):
+                pairs = zip(map(open_image, kept[column]), map(open_image, cells), strict=True)
+                assert all(one.mode == other.mode and one.tobytes() == other.tobytes() for one, other in pairs)
+            else:
+                assert kept[column] == cells

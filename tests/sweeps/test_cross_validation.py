@@ -1,5 +1,6 @@
 """`dataset.folds=3`: a run for each fold, the mean and deviation of each metric, and an answer for every row."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
+
+from llmft.tasks.images import shapes
 
 Run = Callable[..., tuple[int, str, str]]
 Write = Callable[[str, str], Path]
@@ -54,6 +57,29 @@ def test_every_row_is_answered_once_and_every_metric_is_averaged(rows: None, llm
     assert "3 of them are finished already" in llmft(*FOLDS)[1]
     code, _, _ = llmft(*FOLDS[:-1], "dataset.fold=2", "run.dir=alone")
     assert read(here / "alone/metrics.json")["test"] == read(runs[2] / "metrics.json")["test"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "column", "metric"), [("segmentation", "mask", "iou_by_image"), ("detection", "boxes", "map")]
+)
+def test_each_image_is_answered_once(recipe: str, column: str, metric: str, llmft: Run, here: Path) -> None:
+    """Masks and boxes, which are no labels to keep the shares of."""
+    if recipe == "detection":
+        pytest.importorskip("faster_coco_eval")
+    found = shapes.scenes(9, 0, telling=True)
+    cells = {name: [base64.b64encode(cell["bytes"]).decode() for cell in found[name]] for name in ("image", "mask")}
+    rows = [dict(zip((found | cells), row, strict=True)) for row in zip(*(found | cells).values(), strict=True)]
+    kept = ("image", column)
+    (here / "a.jsonl").write_text("".join(json.dumps({name: row[name] for name in kept}) + "\n" for row in rows))
+    words = ["dataset=json", "dataset.train=a.jsonl", "dataset.split.validation=0", "dataset.folds=3"]
+    code, _, err = llmft("finetune", f"+recipe={recipe}", "smoke=true", "trainer.max_steps=2", *words, "run.dir=s")
+    assert code == 0, err
+    runs = [here / f"s/fold-{fold}" for fold in range(3)]
+    answers = [json.loads(line) for run in runs for line in (run / "predictions/test.jsonl").read_text().splitlines()]
+    assert sorted(answer["id"] for answer in answers) == [f"a.jsonl:{line}" for line in range(1, 10)]
+    (group,) = read(here / "s/summary.json")["ranking"]
+    scores = [read(run / "metrics.json")["test"][metric] for run in runs]
+    assert group["scores"]["test"][metric] == pytest.approx({"mean": mean(scores), "sd": stdev(scores), "count": 3})
 
 
 def test_settings_are_compared_by_their_mean_over_folds(rows: None, llmft: Run, here: Path) -> None:
