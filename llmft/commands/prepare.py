@@ -171,6 +171,9 @@ def _kept(task: Task[Any], entry: Entry, origin: str) -> Prepared | None:
         rows = {name: read_dataset(entry.folder / f"{name}.rows.arrow") for name in facts["splits"]}
         task = task.load(entry.folder / "state")
         features = {name: _features(task, entry.folder, name) for name in facts["splits"]}
+        for found in features.values():
+            if isinstance(found, FeatureSet):
+                found.hold()  # another process may make room there while this one trains
     except OSError:
         return None
     splits = {name: Split(rows[name], features[name]) for name in rows}

@@ -8,12 +8,12 @@ from typing import Any
 from PIL import Image
 
 from llmft.data.files import resolve
+from llmft.data.masks import stored_size
 from llmft.data.source import MANY, START, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError
 
 NEAR = ("", "images", "../images", "../JPEGImages", "../{stem}", "../{split}", "{split}")
 """Folders where the pictures of an annotation file are, seen from its own: beside it, as COCO has them, and as VOC."""
-ORIENTATION = 0x0112  # the EXIF tag that says how a picture is to be turned
 
 
 @dataclass
@@ -59,8 +59,7 @@ def picture_size(path: str) -> tuple[tuple[int, int] | None, int]:
     Broken pictures are reported by the task, which decodes them.
     """
     try:
-        with Image.open(path) as picture:
-            return picture.size, picture.getexif().get(ORIENTATION, 1)
+        return stored_size({"path": path, "bytes": None})
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None, 1
 

@@ -176,6 +176,12 @@ class CocoMasks(CocoFile):
         if problems:
             raise UserError(listed(problems), "the data")
 
+    def named(self) -> Iterator[tuple[Mark, Table]]:
+        """See `NamesImages`."""
+        pictures = self.read([], Counter())[1]
+        cells = [{"path": picture.path, "bytes": None} for picture in pictures]
+        yield START, Table({"image": cells}, [f"{self.name}:{picture.id}" for picture in pictures])
+
     def _mask(self, picture: Picture, index: dict[str, int], problems: list[Problem]) -> numpy.ndarray | None:
         """The indices (height, width) of a picture, upright; None after adding what is wrong to `problems`."""
         from faster_coco_eval import mask as coco
@@ -198,10 +204,11 @@ class CocoMasks(CocoFile):
             except ValueError as error:
                 problems.append(Problem(place, f"annotation {each.get('id')} {error}"))
                 return None
-        mask = numpy.zeros(size[::-1], numpy.uint8)
+        mask = numpy.zeros(size[::-1], numpy.uint8, order="F")  # by columns, as runs are decoded
         for runs, label in sorted(regions, key=lambda region: -int(coco.area(region[0]))):
-            mask[coco.decode(runs).astype(bool)] = label
+            mask[coco.decode(runs).view(bool)] = label
         # Regions of a picture that is stored on its side, and annotated as it is stored.
+        mask = numpy.ascontiguousarray(mask)
         return mask if size == upright else numpy.asarray(Image.fromarray(mask).transpose(TURNS[orientation]))
 
 
@@ -232,7 +239,7 @@ def region_of(segmentation: Any, width: int, height: int) -> Any:
 
 
 def _is_polygon(value: Any) -> bool:
-    numbers = isinstance(value, list) and all(isinstance(part, int | float) for part in value)
+    numbers = isinstance(value, list) and set(map(type, value)) <= {int, float}
     return numbers and len(value) >= 6 and len(value) % 2 == 0
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from llmft.data.csv_files import open_csv
 from llmft.data.encodings import lines_of, open_text
 from llmft.data.files import resolve
-from llmft.data.images import SUFFIXES, BadImage, Cell, content, open_image
+from llmft.data.images import SUFFIXES, BadImage, Cell, content, content_digest, open_image, orientation
 from llmft.data.source import CHUNK, START, FileGroup, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError
 
@@ -27,6 +27,7 @@ IMAGES, MASKS = ("images", "JPEGImages"), ("masks", "SegmentationClass")
 DEPTH = 3  # folders above a file in which those are looked for: VOC's lists lie in ImageSets/Segmentation
 OF_IMAGES = "Write dataset.images=FOLDER, the folder of the images."
 JPEG = b"\xff\xd8\xff"
+SUMMARIES = 100_000  # kept at once: 50 MB
 TURNED = range(5, 9)  # EXIF orientations by which width and height change places
 RUNS = ("EncodedPixels", "rle", "rle_mask", "encoded_pixels", "annotation")
 """Columns of runs, as the competitions of Kaggle call them."""
@@ -43,15 +44,65 @@ class Mask(NamedTuple):
     """The names of the indices, where the file has them."""
 
 
-def upright_size(cell: Cell) -> tuple[int, int]:
-    """Width and height of an image after it is turned as its EXIF says; from the header alone.
+class Summary(NamedTuple):
+    """What a mask holds."""
+
+    size: tuple[int, int]
+    """Width and height, upright."""
+    values: list[int]
+    """Those that occur, sorted; of a color 65536 * red + 256 * green + blue."""
+    colored: bool
+    wide: bool
+    """Whether values have 16 bits."""
+    labels: list[str] | None
+
+
+def summarize(mask: Mask) -> Summary:
+    """What a mask holds."""
+    values = numbers_of(mask)
+    colored = mask.values.ndim == 3
+    # Of 16 million colors a table would be too long; of 65,536 values it is ten times as fast as a search.
+    found = numpy.unique(values) if colored else numpy.flatnonzero(numpy.bincount(values.ravel()))
+    wide = not colored and mask.values.dtype != numpy.uint8
+    return Summary(values.shape[::-1], found.tolist(), colored, wide, mask.labels)
+
+
+def numbers_of(mask: Mask) -> numpy.ndarray:
+    """(height, width), a number for each pixel, that of its color if it has one: see `Summary.values`."""
+    return mask.values if mask.values.ndim == 2 else mask.values.astype(numpy.int64) @ (65536, 256, 1)
+
+
+_summaries: dict[str, Summary] = {}
+
+
+def summary_of(cell: Cell) -> Summary:
+    """What a mask holds, kept by the digest of its file: preparation asks three times, and decoding takes 1 ms.
+
+    Raises:
+        BadImage: why the image cannot be a mask.
+    """
+    if (key := content_digest(cell)) not in _summaries:
+        if len(_summaries) >= SUMMARIES:
+            _summaries.clear()
+        _summaries[key] = summarize(read_mask(cell))
+    return _summaries[key]
+
+
+def stored_size(cell: Cell) -> tuple[tuple[int, int], int]:
+    """Width and height of an image as it is stored, and its EXIF orientation; without decoding it.
 
     Raises:
         OSError: if it is not an image.
     """
-    with Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]) as image:
-        width, height = image.size
-        return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in TURNED else (width, height)
+    with io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).open("rb") as stream:
+        image = Image.open(stream)
+        return image.size, orientation(image)
+
+
+def upright_size(cell: Cell) -> tuple[int, int]:
+    """Width and height of an image after it is turned as its EXIF says; see `stored_size`."""
+    (width, height), orientation = stored_size(cell)
+    return (height, width) if orientation in TURNED else (width, height)
 
 
 def read_mask(cell: Cell) -> Mask:
@@ -295,6 +346,13 @@ class RunsFile:
             yield START, table
         if problems:
             raise UserError(listed(problems), "the data")
+
+    def named(self) -> Iterator[tuple[Mark, Table]]:
+        """See `NamesImages`."""
+        folder = images_of(self.file, self.name, self.images)
+        files = by_stem(folder)
+        found = [files[stem] for name in self._regions()[0] if (stem := stem_of(name)) in files]
+        yield START, Table({"image": list(map(cell_of, found))}, list(map(id_of, found)))
 
     def _regions(self) -> tuple[dict[str, list[Region]], list[str]]:
         """The rows of each image, and the names of the classes, the background first.

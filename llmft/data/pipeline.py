@@ -161,7 +161,7 @@ def source_digests(config: DatasetConfig, roles: dict[str, Column] | None = None
                 own = files_of(config, name, source)
                 files += [*own, *beside(config, own)]
                 if images and own and not FORMATS[config.format].by_folder:
-                    for opened, _, table in chunks(config, own):
+                    for opened, _, table in chunks(config, own, named=True):
                         cells += image_cells(locate_images(table, opened.file.parent, images), images)
             except UserError as error:
                 problems += error.problems

@@ -17,7 +17,7 @@ from llmft.data.files import expand, mismatch, resolve
 from llmft.data.formats import FORMATS
 from llmft.data.json_files import open_json
 from llmft.data.roles import locate_images
-from llmft.data.source import Mark, Source, Table, listed
+from llmft.data.source import Mark, NamesImages, Source, Table, listed
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig, Files
 from llmft.schema.problem import Problem, UserError, plural
@@ -92,8 +92,11 @@ def beside(dataset: DatasetConfig, files: list[Path]) -> list[Path]:
     return read(files) if read else []
 
 
-def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, Mark, Table]]:
+def chunks(dataset: DatasetConfig, files: list[Path], named: bool = False) -> Iterator[tuple[Source, Mark, Table]]:
     """All rows of some files in order, chunk by chunk, each with its source and its position there.
+
+    Args:
+        named: of sources that make a part of their rows, read what they name alone; see `NamesImages`.
 
     Raises:
         UserError: after the last chunk, with the problems of all files.
@@ -107,7 +110,7 @@ def chunks(dataset: DatasetConfig, files: list[Path]) -> Iterator[tuple[Source, 
         try:
             check_file_kinds(dataset.format, file, name)
             opened = file_format.open(file, name, dataset.encoding, *more)
-            for mark, table in opened.chunks():
+            for mark, table in opened.named() if named and isinstance(opened, NamesImages) else opened.chunks():
                 yield opened, mark, table
         except UserError as error:
             problems += error.problems

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from llmft.schema.problem import Problem
 
@@ -115,6 +115,14 @@ class Source(Protocol):
         Raises:
             UserError: after the last chunk, with the line of every row that cannot be read.
         """
+
+
+@runtime_checkable
+class NamesImages(Protocol):
+    """A `Source` that makes a part of its rows, such as masks out of polygons, which takes longer than to read them."""
+
+    def named(self) -> Iterator[tuple[Mark, Table]]:
+        """As `Source.chunks`, with the columns of images that are files alone; problems are left to `chunks`."""
 
 
 @dataclass(frozen=True)

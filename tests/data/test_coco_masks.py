@@ -54,6 +54,14 @@ def test_polygons_and_runs_are_painted_from_large_to_small(tmp_path: Path) -> No
     ]
 
 
+def test_pictures_are_named_without_painting_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path, {"segmentation": SQUARE, "category_id": 0})
+    found = rows(source)
+    monkeypatch.setattr(CocoMasks, "_mask", None)
+    ((_, named),) = source.named()
+    assert (named.columns, named.ids) == ({"image": found.columns["image"]}, found.ids)
+
+
 def test_a_picture_without_regions_is_background(tmp_path: Path) -> None:
     assert not read_mask(rows(write(tmp_path)).columns["mask"][0]).values.any()
 

@@ -8,7 +8,8 @@ import numpy
 import pytest
 from PIL import Image
 
-from llmft.data.images import BadImage
+from llmft.data import masks
+from llmft.data.images import BadImage, open_image
 from llmft.data.masks import (
     MaskFolder,
     RunsFile,
@@ -16,6 +17,7 @@ from llmft.data.masks import (
     images_inside,
     names_in,
     read_mask,
+    summary_of,
     to_text,
     upright_size,
     write_mask,
@@ -27,6 +29,7 @@ from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
 
 TINY = numpy.array([[0, 1, 2], [2, 255, 0]], numpy.uint8)
+ROLES = {"image": Column("image"), "mask": Column("image", target=True)}
 SIDEWAYS = 6  # the EXIF orientation of a camera that was turned to the right
 
 
@@ -124,6 +127,37 @@ def test_the_size_is_that_after_the_turn() -> None:
     assert upright_size(cell) == (2, 3)
 
 
+def test_the_size_of_a_png_is_known_without_its_pixels() -> None:
+    """Pillow decodes a PNG to look for EXIF behind the pixels, where it may be."""
+    plain = saved(Image.new("L", (3, 2)), "PNG")
+    start = plain["bytes"].index(b"IDAT") + 4
+    broken = plain["bytes"][:start] + b"?" * 8 + plain["bytes"][start + 8 :]
+    assert upright_size({"path": None, "bytes": broken}) == (3, 2)
+    exif = Image.Exif()
+    exif[0x0112] = SIDEWAYS
+    turned = saved(Image.new("L", (3, 2)), "PNG", exif=exif)["bytes"]
+    begin = turned.index(b"eXIf") - 4
+    end = begin + 12 + int.from_bytes(turned[begin : begin + 4], "big")
+    last = turned[turned.index(b"IEND") - 4 :]
+    behind = turned[:begin] + turned[end : -len(last)] + turned[begin:end] + last
+    assert upright_size({"path": None, "bytes": behind}) == (2, 3)
+    assert open_image({"path": None, "bytes": behind}).size == (2, 3)
+
+
+def test_a_mask_is_decoded_once_until_its_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    monkeypatch.setattr(masks, "read_mask", lambda cell: decoded.append(cell) or read_mask(cell))
+    file = tmp_path / "a.png"
+    cell = {"path": str(file), "bytes": None}
+    file.write_bytes(write_mask(TINY, ["a", "b", "c"]))
+    for _ in range(2):
+        assert summary_of(cell) == ((3, 2), [0, 1, 2, 255], False, False, ["a", "b", "c"])
+    assert len(decoded) == 1
+    file.write_bytes(saved(Image.fromarray(TINY.astype(numpy.uint16) * 257), "PNG")["bytes"])
+    assert summary_of(cell) == ((3, 2), [0, 257, 514, 65535], False, True, None)
+    assert len(decoded) == 2
+
+
 def test_a_folder_has_images_and_masks_of_the_same_name(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.c.png"):
         picture(tmp_path / "train/images" / name)
@@ -193,11 +227,22 @@ def test_runs_go_down_each_column(tmp_path: Path) -> None:
     picture(tmp_path / "images/b.png")
     found = rows(table(tmp_path, "ImageId,EncodedPixels\na,2 2\nb.png,\na,6 1\n"))
     assert found.ids == ["images/a.png", "images/b.png"]
-    masks = [read_mask(cell) for cell in found.columns["mask"]]
+    painted = [read_mask(cell) for cell in found.columns["mask"]]
     # Pixels 2 and 3 of an image of 3 x 2 are the lower one of the first column, and the upper one of the second.
-    assert masks[0].values.tolist() == [[0, 1, 0], [1, 0, 1]]
-    assert masks[1].values.tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert masks[0].labels == masks[1].labels == ["background", "foreground"]
+    assert painted[0].values.tolist() == [[0, 1, 0], [1, 0, 1]]
+    assert painted[1].values.tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert painted[0].labels == painted[1].labels == ["background", "foreground"]
+
+
+def test_the_cache_learns_of_images_without_painting_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "images/a.png")
+    table(tmp_path, "ImageId,EncodedPixels\na,2 2\n")
+    config = DatasetConfig(format="runs", train=str(tmp_path / "train.csv"))
+    monkeypatch.setattr(masks, "painted", None)
+    before = source_digests(config, ROLES)
+    assert [Path(name).name for name in before] == ["train.csv", "images"]
+    picture(tmp_path / "images/a.png", 2, 3)
+    assert source_digests(config, ROLES)[str(tmp_path / "images")] != before[str(tmp_path / "images")]
 
 
 def test_classes_of_runs_are_ordered_as_numbers(tmp_path: Path) -> None:
@@ -229,7 +274,6 @@ def test_runs_that_are_wrong_are_told_by_line(tmp_path: Path, text: str, where: 
 
 @pytest.mark.parametrize("source", ["train.txt", "folder", "all.csv"])
 def test_prepared_rows_are_known_by_the_bytes_of_their_masks(tmp_path: Path, source: str) -> None:
-    roles = {"image": Column("image"), "mask": Column("image", target=True)}
     for name in ("a", "b"):
         picture(tmp_path / f"folder/images/{name}.png")
         picture(tmp_path / f"folder/masks/{name}.png")
@@ -237,7 +281,7 @@ def test_prepared_rows_are_known_by_the_bytes_of_their_masks(tmp_path: Path, sou
     (tmp_path / "folder/all.csv").write_text("image,mask\nimages/a.png,masks/a.png\n")
     train = tmp_path / "folder" if source == "folder" else tmp_path / "folder" / source
     config = DatasetConfig(format="csv" if source == "all.csv" else "masks", train=str(train))
-    before = source_digests(config, roles)
-    assert source_digests(config, roles) == before
+    before = source_digests(config, ROLES)
+    assert source_digests(config, ROLES) == before
     picture(tmp_path / "folder/masks/a.png", 3, 2).write_bytes(write_mask(TINY))
-    assert source_digests(config, roles) != before
+    assert source_digests(config, ROLES) != before

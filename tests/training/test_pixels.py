@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,17 @@ def test_the_cache_knows_pixels_by_content(here: Path, monkeypatch: pytest.Monke
     assert second.origin.startswith("now, and kept for later runs (changed: data")
     assert "task.size" in prepared(place, "task.size=40").origin
     assert first.splits["train"].features.__getitems__([0]) is not None
+
+
+def test_pixels_stay_readable_when_their_entry_goes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process makes room before the first pixel of a split is read, such as one that is scored at the end."""
+    monkeypatch.setenv("LLMFT_CACHE", str(here / "cache"))
+    place = folder_of(here / "data", 20)
+    before = prepared(place).splits["test"].features[0]
+    found = prepared(place)
+    assert found.origin == "from the cache"
+    shutil.rmtree(found.entry.folder)
+    assert found.splits["test"].features[0] == before
 
 
 def test_what_would_fill_the_cache_is_used_and_not_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,20 @@ from PIL import Image
 
 from llmft.data.checks import few
 from llmft.data.images import Cell, as_array, name_of, open_image
-from llmft.data.masks import PALETTE, Mask, from_text, names_in, read_mask, to_text, upright_size, write_mask
+from llmft.data.masks import (
+    PALETTE,
+    Mask,
+    Summary,
+    from_text,
+    names_in,
+    numbers_of,
+    read_mask,
+    summarize,
+    summary_of,
+    to_text,
+    upright_size,
+    write_mask,
+)
 from llmft.data.source import Rows, listed
 from llmft.metrics.segmentation_metrics import confusion_of, mean_of_found, overlaps_of, segmentation_metrics
 from llmft.schema.column import Column
@@ -30,6 +43,7 @@ if TYPE_CHECKING:
 
 WHITE = [0, 255]
 """The values of masks that many programs write for one kind of thing: black and white."""
+NO_COLORS = "has RGB colors and no indices: write task.colors, the color of each label"
 SIXTEEN_BITS = "in 16 bits, like ids of instances: a mask holds an index for each label"
 LEAST, KEPT = 8, 512  # pixels: images of one size between these are not resized, where no size is given
 SEEN = 1000  # masks of train that are searched for WHITE where labels are declared: reading all takes 1 ms each
@@ -63,40 +77,41 @@ class SegmentationState(ImageState):
         Raises:
             ValueError: naming a value that no label has.
         """
-        values = mask.values
-        if (values.ndim == 3) != self.colored:
+        found = summarize(mask)
+        indices = numpy.array(self.indices_in(found), numpy.uint8)
+        values = numbers_of(mask)
+        if self.colored:
+            return indices[numpy.searchsorted(found.values, values)]
+        table = numpy.zeros(found.values[-1] + 1, numpy.uint8)
+        table[found.values] = indices
+        return table[values]
+
+    def indices_in(self, found: Summary) -> list[int]:
+        """The index of the label of each value that occurs in a mask; see `indices`."""
+        if found.colored != self.colored:
             if self.colored:
                 raise ValueError("has indices, and task.colors is for masks of RGB colors")
-            raise ValueError("has RGB colors and no indices: write task.colors, the color of each label")
-        if self.colored:
-            values = values.astype(numpy.int64) @ (65536, 256, 1)
+            raise ValueError(NO_COLORS)
         # Of masks that name their indices, each by itself: two files need not number the same labels alike.
         known = dict(zip(self.values, range(len(self.labels)), strict=True))
         ignored = self.ignored
-        if mask.labels is not None:
+        if found.labels is not None:
             index = {label: number for number, label in enumerate(self.labels)}
-            known = {number: index[label] for number, label in enumerate(mask.labels) if label in index}
+            known = {number: index[label] for number, label in enumerate(found.labels) if label in index}
             ignored = IGNORED_PIXEL
         if ignored is not None:
             known.setdefault(ignored, IGNORED_PIXEL)
-        # Of 16 million colors a table would be too long; of 65,536 values it is ten times as fast as a search.
-        found = numpy.unique(values) if self.colored else numpy.flatnonzero(numpy.bincount(values.ravel()))
-        if wrong := [value for value in found.tolist() if value not in known]:
-            raise ValueError(self._undeclared(mask, wrong))
-        indices = numpy.array([known[value] for value in found.tolist()], numpy.uint8)
-        if self.colored:
-            return indices[numpy.searchsorted(found, values)]
-        table = numpy.zeros(found[-1] + 1, numpy.uint8)
-        table[found] = indices
-        return table[values]
+        if wrong := [value for value in found.values if value not in known]:
+            raise ValueError(self._undeclared(found, wrong))
+        return [known[value] for value in found.values]
 
-    def _undeclared(self, mask: Mask, values: list[int]) -> str:
-        if mask.labels is not None:
-            return f"has the label {few([mask.labels[value] for value in values])}, which is not in {few(self.labels)}"
+    def _undeclared(self, found: Summary, values: list[int]) -> str:
+        if found.labels is not None:
+            return f"has the label {few([found.labels[value] for value in values])}, which is not in {few(self.labels)}"
         if self.colored:
             return f"has the color {few([f'#{value:06x}' for value in values[:3]])}, which is not in task.colors"
         shown = few([str(value) for value in values[:3]])
-        if mask.values.dtype != numpy.uint8:
+        if found.wide:
             return f"has the value {shown} {SIXTEEN_BITS}"
         return f"has the value {shown}, and the labels have {few(list(map(str, self.values)))}: write task.labels"
 
@@ -142,7 +157,7 @@ class SemanticSegmentation(Task[SegmentationState]):
         for row in rows:
             try:
                 problems += size_problem(row)
-                labeled = bool((self.state.indices(read_mask(row["mask"])) != IGNORED_PIXEL).any()) or labeled
+                labeled = set(self.state.indices_in(summary_of(row["mask"]))) != {IGNORED_PIXEL} or labeled
             except (ValueError, OSError) as error:
                 problems.append(Problem(row["id"], f"the mask {name_of(row['mask'])} {error}"))
         if not problems and not labeled:
@@ -195,7 +210,7 @@ class SemanticSegmentation(Task[SegmentationState]):
         """Labels that no pixel of the training rows has."""
         if rows is None or split != "train" or "mask" not in rows.column_names:
             return []
-        found = {int(index) for cell in rows["mask"] for index in numpy.unique(self.state.indices(read_mask(cell)))}
+        found = {index for cell in rows["mask"] for index in self.state.indices_in(summary_of(cell))}
         without = [label for index, label in enumerate(self.state.labels) if index not in found]
         return [f"{split}: no pixel has the label {few(without)}"] if without else []
 
@@ -295,13 +310,12 @@ def _found(rows: "Dataset") -> list[int]:
     problems = []
     for row in rows:
         try:
-            mask = read_mask(row["mask"])
-            if mask.values.ndim == 3:
-                raise ValueError("has RGB colors and no indices: write task.colors, the color of each label")
-            values = numpy.unique(mask.values).tolist()
-            if values[-1] > IGNORED_PIXEL:
-                raise ValueError(f"has the value {values[-1]} {SIXTEEN_BITS}")
-            found.update(values)
+            mask = summary_of(row["mask"])
+            if mask.colored:
+                raise ValueError(NO_COLORS)
+            if mask.values[-1] > IGNORED_PIXEL:
+                raise ValueError(f"has the value {mask.values[-1]} {SIXTEEN_BITS}")
+            found.update(mask.values)
         except (ValueError, OSError) as error:
             problems.append(Problem(row["id"], f"the mask {name_of(row['mask'])} {error}"))
     if problems:
@@ -320,8 +334,8 @@ def _common_size(train: "Dataset") -> list[int] | None:
 
 
 def size_problem(row: dict[str, Any]) -> list[Problem]:
-    """A problem for a mask that has another size than its upright image, from the headers alone."""
-    size, wanted = upright_size(row["mask"]), upright_size(row["image"])
+    """A problem for a mask that has another size than its upright image."""
+    size, wanted = summary_of(row["mask"]).size, upright_size(row["image"])
     if size == wanted:
         return []
     what = f"the mask {name_of(row['mask'])} has {size[0]} x {size[1]} pixels, and its image {wanted[0]} x {wanted[1]}"
