@@ -156,12 +156,13 @@ COMMANDS = {
         "appear token by token. Type /system TEXT, /reset, /history, /help, or /exit for commands; Ctrl-C stops an "
         "answer. The system prompt is that of training unless chat.system is set. If a conversation is longer than the "
         "model can read, its oldest turns are left out. Over a pipe, each line is a message, and standard output holds "
-        "only answers.",
+        "only answers. With an address in place of the run, a model of llmft serve answers.",
         used=("chat.system", "generation.max_new_tokens", "generation.sample", "generation.temperature", "seed"),
         examples=(
             "llmft chat outputs/llm_chat/RUN",
             "llmft chat outputs/llm_chat/RUN chat.system='Answer in one word.' generation.max_new_tokens=200",
             "printf 'Hello!\\nAnd now?\\n' | llmft chat outputs/llm_chat/RUN",
+            "llmft chat http://127.0.0.1:8000",
         ),
     ),
     "monitor": Command(

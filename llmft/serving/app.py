@@ -24,6 +24,7 @@ from llmft.serving.http import Guard, Refused, is_loopback, key_of
 from llmft.serving.metrics import Watch
 from llmft.serving.models import Models
 from llmft.serving.oip import OpenInference
+from llmft.serving.openai import Texts
 from llmft.serving.predict_routes import Predictions
 
 PAGE = Path(__file__).parent / "page"
@@ -82,6 +83,7 @@ def application(config: Config, overrides: dict[str, Any] | None = None) -> Fast
     app.add_api_route("/predict/{name}", predicts.named, methods=["POST"], include_in_schema=False)
     app.add_api_route("/info", predicts.info, methods=["GET"], include_in_schema=False)
     OpenInference(models, predicts).add_to(app)
+    Texts(models, watch).add_to(app)
     _add_page(app)
     watch.routes(app, models)
     app.add_middleware(Guard, key=key, local=is_loopback(serve.host), heard=watch.request, rejected=watch.rejected)

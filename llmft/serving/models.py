@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -28,6 +28,9 @@ from llmft.serving.engines import Engine, open_engine
 from llmft.serving.metrics import Watch
 from llmft.tasks.optional import Draws, Explains, HasExample
 from llmft.tasks.task import Answer, Task
+
+if TYPE_CHECKING:
+    from llmft.predictions.continuation import Writer
 
 WEIGHTS = ".safetensors"
 
@@ -71,6 +74,15 @@ class Served:
     def model(self) -> Any:
         """The torch model; None for a program."""
         return self.engine.model
+
+    @cached_property
+    def writer(self) -> "Writer | None":
+        """What continues texts with it; None if it is not a causal language model."""
+        if self.model is None or self.task.head != "AutoModelForCausalLM":
+            return None
+        from llmft.predictions.continuation import Writer  # imports torch, as the model has done
+
+        return Writer.of(self.model, self.task, self.config.model.path is None)
 
     @property
     def version(self) -> str:

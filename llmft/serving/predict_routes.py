@@ -90,6 +90,8 @@ class Predictions:
                     "labels": names and list(names.values()),
                     "explains": isinstance(task, Explains),
                     "draws": isinstance(task, Draws),
+                    "chats": served.writer is not None and served.writer.chat is not None,
+                    "streams": served.writer is not None,
                     "feedback": isinstance(served.example.get("answer"), str),
                     "example": None,
                 }
