@@ -216,8 +216,12 @@ class Drift:
     def _new(self) -> dict[str, list[int]]:
         return {name: counts.copy() for name, counts in self._empty.items()}
 
-    def update(self, measured: Measurements) -> None:
-        """Add rows. Measurements that the reference has not are passed over: 5 µs a row with four of them."""
+    def update(self, measured: Measurements) -> bool:
+        """Add rows, and return whether the window was compared again: 7 µs a row with four measurements.
+
+        Measurements that the reference has not are passed over.
+        """
+        before = self._found
         known = {name: values for name, values in measured.items() if name in self._empty}
         for row in range(max(map(len, known.values()), default=0)):
             for name, values in known.items():
@@ -226,6 +230,7 @@ class Drift:
             self._rows += 1
             if self._rows == BLOCK:
                 self._look()
+        return self._found is not before
 
     def _look(self) -> None:
         self._blocks.append(self._block)

@@ -22,7 +22,7 @@ from llmft.data.source import Rows
 from llmft.metrics.drift import Reference, Value
 from llmft.tasks.optional import Measures
 from llmft.tasks.task import Answer, Task
-from llmft.tasks.text.sentences import split
+from llmft.tasks.text.sentences import WORD
 
 MOST = 20_000  # characters of a text that are measured: 5,000 words take 4 ms
 WORDS = 50_000  # words that are kept, 200 kB
@@ -81,8 +81,7 @@ def _hash(salt: str, word: str) -> int:
 
 def tokens(text: str) -> list[str]:
     """The words and marks of a text in lower case; of a script without spaces its characters."""
-    text = text[:MOST].lower()
-    return [text[start:end] for start, end in split(text)]
+    return WORD.findall(text[:MOST].lower())
 
 
 def words(found: Iterable[str]) -> list[str]:
