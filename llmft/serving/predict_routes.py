@@ -160,7 +160,8 @@ async def _predict(
 
 
 def _heard(watch: Watch, served: Served, ids: list[str], encoded: Encoded, tokens: int, answers: list[Any]) -> None:
-    watch.answered(served, ids, encoded.rows, answers, tokens, len(encoded.cut))
+    pixels = [each["pixels"] for each in encoded.features if "pixels" in each]
+    watch.answered(served, ids, encoded.rows, answers, tokens, len(encoded.cut), pixels or None)
 
 
 def _characters(rows: list[Row]) -> int:
