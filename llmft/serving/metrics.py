@@ -206,7 +206,13 @@ class Watch:
             if watched.meter and watched.drift and good:
                 table = Table({key: [rows[key][row] for row in good] for key in rows.column_names if key != "id"}, ids)
                 own = [pixels[row] for row in good] if pixels else None
-                if watched.drift.update(watched.meter.measure(table, [answers[row] for row in good], own)):
+                try:
+                    measured = watched.meter.measure(table, [answers[row] for row in good], own)
+                except Exception as error:  # of a task of another package: a row is answered even so
+                    print(f"note: drift of {name} is no longer watched: {error!r}", file=sys.stderr, flush=True)
+                    watched.meter = watched.drift = None
+                    return
+                if watched.drift.update(measured):
                     self._show(watched)
 
     def loaded(self, served: "Served") -> None:

@@ -154,9 +154,11 @@ def of_answers(answers: Sequence[Answer]) -> dict[str, list[Value]]:
 def _of_answer(answer: Answer) -> dict[str, Value]:
     """A class with its score, a number, the words of a text, or how many parts and of which labels."""
     given, scores = answer.get("answer"), answer.get("scores")
+    if not isinstance(scores, dict):  # a masked language model has a list, of the tokens for each mask
+        scores = None
     found: dict[str, Value] = {}
     if (isinstance(given, list) and given and isinstance(given[0], dict)) or (given == [] and scores is None):
-        labels = [part["label"] for part in given]
+        labels = [str(part.get("label", "")) for part in given]
         sure = [part["score"] for part in given if "score" in part]
         found = {"parts": len(given), "answer": ", ".join(sorted({*labels})) or "none"}
         return found | {"confidence": sum(sure) / len(sure) if sure else None}
@@ -166,7 +168,7 @@ def _of_answer(answer: Answer) -> dict[str, Value]:
         found = {"answer": ", ".join(sorted(given)) or "none"}
         sure = [max(score, 1 - score) for score in (scores or {}).values()]
         return found | {"confidence": sum(sure) / len(sure) if sure else None}
-    if isinstance(given, str) and scores:
+    if isinstance(given, str) and scores and given in scores:
         return {"answer": given, "confidence": float(scores[given])}
     if isinstance(given, str):
         found = {"answer length": len(tokens(given))}

@@ -190,6 +190,24 @@ def test_a_model_without_a_reference_is_served_all_the_same(watch: Watch, served
     assert watch.stats()["models"]["plain"]["drift"] is None
 
 
+def test_a_measurement_that_fails_ends_the_watch_and_not_the_answers(
+    watch: Watch, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(row: dict[str, Any]) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(served.task, "format_input", fails)
+    answered(watch, served, ["a"])
+    assert "drift of tickets is no longer watched: ZeroDivisionError()" in capsys.readouterr().err
+    assert watch.stats()["models"]["tickets"] | {"version": ""} == {
+        "version": "",
+        "answers": 1,
+        "labels": {"bad": 1.0},
+        "drift": None,
+        "accuracy": None,
+    }
+
+
 def test_labels_without_end_are_one_series(watch: Watch, served: Served) -> None:
     for number in range(LABELS + 20):
         answered(watch, served, [str(number)], answer={"answer": f"l{number}", "scores": {f"l{number}": 1.0}})

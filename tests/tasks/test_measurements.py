@@ -63,6 +63,7 @@ def test_words_of_five_rows_are_known() -> None:
         ({"answer": None}, {}),
         ({"answer": "in two words", "score": 0.5}, {"answer length": 3, "confidence": 0.5}),
         ({"answer": "Ja."}, {"answer length": 2}),
+        ({"answer": "a cat", "scores": [{"cat": 0.5, "dog": 0.25}]}, {"answer length": 2}),
         ({"answer": []}, {"parts": 0, "answer": "none", "confidence": None}),
         (
             {
