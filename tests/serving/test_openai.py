@@ -301,6 +301,37 @@ def test_sampled_texts_are_the_same_in_any_company(ask: Any, endless: list[int],
     assert {said(ask("say lumo", temperature=cold, max_tokens=8)) for cold in (0, 1e-320)} == {likeliest}
 
 
+def test_the_section_generation_decides_as_in_predict(
+    ask: Any, endless: list[int], app: Any, chat_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = app.state.models.get("talk")
+    for words in (
+        ("sample=true", "temperature=1.5", "top_k=20"),
+        ("beams=3", "length_penalty=0.5"),
+        ("repetition_penalty=1.5", "no_repeat=2"),
+    ):
+        model = api.load(chat_run, *(f"generation.{word}" for word in (*words, "max_new_tokens=12")))
+        (expected,) = model.predict([{"messages": [USER]}])
+        changed = {"generation": model.config.generation}
+        monkeypatch.setattr(served, "config", served.config.model_copy(update=changed))
+        assert said(ask("say lumo")) == expected["answer"], words
+        chunks = events(ask("say lumo", stream=True))[:-1]
+        text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        assert text == expected["answer"], words
+
+
+def test_a_key_is_the_api_key_of_the_client(chat_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmft.serving.app import create
+
+    monkeypatch.setenv("LLMFT_API_KEY", "the key")
+    made = create(str(chat_run))
+    for key, status in (("the key", 503), ("another", 401)):  # 503: nothing is loaded
+        headers = {"authorization": f"Bearer {key}"}
+        found = Client(made, **headers).ask("POST", "/v1/chat/completions", json={"messages": [USER]})
+        assert found.status_code == status
+    assert made.state.models.admission.rows == 0
+
+
 def test_a_client_that_leaves_ends_the_text(address: str, endless: list[int], app: Any) -> None:
     body = {"messages": [USER], "max_tokens": 40}
     with httpx2.stream("POST", f"{address}/v1/chat/completions", json=body | {"stream": True}) as response:

@@ -26,11 +26,9 @@ class Site:
     """A server with a model of each kind. `stop` ends it before the test does."""
 
     def __init__(self, folder: Path) -> None:
-        from llmft.schema.serving import ServeConfig
         from llmft.serving.app import create
 
         models = {name: str(run_of(task, folder / name)) for name, task in KINDS.items()}
-        assert "models" in ServeConfig.model_fields
         self.app = create(models["texts"], models=models)
         self.app.state.models.load_all()
         self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="error", lifespan="off"))
@@ -187,7 +185,7 @@ def test_a_phone_and_both_languages(visit: Callable[..., Any], locale: str, word
         page.select_option("#model", model)
         assert page.evaluate(width) <= PHONE["width"], model
     page.click("#show-traffic")
-    page.locator("#traffic svg, #traffic p").first.wait_for()
+    page.locator("#show-traffic[aria-pressed=true]").wait_for()
     assert page.evaluate(width) <= PHONE["width"]
     page.click("#language")
     other = "Traffic" if locale == "zh-CN" else "流量"
@@ -215,7 +213,7 @@ def test_the_keyboard_alone_is_enough(visit: Callable[..., Any]) -> None:
     page.locator("#result .bars").first.wait_for()
     tab_to("show-traffic")
     page.keyboard.press("Enter")
-    page.locator("#traffic > *").first.wait_for()
+    page.locator("#show-traffic[aria-pressed=true]").wait_for()
     tab_to("language")
     page.keyboard.press("Space")
     assert page.inner_text("#show-try") == "试用"
