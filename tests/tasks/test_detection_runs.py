@@ -135,3 +135,17 @@ def test_the_same_boxes_in_every_format_train_the_same_model(llmft: Run, here: P
     code, out, err = llmft("predict", "coco", "predict.input=test/images")
     assert code == 0, err
     assert [json.loads(line)["answer"] for line in out.splitlines()] == [answer for _, answer in found["coco"][2]]
+
+
+def test_a_test_split_without_any_box_is_scored_and_reported(llmft: Run, here: Path) -> None:
+    for split, rows, seed in (("train", 6, 0), ("test", 3, 1)):
+        annotated(here, split, rows, seed)
+    tree = json.loads((here / "test/coco.json").read_text())
+    (here / "test/coco.json").write_text(json.dumps(tree | {"annotations": []}))
+    words = ["+recipe=detection", "model=centernet", "optimizer.backbone_lr=null", "smoke=true", "trainer.max_steps=1"]
+    files = ["dataset=coco", "dataset.train=train/coco.json", "dataset.test=test/coco.json"]
+    code, out, err = llmft("finetune", *words, *files, "dataset.split.validation=0", "run.dir=run")
+    assert code == 0, err
+    assert "test: no image has boxes, so that all scores of boxes are 0" in out
+    assert json.loads((here / "run/metrics.json").read_text())["test"]["per_class"] == {}
+    assert "Per label" not in (here / "run/report.html").read_text() + (here / "run/README.md").read_text()
