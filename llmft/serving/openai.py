@@ -204,25 +204,25 @@ class Texts:
             retry = {"retry-after": str(full.retry_after)}
             raise Refused(429, "the queue is full; ask again later", headers=retry, reason="full") from None
         served.users += 1
-        job = Job(start + self.serve.timeout_s, partial(self._release, served, start))
-        try:
-            prompt = await self._waiting(request, job, self._prompt(served, writer, asked))
-            options = self._options(served, writer, asked, len(prompt))
-            seed = served.config.seed if asked.seed is None else asked.seed
-            make = writer.reply if isinstance(asked, ChatRequest) else writer.continuation
-            text = make(job.send, asked.stops)
-            heard = partial(self._answered, served, asked, len(prompt))
-            job.work = self.threads.submit(self._write, job, served, writer, prompt, text, options, seed, heard)
-        except BaseException:
-            job.end()
-            raise
-        job.work.add_done_callback(job.done)
         head = {
             "id": f"{kind.prefix}-{uuid4().hex}",
             "created": int(time.time()),
             "model": served.name,
             "system_fingerprint": served.version,
         }
+        job = Job(start + self.serve.timeout_s, partial(self._release, served, start))
+        try:
+            prompt, row = await self._waiting(request, job, self._prompt(served, writer, asked))
+            options = self._options(served, writer, asked, len(prompt))
+            seed = served.config.seed if asked.seed is None else asked.seed
+            make = writer.reply if isinstance(asked, ChatRequest) else writer.continuation
+            text = make(job.send, asked.stops)
+            heard = partial(self._answered, served, str(head["id"]), row, len(prompt))
+            job.work = self.threads.submit(self._write, job, served, writer, prompt, text, options, seed, heard)
+        except BaseException:
+            job.end()
+            raise
+        job.work.add_done_callback(job.done)
         try:
             if asked.stream:
                 first = await self._waiting(request, job, job.next())
@@ -256,18 +256,23 @@ class Texts:
             raise wrong("model", what, "model_not_found", 404)
         return served, writer
 
-    async def _prompt(self, served: Served, writer: "Writer", asked: Asked) -> list[int]:
-        """The tokens of what is asked; encoded in a thread, since a long text takes a while."""
-        longest = self.serve.max_text
+    async def _prompt(self, served: Served, writer: "Writer", asked: Asked) -> tuple[list[int], dict[str, Any]]:
+        """The tokens of what is asked, and the row that `llmft predict` would read; empty if it reads other rows.
+
+        It is encoded in a thread, since a long text takes a while.
+        """
+        task = served.task
         if isinstance(asked, CompletionRequest):
-            return await asyncio.to_thread(writer.text_tokens, asked.text(longest))
+            text, role = asked.text(self.serve.max_text), task.default_input_role
+            row = {role: text} if task.columns[role].kind == "text" else {}
+            return await asyncio.to_thread(writer.text_tokens, text), row
         assert isinstance(asked, ChatRequest)
         if (chat := writer.chat) is None:
-            what = f"{served.name} has no chat template, by which turns are written; ask /v1/completions"
-            raise wrong("model", what)
-        talk, with_system = asked.conversation(longest)
+            raise wrong("model", f"{served.name} has no chat template, by which turns are written; ask /v1/completions")
+        talk, with_system = asked.conversation(self.serve.max_text)
+        row = {"messages": dumped(talk.messages).decode()} if "messages" in task.columns else {}
         try:
-            return await asyncio.to_thread(writer.reply_tokens, chat.to_prompt(talk) if with_system else talk)
+            return await asyncio.to_thread(writer.reply_tokens, chat.to_prompt(talk) if with_system else talk), row
         except Unfit as error:
             raise wrong("messages", error.what) from None
         except RecursionError:
@@ -357,17 +362,11 @@ class Texts:
             yield _event({**head, "choices": [], "usage": _usage(prompt, part)})
         yield b"data: [DONE]\n\n"
 
-    def _answered(self, served: Served, asked: Asked, prompt: int, ended: Ended) -> None:
-        """Tell the watch of an answer, with the row that `llmft predict` would have read."""
-        role = served.task.default_input_role
-        if isinstance(asked, CompletionRequest):
-            cells = {role: asked.text(self.serve.max_text)}
-        else:
-            assert isinstance(asked, ChatRequest)
-            in_turns = "messages" in served.task.columns
-            cells = {"messages": dumped(asked.messages).decode()} if in_turns else {role: asked.last_text}
-        rows = Table({column: [cell] for column, cell in cells.items()}, ["1"])
-        self.watch.answered(served, ["1"], rows, [{"answer": ended.text}], prompt + ended.tokens, 0)
+    def _answered(self, served: Served, name: str, row: dict[str, Any], prompt: int, ended: Ended) -> None:
+        """Tell the watch of an answer."""
+        rows = Table({role: [cell] for role, cell in row.items()}, [name])
+        if row:
+            self.watch.answered(served, [name], rows, [{"answer": ended.text}], prompt, 0)
 
     def _release(self, served: Served, start: float) -> None:
         served.release()

@@ -136,13 +136,6 @@ class ChatRequest(Asked):
         """The most tokens of the answer; `max_tokens` is the older name."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
-    @property
-    def last_text(self) -> str:
-        """The last message, in which the question is."""
-        content = self.messages[-1].get("content")
-        parts = content if isinstance(content, list) else [{"text": content}]
-        return "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
-
     def conversation(self, longest: int) -> tuple[Conversation, bool]:
         """The messages, and whether the system prompt of the training rows belongs before them.
 

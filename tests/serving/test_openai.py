@@ -332,6 +332,21 @@ def test_a_key_is_the_api_key_of_the_client(chat_run: Path, monkeypatch: pytest.
     assert made.state.models.admission.rows == 0
 
 
+def test_answers_are_watched(ask: Any, app: Any) -> None:
+    before = app.state.watch.stats()["models"]["talk"]["answers"]
+    history = [
+        USER,
+        {"role": "assistant", "content": "dax"},
+        {"role": "user", "content": [{"type": "text", "text": "你好"}]},
+    ]
+    found = [ask(history).json(), events(ask("say lumo", stream=True))[0]]
+    assert len({each["id"] for each in found}) == 2
+    assert app.state.watch.stats()["models"]["talk"]["answers"] == before + 2
+    answer = found[0]["choices"][0]["message"]["content"]
+    scored = Client(app).ask("POST", "/feedback", json={"id": found[0]["id"], "label": answer})
+    assert (scored.status_code, scored.json().get("of")) == (200, 1), scored.text
+
+
 def test_a_client_that_leaves_ends_the_text(address: str, endless: list[int], app: Any) -> None:
     body = {"messages": [USER], "max_tokens": 40}
     with httpx2.stream("POST", f"{address}/v1/chat/completions", json=body | {"stream": True}) as response:

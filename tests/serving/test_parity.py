@@ -9,7 +9,9 @@ import pytest
 
 from llmft import api
 from llmft.models.generate import set_generation
+from llmft.predictions.inputs import Row
 from llmft.runs.folder import as_recipe
+from llmft.tasks.measurements import Meter
 from llmft.tasks.optional import HasExample
 from tests.serving.conftest import Client
 from tests.tasks.cases import CASES
@@ -62,4 +64,8 @@ def test_served_is_predicted(name: str, here: Path) -> None:
     assert found.status_code == 200, found.text
     assert len(found.json()["answers"]) == ROWS
     assert alike(found.json()["answers"], json.loads(json.dumps(expected)))
-    app.state.models.get(app.state.models.names()[0]).batcher.close()
+    served = app.state.models.get(app.state.models.names()[0])
+    served.batcher.close()
+    ((_, encoded),), _ = served.read([Row(str(place), row) for place, row in enumerate(rows)])
+    measured = Meter(served.task, None).measure(encoded.rows, expected)
+    assert {len(values) for values in measured.values()} == {ROWS}, "what drift compares, of rows without labels"

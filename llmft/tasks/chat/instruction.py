@@ -147,7 +147,11 @@ class Instruction(Task[ChatState]):
         return found | Rouge().compute(predictions=said, references=[[text] for text in right])
 
     def format_input(self, row: dict[str, Any]) -> str:
-        messages = conversations.of_row(row).question().messages
+        if self.state.inference:
+            form = form_of([key for key, value in row.items() if value is not None], "the row", answered=False)
+            messages = conversations.conversation(row, form, asked=True).question().messages
+        else:
+            messages = conversations.of_row(row).question().messages
         if len(messages) == 1:
             return conversations.text_of(messages[0])
         return "\n".join(f"{message['role']}: {conversations.text_of(message)}" for message in messages)

@@ -152,6 +152,8 @@ class Preference(Task[ChatState]):
         return {"accuracy": right / len(answers), "margin": sum(margins) / len(margins)}
 
     def format_input(self, row: dict[str, Any]) -> str:
+        if self.state.inference and not any(row.get(side) for side in SIDES):
+            return "\n".join(map(conversations.text_of, prompt_of(row).messages))
         chosen, rejected = pair(row)
         asked = "\n".join(map(conversations.text_of, chosen.messages[:-1]))
         return " ⏐ ".join((asked, *(conversations.text_of(talk.messages[-1]) for talk in (chosen, rejected))))
