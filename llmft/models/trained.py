@@ -42,8 +42,9 @@ def load_trained(run: Path, task: Any, device: str, trust_remote_code: bool = Fa
     base = folder / adapters.BASE if (folder / adapters.BASE).is_dir() else folder
     if not (base / "config.json").is_file():
         manifest = run / "manifest.json"
-        scored = manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8")).get("command") == "eval"
-        what = "is an evaluation and has no model: name its run" if scored else "has no model: the run did not finish"
+        command = json.loads(manifest.read_text(encoding="utf-8")).get("command") if manifest.is_file() else ""
+        kind = {"eval": "an evaluation", "monitor": "a comparison"}.get(str(command))
+        what = f"is {kind} and has no model: name its run" if kind else "has no model: the run did not finish"
         raise UserError(Problem(str(run), what, "command line"))
     if base != folder:
         adapters.check_package(AdapterConfig(name="prefix"))

@@ -56,6 +56,8 @@ def test_a_table(run: Path, llmft: Run, write: Write, here: Path) -> None:
     assert all(part in page for part in ("<svg", "column years", "2.5%"))
     assert "new one" not in page  # the report has no text of the rows
     assert json.loads((here / "other/manifest.json").read_text())["status"] == "done"
+    code, _, err = llmft("eval", "other")
+    assert (code, "other  is a comparison and has no model: name its run" in err) == (2, True)
 
 
 def test_an_export_carries_the_reference(run: Path, llmft: Run, write: Write, here: Path) -> None:

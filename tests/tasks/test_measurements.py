@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -35,6 +36,13 @@ from llmft.training.reference import write_reference
 def test_words_of_any_script(text: str, length: int, found: list[str]) -> None:
     assert len(tokens(text)) == length
     assert words(tokens(text)) == found
+
+
+def test_the_length_of_a_long_text_follows_from_its_beginning() -> None:
+    task = tasks.build(compose("finetune", ["+recipe=bert_textcls", "smoke=true"]).task)
+    task.state = SimpleNamespace(pair=False)  # type: ignore[assignment]
+    found = Meter(task, None).measure(Table({"text": ["four " * 20_000, "four"]}, ["a", "b"]), [{}, {}])
+    assert found["length"] == [20_000, 1]
 
 
 def test_words_of_five_rows_are_known() -> None:
