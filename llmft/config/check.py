@@ -10,9 +10,16 @@ from llmft.config.nearest import KEYS_ELSEWHERE
 from llmft.config.precedence import Origin
 from llmft.config.rules import RULES
 from llmft.schema.config import NAME, Config
-from llmft.schema.problem import Problem, UserError
+from llmft.schema.problem import Problem, UserError, plural
 from llmft.schema.section import section_of
 from llmft.schema.tasks import TaskConfig, task_type, task_types
+
+PATTERNS = {
+    NAME: "a name: letters, digits, . - and _, at most 64, first and last a letter or digit",
+    "^#[0-9a-fA-F]{6}$": "a color such as '#804080'",
+    "^[0-9a-f]{64}$": "a sha256: 64 digits and letters from a to f",
+}
+"""What a text must be that does not have the form of a pattern."""
 
 
 def check(tree: dict[str, Any], origin: Origin, problems: list[Problem] | None = None) -> Config:
@@ -93,6 +100,9 @@ def _problem(
     received = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
     expected = list(dict.fromkeys(text for kind in kinds if (text := _expected(kind, context))))
     if expected:
+        if key == "resume" and isinstance(value, str):
+            hint = f"To go on with a run: run.dir={value} resume=true."
+            return Problem(key, f"must be true or false, got {received}", where, hint)
         quoted = "a text" in expected and not isinstance(value, dict | list)
         hint = f"Put it in quotes: {_quotes(value)}." if quoted else ""
         if isinstance(value, str) and re.search(r",|\(.*\)$", value):
@@ -124,8 +134,12 @@ def _expected(kind: str, context: dict[str, Any]) -> str:
     if kind == "literal_error":
         expected = str(context["expected"])
         return f"one of {expected}" if " or " in expected else expected
-    if kind == "string_pattern_mismatch" and context["pattern"] == NAME:
-        return "a name: letters, digits, . - and _, at most 64, first and last a letter or digit"
+    if kind == "string_pattern_mismatch":
+        return PATTERNS.get(str(context["pattern"]), f"a text of the form {context['pattern']}")
+    if kind in ("too_short", "too_long"):
+        bound = context["min_length"] if kind == "too_short" else context["max_length"]
+        what = "a list of" if context["field_type"] == "List" else "an object of"
+        return f"{what} {'at least' if kind == 'too_short' else 'at most'} {plural(bound, 'values')}"
     families = {
         "float": "a number",
         "int": "a whole number",

@@ -20,6 +20,7 @@ from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
 from llmft.schema.migrate import migrate
 from llmft.schema.problem import Problem, UserError
+from llmft.schema.tasks import TaskConfig, task_types
 
 SOURCES = ("path", "train", "validation", "test")  # keys of the section `dataset` that name rows
 # Eight steps of eight rows are two epochs of the 32 synthetic rows, with one evaluation and checkpoint in between.
@@ -144,7 +145,9 @@ def _load_for_run(command: str, arguments: list[str]) -> Config:
     run, trees = runs[0], [read_run(run) for run in runs]
     tree = trees[0]
     composed = compose(command, arguments[len(named) :], run=tree)
-    problems, keys = list(composed.problems), COMMANDS[command].keys
+    section = task_types().get(str(tree.get("task", {}).get("name")), TaskConfig)
+    decoding = [f"task.{key}" for key in section.decoding if command in ("predict", "eval", "serve")]
+    problems, keys = list(composed.problems), (*COMMANDS[command].keys, *decoding)
     # The tokenizer, labels, and weights are those of training: changing other keys would have no effect, or break it.
     for key in sorted(composed.given | composed.chosen):
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in keys):

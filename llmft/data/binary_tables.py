@@ -283,6 +283,7 @@ class ParquetFile:
         try:
             with pyarrow.parquet.ParquetFile(self.file) as parquet:
                 index = index_of(parquet.schema_arrow.metadata or {})
+                features = _features(parquet.schema_arrow)
                 for group in range(parquet.num_row_groups):
                     if (end := number + parquet.metadata.row_group(group).num_rows) <= first:
                         number = end
@@ -290,15 +291,27 @@ class ParquetFile:
                     for batch in parquet.iter_batches(CHUNK, row_groups=[group]):
                         if number >= first:
                             ids = [f"{self.name}:{row}" for row in range(number, number + len(batch))]
-                            yield Mark(0, number), Table(_values(batch), ids, index=index)
+                            yield Mark(0, number), Table(_values(batch, features), ids, index=index)
                         number += len(batch)
         except (pyarrow.ArrowException, OSError) as error:
             what = f"is not a complete parquet file: {str(error).splitlines()[0]}"
             raise UserError(Problem(self.name, what), "the data") from error
 
 
-def _values(batch: Any) -> dict[str, list[Any]]:
-    """The columns as Python values.
+def _features(schema: Any) -> dict[str, Any]:
+    """What the library datasets says of the columns in the metadata of a file that it wrote; empty for other files."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    from datasets import Features
+
+    try:
+        return dict(Features.from_arrow_schema(schema))
+    except (ValueError, TypeError, KeyError, AttributeError):  # of a version with other types
+        return {}
+
+
+def _values(batch: Any, features: dict[str, Any]) -> dict[str, list[Any]]:
+    """The columns as Python values; class indices become names.
 
     Hive, Impala, and older Spark write texts as untyped bytes in UTF-8. A 32-bit 0.1 becomes 0.1, as in CSV, and not
     0.10000000149, so that the same value is one category in both.
@@ -314,7 +327,7 @@ def _values(batch: Any) -> dict[str, list[Any]]:
                 values = values.cast(pyarrow.large_string())
         elif pyarrow.types.is_float32(kind):
             values = compute.cast(values.cast(pyarrow.string()), pyarrow.float64())
-        found[name] = values.to_pylist()
+        found[name] = class_names(values.to_pylist(), features.get(name))
     return found
 
 
@@ -393,18 +406,32 @@ class ArrowFile:
 
 
 def class_names(values: list[Any], feature: Any) -> list[Any]:
-    """The values of a column, with names instead of class indices, also in lists such as tags of words.
+    """The values of a column, with names instead of class indices, also in lists and objects: tags of words, boxes.
 
     An index may be written as text, unless a class has that name. -1 means no class, and becomes None.
     """
+    return [_named(value, feature) for value in values] if feature is not None and _has_names(feature) else values
+
+
+def _has_names(feature: Any) -> bool:
+    """Whether a type of the library datasets is a class, or has one inside."""
     from datasets import ClassLabel
 
-    inner = getattr(feature, "feature", None)
-    if isinstance(feature, ClassLabel):
-        return [_name(value, feature) for value in values]
-    if isinstance(inner, ClassLabel):
-        return [value if value is None else [_name(one, inner) for one in value] for value in values]
-    return values
+    if isinstance(feature, dict):
+        return any(map(_has_names, feature.values()))
+    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+    return isinstance(feature, ClassLabel) or (inner is not None and _has_names(inner))
+
+
+def _named(value: Any, feature: Any) -> Any:
+    if isinstance(feature, dict):
+        return {key: _named(one, feature.get(key)) for key, one in value.items()} if isinstance(value, dict) else value
+    inner = feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
+    if inner is not None and isinstance(value, dict):  # a list of objects, kept as an object of lists
+        return {key: [_named(one, inner.get(key)) for one in cells] for key, cells in value.items()}
+    if inner is not None:
+        return [_named(one, inner) for one in value] if isinstance(value, list) else value
+    return _name(value, feature) if hasattr(feature, "int2str") else value
 
 
 def _name(value: Any, feature: Any) -> Any:

@@ -84,7 +84,7 @@ def expand(
             problems.append(Problem(key, f"{path}: {error.strerror}"))
             continue
         if not files:
-            problems.append(_nothing(path, suffixes, key))
+            problems.append(_nothing(path, suffixes, key, "a folder" if inside else "a file"))
         found += files
     if problems:
         raise UserError(problems, "the data")
@@ -107,14 +107,14 @@ def check_is_file(path: str, key: str) -> None:
         raise UserError(Problem(key, _no_file(Path(path))))
 
 
-def _no_file(path: Path) -> str:
-    return f"must be a file, got {f'the folder {path}' if path.is_dir() else f'{path}, which does not exist'}"
+def _no_file(path: Path, wanted: str = "a file") -> str:
+    return f"must be {wanted}, got {f'the folder {path}' if path.is_dir() else f'{path}, which does not exist'}"
 
 
-def _nothing(path: Path, suffixes: tuple[str, ...], key: str) -> Problem:
+def _nothing(path: Path, suffixes: tuple[str, ...], key: str, wanted: str) -> Problem:
     """The problem of a name that matches no file, with folders below it that do have some."""
     if not path.is_dir() or not suffixes:
-        return Problem(key, _no_file(path))
+        return Problem(key, _no_file(path, wanted))
     if by_ending(path, suffixes):
         what = f"no {' or '.join(suffixes)} file in a folder of {path}; files that lie directly in it are not read"
         return Problem(key, what, hint="With dataset=images, make a folder for each class.")

@@ -15,7 +15,7 @@ import numpy
 from PIL import Image
 from tqdm import tqdm
 
-from llmft.data.images import BadImage, Cell, as_array, oddities, open_image, problem
+from llmft.data.images import ONE_PIXEL, BadImage, Cell, as_array, oddities, open_image, problem
 from llmft.data.source import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
@@ -47,9 +47,8 @@ def look(cell: Cell) -> Seen:
     """Decode an image as encoding will."""
     try:
         image = open_image(cell)
-        # Trackers and placeholders: every such image is one color, and no label can depend on it.
-        if image.width * image.height == 1:
-            return Seen("has 1 x 1 pixels")
+        if image.size == (1, 1):
+            return Seen(ONE_PIXEL)
         gray = as_array(image, channels=1)
     except BadImage as error:
         return Seen(str(error))

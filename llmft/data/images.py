@@ -24,6 +24,8 @@ Cell = dict[str, Any]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000; decoded to RGB that is 300 MB
+# Trackers and placeholders: every such image is one color, and no label can depend on it.
+ONE_PIXEL = "has 1 x 1 pixels"
 ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 ORIENTATION = 0x0112  # the tag of EXIF; 1 is upright
 OF_EXIF = (b"eXIf", b"Raw profile type exif", b"com.adobe.xmp")  # where a PNG may have it

@@ -134,8 +134,7 @@ def _random(model: ModelConfig, auto: Any, needed: dict[str, Any], pools_last: b
         UserError: for sizes that the architecture refuses, such as heads that do not divide `hidden_size`.
     """
     try:
-        config = _architecture(model, needed)
-        _check_kind(config, auto, model)
+        config = _architecture(model, needed, auto)
         _freeze_as_timm_does(config)
         if not pools_last and getattr(config, "summary_type", None) == "last":
             config.summary_type = "first"  # XLNet reads the last token, where only its own tokenizer puts <cls>
@@ -269,8 +268,12 @@ def _digest(file: Path, changed: int) -> str:
     return digest(file)
 
 
-def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfig:
-    """The config of random weights: sizes of `path` or the architecture's defaults, then `config`, then `needed`."""
+def _architecture(model: ModelConfig, needed: dict[str, Any], auto: Any) -> PreTrainedConfig:
+    """The config of random weights: sizes of `path` or the architecture's defaults, then `config`, then `needed`.
+
+    Raises:
+        UserError: for an architecture that is not there, or not for this task, and for keys that it does not have.
+    """
     if model.path:
         place = _locate(model)
         with user_errors(str(place), "model.path"):
@@ -288,6 +291,7 @@ def _architecture(model: ModelConfig, needed: dict[str, Any]) -> PreTrainedConfi
             )
             what = f"must be a model type of transformers or llmft, got {model.architecture}"
             raise UserError(Problem("model.architecture", what, hint=hint)) from error
+    _check_kind(config, auto, model)  # first: smoke=true sets keys that only architectures for the task have
     _check_sizes(config, model)
     _check_vocabulary(model, needed)
     # Without a path, only the given sizes: DeBERTa derives others from `hidden_size` unless they are given too.
@@ -380,6 +384,9 @@ def _dropouts(config: PreTrainedConfig, model: ModelConfig) -> dict[str, Any]:
     """
     if model.dropout is None:
         return {}
+    if config.model_type == TIMM:  # an argument of timm.create_model, for which every model has one name
+        arguments = (getattr(config, "model_args", None) or {}) | (model.config.get("model_args") or {})
+        return {"model_args": arguments | {"drop_rate": model.dropout}}
     names = [
         name
         for name, value in config.to_dict().items()

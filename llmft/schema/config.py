@@ -33,16 +33,28 @@ def _by_name(value: Any) -> Any:
     return found.model_validate(value)
 
 
-ENDINGS = {
-    "csv": "csv",
-    "json": "jsonl",
-    "excel": "xlsx",
-    "parquet": "parquet",
-    "sqlite": "db",
-    "conll": "conll",
-    "squad": "json",
+YOURS = {
+    "csv": "YOUR.csv",
+    "json": "YOUR.jsonl",
+    "excel": "YOUR.xlsx",
+    "parquet": "YOUR.parquet",
+    "arrow": "YOUR.arrow",
+    "sqlite": "YOUR.db",
+    "conll": "YOUR.conll",
+    "squad": "YOUR.json",
+    "folder": "YOUR_FOLDER",
+    "images": "YOUR_FOLDER",
+    "idx": "[YOUR_IMAGES,YOUR_LABELS]",
+    "cifar": "YOUR.bin",
+    "masks": "YOUR_FOLDER",
+    "runs": "YOUR.csv",
+    "coco": "YOUR.json",
+    "coco_masks": "YOUR.json",
+    "voc": "YOUR_FOLDER",
+    "yolo": "YOUR_FOLDER",
+    "boxes": "YOUR.csv",
 }
-"""Endings of files in these formats: new rows most likely come in the format of the training rows."""
+"""Files of these formats: new rows most likely come in the format of the training rows."""
 
 
 class RunConfig(Section):
@@ -160,7 +172,7 @@ class Config(Section):
         """The override that names new rows to evaluate: in the format of the training rows, else in the usual format of
         the task."""
         form = self.dataset.format
-        return f"dataset={form} dataset.test=YOUR.{ENDINGS[form]}" if form in ENDINGS else self.task.files
+        return f"dataset={form} dataset.test={YOURS[form]}" if form in YOURS else self.task.files
 
     @property
     def trains(self) -> bool:

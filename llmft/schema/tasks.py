@@ -62,6 +62,9 @@ class TaskConfig(Section):
     prefixes: ClassVar[bool] = True
     """Whether `adapter=prefix` works: with a head that reads the input, not with one that generates text."""
 
+    decoding: ClassVar[tuple[str, ...]] = ()
+    """Keys that predict, eval, and serve may set anew, since they choose answers among what the model says."""
+
     files: ClassVar[str] = "dataset=csv dataset.test=YOUR.csv"
     """The usual override that names the user's own rows."""
 

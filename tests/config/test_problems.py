@@ -41,6 +41,22 @@ CASES = [
     ("trainer.lr=1", "trainer.lr  no such key (command line). Did you mean optimizer.lr?"),
     ("optimizer.learning_rate=1", "optimizer.learning_rate  no such key (command line). Did you mean optimizer.lr?"),
     ("++max_seq_length=64", "Did you mean task.max_length?"),
+    ("task.label_separator=;", "Did you mean task.separator?"),
+    (
+        "resume=outputs/a",
+        "must be true or false, got 'outputs/a' (command line). To go on with a run: run.dir=outputs/a resume=true.",
+    ),
+    ("task=semantic_segmentation task.labels=[a]", "task.labels  must be a list of at least 2 values, got ['a']"),
+    (
+        "task=semantic_segmentation task.colors=[red,blue]",
+        "task.colors.0  must be a color such as '#804080', got 'red'",
+    ),
+    (
+        "task=image_classification task.size=[32,32,3]",
+        "task.size  must be a whole number or a list of at most 2 values, got [32, 32, 3]",
+    ),
+    ("task=image_classification task.mean=[]", "task.mean  must be a list of at least 1 value, got []"),
+    ("model.sha256=1", "model.sha256  must be"),
     ("optimizer.lr=-1", "optimizer.lr  must be above 0, got -1 (command line)"),
     ("trainer.batch_size=2.5", "trainer.batch_size  must be a whole number or 'all', got 2.5 (command line)"),
     ("hardware.device=tpu", "must be one of 'auto', 'cuda', 'mps' or 'cpu', got 'tpu' (command line)"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import openpyxl
 import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
@@ -328,6 +329,37 @@ def test_what_save_to_disk_left(here: Path) -> None:
         None,
         "差",
     ]
+
+
+def test_classes_in_parquet_and_arrow_have_their_names(here: Path) -> None:
+    """Also inside of lists and objects, as boxes are kept on the hub; another file's metadata changes nothing."""
+    kind = ClassLabel(names=["差", "好"])
+    objects = {"bbox": List(List(Value("float64"))), "category": List(kind)}
+    features = Features({"label": kind, "tags": List(kind), "objects": objects, "parts": List({"kind": kind})})
+    rows = {
+        "label": [1, -1],
+        "tags": [[0, 1], []],
+        "objects": [{"bbox": [[0.0, 1.0, 2.0, 3.0]], "category": [1]}, None],
+        "parts": [[{"kind": 0}], []],
+    }
+    made = Dataset.from_dict(rows, features=features)
+    made.to_parquet("a.parquet")
+    made.save_to_disk("saved")
+    wanted = {
+        "label": ["好", None],
+        "tags": [["差", "好"], []],
+        "objects": [{"bbox": [[0.0, 1.0, 2.0, 3.0]], "category": ["好"]}, None],
+        "parts": [[{"kind": "差"}], []],
+    }
+    found = read("parquet", "a.parquet").columns
+    assert {name: found[name] for name in ("label", "tags", "parts")} == {
+        n: wanted[n] for n in ("label", "tags", "parts")
+    }
+    assert found["objects"][0] == wanted["objects"][0]
+    assert read("arrow", "saved").columns["objects"][0] == wanted["objects"][0]
+    plain = pyarrow.table({"label": [0, 1]}).replace_schema_metadata({b"huggingface": b"{broken"})
+    pyarrow.parquet.write_table(plain, "b.parquet")
+    assert read("parquet", "b.parquet").columns == {"label": [0, 1]}
 
 
 @pytest.mark.parametrize("format", ["arrow", "sqlite"])

@@ -289,7 +289,7 @@ def test_parquet_with_images_as_datasets_writes_it(tmp_path: Path) -> None:
     made.save_to_disk(tmp_path / "saved")
     for place in ("rows.parquet", "saved"):
         data, _ = loaded(f"dataset.train={tmp_path / place}", "dataset.split.validation=0", "dataset.split.test=0")
-        assert data["train"]["label"][:] in (["ant", "bee"] * 2, ["0", "1"] * 2)
+        assert data["train"]["label"][:] == ["ant", "bee"] * 2
         assert data["train"]["image"][3]["bytes"] == plain((3, 0, 0))
 
 

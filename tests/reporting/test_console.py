@@ -49,13 +49,17 @@ def test_scores_wrap_between_pairs_at_a_hundred_columns() -> None:
         (["+recipe=bert_textcls", "dataset.train=a.xlsx"], "dataset=excel dataset.test=YOUR.xlsx"),
         (["+recipe=bert_ner", "dataset.train=a.jsonl"], "dataset=json dataset.test=YOUR.jsonl"),
         (["+recipe=bert_ner"], "dataset=conll dataset.test=YOUR.conll"),
+        (["+recipe=mnist_mlp", "dataset=idx"], "dataset=idx dataset.test=[YOUR_IMAGES,YOUR_LABELS]"),
+        (["+recipe=cifar_resnet", "dataset=cifar"], "dataset=cifar dataset.test=YOUR.bin"),
+        (["+recipe=detection", "dataset=voc", "dataset.train=a"], "dataset=voc dataset.test=YOUR_FOLDER"),
     ],
 )
 def test_what_comes_next_reads_the_kind_of_file_of_training(
     words: list[str], files: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for word in words[1:]:
-        Path(word.removeprefix("dataset.train=")).write_bytes(b"")
+        if word.startswith("dataset.train="):
+            Path(word.removeprefix("dataset.train=")).write_bytes(b"")
     conclude(load("finetune", words), {"test": {"loss": 0.5}}, Run(here))
     assert capsys.readouterr().out.endswith(f"  next       llmft eval {here} {files}\n")
 

@@ -1,6 +1,7 @@
 """Boxes: what is checked, how they move between the picture and the model, and how answers are scored."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,27 @@ def test_crowds_are_not_trained_on() -> None:
 def test_a_box_that_is_none_is_refused_or_dropped(wrong: dict[str, Any], what: str) -> None:
     good = box("cat", 35, 25, 10, 10)  # cut at the border
     data = rows((cell(40, 30), [good, wrong]))
-    with pytest.raises(UserError) as caught:
-        fitted(data).encode(data[:])
-    assert [(one.key, one.what) for one in caught.value.problems] == [("a:1", what)]
+    assert [(one.key, one.what) for one in fitted(data).check(data, "train")] == [("a:1", what)]
+    assert fitted(data, invalid_boxes="drop").check(data, "train") == []
     assert json.loads(fitted(data, invalid_boxes="drop").encode(data[:])["boxes"][0]) == [[35, 25, 5, 5, 0]]
+
+
+def test_problems_of_all_kinds_come_together() -> None:
+    data = rows((cell(40, 30), [box("cat", 1, 1, 5, 5)]))
+    other = rows((cell(40, 30), [box("dog", 1, 1, 5, 5), box("cat", 5, 5, 0, 9)]), (cell(40, 30), [{"label": "cat"}]))
+    found = [problem.what for problem in fitted(data).check(other, "test")]
+    assert len(found) == 3
+    assert [word in "".join(found) for word in ("no area", "must have boxes", "has the label 'dog'")] == [True] * 3
+
+
+def test_a_threshold_of_the_config_counts_more_than_the_learned_one() -> None:
+    """So `llmft predict` can set another one."""
+    data = rows((cell(40, 30), [box("cat", 1, 1, 5, 5)]))
+    outputs = [(numpy.array([[0.1, 0.1, 0.5, 0.5, 0.4, 0], [0.2, 0.2, 0.6, 0.6, 0.8, 0]]), (40, 30))]
+    for wanted, count in ((0.3, 2), (0.5, 1), (0.9, 0), ("f1", 1)):
+        task = fitted(data, threshold=wanted)
+        (answer,) = task.with_state(replace(task.state, threshold=0.5)).decode(outputs, [0])
+        assert len(answer["answer"]) == count
 
 
 def test_labels_that_were_not_in_train_are_refused() -> None:

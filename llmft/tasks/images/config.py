@@ -183,6 +183,7 @@ class ObjectDetection(ImageConfig):
     }
     small: ClassVar[dict[str, Any]] = {"size": 64}
     of_data: ClassVar[tuple[str, ...]] = ("labels",)
+    decoding: ClassVar[tuple[str, ...]] = ("threshold",)
     files: ClassVar[str] = "dataset=coco dataset.test=YOUR.json"
     answered: ClassVar[tuple[str, ...]] = ("answer", "drawing", "error")
 

@@ -91,12 +91,15 @@ class ObjectDetection(Task[DetectionState]):
             return []
         problems: list[Problem] = []
         unknown: dict[str, str] = {}
-        for row, cell in zip(rows["id"], rows["boxes"], strict=True):
+        for row, image, cell in zip(rows["id"], rows["image"], rows["boxes"], strict=True):
             try:
                 found = boxes_of(cell)
             except ValueError as error:
                 problems.append(Problem(row, str(error)))
                 continue
+            if self.options.invalid_boxes == "refuse":
+                size = upright_size(image)
+                problems += [_invalid(box, size, row) for box in found if _inside(box["box"], size) is None]
             # Once a label, at its first row: a wrong list of labels would give a line for every box.
             for box in found:
                 if box["label"] not in self.state.labels and not box["crowd"]:
@@ -116,45 +119,23 @@ class ObjectDetection(Task[DetectionState]):
         pixels, sizes = encode_pixels(rows["image"], rows["id"], self.state)
         features: Features = {"pixels": pixels, "row": list(range(len(pixels))), "aside": list(map(list, sizes))}
         if "boxes" in rows:
-            problems: list[Problem] = []
             features["boxes"] = []
-            for row, cell, size in zip(rows["id"], rows["boxes"], sizes, strict=True):
-                found = self._inside(boxes_of(cell), size, row, problems)
+            for cell, size in zip(rows["boxes"], sizes, strict=True):
                 # The same map as that of the pixels, so that boxes and pixels cannot disagree.
                 at = place(*size, self.state)
                 placed = [
                     [
-                        box["box"][0] * at.scale_x + at.left,
-                        box["box"][1] * at.scale_y + at.top,
-                        box["box"][2] * at.scale_x,
-                        box["box"][3] * at.scale_y,
+                        inside[0] * at.scale_x + at.left,
+                        inside[1] * at.scale_y + at.top,
+                        inside[2] * at.scale_x,
+                        inside[3] * at.scale_y,
                         self.state.labels.index(box["label"]),
                     ]
-                    for box in found
-                    if not box["crowd"]
+                    for box in boxes_of(cell)
+                    if not box["crowd"] and (inside := _inside(box["box"], size))
                 ]
                 features["boxes"].append(json.dumps(placed))
-            if problems:
-                raise UserError(problems, "the data")
         return features
-
-    def _inside(
-        self, boxes: list[dict[str, Any]], size: tuple[int, int], row: str, problems: list[Problem]
-    ) -> list[dict[str, Any]]:
-        """The boxes, cut at the border of their picture, without those that `invalid_boxes=drop` leaves out."""
-        kept = []
-        for box in boxes:
-            x, y, width, height = box["box"]
-            # Annotators draw past the border: that part is cut, and only a box with nothing left is a mistake.
-            left, top = max(x, 0), max(y, 0)
-            inside = [left, top, min(x + width, size[0]) - left, min(y + height, size[1]) - top]
-            if min(inside[2:]) > 0:
-                kept.append(box | {"box": inside})
-            elif self.options.invalid_boxes == "refuse":
-                why = "no area" if min(width, height) <= 0 else f"no part in its image of {size[0]} x {size[1]}"
-                what = f"has a box of {box['label']!r} with {why}: {_numbers(box['box'])}"
-                problems.append(Problem(row, what, hint="Correct it, or write task.invalid_boxes=drop."))
-        return kept
 
     def notes_on(self, rows: "Dataset | None", split: str, features: Any = None) -> list[str]:
         """How many images have no boxes, and how many boxes are crowds, in the rows of a split."""
@@ -183,11 +164,16 @@ class ObjectDetection(Task[DetectionState]):
         answers = []
         for boxes, (width, height) in outputs:
             found = self._found(numpy.asarray(boxes, float), width, height)
-            answer: Answer = {"answer": [box for box in found if box["score"] >= self.state.threshold]}
+            answer: Answer = {"answer": [box for box in found if box["score"] >= self._threshold]}
             if not self.state.inference:  # COCO's scores are over all boxes, however unsure
-                answer["others"] = [box for box in found if box["score"] < self.state.threshold]
+                answer["others"] = [box for box in found if box["score"] < self._threshold]
             answers.append(answer)
         return answers
+
+    @property
+    def _threshold(self) -> float:
+        """What the config says, which predict may set anew; else what was learned."""
+        return self.state.threshold if isinstance(self.options.threshold, str) else self.options.threshold
 
     def _found(self, boxes: numpy.ndarray, width: int, height: int) -> list[dict[str, Any]]:
         """The boxes of a picture of this size, cut at its border."""
@@ -335,6 +321,22 @@ def _box_of(given: Any) -> dict[str, Any]:
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise ValueError(f"must have a label for each box, got {given}")
     return box | {"box": sides, "label": str(label), "crowd": bool(box.get("crowd", box.get("iscrowd", False)))}
+
+
+def _inside(box: list[float], size: tuple[int, int]) -> list[float] | None:
+    """A box cut at the border of its image; None if nothing is left."""
+    x, y, width, height = box
+    # Annotators draw past the border: that part is cut, and only a box with nothing left is a mistake.
+    left, top = max(x, 0), max(y, 0)
+    inside = [left, top, min(x + width, size[0]) - left, min(y + height, size[1]) - top]
+    return inside if min(inside[2:]) > 0 else None
+
+
+def _invalid(box: dict[str, Any], size: tuple[int, int], row: str) -> Problem:
+    """The problem of a box of which nothing is inside of its image."""
+    why = "no area" if min(box["box"][2:]) <= 0 else f"no part in its image of {size[0]} x {size[1]}"
+    what = f"has a box of {box['label']!r} with {why}: {_numbers(box['box'])}"
+    return Problem(row, what, hint="Correct it, or write task.invalid_boxes=drop.")
 
 
 def _f1(counts: numpy.ndarray) -> dict[str, float]:

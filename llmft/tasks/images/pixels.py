@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy
 from PIL import Image
 
-from llmft.data.images import BadImage, Cell, as_array, open_image, problem
+from llmft.data.images import ONE_PIXEL, BadImage, Cell, as_array, open_image, problem
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.images.config import ImageConfig
@@ -173,6 +173,8 @@ def decode(cell: Cell, state: ImageState) -> tuple[bytes, tuple[int, int]]:
         BadImage: if it cannot be decoded.
     """
     image = as_array(open_image(cell), state.channels)
+    if image.size == (1, 1):
+        raise BadImage(ONE_PIXEL)
     return resize(image, state, state.resample, state.fill).tobytes(), image.size
 
 

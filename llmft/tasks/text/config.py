@@ -92,6 +92,7 @@ class QuestionAnswering(TaskConfig):
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
     streams: ClassVar[bool] = False
+    decoding: ClassVar[tuple[str, ...]] = ("max_answer_length",)
     files: ClassVar[str] = "dataset=squad dataset.test=YOUR.json"
 
     name: Literal["question_answering"] = "question_answering"
