@@ -12,9 +12,15 @@ from transformers import AutoModelForObjectDetection
 
 pytest.importorskip("faster_coco_eval")
 
+from llmft import tasks
 from llmft.cli import main
+from llmft.config.load import load as compose
+from llmft.data.pipeline import load as data
+from llmft.models.build import build
 from llmft.models.weights import load
+from llmft.tasks.images.config import ObjectDetection
 from llmft.tasks.images.shapes import KINDS, scenes
+from llmft.training.features import encode
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -149,3 +155,20 @@ def test_a_test_split_without_any_box_is_scored_and_reported(llmft: Run, here: P
     assert "test: no image has boxes, so that all scores of boxes are 0" in out
     assert json.loads((here / "run/metrics.json").read_text())["test"]["per_class"] == {}
     assert "Per label" not in (here / "run/report.html").read_text() + (here / "run/README.md").read_text()
+
+
+@pytest.mark.parametrize("architecture", sorted(ObjectDetection.tiny_of))
+def test_a_smoke_run_of_every_architecture_that_the_docs_name_trains(architecture: str) -> None:
+    """One step of loss and gradient, and finite outputs."""
+    words = ["+recipe=detection", "smoke=true", "model=random", f"model.architecture={architecture}"]
+    config = compose("finetune", [*words, "optimizer.backbone_lr=null"])
+    task = tasks.build(config.task)
+    rows = data(config.dataset, task)["train"]
+    task = task.fit(rows, config.model)
+    model = build(config.model, task.head, task.model_kwargs()).train()
+    loss = task.objective.loss(model, task.objective.collate(encode(task, rows).__getitems__([0, 1, 2, 3])))
+    loss.backward()
+    assert torch.isfinite(loss)
+    trained = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in trained)
+    assert len(trained) > 10

@@ -153,24 +153,40 @@ TINY_BACKBONE = {"model_type": "resnet", "embedding_size": 16, "hidden_sizes": [
 TINY_BACKBONE |= {"layer_type": "basic", "out_indices": [2, 3, 4]}
 
 
+TINY_DETECTOR: dict[str, Any] = {
+    "backbone_config": TINY_BACKBONE,
+    "encoder_in_channels": [24, 32, 48],
+    "encoder_hidden_dim": 32,
+    "encoder_ffn_dim": 64,
+    "encoder_attention_heads": 2,
+    "d_model": 32,
+    "decoder_in_channels": [32, 32, 32],
+    "decoder_layers": 2,
+    "decoder_ffn_dim": 64,
+    "decoder_attention_heads": 2,
+    "num_queries": 20,
+    "num_denoising": 10,
+}
+
+
 class ObjectDetection(ImageConfig):
     """Object detection: boxes around objects in an image, each with a label and a score."""
 
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
         "centernet": {"backbone_config": TINY_BACKBONE | {"out_indices": [1, 2, 3]}, "width": 16},
-        "rt_detr": {
-            "backbone_config": TINY_BACKBONE,
-            "encoder_in_channels": [24, 32, 48],
-            "encoder_hidden_dim": 32,
+        "rt_detr": TINY_DETECTOR,
+        "rt_detr_v2": TINY_DETECTOR,
+        "d_fine": TINY_DETECTOR,
+        "detr": {
+            "backbone_config": TINY_BACKBONE | {"out_indices": [3]},
+            "d_model": 32,
+            "encoder_layers": 2,
             "encoder_ffn_dim": 64,
             "encoder_attention_heads": 2,
-            "d_model": 32,
-            "decoder_in_channels": [32, 32, 32],
             "decoder_layers": 2,
             "decoder_ffn_dim": 64,
             "decoder_attention_heads": 2,
-            "num_queries": 20,
-            "num_denoising": 10,
+            "num_queries": 10,
         },
         "yolos": {
             "hidden_size": 32,
