@@ -53,6 +53,17 @@ def test_the_sizes_of_small_networks(architecture: str, weights: int) -> None:
     assert {name.split(".")[0] for name, weight in model.named_parameters() if weight.requires_grad} == {"classifier"}
 
 
+@pytest.mark.parametrize("architecture", sorted({"vit", *ImageClassification.tiny_of} - {"timm_wrapper"}))
+def test_smoke_sizes_fit_every_architecture(architecture: str) -> None:
+    config = compose(
+        "finetune", ["+recipe=cifar_resnet", "smoke=true", "model=random", f"model.architecture={architecture}"]
+    )
+    needed = LABELS | {"problem_type": "single_label_classification", "image_size": 32, "num_channels": 3}
+    model = build(config.model, "AutoModelForImageClassification", needed)
+    assert model.num_parameters() < 1_000_000
+    model(torch.zeros(2, 3, 32, 32), labels=torch.tensor([0, 2])).loss.backward()
+
+
 def test_layers_that_leave_no_pixel_are_refused() -> None:
     with pytest.raises(UserError, match="halve"):
         made("image_cnn", config={"hidden_sizes": [4] * 6})

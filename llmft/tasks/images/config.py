@@ -14,6 +14,11 @@ Channel = Annotated[list[float], Field(min_length=1, max_length=3)]
 Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 
 
+TINY_STAGES: dict[str, Any] = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
+TINY_SWIN = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "patch_size": 2}
+TINY_DINO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2, "patch_size": 8}
+
+
 class ImageConfig(TaskConfig):
     """What the tasks on images share: how an image becomes pixels of one size."""
 
@@ -26,8 +31,13 @@ class ImageConfig(TaskConfig):
     }
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
         "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16, 32], "depths": [1, 1, 1], "layer_type": "basic"},
-        "swin": {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "patch_size": 2},
-        "convnext": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]},
+        "swin": TINY_SWIN,
+        "swinv2": TINY_SWIN,
+        **dict.fromkeys(("convnext", "convnextv2", "poolformer"), TINY_STAGES),
+        **dict.fromkeys(("dinov2", "dinov2_with_registers"), TINY_DINO),
+        "regnet": TINY_STAGES | {"embedding_size": 8, "groups_width": 8},
+        "mobilenet_v1": {"depth_multiplier": 0.25},
+        "mobilenet_v2": {"depth_multiplier": 0.25},
         "timm_wrapper": {"architecture": "test_efficientnet"},
         "image_mlp": {"hidden_sizes": [16]},
         "image_cnn": {"hidden_sizes": [4, 8], "feature_size": 16},
