@@ -67,6 +67,21 @@ def test_images(
     assert mean(found) >= least
 
 
+@pytest.mark.parametrize("model", ["rt_detr", "centernet"])
+def test_detection_on_bccd(model: str, llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
+    """The recipe as it is; five and three minutes of one thread. Measured: docs/images.md."""
+    pytest.importorskip("faster_coco_eval")
+    data = shared("bccd")
+    names = zip(SPLITS, ("train", "val", "test"), strict=True)
+    files = [f"dataset.{split}={data / 'coco' / name}.json" for split, name in names]
+    words = ("dataset=coco", *files, f"dataset.images={data / 'VOC/JPEGImages'}", f"model={model}")
+    code, _, err = llmft("finetune", "+recipe=detection", *words, "run.dir=run")
+    assert code == 0, err
+    found = json.loads((here / "run/metrics.json").read_text())["test"]
+    assert found["map50"] >= 0.62
+    assert found["map"] >= 0.27
+
+
 def test_minilm_on_stsb(llmft: Run, shared: Callable[[str], Path], here: Path) -> None:
     """Three seeds; about eight minutes on two cores. Measured: 0.8349 ± 0.0020."""
     data = shared("stsb")
