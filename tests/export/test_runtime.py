@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy
 import pytest
 import torch
 import transformers
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from llmft import tasks
 from llmft.config.load import load as compose
@@ -27,6 +30,7 @@ from llmft.schema.tasks import task_types
 from llmft.training.evaluation import predict
 from llmft.training.features import encode
 
+ROOT = Path(tasks.__file__).parents[2]
 TOLERANCE = 1e-4
 WIDER = "model.config.initializer_range=0.2"  # so that outputs of untrained weights differ from row to row
 SMALL = "model.config.num_hidden_layers=1"
@@ -94,9 +98,20 @@ def test_every_task_that_exports_has_a_case() -> None:
 
 
 SERVICE = """
-import json, sys
+import json, os, sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
+absent = set(os.environ["ABSENT"].split())
+
+class Packages(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in absent else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Packages
+
+import llmft.cli, llmft.serving.app
 from llmft.exports.runtime import load
 
 for folder in map(Path, sys.argv[1:]):
@@ -107,16 +122,30 @@ for folder in map(Path, sys.argv[1:]):
 """
 
 
-def test_a_service_without_torch_answers_as_the_model_does(made: dict[str, Any], tmp_path: Path) -> None:
-    for module in ("torch", "transformers", "datasets"):
-        (tmp_path / module).mkdir()
-        (tmp_path / module / "__init__.py").write_text(f"raise ImportError('there is no {module}')")
+def modules_beyond(requirements: Path) -> set[str]:
+    """What is installed here, and is not where only the packages of a file are, with those that they need."""
+    waiting = [Requirement(line) for line in requirements.read_text().splitlines() if line and line[0] != "#"]
+    installed: set[str] = set()
+    while waiting:
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        if name not in installed and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
+            installed.add(name)
+            waiting += map(Requirement, requires(name) or [])
+    installed.add("llmft")
+    known = packages_distributions()
+    return {name for name, owners in known.items() if not installed & {canonicalize_name(each) for each in owners}}
+
+
+def test_a_service_with_the_packages_of_the_image_answers_as_the_model_does(made: dict[str, Any]) -> None:
+    absent = modules_beyond(ROOT / "deploy/requirements.txt")
+    assert {"torch", "transformers", "datasets"} <= absent
     for folder, _, _, rows in made.values():
         told = json.dumps(rows[:], default=lambda value: value.hex())
         (folder / "rows.json").write_text(told)
-    path = os.pathsep.join([str(tmp_path), str(Path(tasks.__file__).parents[2])])
+    env = os.environ | {"PYTHONPATH": str(ROOT), "ABSENT": " ".join(absent)}
     command = [sys.executable, "-c", SERVICE, *(str(folder) for folder, *_ in made.values())]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for name, (folder, task, model, rows) in made.items():
         wanted = json.loads(json.dumps(predict(task, model, encode(task, rows), 8).answers))
