@@ -4,7 +4,7 @@ BIN := .venv/bin
 RECIPES := $(basename $(notdir $(wildcard recipes/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-kill test-oldest lint format smoke wheel docs bench clean
+.PHONY: help demo test test-slow test-kill test-oldest lint format smoke wheel docs bench bench-serve soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -67,6 +67,19 @@ docs: .venv/installed  ## docs/config.md and docs/config.schema.json, from the v
 
 bench: .venv/installed  ## llmft beside transformers.Trainer and a bare loop: make bench DATA=FOLDER
 	$(BIN)/python benchmarks/speed.py $(DATA) --rows 1600
+
+# Beside the packages of .venv, so that both sides have the same onnxruntime, torch, and FastAPI.
+.venv/peers: .venv/installed
+	rm -rf $@
+	$(BIN)/pip install --quiet --disable-pip-version-check --target $@ -c constraints.txt flask==3.1.3 litserve==0.2.19
+	@touch $@
+
+bench-serve: .venv/peers  ## llmft serve beside Flask, LitServe, and FastAPI, on an idle machine
+	PYTHONPATH=$(CURDIR)/.venv/peers $(BIN)/python benchmarks/serve.py
+
+SECONDS := 3600
+soak: .venv/installed  ## llmft serve under load for an hour: does its memory stay flat? make soak SECONDS=300
+	$(BIN)/python benchmarks/serve.py --soak $(SECONDS)
 
 clean:  ## remove what was built; .venv and outputs stay
 	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache
