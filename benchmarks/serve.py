@@ -1,13 +1,14 @@
 """`llmft serve` beside what one would write instead: whole processes, in turn, medians.
 
-    python benchmarks/serve.py [--rounds 5] [--requests 1500]       the comparison; `make bench-serve` installs the peers
-    python benchmarks/serve.py --soak SECONDS                       llmft alone under load: does its memory stay flat?
+    python benchmarks/serve.py [--rounds 5] [--requests 1500]     the comparison; `make bench-serve` installs the peers
+    python benchmarks/serve.py --soak SECONDS                     llmft alone under load: does its memory stay flat?
 
 The peers are those of serving_peers.py, and PYTHONPATH must lead to Flask and LitServe. All serve the model of
-`+recipe=bert_textcls` and answer the reviews that come with llmft: Flask the run, the others its int8 export. Clients in
-a closed loop ask again once they have an answer; all of them are one process, which takes 0.1 ms a request. Servers and
-clients share all cores. Processor time is that of the server and its children, between the first and the last request,
-after a warm-up. Memory is counted once where processes share it. The run and its export stay in outputs/bench-serve.
+`+recipe=bert_textcls` and answer the reviews that come with llmft: Flask the run, the others its int8 export. Clients
+in a closed loop ask again once they have an answer; all of them are one process, which takes 0.1 ms a request. Servers
+and clients share all cores. Processor time is that of the server and its children, between the first and the last
+request, after a warm-up. Memory is counted once where processes share it. The run and its export stay in
+outputs/bench-serve.
 """
 
 import argparse
@@ -126,11 +127,11 @@ class Client:
     async def ask(self, text: str) -> tuple[int, bytes]:
         """The status and the body for a text."""
         body = json.dumps({"rows": [{"text": text}]} if self.peer == "llmft" else {"text": text}).encode()
-        head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self.streams
-        writer.write(head.encode() + b"\r\n\r\n" + body)
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         said = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         size = int(said.partition("content-length:")[2].split("\r\n", 1)[0])
         answer = await reader.readexactly(size)

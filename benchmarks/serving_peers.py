@@ -4,8 +4,8 @@
     python benchmarks/serving_peers.py fastapi FOLDER PORT     FastAPI, a request a thread, no batches
     python benchmarks/serving_peers.py litserve FOLDER PORT    LitServe: batches of at most 16, which wait 4 ms
 
-FOLDER is `RUN/model` for Flask, which computes with torch, and `EXPORT/model` for the others, which run model.onnx. They
-answer `{"text": ...}` at /predict with `{"answer": LABEL}`, on 127.0.0.1, and use as many cores as there are.
+FOLDER is `RUN/model` for Flask, which computes with torch, and `EXPORT/model` for the others, which run model.onnx.
+They answer `{"text": ...}` at /predict with `{"answer": LABEL}`, on 127.0.0.1, and use as many cores as there are.
 """
 
 import json
