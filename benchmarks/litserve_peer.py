@@ -1,4 +1,4 @@
-"""LitServe's class for serving_peers.py, in a module of its own: LitServe's workers are new processes that import it."""
+"""LitServe's class for serving_peers.py, in a module of its own: LitServe's workers are processes that import it."""
 
 from pathlib import Path
 from typing import Any
