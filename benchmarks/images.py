@@ -125,6 +125,7 @@ def bare(kind: str, folder: Path, epochs: int) -> None:
         changes = v2.Compose(
             [
                 v2.ToImage(),
+                v2.RandomCrop(128),
                 v2.RandomHorizontalFlip(),
                 v2.RandomVerticalFlip(),
                 v2.ColorJitter(brightness=0.5, contrast=0.5),

@@ -106,7 +106,7 @@ def test_r10_a_resumed_run_is_the_same_bit_for_bit(
 IMAGES = {
     "classes": ["+recipe=cifar_resnet", "task.size=16", "augment=mixup", "augment.cutmix=1.0"],
     "masks": ["+recipe=segmentation", "task.size=32", "augment.crop=24", "augment.rotate=20"],
-    "boxes": ["+recipe=detection", "augment=light"],
+    "boxes": ["+recipe=detection", "augment=light", "trainer.max_steps=6"],
 }
 
 
