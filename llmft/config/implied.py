@@ -125,7 +125,7 @@ def _format_of_file(file: Path, now: str, pretrains: bool) -> str | None:
         ending = inner_ending(file)
     except (UserError, OSError):
         return None  # an unreadable file is reported when it is read
-    if kind:  # a single picture is no set of rows: folders of them are seen as such
+    if kind:  # a single image is no set of rows: folders of them are seen as such
         return kind.format if kind.format != "images" else None
     own = FORMATS[now].suffixes if now in FORMATS else ()
     # The recipe's own format wins for its endings: .json is SQuAD's there, except for a list of rows.

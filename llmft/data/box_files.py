@@ -1,6 +1,6 @@
-"""Reads boxes of objects in pictures: Pascal VOC's XML, YOLO's text files, and tables with a line for each box.
+"""Reads boxes of objects in images: Pascal VOC's XML, YOLO's text files, and tables with a line for each box.
 
-Boxes become COCO's [x, y, width, height] in pixels of the upright picture, counted from 0, the far side exclusive.
+Boxes become COCO's [x, y, width, height] in pixels of the upright image, counted from 0, the far side exclusive.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -19,7 +19,7 @@ from llmft.schema.problem import Problem, UserError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names", "classes.names")
-"""Where YOLO's class names are, in the folder of the pictures or up to three above it."""
+"""Where YOLO's class names are, in the folder of the images or up to three above it."""
 
 COLUMNS = {
     "image": ("image", "filename", "file_name", "image_path", "path", "file", "image_id", "img"),
@@ -36,7 +36,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class VocFiles(FileGroup):
-    """Pascal VOC's XML files, one a picture."""
+    """Pascal VOC's XML files, one an image."""
 
     images: str | None = None
     """`dataset.images`; None for the folder JPEGImages beside that of the file, or its own."""
@@ -62,7 +62,7 @@ class VocFiles(FileGroup):
                 rows.problems.append(Problem(name, f"is of the image {picture!r}, which is not there", hint=hint))
             else:
                 boxes = [self._box(part, name, rows) for part in tree.iter("object")]
-                # Compared with the picture itself: boxes of one that was resized later would be silently wrong.
+                # Compared with the image itself: boxes of one that was resized later would be silently wrong.
                 size = [_whole(tree.findtext(f"size/{side}")) for side in ("width", "height")]
                 rows.add(str(there[0]), boxes, f"{name}:1", (size[0], size[1]) if all(size) else None)
             if len(rows.problems) >= MANY:
@@ -124,12 +124,12 @@ def listed_by(file: Path, key: str) -> list[Path]:
 
 
 def pictures_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """The pictures in a folder and those below it."""
+    """The images in a folder and those below it."""
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES and file.is_file())
 
 
 def yolo_label(picture: Path) -> Path:
-    """The file with the boxes of a picture: labels/a/b.txt for images/a/b.jpg, else beside it."""
+    """The file with the boxes of an image: labels/a/b.txt for images/a/b.jpg, else beside it."""
     parts = list(picture.parts)
     # The last one: the set itself may lie below another folder called images.
     places = [place for place, part in enumerate(parts) if part == "images"]
@@ -141,22 +141,22 @@ def yolo_label(picture: Path) -> Path:
 
 
 def yolo_names(pictures: Sequence[Path]) -> Path | None:
-    """The file with the names of classes, in the folder of the pictures or up to three above it."""
+    """The file with the names of classes, in the folder of the images or up to three above it."""
     folders = [pictures[0].parent, *list(pictures[0].parent.parents)[:3]] if pictures else []
     return next((folder / name for folder in folders for name in NAMES if (folder / name).is_file()), None)
 
 
 def yolo_beside(pictures: Sequence[Path]) -> list[Path]:
-    """The files that are read with the pictures: those of boxes, and that of names."""
+    """The files that are read with the images: those of boxes, and that of names."""
     names = yolo_names(pictures)
     return [file for file in map(yolo_label, pictures) if file.is_file()] + ([names] if names else [])
 
 
 @dataclass(frozen=True)
 class YoloFiles(FileGroup):
-    """Pictures, each with a text file: a line `class x y width height` for each box, as shares, x and y of its middle.
+    """Images, each with a text file: a line `class x y width height` for each box, as shares, x and y of its middle.
 
-    A picture without a text file, or with an empty one, has no objects. Lines of more numbers are polygons.
+    An image without a text file, or with an empty one, has no objects. Lines of more numbers are polygons.
     """
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
@@ -169,7 +169,7 @@ class YoloFiles(FileGroup):
             label = yolo_label(file)
             (size, orientation), boxes = picture_size(str(file)), []
             if size and label.is_file():
-                # Orientations 5 to 8 lie on a side: YOLO's shares are of the upright picture, as its trainers see it.
+                # Orientations 5 to 8 lie on a side: YOLO's shares are of the upright image, as its trainers see it.
                 width, height = (size[1], size[0]) if orientation >= 5 else size
                 for number, line in enumerate(label.read_text(encoding="utf-8-sig").splitlines(), 1):
                     if line.strip():
@@ -194,7 +194,7 @@ class YoloFiles(FileGroup):
             return []
         # 1% for rounding; numbers beyond it are pixels, or another format.
         if max(shares) > 1.01 or min(shares) < -0.01:
-            problems.append(Problem(place, f"must have shares of the picture, from 0 to 1, got {max(shares):g}"))
+            problems.append(Problem(place, f"must have shares of the image, from 0 to 1, got {max(shares):g}"))
             return []
         if classes is not None and not 0 <= first < len(classes):
             what = f"has class {int(first)}, and there are {len(classes)}, counted from 0"
@@ -237,9 +237,9 @@ def read_yolo_names(file: Path | None, problems: list[Problem]) -> list[str] | N
 
 @dataclass(frozen=True)
 class BoxTable:
-    """A CSV with a line for each box: its picture, its class, and its sides.
+    """A CSV with a line for each box: its image, its class, and its sides.
 
-    A line with a picture alone is one without objects. See COLUMNS for names; without a header, `dataset.header`.
+    A line with an image alone is one without objects. See COLUMNS for names; without a header, `dataset.header`.
     """
 
     file: Path
@@ -250,7 +250,7 @@ class BoxTable:
     images: str | None = None
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is a picture; its id has the line of its first box."""
+        """See `Source`. A row is an image; its id has the line of its first box."""
         rows = Rows()
         found: dict[str, list[dict[str, Any]]] = {}
         places: dict[str, str] = {}
@@ -258,10 +258,10 @@ class BoxTable:
             columns = self._columns(table)
             for number, place in enumerate(table.ids):
                 line = {role: table.columns[column][number].strip() for role, column in columns.items()}
-                # Lines of one picture need not follow each other: all are read before the first row is given.
+                # Lines of one image need not follow each other: all are read before the first row is given.
                 boxes = found.setdefault(line["image"], [])
                 places.setdefault(line["image"], place)
-                # Else a picture without objects, which a detector must see too.
+                # Else an image without objects, which a detector must see too.
                 if any(cell for role, cell in line.items() if role != "image"):
                     boxes += self._box(line, place, rows.problems)
                 if len(rows.problems) >= MANY:
@@ -285,7 +285,7 @@ class BoxTable:
         for role, names in COLUMNS.items():
             if column := next((known[name] for name in names if name in known), None):
                 found[role] = column
-        if "right" in found and "bottom" in found:  # then width and height are those of the picture
+        if "right" in found and "bottom" in found:  # then width and height are those of the image
             found = {role: column for role, column in found.items() if role not in ("width", "height")}
             sides = ("left", "top", "right", "bottom")
         else:

@@ -1,7 +1,7 @@
 """Checks of the images of all splits before training: each is decoded once, and what is wrong or odd comes together.
 
 Images that are nearly the same are found by a perceptual hash: the signs of differences between neighbors in a
-picture of 9 x 8 gray pixels, 64 bits, which saving an image again hardly changes.
+image of 9 x 8 gray pixels, 64 bits, which saving an image again hardly changes.
 """
 
 import os
@@ -20,7 +20,7 @@ from llmft.data.source import Table, listed
 from llmft.schema.column import Column
 from llmft.schema.problem import Problem, plural
 
-THUMB = 16  # side of the gray pictures that confirm a match of hashes
+THUMB = 16  # side of the gray images that confirm a match of hashes
 APART = 3  # bits in which the hashes of two copies may differ: one of four parts of 16 bits is then equal
 ALIKE = 4.0  # mean difference of two copies as thumbnails, in levels of 255: JPEG of quality 50 makes about 2
 BUCKET = 50  # images with one part of the hash in common; more say nothing, such as digits on black

@@ -1,4 +1,4 @@
-"""Cells that hold an image: where its bytes are, what they are, and the upright picture that they decode to.
+"""Cells that hold an image: where its bytes are, what they are, and the upright image that they decode to.
 
 A cell is `{"path": ..., "bytes": ...}`, as `datasets.Image(decode=False)` stores it. Bytes win; `path` is then only a
 name. Pillow decodes every format: its JPEG decoder gives the bytes of OpenCV's and torchvision's, and it alone gives

@@ -14,7 +14,7 @@ SUMMARY = (
     *("map", "map50", "map75", "map_small", "map_medium", "map_large"),
     *("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"),
 )
-"""COCO's twelve figures in its order. ar100 is the recall with at most 100 boxes a picture, a mean over classes and
+"""COCO's twelve figures in its order. ar100 is the recall with at most 100 boxes an image, a mean over classes and
 overlaps. Small is up to 32 x 32 pixels, medium up to 96 x 96."""
 DIGITS = 12
 """Decimals of a figure. pycocotools adds 2e-16 to the count of boxes before it divides, so that the 16th may differ."""
@@ -38,8 +38,8 @@ def detection_scores(
     """COCO's figures; `per_class` has `map` and `map50`, and `curves` the precision at recalls of 0, 0.05, ... 1.
 
     Args:
-        found: by picture, boxes as (x, y, width, height, score, number of the class).
-        references: by picture, `{"box": [x, y, width, height], "label": ..., "crowd": ..., "area": ...}`. A crowd is an
+        found: by image, boxes as (x, y, width, height, score, number of the class).
+        references: by image, `{"box": [x, y, width, height], "label": ..., "crowd": ..., "area": ...}`. A crowd is an
             area in which boxes are neither right nor wrong. `area` decides the size; it is that of the box if absent.
         labels: the names of the classes.
 
@@ -117,7 +117,7 @@ def overlaps(boxes: numpy.ndarray, others: numpy.ndarray) -> numpy.ndarray:
 
 
 def matches(answer: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
-    """How many boxes of one picture are right, too many, and missing.
+    """How many boxes of one image are right, too many, and missing.
 
     Boxes are taken by falling score; each finds the free box of its class that it overlaps most, by at least MATCHED.
     A box that lies in a crowd, and a crowd that is not found, do not count.

@@ -1,4 +1,4 @@
-"""Answers of `llmft predict` as pictures: masks, and boxes and masks drawn on their images, a file each."""
+"""Answers of `llmft predict` as images: masks, and boxes and masks drawn on their images, a file each."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from llmft.tasks.task import Answer, Task
 
 @dataclass(frozen=True)
 class Drawings:
-    """Writes the pictures that `predict.masks` and `predict.draw` ask for."""
+    """Writes the images that `predict.masks` and `predict.draw` ask for."""
 
     wanted: PredictConfig
     task: Task[Any]
@@ -30,7 +30,7 @@ class Drawings:
         """Make the folders.
 
         Raises:
-            UserError: for answers without pictures, or a folder that has files.
+            UserError: for answers without images, or a folder that has files.
         """
         answered = self.task.config.answered
         if self.wanted.masks is not None and "mask" not in answered:
@@ -50,7 +50,7 @@ class Drawings:
                 raise UserError(Problem(key, f"{folder}: {error.strerror}")) from error
 
     def write(self, row: Row, answer: Answer) -> Answer:
-        """The answer with the files of its pictures: `mask`, in the place of its base64, and `drawing`."""
+        """The answer with the files of its images: `mask`, in the place of its base64, and `drawing`."""
         if "error" in answer:
             return answer
         cell = image_cell(row.values.get(self.column), Path())

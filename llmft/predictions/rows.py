@@ -79,7 +79,7 @@ def open_file(
     """
     with _opening(file):
         seen = kind_of(file)
-    rows = seen is not None and seen.format in (*ENDINGS.values(), "squad")  # not pictures
+    rows = seen is not None and seen.format in (*ENDINGS.values(), "squad")  # not images
     if seen and (not rows or kind not in (None, seen.format)):
         hint = f"Write predict.input_format={seen.format}." if rows else seen.hint
         raise UserError(Problem(file.name, f"is {seen.what}", hint=hint), "the data")

@@ -1,4 +1,4 @@
-"""The section `augment`: how training pictures are changed at random, so that a model sees more than there are."""
+"""The section `augment`: how training images are changed at random, so that a model sees more than there are."""
 
 from typing import Literal
 
@@ -8,8 +8,8 @@ from llmft.schema.section import Section
 
 
 class AugmentConfig(Section):
-    """Random changes of training pictures; boxes and masks move along. What is drawn depends on `seed`, the epoch, and
-    the row alone. Validation, test, and new pictures are never changed."""
+    """Random changes of training images; boxes and masks move along. What is drawn depends on `seed`, the epoch, and
+    the row alone. Validation, test, and new images are never changed."""
 
     name: str = "none"
     """Name of the option."""
@@ -18,19 +18,19 @@ class AugmentConfig(Section):
     """Probability of a mirror image, left to right. Set it to 0 where sides matter, as for digits."""
 
     flip_vertical: float = Field(default=0.0, ge=0, le=1)
-    """Probability of an image upside down: for pictures from above or from a microscope."""
+    """Probability of an image upside down: for images from above or from a microscope."""
 
     shift: float = Field(default=0.0, ge=0, lt=1)
-    """Move the picture by up to this share of its sides, in whole pixels. What comes in from outside is black. 0.125 of
+    """Move the image by up to this share of its sides, in whole pixels. What comes in from outside is black. 0.125 of
     32 pixels is the usual crop of CIFAR, padded by 4."""
 
     crop: int | None = Field(default=None, ge=8)
     """Train on square windows with this side, in pixels, at a random place. For segmentation, which answers for the
-    whole picture. Unset: the whole picture."""
+    whole image. Unset: the whole image."""
 
     area: float | None = Field(default=None, gt=0, le=1)
-    """Train on a random part of the picture, enlarged: at least this share of its area, sides from 3:4 to 4:3. 0.08 is
-    usual for ImageNet; 0.35 or more suits small sets. Unset: the whole picture."""
+    """Train on a random part of the image, enlarged: at least this share of its area, sides from 3:4 to 4:3. 0.08 is
+    usual for ImageNet; 0.35 or more suits small sets. Unset: the whole image."""
 
     zoom: float = Field(default=0.0, ge=0, lt=1)
     """Stretch width and height by factors from `1 - zoom` to `1 + zoom`."""
@@ -55,17 +55,17 @@ class AugmentConfig(Section):
     one of random strength (Müller and Hutter, 2021). They need no tuning, and help most with many epochs."""
 
     operations: int = Field(default=2, ge=1, le=14)
-    """randaugment: how many operations each picture gets."""
+    """randaugment: how many operations each image gets."""
 
     magnitude: int = Field(default=9, ge=0, le=30)
     """randaugment: their strength."""
 
     mixup: float = Field(default=0.0, ge=0)
-    """Blend each picture and its label with another one of the batch; the share is drawn from a beta distribution with
+    """Blend each image and its label with another one of the batch; the share is drawn from a beta distribution with
     this parameter (Zhang et al., 2017). 0.2 is usual; 0 is off. For classes and numbers."""
 
     cutmix: float = Field(default=0.0, ge=0)
-    """Paste a rectangle of another picture of the batch; labels are blended by its area, drawn as for mixup (Yun et
+    """Paste a rectangle of another image of the batch; labels are blended by its area, drawn as for mixup (Yun et
     al., 2019). 1.0 is usual; 0 is off. With both, each batch gets one of them."""
 
     @property

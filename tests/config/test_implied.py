@@ -95,7 +95,7 @@ def test_first_bytes_win_over_an_ending(here: Path) -> None:
 
 def test_what_can_t_be_read_is_called_what_it_is(write: Write) -> None:
     write("a.csv", b"\x89PNG\r\n\x1a\n\0")
-    with pytest.raises(UserError, match=r"a.csv +is a picture \(PNG\) \(dataset.train\)"):
+    with pytest.raises(UserError, match=r"a.csv +is an image \(PNG\) \(dataset.train\)"):
         dataset("dataset.train=a.csv")
 
 

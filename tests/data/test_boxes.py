@@ -267,7 +267,7 @@ def test_yolo_names(names: str, here: Path) -> None:
         ("2 0.5 0.5 0.5 0.5", "a.txt:1: has class 2, and there are 2, counted from 0"),
         ("0 0.5 0.5 0.5", "a.txt:1: must be `class x y width height`, got '0 0.5 0.5 0.5'"),
         ("cat 0.5 0.5 0.5 0.5", "a.txt:1: must be `class x y width height`"),
-        ("0 20 15 10 10", "a.txt:1: must have shares of the picture, from 0 to 1, got 20"),
+        ("0 20 15 10 10", "a.txt:1: must have shares of the image, from 0 to 1, got 20"),
     ],
 )
 def test_yolo_says_what_is_wrong(line: str, what: str, here: Path) -> None:

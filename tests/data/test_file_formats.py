@@ -390,7 +390,7 @@ def test_a_folder_of_texts_by_class(write: Write) -> None:
     write("d/pos/4.txt", b"\x89PNG\r\n\x1a\n")
     with pytest.raises(UserError) as error:
         read("folder", "d")
-    assert "4.txt" in str(error.value) and "is a picture" in str(error.value)
+    assert "4.txt" in str(error.value) and "is an image" in str(error.value)
 
 
 def test_texts_below_a_folder_are_pointed_at(write: Write) -> None:

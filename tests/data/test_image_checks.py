@@ -35,7 +35,7 @@ BAD = {
     "empty": (b"", "is empty"),
     "not an image": (b"hello", "is not an image that can be read: it starts with b'hello'"),
     "truncated": (encoded(noise(1), "JPEG")[:-200], "is broken: "),
-    "cut in its header": (PNG[:30], "is broken: it begins as a picture (PNG), and its header is not whole"),
+    "cut in its header": (PNG[:30], "is broken: it begins as an image (PNG), and its header is not whole"),
     "one pixel": (encoded([[[1, 2, 3]]]), "has 1 x 1 pixels"),
     "too large": (too_large(11_000), "has 11,000 x 11,000 pixels, more than 100,000,000"),
 }

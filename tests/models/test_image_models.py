@@ -64,6 +64,19 @@ def test_smoke_sizes_fit_every_architecture(architecture: str) -> None:
     model(torch.zeros(2, 3, 32, 32), labels=torch.tensor([0, 2])).loss.backward()
 
 
+def test_an_architecture_for_texts_is_refused_before_its_keys() -> None:
+    with pytest.raises(UserError, match="must be an architecture with AutoModelForImageClassification"):
+        made("bert", config={"patch_size": 8})
+
+
+def test_dropout_reaches_models_of_timm() -> None:
+    pytest.importorskip("timm")
+    config = {"architecture": "test_efficientnet", "model_args": {"drop_path_rate": 0.1}}
+    model = made("timm_wrapper", config=config, dropout=0.3)
+    assert model.timm_model.drop_rate == 0.3
+    assert model.config.model_args == {"drop_path_rate": 0.1, "drop_rate": 0.3}
+
+
 def test_layers_that_leave_no_pixel_are_refused() -> None:
     with pytest.raises(UserError, match="halve"):
         made("image_cnn", config={"hidden_sizes": [4] * 6})

@@ -237,7 +237,7 @@ def test_the_report_and_predict_explain(recipe: str, llmft: Run, here: Path) -> 
 
 @pytest.mark.slow  # 3 minutes
 def test_hiding_words_of_reviews(here: Path) -> None:
-    """Measured: see docs/explaining.md."""
+    """Measured: 0.503 and 0.342, at 41 s of one thread for 100 texts."""
     assert main(["finetune", "+recipe=bert_textcls", "run.dir=run"]) == 0
     best, random = faithfulness(Path("run"), 100)
     assert best - random >= 0.08

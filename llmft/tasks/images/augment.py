@@ -1,8 +1,8 @@
-"""Random changes of a batch of pictures, with their boxes and masks, as the section `augment` says.
+"""Random changes of a batch of images, with their boxes and masks, as the section `augment` says.
 
-All that is random about a picture comes from one number, its `draw`, which depends on (seed, epoch, row) alone: a
+All that is random about an image comes from one number, its `draw`, which depends on (seed, epoch, row) alone: a
 resumed run, or a worker process, sees the same pixels. Moves by whole pixels copy windows; all others are one
-affine map a picture, applied to the batch at once. Operations on colors are those of torchvision.
+affine map an image, applied to the batch at once. Operations on colors are those of torchvision.
 """
 
 import math
@@ -16,7 +16,7 @@ from llmft.schema.augmentation import AugmentConfig
 from llmft.schema.problem import UserError, missing_package
 from llmft.schema.tasks import IGNORED_PIXEL
 
-VISIBLE = 0.2  # of its area: an object of which less is left in the picture is no longer an object
+VISIBLE = 0.2  # of its area: an object of which less is left in the image is no longer an object
 GRAY = (0.2989, 0.587, 0.114)  # of red, green, and blue (ITU-R BT.601), as torchvision rounds them
 RATIOS = (math.log(3 / 4), math.log(4 / 3))  # width to height of a part that is enlarged, as in torchvision
 
@@ -27,15 +27,15 @@ class Augmented(NamedTuple):
     pixels: torch.Tensor
     """(B, h, w, C), uint8."""
     boxes: list[numpy.ndarray] | None
-    """By picture (m, 4), float64: x, y, width, height of the boxes that are left, in pixels of the new picture."""
+    """By image (m, 4), float64: x, y, width, height of the boxes that are left, in pixels of the new image."""
     kept: list[numpy.ndarray] | None
-    """By picture (m,): which of the boxes those are."""
+    """By image (m,): which of the boxes those are."""
     masks: torch.Tensor | None
     """(B, h, w), uint8; what came in from outside is IGNORED_PIXEL."""
 
 
 class Uniform:
-    """Uniform numbers in [0, 1), one for each picture of a batch at every call, from the pictures' draws alone."""
+    """Uniform numbers in [0, 1), one for each image of a batch at every call, from the images' draws alone."""
 
     def __init__(self, draws: numpy.ndarray) -> None:
         self.state = draws.astype(numpy.uint64)
@@ -61,13 +61,13 @@ def augment(
     boxes: list[numpy.ndarray] | None = None,
     masks: torch.Tensor | None = None,
 ) -> Augmented:
-    """Change each picture at random by its draw; without draws, take the middle.
+    """Change each image at random by its draw; without draws, take the middle.
 
     Args:
         pixels: (B, H, W, C), uint8; may be larger than `size`, so that shifts bring in pixels and not black.
-        size: height and width that the model sees. `options.crop` replaces them, where the picture is as large.
-        draws: (B,), int64; None for pictures that are not trained on.
-        boxes: by picture (n, 4): x, y, width, height in pixels of `pixels`, far side exclusive.
+        size: height and width that the model sees. `options.crop` replaces them, where the image is as large.
+        draws: (B,), int64; None for images that are not trained on.
+        boxes: by image (n, 4): x, y, width, height in pixels of `pixels`, far side exclusive.
         masks: (B, H, W), uint8, classes by pixel.
 
     Raises:
@@ -96,7 +96,7 @@ def augment(
 def _geometry(
     options: AugmentConfig, whole: tuple[int, int], size: tuple[int, int], uniform: Uniform
 ) -> tuple[numpy.ndarray, numpy.ndarray, bool]:
-    """The affine map of each picture, from a new pixel to the old one that it shows, both counted from the middle.
+    """The affine map of each image, from a new pixel to the old one that it shows, both counted from the middle.
 
     Returns:
         matrices (B, 2, 2) and shifts (B, 2), for x and y in this order; and whether they are of whole pixels.
@@ -106,7 +106,7 @@ def _geometry(
     for axis, rate in enumerate((options.flip, options.flip_vertical)):
         if rate:
             matrices[:, axis, axis] = numpy.where(uniform() < rate, -1, 1)
-    # The margin around the window, in pixels: a cached picture may be larger than what the model sees.
+    # The margin around the window, in pixels: a cached image may be larger than what the model sees.
     margins = numpy.array([whole[1] - size[1], whole[0] - size[0]])
     for axis, length in enumerate((size[1], size[0])):
         if options.crop:
@@ -154,16 +154,16 @@ def _move(
     boxes: list[numpy.ndarray] | None,
     masks: torch.Tensor | None,
 ) -> Augmented:
-    """The pictures, boxes and masks under an affine map each: see `_geometry`."""
+    """The images, boxes and masks under an affine map each: see `_geometry`."""
     found = None if boxes is None else _move_boxes(boxes, tuple(pixels.shape[1:3]), size, matrices, shifts)
     moved, kept = found or (None, None)
     if exact:
         corner = (numpy.array(pixels.shape[2:0:-1]) - size[::-1]) / 2 + _offset(pixels.shape[1:3], size)
-        places = (corner + shifts).round().astype(int)  # (B, 2): where the window of each picture begins
+        places = (corner + shifts).round().astype(int)  # (B, 2): where the window of each image begins
         mirrored = torch.from_numpy(numpy.diagonal(matrices, axis1=1, axis2=2) < 0)
         labels = None if masks is None else _cut(masks, places, size, mirrored, IGNORED_PIXEL)
         return Augmented(_cut(pixels, places, size, mirrored, 0), moved, kept, labels)
-    # torch's grid runs from -1 to 1 over a picture: from there to pixels of the window, by the map, and back.
+    # torch's grid runs from -1 to 1 over an image: from there to pixels of the window, by the map, and back.
     height, width = pixels.shape[1:3]
     ends, starts = numpy.array([width / 2, height / 2]), numpy.array([size[1] / 2, size[0] / 2])
     theta = numpy.concatenate(
@@ -179,14 +179,14 @@ def _move(
 
 
 def _offset(whole: tuple[int, ...], size: tuple[int, ...]) -> numpy.ndarray:
-    """From the middle of a picture to that of its window at whole pixels, (2,): half a pixel if the margin is odd."""
+    """From the middle of an image to that of its window at whole pixels, (2,): half a pixel if the margin is odd."""
     return numpy.array([(small - large) % 2 / -2 for large, small in zip(whole[::-1], size[::-1], strict=True)])
 
 
 def _cut(
     pixels: torch.Tensor, places: numpy.ndarray, size: tuple[int, int], mirrored: torch.Tensor, fill: int
 ) -> torch.Tensor:
-    """A window of each picture, (B, h, w, ...), with `fill` for what lies outside, mirrored where `mirrored` (B, 2) is.
+    """A window of each image, (B, h, w, ...), with `fill` for what lies outside, mirrored where `mirrored` (B, 2) is.
 
     By slices, a copy each: 0.06 ms for 224 x 224 pixels, where a batch that is indexed at once takes 1.1 ms.
     """
@@ -294,7 +294,7 @@ def _policy(
 
 
 def _recolor(pixels: torch.Tensor, colors: list[list[tuple[str, float]]]) -> torch.Tensor:
-    """Apply the operations on colors to each picture of (B, h, w, C)."""
+    """Apply the operations on colors to each image of (B, h, w, C)."""
     if not any(colors):
         return pixels
     if problems := missing_package("augment", "an operation on colors", "torchvision", "vision"):
@@ -322,14 +322,14 @@ def _recolor(pixels: torch.Tensor, colors: list[list[tuple[str, float]]]) -> tor
 
 
 def adjust(pixels: torch.Tensor, name: str, factors: numpy.ndarray) -> torch.Tensor:
-    """Change the brightness, contrast, or saturation of each picture of a batch, as torchvision does.
+    """Change the brightness, contrast, or saturation of each image of a batch, as torchvision does.
 
     Of the whole batch at once, and without torchvision: each pixel is blended with black, with the mean gray of its
-    picture, or with its own gray.
+    image, or with its own gray.
 
     Args:
         pixels: (B, h, w, C), uint8.
-        factors: (B,): 0 for what it is blended with alone, 1 for the picture as it is.
+        factors: (B,): 0 for what it is blended with alone, 1 for the image as it is.
     """
     shares = torch.from_numpy(factors).float().view(-1, 1, 1, 1)
     found = pixels.float()
@@ -339,16 +339,16 @@ def adjust(pixels: torch.Tensor, name: str, factors: numpy.ndarray) -> torch.Ten
 
 
 def mix(pixels: torch.Tensor, draws: numpy.ndarray, options: AugmentConfig) -> tuple[torch.Tensor, float]:
-    """Blend each picture of a batch with the one after it, by mixup or cutmix.
+    """Blend each image of a batch with the one after it, by mixup or cutmix.
 
     Args:
         pixels: (B, C, H, W), floats.
 
     Returns:
-        the pictures, and how much of the label of each is its own; the rest is that of the next one, the first
+        the images, and how much of the label of each is its own; the rest is that of the next one, the first
         following the last.
     """
-    # One share a batch, as in the papers' code; it depends on the draws of all pictures, not on their order.
+    # One share a batch, as in the papers' code; it depends on the draws of all images, not on their order.
     random = numpy.random.default_rng(int(numpy.bitwise_xor.reduce(draws)) & (2**63 - 1))
     cuts = options.cutmix > 0 and (options.mixup == 0 or random.random() < 0.5)
     strength = options.cutmix if cuts else options.mixup

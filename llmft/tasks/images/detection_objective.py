@@ -1,4 +1,4 @@
-"""What training minimizes for boxes: the loss of the model over boxes as it takes them, as shares of the picture."""
+"""What training minimizes for boxes: the loss of the model over boxes as it takes them, as shares of the image."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ class DetectionObjective(ImageObjective):
         """`pixel_values`, and of rows with boxes `boxes` (B, n, 4) and `labels` (B, n), see `padded`.
 
         Args:
-            augment: in training; boxes move with their picture, and those that are cut off are left out.
+            augment: in training; boxes move with their image, and those that are cut off are left out.
         """
         # (n, 5); the shape also for n = 0, where an array of no boxes would have no columns.
         given = [numpy.array(json.loads(row["boxes"]), float).reshape(-1, 5) for row in features if "boxes" in row]
@@ -41,7 +41,7 @@ class DetectionObjective(ImageObjective):
         return loss
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> tuple[Any, float | None]:
-        """For each picture (n, 6): left, top, right, bottom as shares of the picture, score, class; best first.
+        """For each image (n, 6): left, top, right, bottom as shares of the image, score, class; best first.
 
         Of a model that has a class more, for nothing, a query gives its best class (DETR); of one with a score for each
         class, all classes of all queries compete (Deformable DETR and later).
@@ -55,7 +55,7 @@ class DetectionObjective(ImageObjective):
 
 
 def targets(batch: Batch) -> list[dict[str, torch.Tensor]]:
-    """The labels of a batch as models take them: `class_labels` (n,) and `boxes` (n, 4) of each picture."""
+    """The labels of a batch as models take them: `class_labels` (n,) and `boxes` (n, 4) of each image."""
     found = []
     # Padding is removed here and not in `collate`: accelerate moves tensors to a device, and no lists of objects.
     for labels, boxes in zip(batch["labels"], batch["boxes"], strict=True):
@@ -65,7 +65,7 @@ def targets(batch: Batch) -> list[dict[str, torch.Tensor]]:
 
 
 def best_boxes(logits: torch.Tensor, boxes: torch.Tensor, labels: int) -> torch.Tensor:
-    """The LIMIT boxes of each picture with the highest scores, (B, n, 6) as `predict` gives them.
+    """The LIMIT boxes of each image with the highest scores, (B, n, 6) as `predict` gives them.
 
     Args:
         logits: (B, Q, labels), or (B, Q, labels + 1) with one for nothing.
@@ -90,9 +90,9 @@ def padded(boxes: list[numpy.ndarray], classes: list[numpy.ndarray], size: tuple
     """The boxes of a batch as tensors: `boxes` (B, n, 4) as shares, x and y of the middle, and `labels` (B, n).
 
     Args:
-        boxes: by picture (n, 4): x, y, width, height in pixels.
-        classes: by picture (n,).
-        size: width and height of the picture.
+        boxes: by image (n, 4): x, y, width, height in pixels.
+        classes: by image (n,).
+        size: width and height of the image.
     """
     # At least one image: a batch without any boxes has n = 0, and every model takes that as background alone.
     most = max(map(len, boxes))

@@ -31,7 +31,7 @@ class ImageClassificationState(ImageState, TargetState):
 
 
 class ImageClassification(TargetTask[ImageClassificationState]):
-    """Is it an ant or a bee, what is in the picture, how ripe is the fruit?"""
+    """Is it an ant or a bee, what is in the image, how ripe is the fruit?"""
 
     config = sections.ImageClassification
     head = "AutoModelForImageClassification"
@@ -90,7 +90,7 @@ class ImageClassification(TargetTask[ImageClassificationState]):
         return shrunk(found, side)[0]
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Pictures of one circle, square, or triangle; see shapes.py."""
+        """Images of one circle, square, or triangle; see shapes.py."""
         return shapes.classified(rows, seed, self.options.problem)
 
 

@@ -73,7 +73,7 @@ class ImageTargetObjective(ImageObjective, TargetObjective):
     channels_last: ClassVar[bool] = True
 
     def collate(self, features: list[dict[str, Any]], augment: AugmentConfig | None = None) -> Batch:
-        """As above; where pictures are mixed, `own_share` (B,) says how much of its label each has, see `mix`."""
+        """As above; where images are mixed, `own_share` (B,) says how much of its label each has, see `mix`."""
         batch = super().collate(features, augment)
         if augment is not None and (augment.mixup or augment.cutmix) and "draw" in features[0]:
             draws = numpy.array([feature["draw"] for feature in features])
@@ -82,7 +82,7 @@ class ImageTargetObjective(ImageObjective, TargetObjective):
         return batch
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """The mean loss; of mixed pictures, of both labels by their shares."""
+        """The mean loss; of mixed images, of both labels by their shares."""
         if "own_share" not in batch:
             return super().loss(model, batch)
         batch = dict(batch)

@@ -155,10 +155,10 @@ class ObjectDetection(Task[DetectionState]):
         return {"pixel_values": self.state.pixel_values(features)}
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
-        """Answers in pixels of the original pictures.
+        """Answers in pixels of the original images.
 
         Args:
-            outputs: pairs of boxes (n, 6) and the width and height of the picture. Boxes are left, top, right, and
+            outputs: pairs of boxes (n, 6) and the width and height of the image. Boxes are left, top, right, and
                 bottom as shares of what the model sees, score, and class.
         """
         answers = []
@@ -176,9 +176,9 @@ class ObjectDetection(Task[DetectionState]):
         return self.state.threshold if isinstance(self.options.threshold, str) else self.options.threshold
 
     def _found(self, boxes: numpy.ndarray, width: int, height: int) -> list[dict[str, Any]]:
-        """The boxes of a picture of this size, cut at its border."""
+        """The boxes of an image of this size, cut at its border."""
         at, state = place(width, height, self.state), self.state
-        # From shares of what the model sees to its pixels, then by the inverse of `place` to those of the picture.
+        # From shares of what the model sees to its pixels, then by the inverse of `place` to those of the image.
         view = numpy.array([state.width, state.height] * 2)
         start, scale = numpy.array([at.left, at.top] * 2), numpy.array([at.scale_x, at.scale_y] * 2)
         corners = ((boxes[:, :4] * view - start) / scale).clip(0, [width, height] * 2)
@@ -216,7 +216,7 @@ class ObjectDetection(Task[DetectionState]):
         return [matches(*part) for part in parts]
 
     def output_difference(self, original: list[Any], exported: list[Any]) -> float:
-        """The most by which a score, or a side as a share of the picture, differs from that of its nearest box.
+        """The most by which a score, or a side as a share of the image, differs from that of its nearest box.
 
         Boxes of equal scores may come in any order. Those below SURE are left out: of the last ones, each model may
         have others.
@@ -289,7 +289,7 @@ class ObjectDetection(Task[DetectionState]):
         return draw_boxes(small, boxes, self.state.labels)
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Pictures of circles, squares, and triangles; see shapes.py."""
+        """Images of circles, squares, and triangles; see shapes.py."""
         found = shapes.scenes(rows, seed)
         return {"image": found["image"], "boxes": list(map(json.dumps, found["boxes"]))}
 

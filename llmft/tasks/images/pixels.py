@@ -130,7 +130,7 @@ def _pretrained(model: ModelConfig) -> dict[str, Any]:
 
 
 class Placement(NamedTuple):
-    """Where the picture lies in the kept pixels: x' = x * scale_x + left, y' = y * scale_y + top."""
+    """Where the image lies in the kept pixels: x' = x * scale_x + left, y' = y * scale_y + top."""
 
     scale_x: float
     scale_y: float
@@ -139,7 +139,7 @@ class Placement(NamedTuple):
 
 
 def place(width: int, height: int, state: ImageState) -> Placement:
-    """Where a picture of this size, in pixels, lies in an image of `state`, margin included."""
+    """Where an image of this size, in pixels, lies in an image of `state`, margin included."""
     across, down = (state.width + state.margin) / width, (state.height + state.margin) / height
     if state.fit == "stretch":
         return Placement(across, down, 0.0, 0.0)
@@ -153,7 +153,7 @@ def place(width: int, height: int, state: ImageState) -> Placement:
 
 
 def resize(image: Image.Image, state: ImageState, resample: str, fill: int) -> Image.Image:
-    """The picture in the size of the kept pixels, as `place` says."""
+    """The image in the size of the kept pixels, as `place` says."""
     size = (state.width + state.margin, state.height + state.margin)
     at = place(image.width, image.height, state)
     if state.fit == "pad":

@@ -1,4 +1,4 @@
-"""Drawn pictures for smoke runs, tests, and the samples: circles, squares, and triangles on a plain background."""
+"""Drawn images for smoke runs, tests, and the samples: circles, squares, and triangles on a plain background."""
 
 import io
 import math
@@ -23,7 +23,7 @@ class Shape(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A picture, which shape each pixel belongs to, and the shapes."""
+    """An image, which shape each pixel belongs to, and the shapes."""
 
     picture: numpy.ndarray
     """uint8 (side, side, 3)."""
@@ -33,7 +33,7 @@ class Scene(NamedTuple):
 
 
 def draw(rng: random.Random, kinds: list[str], side: int, telling: bool = False) -> Scene:
-    """A picture with at most four shapes, each in a quarter of its own; a single one may stand anywhere.
+    """An image with at most four shapes, each in a quarter of its own; a single one may stand anywhere.
 
     Args:
         telling: whether each kind has a color of its own, which a tiny model learns in a few steps.
