@@ -106,6 +106,7 @@ class Watched:
     """None without a reference.json."""
     drift: Drift | None
     count: int = 0
+    unmeasured: int = 0
     labels: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT))
     known: set[str] = field(default_factory=set)
     """Labels that have a series."""
@@ -209,8 +210,10 @@ class Watch:
                 try:
                     measured = watched.meter.measure(table, [answers[row] for row in good], own)
                 except Exception as error:  # of a task of another package: a row is answered even so
-                    print(f"note: drift of {name} is no longer watched: {error!r}", file=sys.stderr, flush=True)
-                    watched.meter = watched.drift = None
+                    if not watched.unmeasured:
+                        what = f"note: rows of {name} that cannot be measured are left out of its drift: {error!r}"
+                        print(what, file=sys.stderr, flush=True)
+                    watched.unmeasured += len(good)
                     return
                 if watched.drift.update(measured):
                     self._show(watched)
