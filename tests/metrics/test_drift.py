@@ -1,12 +1,17 @@
 """Histograms, distances, limits, and the sliding window that tell whether rows have changed."""
 
 import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy
 import pytest
 
 from llmft.metrics.drift import ALARM_RATE, BLOCK, STREAM, WINDOW, Drift, Histogram, Reference, calibrate, compare
 
+ROOT = Path(__file__).resolve().parents[2]
 DRAW = numpy.random.default_rng
 
 
@@ -145,3 +150,14 @@ def test_it_is_read_back(tmp_path) -> None:
         (tmp_path / "reference.json").write_text(text)
         with pytest.raises(ValueError, match=r"reference\.json|Expecting"):
             Reference.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_bars_of_the_benchmark(shared: Callable[[str], Path]) -> None:
+    """100 seeds, in 80 s of processor time. Measured: 1 false alarm, SST-2 within 300 in 100 seeds, classes in 66."""
+    words = [sys.executable, str(ROOT / "benchmarks/drift.py"), str(shared("sst2") / "train.csv")]
+    out = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = {line[:28].strip(): [*map(int, line[28:].split()[:2])] for line in out.splitlines()[-5:]}
+    assert found["no drift"][1] <= 5
+    assert found["SST-2"][0] >= 95
+    assert found["classes 80:20"][1] >= 60
