@@ -251,16 +251,17 @@ def invalid(errors: Sequence[tuple[str, str]]) -> Refused:
     """The refusal of rows with mistakes at some paths."""
     path, what = errors[0]
     more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
-    lines = [{"path": path, "detail": what} for path, what in errors[:10]]
-    return Refused(422, f"{path}: {what}{more}", lines)
+    lines = [{"path": path[:200], "detail": what[:500]} for path, what in errors[:10]]
+    return Refused(422, f"{path[:200]}: {what[:500]}{more}", lines)
 
 
 def without_values(text: str, row: Row) -> str:
     """A reason why a row is bad, without the values of the row: an answer never repeats what was sent."""
     for _, value, _ in leaves(row.values):
-        for form in {repr(value), str(value)} if isinstance(value, str | int | float) and str(value) else ():
-            if len(form) > 2:
-                text = text.replace(form, "…")
+        if isinstance(value, str | float) or type(value) is int:
+            forms = [repr(value), *([value] if isinstance(value, str) and len(value) > 20 else [])]
+            for form in forms:
+                text = text.replace(form, "…") if len(form) > 2 else text
     return text
 
 
@@ -274,8 +275,6 @@ def leaves(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, An
             yield path, value, depth
             continue
         for name, part in parts:
-            if isinstance(value, dict):
-                yield _path([path, name]), name, depth  # the name of a key is a text too
             waiting.append((part, _path([path, name]), depth + 1))
 
 

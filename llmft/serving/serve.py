@@ -36,7 +36,12 @@ def run(config: Config) -> dict[str, Any]:
     listening = bound(config)
     host, port = config.serve.host, listening.getsockname()[1]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    fast = {"loop": "uvloop", "http": "httptools"} if sys.platform != "win32" else {}
+    fast: dict[str, Any] = {}
+    if sys.platform != "win32":
+        from llmft.serving.connections import Connection
+
+        kind = type("Limited", (Connection,), {"seconds": config.serve.read_timeout_s})
+        fast = {"loop": "uvloop", "http": kind}
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -47,10 +52,11 @@ def run(config: Config) -> dict[str, Any]:
             ws="none",
             timeout_keep_alive=5,
             timeout_graceful_shutdown=round(config.serve.timeout_s) + 1,
-            **fast,  # type: ignore[arg-type]
+            **fast,
         )
     )
-    asyncio.run(_serve(server, app, listening, address))
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(_serve(server, app, listening, address))
     if error := app.state.failed:
         raise error
     return {"served": config.serve.models}
