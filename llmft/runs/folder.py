@@ -24,6 +24,8 @@ from llmft.schema.config import Config
 from llmft.schema.migrate import escape, migrate, migrate_path
 from llmft.schema.problem import Problem, Pruned, Stopped, UserError
 
+MAX_BYTES, MAX_ALIASES = 256_000, 50  # of config.yaml; safe_dump writes an alias where a list stands twice
+
 # What a run may go on with otherwise than it began: nothing that changes its weights, its log or its scores.
 MAY_DIFFER = {
     "trainer.step_timeout",
@@ -54,8 +56,23 @@ def _recipe(config: Config) -> dict[str, Any]:
 
 
 def _saved(folder: Path) -> dict[str, Any]:
-    """The configuration in a run's folder."""
-    return migrate(yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), LOADER))
+    """The configuration in a run's folder.
+
+    Raises:
+        UserError: for a file that llmft has not written: one that is too large, or whose aliases hold each other.
+    """
+    file = folder / "config.yaml"
+    if (size := file.stat().st_size) > MAX_BYTES:
+        raise UserError(Problem(str(file), f"must be at most {MAX_BYTES // 1000} kB, got {size // 1000} kB"))
+    text = file.read_text(encoding="utf-8")
+    try:
+        # As events first: a few lines of aliases of aliases are 10^8 values once they are looked at.
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER))
+        if aliases > MAX_ALIASES:
+            raise UserError(Problem(str(file), f"must have at most {MAX_ALIASES} YAML aliases, got {aliases}"))
+        return migrate(yaml.load(text, LOADER))
+    except yaml.YAMLError as error:
+        raise UserError(Problem(str(file), f"is not YAML: {str(error).splitlines()[0]}")) from error
 
 
 def place(config: Config) -> Path:

@@ -71,3 +71,11 @@ def serving(text_run: Path) -> Iterator[Callable[..., Client]]:
 def rows_of(text: str) -> list[dict[str, Any]]:
     """The lines of a file of JSON lines."""
     return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def text_export(text_run: Path) -> Path:
+    """The export of `text_run` in ONNX, which tests only read."""
+    folder = text_run.parent / "texts-onnx"
+    assert main(["export", str(text_run), f"run.dir={folder}"]) == 0
+    return folder
