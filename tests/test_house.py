@@ -173,7 +173,7 @@ def test_the_house_grows_with_tasks_and_features_alone() -> None:
     boxes = 9  # three readers, CenterNet, backbones, the objective, the metrics, and drawings
     augmentation = 2  # its section and its code
     small_models = 1  # for images: a perceptron, a CNN, a ResNet
-    serving = 15  # `serve`: the shared half of predict, its section, the package, and the service itself
+    serving = 17  # `serve`: the shared half of predict, its section, the package, and the service itself
     chats = 3  # continuing a text token by token, the terminal of a chat, a chat with a server
     watching = 4  # drift, what is measured of rows, the reference that training leaves, `monitor`
     exports = 3  # their folders and their programs without torch, and padding by numpy

@@ -25,6 +25,7 @@ from llmft.serving.metrics import Watch
 from llmft.serving.models import Models
 from llmft.serving.oip import OpenInference
 from llmft.serving.openai import Texts
+from llmft.serving.openapi import add_openapi
 from llmft.serving.predict_routes import Predictions
 
 PAGE = Path(__file__).parent / "page"
@@ -78,13 +79,14 @@ def application(config: Config, overrides: dict[str, Any] | None = None) -> Fast
     app.state.when_ready = app.state.when_failed = lambda: None
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _no_route)
-    predicts = Predictions(models, watch)
+    predicts = Predictions(models, key is not None)
     app.add_api_route("/predict", predicts.one, methods=["POST"], include_in_schema=False)
     app.add_api_route("/predict/{name}", predicts.named, methods=["POST"], include_in_schema=False)
     app.add_api_route("/info", predicts.info, methods=["GET"], include_in_schema=False)
     OpenInference(models, predicts).add_to(app)
     Texts(models, watch).add_to(app)
     _add_page(app)
+    add_openapi(app, models, predicts)
     watch.routes(app, models)
     app.add_middleware(Guard, key=key, local=is_loopback(serve.host), heard=watch.request, rejected=watch.rejected)
     return app

@@ -23,7 +23,7 @@ from llmft.predictions.inputs import Row
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.serving import ServeConfig
 from llmft.serving.http import Refused
-from llmft.tasks.optional import DescribesCells, Draws, Explains
+from llmft.tasks.optional import DescribesCells, Draws, Explains, HasExample
 from llmft.tasks.task import Task
 
 DEPTH = 32  # levels of lists and objects in a row
@@ -70,9 +70,10 @@ class InputColumn:
 def input_columns(task: Task[Any], dataset: DatasetConfig) -> list[InputColumn]:
     """The columns that a model reads; for a table one for each of its cells."""
     found = []
+    known = task.example_row() if isinstance(task, HasExample) else {}
     for role, spec in task.columns.items():
-        if not spec.is_input:
-            continue
+        if not spec.is_input or (known and role not in known and not spec.required and not spec.unless):
+            continue  # such as the second text of a model that reads one
         if spec.kind == "features" and isinstance(task, DescribesCells):
             cells = task.describe_cells()
             found += [InputColumn(name, role, kind, False, values) for name, (kind, values) in cells.items()]

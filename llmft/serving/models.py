@@ -90,15 +90,18 @@ class Served:
         return self.sha256[:12]
 
     @property
+    def example_row(self) -> dict[str, Any]:
+        """A made-up row as a client sends it; an image is `BASE64`."""
+        (row,) = example_rows(self.task)
+        kinds = {role: self.task.columns[role].kind for role in row if role != "id"}
+        of_table = next((row[role] for role, kind in kinds.items() if kind == "features"), None)
+        dataset = self.config.dataset
+        return of_table or {joined_name(dataset, role): _as_sent(row[role], kind) for role, kind in kinds.items()}
+
+    @property
     def example_body(self) -> str:
         """A body of a request with a made-up row, as JSON."""
-        task, dataset = self.task, self.config.dataset
-        (row,) = example_rows(task)
-        cells = {role: row[role] for role in row if role != "id"}
-        of_table = next((cells[role] for role in cells if task.columns[role].kind == "features"), None)
-        kinds = {role: task.columns[role].kind for role in cells}
-        named = {joined_name(dataset, role): _as_sent(cell, kinds[role]) for role, cell in cells.items()}
-        return json.dumps({"rows": [of_table or named]}, ensure_ascii=False)
+        return json.dumps({"rows": [self.example_row]}, ensure_ascii=False)
 
     @property
     def inputs(self) -> Inputs:

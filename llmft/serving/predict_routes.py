@@ -22,15 +22,14 @@ INLINE = 4000  # characters that the event loop encodes itself, in about 0.3 ms;
 class Predictions:
     """The routes that answer rows."""
 
-    def __init__(self, models: Models, watch: Watch) -> None:
-        self.models, self.watch = models, watch
+    def __init__(self, models: Models, key: bool) -> None:
+        """`key`: whether clients must send one."""
+        self.models, self.key = models, key
         self.readers: dict[str, tuple[Served, Reader]] = {}
 
     async def one(self, request: Request) -> Response:
         """`POST /predict`: the only model, or the one that the body names."""
-        largest = max((self.reader(name).max_body for name in self.models.names() if self._served(name)), default=0)
-        serve = self.models.config.serve
-        body = await read_json(request, largest or serve.max_body or 1 << 20, serve.read_timeout_s)
+        body = await read_json(request, self.max_body, self.models.config.serve.read_timeout_s)
         name = body.get("model") if isinstance(body, dict) else None
         names = self.models.names()
         if name is None and len(names) > 1:
@@ -43,12 +42,15 @@ class Predictions:
         """`POST /predict/NAME`."""
         if name not in self.models.names():
             raise Refused(404, "there is no model of this name", reason="name")
-        limit = self.reader(name).max_body if self._served(name) else 1 << 20
+        limit = self.reader(name).max_body if self.models.get(name) else 1 << 20
         body = await read_json(request, limit, self.models.config.serve.read_timeout_s)
         return await self._answer(request, name, body)
 
-    def _served(self, name: str) -> Served | None:
-        return self.models.get(name)
+    @property
+    def max_body(self) -> int:
+        """The largest body that one of the models reads, in bytes."""
+        loaded = [name for name in self.models.names() if self.models.get(name)]
+        return max((self.reader(name).max_body for name in loaded), default=1 << 20)
 
     def reader(self, name: str) -> Reader:
         """How bodies for a model are read; made again for another version of it."""
@@ -93,11 +95,12 @@ class Predictions:
                     "chats": served.writer is not None and served.writer.chat is not None,
                     "streams": served.writer is not None,
                     "feedback": isinstance(served.example.get("answer"), str),
-                    "example": None,
+                    "example": None if reader.images else served.example_row,
                 }
             )
         limits = {"rows": serve.max_rows, "text": serve.max_text, "image_pixels": serve.max_pixels}
-        return json_response({"models": found, "key": self.models.config.serve.key_file is not None, "limits": limits})
+        limits["body"] = self.max_body
+        return json_response({"models": found, "key": self.key, "limits": limits})
 
 
 async def predict(
