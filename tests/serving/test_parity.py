@@ -2,15 +2,18 @@
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmft import api
+from llmft.config.load import load as compose
 from llmft.models.generate import set_generation
 from llmft.predictions.inputs import Row
 from llmft.runs.folder import as_recipe
+from llmft.serving.models import Served
 from llmft.tasks.measurements import Meter
 from llmft.tasks.optional import HasExample
 from tests.serving.conftest import Client
@@ -50,22 +53,62 @@ def sent(row: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_served_is_predicted(name: str, here: Path) -> None:
+def served(run: Path, *bodies: list[dict[str, Any]]) -> tuple[Served, list[list[dict[str, Any]]]]:
+    """A model in a service that has ended, and its answers to the rows of some requests."""
     from llmft.serving.app import create
 
-    run = run_of(name, here / "run")
-    rows = json.loads((run / "rows.json").read_text())
-    expected = api.load(run).predict(rows)
-    assert [answer["error"] for answer in expected if "error" in answer] == []
     app = create(str(run), max_text=10**6)
     app.state.models.load_all()
-    found = Client(app).ask("POST", "/predict", json={"rows": rows})
-    assert found.status_code == 200, found.text
-    assert len(found.json()["answers"]) == ROWS
-    assert alike(found.json()["answers"], json.loads(json.dumps(expected)))
-    served = app.state.models.get(app.state.models.names()[0])
-    served.batcher.close()
-    ((_, encoded),), _ = served.read([Row(str(place), row) for place, row in enumerate(rows)])
-    measured = Meter(served.task, None).measure(encoded.rows, expected)
+    found = Client(app).together(*[("POST", "/predict", {"json": {"rows": body}}) for body in bodies])
+    model = app.state.models.get(app.state.models.names()[0])
+    model.batcher.close()
+    assert {each.status_code for each in found} == {200}, found[0].text
+    return model, [each.json()["answers"] for each in found]
+
+
+def predicted(run: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What `llmft predict` answers, through JSON."""
+    answers = api.load(run).predict(rows)
+    assert [answer["error"] for answer in answers if "error" in answer] == []
+    return list(json.loads(json.dumps(answers)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_served_is_predicted(name: str, here: Path) -> None:
+    run = run_of(name, here / "run")
+    rows = json.loads((run / "rows.json").read_text())
+    model, (answers,) = served(run, rows)
+    expected = predicted(run, rows)
+    assert len(answers) == ROWS
+    assert alike(answers, expected)
+    ((_, encoded),), _ = model.read([Row(str(place), row) for place, row in enumerate(rows)])
+    measured = Meter(model.task, None).measure(encoded.rows, expected)
     assert {len(values) for values in measured.values()} == {ROWS}, "what drift compares, of rows without labels"
+
+
+EXPORTED = [name for name, case in CASES.items() if compose(case.command, [f"+recipe={case.recipe}"]).task.exports]
+FAST = ("tabular",)  # test_serve.py has an export of texts; tests/export compares all of them without a service
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in EXPORTED]
+)
+def test_a_served_export_is_its_run(name: str, here: Path, llmft: Callable[..., tuple[int, str, str]]) -> None:
+    """Also bit for bit alone and in company: float32 in ONNX."""
+    run = run_of(name, here / "run")
+    rows = json.loads((run / "rows.json").read_text())
+    code, _, err = llmft("export", "run", "run.dir=onnx", "export.max_loss=1")
+    assert code == 0, err
+    _, (answers, *alone) = served(here / "onnx", rows, *([row] for row in rows))
+    assert answers == [answer for body in alone for answer in body]
+    assert answers == predicted(here / "onnx", rows)
+    assert nearly(answers, predicted(run, rows))
+
+
+def nearly(one: Any, other: Any) -> bool:
+    """Whether answers are the same except for numbers that differ by 1e-4."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(nearly(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(nearly, one, other))
+    return bool(one == pytest.approx(other, abs=1e-4, rel=1e-4) if isinstance(one, float) else one == other)

@@ -40,10 +40,7 @@ def test_tritonclient_works_as_it_is(address: str, serving: Callable[..., Client
         assert client.is_model_ready("texts")
         assert not client.is_model_ready("other")
         about = client.get_model_metadata("texts")
-        assert about["inputs"] == [
-            {"name": "text", "datatype": "BYTES", "shape": [-1]},
-            {"name": "text_pair", "datatype": "BYTES", "shape": [-1]},
-        ]
+        assert about["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
         assert [output["name"] for output in about["outputs"]] == ["answer", "scores"]
         texts = numpy.array([text.encode() for text in TEXTS], dtype=object)
         for binary in (True, False):
