@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +141,14 @@ def test_the_client_of_openai_reads_the_texts_of_predict(address: str, chat_run:
         client.chat.completions.create(model="talk", messages=rows[0]["messages"], temperature=3)
     with pytest.raises(openai.NotFoundError, match="there is no such model; there are talk"):
         client.chat.completions.create(model="gpt-5", messages=rows[0]["messages"])
+    assert is_idle(app)
+
+
+def test_the_example_of_the_page_works(address: str, app: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "OpenAI(" in block)
+    exec(code.replace("http://127.0.0.1:8000", address).replace('"llm_chat"', '"talk"'), {})
+    assert capsys.readouterr().out.strip()
     assert is_idle(app)
 
 

@@ -101,6 +101,8 @@ def test_a_text_is_answered_with_what_spoke_for_it(visit: Callable[..., Any]) ->
     shares = [float(text.rstrip("%")) for text in page.locator("#result .bars").first.locator("span").all_inner_texts() if text.endswith("%")]  # fmt: skip
     assert sum(shares) == pytest.approx(100, abs=0.2)
     assert re.search(r"\d+ ms, [\d.]+ ms of them in the server; model texts, version \w+", page.inner_text("#result"))
+    page.get_by_role("button", name="Yes").click()
+    page.get_by_text(re.compile(r"Thank you\. Accuracy of the last 1 with feedback: 100\.0%")).wait_for()
     if explains.count():
         assert page.locator("#result h2").inner_text().startswith("What speaks for ")
         assert page.locator("#result .text mark").all_inner_texts()[:1] == ["good"]
@@ -185,7 +187,7 @@ def test_a_phone_and_both_languages(visit: Callable[..., Any], locale: str, word
         page.select_option("#model", model)
         assert page.evaluate(width) <= PHONE["width"], model
     page.click("#show-traffic")
-    page.locator("#show-traffic[aria-pressed=true]").wait_for()
+    page.locator("#traffic svg").first.wait_for()
     assert page.evaluate(width) <= PHONE["width"]
     page.click("#language")
     other = "Traffic" if locale == "zh-CN" else "流量"
@@ -213,7 +215,7 @@ def test_the_keyboard_alone_is_enough(visit: Callable[..., Any]) -> None:
     page.locator("#result .bars").first.wait_for()
     tab_to("show-traffic")
     page.keyboard.press("Enter")
-    page.locator("#show-traffic[aria-pressed=true]").wait_for()
+    page.locator("#traffic svg").first.wait_for()
     tab_to("language")
     page.keyboard.press("Space")
     assert page.inner_text("#show-try") == "试用"
