@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from llmft.serving.app import create
 
-TEXT = "The case looks great, but the battery died after two days and nobody answers my mails."
+TEXT = "A waste of money: it broke after two days, and nobody answers my mails."
 COLORS = 96  # a palette makes a PNG of a page three times as small
 
 
@@ -35,14 +35,14 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name in models:
-            page = browser.new_page(viewport={"width": 720, "height": 560}, locale="en-US")
+            page = browser.new_page(viewport={"width": 720, "height": 780}, locale="en-US")
             page.goto(address)
             page.locator("#try form").wait_for()
             if len(models) > 1:
                 page.select_option("#model", name)
             ask(page, name)
             save(page, folder / f"serve-{name}.png")
-        page = browser.new_page(viewport={"width": 375, "height": 640}, locale="zh-CN", color_scheme="dark")
+        page = browser.new_page(viewport={"width": 375, "height": 780}, locale="zh-CN", color_scheme="dark")
         page.goto(address)
         page.locator("#try form").wait_for()
         ask(page, next(iter(models)))
