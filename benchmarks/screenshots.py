@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from llmft.serving.app import create
 
-TEXT = "A waste of money: it broke after two days, and nobody answers my mails."
+TEXT = "Sound went off for the last reel and they offered us popcorn. Not our money, popcorn."
 COLORS = 96  # a palette makes a PNG of a page three times as small
 
 
