@@ -1,12 +1,14 @@
 """`llmft export RUN`: the model of a finished run in the form of another runtime, compared with the original."""
 
+import random
 import shutil
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from llmft.commands.session import Session
+from llmft.commands.session import Session, read
 from llmft.data.committed import commit
 from llmft.data.files import digest
 from llmft.exports import parity
@@ -23,7 +25,10 @@ from llmft.schema.inference import EXTRAS
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.optional import HasExample
 from llmft.tasks.task import read_facts
+from llmft.training.features import FeatureSet, encode
 
+SAMPLED = 1000
+"""Rows of train that int8 looks at where there are no validation rows."""
 WEIGHTS = {".safetensors", ".onnx", ".data", ".pt2", ".xml", ".bin"}
 
 
@@ -45,7 +50,8 @@ def run(config: Config) -> Run:
     if name is None:
         raise UserError(Problem("dataset.test", "must be given: the export is compared with the original on its rows"))
     task, model, split = session.task, session.model, session.splits[name]
-    _announce(session, f"{name} {len(split):,}")
+    of, seen = _seen(session, name)
+    _announce(session, f"{name} {len(split):,}", f"{plural(min(len(seen), parity.CALIBRATED), 'rows')} of {of}")
     with (
         whole(config) as session.run,
         session.run.recorded(environment() | {"command": "export", "source": str(source)}),
@@ -55,10 +61,8 @@ def run(config: Config) -> Run:
         task.save(run.model)
         if (source / "model" / REFERENCE).is_file():  # what a service compares its rows with
             shutil.copyfile(source / "model" / REFERENCE, run.model / REFERENCE)
-        # int8 learns from rows which layers to keep: not from those that say what it lost, where there are others.
-        seen = session.splits.get("validation", split).features
-        batches = parity.samples(task, seen)
-        written = write(Named(model, task), batches, parity.longest(seen), config.export, run.model)
+        batches, rows = parity.samples(task, seen), parity.singles(task, seen, config.seed)
+        written = write(Named(model, task), batches, parity.longest(seen), config.export, run.model, rows)
         facts = {
             "version": 1,
             "format": config.export.format,
@@ -66,6 +70,7 @@ def run(config: Config) -> Run:
             "source": str(source),
             "parameters": model.num_parameters(),
             **written,
+            **({"calibrated": {"split": of, "rows": len(rows)}} if "quantization" in written else {}),
             "packages": packages(config.export.format),
             "bytes": sizes(source / "model", run.model),
             "sha256": {file.name: digest(file) for file in sorted(run.model.iterdir())},
@@ -92,6 +97,22 @@ def _check_source(source: Path) -> None:
         raise UserError(Problem(str(source), what, "command line", hint))
 
 
+def _seen(session: Session, compared: str) -> tuple[str, FeatureSet]:
+    """The split whose rows an export is made with, and its features.
+
+    Validation; without it, for int8, a seeded sample of train; else the rows that it is compared on.
+    """
+    if "validation" in session.splits:
+        return "validation", session.splits["validation"].features
+    if session.config.export.precision == "int8":
+        # int8 learns ranges from rows: not from those that say what it lost, where there are others.
+        rows = read(session.config.dataset, session.task, ("train",)).splits.get("train")
+        if rows is not None:
+            drawn = random.Random(session.config.seed).sample(range(len(rows)), min(SAMPLED, len(rows)))
+            return "train", encode(session.task, rows.select(drawn))
+    return compared, session.splits[compared].features
+
+
 def packages(format: str) -> dict[str, str]:
     """The versions that wrote a format."""
     return {name: version(name) for name in ("torch", "transformers", *EXTRAS.get(format, ("", ()))[1])}
@@ -106,14 +127,17 @@ def sizes(original: Path, exported: Path) -> dict[str, Any]:
     return {"original": before, "exported": after, "ratio": before / after}
 
 
-def _announce(session: Session, rows: str) -> None:
+def _announce(session: Session, rows: str, calibrated: str) -> None:
     """Print what will happen."""
     config = session.config
     print(f"llmft export: {config.name}")
     print(f"  task      {config.task.name}")
     print(f"  model     {config.model.name} ({session.model.config.model_type}) of {config.run.source}")
     print(f"  format    {config.export.format}, {config.export.precision}")
-    print(f"  compared  on {config.dataset.display_name}: {rows} rows", flush=True)
+    print(f"  compared  on {config.dataset.display_name}: {rows} rows")
+    if config.export.precision == "int8":
+        print(f"  ranges    of {calibrated}")
+    sys.stdout.flush()
 
 
 def _conclude(config: Config, facts: Mapping[str, Any], run: Run) -> None:

@@ -1,5 +1,6 @@
 """Parity of an export with its original model on real rows, and the latency of both."""
 
+import random
 import time
 from collections.abc import Mapping
 from statistics import median
@@ -18,6 +19,8 @@ ROWS = (1, 2, 3, 5, 8)
 """Batch sizes that are compared, each with rows of another length: a fixed shape in a traced program fails here."""
 TIMED = (1, 8)
 """Batch sizes that are timed: a single request, and a small batch."""
+CALIBRATED = 60
+"""Rows that int8 is calibrated with. With 60 to 200 rows, metrics of the review classifier differ by less than 0.5%."""
 ROUNDS, SECONDS = 30, 3.0  # at most: 30 rounds for a stable median, 3 s so that a large model does not take minutes
 
 
@@ -41,8 +44,14 @@ def sample(task: Task[Any], features: FeatureSet) -> dict[str, torch.Tensor]:
 
 
 def samples(task: Task[Any], features: FeatureSet) -> list[dict[str, torch.Tensor]]:
-    """`sample`, and eight batches of eight features of all lengths, for the ranges of activations in int8."""
+    """`sample`, and eight batches of eight features of all lengths, in which int8 looks for outliers."""
     return [sample(task, features), *(batch_at(task, features, place / 8, 8) for place in range(8))]
+
+
+def singles(task: Task[Any], features: FeatureSet, seed: int) -> list[dict[str, torch.Tensor]]:
+    """CALIBRATED features, each by itself: int8 takes the ranges of values from them, which padding must not widen."""
+    drawn = random.Random(seed).sample(range(len(features)), min(CALIBRATED, len(features)))
+    return [batch_of(task, features, [number]) for number in drawn]
 
 
 def longest(features: FeatureSet) -> int | None:

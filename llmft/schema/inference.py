@@ -108,9 +108,10 @@ PRECISIONS = {
 }
 """The precisions that each format can be written in."""
 
-DIFFERENCE = {"fp32": 1e-4, "fp16": 0.02, "int8": 0.4}
+DIFFERENCE = {"fp32": 1e-4, "fp16": 0.02, "int8": 0.6}
 """The largest allowed difference between outputs of the original and of the export, as a share of the largest
-output."""
+output. Of int8 the metric decides: of the review classifier the worst of 300 rows is at 0.22 to 0.36, depending on the
+rows that it was calibrated with."""
 
 EXTRAS = {"onnx": ("export", ("onnx", "onnxscript", "onnxruntime")), "openvino": ("openvino", ("openvino",))}
 """The extra of llmft that a format needs, and the packages in it, the runtime last."""
@@ -124,8 +125,8 @@ class ExportConfig(Section):
     prints how llama.cpp converts the model."""
 
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """Number format of the weights. `int8` (onnx only) also computes in integers; the other formats offer `fp32` and
-    `fp16`."""
+    """Number format of the weights. `int8` (onnx only) also computes in integers, whose ranges are calibrated with 60
+    validation rows, or rows of train; the other formats offer `fp32` and `fp16`."""
 
     max_loss: float = Field(default=0.01, ge=0, le=1)
     """The most that the task's metric may get worse: 0.01 is one point of accuracy, or 1% of an error such as `loss`.

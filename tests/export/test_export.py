@@ -266,6 +266,33 @@ def test_of_numbers_none_are_equal(llmft: Run, here: Path) -> None:
     assert read(here / "out")["parity"]["equal_answers"] is None
 
 
+CALIBRATED = {
+    "train.csv": ("train", 60, "dataset.train=train.csv"),
+    "nothing but test.csv": ("test", 20, "dataset.train=null"),
+}
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+def test_without_validation_rows_int8_is_calibrated_with_others_and_says_so(
+    name: str, runs: Runs, llmft: Run, write: Callable[[str, str], Path], here: Path
+) -> None:
+    split, rows, word = CALIBRATED[name]
+    for file, count in (("train.csv", 80), ("test.csv", 20)):
+        lines = [
+            f"{row % 17 / 10 - 0.8},{row},{('red', 'blue')[row % 2]},{('heavy', 'light')[row % 3 % 2]}"
+            for row in range(count)
+        ]
+        write(file, "\n".join(["weight,size,colour,label", *lines]))
+    words = ["dataset=csv", word, "dataset.test=test.csv", "dataset.split.validation=0", "dataset.max_overlap=1"]
+    code, out, err = llmft(
+        "export", str(runs["tabular"]), *words, "export.precision=int8", "export.max_loss=1", "run.dir=out"
+    )
+    assert code == 0, err
+    assert f"  ranges    of {rows} rows of {split}\n" in out
+    facts = read(here / "out")
+    assert (facts["quantization"], facts["calibrated"]) == ("static", {"split": split, "rows": rows})
+
+
 def test_a_prefix_is_not_exported(runs: Runs, llmft: Run, here: Path) -> None:
     shutil.copytree(runs["text_classification"], here / "run")
     (here / "run/model/base").mkdir()
