@@ -279,7 +279,7 @@ def test_without_validation_rows_int8_is_calibrated_with_others_and_says_so(
     split, rows, word = CALIBRATED[name]
     for file, count in (("train.csv", 80), ("test.csv", 20)):
         lines = [
-            f"{row % 17 / 10 - 0.8},{row},{('red', 'blue')[row % 2]},{('heavy', 'light')[row % 3 % 2]}"
+            f"{row % 17 / 5 - 1.6},{5 + row % 8 / 4},{('red', 'blue')[row % 2]},{('heavy', 'light')[row % 3 % 2]}"
             for row in range(count)
         ]
         write(file, "\n".join(["weight,size,colour,label", *lines]))
