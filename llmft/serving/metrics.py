@@ -165,7 +165,7 @@ class Watch:
         """A request that was refused."""
         self.series.rejected.labels(reason).inc()
         with self._lock:
-            self._totals["rejected"] += 1
+            self._totals["rejected"] += reason != "not_ready"  # mostly probes of /v2/health/ready while a model loads
 
     def batch(self, name: str, rows: int, waited: float, seconds: float) -> None:
         """A run of the model; `waited` is the longest wait of its rows in the queue, in seconds."""

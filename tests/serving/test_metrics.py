@@ -94,6 +94,7 @@ def test_requests_are_counted(watch: Watch, client: TestClient) -> None:
     watch.request("/predict", 500, 0.01)
     watch.request("/metrics", 200, 0.001)
     watch.rejected("full")
+    watch.rejected("not_ready")  # a probe
     watch.batch("tickets", 8, 0.002, 0.03)
     watch.load_failed("tickets")
     text = client.get("/metrics").text
@@ -359,6 +360,7 @@ tests:
       - {{series: 'up{{job="llmft", instance="a"}}', values: '1 1 0 0 0 0 0 0 0 0'}}
       - {{series: 'llmft_requests_total{{route="/predict", code="200", instance="a"}}', values: '0+90x30'}}
       - {{series: 'llmft_requests_total{{route="/predict", code="500", instance="a"}}', values: '0+10x30'}}
+      - {{series: 'llmft_requests_total{{route="/v2/health/ready", code="503", instance="b"}}', values: '0+10x30'}}
       - {{series: 'llmft_drift_alarm{{model="m", statistic="length", instance="a"}}', values: '0x5 1x25'}}
       - {{series: 'llmft_rejected_total{{reason="full", instance="a"}}', values: '0+6x30'}}
       - {{series: 'llmft_rejected_total{{reason="text", instance="b"}}', values: '0+6x30'}}
