@@ -31,6 +31,7 @@ from llmft.serving.http import PUBLIC
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yml").read_text(encoding="utf-8"))
+PAGE = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 NOBODY = 65534
 
@@ -128,12 +129,45 @@ def test_prometheus_and_grafana_find_what_they_show() -> None:
     assert job["static_configs"] == [{"targets": [f"llmft:{last('EXPOSE')}"]}]
     secret = job["authorization"]["credentials_file"]
     assert secret in [f"/run/secrets/{name}" for name in SERVICES["prometheus"]["secrets"]]
+    if promtool := shutil.which("promtool"):
+        file = ROOT / mounts("prometheus")["/etc/prometheus/prometheus.yml"]
+        subprocess.run([promtool, "check", "config", "--syntax-only", file], check=True, capture_output=True)
     (source,) = read("grafana", "/etc/grafana/provisioning/datasources/llmft.yml")["datasources"]
     port = SERVICES["prometheus"]["ports"][0].rsplit(":", 1)[1]
     assert source["url"] == f"http://prometheus:{port}"
     (provider,) = read("grafana", "/etc/grafana/provisioning/dashboards/llmft.yml")["providers"]
     shown = [path for path in mounts("grafana") if path.startswith(provider["options"]["path"] + "/")]
     assert len(shown) == 1
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_says_what_is_there() -> None:
+    """No image is built, so its commands are compared with the files that they use."""
+    arguments = {line.rest.partition("=")[0] for line in DOCKERFILE if line.word == "ARG"}
+    named = re.findall(r"^\| `(\w+)=\S+` \|", PAGE, re.MULTILINE)
+    assert set(named) == arguments
+    variables = set(re.findall(r"\$\{(\w+):", (ROOT / "compose.yml").read_text()))
+    variables |= {secret["environment"] for secret in COMPOSE["secrets"].values()}
+    (exported,) = [line for block in blocks("console") for line in block.splitlines() if line.startswith("export ")]
+    assert set(re.findall(r"(\w+)=", exported)) == variables
+    # Keys of llmft, wherever they stand.
+    for key in re.findall(r"\b(serve\.\w+|export\.\w+|run\.dir)\b", PAGE):
+        assert key in vocabulary() or key in ("export.json", "serve.run", "serve.deployment", "serve.ingress"), key
+    (resource,) = map(yaml.safe_load, blocks("yaml"))
+    (container,) = resource["spec"]["predictor"]["containers"]
+    words = dict(word.split("=", 1) for word in container["command"][2:])
+    assert container["command"][:2] == ["llmft", "serve"]
+    assert words["serve.port"] == str(container["ports"][0]["containerPort"])
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] in PUBLIC
+        assert str(container[probe]["httpGet"]["port"]) == words["serve.port"]
+    (unit,) = blocks("ini")
+    assert "LoadCredential=key:" in unit and "serve.key_file=%d/key" in unit
+    for program in blocks("python"):
+        compile(program, "docs/deploy.md", "exec")
 
 
 @pytest.fixture
@@ -223,10 +257,17 @@ class Image:
 
 
 @pytest.mark.slow
-def test_the_lines_of_the_image_give_a_service(text_run: Path, folder: Path, tmp_path: Path) -> None:
+def test_the_lines_of_the_image_give_a_service(text_run: Path, folder: Path, here: Path) -> None:
     """It installs packages, so it needs their index."""
-    assert main(["export", str(text_run), f"run.dir={tmp_path / 'export'}"]) == 0
-    shutil.copytree(tmp_path / "export", folder / "context/model")
+    ((_, *command),) = [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
+    assert main([word.replace("outputs/texts/RUN", str(text_run)) for word in command]) == 0
+    export = here / command[-1].partition("=")[2]
+    facts = json.loads((export / "export.json").read_text())
+    (triton,) = blocks("protobuf")
+    read, written = triton.split("output [")
+    assert set(re.findall(r'name: "(\w+)" data_type: TYPE_INT64', read)) == facts["inputs"].keys()
+    assert set(re.findall(r'name: "(\w+)" data_type: TYPE_FP32', written)) == facts["outputs"].keys()
+    shutil.copytree(export, folder / "context/model")
     for name in ("constraints.txt", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "context")
     for name in ("deploy", "llmft", "configs", "recipes", "docs"):
