@@ -13,9 +13,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llmft import api
 from llmft.cli import main
+from llmft.serving.openai_requests import IGNORED, NEUTRAL, ChatRequest
 from tests.serving.conftest import Client
 from tests.serving.test_parity import run_of
 
@@ -265,6 +268,30 @@ def test_a_body_that_is_not_a_request_is_refused_in_the_same_form(app: Any) -> N
         found = Client(app).ask("POST", path, **more)
         assert found.status_code == status, found.text
         assert what in found.json()["error"]["message"]
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=5)
+SCALARS |= st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(["user", "tool", "<|im_end|>"])
+KEYS = ["role", "content", "type", "text", "name", "tool_calls", "function", "arguments", "id", "include_usage"]
+JSON = st.recursive(
+    SCALARS,
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.sampled_from(KEYS), part, max_size=3),
+    max_leaves=8,
+)
+FIELDS = sorted({*ChatRequest.model_fields, "prompt", *NEUTRAL, *IGNORED, "x"} - {"model"})
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3),
+    message=st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4),
+)
+def test_no_body_makes_the_server_fail(app: Any, fields: dict[str, Any], message: dict[str, Any]) -> None:
+    chats = [{"messages": [USER, message]}, {"messages": [USER], "max_tokens": 2}, {}]
+    asked = [("/v1/chat/completions", chat | fields) for chat in chats]
+    for path, body in [*asked, ("/v1/completions", {"prompt": "a", "max_tokens": 2} | fields)]:
+        found = Client(app).ask("POST", path, json=body)
+        assert found.status_code in (200, 400), (body, found.text)
 
 
 def test_other_fields_change_nothing(ask: Any) -> None:
