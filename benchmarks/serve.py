@@ -239,9 +239,8 @@ def report(many: dict[str, Load], alone: dict[str, Load]) -> None:
     ]
     print("\n| | measured | bar | holds | aim | holds |\n|---|---|---|---|---|---|")
     for what, value, way, bar, aim in rows:
-        held = [
-            ("" if limit is None else "yes" if (value >= limit) == (way == least) else "no") for limit in (bar, aim)
-        ]
+        limits = [limit for limit in (bar, aim) if limit is not None]
+        held = ["yes" if (value >= limit if way == least else value <= limit) else "no" for limit in limits] + [""]
         goal = "" if aim is None else f"{way} {aim:g}"
         print(f"| {what} | {value:.2f} | {way} {bar:g} | {held[0]} | {goal} | {held[1]} |", flush=True)
 
