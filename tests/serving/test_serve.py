@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -120,6 +121,13 @@ def test_an_export_is_served_without_torch_and_stops_in_good_order(
     assert "IMPORTED []" in out
 
 
+class Payload:
+    """A pickle that writes a file when it is opened."""
+
+    def __reduce__(self) -> Any:
+        return open, ("canary", "w")
+
+
 def test_sighup_reads_the_newest_run_of_a_folder(
     start: Callable[..., Process], text_run: Path, text_export: Path, here: Path
 ) -> None:
@@ -132,6 +140,8 @@ def test_sighup_reads_the_newest_run_of_a_folder(
     service = start(str(runs))
     first = service.ask("lumo")[1]
     assert first["model"] == "texts"
+    assert service.process.stderr
+    assert str(runs) in service.process.stderr.readline()  # which run the folder means
     newest = shutil.copytree(runs / "20300101-000000-aaaa", runs / "20300102-000000-bbbb")
     card = newest / "model/committed.json"
     card.write_text(card.read_text() + "\n")
@@ -167,16 +177,28 @@ def test_a_mistake_ends_it_with_2(
     code: int,
     said: str,
     text_run: Path,
+    text_export: Path,
     here: Path,
     llmft: Callable[..., tuple[int, str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """X1, X3, and E3 among them: a pickle is not opened, code of others is not imported, a changed export is refused."""
     monkeypatch.delenv("LLMFT_API_KEY", raising=False)
-    if "SPOILED" in words:
-        weights = shutil.copytree(text_run, here / "spoiled") / "model/model.safetensors"
-        weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x01")
-    words = [word.replace("RUN", str(text_run)).replace("SPOILED", str(here / "spoiled")) for word in words]
-    found = llmft("serve", *words)
+    for word in {"SPOILED", "STALE", "PICKLED", "FOREIGN"} & {*words}:
+        model = shutil.copytree(text_export if word == "STALE" else text_run, here / word) / "model"
+        weights = model / ("model.onnx" if word == "STALE" else "model.safetensors")
+        data = weights.read_bytes()
+        if word == "FOREIGN":
+            names = {"AutoConfig": "foreign.C", "AutoModelForSequenceClassification": "foreign.M"}
+            (model / "config.json").write_text(json.dumps({"model_type": "foreign", "auto_map": names}))
+            (model / "foreign.py").write_text("open('canary', 'w')")
+        elif word == "PICKLED":
+            weights.unlink()
+            (model / "pytorch_model.bin").write_bytes(pickle.dumps(Payload()))
+        else:
+            weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    found = llmft("serve", *[word.replace("RUN", str(text_run)) for word in words])
+    assert not (here / "canary").exists()
     assert found[0] == code
     assert said in found[2]
     assert "Traceback" not in found[2]
