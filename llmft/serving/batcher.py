@@ -107,6 +107,7 @@ class Batcher:
         self.run, self.batch_size, self.group, self.max_wait = run, batch_size, group, max_wait
         self.one_length, self.heard = one_length, heard
         self._waiting: deque[Item] = deque()
+        self._later: deque[Item] = deque()
         self._groups: deque[list[Item]] = deque()
         self._changed = Condition()
         self._closed = False
@@ -114,15 +115,24 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, features: Sequence[Feature], finish: Callable[[list[Any]], Any] = lambda outputs: outputs) -> Work:
-        """Let features wait for a thread."""
+    def submit(
+        self,
+        features: Sequence[Feature],
+        finish: Callable[[list[Any]], Any] = lambda outputs: outputs,
+        later: bool = False,
+    ) -> Work:
+        """Let features wait for a thread.
+
+        Args:
+            later: whether all others come first. An explanation asks for a hundred rows, and nobody shall wait for them.
+        """
         work = Work(features, finish)
         if not features:
             self._finish(work)
             return work
         items = [Item(work, place, each, each.get("length", 0)) for place, each in enumerate(features)]
         with self._changed:
-            self._waiting.extend(items)
+            (self._later if later else self._waiting).extend(items)
             self._changed.notify()
         return work
 
@@ -143,20 +153,20 @@ class Batcher:
                 while self._groups:
                     if group := [item for item in self._groups.popleft() if not item.work.dropped]:
                         return group
-                if self._waiting:
-                    left = self.max_wait - (time.monotonic() - self._waiting[0].work.since)
-                    if left > 0 and len(self._waiting) < self.batch_size and not self._closed:
+                if waiting := self._waiting or self._later:
+                    left = self.max_wait - (time.monotonic() - waiting[0].work.since)
+                    if left > 0 and len(waiting) < self.batch_size and not self._closed:
                         self._changed.wait(left)
                     else:
-                        self._sort()
+                        self._sort(waiting)
                 elif self._closed:
                     return None
                 else:
                     self._changed.wait()
 
-    def _sort(self) -> None:
+    def _sort(self, waiting: deque[Item]) -> None:
         """Make groups of what has waited longest. All of them are computed before others are sorted."""
-        taken = [self._waiting.popleft() for _ in range(min(self.batch_size, len(self._waiting)))]
+        taken = [waiting.popleft() for _ in range(min(self.batch_size, len(waiting)))]
         taken = sorted((item for item in taken if not item.work.dropped), key=lambda item: -item.length)
         alike = [list(found) for _, found in groupby(taken, key=lambda item: self.one_length and item.length)]
         self._groups += [

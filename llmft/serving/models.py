@@ -136,11 +136,14 @@ class Served:
         )
         return Encoded(table, split(features), owners, cut)
 
-    def submit(self, encoded: Encoded, heard: Callable[[list[Answer]], None] | None = None) -> Work:
+    def submit(
+        self, encoded: Encoded, heard: Callable[[list[Answer]], None] | None = None, later: bool = False
+    ) -> Work:
         """Let rows wait for the model. `done` of the work gives their answers.
 
         Args:
             heard: called with the answers in a thread of the model.
+            later: whether all other rows come first.
         """
 
         def finish(outputs: list[Any]) -> list[Answer]:
@@ -149,7 +152,7 @@ class Served:
                 heard(answers)
             return answers
 
-        return self.batcher.submit(encoded.features, finish)
+        return self.batcher.submit(encoded.features, finish, later)
 
     def ask(self, rows: Rows, until: float | None = None) -> list[Answer]:
         """The answers to rows by role, such as those of an explanation. Waits for them.
@@ -160,7 +163,7 @@ class Served:
         Raises:
             TimeoutError: if that time is over.
         """
-        work = self.submit(self.encode(rows))
+        work = self.submit(self.encode(rows), later=True)
         try:
             answers: list[Answer] = work.done.result(None if until is None else max(until - time.monotonic(), 0))
         except TimeoutError:

@@ -125,6 +125,9 @@ async def predict(
     try:
         work = _predict(request, models, served, rows, until, explain, draw)
         return await unless_left(request, work, until - start)
+    except TimeoutError:  # of the questions of an explanation
+        what = f"there was no answer within {until - start:g} seconds"
+        raise Refused(504, what, reason="deadline") from None
     finally:
         served.release()
         models.admission.release(len(rows), time.monotonic() - start)

@@ -1,12 +1,14 @@
 """What is served is what `llmft predict` answers, for every task."""
 
 import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from llmft import api
 from llmft.config.load import load as compose
@@ -15,7 +17,7 @@ from llmft.predictions.inputs import Row
 from llmft.runs.folder import as_recipe
 from llmft.serving.models import Served
 from llmft.tasks.measurements import Meter
-from llmft.tasks.optional import HasExample
+from llmft.tasks.optional import Draws, Explains, HasExample
 from tests.serving.conftest import Client
 from tests.tasks.cases import CASES
 from tests.tasks.test_every_task import alike, prepared
@@ -84,6 +86,29 @@ def test_served_is_predicted(name: str, here: Path) -> None:
     ((_, encoded),), _ = model.read([Row(str(place), row) for place, row in enumerate(rows)])
     measured = Meter(model.task, None).measure(encoded.rows, expected)
     assert {len(values) for values in measured.values()} == {ROWS}, "what drift compares, of rows without labels"
+
+
+@pytest.mark.parametrize("name", ["image_classification", "text_classification"])
+def test_an_answer_is_explained_as_predict_does(name: str, here: Path) -> None:
+    """By the queue of the service, through which an image is asked 50 times; and drawn."""
+    from llmft.serving.app import create
+
+    run = run_of(name, here / "run")
+    (row, *_) = json.loads((run / "rows.json").read_text())
+    app = create(str(run))
+    app.state.models.load_all()
+    client, (about,) = Client(app), app.state.models.names()
+    model = app.state.models.get(about)
+    if not isinstance(model.task, Explains):
+        pytest.skip(f"{name} explains nothing yet")
+    body = {"row": row, "explain": True} | ({"draw": True} if isinstance(model.task, Draws) else {})
+    (answer,) = client.predict(**body)["answers"]
+    (expected,) = api.load(run, "predict.explain=true").predict([row])
+    if isinstance(model.task, Draws):
+        assert Image.open(io.BytesIO(base64.b64decode(answer.pop("drawing")))).format == "PNG"
+    assert nearly(answer, json.loads(json.dumps(expected)))
+    assert client.ask("POST", "/predict", json={"row": row, "explain": "yes"}).status_code == 422
+    model.batcher.close()
 
 
 EXPORTED = [name for name, case in CASES.items() if compose(case.command, [f"+recipe={case.recipe}"]).task.exports]

@@ -197,7 +197,7 @@ def test_a_mistake_ends_it_with_2(
             (model / "pytorch_model.bin").write_bytes(pickle.dumps(Payload()))
         else:
             weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    found = llmft("serve", *[word.replace("RUN", str(text_run)) for word in words])
+    found = llmft("serve", *[word.replace("RUN", str(text_run)) for word in words], "serve.port=0")
     assert not (here / "canary").exists()
     assert found[0] == code
     assert said in found[2]
