@@ -124,7 +124,7 @@ class Batcher:
         """Let features wait for a thread.
 
         Args:
-            later: whether all others come first. An explanation asks for a hundred rows, and nobody shall wait for them.
+            later: whether all others come first: an explanation asks for a hundred rows, and delays nobody.
         """
         work = Work(features, finish)
         if not features:
