@@ -293,11 +293,21 @@ class Models:
         return served
 
 
-def cores() -> int:
-    """The cores that this process may use."""
+def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The cores that this process may use.
+
+    Args:
+        limit: microseconds of processor time, and in how many; Linux has it for the container. With more threads than
+            that, all of them would wait for most of each period.
+    """
     import os
 
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, limit.read_text(encoding="ascii").split())
+    except (OSError, ValueError):  # it is "max 100000" where there is no limit
+        return found
+    return max(1, min(found, quota // period))
 
 
 def checked_digest(source: Path) -> str:

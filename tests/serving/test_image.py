@@ -28,6 +28,7 @@ from llmft.cli import main
 from llmft.front.vocabulary import vocabulary
 from llmft.schema.serving import ServeConfig
 from llmft.serving.http import PUBLIC
+from llmft.serving.models import cores
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yml").read_text(encoding="utf-8"))
@@ -168,6 +169,26 @@ def test_the_page_says_what_is_there() -> None:
     assert "LoadCredential=key:" in unit and "serve.key_file=%d/key" in unit
     for program in blocks("python"):
         compile(program, "docs/deploy.md", "exec")
+
+
+@pytest.mark.parametrize(
+    "limit, wanted",
+    [
+        ("200000 100000", 2),
+        ("150000 100000", 1),
+        ("50000 100000", 1),
+        ("6400000 100000", 4),
+        ("max 100000", 4),
+        (None, 4),
+    ],
+)
+def test_a_container_has_the_cores_of_its_limit(
+    limit: str | None, wanted: int, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    if limit:
+        (here / "cpu.max").write_text(f"{limit}\n")
+    assert cores(here / "cpu.max") == wanted
 
 
 @pytest.fixture
