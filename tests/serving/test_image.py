@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from llmft.front.vocabulary import vocabulary
 from llmft.schema.serving import ServeConfig
 from llmft.serving.http import PUBLIC
 from llmft.serving.models import cores
+from tests.serving.conftest import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yml").read_text(encoding="utf-8"))
@@ -169,6 +170,22 @@ def test_the_page_says_what_is_there() -> None:
     assert "LoadCredential=key:" in unit and "serve.key_file=%d/key" in unit
     for program in blocks("python"):
         compile(program, "docs/deploy.md", "exec")
+
+
+def test_a_link_that_has_changed_is_another_version(text_run: Path, serving: Callable[..., Client], here: Path) -> None:
+    for version in ("1", "2"):
+        shutil.copytree(text_run, here / f"texts-{version}")
+        (here / f"texts-{version}/model/note.txt").write_text(version)
+    (here / "current").symlink_to("texts-1")
+    client = serving(here / "current")
+    first = client.predict(text="Good.")
+    (here / "next").symlink_to("texts-2")
+    (here / "next").replace(here / "current")
+    shutil.rmtree(here / "texts-1")
+    client.app.state.models.reload()
+    second = client.predict(text="Good.")
+    assert first["answers"] == second["answers"]
+    assert first["version"] != second["version"]
 
 
 @pytest.mark.parametrize(
