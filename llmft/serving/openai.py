@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from llmft.data.source import Table
 from llmft.schema.inference import GenerationConfig
 from llmft.serving.batcher import Full
-from llmft.serving.http import Refused, dumped, json_response, read_json, unless_left
+from llmft.serving.http import TITLES, Refused, dumped, json_response, read_json, unless_left
 from llmft.serving.metrics import Watch
 from llmft.serving.models import Models, Served
 from llmft.serving.openai_requests import Asked, ChatRequest, CompletionRequest, wrong
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from llmft.predictions.continuation import Continuation, Writer
 
 MAX_BODY = 1 << 20
+REFUSALS: tuple[int, ...] = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)
 TYPES = {404: "not_found_error", 429: "rate_limit_error"}
 """What OpenAI calls an error, by status; else it is the request's below 500, and the server's from there on."""
 CODES = {"full": "rate_limit_exceeded", "deadline": "timeout", "not_ready": "model_not_ready"}
@@ -153,12 +154,13 @@ class Texts:
     def add_to(self, app: FastAPI) -> None:
         """Add the routes to an application."""
         app.state.texts = self
+        codes: dict[int | str, dict[str, Any]] = {code: {"description": TITLES[code]} for code in REFUSALS}
         for path, endpoint, asked in (
             ("/v1/chat/completions", self.chat_completions, ChatRequest),
             ("/v1/completions", self.completions, CompletionRequest),
         ):
             body = {"required": True, "content": {"application/json": {"schema": asked.model_json_schema()}}}
-            app.add_api_route(path, endpoint, methods=["POST"], openapi_extra={"requestBody": body})
+            app.add_api_route(path, endpoint, methods=["POST"], openapi_extra={"requestBody": body}, responses=codes)
         app.add_api_route("/v1/models", self.list_models, methods=["GET"])
 
     async def chat_completions(self, request: Request) -> Response:

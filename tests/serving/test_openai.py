@@ -356,6 +356,16 @@ def test_the_section_generation_decides_as_in_predict(
         assert text == expected["answer"], words
 
 
+def test_the_routes_are_described(app: Any) -> None:
+    paths = Client(app).ask("GET", "/openapi.json").json()["paths"]
+    asked = paths["/v1/chat/completions"]["post"]
+    fields = asked["requestBody"]["content"]["application/json"]["schema"]
+    assert fields["required"] == ["messages"]
+    assert {"messages", "max_tokens", "stream", "stop"} <= fields["properties"].keys()
+    assert {"200", "400", "429", "504"} <= asked["responses"].keys()
+    assert "/v1/completions" in paths
+
+
 def test_a_key_is_the_api_key_of_the_client(chat_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llmft.serving.app import create
 
