@@ -141,7 +141,8 @@ def lengths_may_vary(model: PreTrainedModel) -> Iterator[None]:
     """Inside the context, `len` of a tensor in the code of the model's class is its size, which may vary.
 
     Python's own gives an integer, so that the traced program takes batches of one size alone: of RT-DETR, RT-DETR v2,
-    and D-FINE, which say `len(source_flatten)` and do not even use it.
+    and D-FINE, which say `len(source_flatten)` and do not even use it. With `strict=True` torch knows the size as well, but
+    cannot decompose the graph of RT-DETR for ONNX then (torch 2.14.1).
     """
     module = sys.modules[type(model).__module__]
     if hasattr(module, "len"):  # its own
