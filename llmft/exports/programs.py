@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import onnx_ir
 
 Batch = dict[str, torch.Tensor]
+PLAIN = ("logits", "start_logits", "end_logits", BOXES)
+"""Outputs of models of transformers that export.json describes."""
 SINGLE = 1_800_000_000  # bytes that fit into one .onnx file: protobuf ends at 2 GiB
 
 LAYERS = ("MatMul", "Gemm", "Gather", "Conv")
@@ -84,8 +86,10 @@ def write(
     model, task = program.model, program.task
     sample = batches[0]
     # Of the model as it is: OpenVINO's one of half precision does not compute before it is converted.
+    plain = export.format == "safetensors"  # what transformers gives, not what a program computes of it
     with torch.no_grad():
-        outputs = program.eval()(**sample)
+        outputs = model.eval()(**sample) if plain else program.eval()(**sample)
+    outputs = {name: value for name, value in outputs.items() if not plain or name in PLAIN}
     model = copy.deepcopy(model).half() if half else model
     if half and export.format != "openvino":  # whose programs compute in float32 whatever the weights are
         sample = {name: value.half() if value.is_floating_point() else value for name, value in sample.items()}
@@ -94,7 +98,7 @@ def write(
         for name, value in sample.items()
     }
     facts = {}
-    if export.format == "safetensors":
+    if plain:
         model.save_pretrained(folder)
     else:
         model.config.save_pretrained(folder)
@@ -111,7 +115,7 @@ def write(
     # Only what the task reads can run over tokens.
     axes = {task.reads: [0] if task.token_axis is None else [0, task.token_axis + 1]}
     said = {name: described(value, axes.get(name, [0])) for name, value in outputs.items()}
-    return {"inputs": inputs, "outputs": said, "reads": task.reads, **facts}
+    return {"inputs": inputs, "outputs": said, **({} if plain else {"reads": task.reads}), **facts}
 
 
 def described(value: torch.Tensor, varies: list[int]) -> dict[str, Any]:
@@ -141,8 +145,8 @@ def lengths_may_vary(model: PreTrainedModel) -> Iterator[None]:
     """Inside the context, `len` of a tensor in the code of the model's class is its size, which may vary.
 
     Python's own gives an integer, so that the traced program takes batches of one size alone: of RT-DETR, RT-DETR v2,
-    and D-FINE, which say `len(source_flatten)` and do not even use it. With `strict=True` torch knows the size as well, but
-    cannot decompose the graph of RT-DETR for ONNX then (torch 2.14.1).
+    and D-FINE, which say `len(source_flatten)` and do not even use it. With `strict=True` torch knows the size as
+    well, but cannot decompose the graph of RT-DETR for ONNX then (torch 2.14.1).
     """
     module = sys.modules[type(model).__module__]
     if hasattr(module, "len"):  # its own
