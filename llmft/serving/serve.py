@@ -1,6 +1,7 @@
 """`llmft serve RUN`: answers over HTTP until a signal ends it."""
 
 import asyncio
+import os
 import shlex
 import signal
 import socket
@@ -28,6 +29,8 @@ def run(config: Config) -> dict[str, Any]:
     problems = [problem for name in PACKAGES for problem in missing_package("serve", "llmft serve", name, "serve")]
     if problems:
         raise UserError(problems)
+    # The texts of a request are few: threads of the tokenizer would take the cores from those of the model.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import uvicorn
 
     from llmft.serving.app import application
