@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -207,7 +208,8 @@ def test_an_exported_program_answers_to_the_bit(here: Path) -> None:
     made.fit({**rows, "labels": labels("two", rows)}, None, None, seed=0, threads=1)
     new = table(2, rows=50)
     two = {name: value[:2] for name, value in new.items()}
-    facts = write(Named(made, lambda _: {}), [two], None, ExportConfig(format="onnx"), here)
+    task: Any = SimpleNamespace(reads="logits", token_axis=None, target=None)  # what a program asks of it
+    facts = write(Named(made, task), [two], None, ExportConfig(format="onnx"), here)
     assert facts["inputs"]["categories"] == {"dtype": "int64", "shape": ["batch", 2]}
     assert torch.equal(session("onnx", here)(new)["logits"], made(**new).logits)
 
