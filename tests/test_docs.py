@@ -70,7 +70,8 @@ def test_every_command_of_the_readme_works(
             # A sweep over recipes, with two of them: each of the others is trained by a test of its own.
             words = [word.replace("glob(*)", "glob(tabular_*l*)").replace("range(3)", "range(1)") for word in words]
             # Two processes import torch for 14 s; tests/faults/test_processes.py trains in them.
-            words += ["--cfg", "job"] if "hardware.processes=2" in words else []
+            # A service does not end by itself; tests/serving starts it.
+            words += ["--cfg", "job"] if "hardware.processes=2" in words or words[1] == "serve" else []
             looks = {"--cfg", "--help", "show=3"} & {*words}
             trains = words[1] in ("finetune", "pretrain") and not looks
             tiny = ["smoke=true", "trainer.max_steps=1"] if trains else []
