@@ -33,7 +33,7 @@ def commands(page: str = README) -> list[list[str]]:
 def files(write: Write) -> None:
     """The files that the README's user has."""
     classes = ("bug", "wish")
-    rows = [(f"ticket {i} {classes[i % 2]}", classes[i % 2]) for i in range(60)]
+    rows = [(f"ticket {i} {classes[i % 2]}", classes[i % 2]) for i in range(540)]  # monitor needs 50 of validation
     write("tickets.csv", "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
     write("new.csv", "text,label\nanother one,bug\nand a last one,wish\n")
     chinese = "内容,类别\n" + "".join(f"第{i}条,{'好' if i % 2 else '坏'}\n" for i in range(60))
