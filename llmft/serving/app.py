@@ -3,11 +3,11 @@
 `create(RUN)` makes it for any ASGI server; `llmft serve` runs it by uvicorn.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from fastapi import FastAPI
@@ -68,10 +68,10 @@ def application(config: Config, overrides: dict[str, Any] | None = None) -> Fast
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.get_running_loop().run_in_executor(None, partial(_load, app, models))
+        # A daemon: importing torch and reading a large model take long, and nobody waits for them when the server ends.
+        Thread(target=_load, args=(app, models), name="load", daemon=True).start()
         yield
-        with suppress(Exception):
-            await asyncio.wait_for(asyncio.shield(loading), 1)
+        app.state.when_ready = app.state.when_failed = lambda: None
 
     app = FastAPI(title="llmft", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.models, app.state.watch, app.state.key = models, watch, key

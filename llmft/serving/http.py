@@ -83,7 +83,7 @@ class Refused(Exception):
     def response(self, plain: bool = False) -> Response:
         """The response; `plain`: `{"error": ...}`, as the Open Inference Protocol has it."""
         lines = [f"{error['path']}: {error['detail']}" for error in self.errors]
-        body: dict[str, Any] = {"error": "; ".join([self.detail, *lines])}
+        body: dict[str, Any] = {"error": "; ".join(lines) or self.detail}
         if not plain:
             body = {"type": "about:blank", "title": TITLES.get(self.status, "Error"), "status": self.status}
             body |= {"detail": self.detail} | ({"errors": self.errors} if self.errors else {})

@@ -6,6 +6,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -154,16 +155,20 @@ class Served:
 
         return self.batcher.submit(encoded.features, finish, later)
 
-    def ask(self, rows: Rows, until: float | None = None) -> list[Answer]:
+    def ask(self, rows: Rows, until: float | None = None, gone: Future[None] | None = None) -> list[Answer]:
         """The answers to rows by role, such as those of an explanation. Waits for them.
 
         Args:
             until: when nobody needs them any more, on the clock of time.monotonic.
+            gone: done once nobody needs them any more, for another reason.
 
         Raises:
             TimeoutError: if that time is over.
+            CancelledError: if `gone` is done.
         """
         work = self.submit(self.encode(rows), later=True)
+        if gone:
+            gone.add_done_callback(lambda _: work.drop())
         try:
             answers: list[Answer] = work.done.result(None if until is None else max(until - time.monotonic(), 0))
         except TimeoutError:
@@ -219,6 +224,11 @@ class Models:
         """Whether all models are loaded."""
         return len(self._served) == len(self.sources)
 
+    @property
+    def loading(self) -> bool:
+        """Whether a model is being loaded."""
+        return self._loading.locked()
+
     def depth(self) -> int:
         """Rows that are admitted and not answered."""
         return self.admission.rows
@@ -257,14 +267,22 @@ class Models:
         return found
 
     def reload(self) -> None:
-        """Read all sources again, and say on stderr what came of it."""
+        """Read all sources again."""
         for name in self.sources:
-            try:
-                found = self.load(name)
-            except (UserError, Failure) as error:
-                print(f"note: {name} stays as it is: {error}", file=sys.stderr, flush=True)
-            else:
-                print(f"{name} is now version {found.version} of {found.source}", file=sys.stderr, flush=True)
+            self.replace(name)
+
+    def replace(self, name: str) -> bool:
+        """Read a source again, and say on stderr what came of it. Whether it could be loaded."""
+        try:
+            found = self.load(name)
+        except (UserError, Failure) as error:
+            why = [str(error)]
+            if isinstance(error, UserError):  # nothing stands on a command line, or in a config, any more
+                why = [f"{problem.key} {problem._replace(where='')}" for problem in error.problems]
+            print(f"note: {name} stays as it is: {'; '.join(why)}", file=sys.stderr, flush=True)
+            return False
+        print(f"{name} is now version {found.version} of {found.source}", file=sys.stderr, flush=True)
+        return True
 
     def _open(self, name: str) -> Served:
         source = find_run(self.sources[name])
@@ -350,10 +368,12 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-def explained(served: Served, encoded: Encoded, answers: list[Answer], until: float) -> list[Answer]:
-    """The answers with what speaks for them. Waits for the model."""
+def explained(
+    served: Served, encoded: Encoded, answers: list[Answer], until: float, gone: Future[None]
+) -> list[Answer]:
+    """The answers with what speaks for them. Waits for the model; see `Served.ask`."""
     assert isinstance(served.task, Explains)
-    found = served.task.explain(encoded.rows, answers, partial(served.ask, until=until))
+    found = served.task.explain(encoded.rows, answers, partial(served.ask, until=until, gone=gone))
     return [answer | {"explanation": one} for answer, one in zip(answers, found, strict=True)]
 
 

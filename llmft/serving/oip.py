@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmft import __version__
-from llmft.schema.problem import Failure, UserError
 from llmft.serving.bodies import Reader, invalid
 from llmft.serving.http import Refused, check_type, json_response, parsed, read_body
 from llmft.serving.models import Models, Served
@@ -98,10 +97,9 @@ class OpenInference:
         """Read the source of a model again. If it cannot be loaded, the version that answers now goes on."""
         if name not in self.models.names():
             raise Refused(404, "there is no model of this name", reason="name")
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, self.models.load, name)
-        except (UserError, Failure):  # with paths of this machine, which are for the log
-            raise Refused(409, "the model cannot be loaded, and stays as it is; see the log", reason="load") from None
+        if not await asyncio.get_running_loop().run_in_executor(None, self.models.replace, name):
+            # The reason has paths of this machine, which are for the log.
+            raise Refused(409, "the model cannot be loaded, and stays as it is; see the log", reason="load")
         return json_response({})
 
     async def metadata(self, name: str, version: str | None = None) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -143,6 +144,7 @@ async def _predict(
         raise invalid([(rows[place].id, without_values(why, rows[place])) for place, why in bad.items()])
     request_id = request.scope.setdefault("llmft_id", new_id())
     works = []
+    gone: Future[None] = Future()  # done when the client has left
     try:
         for places, encoded in parts:
             ids = [f"{request_id}-{place}" for place in places]
@@ -150,15 +152,16 @@ async def _predict(
             heard = partial(_heard, models.watch, served, ids, encoded, tokens)
             works.append(served.submit(encoded, heard))
         made = [await asyncio.wrap_future(work.done) for work in works]
+        for place, (_, encoded) in enumerate(parts):
+            if explain:
+                made[place] = await loop.run_in_executor(None, explained, served, encoded, made[place], until, gone)
+            if draw:
+                made[place] = await loop.run_in_executor(None, drawn, served, encoded, made[place])
     except asyncio.CancelledError:
         for work in works:
             work.drop()
+        gone.cancel()
         raise
-    for place, (_, encoded) in enumerate(parts):
-        if explain:
-            made[place] = await loop.run_in_executor(None, explained, served, encoded, made[place], until)
-        if draw:
-            made[place] = await loop.run_in_executor(None, drawn, served, encoded, made[place])
     found = [part._replace(found=answers) for part, answers in zip(parts, made, strict=True)]
     reasons = {place: without_values(why, rows[place]) for place, why in bad.items()}
     cut = sorted(part.places[row] for part in parts for row in part.found.cut)

@@ -6,6 +6,7 @@ import shlex
 import signal
 import socket
 import sys
+from threading import Thread
 from typing import Any
 
 from llmft.runs.folder import Run
@@ -62,6 +63,11 @@ def run(config: Config) -> dict[str, Any]:
         runner.run(_serve(server, app, listening, address))
     if error := app.state.failed:
         raise error
+    if app.state.models.loading:
+        # Its thread is inside of torch, and would abort the process if Python took it apart around it.
+        print("ended while a model was loading", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(0)
     return {"served": config.serve.models}
 
 
@@ -107,7 +113,7 @@ async def _serve(server: Any, app: Any, listening: socket.socket, address: str) 
     if sys.platform != "win32":
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, models.reload))
+        loop.add_signal_handler(signal.SIGHUP, lambda: Thread(target=models.reload, daemon=True).start())
     await server.serve(sockets=[listening])
 
 

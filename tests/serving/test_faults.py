@@ -195,6 +195,32 @@ def test_s3_the_work_of_a_client_that_left_is_dropped(
     first.close()
 
 
+def test_the_explanation_for_a_client_that_left_is_dropped(
+    serving: Callable[..., Client], listening: Callable[..., tuple[str, int]]
+) -> None:
+    client = serving(workers=1)
+    batcher = client.app.state.models.get("texts").batcher
+    run, seen, gate = batcher.run, [], threading.Event()
+
+    def gated(features: list[Any]) -> list[Any]:
+        seen.append(len(features))
+        if len(features) > 1:
+            gate.wait(10)
+        return list(run(features))
+
+    batcher.run = gated
+    body = json.dumps({"text": "lumo " * 20, "explain": True}).encode()
+    with socket.create_connection(listening(5, app=client.app)) as connection:
+        connection.sendall(request(body, f"Content-Length: {len(body)}"))
+        while len(seen) < 2:
+            time.sleep(0.01)
+    while client.app.state.models.depth():
+        time.sleep(0.01)
+    gate.set()
+    assert client.predict(text="shine")["answers"]
+    assert seen == [1, 8, 1]  # 13 of the 21 texts with a hidden word were not computed
+
+
 GARBAGE = [
     b"", b"{", b"[]", b"null", b"7", b'"text"', b"{}", b'{"text": NaN}', b'{"text": 1e999}', b'{"text": "\\ud800"}',
     b'{"text": ' + b"1" * 5000 + b"}", b'{"text": "\xff"}', b"[" * 100_000, b'{"a":' * 2000, b'{"text": ["a"]}', b'{"text": {"a": 1}}',
@@ -366,7 +392,9 @@ def newer(run: Path, folder: Path) -> Path:
     return folder
 
 
-def test_s8_a_bad_version_changes_nothing(serving: Callable[..., Client], text_run: Path, here: Path) -> None:
+def test_s8_a_bad_version_changes_nothing(
+    serving: Callable[..., Client], text_run: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Changed weights, a missing file, a broken config; the folder that is gone; and each is counted."""
     run = newer(text_run, here / "run")
     client = serving(run)
@@ -388,6 +416,9 @@ def test_s8_a_bad_version_changes_nothing(serving: Callable[..., Client], text_r
         found = client.together(load)[0]
         assert (found.status_code, "stays as it is" in found.text) == (409, True), found.text
         assert str(run) not in found.text
+        reason = capsys.readouterr().err
+        assert reason.startswith("note: texts stays as it is: "), reason
+        assert str(run) in reason and "this configuration" not in reason and "command line" not in reason, reason
         assert client.predict(text="lumo mirk")["answers"] == before["answers"]
     assert failed == ["texts"] * 6
 

@@ -28,6 +28,9 @@ from llmft.serving import serve
 opened, told = models.open_engine, serve._tell
 def slow(*given):
     from dataclasses import replace
+    if seconds := os.environ.get("LOADING"):
+        print("LOADING", flush=True)
+        time.sleep(float(seconds))
     engine = opened(*given)
     def run(features):
         time.sleep(float(os.environ.get("SECONDS", 0)))
@@ -58,6 +61,8 @@ class Process:
         self.lines: list[str] = []
         for line in self.process.stdout or ():
             self.lines.append(line)
+            if line == "LOADING\n":
+                return
             if found := re.search(r"curl http://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
                 return
@@ -119,6 +124,16 @@ def test_an_export_is_served_without_torch_and_stops_in_good_order(
     code, out, err = service.ended()
     assert (code, err) == (0, "")
     assert "IMPORTED []" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_model_is_loading(number: int, start: Callable[..., Process], text_export: Path) -> None:
+    """It does not wait for the model, and does not say that it serves."""
+    service = start(str(text_export), LOADING="50")
+    began = time.monotonic()
+    code, out, err = service.end(number)
+    assert time.monotonic() - began < 20
+    assert (code, out, err) == (0, "LOADING\n", "ended while a model was loading\n")
 
 
 class Payload:
