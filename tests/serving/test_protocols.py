@@ -90,7 +90,7 @@ def tensor(**more: Any) -> dict[str, Any]:
 def test_a_mistake_is_named_by_its_path(inputs: Any, path: str, serving: Callable[..., Client]) -> None:
     found = serving().ask("POST", "/v2/models/texts/infer", json={"inputs": inputs})
     assert 400 <= found.status_code < 500
-    assert path in found.json()["error"]
+    assert found.json()["error"].count(path) == 1
     assert found.json().keys() == {"error"}
 
 
