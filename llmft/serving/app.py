@@ -111,9 +111,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Refused(error.status_code, str(error.detail), headers=error.headers).response(
-        plain=request.url.path.startswith("/v2")
-    )
+    what = {404: "there is no such path; /docs lists all", 405: f"{request.method} does not fit this path"}
+    detail = what.get(error.status_code, str(error.detail))
+    return Refused(error.status_code, detail, headers=error.headers).response(request.url.path.startswith("/v2"))
 
 
 def _add_page(app: FastAPI) -> None:
@@ -123,7 +123,7 @@ def _add_page(app: FastAPI) -> None:
         return FileResponse(PAGE / name, headers={"content-security-policy": PAGE_POLICY})
 
     if (PAGE / "index.html").is_file():
-        app.add_api_route("/", lambda: file("index.html"), methods=["GET"], include_in_schema=False)
+        app.add_api_route("/", lambda: file("index.html"), methods=["GET", "HEAD"], include_in_schema=False)
         for found in sorted(PAGE.iterdir()):
             if found.suffix in (".css", ".js"):
                 route = f"/page/{found.name}"

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,15 @@ TYPES: dict[str, Any] = {
     "date": StrictStr | None,
 }
 """The type of a column in JSON. A cell of a table has one of the kinds `number`, `category`, `date`, and `text`."""
+WRONG = {
+    "missing": "is missing",
+    "string_type": "must be a text",
+    "list_type": "must be a list",
+    "int_type": "must be a number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+}
+"""What is wrong by the type of pydantic's error, whose own messages are of strings and arrays."""
 ABOUT = {"image": "an image file in base64, or a data URI", "json": "any value of JSON, such as a list of messages"}
 BODY = {"text": 1 << 20, "image": 14 << 20}  # bytes; 10 MiB of an image are 14 in base64
 
@@ -122,7 +132,8 @@ class Reader:
         known = ["rows", "row", *((self.one, self.many) if self.default else ())]
         given = [name for name in known if body.get(name) is not None]
         if len(given) != 1:
-            raise Refused(422, f"the body must have one of {', '.join(known)}, such as {self.example()}")
+            which = f"exactly one of {', '.join(known)}"
+            raise Refused(422, f"the body must have {which}, such as {self.example()}")
         if strange := sorted(body.keys() - {*known, "model", "explain", "draw"}):
             raise invalid([(strange[0], f"is not known here; a body has {', '.join(known)}, explain, draw")])
         (name,) = given
@@ -158,8 +169,13 @@ class Reader:
             self.row.model_validate({k: "" if isinstance(v, bytes) else v for k, v in value.items()})
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
-            lines = {_path([*([] if bare else [place]), *_known(each["loc"])]) or place: each["msg"] for each in found}
-            raise invalid([(path, f"{what[0].lower()}{what[1:]}") for path, what in lines.items()]) from None
+            lines = {
+                _path([*([] if bare else [place]), *_known(each["loc"])]) or place: WRONG.get(
+                    each["type"], f"{each['msg'][0].lower()}{each['msg'][1:]}"
+                )
+                for each in reversed(found)  # of a union the first is kept: what the column should be
+            }
+            raise invalid(list(lines.items())) from None
         self._check_size(value, place, bare)
         images = {
             name: self._image(value[name], place if bare else f"{place}.{name}") for name in self.images & value.keys()
@@ -207,7 +223,10 @@ class Reader:
 
     def example(self) -> str:
         """A body in short."""
-        return f'{{"{self.one}": "..."}}' if self.default else '{"rows": [{...}]}'
+        if self.default:
+            return f'{{"{self.one}": "..."}}'
+        row = {column.name: "..." for column in self.columns[:5]}
+        return json.dumps({"row": row}, ensure_ascii=False)[:500]
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of a body."""

@@ -224,6 +224,9 @@ def key_of(config: ServeConfig) -> bytes | None:
         what = f"must be a loopback address without a key, got {config.host}"
         hint = f"Set {KEY} in the environment, or write serve.key_file=FILE."
         raise UserError(Problem("serve.host", what, hint=hint))
+    if not (key.isascii() and key.isprintable()):
+        what = "must be one line of ASCII letters, digits, and signs: browsers cannot send another key in a header"
+        raise UserError(Problem("serve.key_file" if config.key_file is not None else KEY, what))
     return key.encode() or None
 
 

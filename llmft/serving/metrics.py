@@ -301,7 +301,9 @@ class Watch:
         with self._lock:
             known = self._remembered.get(body["id"])
             if known is None or (watched := self._models.get(known[0])) is None:
-                raise BadFeedback(f"no answer with this id is known; the last {REMEMBERED:,} are")
+                raise BadFeedback(
+                    f"id: must be that of one of the last {REMEMBERED:,} answers, and each takes feedback once"
+                )
             name, answer = known
             part = self._part(watched, answer, body["label"])
             del self._remembered[body["id"]]  # one answer counts once

@@ -107,7 +107,8 @@ async def _serve(server: Any, app: Any, listening: socket.socket, address: str) 
         server.should_exit = True
 
     app.state.when_failed = lambda: loop.call_soon_threadsafe(stop)
-    app.state.when_ready = lambda: _tell(models, address, app.state.key is not None)
+    key = _where(models.config.serve.key_file) if app.state.key else None
+    app.state.when_ready = lambda: _tell(models, address, key)
     # uvicorn's own handling of signals raises them again at the end, so that the exit code would be -15.
     server.capture_signals = _Uncaught
     if sys.platform != "win32":
@@ -125,8 +126,13 @@ class _Uncaught:
     def __exit__(self, *_: object) -> None: ...
 
 
-def _tell(models: Any, address: str, key: bool) -> None:
-    """Say what is served, and how to ask, once all models are loaded."""
+def _where(key_file: Any) -> str:
+    """The key as a shell finds it."""
+    return f"$(cat {shlex.quote(str(key_file))})" if key_file is not None else f"${KEY}"
+
+
+def _tell(models: Any, address: str, key: str | None) -> None:
+    """Say what is served, and how to ask with `key`, once all models are loaded."""
     names = models.names()
     for name in names:
         served = models.get(name)
@@ -140,5 +146,5 @@ def _tell(models: Any, address: str, key: bool) -> None:
         "-d",
         models.get(names[0]).example_body,
     ]
-    header = f' -H "Authorization: Bearer ${KEY}"' if key else ""
+    header = f' -H "Authorization: Bearer {key}"' if key else ""
     print(f"\nserving at {address}   (Ctrl-C ends it)\n  {shlex.join(words)}{header}", flush=True)

@@ -265,6 +265,27 @@ def test_s4_garbage_is_refused_with_a_path_and_not_repeated(serving: Callable[..
     assert client.predict(text="lumo")["answers"]
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"rows": [{"other": "lumo"}]}, "rows.0.text: is missing"),
+        ({"row": {"text": 7}}, "row.text: must be a text"),
+        ({"text": "lumo", "texts": ["mirk"]}, "the body must have exactly one of rows, row, text, texts"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(body: Any, detail: str, serving: Callable[..., Client]) -> None:
+    found = serving().ask("POST", "/predict", json=body)
+    assert found.status_code == 422
+    assert found.json()["detail"].startswith(detail)
+
+
+def test_a_path_that_is_not_there_and_a_method(serving: Callable[..., Client]) -> None:
+    client = serving()
+    assert client.ask("GET", "/predictions").json()["detail"] == "there is no such path; /docs lists all"
+    assert client.ask("GET", "/predict").json()["detail"] == "GET does not fit this path"
+    assert client.ask("HEAD", "/").status_code == 200
+
+
 def test_a_bad_row_among_good_ones_fails_alone(serving: Callable[..., Client]) -> None:
     client = serving()
     answers = client.predict(rows=[{"text": "lumo"}, {"text": " "}, {"text": "mirk"}])["answers"]
@@ -340,6 +361,16 @@ def test_s9_a_key(given: str | None, serving: Callable[..., Client], monkeypatch
         assert client.ask("GET", path, headers=headers).status_code == 200
     for good in ({"authorization": "Bearer right-key"}, {"x-api-key": "right-key"}):
         assert client.ask("POST", "/predict", json={"text": "lumo"}, headers=good).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines", "\x00"])
+def test_a_key_that_no_header_can_have(key: str, text_run: Path, here: Path) -> None:
+    """A browser sends `ü` as another byte than curl does."""
+    from llmft.serving.app import create
+
+    (here / "key").write_text(key, encoding="utf-8")
+    with pytest.raises(UserError, match="one line of ASCII"):
+        create(str(text_run), key_file=str(here / "key"))
 
 
 def test_beyond_this_machine_there_must_be_a_key(

@@ -226,7 +226,7 @@ def test_feedback_gives_a_rolling_accuracy(watch: Watch, served: Served, client:
     assert value(watch, "llmft_feedback_score", model="tickets", metric="accuracy") == 0.5
     assert watch.stats()["models"]["tickets"]["accuracy"] == {"metric": "accuracy", "value": 0.5, "of": 2}
     for body, part in (
-        ({"id": "a", "label": "bad"}, "no answer with this id"),  # counted already
+        ({"id": "a", "label": "bad"}, "takes feedback once"),  # counted already
         ({"id": "c", "label": "other"}, "must be one of bad, good"),
         ({"id": "c", "label": {"a": 1}}, "must be one of"),
         ({"id": "c"}, "must be"),

@@ -152,6 +152,12 @@ def test_a_chat_is_answered_part_by_part(visit: Callable[..., Any], site: Site) 
     assert page.locator("#status").inner_text() == ""
 
 
+def test_an_empty_text_is_said(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.click("#send")
+    page.get_by_text("text: is missing", exact=True).wait_for()
+
+
 def test_a_full_queue_is_said(visit: Callable[..., Any], site: Site) -> None:
     page = visit()
     page.fill("#field-text", "good")

@@ -62,6 +62,7 @@ async function ask(path, body, signal) {
     find("key-form").hidden = false;
     throw new Refused(say("unauthorized"));
   }
+  if (response.status === 422 && path === "predict") throw new Refused(detail.replace(/^rows?\.(0\.)?/, ""));
   throw new Refused(response.status === 413 ? say("tooLarge", detail) : say("failed", response.status, detail));
 }
 
@@ -82,7 +83,10 @@ function field(input) {
       if (input.kind === "json") { try { return JSON.parse(box.value); } catch { return box.value; } }
       return box.value;
     };
-    const write = (value) => { box.value = typeof value === "string" ? value : input.kind === "texts" ? value.join("\n") : JSON.stringify(value); };
+    const write = (value) => {
+      const between = { texts: "\n", words: " " }[input.kind];
+      box.value = typeof value === "string" ? value : between ? value.join(between) : JSON.stringify(value);
+    };
     return { elements: [label(form, hint), box], read, write };
   }
   let box;
@@ -375,15 +379,16 @@ async function reply(talk, text, system, stop, send) {
         talk.scrollTop = talk.scrollHeight;
       }
     }
-    if (!ended) shown.append(" ", make("span", { class: "soft" }, say("broken")));
+    if (!ended || !answer) shown.append(" ", make("span", { class: "soft" }, say(ended ? "empty" : "broken")));
   } catch (error) {
     if (error.name === "AbortError") shown.append(" ", make("span", { class: "soft" }, say("stopped")));
     else {
       tell(error instanceof Refused ? error.message : error instanceof TypeError ? say("unreachable") : String(error));
-      if (!answer) { turns.pop(); asked.remove(); shown.remove(); }
+      if (!answer) { asked.remove(); shown.remove(); }
     }
   }
   if (answer) turns.push({ role: "assistant", content: answer });
+  else turns.pop(); // the roles of a chat take turns, so a message without an answer is left out
   stopper = null;
   stop.hidden = true;
   send.disabled = false;
@@ -455,7 +460,7 @@ function curves(history) {
   const line = (key, kind) => make("polyline", { class: kind, points: history.map((each, number) => [each, number]).filter(([each]) => each[key] != null)
     .map(([each, number]) => `${LEFT + ((number + 0.5) * (WIDE - LEFT)) / history.length},${HIGH - LOW - (each[key] / most) * (HIGH - LOW - 5)}`).join(" ") });
   const legend = make("p", { class: "soft legend" }, make("span", { class: "a" }, say("p50")), make("span", { class: "b" }, say("p99")));
-  return make("div", {}, make("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": say("latency") }, ...axes(history, most), line("p50_ms", "a"), line("p99_ms", "b")), legend);
+  return make("div", {}, make("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": say("latency") }, ...axes(history, Number(most.toPrecision(3))), line("p50_ms", "a"), line("p99_ms", "b")), legend);
 }
 
 /* ---- the page itself ---- */
