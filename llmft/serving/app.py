@@ -20,11 +20,11 @@ from llmft.runs.folder import Run
 from llmft.runs.index import find_run
 from llmft.schema.config import Config
 from llmft.schema.serving import ServeConfig
-from llmft.serving.http import Guard, Refused, is_loopback, key_of
+from llmft.serving.http import Guard, Refused, dumped, is_loopback, key_of
 from llmft.serving.metrics import Watch
 from llmft.serving.models import Models
 from llmft.serving.oip import OpenInference
-from llmft.serving.openai import Texts
+from llmft.serving.openai import Texts, error_of
 from llmft.serving.openapi import add_openapi
 from llmft.serving.predict_routes import Predictions
 
@@ -88,7 +88,8 @@ def application(config: Config, overrides: dict[str, Any] | None = None) -> Fast
     _add_page(app)
     add_openapi(app, models, predicts)
     watch.routes(app, models)
-    app.add_middleware(Guard, key=key, local=is_loopback(serve.host), heard=watch.request, rejected=watch.rejected)
+    heard, rejected, local = watch.request, watch.rejected, is_loopback(serve.host)
+    app.add_middleware(Guard, key=key, local=local, heard=heard, rejected=rejected, response=response)
     return app
 
 
@@ -106,14 +107,21 @@ def _load(app: FastAPI, models: Models) -> None:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     request.app.state.watch.rejected(error.reason)
-    return error.response(plain=request.url.path.startswith("/v2"))
+    return response(error, request.url.path)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = {404: "there is no such path; /docs lists all", 405: f"{request.method} does not fit this path"}
     detail = what.get(error.status_code, str(error.detail))
-    return Refused(error.status_code, detail, headers=error.headers).response(request.url.path.startswith("/v2"))
+    return response(Refused(error.status_code, detail, headers=error.headers), request.url.path)
+
+
+def response(error: Refused, path: str) -> Response:
+    """An error in the form that clients of a path read: OpenAI's, the Open Inference Protocol's, or RFC 9457."""
+    if path.startswith("/v1/"):
+        return Response(dumped({"error": error_of(error)}), error.status, error.headers, "application/json")
+    return error.response(plain=path.startswith("/v2"))
 
 
 def _add_page(app: FastAPI) -> None:

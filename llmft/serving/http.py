@@ -240,6 +240,7 @@ class Guard:
         local: bool,
         heard: Callable[[str, int, float], None],
         rejected: Callable[[str], None],
+        response: Callable[[Refused, str], Response],
     ) -> None:
         """Wrap an app.
 
@@ -249,8 +250,10 @@ class Guard:
                 site has pointed to this machine would let that site's pages ask (DNS rebinding).
             heard: told of each request: its route, the status, and seconds.
             rejected: told why a request was refused here.
+            response: that of a refusal, by the path.
         """
         self.app, self.key, self.local, self.heard, self.rejected = app, key, local, heard, rejected
+        self.response = response
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != "http":
@@ -271,7 +274,7 @@ class Guard:
         try:
             if (refused := self._refused(scope)) is not None:
                 self.rejected(refused.reason)
-                await refused.response()(scope, receive, told)
+                await self.response(refused, scope["path"])(scope, receive, told)
                 return
             await self.app(scope, receive, told)
         except Left:
@@ -281,7 +284,8 @@ class Guard:
             traceback.print_exc(file=sys.stderr)  # for the operator; a client learns nothing of the code
             if begun:
                 raise
-            await Refused(500, "see the log of the server").response()(scope, receive, told)
+            failed = Refused(500, "see the log of the server")
+            await self.response(failed, scope["path"])(scope, receive, told)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self.heard(route, status, time.perf_counter() - start)

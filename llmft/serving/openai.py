@@ -165,11 +165,11 @@ class Texts:
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer the last of some messages."""
-        return await self._respond(request, CHAT)
+        return await self._answer(request, CHAT)
 
     async def completions(self, request: Request) -> Response:
         """Continue a text."""
-        return await self._respond(request, COMPLETION)
+        return await self._answer(request, COMPLETION)
 
     async def list_models(self) -> Response:
         """List the models that write texts."""
@@ -180,14 +180,6 @@ class Texts:
             if served.writer
         ]
         return json_response({"object": "list", "data": listed})
-
-    async def _respond(self, request: Request, kind: Kind) -> Response:
-        """The response to a request; an error is in the form that OpenAI's clients read."""
-        try:
-            return await self._answer(request, kind)
-        except Refused as error:
-            self.watch.rejected(error.reason)
-            return Response(dumped({"error": error_of(error)}), error.status, error.headers, "application/json")
 
     async def _answer(self, request: Request, kind: Kind) -> Response:
         """Answer a request, as a whole or as a stream of server-sent events.

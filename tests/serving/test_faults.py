@@ -353,10 +353,12 @@ def test_s9_a_key(given: str | None, serving: Callable[..., Client], monkeypatch
         ("GET", "/v2"),
         ("GET", "/openapi.json"),
         ("POST", "/v2/repository/models/texts/load"),
+        ("GET", "/v1/models"),
         ("GET", "/none"),
     ):
         found = client.ask(method, path, headers=headers)
         assert (found.status_code, found.headers["www-authenticate"]) == (401, "Bearer")
+        assert ("error" in found.json()) == path.startswith(("/v1/", "/v2")), path
     for path in ("/v2/health/live", "/v2/health/ready"):
         assert client.ask("GET", path, headers=headers).status_code == 200
     for good in ({"authorization": "Bearer right-key"}, {"x-api-key": "right-key"}):
