@@ -485,3 +485,47 @@ def test_the_run_folder_is_not_written_and_may_go(serving: Callable[..., Client]
     shutil.rmtree(run)
     assert client.predict(texts=["lumo", "mirk"])["answers"] == before["answers"]
     assert client.ask("GET", "/info").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/predict/..%2F..%2Fetc%2Fpasswd",
+        "/predict/te%00xts",
+        "/v2/models/..%2Ftexts/infer",
+        "/v2/models/%2Fetc%2Fpasswd/ready",
+        "/v2/repository/models/..%2Ftexts/load",
+        "/page/..%2Fapp.py",
+        "/page/%2e%2e/app.py",
+        "/page//etc/passwd",
+    ],
+)
+def test_x4_a_name_is_no_path(path: str, serving: Callable[..., Client]) -> None:
+    client = serving()
+    for method in ("GET", "POST"):
+        assert client.ask(method, path, json={"text": "lumo"}).status_code in (404, 405)
+
+
+def test_x5_the_key_is_written_nowhere(
+    serving: Callable[..., Client],
+    text_run: Path,
+    write: Callable[..., Path],
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("LLMFT_API_KEY", raising=False)
+    client = serving(key_file=str(write("key", "canary-5e7b\n")), feedback=str(here / "feedback.jsonl"))
+    right = {"authorization": "Bearer canary-5e7b"}
+    asked = client.ask("POST", "/predict", json={"text": "lumo"}, headers=right)
+    body = {"id": asked.json()["ids"][0], "label": asked.json()["answers"][0]["answer"]}
+    assert client.ask("POST", "/feedback", json=body, headers=right).status_code == 200
+    said = [
+        client.ask("GET", path, headers=right).text for path in ("/info", "/metrics", "/stats", "/openapi.json", "/")
+    ]
+    said += [client.ask("POST", "/predict", content=b"{", headers=JSON | right).text, asked.text, *capfd.readouterr()]
+    files = [file for folder in (text_run, here) for file in folder.rglob("*") if file.is_file() and file.name != "key"]
+    assert here / "feedback.jsonl" in files
+    assert not [
+        each for each in [*(text.encode() for text in said), *(f.read_bytes() for f in files)] if b"canary" in each
+    ]
