@@ -302,8 +302,10 @@ def _is_mixed(kinds: Kinds) -> bool:
 
 
 def _mixed(name: str, kinds: Kinds) -> Problem:
-    row, value = [*kinds.first.values()][1]  # in the order of rows: the first value of the second type
-    return Problem(row, f"{name} is {value!r}, which does not fit the rows before it")
+    """The first list where lists are few, else the first value that is none."""
+    few = 2 * kinds.counts[list] <= kinds.counts.total()
+    row, value = next(first for kind, first in kinds.first.items() if (kind is list) == few)
+    return Problem(row, f"{name} is {value!r}, which does not fit the other rows")
 
 
 def _is_missing_label(cell: Any, spec: Column) -> bool:

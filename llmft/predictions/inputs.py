@@ -72,12 +72,11 @@ class Inputs:
                 if len(places) == 1:
                     bad[places[0]] = "; ".join(map(str, error.problems))
                     continue
-                told: dict[str, list[str]] = {}
-                for problem in error.problems:
-                    told.setdefault(problem.key, []).append(str(problem))
+                told = {problem.key for problem in error.problems}
                 # Where the error names all bad rows, as that of images does, the others are answered at the second try.
-                if told.keys() < {rows[place].id for place in places}:
-                    bad |= {place: "; ".join(told[rows[place].id]) for place in places if rows[place].id in told}
+                # Each named row is tried alone: only beside the others it may have been bad, as a list among numbers.
+                if told < {rows[place].id for place in places}:
+                    waiting += [[place] for place in places if rows[place].id in told]
                     waiting.append([place for place in places if rows[place].id not in told])
                 else:  # any check of any task: one bad row in 1,000 costs 20 more tries
                     half = len(places) // 2

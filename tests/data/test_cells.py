@@ -116,7 +116,7 @@ TORN = {
     "an object beside a text": ({"who": [{"a": 1}, "x"]}, "a.jsonl:2  who is 'x', and an object in other rows"),
     "a list beside a number": (
         {"who": [1, [2]]},
-        r"a.jsonl:2  who is \[2\], which does not fit the rows before it",
+        r"a.jsonl:2  who is \[2\], which does not fit the other rows",
     ),
     "two columns of a name": ({"who": [{"a": 1}, None], "who.a": [1, 2]}, "two columns are called 'who.a'"),
 }

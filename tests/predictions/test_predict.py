@@ -189,6 +189,20 @@ def test_bad_rows_of_a_table(runs: dict[str, str], llmft: Run, piped: Piped) -> 
     assert read(alone)[0] == {**first, "id": "row"}
 
 
+@pytest.mark.parametrize("odd", ["[1]", '"x"', '{"a": 1}', "true", "null"])
+def test_an_odd_cell_costs_its_own_row_alone(odd: str, runs: dict[str, str], llmft: Run, piped: Piped) -> None:
+    """Wherever it stands, and whatever types the others have."""
+    good = ['{"weight": 1, "size": 2}', '{"weight": "1.5", "size": 2}', '{"weight": 2.5, "size": 1}']
+    lines = [f'{{"weight": {odd}, "size": 2}}', *good, f'{{"weight": {odd}, "size": 1}}', *good]
+    piped("\n".join(lines).encode())
+    answers = read(llmft("predict", runs["table"])[1])
+    for place in (0, 1, 4):
+        piped(lines[place].encode())
+        alone = read(llmft("predict", runs["table"])[1])[0]
+        assert ("error" in answers[place], answers[place].get("answer")) == ("error" in alone, alone.get("answer"))
+    assert not any("error" in answers[place] for place in (1, 2, 3, 5, 6, 7))
+
+
 def test_csv_answers_have_a_column_a_score(runs: dict[str, str], llmft: Run, write: Write, here: Path) -> None:
     write("new.csv", 'Body,id,note\n,7,"a, b"\nlumo,,c\nosk,9,很好\n')
     words = ("predict.input=new.csv", "predict.keep=[note, id]")
