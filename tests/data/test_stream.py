@@ -141,7 +141,7 @@ def test_a_fault_far_down_is_named(name: str, write: Write) -> None:
 def test_what_does_not_go_with_the_rows_before_it_is_named(good: int, row: int, write: Write) -> None:
     """Within a chunk, and at its start."""
     write("a.jsonl", '{"size": 1, "label": "a"}\n' * good + '{"size": [2], "label": "b"}\n' * 4)
-    with pytest.raises(UserError, match=rf"a\.jsonl:{row} .*does not fit the rows before it"):
+    with pytest.raises(UserError, match=rf"a\.jsonl:{row} .*does not fit the other rows"):
         read(Cells(), format="json", train="a.jsonl")
 
 
