@@ -139,10 +139,6 @@ def test_what_else_training_can_do(words: tuple[str, ...], llmft: Run, write: Wr
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (
-            ("export", "RUN", "export.format=onnx"),
-            "export supports tasks that answer with one forward pass, and token_classification does not",
-        ),
         (("eval", "RUN", "OTHER", "ensemble=mean"), "token_classification has others"),
         (("finetune", "+recipe=bert_ner", "dataset.clean.unicode=true"), "these rows have theirs inside tokens, tags"),
         (("finetune", "+recipe=bert_ner", "dataset.clean.quality=true"), "these rows have theirs inside tokens, tags"),

@@ -94,5 +94,6 @@ def test_one_key_sets_every_dropout(architecture: str) -> None:
 
 
 def test_an_architecture_without_dropout_says_so() -> None:
+    config = ModelConfig.model_validate({"architecture": "mamba", "dropout": 0.1})
     with pytest.raises(UserError, match=r"model.dropout  mamba has no dropout"):
-        built("mamba", dropout=0.1, config={})
+        build(config, "AutoModelForCausalLM", {"vocab_size": 50})
