@@ -31,8 +31,8 @@ class ServeConfig(Section):
     cores."""
 
     batch_size: int = Field(default=32, ge=1)
-    """The most rows that wait together to be sorted by length. Groups of 8 of similar length are computed at once; 8 is
-    the fastest on a CPU, since longer groups are mostly padding."""
+    """The most rows that wait together to be sorted by length. At most 8 of them are computed at once. Of an export
+    they are of similar length, since more of them, or longer ones among them, are mostly padding."""
 
     max_wait_ms: float = Field(default=0.0, ge=0, le=1000)
     """How long a row waits for others before it is computed. 0: it waits only while all workers are busy."""

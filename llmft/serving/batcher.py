@@ -1,7 +1,9 @@
 """A queue in front of a model: features wait, are sorted by length, and are computed in groups of similar length.
 
 Nothing waits while a thread is free, since waiting for more rows gained nothing on a CPU. One batch of 32 rows of all
-lengths takes 4.20 ms a row, groups of 8 take 3.44 (a BERT of 6 layers in int8): the difference is padding.
+lengths takes 4.20 ms a row, groups of 8 take 3.44 (a BERT of 6 layers in int8): the difference is padding. With two
+threads and 32 clients only 16 rows wait at a time: of these, groups of 8 save nothing (1.00 of rows one by one), and
+groups that end where a row is shorter than 0.9 of the longest save 13 to 15%.
 """
 
 import time
@@ -9,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from itertools import groupby
 from threading import Condition, Thread
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ class Batcher:
         batch_size: int,
         group: int,
         max_wait: float = 0.0,
-        one_length: bool = False,
+        alike: float = 0.0,
         heard: Callable[[int, float, float], None] = lambda rows, waited, seconds: None,
     ) -> None:
         """Start the threads.
@@ -101,11 +102,11 @@ class Batcher:
             batch_size: the most features that are sorted together.
             group: the most that are computed together.
             max_wait: seconds that a feature waits for `batch_size` of them.
-            one_length: whether a group must be of one length, since padding would change the outputs.
+            alike: the least length in a group, as a share of the greatest; 1 where padding would change the outputs.
             heard: told of each group: its features, the longest wait, and the time that it took, in seconds.
         """
         self.run, self.batch_size, self.group, self.max_wait = run, batch_size, group, max_wait
-        self.one_length, self.heard = one_length, heard
+        self.alike, self.heard = alike, heard
         self._waiting: deque[Item] = deque()
         self._later: deque[Item] = deque()
         self._groups: deque[list[Item]] = deque()
@@ -168,10 +169,12 @@ class Batcher:
         """Make groups of what has waited longest. All of them are computed before others are sorted."""
         taken = [waiting.popleft() for _ in range(min(self.batch_size, len(waiting)))]
         taken = sorted((item for item in taken if not item.work.dropped), key=lambda item: -item.length)
-        alike = [list(found) for _, found in groupby(taken, key=lambda item: self.one_length and item.length)]
-        self._groups += [
-            found[start : start + self.group] for found in alike for start in range(0, len(found), self.group)
-        ]
+        group: list[Item] = []
+        for item in taken:
+            if not group or len(group) == self.group or item.length < self.alike * group[0].length:
+                group = []
+                self._groups.append(group)
+            group.append(item)
         if len(self._groups) > 1:
             self._changed.notify_all()
 

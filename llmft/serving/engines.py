@@ -12,6 +12,7 @@ from llmft.schema.config import Config
 from llmft.tasks.task import Task
 
 GROUP = 8  # rows of similar length that are computed together: see batcher.py
+ALIKE = 0.9  # of the longest, in a program: a further run of it costs as much as 10 tokens
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Engine:
     """How many threads may call `run` at once."""
     group: int
     """The most features of a call."""
-    one_length: bool = False
-    """Whether padding changes the outputs, so that features of a call must have one length."""
+    alike: float = 0.0
+    """The least length in a call, as a share of the greatest; 1 where padding changes the outputs."""
     model: Any = None
     """The torch model, where it is one."""
     what: str = ""
@@ -50,7 +51,7 @@ def open_engine(folder: Path, config: Config, workers: int) -> Engine:
         program = load(folder)
         how = f"onnx {program.facts['precision']}"
         how += ", a row at a time since int8 is dynamic" if program.alone else ""
-        return Engine(program.task, program.run, workers, 1 if program.alone else GROUP, what=how)
+        return Engine(program.task, program.run, workers, 1 if program.alone else GROUP, ALIKE, what=how)
     return _torch(folder, config)
 
 
@@ -76,4 +77,4 @@ def _torch(folder: Path, config: Config) -> Engine:
 
     # A text is written token by token: the more of them at once, the better, and padding counts little.
     group = GROUP if place.type == "cpu" and not config.task.generates else config.trainer.eval_batch_size
-    return Engine(task, run, 1, group, padding_matters(model), model, f"torch on {place}")
+    return Engine(task, run, 1, group, float(padding_matters(model)), model, f"torch on {place}")

@@ -301,7 +301,7 @@ class Models:
         engine = open_engine(source, config, serve.workers or cores())
         heard = partial(self.watch.batch, name)
         wait, size = serve.max_wait_ms / 1000, max(serve.batch_size, engine.group)
-        batcher = Batcher(engine.run, engine.workers, size, engine.group, wait, engine.one_length, heard)
+        batcher = Batcher(engine.run, engine.workers, size, engine.group, wait, engine.alike, heard)
         served = Served(name, source, source / "model", config, engine, sha256, batcher)
         try:
             (served.example,) = served.ask(example_rows(served.task))

@@ -64,12 +64,31 @@ def test_no_more_than_a_batch_is_sorted_together(gated: Callable[..., tuple[Mode
     assert model.groups == [[99], [5, 1], [9]]
 
 
-def test_groups_of_one_length(gated: Callable[..., tuple[Model, Batcher]]) -> None:
-    model, batcher = gated(one_length=True)
-    work = batcher.submit(features(4, 3, 4, 3))
+@pytest.mark.parametrize(
+    "alike, groups",
+    [
+        (1.0, [[20, 20], [19], [18], [10]]),
+        (0.9, [[20, 20, 19], [18], [10]]),
+        (0.5, [[20, 20, 19], [18, 10]]),
+        (0.0, [[20, 20, 19], [18, 10]]),
+    ],
+)
+def test_a_group_ends_where_a_length_is_too_small(
+    alike: float, groups: list[list[int]], gated: Callable[..., tuple[Model, Batcher]]
+) -> None:
+    model, batcher = gated(group=3, alike=alike)
+    work = batcher.submit(features(20, 10, 19, 20, 18))
     model.gate.set()
-    assert work.done.result(10) == [8, 6, 8, 6]
-    assert model.groups == [[99], [4, 4], [3, 3]]
+    assert work.done.result(10) == [40, 20, 38, 40, 36]
+    assert model.groups == [[99], *groups]
+
+
+def test_features_without_a_length_are_alike(gated: Callable[..., tuple[Model, Batcher]]) -> None:
+    model, batcher = gated(group=2, alike=0.9)
+    work = batcher.submit(features(0, 0, 0))
+    model.gate.set()
+    assert work.done.result(10) == [0, 0, 0]
+    assert model.groups == [[99], [0, 0], [0]]
 
 
 def test_one_that_fails_fails_alone(gated: Callable[..., tuple[Model, Batcher]]) -> None:
