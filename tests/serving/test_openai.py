@@ -20,7 +20,7 @@ from llmft import api
 from llmft.cli import main
 from llmft.serving.openai_requests import IGNORED, NEUTRAL, ChatRequest
 from tests.serving.conftest import Client
-from tests.serving.test_parity import run_of
+from tests.serving.test_same_answers import run_of
 
 openai = pytest.importorskip("openai")
 uvicorn = pytest.importorskip("uvicorn")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.test_parity import run_of
+from tests.serving.test_same_answers import run_of
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 uvicorn = pytest.importorskip("uvicorn")
