@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 
 from llmft.schema.augmentation import AugmentConfig
@@ -10,7 +10,7 @@ from llmft.schema.command import COMMANDS
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.execution import HardwareConfig, SearchConfig, SweepConfig, TrackingConfig, TrainerConfig
 from llmft.schema.inference import ChatConfig, EnsembleConfig, ExportConfig, GenerationConfig, PredictConfig
-from llmft.schema.metric import METRICS
+from llmft.schema.metric import known_metric
 from llmft.schema.model import AdapterConfig, ModelConfig
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
 from llmft.schema.section import Section
@@ -57,6 +57,9 @@ YOURS = {
 """Files of these formats: new rows most likely come in the format of the training rows."""
 
 
+Metric = Annotated[str, AfterValidator(known_metric)]
+
+
 class RunConfig(Section):
     """The folder of the run."""
 
@@ -70,7 +73,7 @@ class RunConfig(Section):
 class FigureConfig(Section):
     """A result of a recipe on data that do not come with llmft."""
 
-    metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
+    metric: Metric
     """The metric that was measured."""
 
     data: str
@@ -89,7 +92,7 @@ class FigureConfig(Section):
 class ExpectConfig(Section):
     """The result that a recipe promises, and how it was measured."""
 
-    metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
+    metric: Metric
     """The metric that was measured on the test split."""
 
     at_least: float

@@ -1,5 +1,7 @@
 """The metrics, by their usual names, and whether larger values are better."""
 
+import re
+
 _LABELS: dict[str, bool] = {
     "loss": False,
     "precision": True,
@@ -11,6 +13,12 @@ _LABELS: dict[str, bool] = {
     "roc_auc": True,
     "ece": False,
 }
+
+RANKING: dict[str, bool] = {f"{name}@10": True for name in ("ndcg", "hit_rate", "recall", "precision", "mrr", "map")}
+"""Of ranked lists, see llmft/metrics/ranking_metrics.py. Every k has its metrics; the table has those at 10."""
+LISTS: dict[str, bool] = {"coverage@10": True, "diversity@10": True, "novelty@10": True}
+LISTS |= {"gini@10": False, "average_popularity@10": False}
+"""Of what is listed, whether or not it is relevant."""
 
 METRICS_OF: dict[str, dict[str, bool]] = {
     "single_label": _LABELS | {"accuracy": True, "matthews": True},
@@ -53,6 +61,7 @@ METRICS_OF: dict[str, dict[str, bool]] = {
         "iou_by_image": True,
         "dice_by_image": True,
     },
+    "recommendation": {"loss": False, "rmse": False, "mae": False} | RANKING | LISTS,
     "regression": {
         "loss": False,
         "mse": False,
@@ -65,5 +74,30 @@ METRICS_OF: dict[str, dict[str, bool]] = {
 }
 """Task or problem -> metric -> whether larger values are better."""
 
-METRICS: dict[str, bool] = {name: more for metrics in METRICS_OF.values() for name, more in metrics.items()}
+
+class _Metrics(dict[str, bool]):
+    """Metric -> whether larger values are better, for every k of a metric at k."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(at_10(name) if isinstance(name, str) else name)
+
+    def __missing__(self, name: str) -> bool:
+        if (known := at_10(name)) == name:
+            raise KeyError(name)
+        return self[known]
+
+
+def at_10(name: str) -> str:
+    """The name by which the tables have a metric: `ndcg@10` for `ndcg@5`."""
+    return re.sub(r"@[1-9]\d{0,5}$", "@10", name)
+
+
+METRICS = _Metrics({name: more for metrics in METRICS_OF.values() for name, more in metrics.items()})
 """All metrics, and `own_metrics` of the tasks of other packages, once these are loaded."""
+
+
+def known_metric(name: str) -> str:
+    """The name; raises ValueError if it is not a metric's."""
+    if name not in METRICS:
+        raise ValueError(f"must be a metric: {', '.join(METRICS)}")
+    return name

@@ -6,7 +6,7 @@ from pathlib import Path
 from llmft.config.precedence import Origin
 from llmft.data.files import mismatch, resolve
 from llmft.schema.config import Config
-from llmft.schema.metric import METRICS
+from llmft.schema.metric import METRICS, at_10
 from llmft.schema.problem import Problem
 from llmft.schema.tasks import task_types
 from llmft.tasks.targets.config import TargetConfig
@@ -308,7 +308,7 @@ OF_LABELS = ("labels", "class_weights", "label_smoothing", "threshold", "calibra
 def _metric_is_of_the_problem(config: Config, origin: Origin) -> list[Problem]:
     key, metric = "trainer.metric_for_best", config.trainer.metric_for_best
     known = (*config.task.metrics, *config.task.own_metrics)
-    if not metric or metric not in METRICS or metric in known:
+    if not metric or metric not in METRICS or at_10(metric) in known:
         return []
     kind = getattr(config.task, "problem", config.task.name)
     hint = f"They are {', '.join(known)}."
