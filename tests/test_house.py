@@ -179,8 +179,10 @@ def test_the_house_grows_with_tasks_and_features_alone() -> None:
     exports = 3  # their folders and their programs without torch, and padding by numpy
     explaining = 2  # what is explained, and the words of a text
     recommending = 10  # lists and their metrics, interactions and their files, models and their epochs, the package
+    answering = 2  # passages of a corpus, and their search
     features = (
         recommending
+        + answering
         + images
         + masks
         + boxes

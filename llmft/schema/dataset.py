@@ -151,6 +151,11 @@ class DatasetConfig(Section):
     test: Files | None = None
     """The rows that are only used for the final metrics. Unset: a share of `train`, `split.test`."""
 
+    corpus: Files | None = None
+    """Passages that questions are answered from, and that queries are compared with: files, folders, or patterns of any
+    format, with the columns `text` and, if there are such, `id` and `title`; or files of SQuAD. Text files are read by
+    `unit`. The run keeps the passages in RUN/model."""
+
     encoding: str = "utf-8"
     """Encoding of text files: `utf-8`, `gb18030`, `utf-16`, `latin-1`, ..."""
 
