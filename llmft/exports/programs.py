@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx_ir
 
 Batch = dict[str, torch.Tensor]
-PLAIN = ("logits", "start_logits", "end_logits", BOXES)
+PLAIN = ("logits", "start_logits", "end_logits", "last_hidden_state", BOXES)
 """Outputs of models of transformers that export.json describes."""
 SINGLE = 1_800_000_000  # bytes that fit into one .onnx file: protobuf ends at 2 GiB
 

@@ -97,10 +97,11 @@ class Exported(torch.nn.Module):
         A program of a detector has boxes too, and no loss: that is a part of the model that was trained.
         """
         found = self.program({name: inputs[name].to(kind) for name, kind in self.kinds.items()})
-        output = ProgramOutput(logits=found["logits"].float(), pred_boxes=found.get(BOXES))
+        logits = found.get("logits")  # a program of embeddings has none
+        output = ProgramOutput(logits=None if logits is None else logits.float(), pred_boxes=found.get(BOXES))
         if self.reads in found:
             output.outputs = found[self.reads].float() if found[self.reads].is_floating_point() else found[self.reads]
-        if labels is not None and output.pred_boxes is None:
+        if labels is not None and logits is not None and output.pred_boxes is None:
             output.loss = ForSequenceClassificationLoss(labels, output.logits, self.config)
         return output
 

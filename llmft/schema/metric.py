@@ -61,6 +61,8 @@ METRICS_OF: dict[str, dict[str, bool]] = {
         "iou_by_image": True,
         "dice_by_image": True,
     },
+    "embedding": {"loss": False, "spearman": True, "pearson": True, "mae": False, "accuracy": True} | RANKING,
+    "reranking": {"loss": False} | RANKING,
     "recommendation": {"loss": False, "rmse": False, "mae": False} | RANKING | LISTS,
     "regression": {
         "loss": False,

@@ -80,6 +80,11 @@ class TaskConfig(Section):
     """The fields of an answer in `llmft predict`. A column of the same name cannot be kept."""
 
     @property
+    def compares_rows(self) -> bool:
+        """Whether the loss compares the rows of a batch, so that two halves of a batch are not the same step."""
+        return False
+
+    @property
     def generates(self) -> bool:
         """Whether it generates texts token by token, which takes many times as long as computing the loss.
 

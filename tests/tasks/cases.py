@@ -215,6 +215,33 @@ CASES = {
         good=0.95,
         words=("model.tokenizer.kind=wordpiece",),
     ),
+    # Texts of two of six topics: 16 passages of 15 kinds.
+    "embedding": Case(
+        recipe="embedding",
+        losses=[2.0] * 10,
+        chance=0.5,
+        metric="ndcg@10",
+        good=0.8,
+        asked=True,
+        words=("model.config.initializer_range=0.2",),
+    ),
+    "embedding scores": Case(
+        recipe="embedding_sts",
+        losses=[2.0] * 10,
+        chance=0.3,
+        metric="spearman",
+        good=0.7,
+        words=("model.config.initializer_range=0.2",),
+    ),
+    "embedding labels": Case(
+        recipe="embedding",
+        losses=[2.0] * 10,
+        chance=0.125,
+        metric="accuracy",
+        good=0.9,
+        asked=True,
+        words=("model.config.initializer_range=0.2", "task.loss=supervised_contrastive"),
+    ),
     # A square or a triangle, of any size, color, and angle.
     # The color of a shape tells its kind. Calling every pixel background has an IoU of 0.
     "semantic_segmentation": Case(

@@ -17,7 +17,9 @@ def cosines(rows: Tensor, columns: Tensor) -> Tensor:
     return functional.normalize(rows, dim=-1) @ functional.normalize(columns, dim=-1).T
 
 
-def in_batch(anchors: Tensor, positives: Tensor, negatives: Tensor, wrong: Tensor, scale: float, symmetric: bool) -> Tensor:
+def in_batch(
+    anchors: Tensor, positives: Tensor, negatives: Tensor, wrong: Tensor, scale: float, symmetric: bool
+) -> Tensor:
     """Cross entropy of the right text among all texts of a batch (Henderson et al. 2017, arXiv:1705.00652).
 
     Args:
