@@ -17,7 +17,7 @@ from llmft.tasks.padding import Arrays, pad, pad_values
 from llmft.tasks.retrieval import config as sections
 from llmft.tasks.retrieval import sentence_files
 from llmft.tasks.retrieval.vectors import gain, nearest, ranked, unit
-from llmft.tasks.task import UNSAVED, Answer, Features, RowScore, State, Task
+from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ class Embedding(Task[EmbeddingState]):
         for index in range(rows):
             first, second, third, fourth = rng.sample(range(len(topics)), 4)
             shared = 2 if form == "pairs" else index % 3
-            made["text"].append(text(first, second))
+            made["text"].append(text(first) if form == "labels" else text(first, second))
             made["text_pair"].append(text(*((third, fourth), (first, third), (first, second))[shared]))
             made["negative"].append(text(first, third))
             made["label"].append(shared / 2 if form == "scores" else f"topic {first}")
