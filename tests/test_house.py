@@ -177,7 +177,7 @@ def test_the_house_grows_with_tasks_and_features_alone() -> None:
     chats = 3  # continuing a text token by token, the terminal of a chat, a chat with a server
     watching = 4  # drift, what is measured of rows, the reference that training leaves, `monitor`
     exports = 3  # their folders and their programs without torch, and padding by numpy
-    explaining = 2  # what is explained, and the words of a text
+    explaining = 3  # what is explained, the words of a text, gradients and attention of torch models
     recommending = 10  # lists and their metrics, interactions and their files, models and their epochs, the package
     retrieving = 6  # the package of embedding, its losses, its objective, nearest vectors, sentence-transformers' files
     answering = 2  # passages of a corpus, and their search

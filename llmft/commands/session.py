@@ -56,6 +56,7 @@ from llmft.training.features import encode
 from llmft.training.fit import fit, fits
 from llmft.training.frozen import cached_encoder, is_frozen, train_head, with_reference
 from llmft.training.hardware import detect
+from llmft.training.introspection import asking
 from llmft.training.memory import advice_for_scoring, enough_memory
 from llmft.training.merging import keep_and_merge
 from llmft.training.optimization import parameter_groups, planned_steps, scheduler_notes, steps_per_epoch
@@ -316,7 +317,7 @@ class Session(Experiment):
         if self.config.trains:
             rows = {name: len(split) for name, split in self.splits.items()}
             run.note(weights=run.weights_digest(), rows=rows, **self._thresholds())
-        write_reports(self.config, self.task, run, self.splits, self._ask)
+        write_reports(self.config, self.task, run, self.splits, asking(self.task, self.model, self._ask))
         self._asked(None)
 
     def _ask(self, rows: Rows) -> list[Answer]:

@@ -16,10 +16,12 @@ from llmft.data.source import Rows, Table
 from llmft.predictions.inputs import Inputs, Row, in_order
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import UserError
+from llmft.tasks.explaining import explained
 from llmft.tasks.optional import Explains, Notes
 from llmft.tasks.task import Answer, Task
 from llmft.training.evaluation import predict
 from llmft.training.features import CHUNK, encode
+from llmft.training.introspection import asking
 
 T = TypeVar("T")
 
@@ -80,8 +82,9 @@ class Answering:
             self.seen.extend(Table(table.columns, table.ids))
         answers = predict(self.task, self.model, encode(self.task, table), self.batch_size).answers
         if self.explain and isinstance(self.task, Explains):
-            explained = self.task.explain(table, answers, self._ask)
-            answers = [answer | {"explanation": one} for answer, one in zip(answers, explained, strict=True)]
+            ask = asking(self.task.for_inference(""), self.model, self._ask)
+            found = explained(self.task, table, answers, ask)
+            answers = [answer | {"explanation": one} for answer, one in zip(answers, found, strict=True)]
         return answers
 
     def _ask(self, rows: Rows) -> list[Answer]:

@@ -72,6 +72,7 @@ def _example(
         "times": times,
         "images": illustrated(row, inputs.cell(row), task, explanation),
         "weights": weights(explanation, inputs.row(row), task) if explanation else None,
+        "attention": attention(explanation) if explanation else None,
     }
 
 
@@ -98,7 +99,24 @@ def weights(explanation: dict[str, Any], row: Dataset | None, task: Task[Any]) -
     if not shown:
         return None
     of = task.format_answer(explanation["of"])
-    return {"of": of, "measure": explanation["measure"], "most": most, "parts": [part for part in shown if part[0]]}
+    found = {"of": of, "measure": explanation["measure"], "most": most, "parts": [part for part in shown if part[0]]}
+    return found | ({"why": explanation["why"]} if "why" in explanation else {})
+
+
+def attention(explanation: dict[str, Any]) -> dict[str, Any] | None:
+    """Where the layers of a model look, as a report draws it: `layers`, the shares of each over the largest of it.
+
+    Returns:
+        None for a model that does not tell, and for an image, which is drawn.
+    """
+    found = explanation.get("attention", {})
+    if not found.get("tokens"):
+        return None
+    layers = []
+    for number in range(found["layers"]):
+        shares = [token["shares"][number] for token in found["tokens"]]
+        layers.append([(share, share / (max(shares) or 1.0)) for share in shares])
+    return found | {"shares": layers}
 
 
 def _text_of(row: Dataset | None, role: str, own: list[dict[str, Any]], task: Task[Any]) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from llmft.data.images import BadImage, Cell
 from llmft.schema.config import Config
-from llmft.tasks.explaining import Ask
+from llmft.tasks.explaining import Ask, explained
 from llmft.tasks.optional import Draws, Explains
 from llmft.tasks.task import Task
 from llmft.training.batches import Drawn, collator
@@ -58,6 +58,9 @@ def illustrated(
         if explanation and explanation["parts"]:
             shown = task.draw(cell, row | {"explanation": explanation}, SIDE)
             found.append((f"speaks for {task.format_answer(explanation['of'])}", data_uri(shown, SIDE)))
+        if explanation and "parts" in (attention := explanation.get("attention", {})):
+            shown = task.draw(cell, row | {"explanation": attention}, SIDE)
+            found.append(("attention of the last layer, which is not an explanation", data_uri(shown, SIDE)))
     except BadImage:
         return []
     return found
@@ -97,7 +100,7 @@ class Inputs:
         if found is None or self.ask is None or not isinstance(task, Explains):
             return None
         try:
-            return task.explain(found, [row], self.ask)[0]
+            return explained(task, found, [row], self.ask)[0]
         except (BadImage, OSError):
             return None
 

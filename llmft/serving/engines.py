@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from llmft import tasks
 from llmft.exports.runtime import BESIDE, load
 from llmft.runs.exported import is_export, verified
 from llmft.schema.config import Config
+from llmft.tasks.explaining import Ask
 from llmft.tasks.task import Task
 
 GROUP = 8  # rows of similar length that are computed together: see batcher.py
@@ -31,6 +33,8 @@ class Engine:
     """The least length in a call, as a share of the greatest; 1 where padding changes the outputs."""
     model: Any = None
     """The torch model, where it is one."""
+    asking: Callable[[Ask], Ask] = lambda ask: ask
+    """What explanations ask by: of a torch model also by its gradients and attention."""
     what: str = ""
     """How it is computed, in a few words for the console."""
 
@@ -60,21 +64,26 @@ def _torch(folder: Path, config: Config) -> Engine:
     from llmft.models.trained import load_trained
     from llmft.training.evaluation import float32, padding_matters
     from llmft.training.hardware import detect
+    from llmft.training.introspection import asking
 
     device = detect(config.hardware).device
     model, task = load_trained(folder, tasks.build(config.task), device, config.model.trust_remote_code)
     set_generation(model, config.generation, config.seed)
     task = task.for_inference()
     place = next(model.parameters()).device
+    alone = Lock()  # explanations look into the model in threads of their own
 
     def run(features: list[dict[str, Any]]) -> list[Any]:
         batch = task.objective.collate([{k: v for k, v in each.items() if k not in BESIDE} for each in features])
-        with float32(model):
+        with alone, float32(model):
             outputs, _ = task.objective.predict(model, {name: value.to(place) for name, value in batch.items()})
         if "aside" in features[0]:
             return [(output, each["aside"]) for output, each in zip(outputs, features, strict=True)]
         return list(outputs)
 
+    def look(ask: Ask) -> Ask:
+        return asking(task, model, ask, alone)
+
     # A text is written token by token: the more of them at once, the better, and padding counts little.
     group = GROUP if place.type == "cpu" and not config.task.generates else config.trainer.eval_batch_size
-    return Engine(task, run, 1, group, float(padding_matters(model)), model, f"torch on {place}")
+    return Engine(task, run, 1, group, float(padding_matters(model)), model, look, f"torch on {place}")

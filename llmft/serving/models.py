@@ -27,6 +27,7 @@ from llmft.schema.problem import Failure, Problem, UserError
 from llmft.serving.batcher import Admission, Batcher, Work
 from llmft.serving.engines import Engine, open_engine
 from llmft.serving.metrics import Watch
+from llmft.tasks.explaining import explained
 from llmft.tasks.optional import Draws, Explains, HasExample
 from llmft.tasks.task import Answer, Task
 
@@ -368,12 +369,13 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-def explained(
+def with_explanations(
     served: Served, encoded: Encoded, answers: list[Answer], until: float, gone: Future[None]
 ) -> list[Answer]:
     """The answers with what speaks for them. Waits for the model; see `Served.ask`."""
     assert isinstance(served.task, Explains)
-    found = served.task.explain(encoded.rows, answers, partial(served.ask, until=until, gone=gone))
+    ask = served.engine.asking(partial(served.ask, until=until, gone=gone))
+    found = explained(served.task, encoded.rows, answers, ask)
     return [answer | {"explanation": one} for answer, one in zip(answers, found, strict=True)]
 
 

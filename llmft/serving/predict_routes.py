@@ -14,7 +14,7 @@ from llmft.serving.batcher import Full
 from llmft.serving.bodies import Reader, flag, invalid, without_values
 from llmft.serving.http import Refused, json_response, read_json, unless_left
 from llmft.serving.metrics import Watch
-from llmft.serving.models import Encoded, Models, Served, drawn, explained, new_id
+from llmft.serving.models import Encoded, Models, Served, drawn, new_id, with_explanations
 from llmft.tasks.optional import Draws, Explains
 
 INLINE = 4000  # characters that the event loop encodes itself, in about 0.3 ms; a thread would take 0.1 ms to wake
@@ -154,7 +154,9 @@ async def _predict(
         made = [await asyncio.wrap_future(work.done) for work in works]
         for place, (_, encoded) in enumerate(parts):
             if explain:
-                made[place] = await loop.run_in_executor(None, explained, served, encoded, made[place], until, gone)
+                made[place] = await loop.run_in_executor(
+                    None, with_explanations, served, encoded, made[place], until, gone
+                )
             if draw:
                 made[place] = await loop.run_in_executor(None, drawn, served, encoded, made[place])
     except asyncio.CancelledError:

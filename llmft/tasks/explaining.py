@@ -8,14 +8,92 @@ a part, ask the model again, and see what is lost (Zeiler and Fergus 2014, https
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy
 
 from llmft.data.source import Rows
-from llmft.tasks.task import Answer
+from llmft.tasks.task import Answer, Task
+
+if TYPE_CHECKING:
+    from llmft.tasks.optional import Explains
 
 Ask = Callable[[Rows], list[Answer]]
 """Gives the answers of the model to other rows by role, with what `score` alone reads of them."""
+SHOWN = 64  # tokens in a picture of attention; of more of them those that get the most
 LEAST = 1e-9  # scores closer to 0 or 1 than this are not told apart
+
+
+class Attention(NamedTuple):
+    """Where each layer of a model looks for an answer."""
+
+    shares: numpy.ndarray
+    """(layers, tokens): the share of its attention that each token gets from those that the answer is read from, a mean
+    over the heads."""
+    heads: int
+    ids: list[int] | None
+    """The tokens of a text."""
+    patches: tuple[int, int] | None
+    """Rows and columns of the parts of an image, which are the last of the tokens."""
+
+
+@runtime_checkable
+class Introspects(Protocol):
+    """An `Ask` of a torch model, which shows more than answers; see training/introspection.py."""
+
+    def __call__(self, rows: Rows) -> list[Answer]:
+        """The answers to rows by role."""
+
+    def integrate(
+        self, row: Rows, tokens: Sequence[int], mask: int, strength: Callable[[Answer], float]
+    ) -> list[float] | None:
+        """The weights of tokens by integrated gradients of the strength; None where that is not possible."""
+
+    def attention(self, rows: Rows) -> list[Attention | None]:
+        """Where the layers look for the answer to each row; None for a model that does not tell."""
+
+
+def explained(task: Task[Any], rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
+    """What a task says of answers, see `Explains.explain`, with the attention of models that give it.
+
+    Attention is no explanation, and is kept apart from the weights: hiding the words that get the most of it lowers
+    scores by 0.05 more than random words, hiding those with the largest weights by 0.12.
+    """
+    if TYPE_CHECKING:
+        assert isinstance(task, Explains)
+    found = task.explain(rows, answers, ask)
+    if not isinstance(ask, Introspects):
+        return found
+    given = ask.attention(rows)
+    cells = rows["image"] if "image" in rows.column_names else [None] * len(found)
+    return [
+        one | ({"attention": shown} if looks and (shown := _shown(task, looks, cell)) else {})
+        for one, looks, cell in zip(found, given, cells, strict=True)
+    ]
+
+
+def _shown(task: Task[Any], looks: Attention, cell: Any) -> dict[str, Any] | None:
+    """Attention as answers have it: `tokens` of a text, or `parts` of an image, with the share of each layer."""
+    shares = looks.shares
+    head = {"layers": len(shares), "heads": looks.heads}
+    if looks.patches and cell:
+        from llmft.tasks.images.occlusion import patch_boxes
+
+        boxes = patch_boxes(cell, task.state, *looks.patches)
+        weights = shares[-1, -len(boxes) :]
+        parts = [{"box": box, "weight": round(float(w), 5)} for box, w in zip(boxes, weights, strict=True)]
+        return head | {"parts": parts}
+    if looks.ids is None or not hasattr(task.state, "tokenizer"):
+        return None
+    kept = sorted(numpy.argsort(-shares.mean(axis=0), kind="stable")[:SHOWN].tolist())
+    tokens = [
+        {
+            "text": task.state.tokenizer.decode([looks.ids[n]]).strip(),
+            "shares": [round(float(s), 4) for s in shares[:, n]],
+        }
+        for n in kept
+    ]
+    return head | {"of": len(looks.ids), "tokens": tokens}
 
 
 @dataclass(frozen=True)
@@ -39,8 +117,12 @@ class Subject:
                 batch, or resized once less, it might differ a little.
             others: that of the answer without each part.
         """
-        weighed = [part | {"weight": whole - other} for part, other in zip(parts, others, strict=True)]
-        return {"of": self.of, "measure": self.measure, **self.place, "parts": weighed}
+        return self.weighed(parts, [whole - other for other in others])
+
+    def weighed(self, parts: Sequence[dict[str, Any]], weights: Sequence[float]) -> dict[str, Any]:
+        """The same, from weights that were found in another way."""
+        found = [part | {"weight": weight} for part, weight in zip(parts, weights, strict=True)]
+        return {"of": self.of, "measure": self.measure, **self.place, "parts": found}
 
 
 NOTHING: dict[str, Any] = {"of": None, "measure": None, "parts": []}

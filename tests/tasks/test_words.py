@@ -221,6 +221,7 @@ def test_the_report_and_predict_explain(recipe: str, llmft: Run, here: Path) -> 
     page = (here / "run/report.html").read_text()
     assert "what speaks for" in page
     assert '<mark class="for"' in page
+    assert page.count("Attention is not an explanation") == page.count("attention, layer by layer") > 0
     row = {
         "bert_ner": {"tokens": ["mira", "abel", "tavo", "renn"]},
         "bert_qa": {"question": "who is it", "context": "tavo lumo renn mirk"},

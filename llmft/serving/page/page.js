@@ -280,17 +280,35 @@ function explanation(found, row) {
   const kind = (weight) => (weight > 0 ? "for" : "against");
   const title = make("h2", {}, found.of == null ? say("whyNumber") : say("why", found.of));
   const legend = make("p", { class: "soft legend" }, make("mark", { color: "rgba(var(--for), .5)" }, say("for")), " ", make("mark", { color: "rgba(var(--against), .5)" }, say("against")));
-  if (parts.some((part) => part.box)) return make("section", {}, title, heat(parts, most), legend);
+  const how = found.method ? make("p", { class: "soft" }, say("integrated", parts.length)) : null;
+  const looks = found.attention ? attention(found.attention) : null;
+  if (parts.some((part) => part.box)) return make("section", {}, title, heat(parts, most), legend, looks);
   const groups = {};
   for (const part of parts.filter((each) => Number.isInteger(each.start))) (groups[part.role || part.column || model.default] ||= []).push(part);
   const texts = Object.entries(groups).map(([name, group]) => marked(typeof row[name] === "string" ? row[name] : sourceText(row, {}), group, color));
   const cells = parts.filter((part) => !Number.isInteger(part.start)).map((part) => [part.value == null ? part.column : `${part.column}: ${part.value}`, part.weight]);
-  return make("section", {}, title, ...texts, cells.length ? bars(cells, most, digits, kind) : null, legend);
+  return make("section", {}, title, ...texts, cells.length ? bars(cells, most, digits, kind) : null, legend, how, looks);
+}
+
+/* Where the layers look: of a text a table with a row for each layer, of an image its parts by the last one. */
+function attention(found) {
+  const caption = make("p", { class: "soft" }, say("attentionIs"));
+  const title = make("summary", {}, say("attention"));
+  if (found.parts) return make("details", { class: "attention" }, title, heat(found.parts, Math.max(...found.parts.map((part) => part.weight), 1e-12), say("attention")), caption);
+  const head = make("tr", {}, make("th", {}, say("layer")), ...found.tokens.map((token) => make("th", {}, make("span", {}, token.text))));
+  const rows = Array.from({ length: found.layers }, (_, layer) => {
+    const shares = found.tokens.map((token) => token.shares[layer]);
+    const most = Math.max(...shares, 1e-12);
+    return make("tr", {}, make("th", {}, String(layer + 1)), ...shares.map((share) => make("td", { color: `rgba(var(--against), ${share / most})`, title: percent(share) })));
+  });
+  const some = found.of > found.tokens.length ? make("p", { class: "soft" }, say("attentionSome", found.tokens.length, found.of)) : null;
+  const table = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": say("attention") }, make("table", {}, head, ...rows));
+  return make("details", { class: "attention" }, title, table, make("p", { class: "soft" }, say("attentionOf", found.heads)), some, caption);
 }
 
 /* The image with its parts colored by their weights. */
-function heat(parts, most) {
-  const canvas = make("canvas", { role: "img", "aria-label": say("explain") });
+function heat(parts, most, name = say("explain")) {
+  const canvas = make("canvas", { role: "img", "aria-label": name });
   const image = new Image();
   image.onload = () => {
     canvas.width = image.naturalWidth;

@@ -29,19 +29,31 @@ def explain_image(cell: Cell, subject: Subject, state: ImageState, ask: Ask) -> 
     image = as_array(open_image(cell), state.channels)
     # Hidden in what the model sees: 50 copies of a photo of 12 megapixels would take 2 GB.
     seen = numpy.asarray(resize(image, state, state.resample, state.fill))
-    # Of the middle, which the model sees: the margin is for random parts in training.
-    start = state.margin // 2
-    sides = (state.height, state.width)
-    edges = [start + numpy.linspace(0, side, GRID + 1).round().astype(int) for side in sides]
-    places = [
-        (slice(top, bottom), slice(left, right))
-        for top, bottom in zip(edges[0], edges[0][1:], strict=False)
-        for left, right in zip(edges[1], edges[1][1:], strict=False)
-    ]
+    places = _grid(state, GRID, GRID)
     at = place(image.width, image.height, state)
     answers = ask(as_rows([seen, *(hide(seen, [part], state.fill) for part in places)]))
     whole, *others = map(subject.strength, answers)
     return subject.explanation([{"box": _box(part, at, image.size)} for part in places], whole, others)
+
+
+def patch_boxes(cell: Cell, state: ImageState, rows: int, columns: int) -> list[list[float]]:
+    """The parts of what a model sees as boxes in the image, row by row."""
+    image = open_image(cell)
+    at = place(image.width, image.height, state)
+    return [_box(part, at, image.size) for part in _grid(state, rows, columns)]
+
+
+def _grid(state: ImageState, rows: int, columns: int) -> list[tuple[slice, slice]]:
+    """Parts of the kept pixels, row by row."""
+    # Of the middle, which the model sees: the margin is for random parts in training.
+    start = state.margin // 2
+    sides = ((state.height, rows), (state.width, columns))
+    edges = [start + numpy.linspace(0, side, count + 1).round().astype(int) for side, count in sides]
+    return [
+        (slice(top, bottom), slice(left, right))
+        for top, bottom in zip(edges[0], edges[0][1:], strict=False)
+        for left, right in zip(edges[1], edges[1][1:], strict=False)
+    ]
 
 
 def hide(pixels: numpy.ndarray, parts: list[tuple[slice, slice]], fill: int) -> numpy.ndarray:

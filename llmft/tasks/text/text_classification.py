@@ -15,7 +15,7 @@ from llmft.tasks.targets import problems
 from llmft.tasks.targets.problems import TargetState, TargetTask
 from llmft.tasks.task import Answer, Features
 from llmft.tasks.text import config as sections
-from llmft.tasks.text.words import DROPPED, explain_words, hidden_of, ids_without, input_rows
+from llmft.tasks.text.words import DROPPED, Tokens, explain_words, hidden_of, ids_without, input_rows, mask_id
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -119,18 +119,16 @@ class TextClassification(TargetTask[TextState]):
         found = []
         for row, answer in zip(input_rows(rows, INPUTS), answers, strict=True):
             texts = {role: row[role] for role in INPUTS[: 1 + self.state.pair]}
-            found.append(explain_words(row, texts, of_target(answer), ask, self._unread(texts)))
+            found.append(explain_words(row, texts, of_target(answer), ask, self._tokens(texts)))
         return found
 
-    def _unread(self, texts: dict[str, str]) -> dict[str, int]:
-        """By role the character from which on the model reads nothing of a text that is too long."""
+    def _tokens(self, texts: dict[str, str]) -> Tokens:
+        """The tokens that the model reads of texts, which may be too long."""
         pairs = [[text] for text in texts.values()]
         (encoding,) = self.state.tokenizer.encode(*pairs, max_length=self.state.max_length)
-        found = dict.fromkeys(texts, 0)
-        for part, (_, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True):
-            if part is not None:
-                found[INPUTS[part]] = max(found[INPUTS[part]], end)
-        return found
+        places = zip(encoding.sequence_ids, encoding.offsets, strict=True)
+        spans = [None if part is None else (INPUTS[part], *ends) for part, ends in places]
+        return Tokens(spans, mask_id(self.state.tokenizer, in_place=True))
 
     def example_row(self) -> dict[str, Any]:
         return {"text": "Some text."} | ({"text_pair": "Another one."} if self.state.pair else {})

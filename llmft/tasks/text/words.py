@@ -1,17 +1,19 @@
 """Which words of a text speak for an answer: each is hidden in turn, and the model is asked again.
 
+Of a long text, a torch model is asked by integrated gradients instead, see training/introspection.py.
+
 Rows that are asked have one more column, HIDDEN: the spans of their texts that the model does not see. The tokens of
 these spans become the mask token, so that all others stay as they were, and so do the places of answers in the text.
 """
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import Encoding
 
 from llmft.data.source import Rows, Table
-from llmft.tasks.explaining import Ask, Subject
+from llmft.tasks.explaining import Ask, Introspects, Subject
 from llmft.tasks.text.sentences import split
 from llmft.tasks.tokenizer import Tokenizer
 
@@ -26,28 +28,51 @@ Spans = list[dict[str, Any]]
 """Each with `role`, the column of its text, `start`, and `end`."""
 
 
+Word = tuple[str, int, int]
+"""The role of its text, its first character, and the one after its last."""
+
+
+class Tokens(NamedTuple):
+    """Where the tokens of a row are from, for a task that makes one feature of a row."""
+
+    spans: list[Word | None]
+    """Of each token; None for one that is of no text."""
+    mask: int
+    """The token in the place of a hidden one."""
+
+
 def explain_words(
-    row: dict[str, Any], texts: dict[str, str], subject: Subject, ask: Ask, unread: dict[str, int] | None = None
+    row: dict[str, Any], texts: dict[str, str], subject: Subject, ask: Ask, tokens: Tokens | None = None
 ) -> dict[str, Any]:
     """What speaks for an answer, and how much.
 
-    Of more than MOST words, groups are hidden first. The group with the largest weight is then divided, again and
-    again, until MOST rows are asked: so the words that matter are found, and the rest stays in groups.
+    Of MOST words or more, a torch model gives integrated gradients. Else groups are hidden first. The group with the
+    largest weight is then divided, again and again, until MOST rows are asked: so the words that matter are found, and
+    the rest stays in groups.
 
     Args:
         row: its input columns.
         texts: those whose words are hidden, by role.
-        unread: by role the character from which on the model reads nothing.
+        tokens: those that the model reads; None where that is all of the texts. Words behind them are in no part.
 
     Returns:
         see `Subject.explanation`. Each part has `role`, `start`, `end`, and `text`.
     """
+    unread: dict[str, int] | None = None
+    if tokens:
+        ends = [(role, end) for role, _, end in filter(None, tokens.spans)]
+        unread = {role: max((end for other, end in ends if other == role), default=0) for role in texts}
     words = [
         (role, start, end)
         for role, text in texts.items()
         for start, end in split(text)
         if unread is None or start < unread.get(role, len(text))
     ]
+    if tokens and len(words) >= MOST and isinstance(ask, Introspects):
+        weights = _integrated(row, words, subject, ask, tokens)
+        if weights is not None:
+            parts = [_span([word]) | {"text": texts[word[0]][word[1] : word[2]]} for word in words]
+            return subject.weighed(parts, weights) | {"method": "integrated gradients", "why": _why(len(words))}
     groups = _divided(words, len(words) if len(words) < MOST else GROUPS)
     whole, *found = _asked(row, [[], *groups], subject, ask)
     left = MOST - 1 - len(groups)
@@ -66,8 +91,30 @@ def explain_words(
     return subject.explanation(parts, whole, [whole - weight for _, weight in weighed])
 
 
-Word = tuple[str, int, int]
-"""The role of its text, its first character, and the one after its last."""
+def _integrated(
+    row: dict[str, Any], words: list[Word], subject: Subject, ask: Introspects, tokens: Tokens
+) -> list[float] | None:
+    """The weight of each word, which is that of its tokens together; None if the model does not give them."""
+    owners = {(role, place): number for number, (role, *ends) in enumerate(words) for place in range(*ends)}
+    owned: dict[int, int] = {}
+    for number, span in enumerate(tokens.spans):
+        # A token may begin with the space before its word, or be longer than a word: the first one has it.
+        characters = () if span is None else ((span[0], place) for place in range(*span[1:]))
+        if (word := next((owners[each] for each in characters if each in owners), None)) is not None:
+            owned[number] = word
+    found = ask.integrate(
+        Table({name: [value] for name, value in row.items()}, ["0"]), list(owned), tokens.mask, subject.strength
+    )
+    if found is None:
+        return None
+    weights = [0.0] * len(words)
+    for word, weight in zip(owned.values(), found, strict=True):
+        weights[word] += weight
+    return weights
+
+
+def _why(words: int) -> str:
+    return f"{words} words: hiding each alone would take {words + 1} passes, and {MOST} are allowed"
 
 
 def _divided(words: list[Word], count: int) -> list[list[Word]]:
