@@ -26,6 +26,8 @@ from llmft.schema.serving import ServeConfig
 from llmft.serving.http import Refused
 from llmft.tasks.optional import DescribesCells, Draws, Explains, HasExample
 from llmft.tasks.task import Task
+from llmft.tasks.text.sentences import split
+from llmft.tasks.text.words import MOST
 
 DEPTH = 32  # levels of lists and objects in a row
 NUMBER = StrictInt | StrictFloat
@@ -160,6 +162,8 @@ class Reader:
             value = {self.default.name: value}
         if not isinstance(value, dict):
             raise invalid([(place, "must be an object with a value for each column")])
+        for column in self.images:
+            value = lifted(value, column)
         for column in self.images & value.keys() if not bare or self.images else ():
             if isinstance(value[column], bytes):
                 continue
@@ -183,11 +187,11 @@ class Reader:
         return Row(place, value | images)
 
     def _check_size(self, value: dict[str, Any], place: str, bare: bool) -> None:
-        for path, text, depth in leaves(value):
+        for path, text, depth in leaves({key: cell for key, cell in value.items() if key not in self.images}):
             at = place if bare else f"{place}.{path}"
             if depth > DEPTH:
                 raise invalid([(place, f"must have at most {DEPTH} levels of lists and objects")])
-            if isinstance(text, str) and len(text) > self.limits.max_text and path.partition(".")[0] not in self.images:
+            if isinstance(text, str) and len(text) > self.limits.max_text:
                 what = f"a text must have at most {self.limits.max_text:,} characters, got {len(text):,}"
                 raise Refused(422, what, [{"path": at, "detail": what}], reason="text")
 
@@ -215,6 +219,18 @@ class Reader:
             what = f"an image must have at most {self.limits.max_pixels:,} pixels, by its header"
             raise Refused(422, what, [{"path": place, "detail": what}], reason="image")
         return {"path": None, "bytes": value}
+
+    def passes(self, row: Row) -> int:
+        """At most how many rows the model is asked to explain the answer to a row."""
+        names = [column for column in self.columns if row.values.get(column.name.partition(".")[0]) is not None]
+        if any(column.role == "features" for column in names):
+            return 1 + 3 * len(names)  # typical values of each column, see tables/columns.py
+        if self.images:
+            from llmft.tasks.images.occlusion import GRID  # Pillow, which a service of texts does without
+
+            return 1 + GRID**2
+        texts = [value for _, value, _ in leaves(row.values) if isinstance(value, str)]
+        return min(1 + sum(len(split(text[: 50 * MOST])) for text in texts), MOST)
 
     @property
     def max_body(self) -> int:
@@ -249,6 +265,17 @@ class Reader:
             "additionalProperties": False,
             "oneOf": [{"required": [name]} for name in known],
         }
+
+
+def lifted(value: dict[str, Any], name: str) -> dict[str, Any]:
+    """A row with the value that is nested at `name`, such as `photo.data`, as a column of that name; else unchanged."""
+    head, dot, rest = name.partition(".")
+    if not dot or name in value or not isinstance(inner := value.get(head), dict):
+        return value
+    inner = lifted(inner, rest)
+    if rest not in inner:
+        return value
+    return value | {head: {key: cell for key, cell in inner.items() if key != rest}, name: inner[rest]}
 
 
 def flag(body: dict[str, Any], name: str, able: bool) -> bool:

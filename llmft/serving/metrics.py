@@ -37,7 +37,7 @@ from llmft.metrics.drift import Drift, Reference
 from llmft.schema.serving import ServeConfig
 from llmft.serving.http import Refused, json_response, read_json
 from llmft.tasks.measurements import Meter, of_answers
-from llmft.tasks.task import Answer
+from llmft.tasks.task import Answer, Task
 
 if TYPE_CHECKING:
     from llmft.serving.models import Models, Served
@@ -388,6 +388,22 @@ class Watch:
             raise BadFeedback(f"the label is not of the form that answers of this model have{one_of}") from error
         watched.metric = found.metric
         return found.part, found.whole
+
+
+def feedback_metric(task: Task[Any], example: Answer) -> str | None:
+    """The metric that feedback adds to, such as accuracy, or mae for numbers; None for answers that are more than
+    labels, a number, or a text.
+
+    Args:
+        example: an answer of the model.
+    """
+    answer = example.get("answer")
+    if not isinstance(answer, str | int | float) and task.target is None:
+        return None
+    try:
+        return task.row_score(example, answer).metric
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError):  # its references have another form
+        return None
 
 
 def _observe(histogram: Histogram, value: float) -> None:

@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llmft.predictions.inputs import Row, in_order
+from llmft.schema.problem import plural
 from llmft.serving.batcher import Full
 from llmft.serving.bodies import Reader, flag, invalid, without_values
 from llmft.serving.http import Refused, json_response, read_json, unless_left
-from llmft.serving.metrics import Watch
+from llmft.serving.metrics import Watch, feedback_metric
 from llmft.serving.models import Encoded, Models, Served, drawn, new_id, with_explanations
 from llmft.tasks.optional import Draws, Explains
 
@@ -68,7 +69,8 @@ class Predictions:
         reader = self.reader(name)
         rows = reader.rows(body)
         explain, draw = flag(body, "explain", reader.explains), flag(body, "draw", reader.draws)
-        answers, cut = await predict(request, self.models, served, rows, explain, draw)
+        passes = sum(map(reader.passes, rows)) if explain else 0
+        answers, cut = await predict(request, self.models, served, rows, passes, draw)
         ids = [f"{request.scope.setdefault('llmft_id', new_id())}-{place}" for place in range(len(rows))]
         found = {"answers": answers, "ids": ids, "model": name, "version": served.version, "truncated": cut}
         return json_response(found)
@@ -82,6 +84,7 @@ class Predictions:
             if served is None:
                 continue
             reader, task = self.reader(name), served.task
+            metric = feedback_metric(task, served.example)
             names = task.model_kwargs().get("id2label") if task.target else None
             found.append(
                 {
@@ -95,7 +98,8 @@ class Predictions:
                     "draws": isinstance(task, Draws),
                     "chats": served.writer is not None and served.writer.chat is not None,
                     "streams": served.writer is not None,
-                    "feedback": isinstance(served.example.get("answer"), str),
+                    "feedback": metric is not None,
+                    "metric": metric,
                     "example": None if reader.images else served.example_row,
                 }
             )
@@ -105,33 +109,42 @@ class Predictions:
 
 
 async def predict(
-    request: Request, models: Models, served: Served, rows: list[Row], explain: bool = False, draw: bool = False
+    request: Request, models: Models, served: Served, rows: list[Row], passes: int = 0, draw: bool = False
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """The answers to rows in their order, and the rows that were cut.
 
     A row that is bad has its reason as `error`, as in `llmft predict`.
 
+    Args:
+        passes: for answers that are explained, how many more rows the model is asked at most. The queue counts them.
+
     Raises:
-        Refused: if all rows are bad, the queue is full, or there is no answer in time.
+        Refused: if all rows are bad, the queue is full, there is no answer in time, or more rows are to be explained
+            than the queue ever holds.
         Left: if the client has closed the connection.
     """
     start = time.monotonic()
-    until = start + models.config.serve.timeout_s
+    serve, count = models.config.serve, len(rows) + passes
+    until = start + serve.timeout_s
+    if passes and len(rows) > 1 and count > serve.queue:
+        fits = max(serve.queue * len(rows) // count, 1)
+        what = f"explaining {len(rows)} rows takes up to {passes:,} more of them, and the queue holds {serve.queue:,}"
+        raise Refused(422, f"{what}; send at most {plural(fits, 'rows')} of this size with explain", reason="rows")
     try:
-        models.admission.admit(len(rows))
+        models.admission.admit(count)
     except Full as full:
         headers = {"retry-after": str(full.retry_after)}
         raise Refused(429, "the queue is full; ask again later", headers=headers, reason="full") from None
     served.users += 1
     try:
-        work = _predict(request, models, served, rows, until, explain, draw)
+        work = _predict(request, models, served, rows, until, passes > 0, draw)
         return await unless_left(request, work, until - start)
     except TimeoutError:  # of the questions of an explanation
         what = f"there was no answer within {until - start:g} seconds"
         raise Refused(504, what, reason="deadline") from None
     finally:
         served.release()
-        models.admission.release(len(rows), time.monotonic() - start)
+        models.admission.release(count, time.monotonic() - start)
 
 
 async def _predict(

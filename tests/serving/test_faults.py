@@ -1,5 +1,6 @@
 """Faults of clients, models, and disks: what a client gets, and that the service goes on."""
 
+import base64
 import contextlib
 import json
 import shutil
@@ -219,6 +220,49 @@ def test_the_explanation_for_a_client_that_left_is_dropped(
     gate.set()
     assert client.predict(text="shine")["answers"]
     assert seen == [1, 8, 1]  # 13 of the 21 texts with a hidden word were not computed
+
+
+def test_rows_of_explanations_count_in_the_queue(serving: Callable[..., Client]) -> None:
+    """32 long rows would be 3,200 questions: refused with what fits, before anything runs."""
+    client = serving(queue=50)
+    models = client.app.state.models
+    seen, admit = [], models.admission.admit
+    models.admission.admit = lambda rows: (seen.append(rows), admit(rows))
+    long = "lumo " * 200
+    found = client.ask("POST", "/predict", json={"texts": [long] * 4, "explain": True})
+    assert found.status_code == 422
+    said = "explaining 4 rows takes up to 400 more of them, and the queue holds 50; send at most 1 row of this size"
+    assert found.json()["detail"].startswith(said)
+    assert seen == []
+    assert client.predict(texts=["lumo mirk", "tavo"], explain=True)["answers"][0]["explanation"]["parts"]
+    assert client.predict(text=long, explain=True)["answers"][0]["explanation"]["method"] == "integrated gradients"
+    assert client.predict(texts=[long] * 4)["answers"]
+    assert seen == [2 + 3 + 2, 1 + 100, 4]
+    assert models.depth() == 0
+
+
+@pytest.mark.parametrize("column", ["image", "photo.data", "a.b.c"])
+def test_a_nested_image_is_checked_by_its_header(column: str) -> None:
+    from llmft import tasks
+    from llmft.config.load import load
+    from llmft.serving.bodies import Reader
+    from llmft.serving.http import Refused
+
+    config = load("finetune", ["+recipe=cifar_resnet", "smoke=true", f"dataset.columns.image={column}"])
+    limits = config.serve.model_copy(update={"max_pixels": 99, "max_text": 50})
+    reader = Reader(tasks.build(config.task), config.dataset, limits)
+    head = b"P5 10 %d 255 "
+    sent: Any = {}
+    for size, error in ((9, None), (10, "at most 99 pixels"), (0, "not an image")):
+        sent = base64.b64encode(head % size + bytes(10 * size)).decode()
+        for part in reversed(column.split(".")):
+            sent = {part: sent, "other": 1}
+        if error is None:
+            (row,) = reader.rows({"row": sent})
+            assert row.values[column]["bytes"].startswith(b"P5")
+        else:
+            with pytest.raises(Refused, match=error):
+                reader.rows({"row": sent})
 
 
 GARBAGE = [

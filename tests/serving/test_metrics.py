@@ -27,7 +27,7 @@ from llmft.data.source import Table
 from llmft.schema.serving import ServeConfig
 from llmft.serving import metrics as module
 from llmft.serving.http import Refused
-from llmft.serving.metrics import BUCKET, BUCKETS, LABELS, Watch, percentiles
+from llmft.serving.metrics import BUCKET, BUCKETS, LABELS, Watch, feedback_metric, percentiles
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
@@ -443,3 +443,14 @@ def test_a_service_is_watched(serving: Any) -> None:
     assert stats["latency_ms"]["p50"] > 0
     assert stats["models"][name]["answers"] == 2
     assert "_created" not in text  # a second series for each counter, which no query reads
+
+
+@pytest.mark.parametrize(
+    ("problem", "answer", "metric"),
+    [("single_label", "good", "accuracy"), ("regression", 2.5, "mae"), ("multi_label", ["good"], "subset_accuracy")],
+)
+def test_info_says_what_feedback_measures(problem: str, answer: Any, metric: str) -> None:
+    config = compose("finetune", ["+recipe=bert_textcls", f"task.problem={problem}", "smoke=true"])
+    target: Any = SimpleNamespace(labels=["good", "bad"])
+    task = tasks.build(config.task).with_state(SimpleNamespace(target=target))  # type: ignore[arg-type]
+    assert feedback_metric(task, {"answer": answer, "scores": {"good": 0.9, "bad": 0.1}}) == metric

@@ -388,3 +388,21 @@ def test_bins_are_learnt_of_what_a_model_sees(here: Path) -> None:
     assert again.columns.bin_edges == columns.bin_edges
     assert Tabular(Options()).with_state(again).model_kwargs()["bin_edges"] == columns.bin_edges
     assert "bin_edges" not in Tabular(Options()).with_state(TableState(state.target, learnt())).model_kwargs()
+
+
+@pytest.mark.parametrize(("cell", "wrong"), [(1e300, True), ("-1e40", True), (1e12, False), (None, False)])
+@pytest.mark.parametrize("scaling", ["standard", "quantile"])
+def test_a_number_that_float32_cannot_hold_is_its_row_s_error(cell: Any, wrong: bool, scaling: Any) -> None:
+    """Scores of it would be NaN; on a scale of quantiles, which ends, it is one of the largest."""
+    found = learnt(scaling=scaling)
+    table = Dataset.from_dict(
+        {"id": ["t:1", "t:2"], "features": [TABLE_ROW | {"age": "3"}, TABLE_ROW | {"age": cell and str(cell)}]}
+    )
+    problems = found.check(table, "test")  # type: ignore[arg-type]
+    assert [problem.key for problem in problems] == ["t:2"] * (wrong and scaling == "standard")
+    if problems:
+        near = "not a number within 1e+15 standard deviations of those of training"
+        assert problems[0].what == f"age is {str(cell)!r}, {near} (test)"
+
+
+TABLE_ROW = {"id": "1", "town": "x", "opened": "01.01.2024", "version": "1", "nothing": "", "remark": "a"}

@@ -325,22 +325,33 @@ function heat(parts, most, name = say("explain")) {
   return make("figure", {}, canvas);
 }
 
+/* The metric of feedback: a share, or of numbers how far answers are off on average. */
+function rolling(found) {
+  const name = WORDS[language][`metric_${found.metric}`] || found.metric;
+  return say("rolling", name, ["mae", "loss"].includes(found.metric) ? digits(found.value) : percent(found.value), found.of);
+}
+
 function feedback(found) {
+  /* A number as a number, and the labels of a list between commas; else what is typed is refused by the server. */
+  const typed = (text) => {
+    if (Array.isArray(found.answer)) return text.split(",").map((label) => label.trim()).filter(Boolean);
+    return typeof found.answer === "number" && text.trim() && Number.isFinite(Number(text)) ? Number(text) : text;
+  };
   const place = make("div", { class: "row" });
   const send = async (label) => {
     try {
       const said = await (await ask("feedback", { model: model.name, id: found.id, label })).json();
-      place.replaceChildren(make("span", { role: "status" }, say("thanks", percent(said.accuracy), said.of)));
+      place.replaceChildren(make("span", { role: "status" }, `${say("thanks")} ${rolling(said)}`));
     } catch (error) {
       tell(error instanceof Refused ? error.message : String(error));
     }
   };
   const correct = () => {
-    const box = model.labels && model.labels.length <= 50
+    const box = model.labels && model.labels.length <= 50 && typeof found.answer === "string"
       ? make("select", { id: "truth" }, ...model.labels.map((label) => make("option", {}, label)))
-      : make("input", { id: "truth" });
+      : make("input", { id: "truth", inputmode: typeof found.answer === "number" ? "decimal" : null });
     place.replaceChildren(make("label", { class: "line", for: "truth" }, say("truth"), box),
-      make("button", { type: "button", onclick: () => send(typeof found.answer === "number" ? Number(box.value) : box.value) }, say("send")));
+      make("button", { type: "button", onclick: () => send(typed(box.value)) }, say("send")));
     box.focus();
   };
   place.append(say("right"), make("button", { type: "button", onclick: () => send(found.answer) }, say("yes")), make("button", { type: "button", onclick: correct }, say("no")));
@@ -438,7 +449,7 @@ function drawTraffic(found) {
   }
   const mine = found.models[model.name];
   if (mine?.labels && Object.keys(mine.labels).length) parts.push(make("section", { class: "card" }, make("h2", {}, say("shares")), bars(Object.entries(mine.labels))));
-  if (mine?.accuracy) parts.push(make("section", { class: "card" }, make("h2", {}, say("accuracy")), make("p", {}, say("accuracyOf", percent(mine.accuracy.value), mine.accuracy.of))));
+  if (mine?.accuracy) parts.push(make("section", { class: "card" }, make("h2", {}, say("accuracy")), make("p", {}, rolling(mine.accuracy))));
   if (mine) parts.push(make("section", { class: "card" }, make("h2", {}, say("drift")), drift(mine)));
   find("traffic").replaceChildren(...parts);
 }

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SHOWN = 6  # names of columns in a note: they fit in a line
 WIDE = 33  # columns: of so many, three values each make 100 rows that are asked for one
+BEYOND = 1e15  # standard deviations: float32 ends at 3.4e38, and models square their inputs
 SAMPLE = 200  # cells in which a date format is looked for: each of the 30 formats takes 1 ms for so many
 
 
@@ -154,10 +155,14 @@ class TableColumns:
         table = rows["features"][:]
         # Cells that are missing are never wrong: the model has an input for them.
         wrong: list[tuple[int, str, str]] = []
-        for name in self.numbers:
-            cells = self.cells(table, name)
-            faults = numpy.flatnonzero(numpy.isnan(self.numbers_in(table, name))).tolist()
+        for name, scale in self.numbers.items():
+            cells, numbers = self.cells(table, name), self.numbers_in(table, name)
+            faults = numpy.flatnonzero(numpy.isnan(numbers)).tolist()
             wrong += [(row, name, "a number") for row in faults if cells[row] is not None]
+            # `not <=`, so that what has no place on the scale at all counts, too.
+            beyond = ~numpy.isnan(numbers) & ~(numpy.abs(scaled(numbers, scale, self.scaling)) <= BEYOND)
+            near = f"a number within {BEYOND:g} standard deviations of those of training"
+            wrong += [(row, name, near) for row in numpy.flatnonzero(beyond).tolist()]
         for name, date in self.dates.items():
             cells = self.cells(table, name)
             faults = numpy.flatnonzero(dates.read_or_iso(cells, date["form"]).isna()).tolist()
