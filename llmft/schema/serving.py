@@ -38,7 +38,7 @@ class ServeConfig(Section):
     """How long a row waits for others before it is computed. 0: it waits only while all workers are busy."""
 
     queue: int = Field(default=256, ge=1)
-    """The most rows that are admitted and not yet answered, those that explanations ask among them. Beyond it the answer
+    """The most rows that are admitted and not yet answered, those of explanations among them. Beyond it the answer
     is 429, with Retry-After."""
 
     timeout_s: float = Field(default=30.0, gt=0, le=3600)
