@@ -99,3 +99,29 @@ class Embedding(TaskConfig):
         if len(set(self.matryoshka)) < len(self.matryoshka):
             raise ValueError("matryoshka must list each length once")
         return self
+
+
+class Reranking(TaskConfig):
+    """Reranking: a number for a query and a text together, by which the candidates of a query are put in order."""
+
+    tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
+
+    name: Literal["reranking"] = "reranking"
+    """Reranking: a number for a query and a text together, by which the candidates of a query are put in order."""
+
+    loss: Literal["binary", "listwise"] = "binary"
+    """The loss of training. `binary`: cross entropy of each candidate by itself, for rows with a `label`, 0 or 1 or a
+    number between, and for rows with `negative`. `listwise`: cross entropy of the right candidates of a row among all
+    of its candidates, for rows with `negative`."""
+
+    negatives: int | None = Field(default=None, ge=1)
+    """Read at most this many texts of `negative`, the first ones, in training. Unset: all."""
+
+    max_length: int = Field(default=256, ge=8, le=131072)
+    """Longest query and text together, in tokens. The text of a longer pair is cut, and the share that is cut is
+    printed."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that selects the best checkpoint if `trainer.metric_for_best` is unset."""
+        return "ndcg@10"

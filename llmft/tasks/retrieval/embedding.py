@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,13 @@ from llmft.schema.problem import Problem, UserError
 from llmft.tasks.padding import Arrays, pad, pad_values
 from llmft.tasks.retrieval import config as sections
 from llmft.tasks.retrieval import sentence_files
-from llmft.tasks.retrieval.vectors import gain, nearest, ranked, unit
+from llmft.tasks.retrieval.vectors import KS, gain, nearest, ranked, texts_of, unit
 from llmft.tasks.task import Answer, Features, RowScore, State, Task
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-KS = (1, 5, 10, 20)
-"""The k of the metrics of retrieval."""
 REPORTED = ("ndcg@10", "mrr@10", "map@10", *(f"recall@{k}" for k in KS))
 TEXTS = ("text", "text_pair")
 
@@ -120,9 +117,9 @@ class Embedding(Task[EmbeddingState]):
         """Rows whose wrong text is the right one."""
         problems = []
         for row in rows if "negative" in rows.column_names and not self.state.inference else ():
-            if row["text_pair"] in _texts(row["negative"]):
+            if row["text_pair"] in texts_of(row["negative"]):
                 problems.append(Problem(row["id"], f"has its text_pair among its negatives ({split})"))
-            elif self.options.loss == "triplet" and not _texts(row["negative"]):
+            elif self.options.loss == "triplet" and not texts_of(row["negative"]):
                 problems.append(Problem(row["id"], f"has no negative, which task.loss=triplet needs ({split})"))
         return listed(problems)
 
@@ -133,7 +130,7 @@ class Embedding(Task[EmbeddingState]):
         count = len(rows["text"])
         given = [[self.state.query + text] for text in rows["text"]]
         for row in range(count if "text_pair" in rows else 0):
-            others = [rows["text_pair"][row], *_texts(rows["negative"][row] if "negative" in rows else None)]
+            others = [rows["text_pair"][row], *texts_of(rows["negative"][row] if "negative" in rows else None)]
             given[row] += [self.state.passage + text for text in others]
         found, cut = self._tokens([text for texts in given for text in texts])
         features: Features = {"texts": [], "row": list(range(count)), "length": [], "cut": []}
@@ -319,8 +316,3 @@ class Embedding(Task[EmbeddingState]):
             made["label"].append(shared / 2 if form == "scores" else f"topic {first}")
         wanted = {"pairs": TEXTS, "scores": (*TEXTS, "label"), "labels": ("text", "label")}[form]
         return {name: made[name] for name in (*wanted, *(("negative",) if self.options.loss == "triplet" else ()))}
-
-
-def _texts(cell: Any) -> Sequence[str]:
-    """The texts of a cell: none, one, or a list."""
-    return [] if cell is None else [cell] if isinstance(cell, str) else [text for text in cell if text]

@@ -4,14 +4,11 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.objective import Batch, Objective
 from llmft.tasks.retrieval import contrastive_losses as losses
-
-TOGETHER = 32
-"""Texts of similar length that the encoder reads at once on a CPU: fewer have less padding, more fill the cores."""
+from llmft.tasks.retrieval.groups import by_length
 
 
 class EmbeddingObjective(Objective):
@@ -39,33 +36,9 @@ class EmbeddingObjective(Objective):
         return [part.numpy() for part in parts], loss
 
     def embed(self, model: torch.nn.Module, batch: Batch, chunk: int | None = None) -> torch.Tensor:
-        """The vectors of all texts of a batch, (N, D), read in groups of similar length.
-
-        Args:
-            chunk: texts whose activations are kept at once. The others are computed again when their gradient is, with
-                the same dropout: exact gradients of a large batch in little memory (Gao et al. 2021, arXiv:2101.06983).
-                None: all activations are kept.
-        """
+        """The vectors of all texts of a batch, (N, D); `chunk` as in `by_length`."""
         inputs = {name: values for name, values in batch.items() if name not in self.own_keys}
-        lengths = inputs["attention_mask"].sum(dim=1)
-        count = len(lengths)
-        size = chunk or (TOGETHER if lengths.device.type == "cpu" else count)
-        if count <= size:
-            return self._vectors(model, inputs)
-        order = torch.argsort(lengths, descending=True, stable=True)
-        found = []
-        for group in order.split(size):
-            longest = max(int(lengths[group[0]]), 1)
-            part = {name: values[group, :longest] for name, values in inputs.items()}
-            if chunk and torch.is_grad_enabled():
-                found.append(checkpoint(self._vectors, model, part, use_reentrant=False))
-            else:
-                found.append(self._vectors(model, part))
-        vectors = torch.cat(found)
-        return vectors[torch.argsort(order)]
-
-    def _vectors(self, model: torch.nn.Module, inputs: Batch) -> torch.Tensor:
-        return self.found(model(**inputs), inputs)
+        return by_length(inputs, lambda part: self.found(model(**part), part), chunk)
 
     def compare(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The loss of vectors (N, D) of the texts of a batch."""

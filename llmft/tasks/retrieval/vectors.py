@@ -1,4 +1,4 @@
-"""Which vectors are nearest to others, by their cosine: a chunk of queries at a time. numpy alone."""
+"""Which vectors are nearest to others, by their cosine, and what such lists are worth. numpy alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,8 @@ import numpy
 
 from llmft.metrics.ranking_metrics import in_order, ndcg, ranking_metrics, top_k
 
+KS = (1, 5, 10, 20)
+"""The k of the metrics."""
 QUERIES = 64
 PASSAGES = 50_000
 """How many are compared at once: 13 MB of cosines in float32."""
@@ -67,3 +69,8 @@ def gain(answer: dict[str, Any], k: int) -> float:
     hits = numpy.zeros((1, k), dtype=bool)
     hits[0, [rank - 1 for rank in answer["ranks"] if rank <= k]] = True
     return float(ndcg(hits, numpy.minimum([answer["relevant"]], k))[0]) if answer["relevant"] else 0.0
+
+
+def texts_of(cell: Any) -> Sequence[str]:
+    """The texts of a cell: none, one, or a list."""
+    return [] if cell is None else [cell] if isinstance(cell, str) else [text for text in cell if text]
