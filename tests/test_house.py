@@ -176,7 +176,7 @@ def test_the_house_grows_with_tasks_and_features_alone() -> None:
     serving = 17  # `serve`: the shared half of predict, its section, the package, and the service itself
     chats = 3  # continuing a text token by token, the terminal of a chat, a chat with a server
     watching = 4  # drift, what is measured of rows, the reference that training leaves, `monitor`
-    exports = 3  # their folders and their programs without torch, and padding by numpy
+    exports = 4  # their folders and their programs without torch, padding by numpy, and int8
     explaining = 3  # what is explained, the words of a text, gradients and attention of torch models
     recommending = 10  # lists and their metrics, interactions and their files, models and their epochs, the package
     retrieving = (

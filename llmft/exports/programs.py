@@ -7,32 +7,21 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy
 import torch
 from transformers import PreTrainedModel
 
+from llmft.exports.quantization import quantize, save
 from llmft.models.trained import BOXES
 from llmft.runs.exported import FILES
 from llmft.schema.inference import ExportConfig
 from llmft.schema.problem import Failure
 from llmft.tasks.task import Task
 
-if TYPE_CHECKING:
-    import onnx_ir
-
 Batch = dict[str, torch.Tensor]
 PLAIN = ("logits", "start_logits", "end_logits", "last_hidden_state", BOXES)
 """Outputs of models of transformers that export.json describes."""
-SINGLE = 1_800_000_000  # bytes that fit into one .onnx file: protobuf ends at 2 GiB
-
-LAYERS = ("MatMul", "Gemm", "Gather", "Conv")
-"""Operations that are computed in int8, where they have weights; of Gather, which looks up embeddings, these alone."""
-
-DEVIATIONS = 65.0
-"""Range of the inputs, in standard deviations, from which on a layer stays in float32. A normal sample has about 10. Of
-MiniLM's 36 layers three have 70 to 95 and made two thirds of the squared error of all; the others stay below 62."""
 
 
 class Named(torch.nn.Module):
@@ -163,53 +152,30 @@ def _onnx(model: Named, sample: Batch, dynamic: dict[str, Any], folder: Path) ->
     import onnx_ir
     from transformers.exporters import OnnxConfig, OnnxExporter
 
-    program, _ = OnnxExporter().export_program(model, sample, OnnxConfig(dynamic=True, dynamic_shapes=dynamic))
+    with eager_attention(model.model):
+        program, _ = OnnxExporter().export_program(model, sample, OnnxConfig(dynamic=True, dynamic_shapes=dynamic))
     for given in program.graph.inputs:  # torch calls its axes s72 and s43
         given.shape = onnx_ir.Shape(named(given.shape, dynamic[given.name]))
-    _save(program, folder / FILES["onnx"])
+    save(program, folder / FILES["onnx"])
     return {"opset": program.opset_imports[""]}
 
 
-def _save(program: Any, file: Path) -> None:
-    import onnx_ir
+@contextmanager
+def eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the context, a model computes attention by plain products.
 
-    size = sum(weights.const_value.nbytes for weights in program.graph.initializers.values())
-    onnx_ir.save(program, str(file), external_data=f"{file.name}.data" if size > SINGLE else None)
-
-
-def quantize(file: Path, batches: list[Batch], rows: Sequence[Batch]) -> dict[str, Any]:
-    """Turn an ONNX file into int8, the weights and the inputs of layers, except for layers with outliers.
-
-    The ranges of inputs are those of `rows`, once for all. Dynamic quantization finds them anew in every call, and over
-    the whole batch, so that the answer to a text depends on the texts beside it: of 300 reviews four got another label.
-
-    Returns:
-        what export.json says of it: `quantization`, and `float32_layers`, the layers that were left out.
+    That of torch (sdpa) brings a check of rows without any key, which no tokenized text is, and a second scaling: 20
+    more operations a layer, and 5% of a MiniLM in int8.
     """
-    import onnx_ir
-    from onnxruntime.quantization import QuantType
-    from transformers.exporters import OnnxRuntimeQuantizer, OnnxRuntimeStaticConfig
-    from transformers.exporters.configs import ExportFormat
-
-    program = onnx_ir.load(str(file))
-    kept = outliers(program, batches)
-    weights = program.graph.initializers
-    # Products of two activations, such as of queries and keys, and selections, such as of the first token.
-    without = [
-        node.name
-        for node in program.graph
-        if node.op_type in LAYERS and not any(given and given.name in weights for given in node.inputs)
-    ]
-    config = OnnxRuntimeStaticConfig(
-        op_types_to_quantize=list(LAYERS),
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=[*kept, *without],
-    )
-    quantizer = OnnxRuntimeQuantizer(config, calibration_dataset=list(rows))
-    _save(quantizer.quantize(program, dict(batches[0]), ExportFormat.ONNX), file)
-    return {"quantization": "static", "float32_layers": kept}
+    before = model.config._attn_implementation
+    if before != "sdpa":
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def _pt2(model: Named, sample: Batch, dynamic: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -230,36 +196,3 @@ def _openvino(model: Named, sample: Batch, dynamic: dict[str, Any], folder: Path
 
 
 WRITERS: dict[str, Callable[..., dict[str, Any]]] = {"onnx": _onnx, "pt2": _pt2, "openvino": _openvino}
-
-
-def outliers(program: "onnx_ir.Model", batches: list[dict[str, torch.Tensor]]) -> list[str]:
-    """The names of the layers that int8 would spoil: an input in any of these batches has values far above the rest.
-
-    Quantization rounds the inputs of a layer to 256 steps between the smallest and the largest. If a few values
-    are a hundred times larger than the others, the others fall into one or two steps.
-    """
-    import onnx
-    import onnx_ir
-    import onnxruntime
-
-    proto = onnx_ir.to_proto(program)
-    weights = {initializer.name for initializer in proto.graph.initializer}
-    layers = [n for n in proto.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in weights]
-    given = {graph_input.name for graph_input in proto.graph.input}
-    watched = list(dict.fromkeys(layer.input[0] for layer in layers if layer.input[0] not in given))
-    if not watched:  # of no names onnxruntime gives all outputs
-        return []
-    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in watched)
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [graph_input.name for graph_input in session.get_inputs()]
-    found: set[str] = set()
-    for batch in batches:
-        values = session.run(watched, {name: batch[name].numpy() for name in names})
-        found |= {name for name, array in zip(watched, values, strict=True) if spread(array) > DEVIATIONS}
-    return [layer.name for layer in layers if layer.input[0] in found]
-
-
-def spread(values: Any) -> float:
-    """The range of values in standard deviations; 0 where all are alike."""
-    deviation = float(numpy.std(values))
-    return float(numpy.ptp(values)) / deviation if deviation else 0.0

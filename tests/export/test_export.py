@@ -113,7 +113,7 @@ def test_an_export_answers_as_its_run_does(
 def test_a_model_that_one_file_cannot_hold_has_two(
     runs: Runs, llmft: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "SINGLE", 0)
+    monkeypatch.setattr(quantization, "SINGLE", 0)
     assert llmft("export", str(runs["tabular"]), "run.dir=out")[0] == 0
     assert "model.onnx.data" in read(here / "out")["sha256"]
     assert llmft("eval", "out", "run.dir=again")[0] == 0

@@ -23,6 +23,7 @@ from llmft.config.load import load as compose
 from llmft.data.committed import commit
 from llmft.data.pipeline import load as read
 from llmft.exports import parity, programs
+from llmft.exports.quantization import quantize
 from llmft.exports.runtime import Program, load, split
 from llmft.models.build import build
 from llmft.runs.folder import as_recipe
@@ -174,7 +175,7 @@ def test_so_is_that_of_int8(name: str, made: dict[str, Any], tmp_path: Path) -> 
     folder = shutil.copytree(source, tmp_path / "int8")
     file, facts = folder / "model/model.onnx", json.loads((folder / "export.json").read_text())
     before = onnx_weights(file)
-    facts |= programs.quantize(file, parity.samples(task, features), parity.singles(task, features, 0))
+    facts |= quantize(file, parity.samples(task, features), parity.singles(task, features, 0))
     assert facts["quantization"] == "static"
     assert facts["float32_layers"] == []
     assert onnx_weights(file) < 0.8 * before
