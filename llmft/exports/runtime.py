@@ -1,6 +1,7 @@
 """An ONNX export as a service runs it: by onnxruntime, numpy, and the codec of its task, without torch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ class Program:
     """With its state."""
     session: "InferenceSession"
 
-    @property
+    @cached_property
     def inputs(self) -> dict[str, str]:
         """The types of the program's inputs by name, such as `{"input_ids": "int64"}`."""
         return {given.name: self.facts["inputs"][given.name]["dtype"] for given in self.session.get_inputs()}

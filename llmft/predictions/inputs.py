@@ -6,6 +6,7 @@ starts without them.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ from llmft.data.cell_values import joined_name
 from llmft.data.checks import empty_inputs
 from llmft.data.roles import assign, locate_images
 from llmft.data.source import Table
+from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.task import Task
@@ -49,6 +51,11 @@ class Inputs:
     """It maps input columns to the task's roles, and says how texts are cleaned."""
     folder: Path = Path()
     """What paths of images are relative to."""
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """The roles of the task, which makes them again whenever it is asked."""
+        return self.task.columns
 
     def split(self, rows: Sequence[Row], make: Callable[[Table], T]) -> tuple[list[Part[T]], dict[int, str]]:
         """What `make` makes of the good rows, in one or more parts, and why the others are bad, by index.
@@ -90,7 +97,7 @@ class Inputs:
             UserError: if one of them has an empty text, or does not pass the checks of the task.
         """
         table = self.assign_roles(rows, WHAT)
-        if empty := empty_inputs(table, self.task.columns):
+        if empty := empty_inputs(table, self.columns):
             raise UserError([Problem(table.ids[row], what) for row, what in empty.items()])
         if problems := self.task.check(table, WHAT):
             raise UserError(problems)
@@ -99,10 +106,9 @@ class Inputs:
     def assign_roles(self, rows: Sequence[Row], name: str) -> Table:
         """The columns that the task takes as inputs, under the names of their roles, cleaned. Labels are ignored."""
         table = Table({key: [row.values[key] for row in rows] for key in rows[0].values}, [row.id for row in rows])
-        columns = self.task.columns
-        images = [joined_name(self.dataset, role) for role, spec in columns.items() if spec.kind == "image"]
+        images = [joined_name(self.dataset, role) for role, spec in self.columns.items() if spec.kind == "image"]
         table = locate_images(table, self.folder, images)
-        inputs = {role: spec for role, spec in columns.items() if spec.is_input}
+        inputs = {role: spec for role, spec in self.columns.items() if spec.is_input}
         # An optional role counts only if the input has its column, since another role may take its place. The features
         # of a table are left to `task.check`, which names the missing ones.
         named = {

@@ -208,7 +208,7 @@ class Watch:
                 table = Table({key: [rows[key][row] for row in good] for key in rows.column_names if key != "id"}, ids)
                 own = [pixels[row] for row in good] if pixels else None
                 try:
-                    measured = watched.meter.measure(table, [answers[row] for row in good], own)
+                    measured |= watched.meter.measure_inputs(table, own)
                 except Exception as error:  # of a task of another package: a row is answered even so
                     if not watched.unmeasured:
                         what = f"note: rows of {name} that cannot be measured are left out of its drift: {error!r}"

@@ -105,7 +105,7 @@ class Served:
         """A body of a request with a made-up row, as JSON."""
         return json.dumps({"rows": [self.example_row]}, ensure_ascii=False)
 
-    @property
+    @cached_property
     def inputs(self) -> Inputs:
         """How rows become rows by role; rows of JSON hold lists and objects."""
         return Inputs(self.task, self.config.dataset.model_copy(update={"format": "json"}))
@@ -121,7 +121,7 @@ class Served:
             UserError: for rows that cannot be encoded, such as an image that cannot be decoded.
         """
         columns = {name: list(rows[name]) for name in rows.column_names}
-        for role, spec in self.task.columns.items():
+        for role, spec in self.inputs.columns.items():
             for place, cell in zip(columns["id"], columns.get(role, ()) if spec.kind == "image" else (), strict=False):
                 if not cell or not cell["bytes"]:  # never a path: a client could read files of this machine
                     raise UserError(Problem(place, "must have an image in base64"))

@@ -99,7 +99,8 @@ class Meter:
         self._image = next(
             (role for role, spec in task.columns.items() if spec.is_input and spec.kind == "image"), None
         )
-        self.reads_text = bool(kinds & {*TEXTS}) and not isinstance(task, Measures)
+        self._own = task.measure_inputs if isinstance(task, Measures) else None
+        self.reads_text = bool(kinds & {*TEXTS}) and not self._own
 
     @classmethod
     def of_reference(cls, task: Task[Any], reference: Reference) -> "Meter":
@@ -109,15 +110,19 @@ class Meter:
     def measure(
         self, rows: Rows, answers: Sequence[Answer], pixels: Sequence[bytes] | None = None
     ) -> dict[str, list[Value]]:
-        """The measurements of some rows, by name.
+        """The measurements of some rows and their answers, by name.
 
         Args:
             answers: one for each of the rows, which have columns by role.
             pixels: of images, what `Task.encode` gave as `pixels`.
         """
+        return self.measure_inputs(rows, pixels) | of_answers(answers)
+
+    def measure_inputs(self, rows: Rows, pixels: Sequence[bytes] | None = None) -> dict[str, list[Value]]:
+        """Those of the rows alone."""
         found: dict[str, list[Value]] = {}
-        if isinstance(self.task, Measures):
-            found |= self.task.measure_inputs(rows)
+        if self._own:
+            found |= self._own(rows)
         if self.reads_text:
             found |= self._of_texts([self.task.format_input(row) for row in rows])
         if self._image:
@@ -126,7 +131,7 @@ class Meter:
             found["height"] = [size[1] for size in sizes]
             if pixels is not None:
                 found["brightness"] = [float(numpy.frombuffer(each, numpy.uint8).mean()) / 255 for each in pixels]
-        return found | of_answers(answers)
+        return found
 
     def _of_texts(self, texts: list[str]) -> dict[str, list[Value]]:
         found = list(map(tokens, texts))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from llmft.cli import main
 from llmft.commands import session
 from llmft.data.files import digest
-from llmft.exports import export, programs
+from llmft.exports import export, programs, quantization
 from llmft.schema.inference import DIFFERENCE, PRECISIONS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -386,13 +386,14 @@ def test_a_pt2_file_wants_a_word_of_trust(runs: Runs, llmft: Run, here: Path) ->
 
 @pytest.mark.slow
 def test_int8_of_the_review_classifier(llmft: Run, here: Path) -> None:
-    """Measured: 28.9 MB, 3.14 times smaller; 98.3% equal answers, accuracy 0.8467 and originally 0.8367."""
+    """Measured: 23.5 MB, 3.86 times smaller; 98.7% equal answers, accuracy 0.8367 and originally 0.8367."""
     assert llmft("finetune", "+recipe=bert_textcls", "run.dir=run")[0] == 0
     for precision in ("fp32", "int8"):
         code, _, err = llmft("export", "run", f"export.precision={precision}", f"run.dir={precision}")
         assert code == 0, err
     assert read(here / "fp32")["parity"]["difference"] <= 1e-4
     facts = read(here / "int8")
-    assert facts["bytes"]["ratio"] >= 3
+    assert facts["bytes"]["ratio"] >= 3.5
     assert facts["parity"]["metric"]["loss"] <= 0.01
-    assert 0 < len(facts["float32_layers"]) < 6
+    assert len(facts["smoothed_layers"]) == 3
+    assert facts["float32_layers"] == []

@@ -27,7 +27,9 @@ def test_a_normal_sample_has_no_outliers_and_one_value_makes_one() -> None:
 
 def program(shared: bool) -> onnx_ir.Model:
     """x + 1 -> two products, the first by `w`, the second by `w` too or by `v`."""
-    constants = {"one": numpy.ones(256, numpy.float32)} | {name: RANDOM.normal(size=(256, 5)).astype(numpy.float32) for name in "wv"}
+    constants = {"one": numpy.ones(256, numpy.float32)} | {
+        name: RANDOM.normal(size=(256, 5)).astype(numpy.float32) for name in "wv"
+    }
     if shared:
         del constants["v"]
     nodes = [
