@@ -4,9 +4,9 @@ from llmft.data.read import chunks, files_of, read_split
 from llmft.data.roles import index_columns
 from llmft.schema.config import Config
 from llmft.schema.problem import UserError
-from llmft.tasks.tables.config import Tabular
+from llmft.tasks.tables.config import TableSection
 
-NAMES = ("label", "target", "class", "y")  # in any case; `label` itself needs no guess
+NAMES = ("label", "target", "click", "class", "y")  # in any case; `label` itself needs no guess
 
 
 def with_label(config: Config) -> tuple[Config, list[str]]:
@@ -16,7 +16,11 @@ def with_label(config: Config) -> tuple[Config, list[str]]:
     for other tasks, for data of the hub, and for files that cannot be read, which is said when they are.
     """
     dataset = config.dataset
-    if not isinstance(config.task, Tabular) or "label" in dataset.columns or dataset.format in ("hub", "synthetic"):
+    if (
+        not isinstance(config.task, TableSection)
+        or "label" in dataset.columns
+        or dataset.format in ("hub", "synthetic")
+    ):
         return config, []
     columns = _columns(config)
     if not columns or "label" in columns:

@@ -357,6 +357,8 @@ def _typed(
         read, what = _number, "not a number"
     elif spec.kind == "labels":
         read, what = partial(labels, spec=spec), "not a list of distinct classes"
+    elif spec.at_least is not None:
+        read, what = partial(_reaches, least=spec.at_least), "not a number"
     else:
         read, what = label, "not a class"
     if spec.missing is not None or spec.kind == "number":
@@ -380,7 +382,7 @@ def _typed(
         raise UserError(
             listed([Problem(ids[i], f"{name} is {values[i]!r}, {what}", hint=hint) for i in wrong]), "the data"
         )
-    if spec.kind in ("label", "labels") and len(kinds.counts) > 1:
+    if spec.kind in ("label", "labels") and spec.at_least is None and len(kinds.counts) > 1:
         # The rarest type is the mistake: one number among a thousand texts, or one text among numbers.
         row, value = kinds.first[min(kinds.counts, key=lambda kind: kinds.counts[kind])]
         counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in kinds.counts.most_common())
@@ -439,6 +441,12 @@ def _parse_json(cell: str, spec: Column, format: str) -> Any:
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip()) or value != value  # NaN is not itself
+
+
+def _reaches(value: Any, least: float) -> str | None:
+    """`1` for a number from `least` on, `0` for a smaller one; None for what is not a number."""
+    parsed = _number(value)
+    return None if parsed is None else str(int(parsed >= least))
 
 
 def _number(value: Any) -> float | None:

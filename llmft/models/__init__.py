@@ -10,6 +10,20 @@ from transformers import (
 
 from llmft.models.boosting import BoostingConfig, BoostingForClassification
 from llmft.models.centernet import CenterNetConfig, CenterNetForObjectDetection
+from llmft.models.click_models import (
+    ClickLRConfig,
+    ClickLRForClassification,
+    DCNConfig,
+    DCNForClassification,
+    DeepFMConfig,
+    DeepFMForClassification,
+    DINConfig,
+    DINForClassification,
+    FMConfig,
+    FMForClassification,
+    WideDeepConfig,
+    WideDeepForClassification,
+)
 from llmft.models.image_models import (
     ImageCNNConfig,
     ImageCNNForImageClassification,
@@ -34,6 +48,12 @@ for config, model, auto in (
     (MLPConfig, MLPForClassification, AutoModelForSequenceClassification),
     (FTTransformerConfig, FTTransformerForClassification, AutoModelForSequenceClassification),
     (BoostingConfig, BoostingForClassification, AutoModelForSequenceClassification),
+    (ClickLRConfig, ClickLRForClassification, AutoModelForSequenceClassification),
+    (FMConfig, FMForClassification, AutoModelForSequenceClassification),
+    (WideDeepConfig, WideDeepForClassification, AutoModelForSequenceClassification),
+    (DeepFMConfig, DeepFMForClassification, AutoModelForSequenceClassification),
+    (DCNConfig, DCNForClassification, AutoModelForSequenceClassification),
+    (DINConfig, DINForClassification, AutoModelForSequenceClassification),
     (ImageMLPConfig, ImageMLPForImageClassification, AutoModelForImageClassification),
     (ImageCNNConfig, ImageCNNForImageClassification, AutoModelForImageClassification),
     (SmallResNetConfig, SmallResNetForImageClassification, AutoModelForImageClassification),

@@ -34,6 +34,8 @@ class Column:
     """For `json` that may also be plain text: whether the parsed JSON of a csv cell is a structure that the role takes,
     and not text. In formats with lists and objects of their own, a text is always text. None: the role takes no plain
     text."""
+    at_least: float | None = None
+    """For a label that is a number in the file, such as a rating: from this number on it is `1`, below it `0`."""
     unless: str = ""
     """Another role; without it, this one is required."""
     also: tuple[str, ...] = ()

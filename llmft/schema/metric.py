@@ -51,6 +51,16 @@ METRICS_OF: dict[str, dict[str, bool]] = {
     | dict.fromkeys(("map", "map50", "map75", "map_small", "map_medium", "map_large"), True)
     | dict.fromkeys(("ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"), True)
     | dict.fromkeys(("precision", "recall", "f1"), True),
+    "ctr": {
+        "loss": False,
+        "auc": True,
+        "gauc": True,
+        "gauc_users": True,
+        "gauc_rows": True,
+        "log_loss": False,
+        "ece": False,
+        "accuracy": True,
+    },
     "preference": {"accuracy": True, "margin": True},
     "semantic_segmentation": {
         "loss": False,

@@ -1,6 +1,7 @@
 """Optimizers, parameter groups, learning rate schedules, and the number of steps.
 
-At the end are two optimizers that torch does not have: Lion, and Muon with AdamW for all but hidden matrices.
+At the end are three optimizers that torch does not have: Adam for tables of which a batch holds few rows, Lion, and
+Muon with AdamW for all but hidden matrices.
 """
 
 import math
@@ -9,18 +10,23 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from transformers.pytorch_utils import Conv1D
 
+from llmft.models.id_embedding import IdEmbedding, rows_with_gradient
 from llmft.models.layers import backbone_weights, layer_depths, parts
 from llmft.schema.config import Config
 from llmft.schema.metric import METRICS
 from llmft.schema.optimizer import OptimizerConfig, SchedulerConfig
 from llmft.schema.problem import Problem, UserError
+from llmft.training import processes
 from llmft.training.features import FeatureSet
 from llmft.training.hardware import bfloat16
 
+COUPLED = ("adam", "sgd", "rmsprop", "adagrad")
+"""Optimizers that add `weight_decay * w` to the gradient."""
 MAX_TOKENS = 8192  # tokens, or rows of a table, in one forward pass of `trainer.batch_size=all`
 
 
@@ -31,7 +37,15 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         UserError: for `layer_decay` or muon if the model has no numbered layers.
     """
     cls, keys = optimizer_class(config)
+    tables = [module for module in model.modules() if isinstance(module, IdEmbedding)]
+    for table in tables:
+        # Of processes that share a step, not all hold the same rows.
+        table.use_sparse_gradients(config.name in ("adam", "adamw") and processes.world_size() == 1)
+    if any(table.sparse for table in tables):
+        cls, keys = SparseRowsAdam, {"betas": config.betas, "eps": config.eps, "decoupled": config.name == "adamw"}
     built = cls(parameter_groups(config, model), lr=config.lr, **keys)
+    if tables and config.weight_decay:
+        built.register_step_pre_hook(_decay_rows)
     if config.l2:
         built.register_step_pre_hook(_add_l2)
     if config.l1:
@@ -67,7 +81,8 @@ def parameter_groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str
     The first group has the peak learning rate, `optimizer.lr`, which is the one that transformers logs.
 
     Returns:
-        groups with `params`, `lr`, `weight_decay`, `l1`, `l2`, and `hidden`, the highest layers first.
+        groups with `params`, `lr`, `weight_decay`, `l1`, `l2`, `hidden`, and `row_decay`, the highest layers first.
+        That is the weight decay of tables of ids, whose rows are decayed here, and not by torch: see `IdEmbedding`.
 
     Raises:
         UserError: for `layer_decay` or muon if the model has no numbered layers, `backbone_lr` if it has no backbone.
@@ -77,24 +92,29 @@ def parameter_groups(config: OptimizerConfig, model: nn.Module) -> list[dict[str
     depth, top = layer_depths(model) if config.layer_decay < 1 else ({}, 0)
     pretrained = backbone_weights(model) if config.backbone_lr is not None else set()
     # These two exist even if empty, so that group 0 has the peak learning rate, which transformers logs.
-    Kind = tuple[bool, int, bool, bool]
-    found: dict[Kind, list[nn.Parameter]] = {(False, 0, True, False): [], (False, 0, False, False): []}
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, IdEmbedding)}
+    coupled = config.name in COUPLED
+    Kind = tuple[bool, int, bool, bool, bool]
+    found: dict[Kind, list[nn.Parameter]] = {(False, 0, True, False, False): [], (False, 0, False, False, False): []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             below = top - depth.get(name, top)  # layers between this weight and the head, itself included
-            kind = name in pretrained, below, id(parameter) not in plain, id(parameter) in hidden
+            decays, rows = id(parameter) not in plain, id(parameter) in tables
+            kind = name in pretrained, below, decays, id(parameter) in hidden, rows
             found.setdefault(kind, []).append(parameter)
     return [
         {
             "params": parameters,
             "lr": (config.backbone_lr if inside and config.backbone_lr else config.lr) * config.layer_decay**below,
-            "weight_decay": config.weight_decay * decays,
+            "weight_decay": config.weight_decay * (decays and not rows),
+            "row_decay": config.weight_decay * (decays and rows and not coupled),
             "l1": config.l1 * decays,
-            "l2": config.l2 * decays,
+            "l2": (config.l2 + config.weight_decay * (rows and coupled)) * decays,
+            "rows": rows,
             "hidden": turned,
         }
-        for (inside, below, decays, turned), parameters in sorted(
-            found.items(), key=lambda item: (*item[0][:2], not item[0][2], item[0][3])
+        for (inside, below, decays, turned, rows), parameters in sorted(
+            found.items(), key=lambda item: (*item[0][:2], not item[0][2], *item[0][3:])
         )
     ]
 
@@ -120,12 +140,31 @@ def _without_decay(config: OptimizerConfig, model: nn.Module) -> Iterator[nn.Par
 
 
 @torch.no_grad()
-def _add_l2(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Add the gradient of `l2 / 2 * w²`."""
+def _decay_rows(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Decoupled weight decay of the rows of a table that the batch holds."""
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            if group["l2"] and weight.grad is not None:
+            if group["row_decay"] and weight.grad is not None:
+                rows = rows_with_gradient(weight)
+                weight[rows] = weight[rows] * (1 - group["lr"] * group["row_decay"])
+
+
+@torch.no_grad()
+def _add_l2(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Add the gradient of `l2 / 2 * w²`; of a table, for the rows that the batch holds."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if not group["l2"] or weight.grad is None:
+                continue
+            if not group["rows"]:
                 weight.grad.add_(weight, alpha=group["l2"])
+            elif weight.grad.is_sparse:
+                rows, gradient = rows_with_gradient(weight), weight.grad.coalesce()
+                values = gradient.values() + group["l2"] * weight[rows]
+                weight.grad = torch.sparse_coo_tensor(gradient.indices(), values, gradient.shape, is_coalesced=True)
+            else:
+                rows = rows_with_gradient(weight)
+                weight.grad[rows] += group["l2"] * weight[rows]
 
 
 @torch.no_grad()
@@ -134,7 +173,9 @@ def _shrink_by_l1(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     for group in optimizer.param_groups:
         for weight in group["params"]:
             if group["l1"] and weight.grad is not None:
-                weight.copy_(weight.sign() * (weight.abs() - group["lr"] * group["l1"]).clamp(min=0))
+                rows = rows_with_gradient(weight) if group["rows"] else slice(None)
+                own = weight[rows]
+                weight[rows] = own.sign() * (own.abs() - group["lr"] * group["l1"]).clamp(min=0)
 
 
 def build_scheduler(config: Config, optimizer: torch.optim.Optimizer, epoch: int, total: int) -> LRScheduler:
@@ -261,6 +302,53 @@ def resolve_batch_size(config: Config, features: FeatureSet) -> Config:
     return config.model_copy(update={"trainer": whole})
 
 
+class SparseRowsAdam(torch.optim.Optimizer):
+    """Adam or AdamW, which of a weight with a sparse gradient updates the rows in it alone, moments included.
+
+    For tables of many ids: of rows that no batch holds, moments do not decay, and the rows do not move on, as in
+    torch's SparseAdam, which this is for them.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+    ) -> None:
+        own = {"betas": betas, "eps": eps, "decoupled": decoupled}
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step; weights without a gradient stay."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            dense = [weight for weight in weights if not weight.grad.is_sparse]
+            dense_adam(self.state, dense, group, fused=True, decoupled=group["decoupled"])
+            for weight in weights:
+                if weight.grad.is_sparse:
+                    self._step_rows(weight, group)
+        return loss
+
+    def _step_rows(self, weight: torch.Tensor, group: dict[str, Any]) -> None:
+        gradient, state, (beta1, beta2) = weight.grad.coalesce(), adam_state(self.state, weight), group["betas"]  # type: ignore[union-attr]
+        rows, values = gradient.indices()[0], gradient.values()
+        state["step"] += 1
+        step = state["step"].item()
+        mean = state["exp_avg"][rows].lerp(values, 1 - beta1)
+        square = state["exp_avg_sq"][rows].lerp(values.square(), 1 - beta2)
+        state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+        size = (square / (1 - beta2**step)).sqrt() + group["eps"]
+        weight.index_add_(0, rows, mean / size, alpha=-group["lr"] / (1 - beta1**step))
+
+
 class Lion(torch.optim.Optimizer):
     """Steps by the sign of a mean of gradients, so every weight moves by the learning rate.
 
@@ -335,7 +423,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not group["hidden"]:
-                self._adamw(weights, group)
+                dense_adam(self.state, weights, group, group["fused"], decoupled=True)
                 continue
             for weight in weights:
                 mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
@@ -345,29 +433,36 @@ class Muon(torch.optim.Optimizer):
                 weight.add_(step, alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)
         return loss
 
-    def _adamw(self, weights: list[torch.Tensor], group: dict[str, Any]) -> None:
-        states = [self.state[weight] for weight in weights]
-        for weight, state in zip(weights, states, strict=True):
-            if not state:
-                state["step"] = torch.zeros((), device=weight.device)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
-        if weights:
-            adamw(
-                weights,
-                [weight.grad for weight in weights],  # type: ignore[misc]
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                [state["step"] for state in states],
-                fused=group["fused"],
-                amsgrad=False,
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                lr=group["lr"],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                maximize=False,
-            )
+
+def adam_state(states: Any, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The moments of a weight and its number of steps, zeros at first."""
+    state: dict[str, torch.Tensor] = states[weight]
+    if not state:
+        state["step"] = torch.zeros((), device=weight.device)
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+    return state
+
+
+def dense_adam(states: Any, weights: list[torch.Tensor], group: dict[str, Any], fused: bool, decoupled: bool) -> None:
+    """A step of AdamW, or unless `decoupled` of Adam, on weights with dense gradients."""
+    own = [adam_state(states, weight) for weight in weights]
+    if weights:
+        (adamw if decoupled else adam)(
+            weights,
+            [weight.grad for weight in weights],  # type: ignore[misc]
+            [state["exp_avg"] for state in own],
+            [state["exp_avg_sq"] for state in own],
+            [],
+            [state["step"] for state in own],
+            fused=fused,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
 
 def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:

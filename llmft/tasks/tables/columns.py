@@ -86,6 +86,11 @@ class TableColumns:
     """What looks like a mistake, for `notes`."""
 
     @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        return [*self.numbers, *self.categories, *self.dates, *self.texts]
+
+    @property
     def num_numbers(self) -> int:
         """Numbers that a model reads from a row; a date or a text becomes several."""
         return sum(self._widths().values())
@@ -134,9 +139,7 @@ class TableColumns:
         names = set(known)
         parents = {f"{name}." for name in names}
         return [
-            name
-            for name in (*self.numbers, *self.categories, *self.dates, *self.texts)
-            if name not in names and not any(name.startswith(parent) for parent in parents)
+            name for name in self.names if name not in names and not any(name.startswith(parent) for parent in parents)
         ]
 
     def check(self, rows: Rows, split: str, lenient: bool = False) -> list[Problem]:
@@ -148,7 +151,7 @@ class TableColumns:
         names = cell_names(rows)
         lacking = self.lacking(names)
         # A typed row may leave columns out, but one without any column of training is of another table.
-        if lacking and (not lenient or len(lacking) == len(self._all())):
+        if lacking and (not lenient or len(lacking) == len(self.names)):
             what = f"has no column {', '.join(map(repr, lacking))}, which training had"
             what += f"; it has {_few(names) or 'none'}"
             return [Problem(f"dataset.{split}", what, hint="Rename its columns, or add empty ones with these names.")]
@@ -253,7 +256,7 @@ class TableColumns:
         known = list(rows.features["features"])
         notes = []
         if lacking := self.lacking(known):
-            new = [name for name in known if name not in self.left_out and name not in self._all()]
+            new = [name for name in known if name not in self.left_out and name not in self.names]
             typed = f"; training had no column {_few(list(map(repr, new)))}" if new else ""
             names = _few(list(map(repr, lacking)))
             absent = f"column {names}, which counts" if len(lacking) == 1 else f"columns {names}, which count"
@@ -296,27 +299,32 @@ class TableColumns:
             found[name] = [None if cell is None else values[code - 1] if code else "new" for cell, code in pairs]
         return found
 
-    def _all(self) -> set[str]:
-        return {*self.numbers, *self.categories, *self.dates, *self.texts}
-
-    def notes(self) -> list[str]:
-        """The kinds of the columns, and what was left out, a line each."""
+    def kinds(self) -> dict[str, list[str]]:
+        """The columns of each kind as a note shows them."""
         flags = {name for name, form in self.forms.items() if form["style"] == FLAG}
-        kinds = {
+        return {
             "number": [f"{name} (true/false)" if name in flags else name for name in self.numbers],
             "category": list(self.categories),
             "date": [f"{name} ({dates.readable_format(date['form'])})" for name, date in self.dates.items()],
             "text": [f"{name} ({len(t.terms):,} terms as {t.width} numbers)" for name, t in self.texts.items()],
         }
-        found = [f"{_count(len(names), kind)}: {_few(names)}" for kind, names in kinds.items() if names]
+
+    def notes(self) -> list[str]:
+        """The kinds of the columns, and what was left out, a line each."""
+        found = [f"{_count(len(names), kind)}: {_few(names)}" for kind, names in self.kinds().items() if names]
         notes = [f"columns: {'; '.join(found)}"]
         if self.left_out:
             notes.append(f"left out: {_few([f'{name} ({why})' for name, why in self.left_out.items()])}")
         return notes + self.remarks
 
 
-def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> TableColumns:
+def learn_columns(
+    table: list[dict[str, Any]], options: sections.TableSection, all_columns: bool = True
+) -> TableColumns:
     """Learn the kind and the encoding of each column from the training rows.
+
+    Args:
+        all_columns: whether these are all columns of a model; if not, none need be left.
 
     Raises:
         UserError: for options that name no column, and if no column is left.
@@ -358,8 +366,8 @@ def learn_columns(table: list[dict[str, Any]], options: sections.Tabular) -> Tab
         look, whose = ("looks", "its") if len(sentences) == 1 else ("look", "their")
         hint = f"to learn from {whose} words, write task.texts=[{','.join([*options.texts, *sentences])}]"
         found.remarks.append(f"{which} {look} like free text; {hint}")
-    if found.numbers or found.categories or found.dates or found.texts:
-        if options.bins:
+    if found.names or not all_columns:
+        if options.bins and found.num_numbers:
             # Edges of the scaled numbers, which are what the model reads.
             seen = found.encode(table)
             columns = zip(seen.numbers.T, seen.missing.T, strict=True)
@@ -388,7 +396,7 @@ def _lists(name: str, cells: list[Any]) -> list[Problem]:
 
 
 def _learn_column(
-    name: str, cells: list[Any], options: sections.Tabular, found: TableColumns, sentences: dict[str, str]
+    name: str, cells: list[Any], options: sections.TableSection, found: TableColumns, sentences: dict[str, str]
 ) -> str | None:
     """Learn one column from its cells and add it to `found`; the reason if there is nothing to learn.
 
@@ -442,7 +450,7 @@ def _learn_column(
     return None
 
 
-def _learn_text(name: str, cells: list[Any], options: sections.Tabular, found: TableColumns) -> str | None:
+def _learn_text(name: str, cells: list[Any], options: sections.TableSection, found: TableColumns) -> str | None:
     """Learn a text column, None for missing cells, and add it to `found`; the reason if there is nothing to learn."""
     text = learn_texts(cells, options.text_size, options.min_count)
     if text is None:
@@ -481,8 +489,8 @@ def _nearly_dates(name: str, cells: list[Any]) -> list[str]:
 
 
 def _count(number: int, kind: str) -> str:
-    plural = {"number": "numbers", "category": "categories", "date": "dates", "text": "texts"}
-    return f"{number} {kind if number == 1 else plural[kind]}"
+    plural = {"category": "categories"}
+    return f"{number} {kind if number == 1 else plural.get(kind, f'{kind}s')}"
 
 
 def _few(names: list[str]) -> str:

@@ -38,7 +38,11 @@ class TableState(TargetState):
         return self.columns.notes()
 
     def save(self, folder: Path) -> None:
-        facts = {"target": problems.to_facts(self.target)} | asdict(self.columns)
+        self.save_columns(folder, asdict(self.columns))
+
+    def save_columns(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Write `facts`, those of the columns, and the target; matrices go to a file of their own."""
+        facts = {"target": problems.to_facts(self.target)} | facts
         found = {name: text.pop("components") for name, text in facts["texts"].items()}
         if found:  # None marks a column of few terms, which needs no SVD
             save_file({name: matrix for name, matrix in found.items() if matrix is not None}, folder / COMPONENTS)
@@ -47,24 +51,31 @@ class TableState(TargetState):
     @classmethod
     def load(cls, folder: Path) -> Self:
         facts = read_facts(folder)
+        columns = cls.load_columns(folder, facts)
+        return cls(problems.from_facts(facts), TableColumns(**columns))
+
+    @classmethod
+    def load_columns(
+        cls, folder: Path, facts: dict[str, Any], kind: type[TableColumns] = TableColumns
+    ) -> dict[str, Any]:
+        """Remove the fields of the columns from `facts` and return them."""
         if "forms" not in facts and "numbers" in facts:  # earlier, true and false were 1 and 0 in all columns
             facts["forms"] = {name: {"style": FLAG, "sign": ""} for name in facts["numbers"]}
         if texts := facts.get("texts"):
             components = load_file(folder / COMPONENTS)
             facts["texts"] = {n: TextColumn(**text, components=components.get(n)) for n, text in texts.items()}
         # Fields that a later version has added are not there, and take their defaults.
-        columns = {part.name: facts.pop(part.name) for part in fields(TableColumns) if part.name in facts}
-        return cls(problems.from_facts(facts), TableColumns(**columns))
+        return {part.name: facts.pop(part.name) for part in fields(kind) if part.name in facts}
 
 
 class Tabular(TargetTask[TableState]):
     """Is a tumor malignant, which products does a customer buy, what earns a household?"""
 
-    config = sections.Tabular
+    config: ClassVar[type[sections.TableSection]] = sections.Tabular
     head = "AutoModelForSequenceClassification"
-    state_class = TableState
+    state_class: type[TableState] = TableState
     dtypes: ClassVar = {"categories": "int64"}  # of a table without categories, whose rows are empty lists
-    options: sections.Tabular
+    options: sections.TableSection
 
     @property
     def columns(self) -> dict[str, Column]:
