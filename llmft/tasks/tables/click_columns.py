@@ -20,8 +20,8 @@ from llmft.tasks.tables.id_columns import (
     UNKNOWN,
     Counts,
     IdColumn,
-    listed_values,
     separator_of,
+    split,
     stable_hash,
 )
 from llmft.tasks.tables.number_columns import numbers_of
@@ -33,6 +33,7 @@ Parts = Iterator[tuple[list[dict[str, Any]], list[str]]]
 """Rows of train, a part at a time: their cells, and their labels."""
 NAMED_ID = re.compile(r"(?:^|[^a-z])u?id$")  # of a name in lower case
 CAMEL_ID = re.compile(r"[a-z]I[dD]$")
+EMPTY = (None, "")
 IDS = 100  # different whole numbers, from which a column of numbers may be one of ids
 FREQUENT = 100  # values of a column that a service counts by name
 BEFORE = "clicked before"
@@ -263,14 +264,13 @@ class ClickColumns(TableColumns):
             for name, owner in owners.items():
                 column, cells = self.ids[name], self.id_cells(table, name)
                 limit = options.max_history if column.latest else options.max_list
-                values: Iterable[str | None] = map(category, cells) if not column.separator else ()
                 if column.separator:
-                    rows = [listed_values(cell, column.separator) for cell in cells]
+                    rows = [[v for v in split(cell, column.separator) if v not in EMPTY] for cell in cells]
                     longest[name] = max([longest[name], *map(len, rows)])
                     cut[name] += sum(len(row) > limit for row in rows)
-                    values = (value for row in rows for value in dict.fromkeys(row))
+                    cells = [value for row in rows for value in dict.fromkeys(row)]
                 if owner in counts:
-                    counts[owner].add(values)
+                    counts[owner].add(cells)
         for name, column in list(self.ids.items()):
             if column.separator:
                 limit, key = (options.max_history, "max_history") if column.latest else (options.max_list, "max_list")

@@ -47,17 +47,26 @@ class IdColumn:
     def _ids(self) -> dict[str, int]:
         return {value: number for number, value in enumerate(self.values, FIRST)}
 
-    def ids(self, values: Iterable[str | None]) -> list[int]:
-        """The id of each value, of one form as `category` gives it."""
-        if self.buckets:
-            return [PADDING if not value else FIRST + stable_hash(value) % self.buckets for value in values]
-        known = self._ids
-        return [known.get(value, UNKNOWN) if value else PADDING for value in values]
+    @cached_property
+    def _seen(self) -> dict[Any, int]:
+        """The ids of cells as they were written, so that each form is brought into its normal one once."""
+        return {None: PADDING}
 
-    def parts(self, cell: Any) -> list[str]:
-        """The values in a cell, those that are read, in the order in which a model reads them."""
-        found = listed_values(cell, self.separator)
-        return found[: -self.width - 1 : -1] if self.latest else found[: self.width]
+    def id_of(self, cell: Any) -> int:
+        """The id of a cell."""
+        value = category(cell)
+        if not value:
+            return PADDING
+        return FIRST + stable_hash(value) % self.buckets if self.buckets else self._ids.get(value, UNKNOWN)
+
+    def ids(self, cells: Sequence[Any]) -> list[int]:
+        """The ids of cells."""
+        seen = self._seen
+        if len(seen) > MOST:
+            seen.clear()
+        for cell in set(cells).difference(seen):
+            seen[cell] = self.id_of(cell)
+        return [seen[cell] for cell in cells]
 
     def encode(self, cells: Sequence[Any], vocabulary: "IdColumn | None" = None) -> numpy.ndarray:
         """(rows, width) int64, padded on the right.
@@ -67,11 +76,12 @@ class IdColumn:
         """
         own = vocabulary or self
         if not self.separator:
-            return numpy.array(own.ids(map(category, cells)), dtype=numpy.int64).reshape(-1, 1)
+            return numpy.array(own.ids(cells), dtype=numpy.int64).reshape(-1, 1)
         found = numpy.zeros((len(cells), self.width), dtype=numpy.int64)
         for line, cell in zip(found, cells, strict=True):
-            ids = own.ids(self.parts(cell))
-            line[: len(ids)] = ids
+            ids = [number for number in own.ids(split(cell, self.separator)) if number]
+            read = ids[: -self.width - 1 : -1] if self.latest else ids[: self.width]
+            line[: len(read)] = read
         return found
 
 
@@ -80,14 +90,16 @@ def stable_hash(value: str) -> int:
     return int.from_bytes(blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def listed_values(cell: Any, separator: str) -> list[str]:
-    """The values of a cell with a list: one of JSON, or a text with separators."""
-    if cell is None or cell != cell:
-        return []
-    members = cell if isinstance(cell, list) else list_in(cell) if isinstance(cell, str) else [cell]
-    if members is None:
-        members = str(cell).split(separator)
-    return [value for value in map(category, members) if value]
+def split(cell: Any, separator: str) -> list[Any]:
+    """The values of a cell with a list, some of them perhaps empty: a list of JSON, or a text with separators."""
+    if isinstance(cell, str):
+        found = list_in(cell) if cell.startswith("[") else None
+        members = cell.split(separator) if found is None else found
+    elif isinstance(cell, list):
+        members = cell
+    else:
+        members = [] if cell is None or cell != cell else [cell]
+    return [member if isinstance(member, str | int | float) else category(member) for member in members]
 
 
 def separator_of(cells: Iterable[Any]) -> str:
@@ -103,12 +115,15 @@ class Counts:
         self.found: Counter[str] = Counter()
         self.many = False
 
-    def add(self, values: Iterable[str | None]) -> None:
-        """Count the values of some rows."""
-        if not self.many:
-            self.found.update(value for value in values if value)
-            if len(self.found) > MOST:
-                self.many, self.found = True, Counter()
+    def add(self, cells: Iterable[Any]) -> None:
+        """Count the values of some cells."""
+        if self.many:
+            return
+        for cell, count in Counter(cells).items():
+            if value := category(cell):
+                self.found[value] += count
+        if len(self.found) > MOST:
+            self.many, self.found = True, Counter()
 
     def kept(self, min_count: int) -> list[str]:
         """The values of at least `min_count` rows, the most frequent first, and of equally frequent ones by name."""

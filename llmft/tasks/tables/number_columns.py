@@ -36,6 +36,7 @@ STYLES = {
     "1 234.5": (_separated(f"[{_SPACES}]", r"\."), _SPACES, "."),
     "1'234.5": (_separated("['’]", r"\."), "'’", "."),
 }
+_DIGIT = re.compile("[0-9]")
 _CODE = re.compile(r"0[0-9]{2,}")
 # A dot or a comma before three digits: with a currency sign either may be meant.
 _EITHER = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
@@ -101,9 +102,11 @@ def form_of(cells: list[Any]) -> tuple[NumberForm, int]:
     if plain == len(cells):
         return PLAIN_FORM, plain
     texts = [text_of(cell) or "" for cell in cells]
-    values = set(map(category, texts))
+    values = set(map(category, set(texts)))
     if values & set(FLAGS) and values <= {*FLAGS, "0", "1"}:
         return {"style": FLAG, "sign": ""}, len(cells)
+    if not any(_DIGIT.search(value or "") for value in values):  # names: six styles would be tried for nothing
+        return PLAIN_FORM, plain
     found = [_bare(text) for text in texts]
     signs = Counter(sign for sign, _ in found)
     named = [sign for sign in signs if sign]
