@@ -114,7 +114,7 @@ CODECS = ("text.text_classification", "text.token_classification", "text.questio
 CODECS += ("text.relation_extraction", "tables.tabular", "text_to_text.translation", "text_to_text.summarization")
 CODECS += ("language_models.causal_lm", "language_models.masked_lm", "language_models.span_corruption")
 CODECS += ("chat.instruction", "chat.preference", "images.image_classification", "images.object_detection")
-CODECS += ("images.semantic_segmentation", "retrieval.embedding", "retrieval.reranking")
+CODECS += ("images.semantic_segmentation", "retrieval.embedding", "retrieval.reranking", "tables.ctr")
 
 
 def at_import(node: ast.AST) -> set[str]:
@@ -183,10 +183,12 @@ def test_the_house_grows_with_tasks_and_features_alone() -> None:
         8  # the package, losses, two objectives, groups of texts, nearest vectors, sentence-transformers' files
     )
     answering = 2  # passages of a corpus, and their search
+    clicks = 5  # of `ctr`: ids, its columns, its models, the table of vectors, its metrics
     features = (
         recommending
         + retrieving
         + answering
+        + clicks
         + images
         + masks
         + boxes

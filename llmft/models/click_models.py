@@ -100,7 +100,10 @@ class ClickModel(TableModel):
         self.bias = nn.Parameter(torch.empty(1))
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Small vectors, as products of two are added; He et al. 2015 for layers before a ReLU; zeros for the head."""
+        """Small vectors, as products of two are added; He et al. 2015 for layers before a ReLU.
+
+        Zeros for the head and the weights of fields, so that training starts from nearly equal logits.
+        """
         if isinstance(module, IdEmbedding | PiecewiseLinear | Places):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
@@ -110,7 +113,11 @@ class ClickModel(TableModel):
                 nn.init.zeros_(module.weight)
         elif isinstance(module, ClickModel):
             for name, parameter in module.named_parameters(recurse=False):
-                nn.init.zeros_(parameter) if name == "bias" else nn.init.normal_(parameter, std=0.01)
+                nn.init.zeros_(parameter) if name == "bias" else nn.init.normal_(parameter, std=self.table.std)
+        own = [module.weight] if isinstance(module, IdEmbedding) else []
+        own += [self.number_vectors, self.missing_vectors] if isinstance(module, ClickModel) else []
+        for vectors in own:
+            nn.init.zeros_(vectors.data[:, :1])
 
     def number_fields(self, numbers: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
         """(B, N, 1 + width): a number times a vector, and another vector for a missing one; and those of its bins."""

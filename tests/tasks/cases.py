@@ -46,6 +46,15 @@ CASES = {
         losses=[0.6931, 0.6914, 0.6882, 0.6893, 0.686, 0.6824, 0.6818, 0.6756, 0.6874, 0.6704],
         chance=0.5,
     ),
+    # What a user has clicked before tells the kind of item that this one clicks on.
+    "ctr": Case(
+        recipe="ctr_din",
+        losses=[0.6931, 0.6919, 0.6961, 0.69, 0.6896, 0.6931, 0.6957, 0.6902, 0.6904, 0.699],
+        chance=0.5,
+        metric="auc",
+        steps=200,
+        lr=0.02,
+    ),
     # Saying yes to all gets a precision of a half and a recall of 1.
     "text_classification multi_label": Case(
         recipe="bert_textcls",

@@ -99,16 +99,7 @@ class Ctr(TableSection):
     best: ClassVar[dict[str, str]] = {"single_label": "auc"}
     tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "embedding_size": 4, "dropout": 0.0}
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"click_lr": {}, "fm": {"embedding_size": 4}}
-    of_data: ClassVar[tuple[str, ...]] = (
-        *TableSection.of_data,
-        "lists",
-        "user",
-        "item",
-        "time",
-        "history",
-        "hash_buckets",
-        "like_from",
-    )
+    of_data: ClassVar[tuple[str, ...]] = (*TableSection.of_data, "lists", "hash_buckets", "like_from")
 
     name: Literal["ctr"] = "ctr"
     """The probability of a click, for rows of a user, an item, and what is known of both."""
