@@ -6,6 +6,8 @@ from typing import Any
 
 from llmft import tasks
 from llmft.commands.prepare import prepare
+from llmft.data.files import digest
+from llmft.data.passages import corpus_files
 from llmft.data.pipeline import source_digests
 from llmft.runs.folder import Run, flat
 from llmft.schema.config import Config
@@ -65,6 +67,7 @@ def _check_data(run: Run, config: Config) -> None:
     # migrate_path: shipped data has moved between versions of llmft, with the same content.
     before = {migrate_path(file): found for file, found in run.manifest.get("data", {}).items()}
     now = source_digests(config.dataset, tasks.build(config.task).columns)
+    now |= {str(file): digest(file) for file in corpus_files(config.dataset)}
     problems = []
     for file in sorted(before.keys() | now.keys()):
         if before.get(file) != now.get(file):

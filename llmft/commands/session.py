@@ -12,7 +12,7 @@ import inspect
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +25,7 @@ from llmft.commands.label import with_label
 from llmft.commands.prepare import Prepared, check_labels, prepare
 from llmft.data.committed import set_file_modes
 from llmft.data.corpus import load_corpus
+from llmft.data.passages import Passages, named_passages, read_passages
 from llmft.data.pipeline import Data, load
 from llmft.data.source import Rows
 from llmft.models import adapters, tokenizers
@@ -47,7 +48,7 @@ from llmft.schema.config import Config
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.execution import HardwareConfig
 from llmft.schema.problem import Problem, UserError
-from llmft.tasks.optional import Calibrates, Notes
+from llmft.tasks.optional import Calibrates, Notes, ReadsCorpus
 from llmft.tasks.task import Answer, Task
 from llmft.training.batches import check_packing
 from llmft.training.comparisons import baseline, importance, wants_importance
@@ -76,6 +77,8 @@ class Session(Experiment):
     earlier: Run | None = None
     """The run that goes on: one that is resumed, or one that several processes share."""
     data: Data = field(init=False)
+    passages: Passages | None = None
+    """The corpus that is searched, where the command reads one: a run that is loaded may have its own."""
     notes: list[str] = field(default_factory=list)
     """What the user should know, a line each."""
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -118,6 +121,9 @@ class Session(Experiment):
         self.prepared = self.prepared or prepare(self.config)
         self.task, self.data, self.splits = self.prepared.task, self.prepared.data, self.prepared.splits
         self.known_batch_size = self.prepared.known_batch_size
+        if self.config.dataset.corpus:  # before training, which does not read it: a mistake in it would come too late
+            self.passages = read_passages(self.config.dataset)
+            self.data = _with_corpus(self.data, self.passages)  # the prepared one may be that of several jobs
         if self.earlier:
             self.earlier.check_data(self.data.digests)
 
@@ -164,6 +170,9 @@ class Session(Experiment):
         phase("loading", str(source))
         task = tasks.build(config.task)
         self.model, self.task = load_trained(source, task, self.hardware.device, config.model.trust_remote_code)
+        self.passages = named_passages(config.dataset, source)
+        if self.passages and isinstance(self.task, ReadsCorpus):
+            self.task = self.task.with_corpus(self.passages)
         set_generation(self.model, config.generation, config.seed)
 
     def read(self) -> None:
@@ -180,7 +189,7 @@ class Session(Experiment):
         Raises:
             UserError: for labels that the task has not learned, or a model that does not take such rows.
         """
-        self.data = data
+        self.data = _with_corpus(data, self.passages) if self.passages else data
         check_labels(self.task, data)
         self.splits = {name: Split(rows, encode(self.task, rows)) for name, rows in data.splits.items()}
         if self.splits:
@@ -267,6 +276,11 @@ class Session(Experiment):
             phase("merging", f"the adapter {config.adapter.name} into {config.model.name}")
             self.model, merging = keep_and_merge(self)
             self.metrics["train"] |= merging
+        if self.passages and isinstance(self.task, ReadsCorpus):
+            phase("searching", f"{len(self.passages):,} passages")
+            self.task, self.answered = self.task.with_corpus(self.passages), None
+            scored = {name: split.rows for name, split in self.splits.items() if name != "train"}
+            self.splits |= {name: Split(rows, encode(self.task, rows)) for name, rows in scored.items()}
         if "validation" in self.splits and isinstance(self.task, Calibrates) and self.task.calibrates:
             validation, size = self.splits["validation"], config.trainer.eval_batch_size
             self.answered = self.answered or predict(self.task, self.model, validation.features, size)
@@ -350,6 +364,10 @@ class Session(Experiment):
         if self.config.trains and not self.config.trainer.keep_finished:
             checkpoints.remove(self.run.folder)
         console.conclude(self.config, self.metrics or self.run.metrics(), self.run)
+
+
+def _with_corpus(data: Data, passages: Passages) -> Data:
+    return replace(data, notes=[*data.notes, *passages.notes], digests=data.digests | passages.digests)
 
 
 def _starts_anew(config: Config) -> str:

@@ -7,15 +7,13 @@ from typing import Any
 
 from llmft.data.encodings import open_text
 from llmft.data.files import PACKAGE, check_is_file, digest, expand, first_letter, inner_ending, kind_of, resolve
-from llmft.data.formats import FORMATS
-from llmft.data.read import chunks
 from llmft.data.source import Table, listed
+from llmft.runs.folder import Run
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError, plural
 
 KEY = "dataset.corpus"
 FORMATS_READ = ("csv", "json", "parquet", "text", "excel", "sqlite", "arrow")
-SUFFIXES = tuple(suffix for name in FORMATS_READ for suffix in FORMATS[name].suffixes)
 TEXT = ("text", "passage", "context", "contents", "content", "body", "document")
 """Names of the column with the passage; the first that is there. BEIR has `text`, Pyserini `contents`."""
 ID = ("id", "_id", "docid", "doc_id", "passage_id")
@@ -65,11 +63,14 @@ def corpus_files(dataset: DatasetConfig) -> list[Path]:
     Raises:
         UserError: naming each entry that matches no file.
     """
+    from llmft.data.formats import FORMATS  # all readers, which a service that has loaded its passages need not import
+
+    suffixes = tuple(suffix for name in FORMATS_READ for suffix in FORMATS[name].suffixes)
     names = [dataset.corpus] if isinstance(dataset.corpus, str) else dataset.corpus or []
     # An option that brings its rows points dataset.path into a package. The user's corpus is not there.
     own = dataset.path if dataset.path and not dataset.path.startswith(PACKAGE) and dataset.format != "hub" else None
     folder = resolve(own, "dataset.path") if own else Path()
-    return expand([str(resolve(name, KEY)) for name in names], folder, SUFFIXES, KEY)
+    return expand([str(resolve(name, KEY)) for name in names], folder, suffixes, KEY)
 
 
 def read_passages(dataset: DatasetConfig) -> Passages:
@@ -118,13 +119,27 @@ def read_passages(dataset: DatasetConfig) -> Passages:
     return found
 
 
+def named_passages(dataset: DatasetConfig, source: Path) -> Passages | None:
+    """The passages of `dataset.corpus` if a command names others than the run at `source` keeps; else None.
+
+    Raises:
+        UserError: see `read_passages`.
+    """
+    if not dataset.corpus or dataset.corpus == Run(source).config().dataset.corpus:
+        return None
+    return read_passages(dataset)
+
+
 def _table(file: Path, dataset: DatasetConfig) -> Table:
     """The rows of a file, whose first bytes or ending say its format."""
+    from llmft.data.formats import FORMATS
+    from llmft.data.read import chunks
+
     kind, ending = kind_of(file), inner_ending(file)
     format = kind.format if kind else next((name for name in FORMATS_READ if ending in FORMATS[name].suffixes), "")
     if format not in FORMATS_READ:
         what = f"must be a file of passages, got {kind.what if kind else f'the ending {ending!r}'}"
-        hint = f"Name files that end in {', '.join(SUFFIXES)}."
+        hint = f"Name files of {', '.join(FORMATS_READ)}."
         raise UserError(Problem(str(file), what, hint=hint), "the corpus")
     # What is said of the rows' own files, such as a separator, holds for a corpus of the same format alone.
     kept = {"encoding": dataset.encoding, "unit": dataset.unit}

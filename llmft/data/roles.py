@@ -152,6 +152,7 @@ def assign(
         elif spec.required or role in dataset.columns or (spec.unless and taken[spec.unless] not in table.columns):
             names = [name, taken[spec.unless]] if spec.unless else [name]
             problem = _missing(f"dataset.columns.{role}", names, split, available, known)
+            problem = problem._replace(hint=f"{problem.hint} {spec.otherwise}".strip())
             # Labels written by `get_dummies` have no column `label`, and the nearest name would be a wrong guess.
             flags = _flags_hint(role, spec, table.without(set(taken.values()))) if role not in dataset.columns else ""
             problems.append(problem._replace(hint=flags or problem.hint))

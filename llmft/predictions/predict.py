@@ -16,6 +16,7 @@ from tqdm import tqdm
 from llmft import tasks
 from llmft.data.checks import few
 from llmft.data.files import check_is_file
+from llmft.data.passages import named_passages
 from llmft.data.roles import unread
 from llmft.models.generate import set_generation
 from llmft.models.trained import load_trained
@@ -28,7 +29,7 @@ from llmft.runs.folder import flat
 from llmft.schema.config import Config
 from llmft.schema.inference import PredictConfig
 from llmft.schema.problem import Failure, Problem, UserError
-from llmft.tasks.optional import Explains
+from llmft.tasks.optional import Explains, ReadsCorpus
 from llmft.tasks.task import Answer, Task
 from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
@@ -96,11 +97,14 @@ def ready(config: Config) -> Answering:
         UserError: if there is no finished model.
     """
     quiet()
-    hardware, task = detect(config.hardware), tasks.build(config.task)
+    hardware = detect(config.hardware)
     source = Path(str(config.run.source))
     if sys.stderr.isatty():
         print(f"loading {source}", file=sys.stderr)
-    model, task = load_trained(source, task, hardware.device, config.model.trust_remote_code)
+    task: Task[Any]
+    model, task = load_trained(source, tasks.build(config.task), hardware.device, config.model.trust_remote_code)
+    if (passages := named_passages(config.dataset, source)) and isinstance(task, ReadsCorpus):
+        task = task.with_corpus(passages)
     set_generation(model, config.generation, config.seed)
     dataset = config.dataset.model_copy(update={"format": "json"})  # rows of Python can hold lists, as JSON can
     batch_size, explain = config.trainer.eval_batch_size, config.predict.explain

@@ -36,6 +36,8 @@ class Column:
     text."""
     at_least: float | None = None
     """For a label that is a number in the file, such as a rating: from this number on it is `1`, below it `0`."""
+    otherwise: str = ""
+    """What to write if the data have no such column."""
     unless: str = ""
     """Another role; without it, this one is required."""
     also: tuple[str, ...] = ()

@@ -114,6 +114,7 @@ COMMANDS = {
             "predict",
             "generation",
             "dataset.columns",
+            "dataset.corpus",
             "dataset.encoding",
             "dataset.ignore",
             "dataset.sheet",

@@ -53,6 +53,9 @@ class TaskConfig(Section):
     """Whether `dataset.streaming` works: only if each row becomes exactly one feature, so that the steps of an epoch
     can be counted."""
 
+    searches: ClassVar[bool] = False
+    """Whether it finds passages in `dataset.corpus`; see `ReadsCorpus` in tasks/optional.py."""
+
     packs: ClassVar[bool] = False
     """Whether `trainer.packing` works: only if the loss is a mean over tokens that each have a label."""
 

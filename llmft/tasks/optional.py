@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL.Image import Image
 
+    from llmft.data.passages import Passages
     from llmft.data.source import Rows
     from llmft.tasks.chat.chat_state import ChatState
 
@@ -68,6 +69,18 @@ class ReadsBlocks(Protocol):
 
     def example(self, tokens: "numpy.ndarray", key: Any, other: "numpy.ndarray | None") -> dict[str, Any]:
         """The example that is made of `context` + `stride` tokens, or fewer; `key` seeds its random numbers."""
+
+
+@runtime_checkable
+class ReadsCorpus(Protocol):
+    """Finds passages in `dataset.corpus`: all commands, for a section with `searches`.
+
+    Training has no corpus. The task gets it for evaluation, before `calibrate`, and keeps it in RUN/model with its
+    state: so a run answers from it wherever it is loaded.
+    """
+
+    def with_corpus(self, passages: "Passages") -> Self:
+        """The task with these passages in the place of those that it may have."""
 
 
 @runtime_checkable

@@ -201,7 +201,7 @@ def test_a_bad_row_gets_an_error_and_the_others_answers(trained: str, llmft: Run
     found = [json.loads(line) for line in out.splitlines()]
     assert [row.get("error", "") for row in found] == [
         "",
-        "this row has no column 'context'; it has question. Write dataset.columns.context=COLUMN.",
+        "this row has no column 'context'; it has question. Write dataset.columns.context=COLUMN. To answer questions without a context, write dataset.corpus=FILES.",
         "has an empty text",
         "context is ['tavo'], not a text",
         "",

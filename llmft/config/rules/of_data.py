@@ -108,10 +108,18 @@ def _is_raw_text(config: Config) -> bool:
 
 def _unit_is_of_text(config: Config, origin: Origin) -> list[Problem]:
     key, dataset = "dataset.unit", config.dataset
-    if dataset.format == "text" or not origin.typed(key):
+    if dataset.format == "text" or dataset.corpus or not origin.typed(key):
         return []
     what = f"is only for dataset=text; with dataset={dataset.format} each row is a document"
     return [Problem(key, what, origin(key), "Leave it out.")]
+
+
+def _corpus_is_searched(config: Config, origin: Origin) -> list[Problem]:
+    if not config.dataset.corpus or config.task.searches:
+        return []
+    names = ", ".join(name for name, section in task_types().items() if section.searches)
+    what = f"is only for tasks that find passages ({names}), and this one is {config.task.name}"
+    return [Problem("dataset.corpus", what, origin("dataset.corpus"), "Leave it out.")]
 
 
 def _stream_can_be_cleaned(config: Config, origin: Origin) -> list[Problem]:
@@ -378,6 +386,7 @@ RULES = (
     _stream_is_of_whole_rows,
     _corpus_is_read_in_parts,
     _unit_is_of_text,
+    _corpus_is_searched,
     _stream_can_be_cleaned,
     _lengths_leave_something,
     _encoding_exists,

@@ -92,7 +92,8 @@ class QuestionAnswering(TaskConfig):
 
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
     streams: ClassVar[bool] = False
-    decoding: ClassVar[tuple[str, ...]] = ("max_answer_length",)
+    searches: ClassVar[bool] = True
+    decoding: ClassVar[tuple[str, ...]] = ("max_answer_length", "top_k")
     files: ClassVar[str] = "dataset=squad dataset.test=YOUR.json"
 
     name: Literal["question_answering"] = "question_answering"
@@ -108,6 +109,9 @@ class QuestionAnswering(TaskConfig):
 
     max_answer_length: int = Field(default=30, ge=1)
     """Longest answer in tokens. Longer spans are never chosen."""
+
+    top_k: int = Field(default=5, ge=1)
+    """For questions without a context: how many passages of `dataset.corpus` are found and read for each."""
 
     unanswerable: bool = False
     """Whether a context may hold no answer; the reference is then empty. The threshold for giving no answer is set on

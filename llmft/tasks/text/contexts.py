@@ -63,6 +63,18 @@ def read_answers(cell: str, start: float | None, context: str, place: str = "") 
     return found
 
 
+def answer_texts(cell: str, place: str = "") -> list[str]:
+    """The texts of the right answers alone, each once: of a row without a context, where they may stand anywhere.
+
+    Raises:
+        UserError: for an answer that is not a text.
+    """
+    found = [text for text, _ in _pairs(json.loads(cell), None, place)]
+    if strange := [text for text in found if not isinstance(text, str) or not text.strip()]:
+        raise _error(place, f"an answer must be a text with letters, got {strange[0]!r}")
+    return list(dict.fromkeys(text.strip() for text in found))
+
+
 def _pairs(value: Any, start: float | None, place: str) -> list[tuple[Any, Any]]:
     """Each text with its start, or None if the cell does not say it."""
     if isinstance(value, str):

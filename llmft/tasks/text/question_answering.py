@@ -1,10 +1,12 @@
-"""Extractive question answering: the part of a text that answers a question."""
+"""Extractive question answering: the part of a text that answers a question, of the text given, or of a corpus."""
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy
 
@@ -13,16 +15,40 @@ from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
 from llmft.tasks.explaining import Ask, Subject, span_overlap
-from llmft.tasks.task import Answer, Features, RowScore, State, Task
+from llmft.tasks.task import UNSAVED, Answer, Features, RowScore, State, Task
 from llmft.tasks.text import config as sections
-from llmft.tasks.text.contexts import Span, best_of_windows, best_span, holds_answers, read_answers, rows_of, windows
+from llmft.tasks.text.contexts import (
+    Span,
+    answer_texts,
+    best_of_windows,
+    best_span,
+    holds_answers,
+    read_answers,
+    rows_of,
+    windows,
+)
 from llmft.tasks.text.words import explain_words, hidden_of, input_rows
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from llmft.data.passages import Passages
+    from llmft.tasks.text.search import Search
+
 LABELS = ("start_positions", "end_positions")
+PASSAGES = "passages.jsonl"
+"""In RUN/model: the corpus of a run."""
+GIVEN = -1
+"""The place of a context that the row has, which is none in the corpus."""
+UNKNOWN = -1
+"""The rank of the right passage where nothing says which it is."""
+RANKS = (1, 5, 20)
+"""The k of recall@k. So many passages are searched at least, but only `task.top_k` are read."""
+OR_A_CORPUS = "To answer questions without a context, write dataset.corpus=FILES."
+SEARCH_WEIGHT = 1.0
+WEIGHTS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 1000.0)
+"""Those that `calibrate` tries; with the last one the search alone decides."""
 
 
 @dataclass
@@ -33,10 +59,45 @@ class QuestionState(State):
     max_length: int
     threshold: float = 0.0
     """No answer is given if log p(none) - log p(answer) is above it."""
+    search_weight: float = SEARCH_WEIGHT
+    """What the score of the search adds to that of the answer in a passage; the best passage has 1."""
+    search: "Search | None" = field(default=None, metadata=UNSAVED)
+    """What finds passages for questions without a context."""
 
     @property
     def description(self) -> str:
+        if self.search:
+            return f"a part of the context, or of {len(self.search.passages):,} passages"
         return "a part of the context"
+
+    def save(self, folder: Path) -> None:
+        """See `State`; the corpus is beside it."""
+        super().save(folder)
+        if self.search:
+            self.search.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        found = super().load(folder)
+        if (folder / PASSAGES).is_file():
+            from llmft.tasks.text.search import load_search
+
+            found.search = load_search(folder)
+        return found
+
+
+class Reading(NamedTuple):
+    """A text that is read for the question of a row."""
+
+    row: int
+    context: str
+    place: int = GIVEN
+    """Of the passage in the corpus."""
+    score: float = 0.0
+    """Of the search, divided by that of the best passage."""
+    rank: int = UNKNOWN
+    """Of the right passage among those that were found, from 1; 0 if it is not among them."""
 
 
 class QuestionAnswering(Task[QuestionState]):
@@ -51,11 +112,26 @@ class QuestionAnswering(Task[QuestionState]):
     separator = " / "
     no_answer = "(no answer)"
 
+    default_input_role = "question"
+    only_scored = ("given", "rank")
+
+    @property
+    def _search(self) -> "Search | None":
+        """What finds passages, where the task has a corpus."""
+        state: QuestionState | None = getattr(self, "state", None)
+        return state.search if state else None
+
+    def with_corpus(self, passages: "Passages") -> Self:
+        from llmft.tasks.text.search import Bm25
+
+        return self.with_state(replace(self.state, search=Bm25(passages)))
+
     @property
     def columns(self) -> dict[str, Column]:
+        found = self._search is not None
         return {
             "question": Column("text"),
-            "context": Column("text", fixed=True),
+            "context": Column("text", required=not found, blank=found, fixed=True, otherwise=OR_A_CORPUS),
             "answers": Column("json", target=True, blank=True, structure=holds_answers),
             "answer_start": Column("number", required=False),
         }
@@ -78,7 +154,7 @@ class QuestionAnswering(Task[QuestionState]):
         problems: list[Problem] = []
         for row in rows:
             try:
-                found = read_answers(row["answers"], row.get("answer_start"), row["context"], row["id"])
+                found = self._texts(row)
             except UserError as error:
                 problems += error.problems
                 continue
@@ -87,18 +163,40 @@ class QuestionAnswering(Task[QuestionState]):
                 problems.append(Problem(row["id"], f"has no answer ({split})", hint=hint))
         return listed(problems)
 
+    def _texts(self, row: dict[str, Any]) -> list[str]:
+        """The right answers of a row, each once.
+
+        Raises:
+            UserError: for an answer that is not in the context, if there is one.
+        """
+        if not row.get("context"):
+            return answer_texts(row["answers"], row.get("id", ""))
+        found = read_answers(row["answers"], row.get("answer_start"), row["context"], row.get("id", ""))
+        return list(dict.fromkeys(span.text for span in found))
+
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         labeled = "answers" in rows  # rows of predict have none
-        places = [self._place(rows, row) for row in range(len(rows["context"]))] if labeled else []
         features: Features = {}
         tokenizer, length, stride = self.state.tokenizer, self.state.max_length, self.options.stride
-        for window in windows(rows["question"], rows["context"], tokenizer, length, stride, hidden_of(rows)):
+        readings = self._readings(rows, labeled)
+        questions = [rows["question"][reading.row] for reading in readings]
+        hidden = hidden_of(rows)
+        spans = [hidden[reading.row] for reading in readings]
+        places = [self._place(rows, reading) for reading in readings] if labeled else []
+        counts: Counter[int] = Counter()
+        contexts = [reading.context for reading in readings]
+        for window in windows(questions, contexts, tokenizer, length, stride, spans):
+            reading = readings[window.row]
+            aside = window.aside(reading.context) | {"number": counts[reading.row]}
+            if self._search:
+                aside |= {"place": reading.place, "search": reading.score, "rank": reading.rank}
+            counts[reading.row] += 1
             made = {
                 **window.inputs,
-                "row": window.row,
+                "row": reading.row,
                 "length": len(window.inputs["input_ids"]),
                 "cut": window.cut,
-                "aside": window.aside(rows["context"][window.row]),
+                "aside": aside,
             }
             if labeled:
                 place = places[window.row]
@@ -109,37 +207,121 @@ class QuestionAnswering(Task[QuestionState]):
                 features.setdefault(key, []).append(value)
         return features
 
-    def _place(self, rows: dict[str, list[Any]], row: int) -> tuple[int, int] | None:
-        """The characters of the first right answer of a row, which training learns; None without an answer."""
+    def _readings(self, rows: dict[str, list[Any]], labeled: bool) -> list[Reading]:
+        """The texts that are read for each row: its context, and the passages that are found for its question.
+
+        A row to answer is read in its context if it has one. Where answers are known, both are read: so the scores tell
+        what the search costs.
+        """
+        questions, contexts = rows["question"], rows.get("context") or [None] * len(rows["question"])
+        if not (search := self._search):
+            return [Reading(row, context) for row, context in enumerate(contexts)]
+        asked = [row for row, context in enumerate(contexts) if labeled or not context]
+        count = self.options.top_k
+        places, scores = search.search([questions[row] for row in asked], max(count, *RANKS) if labeled else count)
+        found = dict(zip(asked, zip(places, scores, strict=True), strict=True))
+        readings: list[Reading] = []
+        for row, context in enumerate(contexts):
+            if context:
+                readings.append(Reading(row, context))
+            if row in found:
+                own, values = found[row]
+                rank = self._rank(rows, row, own) if labeled else UNKNOWN
+                best = max(float(values[0]), 1e-9)
+                for place, value in zip(own[:count].tolist(), values[:count].tolist(), strict=True):
+                    readings.append(Reading(row, search.passages.texts[place], place, value / best, rank))
+        return readings
+
+    def _rank(self, rows: dict[str, list[Any]], row: int, places: numpy.ndarray) -> int:
+        """The rank of the right passage: the row's context, or without one the first passage that holds an answer."""
+        assert self._search
+        texts, context = self._search.passages.texts, (rows.get("context") or {row: None})[row]
+        if context:
+            return next((rank for rank, place in enumerate(places, 1) if texts[place] == context.strip()), 0)
+        answers = answer_texts(rows["answers"][row])
+        held = (any(answer in texts[place] for answer in answers) for place in places)
+        return next((rank for rank, holds in enumerate(held, 1) if holds), 0)
+
+    def _place(self, rows: dict[str, list[Any]], reading: Reading) -> tuple[int, int] | None:
+        """The characters of the first right answer in a text, which training learns; None without an answer."""
+        row = reading.row
+        if reading.place != GIVEN:
+            found = ((reading.context.find(answer), answer) for answer in answer_texts(rows["answers"][row]))
+            return next(((first, first + len(answer)) for first, answer in found if first >= 0), None)
         start = rows["answer_start"][row] if "answer_start" in rows else None
-        found = read_answers(rows["answers"][row], start, rows["context"][row])
-        return (found[0].start, found[0].end) if found else None
+        spans = read_answers(rows["answers"][row], start, reading.context)
+        return (spans[0].start, spans[0].end) if spans else None
 
     @property
     def calibrates(self) -> bool:
-        """Whether rows may have no answer."""
-        return self.options.unanswerable
+        """Whether rows may have no answer, or passages are found for them."""
+        return self.options.unanswerable or self._search is not None
 
     def calibrate(self, outputs: list[Any], references: "Dataset") -> Self:
-        """The task with the threshold that has the best F1 on these rows, as SQuAD 2.0 chooses it."""
+        """The task with the weight of the search and the threshold that have the best F1 on these rows.
+
+        SQuAD 2.0 chooses the threshold so.
+        """
         from llmft.metrics.text_metrics import f1  # evaluate imports pipelines, which takes seconds
 
-        spans = self._spans(outputs, rows_of([aside for _, aside in outputs]))
+        task = self
+        candidates = self._candidates(outputs, rows_of([aside for _, aside in outputs]))
         right = [self.reference(row) for row in references]
-        # What a row gains if its answer is given. Only these differences depend on the threshold.
-        gains = [f1(span.text, texts) - f1("", texts) for span, texts in zip(spans, right, strict=True)]
-        found = best_threshold([span.none - span.score for span in spans], gains)
-        return self.with_state(replace(self.state, threshold=found))
+        if self._search:
+            tried = [
+                [(reader_score(one.span), one.search, f1(one.span.text, texts)) for one in found]
+                for (_, found), texts in zip(candidates, right, strict=True)
+            ]
+            task = self.with_state(replace(self.state, search_weight=best_weight(tried)))
+        if self.options.unanswerable:
+            # What a row gains if its answer is given. Only these differences depend on the threshold.
+            spans = [task._best(one).span for one in candidates]
+            gains = [f1(span.text, texts) - f1("", texts) for span, texts in zip(spans, right, strict=True)]
+            found = best_threshold([span.none - span.score for span in spans], gains)
+            task = task.with_state(replace(task.state, threshold=found))
+        return task
 
     def decode(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
-        return [self._answer(span) for span in self._spans(outputs, rows)]
+        answers = []
+        for candidates in self._candidates(outputs, rows):
+            given, best = candidates.given, self._best(candidates)
+            answer = self._answer(best.span)
+            if self._search and best.place != GIVEN:
+                passages = self._search.passages
+                answer["passage"] = {"id": passages.ids[best.place], "title": passages.titles[best.place]}
+                answer["passage"]["text"] = passages.texts[best.place]
+                if best.rank != UNKNOWN:
+                    answer["rank"] = best.rank
+                    answer["given"] = self._answer(given.span)["answer"] if given else None
+            answers.append(answer)
+        return answers
 
-    def _spans(self, outputs: list[Any], rows: list[int]) -> list[Span]:
-        """The likeliest span of each row."""
-        found: dict[int, list[Span]] = {}
+    def _candidates(self, outputs: list[Any], rows: list[int]) -> list["Candidates"]:
+        """The likeliest spans of each row, in the order of rows."""
+        spans: dict[int, dict[int, list[Span]]] = {}
+        asides: dict[tuple[int, int], tuple[float, int]] = {}
         for (logits, window), row in zip(outputs, rows, strict=True):
-            found.setdefault(row, []).append(best_span(logits, window, self.options.max_answer_length))
-        return [best_of_windows(found[row]) for row in sorted(found)]
+            place = window.get("place", GIVEN)
+            asides[row, place] = window.get("search", 0.0), window.get("rank", UNKNOWN)
+            spans.setdefault(row, {}).setdefault(place, []).append(
+                best_span(logits, window, self.options.max_answer_length)
+            )
+        found = []
+        for row in sorted(spans):
+            own = {
+                place: Candidate(best_of_windows(of), place, *asides[row, place]) for place, of in spans[row].items()
+            }
+            found.append(Candidates(own.pop(GIVEN, None), list(own.values())))
+        return found
+
+    def _best(self, candidates: "Candidates") -> "Candidate":
+        """The best of the passages that were found, else the context; none of them is the likeliest of `none`."""
+        given, found = candidates
+        if not found:
+            assert given
+            return given
+        best = max(found, key=lambda one: reader_score(one.span) + self.state.search_weight * one.search)
+        return best._replace(span=best.span._replace(none=min(one.span.none for one in found)))
 
     def _answer(self, span: Span) -> Answer:
         """The text and its characters; `score` is its probability, or that of no answer."""
@@ -149,21 +331,32 @@ class QuestionAnswering(Task[QuestionState]):
         return {"answer": span.text, "start": span.start, "end": end, "score": float(numpy.exp(span.score))}
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
-        """Exact match and F1; see llmft.metrics.text_metrics."""
+        """Exact match and F1; see llmft.metrics.text_metrics.
+
+        Of answers out of a corpus: `recall@k`, the share of rows whose right passage is among the first k that were
+        found; `in_corpus`, the share of rows whose context is in the corpus; and `given_exact_match` and `given_f1` of
+        the answers that the model finds in the rows' own contexts.
+        """
         from llmft.metrics.text_metrics import SpanAnswers  # evaluate imports pipelines, which takes seconds
 
         right = [self.reference(row) for row in references]
-        return SpanAnswers().compute(predictions=[answer["answer"] for answer in answers], references=right)
+        found = SpanAnswers().compute(predictions=[answer["answer"] for answer in answers], references=right)
+        if self._search and (ranks := [answer["rank"] for answer in answers if "rank" in answer]):
+            found |= {f"recall@{k}": sum(0 < rank <= k for rank in ranks) / len(answers) for k in RANKS}
+        if self._search and "context" in references.column_names:
+            known = set(self._search.passages.texts)
+            found["in_corpus"] = sum(text.strip() in known for text in references["context"]) / len(answers)
+            given = [answer["given"] for answer in answers]
+            scores = SpanAnswers().compute(predictions=given, references=right)
+            found |= {f"given_{name}": value for name, value in scores.items()}
+        return found
 
     def format_input(self, row: dict[str, Any]) -> str:
-        return f"{row['question']} ⏐ {row['context']}"
+        return " ⏐ ".join(row[name] for name in ("question", "context") if row.get(name))
 
     def reference(self, row: dict[str, Any]) -> Any:
         """The right answers, each once; an empty list for a question without an answer."""
-        if row.get("answers") is None:
-            return None
-        found = read_answers(row["answers"], row.get("answer_start"), row["context"])
-        return list(dict.fromkeys(span.text for span in found))
+        return None if row.get("answers") is None else self._texts(row)
 
     def row_score(self, answer: Answer, reference: Any) -> RowScore:
         """F1 of the words; the error is how sure an answer is, times what it lacks of F1."""
@@ -177,9 +370,14 @@ class QuestionAnswering(Task[QuestionState]):
         return RowScore("f1", part, error=error, why=f"{100 * error:.1f}%" if error > 1e-9 else "")
 
     def explain(self, rows: Rows, answers: list[Answer], ask: Ask) -> list[dict[str, Any]]:
-        """Which words of the question and its context speak for the answer of each row; see words.py."""
+        """Which words of the question and its context speak for the answer of each row; see words.py.
+
+        Of an answer out of a corpus, the words of its passage.
+        """
         found = []
         for row, answer in zip(input_rows(rows, ("question", "context")), answers, strict=True):
+            if "passage" in answer:
+                row["context"] = answer["passage"]["text"]
 
             def strength(other: Answer, given: Answer = answer) -> float:
                 # No answer is one, too: what is left of it is its score where there is none again.
@@ -211,6 +409,41 @@ class QuestionAnswering(Task[QuestionState]):
             made["context"].append(context)
             made["answers"].append(json.dumps({"text": answers, "answer_start": starts}))
         return made
+
+
+class Candidate(NamedTuple):
+    """The likeliest span of a context, or of a passage that was found."""
+
+    span: Span
+    place: int
+    search: float
+    rank: int
+    """As `Reading` has them."""
+
+
+class Candidates(NamedTuple):
+    """The likeliest spans of a row: of its own context, if it has one, and of each passage that was found."""
+
+    given: Candidate | None
+    found: list[Candidate]
+
+
+def reader_score(span: Span) -> float:
+    """How sure the model is of a span, comparable between passages."""
+    return span.score - span.none
+
+
+def best_weight(rows: Sequence[Sequence[tuple[float, float, float]]]) -> float:
+    """The weight of the search in WEIGHTS with the largest sum of F1; of equal ones the smallest.
+
+    Args:
+        rows: for each passage of a row the score of its span, that of the search, and the F1 of the span.
+    """
+
+    def gain(weight: float) -> float:
+        return sum(max(row, key=lambda one: one[0] + weight * one[1])[2] for row in rows if row)
+
+    return max(WEIGHTS, key=gain)
 
 
 def best_threshold(doubts: Sequence[float], gains: Sequence[float]) -> float:
