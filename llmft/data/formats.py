@@ -12,6 +12,7 @@ from llmft.data.csv_files import open_csv
 from llmft.data.documents import TEXTS, ClassFolders, PlainText, PythonFile, files_by_class
 from llmft.data.image_files import CifarFile, IdxFiles, ImageFolders
 from llmft.data.images import SUFFIXES
+from llmft.data.interaction_files import items_beside, open_atomic, open_pairs
 from llmft.data.json_files import open_json
 from llmft.data.masks import MaskFolder, RunsFile, images_inside
 from llmft.data.source import Source
@@ -65,6 +66,8 @@ FORMATS: dict[str, Format] = {
     "po": Format((".po",), PoFile),
     "parallel": Format((), AlignedFiles, together=True),
     "text": Format((".txt", ".md", ".rst", ".text"), PlainText, keys=("unit",)),
+    "atomic": Format((".inter",), open_atomic, beside=items_beside),
+    "ratings": Format((".data", ".dat", ".txt"), open_pairs),
     "coco": Format((".json",), CocoFile, keys=("images",)),
     "coco_masks": Format((".json",), CocoMasks, keys=("images",)),
     "voc": Format(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import datasets
 
@@ -39,6 +39,22 @@ class HasRows(Protocol):
         """Made-up rows: values by role."""
 
 
+@runtime_checkable
+class ArrangesRows(Protocol):
+    """A task whose rows are made of several rows of a file, such as all interactions of a user, and which splits them
+    by itself."""
+
+    @property
+    def file_columns(self) -> dict[str, Column]:
+        """The roles of the columns in files; `columns` has those of the rows that are made."""
+
+    def arrange(self, tables: dict[str, Table], config: DatasetConfig) -> tuple[dict[str, Table], list[str]]:
+        """The rows of all splits, those without a table taken from train, and notes."""
+
+    def as_history(self, table: Table) -> Table:
+        """Rows that are scored as rows to train on."""
+
+
 @dataclass
 class Data:
     """The rows of a run: for each split a Dataset with a column for each role, and `id`, `FILE:LINE` or `FILE:ROW`."""
@@ -69,40 +85,45 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     """
     # Missing packages and impossible requests first: reading may take minutes.
     clean.libraries(config)
-    clean.check_roles(config.clean, task.columns)
-    tables, digests, stream, notes = _read(config, task)
+    arranges = isinstance(task, ArrangesRows) and config.format != "synthetic"
+    columns = task.file_columns if isinstance(task, ArrangesRows) and arranges else task.columns
+    clean.check_roles(config.clean, columns)
+    tables, digests, stream, notes = _read(config, task, columns)
     for name, table in tables.items():
         notes += clean.change_notes(name, table.left_out)
-        tables[name], mended = clean.repair(table, task.columns, config.clean)
+        tables[name], mended = clean.repair(table, columns, config.clean)
         notes += clean.change_notes(name, mended)
     known: set[str] = set()
     if stream:
         # Which inputs the small splits share with the stream can only be found by reading all of it.
-        survey = stream.survey({key for table in tables.values() for key in checks.input_keys(table, task.columns)})
+        survey = stream.survey({key for table in tables.values() for key in checks.input_keys(table, columns)})
         tables = {"train": survey.sample, **tables}
         notes += survey.notes
         known = survey.known
     problems: list[Problem] = []
     for name, table in tables.items():
-        whole = checks.complete_rows(table, task.columns, name, config.drop_empty, config.drop_unlabeled)
+        whole = checks.complete_rows(table, columns, name, config.drop_empty, config.drop_unlabeled)
         tables[name], faults, dropped = whole
         problems += [problem for kind in faults for problem in listed(kind)]
         notes += clean.change_notes(name, dropped)
     # Of train only where it is wanted, or lends its rows to a split: `eval` need not decode all images of training.
     lends = any(name not in tables for name in splits)
     looked = {name: table for name, table in tables.items() if name in splits or (name == "train" and lends)}
-    looked, broken, lines = check_images(looked, task.columns, config.drop_broken)
+    looked, broken, lines = check_images(looked, columns, config.drop_broken)
     tables, problems, notes = tables | looked, [*problems, *broken], [*notes, *lines]
     if problems:
         raise UserError(
-            [*problems, *(checks.advice(problems, task.columns) if any(map(len, tables.values())) else [])], "the data"
+            [*problems, *(checks.advice(problems, columns) if any(map(len, tables.values())) else [])], "the data"
         )
     # Before splits are taken: a duplicate must not end up in both train and test.
-    tables, lines = clean.clean_train(tables, task.columns, config.clean)
+    tables, lines = clean.clean_train(tables, columns, config.clean)
     notes += lines
     problems += [Problem(f"dataset.{name}", "has 0 rows") for name, table in tables.items() if not len(table)]
     if problems:
         raise UserError(problems, "the data")
+    if isinstance(task, ArrangesRows) and arranges:
+        tables, lines = task.arrange(tables, config)
+        return _whole(tables, config, task, splits, notes + lines, digests)
     drawn = False
     if "train" in tables and any(spec.kind == "features" for spec in task.columns.values()):
         inputs = checks.input_keys(tables["train"], task.columns)
@@ -140,6 +161,22 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
     if stream and "train" in hashes:
         hashes["train"] = survey.sha256
     return Data(wanted, notes + found_notes, digests, stream if "train" in splits else None, hashes)
+
+
+def _whole(
+    tables: dict[str, Table],
+    config: DatasetConfig,
+    task: HasRows,
+    splits: tuple[str, ...],
+    notes: list[str],
+    digests: dict[str, str],
+) -> Data:
+    """Rows that a task has arranged. What they share is for the task to tell: a user is in all splits."""
+    if config.max_rows:
+        tables = {name: sample_rows(table, config.max_rows, config.split) for name, table in tables.items()}
+    wanted = {name: to_dataset(table) for name, table in tables.items() if name in splits}
+    hashes = {name: rows_sha256(rows, task.columns) for name, rows in wanted.items()}
+    return Data(wanted, notes, digests, None, hashes)
 
 
 def source_digests(config: DatasetConfig, roles: dict[str, Column] | None = None) -> dict[str, str]:
@@ -197,7 +234,9 @@ def file_digests(config: DatasetConfig, files: list[Path]) -> dict[str, str]:
     return {root: whole.hexdigest() for root, whole in found.items()}
 
 
-def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[str, str], Stream | None, list[str]]:
+def _read(
+    config: DatasetConfig, task: HasRows, columns: dict[str, Column]
+) -> tuple[dict[str, Table], dict[str, str], Stream | None, list[str]]:
     """The rows of each split in memory, by role; the digests of all files; the stream of train, if any; notes."""
     tables: dict[str, Table] = {}
     stream: Stream | None = None
@@ -213,14 +252,14 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
             continue
         try:
             if name == "train" and config.streaming:
-                stream = Stream(config, task.columns)
+                stream = Stream(config, columns)
                 files = stream.files
-                notes += unread_note(name, stream.kinds, config, task.columns)
+                notes += unread_note(name, stream.kinds, config, columns)
             else:
-                table, files = read_split(config, name, source, task.columns)
-                own, roles = with_group(config, task.columns, table, name)
+                table, files = read_split(config, name, source, columns)
+                own, roles = with_group(config, columns, table, name)
                 tables[name] = assign(table, own, roles, name) if len(table) else table
-                if name == "train" and config.split.by and len(table):
+                if name == "train" and config.split.by and len(table) and columns == task.columns:
                     tables[name] = with_times(tables[name], table, config.split.by)
                 notes += unread_note(name, table.columns, own, roles)
                 # The other splits have the columns of train: its notes would come three times.
@@ -236,7 +275,7 @@ def _read(config: DatasetConfig, task: HasRows) -> tuple[dict[str, Table], dict[
     if config.format not in FORMATS or not FORMATS[config.format].one_row:
         problems += same_bytes(of_splits, digests)
     if config.format in FORMATS and not FORMATS[config.format].by_folder:
-        digests |= image_digests(cell for table in tables.values() for cell in image_cells(table, task.columns))
+        digests |= image_digests(cell for table in tables.values() for cell in image_cells(table, columns))
     empty = [name for name, table in tables.items() if not len(table)]
     if stream is not None and not len(stream):
         empty.append("train")
@@ -274,10 +313,11 @@ def synthetic(config: DatasetConfig, task: HasRows) -> dict[str, Table]:
     """Made-up rows of each split, for `smoke=true` and first tries."""
     # 16 rows are one batch of evaluation. Each split has a seed of its own, so that none repeats another.
     rows = {"train": config.max_rows or 256, "validation": 16, "test": 16}
-    return {
+    tables = {
         name: Table(
             task.synthetic_rows(count, seed=config.split.seed + index),
             [f"synthetic-{name}:{i}" for i in range(1, count + 1)],
         )
         for index, (name, count) in enumerate(rows.items())
     }
+    return tables | {"train": task.as_history(tables["train"])} if isinstance(task, ArrangesRows) else tables

@@ -257,14 +257,7 @@ def with_times(roles: Table, table: Table, column: str) -> Table:
         hint = f"Did you mean {nearest[0]!r}?" if nearest else f"They are {', '.join(table.columns)}."
         raise UserError(Problem("dataset.split.by", f"train has no column {column!r}", hint=hint), "the data")
     cells = table.columns[column]
-    known = [cell for cell in cells if not is_missing(cell)]
-    values = numpy.array([number(cell) for cell in known])
-    what = "a number, as others are"
-    if known and numpy.isnan(values).all():  # not a single number: then dates
-        form = dates.form_of(known) or dates.nearest_form(known)
-        values, what = dates.days(dates.read(known, form)), f"a date like {dates.readable_format(form)}"
-    found = iter(values)
-    times = [numpy.nan if is_missing(cell) else float(next(found)) for cell in cells]
+    times, what = times_of(cells)
     wrong = [
         Problem(name, f"{column} is {'empty' if is_missing(cell) else repr(cell)}, not {what} (dataset.split.by)")
         for name, cell, time in zip(table.ids, cells, times, strict=True)
@@ -273,7 +266,23 @@ def with_times(roles: Table, table: Table, column: str) -> Table:
     if wrong:
         raise UserError(listed(wrong), "the data")
     texts = [str(cell) for cell in cells]
-    return Table({**roles.columns, TIME: times, TIME_TEXT: texts}, roles.ids, roles.left_out)
+    return Table({**roles.columns, TIME: times.tolist(), TIME_TEXT: texts}, roles.ids, roles.left_out)
+
+
+def times_of(cells: Sequence[Any]) -> tuple[numpy.ndarray, str]:
+    """Times as numbers, or as days since 1970, (rows,) float64 with NaN for a cell that has none.
+
+    Returns:
+        the times, and what was expected of a cell, for errors.
+    """
+    known = [cell for cell in cells if not is_missing(cell)]
+    values, what = numpy.array([number(cell) for cell in known], dtype=numpy.float64), "a number, as others are"
+    if known and numpy.isnan(values).all():  # not a single number: then dates
+        form = dates.form_of(known) or dates.nearest_form(known)
+        values, what = dates.days(dates.read(known, form)), f"a date like {dates.readable_format(form)}"
+    times = numpy.full(len(cells), numpy.nan)
+    times[[row for row, cell in enumerate(cells) if not is_missing(cell)]] = values
+    return times, what
 
 
 def by_time(times: Sequence[float], shares: dict[str, float]) -> dict[str, list[int]]:

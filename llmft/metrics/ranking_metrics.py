@@ -1,12 +1,14 @@
-"""Metrics of ranked lists: what an embedding retrieves, a reranker orders, or a recommender proposes. numpy alone.
+"""Metrics of ranked lists: what an embedding retrieves, a reranker orders, or a recommender proposes.
 
 A list has the best item first. Its first k items decide a metric at k, so that no metric depends on the largest k that
-was asked for. All means are over the queries or users that have something relevant.
+was asked for. All means are over the queries or users that have something relevant. It needs numpy and scipy alone.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy
+from scipy.sparse import csr_matrix, diags
 
 from llmft.schema.problem import Failure
 
@@ -154,7 +156,7 @@ def list_metrics(
     counts: numpy.ndarray,
     users: int,
     ks: Sequence[int],
-    vectors: numpy.ndarray | None = None,
+    vectors: Any = None,
 ) -> dict[str, float]:
     """Metrics of what is listed, whether or not it is relevant.
 
@@ -168,39 +170,37 @@ def list_metrics(
         ids: (n, K), NONE where a list is shorter.
         counts: (items,) of the catalog, training rows of each item.
         users: the number of users in the training rows.
-        vectors: (items, d), what items are compared by for `diversity`. None: without it.
+        vectors: (items, d), dense or sparse, what items are compared by for `diversity`. None: without it.
     """
     found: dict[str, float] = {}
     novel = -numpy.log2((counts + 1) / (users + 1))
-    unit = (
-        None if vectors is None else vectors / numpy.maximum(numpy.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    )
+    unit = None if vectors is None else _unit(vectors)
     for k in ks:
         own = ids[:, :k]
+        own = own[(own != NONE).any(axis=1)]
         there = own != NONE
-        if not there.any():
+        if not len(own):
             continue
         listed = numpy.sort(numpy.bincount(own[there], minlength=len(counts)))
         place = numpy.arange(1, len(listed) + 1)
         gini = ((2 * place - len(listed) - 1) * listed).sum() / (len(listed) * listed.sum())
         lengths = there.sum(axis=1)
-
-        def mean(values: numpy.ndarray, own: numpy.ndarray = own, there: numpy.ndarray = there) -> float:
-            """The mean over lists of the mean in a list."""
-            sums = (values[own] * there).sum(axis=1)
-            return float(numpy.mean(sums[there.any(axis=1)] / there.sum(axis=1)[there.any(axis=1)]))
-
-        found |= {
-            f"coverage@{k}": float((listed > 0).mean()),
-            f"gini@{k}": float(gini),
-            f"novelty@{k}": mean(novel),
-            f"average_popularity@{k}": mean(counts),
-        }
-        if unit is not None and (lengths > 1).any():
-            # The squared norm of the sum holds every pair twice, and each vector with itself once.
-            chosen = unit[own] * there[..., None]
-            own_norms = (chosen**2).sum(axis=(1, 2))
-            pairs = ((chosen.sum(axis=1) ** 2).sum(axis=1) - own_norms)[lengths > 1]
-            numbers = (lengths * (lengths - 1))[lengths > 1]
-            found[f"diversity@{k}"] = float(numpy.mean(1 - pairs / numbers))
+        means = [float(numpy.mean((values[own] * there).sum(axis=1) / lengths)) for values in (novel, counts)]
+        found |= {f"coverage@{k}": float((listed > 0).mean()), f"gini@{k}": float(gini)}
+        found |= dict(zip((f"novelty@{k}", f"average_popularity@{k}"), means, strict=True))
+        if unit is not None and (several := lengths > 1).any():
+            # The squared norm of the sum of a list has every pair twice, and each vector with itself once.
+            rows = numpy.repeat(numpy.arange(len(own)), lengths)
+            lists = csr_matrix((numpy.ones(len(rows)), (rows, own[there])), shape=(len(own), len(counts)))
+            whole = (lists @ unit).power(2).sum(axis=1).A1
+            alone = (lists @ unit.power(2)).sum(axis=1).A1
+            pairs = (whole - alone)[several] / (lengths * (lengths - 1))[several]
+            found[f"diversity@{k}"] = float(numpy.mean(1 - pairs))
     return found
+
+
+def _unit(vectors: Any) -> csr_matrix:
+    """Vectors of length 1, of those that are not 0."""
+    found = csr_matrix(vectors, dtype=numpy.float64)
+    norms = numpy.sqrt(found.power(2).sum(axis=1).A1)
+    return diags(1 / numpy.maximum(norms, 1e-12)) @ found

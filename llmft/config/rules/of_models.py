@@ -3,9 +3,10 @@
 from llmft.config.precedence import Origin
 from llmft.schema.command import COMMANDS
 from llmft.schema.config import Config
-from llmft.schema.model import FITTED
+from llmft.schema.model import BY_EPOCHS, FITTED
 from llmft.schema.problem import Problem
 
+OF_EPOCHS = ("optimizer.lr", "trainer.epochs", "trainer.batch_size", "trainer.patience")
 OF_ANY_MODEL = ("trainer.eval_batch_size", "trainer.metric_for_best")  # keys of `trainer` that fitted models use, too
 
 
@@ -115,7 +116,8 @@ def _a_head_is_trained_first(config: Config, origin: Origin) -> list[Problem]:
 def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
     """Keys about gradients, steps, and checkpoints, which a fitted model does not have."""
     model, task = config.model, config.task
-    if model.architecture not in FITTED or model.path:
+    own = OF_EPOCHS if model.architecture in BY_EPOCHS else ()
+    if model.architecture not in (*FITTED, *BY_EPOCHS) or model.path:
         return []
     name = model.architecture
     if config.command == "export" and config.export.precision != "fp32":
@@ -124,7 +126,9 @@ def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Probl
     if not config.trains:
         return []
     sections = ("optimizer", "scheduler", "trainer")
-    unread = [key for key in sorted(origin.given) if key.partition(".")[0] in sections and key not in OF_ANY_MODEL]
+    unread = [
+        key for key in sorted(origin.given) if key.partition(".")[0] in sections and key not in (*OF_ANY_MODEL, *own)
+    ]
     unread += [group for group in sections if group in origin.chosen]
     hint = "Leave it out; the options of this model are under model.config."
     what = f"is not used by model={name}, which is fitted to all rows at once"
