@@ -76,7 +76,7 @@ class Interactions:
                 limits = "a number" if scale is None else f"from {scale[0]:g} to {scale[1]:g}"
                 problems = [
                     Problem(table.ids[row], f"the rating must be {limits}, got {columns['rating'][row]} ({split})")
-                    for row in numpy.flatnonzero(wrong)
+                    for row in numpy.flatnonzero(wrong).tolist()
                 ]
                 raise UserError(listed(problems), "the data")
         times = _times(columns["time"], table.ids, split) if "time" in columns else None
@@ -400,7 +400,7 @@ def _times(cells: Sequence[Any], ids: Sequence[str], split: str) -> numpy.ndarra
     if numpy.isnan(times).any():
         problems = [
             Problem(ids[row], f"the time must be {what}, got {cells[row]!r} ({split})")
-            for row in numpy.flatnonzero(numpy.isnan(times))
+            for row in numpy.flatnonzero(numpy.isnan(times)).tolist()
         ]
         raise UserError(listed(problems), "the data")
     return times

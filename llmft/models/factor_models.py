@@ -45,8 +45,6 @@ class RecommenderConfig(PreTrainedConfig):
 class Recommender(PreTrainedModel):
     """Base of all recommenders that are fitted to interactions."""
 
-    config_class = RecommenderConfig
-
     def _init_weights(self, module: nn.Module) -> None:
         """Models initialize themselves."""
 
@@ -230,7 +228,6 @@ class FactorConfig(RecommenderConfig):
 class FactorModel(Recommender):
     """A vector for each user and item; the score is their product."""
 
-    config_class = FactorConfig
     init_std = 0.01
 
     def __init__(self, config: FactorConfig) -> None:
@@ -258,7 +255,7 @@ class IALSConfig(FactorConfig):
     """Implicit ALS.
 
     Args:
-        alpha: how much more an interaction weighs than none.
+        alpha: the weight of an interaction, where that of none is 1.
         l2: the regularization.
         iterations: how often users and items are solved by turns.
     """
@@ -274,7 +271,7 @@ class IALS(FactorModel):
     """Alternating least squares for interactions (Hu, Koren & Volinsky 2008), by conjugate gradients (Takács et al.
     2011).
 
-    An interaction is a 1 of weight 1 + alpha, and everything else a 0 of weight 1.
+    An interaction is a 1 of weight alpha, and everything else a 0 of weight 1.
     """
 
     config_class = IALSConfig
@@ -298,17 +295,17 @@ class IALS(FactorModel):
         return {"iterations": self.config.iterations, "interactions": len(train["item"])}
 
     def _solve(self, had: csr_matrix, x: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
-        """For each row u the x that solves (Y'Y + alpha Y_u'Y_u + l2 I) x = (1 + alpha) Y_u'1, all rows at once."""
+        """For each row u the x that solves (Y'Y + (alpha - 1) Y_u'Y_u + l2 I) x = alpha Y_u'1, all rows at once."""
         gram = y.T @ y + self.config.l2 * numpy.eye(y.shape[1], dtype=numpy.float32)
         rows = numpy.repeat(numpy.arange(had.shape[0]), numpy.diff(had.indptr))
         others = y[had.indices]  # (interactions, factors)
 
         def product(p: numpy.ndarray) -> numpy.ndarray:
-            weights = numpy.einsum("nf,nf->n", p[rows], others) * self.config.alpha
+            weights = numpy.einsum("nf,nf->n", p[rows], others) * (self.config.alpha - 1)
             found: numpy.ndarray = p @ gram + csr_matrix((weights, had.indices, had.indptr), shape=had.shape) @ y
             return found
 
-        residual = (1 + self.config.alpha) * (had @ y) - product(x)
+        residual = self.config.alpha * (had @ y) - product(x)
         direction, squared = residual.copy(), (residual**2).sum(axis=1, keepdims=True)
         for _ in range(self.STEPS):
             step = product(direction)
@@ -326,8 +323,8 @@ class IALS(FactorModel):
         own = self.items(history) * there
         y = self.items.weight[1:]
         eye = torch.eye(self.config.factors, device=y.device)
-        left = y.T @ y + self.config.l2 * eye + self.config.alpha * own.transpose(1, 2) @ own
-        return torch.linalg.solve(left, (1 + self.config.alpha) * own.sum(dim=1))
+        left = y.T @ y + self.config.l2 * eye + (self.config.alpha - 1) * own.transpose(1, 2) @ own
+        return torch.linalg.solve(left, self.config.alpha * own.sum(dim=1))
 
 
 class BPRConfig(FactorConfig):
@@ -449,7 +446,8 @@ class SVDPlusPlus(Recommender):
         weights = counts[train["user"]].rsqrt()
         pairs = torch.stack([train["user"], train["item"]])
         # Every user's sum by one product, which takes less time than the bags of a batch while all users fit.
-        self.rated = torch.sparse_coo_tensor(pairs, weights, shape).coalesce().to_sparse_csr()
+        rated = torch.sparse_coo_tensor(pairs, weights, shape, check_invariants=True)
+        self.rated = rated.coalesce().to_sparse_csr()
 
     def batches(self, rng: numpy.random.Generator, size: int) -> list[tuple[torch.Tensor, ...]]:
         """The batches of an epoch: users, items, and ratings."""

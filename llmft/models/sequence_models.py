@@ -43,8 +43,6 @@ class SequenceConfig(RecommenderConfig):
 class SequenceModel(PreTrainedModel):
     """Base: the vectors of items are inputs and outputs. A subclass computes the states of a sequence."""
 
-    config_class = SequenceConfig
-
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__(config)
         self.items = nn.Embedding(config.num_items + 1, config.hidden_size, padding_idx=0)

@@ -170,6 +170,10 @@ def _of_answer(answer: Answer) -> dict[str, Value]:
         return found | {"confidence": sum(sure) / len(sure) if sure else None}
     if isinstance(given, dict):
         return {"answer": max(given, key=given.__getitem__), "confidence": max(given.values())} if given else {}
+    if isinstance(given, list) and given and isinstance(given[0], float):  # the ratings of several items
+        return {"number": sum(given) / len(given)}
+    if isinstance(given, list) and isinstance(answer.get("scores"), list):  # of a ranked list, what is first
+        return {"answer": given[0] if given else "none"}
     if isinstance(given, list):
         found = {"answer": ", ".join(sorted(given)) or "none"}
         sure = [max(score, 1 - score) for score in (scores or {}).values()]

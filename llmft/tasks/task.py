@@ -278,7 +278,9 @@ class Presenter(ABC):
             return self.separator.join(f"{label} {100 * share:.1f}%" for label, share in shares.items())
         if isinstance(answer, float):
             return f"{answer:,.4g}"
-        text = self.separator.join(answer) if isinstance(answer, list) else "" if answer is None else str(answer)
+        if isinstance(answer, list):
+            answer = self.separator.join(part if isinstance(part, str) else f"{part:,.4g}" for part in answer)
+        text = "" if answer is None else str(answer)
         return text or self.no_answer
 
 

@@ -15,7 +15,7 @@ from llmft.metrics.ranking_metrics import NONE, list_metrics, ndcg, ranking_metr
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.model import ModelConfig
-from llmft.schema.problem import Problem
+from llmft.schema.problem import Problem, plural
 from llmft.schema.tasks import IGNORED
 from llmft.tasks.padding import Arrays, padded
 from llmft.tasks.recommendation import config as sections
@@ -90,7 +90,7 @@ class Recommendation(Task[Known]):
     config = sections.Recommendation
     head = "AutoModel"
     state_class = Known
-    objective_class = "llmft.tasks.recommendation.objective:RecommendationObjective"
+    objective_class = "llmft.tasks.recommendation.ranked_lists:RecommendationObjective"
     default_input_role = "user"
     only_scored = ("ranked",)
     options: sections.Recommendation
@@ -101,7 +101,7 @@ class Recommendation(Task[Known]):
         return {
             "user": Column("text", required=False, unless="items"),
             "items": Column("texts", required=False, blank=True, unless="user"),
-            "relevant": Column("texts", required=False, target=True),
+            "relevant": Column("texts", required=False, target=True, blank=True),
         }
 
     @property
@@ -158,7 +158,9 @@ class Recommendation(Task[Known]):
             return []
         histories = [items for items in rows["items"][:] if items]
         unknown = sum(item not in self.state.item_number for items in histories for item in items)
-        return [f"{split}: {unknown:,} items of histories are not in train, and are not read"] if unknown else []
+        return (
+            [f"{split}: {plural(unknown, 'items')} of histories not in train, which no model reads"] if unknown else []
+        )
 
     def encode(self, rows: dict[str, list[Any]]) -> Features:
         if self.options.problem == "rating":
@@ -207,18 +209,19 @@ class Recommendation(Task[Known]):
         """The items to rate, those of `relevant` where there are any, and their ratings."""
         count = len(next(iter(rows.values())))
         users = rows.get("user", [None] * count)
-        held, given = (rows.get(role) or [None] * count for role in ("relevant", "relevant_ratings"))
-        had, rated = (rows.get(role) or [None] * count for role in ("items", "ratings"))
+        roles = ("relevant", "relevant_ratings", "items", "ratings")
+        held, given, had, rated = (rows.get(role, [None] * count) for role in roles)
         found: Features = {"user": [], "history": [], "row": [], "length": [], "aside": []}
         labels: list[list[float]] = []
         for row, name in enumerate(users):
-            items, numbers = (held[row], given[row]) if held[row] is not None else (had[row], rated[row])
+            source = had[row] if held[row] is None else held[row]
+            numbers = rated[row] if held[row] is None else given[row]
             found["user"].append(self.state.user_number.get(name, 0))
-            found["history"].append(self._numbers(items or []))
+            found["history"].append(self._numbers(source or []))
             found["row"].append(row)
-            found["length"].append(len(items or []))
-            found["aside"].append(len(items or []))
-            labels.append(numbers if numbers is not None else [])
+            found["length"].append(len(source or []))
+            found["aside"].append(len(source or []))
+            labels.append(numbers or [])
         if not self.state.inference and any(labels):
             found["labels"] = labels
         return found
@@ -285,20 +288,20 @@ class Recommendation(Task[Known]):
             right = [one for row in references["relevant_ratings"][:] for one in row]
             errors = numpy.array([one for answer in answers for one in answer["answer"]]) - numpy.array(right)
             return {"rmse": float(numpy.sqrt(numpy.mean(errors**2))), "mae": float(numpy.mean(abs(errors)))}
-        relevant = [set(items or ()) for items in references["relevant"][:]]
-        lists = [answer.get("ranked", answer["answer"]) for answer in answers]
+        held = [set(items or ()) for items in references["relevant"][:]]
+        lists: list[list[str]] = [answer.get("ranked") or answer["answer"] for answer in answers]
         width = max(self.options.ks)
         hits = numpy.zeros((len(lists), width), dtype=bool)
         ids = numpy.full((len(lists), width), NONE, dtype=numpy.int64)
-        for row, (names, right) in enumerate(zip(lists, relevant, strict=True)):
+        for row, (names, known) in enumerate(zip(lists, held, strict=True)):
             for rank, name in enumerate(names[:width]):
-                hits[row, rank], ids[row, rank] = name in right, self.state.item_number[name] - 1
-        found = ranking_metrics(hits, numpy.array(list(map(len, relevant))), self.options.ks)
+                hits[row, rank], ids[row, rank] = name in known, self.state.item_number[name] - 1
+        found = ranking_metrics(hits, numpy.array(list(map(len, held))), self.options.ks)
         found |= list_metrics(ids, self.state.counts, len(self.state.users), self.options.ks, self.state.matrix())
         return found | {"cold_users": sum("by" in answer for answer in answers)}
 
     def format_input(self, row: dict[str, Any]) -> str:
-        items = row.get("items")
+        items: list[str] | None = row.get("items")
         had = "" if items is None else f"{len(items)} items" + (f": … {', '.join(items[-SHOWN:])}" if items else "")
         return ", ".join(part for part in (f"user {row['user']}" if row.get("user") else "", had) if part) or "nobody"
 
@@ -312,7 +315,8 @@ class Recommendation(Task[Known]):
             why = f"off by {mean**0.5:.2f}"
             return RowScore("mse", float((errors**2).sum()), float(len(errors)), error=mean, why=why)
         k = self.options.ks[0]
-        hits = numpy.array([[name in set(reference) for name in answer.get("ranked", answer["answer"])[:k]]])
+        names: list[str] = answer.get("ranked") or answer["answer"]
+        hits = numpy.array([[name in set(reference) for name in names[:k]]], dtype=bool)
         gain = float(ndcg(numpy.pad(hits, ((0, 0), (0, k - hits.shape[1]))), numpy.array([min(k, len(reference))]))[0])
         why = f"{int(hits.sum())} of {len(reference)} found"
         return RowScore(f"ndcg@{k}", gain, error=1.0 - gain, why=why)
