@@ -249,7 +249,8 @@ def overlaps(
                 continue
             verb = "is" if shared == 1 else "are"
             text = f"{shared} of the {sizes[second]} rows of {second} {verb} also in {first}"
-            if shared > limit * smaller:
+            # Repeated rows of the larger split can be more than all of the smaller one.
+            if limit < 1 and shared > limit * smaller:
                 if ids and first in ids and second in ids:
                     rows = [(ids[second][row], ids[first][seen[keys[second][row]]]) for row in both[:SHOWN_LEAKS]]
                     text += f", such as {', '.join(f'{one} ({other})' for one, other in rows)}"

@@ -147,7 +147,8 @@ def _conclude(config: Config, facts: Mapping[str, Any], run: Run) -> None:
         print(f"  {name:<9} {text}")
     print(f"  folder    {run.folder}")
     trust = " model.trust_remote_code=true" if facts["format"] == "pt2" else ""
-    print(f"  next      llmft eval {run.folder} {config.own_files}{trust}")
+    print(f"  check     llmft eval {run.folder} {config.own_files}{trust}")
+    print(f"  next      llmft serve {run.folder}{trust}")
 
 
 def _lines(facts: Mapping[str, Any]) -> dict[str, str]:

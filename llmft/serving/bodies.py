@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from pydantic import (
 )
 
 from llmft.data.cell_values import joined_name
-from llmft.predictions.inputs import Row
+from llmft.predictions.inputs import WHAT, Row
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.serving import ServeConfig
 from llmft.serving.http import Refused
@@ -300,6 +301,26 @@ def invalid(errors: Sequence[tuple[str, str]]) -> Refused:
     more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
     lines = [{"path": path[:200], "detail": what[:500]} for path, what in errors[:10]]
     return Refused(422, f"{path[:200]}: {what[:500]}{more}", lines)
+
+
+KEY = re.compile(r"\b(?:dataset|task|model|export|predict|serve|trainer|generation)\.[a-z_]+|\bllmft \w+|--\w")
+"""What only whoever runs the service can write: keys of the configuration, and commands."""
+
+
+def told(text: str, row: Row, columns: Sequence[InputColumn]) -> str:
+    """The reason why a row is bad, for a client: without the values that were sent, and without advice on commands.
+
+    Args:
+        text: as `llmft predict` would say it, a sentence, and others on what to write.
+        columns: those that a row may have, which take the place of such advice.
+    """
+    first, *hints = re.split(r"\. (?=[A-Z])", text)
+    first = first.removesuffix(".").replace(f" ({WHAT})", "").replace(f"{WHAT} has", "the row has")
+    kept = [hint for hint in hints if not KEY.search(hint)]
+    if len(kept) < len(hints) and columns:
+        names = ", ".join(repr(column.name) for column in columns[:10])
+        kept.append(f"The model reads {names}{', ...' if len(columns) > 10 else ''}")
+    return ". ".join([without_values(first, row), *(hint.removesuffix(".") for hint in kept)])
 
 
 def without_values(text: str, row: Row) -> str:

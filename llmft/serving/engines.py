@@ -1,5 +1,6 @@
 """What computes a model: onnxruntime for an export in ONNX, torch for everything else."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from llmft import tasks
 from llmft.exports.runtime import BESIDE, load
-from llmft.runs.exported import is_export, verified
+from llmft.runs.exported import FACTS, is_export, verified
 from llmft.schema.config import Config
 from llmft.tasks.explaining import Ask
 from llmft.tasks.task import Task
@@ -50,13 +51,21 @@ def open_engine(folder: Path, config: Config, workers: int) -> Engine:
         UserError: if there is no finished model, or its files are not those that were written.
     """
     if is_export(folder):
-        if verified(folder, config.model.trust_remote_code)["format"] != "onnx":
+        if _format(folder) != "onnx":
             return _torch(folder, config)
-        program = load(folder)
+        program = load(folder)  # verifies its files; once is enough
         how = f"onnx {program.facts['precision']}"
         how += ", a row at a time since int8 is dynamic" if program.alone else ""
         return Engine(program.task, program.run, workers, 1 if program.alone else GROUP, ALIKE, what=how)
     return _torch(folder, config)
+
+
+def _format(folder: Path) -> str:
+    """The format of an export, whose files are verified when it is loaded."""
+    try:
+        return str(json.loads((folder / FACTS).read_text(encoding="utf-8"))["format"])
+    except (OSError, ValueError, KeyError):
+        return str(verified(folder)["format"])  # which says what is wrong with it
 
 
 def _torch(folder: Path, config: Config) -> Engine:

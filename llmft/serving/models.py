@@ -5,8 +5,9 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,12 +21,14 @@ from llmft.data.files import digest
 from llmft.data.source import Rows, Table
 from llmft.exports.runtime import split
 from llmft.predictions.inputs import Inputs, Part, Row
+from llmft.runs.exported import FACTS, is_export
 from llmft.runs.folder import Run
 from llmft.runs.index import find_run
 from llmft.schema.config import Config
 from llmft.schema.problem import Failure, Problem, UserError
 from llmft.serving.batcher import Admission, Batcher, Work
 from llmft.serving.engines import Engine, open_engine
+from llmft.serving.http import Refused
 from llmft.serving.metrics import Watch
 from llmft.tasks.explaining import explained
 from llmft.tasks.optional import Draws, Explains, HasExample
@@ -62,8 +65,10 @@ class Served:
     sha256: str
     batcher: Batcher
     users: int = 0
-    """Requests that it answers now; for the thread of the event loop alone."""
+    """Requests that it answers now; see `Models.hold`."""
     retired: bool = False
+    lock: Lock = field(default_factory=Lock)
+    """Held while the two above change: versions are replaced in another thread than that of the requests."""
     example: Answer = field(default_factory=dict)
     """Its answer to a made-up row."""
 
@@ -177,14 +182,26 @@ class Served:
             raise
         return answers
 
-    def release(self) -> None:
-        """A request has been answered. The last one of a version that was replaced ends its threads."""
-        self.users -= 1
-        self.close_if_idle()
+    def enter(self) -> bool:
+        """Count a request in. False for a version whose threads have ended, or will: there is a newer one."""
+        with self.lock:
+            self.users += not self.retired
+            return not self.retired
 
-    def close_if_idle(self) -> None:
-        """End the threads of a version that was replaced, once it has no requests."""
-        if self.retired and not self.users:
+    def release(self) -> None:
+        """Count a request out. The last one of a version that was replaced ends its threads."""
+        with self.lock:
+            self.users -= 1
+            idle = self.retired and not self.users
+        if idle:
+            self.batcher.close()
+
+    def retire(self) -> None:
+        """Take no further request, and end the threads after the last one that was counted in."""
+        with self.lock:
+            self.retired = True
+            idle = not self.users
+        if idle:
             self.batcher.close()
 
 
@@ -219,6 +236,38 @@ class Models:
         if name not in self.sources:
             raise KeyError(name)
         return self._served.get(name)
+
+    def loaded(self) -> list[Served]:
+        """The versions that answer now."""
+        return [served for name in self.names() if (served := self._served.get(name))]
+
+    def hold(self, name: str) -> Served | None:
+        """The version that answers now, with this request counted in: `Served.release` counts it out.
+
+        Between `get` and that, a newer version could have ended its threads, and its rows would wait for ever.
+        """
+        while (served := self.get(name)) is not None:
+            if served.enter():
+                return served
+        return None
+
+    @contextmanager
+    def held(self, name: str, version: str | None = None) -> Iterator[Served]:
+        """The version that answers a request, which stays until the request is answered.
+
+        Raises:
+            Refused: for a name or a version that there is not, or a model that is not loaded yet.
+        """
+        if name not in self.sources:
+            raise Refused(404, "there is no model of this name", reason="name")
+        if (served := self.hold(name)) is None:
+            raise Refused(503, f"{name} is still loading", headers={"retry-after": "1"}, reason="not_ready")
+        try:
+            if version is not None and version != served.version:
+                raise Refused(404, "there is no such version of this model", reason="name")
+            yield served
+        finally:
+            served.release()
 
     @property
     def ready(self) -> bool:
@@ -261,8 +310,7 @@ class Models:
                 raise Failure(f"{self.sources[name]} cannot be loaded: {_first_line(error)}") from error
             before, self._served[name] = self._served.get(name), found
         if before:
-            before.retired = True
-            before.close_if_idle()
+            before.retire()
         self.watch.loaded(found)
         self.changed()
         return found
@@ -336,6 +384,10 @@ def checked_digest(source: Path) -> str:
         UserError: for weights that are not those that the run has written.
     """
     folder = source / "model"
+    if is_export(source):  # loading it compares its files with these
+        known = json.loads((source / FACTS).read_text(encoding="utf-8")).get("sha256")
+        if known:
+            return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
     found = {file.relative_to(folder).as_posix(): digest(file) for file in sorted(folder.rglob("*")) if file.is_file()}
     manifest = source / "manifest.json"
     facts = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}

@@ -81,8 +81,8 @@ class OpenInference:
 
     async def model_ready(self, name: str, version: str | None = None) -> Response:
         """A model is loaded."""
-        self._served(name, version)
-        return json_response({"name": name, "ready": True})
+        with self.models.held(name, version):
+            return json_response({"name": name, "ready": True})
 
     async def index(self) -> Response:
         """All models."""
@@ -104,29 +104,37 @@ class OpenInference:
 
     async def metadata(self, name: str, version: str | None = None) -> Response:
         """What a model takes and gives."""
-        served = self._served(name, version)
+        with self.models.held(name, version) as served:
+            return json_response(self._described(served))
+
+    def _described(self, served: Served) -> dict[str, Any]:
         inputs = [
             {"name": column.name, "datatype": "FP64" if column.kind == "number" else "BYTES", "shape": [-1]}
-            for column in self.predictions.reader(name).columns
+            for column in self.predictions.reader(served).columns
         ]
         outputs = [
             {"name": found["name"], "datatype": found["datatype"], "shape": [-1, *found["shape"][1:]]}
             for found in tensors([served.example])
         ]
         platform = "pytorch" if served.model is not None else "onnxruntime"
-        body = {"name": name, "versions": [served.version], "platform": platform, "inputs": inputs, "outputs": outputs}
-        return json_response(body)
+        return {
+            "name": served.name,
+            "versions": [served.version],
+            "platform": platform,
+            "inputs": inputs,
+            "outputs": outputs,
+        }
 
     async def infer(self, request: Request, name: str, version: str | None = None) -> Response:
         """Answer the rows of some tensors."""
-        served = self._served(name, version)
-        reader = self.predictions.reader(name)
-        check_type(request, bare=True)
-        data = await read_body(request, reader.max_body, self.models.config.serve.read_timeout_s)
-        body, rest = _parts(data, request.headers.get(HEADER))
-        rows = [reader.read(row, f"row {place}") for place, row in enumerate(_rows(body, rest, reader))]
-        wanted = [_text(each, "name") for each in _objects(body, "outputs")]
-        answers, _ = await predict(request, self.models, served, rows)
+        with self.models.held(name, version) as served:
+            reader = self.predictions.reader(served)
+            check_type(request, bare=True)
+            data = await read_body(request, reader.max_body, self.models.config.serve.read_timeout_s)
+            body, rest = _parts(data, request.headers.get(HEADER))
+            rows = [reader.read(row, f"row {place}") for place, row in enumerate(_rows(body, rest, reader))]
+            wanted = [_text(each, "name") for each in _objects(body, "outputs")]
+            answers, _ = await predict(request, self.models, served, rows, reader.columns)
         if bad := [f"row {place}: {answer['error']}" for place, answer in enumerate(answers) if "error" in answer]:
             raise Refused(422, "; ".join(bad))
         outputs = [found for found in tensors(answers) if not wanted or found["name"] in wanted]
@@ -134,16 +142,6 @@ class OpenInference:
             raise invalid([("outputs", f"{len(lacking)} of them are not among those of the model")])
         found: dict[str, Any] = {"model_name": name, "model_version": served.version, "outputs": outputs}
         return json_response(found | ({"id": body["id"][:200]} if isinstance(body.get("id"), str) else {}))
-
-    def _served(self, name: str, version: str | None) -> Served:
-        if name not in self.models.names():
-            raise Refused(404, "there is no model of this name", reason="name")
-        served = self.models.get(name)
-        if served is None:
-            raise Refused(503, f"{name} is still loading", headers={"retry-after": "1"}, reason="not_ready")
-        if version is not None and version != served.version:
-            raise Refused(404, "there is no such version of this model", reason="name")
-        return served
 
 
 def _parts(data: bytes, header: str | None) -> tuple[dict[str, Any], bytes]:

@@ -35,6 +35,7 @@ MAX_BODY = 1 << 20
 REFUSALS: tuple[int, ...] = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)
 TYPES = {404: "not_found_error", 429: "rate_limit_error"}
 """What OpenAI calls an error, by status; else it is the request's below 500, and the server's from there on."""
+NO_TEXTS = "no model of this service writes texts; GET /info lists its models, and POST /predict asks them"
 CODES = {"full": "rate_limit_exceeded", "deadline": "timeout", "not_ready": "model_not_ready"}
 
 
@@ -173,13 +174,14 @@ class Texts:
 
     async def list_models(self) -> Response:
         """List the models that write texts."""
-        loaded = [served for name in self.models.names() if (served := self.models.get(name))]
         listed = [
-            {"id": served.name, "object": "model", "created": self.created, "owned_by": "llmft"}
-            for served in loaded
-            if served.writer
+            {"id": name, "object": "model", "created": self.created, "owned_by": "llmft"} for name in self._names()
         ]
         return json_response({"object": "list", "data": listed})
+
+    def _names(self) -> list[str]:
+        """The models that write texts, as far as they are loaded."""
+        return [served.name for served in self.models.loaded() if served.writer]
 
     async def _answer(self, request: Request, kind: Kind) -> Response:
         """Answer a request, as a whole or as a stream of server-sent events.
@@ -195,9 +197,9 @@ class Texts:
         try:
             self.models.admission.admit(1)
         except Full as full:
+            served.release()
             retry = {"retry-after": str(full.retry_after)}
             raise Refused(429, "the queue is full; ask again later", headers=retry, reason="full") from None
-        served.users += 1
         head = {
             "id": f"{kind.prefix}-{uuid4().hex}",
             "created": int(time.time()),
@@ -234,18 +236,31 @@ class Texts:
         return json_response({**head, "object": kind.object, "choices": [choice], "usage": usage})
 
     def _found(self, name: str | None) -> tuple[Served, "Writer"]:
-        """The model that a request names, or the only one."""
-        names = self.models.names()
-        if name is None and len(names) == 1:
-            name = names[0]
+        """The model that a request names, or the only one that writes texts, with this request counted in.
+
+        Raises:
+            Refused: for another name, and a model that is not loaded, or answers rows alone.
+        """
+        names = self._names()
         if name is None:
-            raise wrong("model", f"model must name one of {', '.join(names)}")
-        if name not in names:
-            raise wrong("model", f"there is no such model; there are {', '.join(names)}", "model_not_found", 404)
-        served = self.models.get(name)
+            name = (
+                names[0]
+                if len(names) == 1
+                else next(iter(self.models.sources))
+                if len(self.models.sources) == 1
+                else None
+            )
+        if name is None:
+            what = f"model must name one of {', '.join(names)}" if names else NO_TEXTS
+            raise wrong("model", what, None if names else "model_not_found", 400 if names else 404)
+        if name not in self.models.sources:
+            what = f"there is no such model; those that write texts are {', '.join(names)}" if names else NO_TEXTS
+            raise wrong("model", what, "model_not_found", 404)
+        served = self.models.hold(name)
         if served is None:
             raise Refused(503, f"{name} is still loading", headers={"retry-after": "1"}, reason="not_ready")
         if (writer := served.writer) is None:
+            served.release()
             what = f"{name} does not continue texts: its task is {served.config.task.name}; ask POST /predict"
             raise wrong("model", what, "model_not_found", 404)
         return served, writer

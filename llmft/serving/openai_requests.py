@@ -37,7 +37,19 @@ NEUTRAL: dict[str, Any] = {
     "top_logprobs": 0,
 }
 """Fields that would change an answer, and the only value that is accepted, which does not."""
-HINTS = {"tools": "Calls in an answer are not parsed; POST /predict takes the column tools."}
+TOOLS = (
+    "Calls of tools are not read out of an answer. Supported are messages with tool_calls, and those of the role tool, "
+    "which the chat template writes. POST /predict takes the column tools, and gives a call as text."
+)
+HINTS = {
+    "tools": TOOLS,
+    "functions": TOOLS,
+    "tool_choice": TOOLS,
+    "response_format": "Ask for JSON in a message, and check the answer.",
+    "n": "Send the request again, with another seed.",
+    "best_of": "Send the request again, with another seed.",
+}
+"""What can be done instead."""
 COLD = 1e-3  # logits divided by less could overflow
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MESSAGE_KEYS = {"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "reasoning_content"}

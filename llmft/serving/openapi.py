@@ -92,7 +92,7 @@ def document(models: Models, predictions: Predictions) -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": predictions.reader(name).schema(),
+                    "schema": predictions.reader(served).schema(),
                     "example": {"rows": [served.example_row]},
                 }
             },

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from llmft.predictions.inputs import Row, in_order
 from llmft.schema.problem import plural
 from llmft.serving.batcher import Full
-from llmft.serving.bodies import Reader, flag, invalid, without_values
+from llmft.serving.bodies import InputColumn, Reader, flag, invalid, told
 from llmft.serving.http import Refused, json_response, read_json, unless_left
 from llmft.serving.metrics import Watch, feedback_metric
 from llmft.serving.models import Encoded, Models, Served, drawn, new_id, with_explanations
@@ -44,33 +45,30 @@ class Predictions:
         """`POST /predict/NAME`."""
         if name not in self.models.names():
             raise Refused(404, "there is no model of this name", reason="name")
-        limit = self.reader(name).max_body if self.models.get(name) else 1 << 20
+        served = self.models.get(name)
+        limit = self.reader(served).max_body if served else 1 << 20
         body = await read_json(request, limit, self.models.config.serve.read_timeout_s)
         return await self._answer(request, name, body)
 
     @property
     def max_body(self) -> int:
         """The largest body that one of the models reads, in bytes."""
-        loaded = [name for name in self.models.names() if self.models.get(name)]
-        return max((self.reader(name).max_body for name in loaded), default=1 << 20)
+        return max((self.reader(served).max_body for served in self.models.loaded()), default=1 << 20)
 
-    def reader(self, name: str) -> Reader:
+    def reader(self, served: Served) -> Reader:
         """How bodies for a model are read; made again for another version of it."""
-        served = self.models.get(name)
-        assert served
+        name = served.name
         if name not in self.readers or self.readers[name][0] is not served:
             self.readers[name] = served, Reader(served.task, served.config.dataset, self.models.config.serve)
         return self.readers[name][1]
 
     async def _answer(self, request: Request, name: str, body: Any) -> Response:
-        served = self.models.get(name)
-        if served is None:
-            raise Refused(503, f"{name} is still loading", headers={"retry-after": "1"}, reason="not_ready")
-        reader = self.reader(name)
-        rows = reader.rows(body)
-        explain, draw = flag(body, "explain", reader.explains), flag(body, "draw", reader.draws)
-        passes = sum(map(reader.passes, rows)) if explain else 0
-        answers, cut = await predict(request, self.models, served, rows, passes, draw)
+        with self.models.held(name) as served:
+            reader = self.reader(served)
+            rows = reader.rows(body)
+            explain, draw = flag(body, "explain", reader.explains), flag(body, "draw", reader.draws)
+            passes = sum(map(reader.passes, rows)) if explain else 0
+            answers, cut = await predict(request, self.models, served, rows, reader.columns, passes, draw)
         ids = [f"{request.scope.setdefault('llmft_id', new_id())}-{place}" for place in range(len(rows))]
         found = {"answers": answers, "ids": ids, "model": name, "version": served.version, "truncated": cut}
         return json_response(found)
@@ -79,16 +77,13 @@ class Predictions:
         """`GET /info`: what the page must know of the models."""
         serve = self.models.config.serve
         found = []
-        for name in self.models.names():
-            served = self.models.get(name)
-            if served is None:
-                continue
-            reader, task = self.reader(name), served.task
+        for served in self.models.loaded():
+            reader, task = self.reader(served), served.task
             metric = feedback_metric(task, served.example)
             names = task.model_kwargs().get("id2label") if task.target else None
             found.append(
                 {
-                    "name": name,
+                    "name": served.name,
                     "version": served.version,
                     "task": served.config.task.name,
                     "inputs": [column.in_json() for column in reader.columns],
@@ -109,13 +104,21 @@ class Predictions:
 
 
 async def predict(
-    request: Request, models: Models, served: Served, rows: list[Row], passes: int = 0, draw: bool = False
+    request: Request,
+    models: Models,
+    served: Served,
+    rows: list[Row],
+    columns: Sequence[InputColumn],
+    passes: int = 0,
+    draw: bool = False,
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """The answers to rows in their order, and the rows that were cut.
 
     A row that is bad has its reason as `error`, as in `llmft predict`.
 
     Args:
+        served: see `Models.held`.
+        columns: those that the model reads.
         passes: for answers that are explained, how many more rows the model is asked at most. The queue counts them.
 
     Raises:
@@ -135,26 +138,32 @@ async def predict(
     except Full as full:
         headers = {"retry-after": str(full.retry_after)}
         raise Refused(429, "the queue is full; ask again later", headers=headers, reason="full") from None
-    served.users += 1
     try:
-        work = _predict(request, models, served, rows, until, passes > 0, draw)
+        work = _predict(request, models, served, rows, columns, until, passes > 0, draw)
         return await unless_left(request, work, until - start)
     except TimeoutError:  # of the questions of an explanation
         what = f"there was no answer within {until - start:g} seconds"
         raise Refused(504, what, reason="deadline") from None
     finally:
-        served.release()
         models.admission.release(count, time.monotonic() - start)
 
 
 async def _predict(
-    request: Request, models: Models, served: Served, rows: list[Row], until: float, explain: bool, draw: bool
+    request: Request,
+    models: Models,
+    served: Served,
+    rows: list[Row],
+    columns: Sequence[InputColumn],
+    until: float,
+    explain: bool,
+    draw: bool,
 ) -> tuple[list[dict[str, Any]], list[int]]:
     loop = asyncio.get_running_loop()
     inline = _characters(rows) <= INLINE
     parts, bad = served.read(rows) if inline else await loop.run_in_executor(None, served.read, rows)
+    reasons = {place: told(why, rows[place], columns) for place, why in bad.items()}
     if len(bad) == len(rows):
-        raise invalid([(rows[place].id, without_values(why, rows[place])) for place, why in bad.items()])
+        raise invalid([(rows[place].id, why) for place, why in reasons.items()])
     request_id = request.scope.setdefault("llmft_id", new_id())
     works = []
     gone: Future[None] = Future()  # done when the client has left
@@ -178,7 +187,6 @@ async def _predict(
         gone.cancel()
         raise
     found = [part._replace(found=answers) for part, answers in zip(parts, made, strict=True)]
-    reasons = {place: without_values(why, rows[place]) for place, why in bad.items()}
     cut = sorted(part.places[row] for part in parts for row in part.found.cut)
     return in_order(len(rows), found, reasons), cut  # type: ignore[arg-type]
 

@@ -148,3 +148,8 @@ def _tell(models: Any, address: str, key: str | None) -> None:
     ]
     header = f' -H "Authorization: Bearer {key}"' if key else ""
     print(f"\nserving at {address}   (Ctrl-C ends it)\n  {shlex.join(words)}{header}", flush=True)
+    chats = [served.name for served in models.loaded() if served.writer and served.writer.chat]
+    if chats:
+        named = f" model={chats[0]}" if len(chats) > 1 else ""
+        given = f'{KEY}="{key}" ' if key and key != f"${KEY}" else ""
+        print(f"  {given}llmft chat {address}{named}", flush=True)

@@ -320,6 +320,13 @@ def test_groups_of_such_a_table_stay_together(write: Write) -> None:
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
 
 
+def test_all_rows_may_be_shared_if_max_overlap_is_1() -> None:
+    """Repeated rows of the larger split are more than the smaller one has."""
+    keys, sizes = {"train": ["a"], "test": ["a"] * 5}, {"train": 1, "test": 5}
+    assert overlaps(keys, sizes, 1.0) == (["5 of the 5 rows of test are also in train"], [])
+    assert len(overlaps(keys, sizes, 0.99)[1]) == 1
+
+
 def test_what_to_do_about_rows_that_stand_in_two_splits_names_the_key_that_helps() -> None:
     sizes, ids = dict.fromkeys(("train", "validation", "test"), 2), {}
     _, problems = overlaps({"train": ["a", "b"], "validation": ["a", "c"], "test": ["c", "d"]}, sizes, 0.01, ids)

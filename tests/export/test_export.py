@@ -63,7 +63,8 @@ def test_an_export_answers_as_its_run_does(
     words = [f"export.format={format}", f"export.precision={precision}", "export.max_loss=1", "run.dir=out"]
     code, out, err = llmft("export", str(runs[task]), *words)
     assert code == 0, err
-    assert "next      llmft eval out" in out
+    assert "check     llmft eval out" in out
+    assert "next      llmft serve out" in out
     assert [path.name for path in here.iterdir()] == ["out"], "the hidden folder is gone"
 
     facts = read(here / "out")

@@ -1,5 +1,6 @@
 """Faults of clients, models, and disks: what a client gets, and that the service goes on."""
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -573,3 +574,100 @@ def test_x5_the_key_is_written_nowhere(
     assert not [
         each for each in [*(text.encode() for text in said), *(f.read_bytes() for f in files)] if b"canary" in each
     ]
+
+
+def test_a_version_stays_until_the_requests_that_it_has_are_answered(
+    serving: Callable[..., Client], text_run: Path
+) -> None:
+    """A version is replaced while a body arrives: nothing waits for threads that have ended."""
+    client = serving()
+    models = client.app.state.models
+    before = models.get("texts")
+    body = json.dumps({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["lumo"]}]}).encode()
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if models.get("texts") is before:
+            await asyncio.to_thread(models.load, "texts")
+            return {"type": "http.request", "body": body, "more_body": False}
+        await asyncio.sleep(60)
+        return {}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/v2/models/texts/infer", "raw_path": b"", "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")], "http_version": "1.1",
+        "scheme": "http", "server": ("localhost", 80), "client": ("127.0.0.1", 1), "root_path": "",
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(client.app(scope, receive, send), 20))
+    assert sent[0]["status"] == 200
+    assert json.loads(sent[1]["body"])["model_version"] == before.version
+    assert models.get("texts") is not before
+    assert before.retired
+    assert before.users == 0
+    for thread in before.batcher._threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert client.predict(text="lumo")["answers"]
+
+
+def test_a_request_between_two_versions_takes_the_newer(serving: Callable[..., Client]) -> None:
+    """Another thread replaces the version after it was looked up, and before the request is counted in."""
+    models = serving().app.state.models
+    before, looked = models.get("texts"), []
+
+    def get(name: str) -> Any:
+        found = type(models).get(models, name)
+        if not looked:
+            looked.append(name)
+            models.load(name)
+        return found
+
+    models.get = get
+    held = models.hold("texts")
+    assert held is not before
+    assert held.users == 1
+    assert not before.batcher._waiting
+    held.release()
+
+
+def test_an_export_is_hashed_once(text_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of several GB takes seconds each time."""
+    from llmft.data import committed, files
+    from llmft.serving import models
+    from llmft.serving.app import create
+
+    hashed: list[str] = []
+
+    def digest(file: Path) -> str:
+        hashed.append(file.name)
+        return str(files.digest(file))
+
+    for module in (committed, models):
+        monkeypatch.setattr(module, "digest", digest)
+    app = create(str(text_export))
+    app.state.models.load_all()
+    app.state.models.get("texts").batcher.close()
+    assert hashed.count("model.onnx") == 1
+    assert len(hashed) == len(set(hashed))
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (
+            "this row has no column 'text'; it has 'other'. Write dataset.columns.text=COLUMN.",
+            "the row has no column 'text'; it has 'other'. The model reads 'text', 'age'",
+        ),
+        ("age is 'x', not a number (this row)", "age is …, not a number"),
+        ("has no entity <e1>. Mark both, as in <e1>a</e1>.", "has no entity <e1>. Mark both, as in <e1>a</e1>"),
+    ],
+)
+def test_reasons_say_what_a_client_can_do(why: str, said: str) -> None:
+    from llmft.predictions.inputs import Row
+    from llmft.serving.bodies import InputColumn, told
+
+    columns = [InputColumn("text", "text", "text", True), InputColumn("age", "features", "number", False)]
+    assert told(why, Row("rows.0", {"age": "x"}), columns) == said

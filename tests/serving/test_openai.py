@@ -142,7 +142,7 @@ def test_the_client_of_openai_reads_the_texts_of_predict(address: str, chat_run:
     assert parts[-1].choices[0].finish_reason == written.choices[0].finish_reason
     with pytest.raises(openai.BadRequestError, match="temperature must be less than or equal to 2"):
         client.chat.completions.create(model="talk", messages=rows[0]["messages"], temperature=3)
-    with pytest.raises(openai.NotFoundError, match="there is no such model; there are talk"):
+    with pytest.raises(openai.NotFoundError, match="there is no such model; those that write texts are talk"):
         client.chat.completions.create(model="gpt-5", messages=rows[0]["messages"])
     assert is_idle(app)
 
@@ -195,9 +195,16 @@ def test_a_model_that_does_not_write_is_not_listed(serving: Callable[..., Client
     found = client.ask("POST", "/v1/completions", json={"prompt": "a"})
     assert (found.status_code, "its task is text_classification; ask POST /predict" in found.text) == (404, True)
 
+    run = client.app.state.models.sources["texts"]
+    several = serving(models={"a": run, "b": run})
+    assert several.ask("GET", "/v1/models").json()["data"] == []
+    for body in ({"prompt": "a"}, {"prompt": "a", "model": "c"}):
+        found = several.ask("POST", "/v1/completions", json=body)
+        assert (found.status_code, "no model of this service writes texts" in found.text) == (404, True), found.text
+
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"model": "x"}, "model", "there is no such model; there are talk"),
+    ({"model": "x"}, "model", "there is no such model; those that write texts are talk"),
     ({"messages": None}, "messages", "messages is missing"),
     ({"messages": []}, "messages", "at least 1 item"),
     ({"messages": [{"role": "robot", "content": "a"}]}, "messages", "messages.0.role must be one of system, developer"),
