@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from llmft.data.cell_values import joined_name
+from llmft.data.committed import MANIFEST
 from llmft.data.files import digest
 from llmft.data.source import Rows, Table
 from llmft.exports.runtime import split
 from llmft.predictions.inputs import Inputs, Part, Row
-from llmft.runs.exported import FACTS, is_export
+from llmft.runs.exported import is_export
 from llmft.runs.folder import Run
 from llmft.runs.index import find_run
 from llmft.schema.config import Config
@@ -384,10 +385,8 @@ def checked_digest(source: Path) -> str:
         UserError: for weights that are not those that the run has written.
     """
     folder = source / "model"
-    if is_export(source):  # loading it compares its files with these
-        known = json.loads((source / FACTS).read_text(encoding="utf-8")).get("sha256")
-        if known:
-            return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    if is_export(source) and (folder / MANIFEST).is_file():  # the sha256 of all files, which loading compares with them
+        return digest(folder / MANIFEST)
     found = {file.relative_to(folder).as_posix(): digest(file) for file in sorted(folder.rglob("*")) if file.is_file()}
     manifest = source / "manifest.json"
     facts = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
