@@ -9,8 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, BinaryIO, Protocol, TextIO
 
+import numpy
+import pyarrow
+from pyarrow import parquet
 from tqdm import tqdm
 
 from llmft import tasks
@@ -31,6 +34,7 @@ from llmft.schema.inference import PredictConfig
 from llmft.schema.problem import Failure, Problem, UserError
 from llmft.tasks.optional import Explains, ReadsCorpus
 from llmft.tasks.task import Answer, Task
+from llmft.training.evaluation import with_corpus_vectors
 from llmft.training.hardware import detect
 from llmft.training.memory import advice_for_scoring, enough_memory
 
@@ -105,6 +109,7 @@ def ready(config: Config) -> Answering:
     model, task = load_trained(source, tasks.build(config.task), hardware.device, config.model.trust_remote_code)
     if (passages := named_passages(config.dataset, source)) and isinstance(task, ReadsCorpus):
         task = task.with_corpus(passages)
+    task = with_corpus_vectors(task, model, config.trainer.eval_batch_size)
     set_generation(model, config.generation, config.seed)
     dataset = config.dataset.model_copy(update={"format": "json"})  # rows of Python can hold lists, as JSON can
     batch_size, explain = config.trainer.eval_batch_size, config.predict.explain
@@ -273,6 +278,52 @@ class Csv:
         self.rows.writeheader()
 
 
+class Parquet:
+    """A table with a column for each field of an answer, written as a whole at the end."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.tables: list[pyarrow.Table] = []
+
+    def write(self, answers: list[dict[str, Any]]) -> None:
+        names = dict.fromkeys(name for answer in answers for name in answer)
+        columns = {name: [answer.get(name) for answer in answers] for name in names}
+        try:
+            self.tables.append(pyarrow.table(columns))
+        except pyarrow.ArrowInvalid as error:
+            what = f"the answers have columns of several types, and parquet has one type a column: {error}"
+            raise UserError(Problem("predict.output", what, hint="Write a file that ends in .jsonl.")) from error
+
+    def end(self) -> None:
+        parquet.write_table(pyarrow.concat_tables(self.tables, promote_options="permissive"), self.stream)
+
+
+class Vectors:
+    """A numpy array (rows, D) of the answers, float32; NaN for a row that could not be answered."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.rows: list[numpy.ndarray | None] = []
+
+    def write(self, answers: list[dict[str, Any]]) -> None:
+        for answer in answers:
+            found = answer.get("answer")
+            if "error" not in answer and not (isinstance(found, list) and found and isinstance(found[0], float)):
+                what = "must end in .jsonl, .csv, or .parquet: .npy holds vectors, which these answers are not"
+                raise UserError(Problem("predict.output", what))
+            self.rows.append(None if "error" in answer else numpy.array(found, dtype=numpy.float32))
+
+    def end(self) -> None:
+        width = next((len(row) for row in self.rows if row is not None), 0)
+        missing = numpy.full(width, numpy.nan, dtype=numpy.float32)
+        rows = [missing if row is None else row for row in self.rows]
+        numpy.save(self.stream, numpy.stack(rows) if rows else numpy.zeros((0, 0), numpy.float32), allow_pickle=False)
+
+
+BINARY: dict[str, Any] = {"parquet": Parquet, "npy": Vectors}
+"""Formats that no text has, and what writes them."""
+
+
 def _json(value: Any) -> str:
     """JSON, with null for what is not a number: other readers stop at NaN."""
     try:
@@ -289,6 +340,9 @@ def _cell(value: Any) -> Any:
 def check_output(predict: PredictConfig) -> None:
     """Raise UserError for an output that is there already, or in a folder that is not."""
     if predict.output is None:
+        if predict.format in BINARY:
+            what = f"must be given for predict.format={predict.format}, which no terminal shows"
+            raise UserError(Problem("predict.output", what))
         return
     file = Path(predict.output)
     if file.exists():
@@ -317,8 +371,9 @@ def opened(predict: PredictConfig) -> Iterator[Writer]:
         return
     file = Path(predict.output)
     partial = file.with_name(f".{file.name}.part")
+    binary = format_of(predict) in BINARY
     try:
-        stream = partial.open("w", encoding=predict.encoding, newline="")
+        stream: Any = partial.open("wb") if binary else partial.open("w", encoding=predict.encoding, newline="")
     except OSError as error:
         raise UserError(Problem("predict.output", f"{file}: {error.strerror}")) from error
     try:
@@ -336,6 +391,14 @@ def opened(predict: PredictConfig) -> Iterator[Writer]:
         partial.unlink(missing_ok=True)
 
 
-def _writer(predict: PredictConfig, stream: TextIO) -> Writer:
-    by_ending = "csv" if predict.output is not None and predict.output.lower().endswith(".csv") else "jsonl"
-    return Csv(stream, predict.keep) if (predict.format or by_ending) == "csv" else JsonLines(stream)
+def format_of(predict: PredictConfig) -> str:
+    """The format of the answers: what is asked for, or what the ending of the file says."""
+    ending = Path(predict.output or "").suffix.lower().removeprefix(".")
+    return predict.format or (ending if ending in ("csv", *BINARY) else "jsonl")
+
+
+def _writer(predict: PredictConfig, stream: Any) -> Writer:
+    found = format_of(predict)
+    if found == "csv":
+        return Csv(stream, predict.keep)
+    return BINARY[found](stream) if found in BINARY else JsonLines(stream)

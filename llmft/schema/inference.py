@@ -69,8 +69,9 @@ class PredictConfig(Section):
     output: str | None = None
     """The file for the answers; it must not exist. Unset: standard output."""
 
-    format: Literal["jsonl", "csv"] | None = None
-    """Format of the answers. Unset: by the ending of `output`; `jsonl` on standard output."""
+    format: Literal["jsonl", "csv", "parquet", "npy"] | None = None
+    """Format of the answers. `npy`: vectors alone, as a numpy array (rows, numbers) of float32. Unset: by the ending of
+    `output`; `jsonl` on standard output."""
 
     encoding: str = "utf-8"
     """Encoding of `output`: `utf-8-sig` for a csv that Excel opens, `gb18030`, ... The encoding of the input is

@@ -84,6 +84,18 @@ class ReadsCorpus(Protocol):
 
 
 @runtime_checkable
+class EmbedsCorpus(Protocol):
+    """Needs the outputs of its model for the passages of its corpus: evaluation, predict, and before RUN/model is
+    written."""
+
+    def passages_to_embed(self) -> "Rows | None":
+        """Rows for the task as it is in `predict`, with one output each. None: it has no corpus, or all outputs."""
+
+    def with_vectors(self, outputs: list[Any]) -> Self:
+        """The task with the outputs of these rows, in their order."""
+
+
+@runtime_checkable
 class HasBaseline(Protocol):
     """Is compared with a simple model that is fitted to the same rows: finetune, for a section with `baseline`."""
 

@@ -272,7 +272,11 @@ class Presenter(ABC):
             if "box" in answer[0]:
                 counts = Counter(part["label"] for part in answer if not part.get("crowd"))
                 return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or self.no_answer
-            return "; ".join(f"{part['text']} ({part['label']})" for part in answer)
+            return "; ".join(
+                f"{part['text']} ({part['label']})" if "label" in part else part["text"] for part in answer
+            )
+        if isinstance(answer, list) and answer and isinstance(answer[0], float):  # a vector
+            return f"{len(answer)} numbers: {', '.join(f'{value:.4g}' for value in answer[:4])}, …"
         if isinstance(answer, dict):  # shares of labels; a reference has its mask beside them
             shares = answer.get("shares", answer)
             return self.separator.join(f"{label} {100 * share:.1f}%" for label, share in shares.items())

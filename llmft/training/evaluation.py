@@ -20,9 +20,10 @@ from llmft.reporting.lines import counting
 from llmft.runs.folder import Run
 from llmft.schema.config import Config
 from llmft.schema.problem import plural
+from llmft.tasks.optional import EmbedsCorpus
 from llmft.tasks.task import Answer, Task
 from llmft.training import processes
-from llmft.training.features import FeatureSet
+from llmft.training.features import FeatureSet, encode
 from llmft.training.hardware import Hardware
 
 KEPT = 100  # scores of a row that predictions/SPLIT.jsonl holds
@@ -96,6 +97,29 @@ def predict(
     Args:
         seen: called after each batch with its number of features over all processes.
     """
+    outputs, losses = _outputs(task, model, features, batch_size, seen)
+    task = with_corpus_vectors(task, model, batch_size)
+    return Prediction(task.decode(outputs, features.rows), outputs, weighted_mean(losses))
+
+
+def with_corpus_vectors(task: Task[Any], model: torch.nn.Module, batch_size: int) -> Task[Any]:
+    """The task with the outputs of these weights for its corpus, if it lacks them; else the task itself."""
+    if not isinstance(task, EmbedsCorpus) or (passages := task.passages_to_embed()) is None:
+        return task
+    asked = task.for_inference()
+    outputs, _ = _outputs(asked, model, encode(asked, passages), batch_size)
+    embedded: Task[Any] = task.with_vectors(outputs)
+    return embedded
+
+
+def _outputs(
+    task: Task[Any],
+    model: torch.nn.Module,
+    features: FeatureSet,
+    batch_size: int,
+    seen: Callable[[int], None] | None = None,
+) -> tuple[list[Any], list[tuple[float, int]]]:
+    """The output of each feature, with its aside if there is one; and the losses of batches with their weights."""
     own = []
     with float32(model):
         for numbers, batch in batches(task, features, batch_size, model):
@@ -114,8 +138,7 @@ def predict(
             outputs[number] = output
         if loss is not None:
             losses.append((loss, count))
-    outputs = features.with_asides(outputs, range(len(outputs)))
-    return Prediction(task.decode(outputs, features.rows), outputs, weighted_mean(losses))
+    return features.with_asides(outputs, range(len(outputs))), losses
 
 
 def weighted_mean(losses: Sequence[tuple[float, int]]) -> float | None:

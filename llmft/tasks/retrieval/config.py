@@ -32,6 +32,9 @@ class Embedding(TaskConfig):
         "batch_hard": "labels",
         "supervised_contrastive": "labels",
     }
+    searches: ClassVar[bool] = True
+    decoding: ClassVar[tuple[str, ...]] = ("top_k", "negatives", "negative_margin")
+    answered: ClassVar[tuple[str, ...]] = ("answer", "score", "left_out", "error")
     best: ClassVar[dict[Form, str]] = {"pairs": "ndcg@10", "scores": "spearman", "labels": "accuracy"}
     then: ClassVar[str] = "predict {run} predict.text='...'"
 
@@ -74,8 +77,17 @@ class Embedding(TaskConfig):
     max_length: int = Field(default=128, ge=4, le=131072)
     """Longest text in tokens, its prompt included. Longer ones are cut, and the share that is cut is printed."""
 
-    top_k: int = Field(default=5, ge=1, le=1000)
-    """predict: how many passages of `dataset.corpus` answer a query."""
+    top_k: int = Field(default=5, ge=0, le=1000)
+    """predict with `dataset.corpus`: how many passages answer a query. 0: the answer is its vector."""
+
+    negatives: int = Field(default=0, ge=0, le=1000)
+    """predict with `dataset.corpus`, for rows with a `text_pair`: find so many hard negatives for each row, passages
+    that are near the query and do not belong to it, for the column `negative` of another training. `left_out` says why
+    others are none. 0: none."""
+
+    negative_margin: float = Field(default=0.95, gt=0, le=1)
+    """negatives: a passage whose cosine is above this share of the text_pair's is left out, since it may be a right
+    answer that nobody has marked."""
 
     @property
     def form(self) -> Form:

@@ -2,13 +2,15 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy
+from safetensors.numpy import load_file, save_file
 
-from llmft.data.source import Rows, listed
+from llmft.data.passages import Passages
+from llmft.data.source import Rows, Table, listed
 from llmft.schema.column import Column
 from llmft.schema.model import ModelConfig
 from llmft.schema.problem import Problem, UserError
@@ -16,7 +18,7 @@ from llmft.tasks.padding import Arrays, pad, pad_values
 from llmft.tasks.retrieval import config as sections
 from llmft.tasks.retrieval import sentence_files
 from llmft.tasks.retrieval.vectors import KS, gain, nearest, ranked, texts_of, unit
-from llmft.tasks.task import Answer, Features, RowScore, State, Task
+from llmft.tasks.task import UNSAVED, Answer, Features, RowScore, State, Task
 from llmft.tasks.tokenizer import Tokenizer, learn
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 REPORTED = ("ndcg@10", "mrr@10", "map@10", *(f"recall@{k}" for k in KS))
 TEXTS = ("text", "text_pair")
+EXTRA = 20
+"""Further passages that are looked at for negatives, since some are left out."""
+PASSAGES, VECTORS = "passages.jsonl", "passages.safetensors"
+"""In RUN/model: the corpus of a run, and the vectors of its passages."""
 
 
 @dataclass
@@ -42,6 +48,11 @@ class EmbeddingState(State):
     labels: list[str] = field(default_factory=list)
     """Of texts with a class, the classes of the training rows."""
 
+    passages: Passages | None = field(default=None, metadata=UNSAVED)
+    """The corpus that is searched; beside task.json, as `vectors` is."""
+    vectors: numpy.ndarray | None = field(default=None, metadata=UNSAVED)
+    """Of its passages, (passages, D)."""
+
     @property
     def description(self) -> str:
         return f"a vector for each text, by {self.pooling} pooling"
@@ -54,8 +65,22 @@ class EmbeddingState(State):
     def save(self, folder: Path) -> None:
         """Write what was learned, and beside a model the files that sentence-transformers reads."""
         super().save(folder)
+        if self.passages is not None:
+            self.passages.save(folder / PASSAGES)
+        if self.vectors is not None:
+            save_file({"vectors": numpy.ascontiguousarray(self.vectors)}, folder / VECTORS)
         if (folder / "config.json").is_file():
             sentence_files.write(folder, self.how, self.max_length)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        found = super().load(folder)
+        if (folder / PASSAGES).is_file():
+            found.passages = Passages.load(folder / PASSAGES)
+        if (folder / VECTORS).is_file():
+            found.vectors = load_file(folder / VECTORS)["vectors"]
+        return found
 
 
 class Embedding(Task[EmbeddingState]):
@@ -170,7 +195,7 @@ class Embedding(Task[EmbeddingState]):
             "row": [row for row, _, _ in given],
             "length": list(map(len, found)),
             "cut": cut,
-            "aside": [{"role": role} for _, role, _ in given],
+            "aside": [{"role": role, "text": rows[role][row]} for row, role, _ in given],
         }
 
     def _tokens(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
@@ -199,14 +224,76 @@ class Embedding(Task[EmbeddingState]):
             return [{"answer": float(unit(vectors)[0] @ unit(vectors)[1])} for vectors in outputs]
         return self._retrieved(outputs)
 
+    def with_corpus(self, passages: Passages) -> Self:
+        """The task with these passages in the place of those that it may have."""
+        return self.with_state(replace(self.state, passages=passages, vectors=None))
+
+    def passages_to_embed(self) -> Rows | None:
+        """The passages of the corpus that have no vectors yet."""
+        passages = self.state.passages
+        if passages is None or self.state.vectors is not None or self.options.form == "labels":
+            return None
+        return Table({"text_pair": passages.full_texts()}, passages.ids)
+
+    def with_vectors(self, outputs: list[Any]) -> Self:
+        """The task with the vectors of its passages."""
+        state = replace(self.state, vectors=numpy.stack([vector for vector, _ in outputs]))
+        state.inference = self.state.inference
+        return self.with_state(state)
+
     def _answers(self, outputs: list[Any], rows: list[int]) -> list[Answer]:
-        found: dict[int, list[numpy.ndarray]] = {}
-        for (vector, _), row in zip(outputs, rows, strict=True):
-            found.setdefault(row, []).append(vector)
-        return [
-            {"answer": float(unit(vectors[0]) @ unit(vectors[1])) if len(vectors) > 1 else vectors[0].tolist()}
-            for _, vectors in sorted(found.items())
-        ]
+        found: dict[int, dict[str, Any]] = {}
+        for (vector, aside), row in zip(outputs, rows, strict=True):
+            found.setdefault(row, {})[aside["role"]] = (vector, aside["text"])
+        given = [texts for _, texts in sorted(found.items())]
+        answers: list[Answer] = []
+        for texts in given:
+            both = [unit(texts[role][0]) for role in TEXTS if role in texts]
+            answers.append(
+                {"answer": float(both[0] @ both[1]) if len(both) > 1 else next(iter(texts.values()))[0].tolist()}
+            )
+        if self.state.passages is None or self.state.vectors is None:
+            return answers
+        # A row of a query is answered by passages, and one with its passage, where they are asked for, by negatives.
+        alone = [place for place, texts in enumerate(given) if self.options.top_k and list(texts) == ["text"]]
+        pairs = [place for place, texts in enumerate(given) if self.options.negatives and len(texts) > 1]
+        for places, count in ((alone, self.options.top_k), (pairs, 2 * self.options.negatives + EXTRA)):
+            if not places:
+                continue
+            queries = numpy.stack([given[place]["text"][0] for place in places])
+            for place, ids, cosines in zip(places, *nearest(queries, self.state.vectors, count), strict=True):
+                best = [self._passage(*one) for one in zip(ids.tolist(), cosines.tolist(), strict=True)]
+                if places is alone:
+                    answers[place] = {"answer": best}
+                else:
+                    answers[place] = self._mined(given[place]["text_pair"][1], answers[place]["answer"], best)
+        return answers
+
+    def _passage(self, place: int, cosine: float) -> dict[str, Any]:
+        assert self.state.passages
+        passages = self.state.passages
+        title = {"title": passages.titles[place]} if passages.titles[place] else {}
+        return {"id": passages.ids[place], **title, "text": passages.texts[place], "score": cosine}
+
+    def _mined(self, right: str, cosine: float, best: list[dict[str, Any]]) -> Answer:
+        """Hard negatives, the nearest first, and why nearer passages are none."""
+        most = self.options.negative_margin * cosine
+        known = {_same(right): "is the text_pair"}
+        found: list[str] = []
+        left_out = []
+        for passage in best:
+            if len(found) == self.options.negatives:
+                break
+            text, why = passage["text"], known.get(_same(passage["text"]), "")
+            if not why and passage["score"] > most:
+                limit = f"{self.options.negative_margin:g} of the text_pair's {cosine:.4f}"
+                why = f"its cosine {passage['score']:.4f} is above {limit}"
+            if why:
+                left_out.append({"id": passage["id"], "score": passage["score"], "why": why})
+                continue
+            known[_same(text)] = "is the same text as another"
+            found.append(text)
+        return {"answer": found, "score": cosine, "left_out": left_out}
 
     def _neighbors(self, outputs: list[Any]) -> list[Answer]:
         """The label of the nearest other text of the split."""
@@ -219,7 +306,8 @@ class Embedding(Task[EmbeddingState]):
     def _retrieved(self, outputs: list[Any]) -> list[Answer]:
         """For each row the passage that is nearest to its query, and at which ranks its own are.
 
-        Passages are those of all rows, each once. A query that occurs in several rows has several right passages.
+        Passages are those of all rows and of the corpus, each once. A query that occurs in several rows has several
+        right passages.
         """
         passages: dict[str, numpy.ndarray] = {}
         queries: dict[str, numpy.ndarray] = {}
@@ -229,6 +317,9 @@ class Embedding(Task[EmbeddingState]):
                 passages.setdefault(text, vector)
             queries.setdefault(aside["query"], vectors[0])
             right.setdefault(aside["query"], set()).add(aside["passages"][0])
+        if self.state.passages is not None and self.state.vectors is not None:
+            for text, vector in zip(self.state.passages.texts, self.state.vectors, strict=True):
+                passages.setdefault(text, vector)
         texts, asked = list(passages), list(queries)
         found = nearest(numpy.stack(list(queries.values())), numpy.stack(list(passages.values())), max(KS))
         answers = {}
@@ -316,3 +407,8 @@ class Embedding(Task[EmbeddingState]):
             made["label"].append(shared / 2 if form == "scores" else f"topic {first}")
         wanted = {"pairs": TEXTS, "scores": (*TEXTS, "label"), "labels": ("text", "label")}[form]
         return {name: made[name] for name in (*wanted, *(("negative",) if self.options.loss == "triplet" else ()))}
+
+
+def _same(text: str) -> str:
+    """The text without case and extra space, by which repeated ones are told."""
+    return " ".join(text.casefold().split())
