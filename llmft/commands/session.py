@@ -52,7 +52,7 @@ from llmft.tasks.optional import Calibrates, Notes, ReadsCorpus
 from llmft.tasks.task import Answer, Task
 from llmft.training.batches import check_packing
 from llmft.training.comparisons import baseline, importance, wants_importance
-from llmft.training.evaluation import Experiment, Prediction, Split, predict, score
+from llmft.training.evaluation import Experiment, Prediction, Split, predict, score, with_corpus_vectors
 from llmft.training.features import encode
 from llmft.training.fit import fit, fits
 from llmft.training.frozen import cached_encoder, is_frozen, train_head, with_reference
@@ -279,6 +279,7 @@ class Session(Experiment):
         if self.passages and isinstance(self.task, ReadsCorpus):
             phase("searching", f"{len(self.passages):,} passages")
             self.task, self.answered = self.task.with_corpus(self.passages), None
+            self.task = with_corpus_vectors(self.task, self.model, config.trainer.eval_batch_size)
             scored = {name: split.rows for name, split in self.splits.items() if name != "train"}
             self.splits |= {name: Split(rows, encode(self.task, rows)) for name, rows in scored.items()}
         if "validation" in self.splits and isinstance(self.task, Calibrates) and self.task.calibrates:

@@ -47,6 +47,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "image_classification": ("cifar_resnet", "augment=none", "task.margin=3"),
     "object_detection": ("detection", "model=centernet", "optimizer.backbone_lr=null", "task.threshold=0.1"),
     "semantic_segmentation": ("segmentation",),
+    "embedding": ("embedding", WIDER, SMALL),
+    "reranking": ("reranker", WIDER, SMALL),
 }
 
 # Other tasks of texts differ by their heads alone.

@@ -92,6 +92,14 @@ def _all_rows_are_one_step(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _rows_have_company(config: Config, origin: Origin) -> list[Problem]:
+    key = "trainer.batch_size"
+    if config.trains and config.trainer.batch_size == 1 and config.task.compares_rows:
+        what = f"must be at least 2: the loss of {config.task.name} compares the rows of a batch, got 1"
+        return [Problem(key, what, origin(key), "Write trainer.batch_size=32.")]
+    return []
+
+
 def _a_stream_has_steps_of_its_own(config: Config, origin: Origin) -> list[Problem]:
     key = "trainer.batch_size"
     if config.trainer.batch_size == "all" and config.dataset.streaming:
@@ -247,6 +255,7 @@ RULES = (
     _steps_between_falls,
     _plateau_has_scores,
     _all_rows_are_one_step,
+    _rows_have_company,
     _a_stream_has_steps_of_its_own,
     _rows_can_be_packed,
     _rows_are_there_before_training,

@@ -112,7 +112,9 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
     if pooling == "last":
         last = mask.sum(dim=1).clamp(min=1) - 1
         return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[2])).squeeze(1)
-    there = mask[..., None].to(hidden.dtype)
     if pooling == "max":
-        return hidden.masked_fill(there == 0, -torch.inf).amax(dim=1)
-    return (hidden * there).sum(dim=1) / there.sum(dim=1).clamp(min=1e-9)
+        return hidden.masked_fill(mask[..., None] == 0, -torch.inf).amax(dim=1)
+    # The order of a sum depends on how long the longest text is. In float64 its rounding is lost in that to float32, so
+    # that a text has the same vector, to the last bit, alone and in a batch.
+    there = mask[..., None].double()
+    return ((hidden.double() * there).sum(dim=1) / there.sum(dim=1).clamp(min=1.0)).float()
