@@ -84,7 +84,8 @@ class TaskConfig(Section):
 
     @property
     def compares_rows(self) -> bool:
-        """Whether the loss compares the rows of a batch, so that two halves of a batch are not the same step."""
+        """Whether the loss compares the rows of a batch, so that two halves of a batch are not the same step.
+        Such a task has a key `chunk`, which saves memory instead."""
         return False
 
     @property

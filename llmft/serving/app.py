@@ -20,6 +20,7 @@ from llmft.runs.folder import Run
 from llmft.runs.index import find_run
 from llmft.schema.config import Config
 from llmft.schema.serving import ServeConfig
+from llmft.serving.embeddings import Vectors
 from llmft.serving.http import Guard, Refused, dumped, is_loopback, key_of
 from llmft.serving.metrics import Watch
 from llmft.serving.models import Models
@@ -85,6 +86,7 @@ def application(config: Config, overrides: dict[str, Any] | None = None) -> Fast
     app.add_api_route("/info", predicts.info, methods=["GET"], include_in_schema=False)
     OpenInference(models, predicts).add_to(app)
     Texts(models, watch).add_to(app)
+    Vectors(models, predicts).add_to(app)
     _add_page(app)
     add_openapi(app, models, predicts)
     watch.routes(app, models)

@@ -145,17 +145,22 @@ class Served:
         return Encoded(table, split(features), owners, cut)
 
     def submit(
-        self, encoded: Encoded, heard: Callable[[list[Answer]], None] | None = None, later: bool = False
+        self,
+        encoded: Encoded,
+        heard: Callable[[list[Answer]], None] | None = None,
+        later: bool = False,
+        decode: Callable[[list[Any], Encoded], list[Answer]] | None = None,
     ) -> Work:
         """Let rows wait for the model. `done` of the work gives their answers.
 
         Args:
             heard: called with the answers in a thread of the model.
             later: whether all other rows come first.
+            decode: makes answers of the outputs of the features. None: the task does.
         """
 
         def finish(outputs: list[Any]) -> list[Answer]:
-            answers = self.task.decode(outputs, encoded.owners)
+            answers = decode(outputs, encoded) if decode else self.task.decode(outputs, encoded.owners)
             if heard:
                 heard(answers)
             return answers

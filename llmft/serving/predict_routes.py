@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from llmft.serving.http import Refused, json_response, read_json, unless_left
 from llmft.serving.metrics import Watch, feedback_metric
 from llmft.serving.models import Encoded, Models, Served, drawn, new_id, with_explanations
 from llmft.tasks.optional import Draws, Explains
+from llmft.tasks.task import Answer
 
 INLINE = 4000  # characters that the event loop encodes itself, in about 0.3 ms; a thread would take 0.1 ms to wake
 
@@ -111,6 +112,7 @@ async def predict(
     columns: Sequence[InputColumn],
     passes: int = 0,
     draw: bool = False,
+    decode: Callable[[list[Any], Encoded], list[Answer]] | None = None,
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """The answers to rows in their order, and the rows that were cut.
 
@@ -120,6 +122,7 @@ async def predict(
         served: see `Models.held`.
         columns: those that the model reads.
         passes: for answers that are explained, how many more rows the model is asked at most. The queue counts them.
+        decode: see `Served.submit`.
 
     Raises:
         Refused: if all rows are bad, the queue is full, there is no answer in time, or more rows are to be explained
@@ -139,7 +142,7 @@ async def predict(
         headers = {"retry-after": str(full.retry_after)}
         raise Refused(429, "the queue is full; ask again later", headers=headers, reason="full") from None
     try:
-        work = _predict(request, models, served, rows, columns, until, passes > 0, draw)
+        work = _predict(request, models, served, rows, columns, until, passes > 0, draw, decode)
         return await unless_left(request, work, until - start)
     except TimeoutError:  # of the questions of an explanation
         what = f"there was no answer within {until - start:g} seconds"
@@ -157,6 +160,7 @@ async def _predict(
     until: float,
     explain: bool,
     draw: bool,
+    decode: Callable[[list[Any], Encoded], list[Answer]] | None,
 ) -> tuple[list[dict[str, Any]], list[int]]:
     loop = asyncio.get_running_loop()
     inline = _characters(rows) <= INLINE
@@ -172,7 +176,7 @@ async def _predict(
             ids = [f"{request_id}-{place}" for place in places]
             tokens = sum(each.get("length", 0) for each in encoded.features)
             heard = partial(_heard, models.watch, served, ids, encoded, tokens)
-            works.append(served.submit(encoded, heard))
+            works.append(served.submit(encoded, heard, decode=decode))
         made = [await asyncio.wrap_future(work.done) for work in works]
         for place, (_, encoded) in enumerate(parts):
             if explain:

@@ -37,6 +37,8 @@ def enough_memory(advice: Callable[[], str]) -> Iterator[None]:
 def advice(config: Config, when: str) -> str:
     """The keys that reduce memory in training. Half the batch size with twice the accumulation trains the same."""
     rows, accumulation = config.trainer.rows, config.trainer.accumulation
+    if config.task.compares_rows:  # half a batch would be another loss
+        return _advice(config, when, rows, [f"task.chunk={max(1, rows // 4)}"])
     ways = [f"trainer.batch_size={rows // 2} trainer.accumulation={2 * accumulation}"] if rows > 1 else []
     if config.hardware.precision != "bf16":
         ways.append("hardware.precision=bf16")
@@ -65,7 +67,7 @@ def find_batch_size(
     state and the model's buffers are restored.
 
     Raises:
-        Failure: if a single row does not fit.
+        Failure: if a single row does not fit, or for a loss that compares the rows of a batch, a batch.
     """
     size = config.trainer.rows
     lengths = features.lengths
@@ -77,8 +79,8 @@ def find_batch_size(
         batch = {key: value.to(hardware.device) for key, value in longest.items()}
         if not processes.all_reduce_max(not _fits(task, model, batch, hardware)):
             return rows
-        if rows == 1:
-            raise Failure(advice(config, "before the first step, even for a single row"))
+        if rows == 1 or config.task.compares_rows:
+            raise Failure(advice(config, "before the first step" + ", even for a single row" * (rows == 1)))
         # A divisor of the batch size, so that accumulated batches add up to exactly the rows that a step had.
         rows = next(divisor for divisor in range(rows // 2, 0, -1) if size % divisor == 0)
 
