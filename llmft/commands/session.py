@@ -52,6 +52,7 @@ from llmft.tasks.optional import Calibrates, Notes, ReadsCorpus
 from llmft.tasks.task import Answer, Task
 from llmft.training.batches import check_packing
 from llmft.training.comparisons import baseline, importance, wants_importance
+from llmft.training.contrastive import tune_encoder
 from llmft.training.evaluation import Experiment, Prediction, Split, predict, score, with_corpus_vectors
 from llmft.training.features import encode
 from llmft.training.fit import fit, fits
@@ -256,6 +257,7 @@ class Session(Experiment):
         start = time.perf_counter()
         learner = adapters.trained_part(self.model)
         entry = self.prepared.entry if self.prepared else None
+        tuning = tune_encoder(self) if self.config.task.tunes_encoder else {}
         if self.config.model.head_epochs and not checkpoints.latest(self.run.folder / "checkpoints")[0]:
             train_head(self, entry)  # once: a checkpoint has the weights that came of it
         with cached_encoder(self, entry) as ready:
@@ -267,7 +269,7 @@ class Session(Experiment):
             same = self.model is learner and ready.get("validation") is self.splits.get("validation")
             answered = facts.pop("answered", None)
             self.answered = answered if same else None
-        self.metrics["train"] = facts | encoding
+        self.metrics["train"] = facts | encoding | tuning
 
     def save(self) -> None:
         """Merge an adapter, calibrate the task on validation rows, and write RUN/model."""

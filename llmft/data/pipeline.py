@@ -18,7 +18,17 @@ from llmft.data.images import Cell, content_digest
 from llmft.data.read import beside, chunks, files_of, read_split
 from llmft.data.roles import assign, index_note, list_notes, locate_images, unread
 from llmft.data.source import Table, listed
-from llmft.data.splitting import SPLITS, TIME, TIME_TEXT, sample_rows, take_splits, time_note, with_group, with_times
+from llmft.data.splitting import (
+    SPLITS,
+    TIME,
+    TIME_TEXT,
+    sample_rows,
+    sample_shots,
+    take_splits,
+    time_note,
+    with_group,
+    with_times,
+)
 from llmft.data.stream import Stream
 from llmft.schema.column import Column
 from llmft.schema.dataset import DatasetConfig
@@ -136,6 +146,11 @@ def load(config: DatasetConfig, task: HasRows, splits: tuple[str, ...] = SPLITS)
         timed = {name: table for name, table in tables.items() if TIME in table.columns}
         notes.append(time_note(timed, config.split.by))
         tables = {name: table.without((TIME, TIME_TEXT)) for name, table in tables.items()}
+    if config.shots and "train" in tables:
+        count = len(tables["train"])
+        tables["train"] = sample_shots(tables["train"], config.shots, config.split.seed)
+        if "train" in splits:
+            notes.append(f"train: {len(tables['train']):,} of {count:,} rows, {config.shots} of each label")
     if config.max_rows:
         tables = {name: sample_rows(table, config.max_rows, config.split) for name, table in tables.items()}
         stream = None  # max_rows fit into memory

@@ -115,6 +115,18 @@ def sample_rows(table: Table, rows: int, how: SplitConfig) -> Table:
     return table.take(sorted(order[:rows]))
 
 
+def sample_shots(table: Table, shots: int, seed: int) -> Table:
+    """`shots` random rows of each label, in their order in the table; all of a label that has fewer."""
+    labels = strata(table.columns.get("label")) or [""] * len(table)
+    seen: Counter[str] = Counter()
+    chosen = []
+    for row in random.Random(seed).sample(range(len(table)), len(table)):
+        seen[labels[row]] += 1
+        if seen[labels[row]] <= shots:
+            chosen.append(row)
+    return table.take(sorted(chosen))
+
+
 def split(
     keys: Sequence[str], labels: Sequence[str | None] | None, shares: dict[str, float], seed: int
 ) -> dict[str, list[int]]:

@@ -14,7 +14,7 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from llmft.data.files import digest
 from llmft.models import register
-from llmft.models.initialization import fit_head, initialize, mend_batch_norms
+from llmft.models.initialization import add_mean_pooling, fit_head, initialize, mend_batch_norms
 from llmft.models.layers import eval_frozen_parts, freeze, unfreeze_epochs
 from llmft.models.model_files import Location, locate, user_errors
 from llmft.models.weights import unmap_weights
@@ -85,6 +85,8 @@ def build(
         _add_tokens(built, needed["vocab_size"])
     if model.first_weights not in ("pretrained", "random"):
         initialize(built, model.first_weights)
+    if model.pooling:
+        add_mean_pooling(built)
     if model.freeze:
         freeze(built, model.freeze)
     if model.unfreeze:

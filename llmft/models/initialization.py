@@ -11,6 +11,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmft.data.checks import few
+from llmft.schema.problem import Problem, UserError
+
+SHARE = 100.0  # of the mean of tokens in what the added layer gives, beside 1 for the first token
+LINEAR = 0.3  # tanh(0.3 x) is 0.3 x within 3% for the usual values below 1
 
 RULES: dict[str, Callable[[Tensor], object]] = {
     # Variance 2 / (inputs + outputs): Glorot and Bengio 2010.
@@ -167,3 +171,36 @@ def initialize(model: nn.Module, rule: str) -> None:
         if isinstance(module, nn.Linear | Conv1D) and id(module.weight) not in embeddings:
             # GPT-2's Conv1D is a linear layer with a transposed matrix, (in, out). The rules count inputs by (out, in).
             RULES[rule](module.weight.T if isinstance(module, Conv1D) else module.weight)
+
+
+def add_mean_pooling(model: PreTrainedModel) -> None:
+    """Let the pooler of a BERT read the mean of all tokens: by one more layer, which changes nothing else at first.
+
+    Its queries are 0, so that the first token, which the pooler reads, attends to all tokens alike; its values are the
+    tokens as they are, SHARE times as large as the token that is added to them; its feed-forward part adds 0. The
+    pooler is small enough a multiple of the identity for tanh to be nearly linear. So the head reads what models for
+    sentences were trained to put meaning into, and the model stays a plain BERT that any program loads.
+
+    Raises:
+        UserError: for another architecture.
+    """
+    encoder = model.base_model
+    pooler = getattr(encoder, "pooler", None)
+    if model.config.model_type != "bert" or pooler is None:
+        what = f"is for BERT with a pooler, and this model is a {type(model).__name__}"
+        raise UserError(Problem("model.pooling", what, hint="Leave it out."))
+    layer = copy.deepcopy(encoder.encoder.layer[-1])
+    attention, size = layer.attention, model.config.hidden_size
+    scales = {attention.self.query: 0.0, attention.self.key: 0.0, attention.self.value: 1.0}
+    scales |= {attention.output.dense: SHARE, pooler.dense: LINEAR}
+    with torch.no_grad():
+        for linear, scale in scales.items():
+            linear.weight.copy_(scale * torch.eye(size))
+            linear.bias.zero_()
+        for norm in (attention.output.LayerNorm, layer.output.LayerNorm):
+            norm.weight.fill_(1.0)
+            norm.bias.zero_()
+        layer.output.dense.weight.zero_()
+        layer.output.dense.bias.zero_()
+    encoder.encoder.layer.append(layer)
+    model.config.num_hidden_layers += 1

@@ -197,6 +197,10 @@ class DatasetConfig(Section):
     """At most this many rows of each split, drawn at random by `split.seed`; of raw text the first ones, so that the
     rest is never read."""
 
+    shots: int | None = Field(default=None, ge=1)
+    """Few-shot: train on this many rows of each label, drawn by `split.seed`. Other splits stay whole; write
+    `split.validation=0` if all of them should be few."""
+
     drop_empty: bool = False
     """Leave out rows with an empty input or target text instead of stopping at them. The run says how many."""
 

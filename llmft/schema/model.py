@@ -108,6 +108,10 @@ class ModelConfig(Section):
     """The rate of every dropout in the architecture, whatever its own keys are called. Unset: the architecture's
     default, or what `model.config` sets. Raise it against overfitting."""
 
+    pooling: Literal["mean"] | None = None
+    """What the head of a BERT reads. `mean`: the mean of all tokens, by one more layer that any program can load; in
+    models for sentences, such as minilm, that is where their meaning is. Unset: the first token."""
+
     freeze: Patterns = Field(default_factory=list)
     """Weights that are not trained: `encoder` (only the head trains, on outputs that are computed once), parts such as
     `[embeddings,layers.0-3]`, patterns of weight names such as `"*.LayerNorm"`, or `batch_norm`, whose running

@@ -98,6 +98,11 @@ class TaskConfig(Section):
         return False
 
     @property
+    def tunes_encoder(self) -> bool:
+        """Whether the encoder is tuned on pairs of rows before the head is trained, see training/contrastive.py."""
+        return False
+
+    @property
     def metric(self) -> str:
         """The metric that selects the best checkpoint if `trainer.metric_for_best` is unset."""
         return "loss"

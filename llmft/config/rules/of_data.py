@@ -122,6 +122,19 @@ def _corpus_is_searched(config: Config, origin: Origin) -> list[Problem]:
     return [Problem("dataset.corpus", what, origin("dataset.corpus"), "Leave it out.")]
 
 
+def _shots_are_of_labels(config: Config, origin: Origin) -> list[Problem]:
+    key, task = "dataset.shots", config.task
+    if not config.dataset.shots:
+        return []
+    if not isinstance(task, TargetConfig) or task.problem != "single_label":
+        what = "draws rows of each label, and rows of this task have not one label each"
+        return [Problem(key, what, origin(key), "Write dataset.max_rows=N.")]
+    if config.dataset.streaming:
+        what = "draws rows in memory, and dataset.streaming reads them in training"
+        return [Problem(key, what, origin(key), "Leave out one of the two.")]
+    return []
+
+
 def _stream_can_be_cleaned(config: Config, origin: Origin) -> list[Problem]:
     clean = config.dataset.clean
     if not config.dataset.streaming:
@@ -387,6 +400,7 @@ RULES = (
     _corpus_is_read_in_parts,
     _unit_is_of_text,
     _corpus_is_searched,
+    _shots_are_of_labels,
     _stream_can_be_cleaned,
     _lengths_leave_something,
     _encoding_exists,

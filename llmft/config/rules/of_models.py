@@ -113,6 +113,23 @@ def _a_head_is_trained_first(config: Config, origin: Origin) -> list[Problem]:
     return []
 
 
+def _pairs_are_of_one_label(config: Config, origin: Origin) -> list[Problem]:
+    """An encoder is tuned on pairs in one process, before the head, by rows that are alike or not."""
+    if not config.task.tunes_encoder or not config.trains:
+        return []
+    key, hardware = "task.contrastive", config.hardware
+    for wrong, what in (
+        (getattr(config.task, "problem", "") != "single_label", "compares rows of one label each (single_label)"),
+        (config.dataset.streaming, "needs all training rows in memory, and dataset.streaming reads parts of them"),
+        (hardware.processes != 1, f"works in one process, and hardware.processes is {hardware.processes}"),
+        (config.adapter.name != "none", f"tunes all weights of the encoder, and adapter={config.adapter.name} none"),
+        (config.model.architecture in FITTED, "needs a model that is trained by gradients"),
+    ):
+        if wrong:
+            return [Problem(key, what, origin(key), "Leave out one of the two.")]
+    return []
+
+
 def _a_fitted_model_reads_its_keys(config: Config, origin: Origin) -> list[Problem]:
     """Keys about gradients, steps, and checkpoints, which a fitted model does not have."""
     model, task = config.model, config.task
@@ -257,6 +274,7 @@ RULES = (
     _adapter_has_what_it_needs,
     _something_is_left_to_unfreeze,
     _a_head_is_trained_first,
+    _pairs_are_of_one_label,
     _a_fitted_model_reads_its_keys,
     _processes_have_a_strategy,
     _layers_can_be_computed_again,

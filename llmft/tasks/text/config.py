@@ -6,8 +6,27 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from llmft.schema.metric import METRICS_OF
+from llmft.schema.section import Section
 from llmft.schema.tasks import TINY_TRANSFORMER, TaskConfig
 from llmft.tasks.targets.config import TargetConfig
+
+
+class ContrastiveConfig(Section):
+    """Tuning the encoder on pairs of rows, before the head is trained: for a few labeled rows."""
+
+    epochs: int = Field(default=0, ge=0)
+    """How often all training rows are compared with each other. 0: the encoder is not tuned so. 20 is a good value for
+    eight rows a label."""
+
+    rows: int = Field(default=64, ge=2)
+    """How many rows are compared at a time, each with all others."""
+
+    lr: float = Field(default=5e-5, gt=0, le=1)
+    """The largest learning rate of these epochs, which use AdamW."""
+
+    loss: Literal["cosine", "supervised_contrastive"] = "cosine"
+    """`cosine`: two rows of a label should have a cosine of 1, and others of 0, as in SetFit.
+    `supervised_contrastive`: rows of a label should be nearer to each other than to the rest (Khosla et al. 2020)."""
 
 
 class TextClassification(TargetConfig, TaskConfig):
@@ -22,9 +41,15 @@ class TextClassification(TargetConfig, TaskConfig):
     """Longest input in tokens. Longer ones are cut, and the share that is cut is printed. Memory and time grow with
     it."""
 
+    contrastive: ContrastiveConfig = ContrastiveConfig()
+
     baseline: bool | None = None
     """Fit a baseline to the same rows, TF-IDF with logistic regression (ridge regression for numbers), and show its
     metrics. Unset: yes for up to 50,000 training rows that are not streamed; in a sweep, once for each set of rows."""
+
+    @property
+    def tunes_encoder(self) -> bool:
+        return self.contrastive.epochs > 0
 
 
 class TokenClassification(TaskConfig):
