@@ -23,7 +23,7 @@ from llmft.models.tokenizers import tokenizer_files
 from llmft.runs.folder import flat
 from llmft.schema.config import Config
 from llmft.schema.problem import UserError
-from llmft.tasks.optional import Notes, ReadsBlocks
+from llmft.tasks.optional import LearnsFromAll, Notes, ReadsBlocks
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.features import Blocks, FeatureSet, encode, join_documents, load_blocks
@@ -124,6 +124,8 @@ def _fresh(config: Config, task: Task[Any], folder: Path | None = None) -> Prepa
     """Data that are read and encoded now; pixels go to files in `folder`."""
     data = load(config.dataset, task)
     task = task.fit(data["train"], config.model)
+    if data.stream is not None and isinstance(task, LearnsFromAll):
+        task = task.learn_all(data.stream)
     check_labels(task, data)
     splits = {
         name: Split(rows, encode(task, rows, folder and _features_file(folder, name)))

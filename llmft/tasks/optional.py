@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import numpy
     import pyarrow
@@ -26,6 +26,18 @@ class Calibrates(Protocol):
 
     def calibrate(self, outputs: list[Any], references: "Dataset") -> Self:
         """The task with what was decided; `outputs` are those of the validation rows, in their order."""
+
+
+@runtime_checkable
+class LearnsFromAll(Protocol):
+    """Learns from all streamed rows what a sample of them does not tell, such as rare ids: finetune."""
+
+    def learn_all(self, chunks: "Iterable[Dataset]") -> Self:
+        """The task, which has learned from the sample, with what all rows have.
+
+        Args:
+            chunks: all training rows in the order of the files, a thousand at a time; they can be read repeatedly.
+        """
 
 
 @runtime_checkable

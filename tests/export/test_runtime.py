@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "question_answering": ("bert_qa", WIDER, SMALL, "task.unanswerable=true", "task.max_length=16", "task.stride=3"),
     "relation_extraction": ("bert_relation", WIDER, SMALL),
     "tabular": ("tabular_mlp",),
+    "ctr": ("ctr_din",),
     "tabular regression": ("tabular_regression", "task.ignore=[colour]"),
     "image_classification": ("cifar_resnet", "augment=none", "task.margin=3"),
     "object_detection": ("detection", "model=centernet", "optimizer.backbone_lr=null", "task.threshold=0.1"),
