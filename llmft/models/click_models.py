@@ -14,6 +14,9 @@ from torch import nn
 from llmft.models.id_embedding import IdEmbedding
 from llmft.models.table_models import PiecewiseLinear, TableConfig, TableModel
 
+UNKNOWN = 1
+"""The id of a value that training had too seldom, or not; see tasks/tables/id_columns.py."""
+
 
 class ClickConfig(TableConfig):
     """The fields of a model for clicks, and its sizes.
@@ -27,6 +30,8 @@ class ClickConfig(TableConfig):
         embedding_size: width of a field's vector.
         hidden_sizes: sizes of the hidden layers, for models that have some.
         dropout: dropout probability after each hidden layer.
+        id_dropout: probability with which an id becomes the unknown one in training. It trains the vector of unknown
+            values, which otherwise no row may have, and against learning users by heart.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class ClickConfig(TableConfig):
         embedding_size: int = 16,
         hidden_sizes: list[int] | None = None,
         dropout: float = 0.0,
+        id_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         self.field_sizes = field_sizes or []
@@ -49,6 +55,7 @@ class ClickConfig(TableConfig):
         self.embedding_size = embedding_size
         self.hidden_sizes = [64, 32] if hidden_sizes is None else hidden_sizes
         self.dropout = dropout
+        self.id_dropout = id_dropout
         super().__init__(**kwargs)
 
     @property
@@ -134,6 +141,9 @@ class ClickModel(TableModel):
         A list without any id is exactly zero.
         """
         config, single = self.config, self.config.num_single
+        if self.training and config.id_dropout:
+            lost = torch.rand(categories.shape, device=categories.device) < config.id_dropout
+            categories = torch.where(lost & (categories > 0), UNKNOWN, categories)
         rows = self.table(self.places(categories))
         found = [rows[:, :single]]
         if config.num_numbers:

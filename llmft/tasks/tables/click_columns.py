@@ -9,6 +9,7 @@ import numpy
 
 from llmft.data import dates
 from llmft.data.cell_values import category, text_of
+from llmft.data.checks import few
 from llmft.data.source import Rows, listed
 from llmft.schema.problem import Problem, UserError, plural
 from llmft.tasks.tables import config as sections
@@ -231,13 +232,13 @@ class ClickColumns(TableColumns):
 
     def notes_of_rows(self, rows: "Dataset", split: str) -> list[str]:
         """As for any table; and columns of ids whose values are mostly unknown."""
-        notes, table = super().notes_of_rows(rows, split), rows["features"][:]
+        notes, table, new = super().notes_of_rows(rows, split), rows["features"][:], []
         for name, column in self.ids.items():
             codes = self.encode_ids(table, name) if not column.buckets else numpy.zeros((0, 1))
-            there, new = int((codes != PADDING).sum()), int((codes == UNKNOWN).sum())
-            if 2 * new > there:
-                notes.append(f"{split}: {new:,} of {there:,} values of {name} are unknown")
-        return notes
+            there, unknown = int((codes != PADDING).sum()), int((codes == UNKNOWN).sum())
+            if 2 * unknown > there:
+                new.append(f"{name} ({unknown:,} of {there:,})")
+        return notes + ([f"{split}: values that are mostly unknown: {few(new)}"] if new else [])
 
     def kinds(self) -> dict[str, list[str]]:
         lists = [name for name in self.ids if self._is_list(name) and name != self.history]
