@@ -76,7 +76,7 @@ class SequenceModel(PreTrainedModel):
         """
         states = self.states(history)
         if labels is None:
-            return Scores(logits=states[:, -1] @ self.items.weight[1:].T)
+            return Scores(logits=functional.linear(states[:, -1], self.items.weight[1:]))
         there = labels != IGNORED
         return Scores(loss=self.loss_of(states[there], labels[there]))
 

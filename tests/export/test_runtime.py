@@ -50,6 +50,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "semantic_segmentation": ("segmentation",),
     "embedding": ("embedding", WIDER, SMALL),
     "reranking": ("reranker", WIDER, SMALL),
+    "recommendation": ("recsys_sasrec", WIDER, SMALL, "task.max_length=4"),
 }
 
 # Other tasks of texts differ by their heads alone.

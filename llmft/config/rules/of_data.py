@@ -257,7 +257,8 @@ def _a_split_by_time_takes_shares(config: Config, origin: Origin) -> list[Proble
         ("group" in dataset.columns, "does not work with a group column", "Leave out dataset.columns.group."),
         (origin.typed("dataset.split.stratify"), "does not work with dataset.split.stratify", "Leave out one of them."),
         (config.task.pretrains, f"{config.task.name} reads documents, which have no columns", "Leave it out."),
-        (not shared, "has no effect: no split is taken from train", "Leave it out."),
+        # A recipe may say how splits are taken, of files that somebody else names.
+        (not shared and origin.typed(key), "has no effect: no split is taken from train", "Leave it out."),
     ):
         if wrong:
             return [Problem(key, what, origin(key), hint)]

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 ARRAYS = "interactions.safetensors"  # a file beside task.json
+LANES = 16
+"""Histories are padded to a multiple of this. A sum over 3 places is rounded in another order than one over 4 of which
+one is 0; with whole registers of numbers, a score does not depend on the histories beside it."""
 SHOWN = 10  # items of a history that a report shows
 
 
@@ -142,7 +145,7 @@ class Recommendation(Task[Known]):
 
     def model_kwargs(self) -> dict[str, Any]:
         sizes = {"num_users": len(self.state.users), "num_items": len(self.state.items)}
-        return sizes | {"max_position_embeddings": self.options.max_length}
+        return sizes | {"max_position_embeddings": _padded_to_lanes(self.options.max_length)}
 
     def check(self, rows: Rows, split: str) -> list[Problem]:
         """Rows of ratings must name the items to rate; of a ranking, a known user or a history."""
@@ -182,7 +185,7 @@ class Recommendation(Task[Known]):
             found["history"].append(last)
             found["seen"].append(seen)
             found["row"].append(row)
-            found["length"].append(len(last))
+            found["length"].append(_padded_to_lanes(len(last)))
             found["cut"].append(len(numbers) > most)
             found["aside"].append({"seen": seen, "cold": not numbers})
         return found
@@ -234,8 +237,9 @@ class Recommendation(Task[Known]):
             batch["history"] = padded([window[:-1] or window for window in windows], 0, "left")
             batch["labels"] = padded([window[1:] or [IGNORED] for window in windows], IGNORED, "left")
             return batch
-        # At least one place, so that a batch of empty histories has a shape that every model reads.
-        batch["history"] = padded([feature["history"] or [0] for feature in features], 0, "left")
+        histories = [feature["history"] for feature in features]
+        width = _padded_to_lanes(max(map(len, histories)))
+        batch["history"] = padded([[0] * (width - len(items)) + items for items in histories], 0, "left")
         if "seen" in features[0]:
             batch["seen"] = padded([feature["seen"] or [0] for feature in features], 0, "left")
         if "labels" in features[0]:
@@ -278,9 +282,10 @@ class Recommendation(Task[Known]):
 
     def output_difference(self, original: list[Any], exported: list[Any]) -> float:
         """By the scores, rank by rank: of items with almost the same score, either may come first."""
-        scores = [[output[-1] if output.ndim == 2 else output for output in part] for part in (original, exported)]
-        finite = [[numpy.where(numpy.isneginf(each), 0, each) for each in part] for part in scores]
-        return super().output_difference(*finite)
+        if self.options.problem == "rating":
+            return super().output_difference(original, exported)
+        pairs = [_shared_scores(*pair) for pair in zip(original, exported, strict=True)]
+        return super().output_difference([one for one, _ in pairs], [other for _, other in pairs])
 
     def score(self, answers: list[Answer], references: "Dataset") -> dict[str, Any]:
         """Metrics of lists or of ratings; see llmft.metrics.ranking_metrics."""
@@ -361,3 +366,22 @@ class Recommendation(Task[Known]):
             held = [[1.0 + int(name[-2:]) % 5 for name in items] for items in found["relevant"]]
             found |= {"ratings": values, "relevant_ratings": held}
         return found
+
+
+def _padded_to_lanes(length: int) -> int:
+    """At least one register, so that a batch of empty histories has a shape that every model reads."""
+    return max(1, -(-length // LANES)) * LANES
+
+
+def _shared_scores(one: numpy.ndarray, other: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The scores of two outputs that can be compared: of two lists (2, k) rank by rank, of a list and the scores of all
+    items (items,) those of the listed items."""
+    if one.ndim == other.ndim:
+        scores = (one, other) if one.ndim == 1 else (one[1], other[1])
+        first, second = (numpy.where(numpy.isneginf(each), 0.0, each) for each in scores)
+        return first, second
+    if one.ndim == 1:
+        second, first = _shared_scores(other, one)
+        return first, second
+    listed = one[0] != NONE
+    return one[1][listed], other[one[0][listed].astype(numpy.int64)]
