@@ -4,6 +4,7 @@ The order of a user's interactions is that of time; those of the same time keep 
 that depends on this order, or that leaves interactions out, is counted and told in a note.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
@@ -79,7 +80,10 @@ class Interactions:
                     for row in numpy.flatnonzero(wrong).tolist()
                 ]
                 raise UserError(listed(problems), "the data")
-        times = _times(columns["time"], table.ids, split) if "time" in columns else None
+        times = None
+        if "time" in columns:
+            cells = [None if cell is None else json.loads(cell) for cell in columns["time"]]
+            times = _times(cells, table.ids, split)
         texts = numpy.array(columns["text"], dtype=object) if "text" in columns else None
         users, items = (numpy.array(columns[role], dtype=str) for role in ("user", "item"))
         return cls(users, items, ratings, times, texts)

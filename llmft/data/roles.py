@@ -156,8 +156,9 @@ def assign(
             # Labels written by `get_dummies` have no column `label`, and the nearest name would be a wrong guess.
             flags = _flags_hint(role, spec, table.without(set(taken.values()))) if role not in dataset.columns else ""
             problems.append(problem._replace(hint=flags or problem.hint))
-    if not problems and not any(roles[role].is_input for role in columns):
-        inputs = ", ".join(taken[role] for role, spec in roles.items() if spec.is_input)
+    # Rows of interactions have no input: what a user had becomes one later.
+    inputs = ", ".join(taken.get(role, role) for role, spec in roles.items() if spec.is_input)
+    if inputs and not problems and not any(roles[role].is_input for role in columns):
         what = f"must give a column to one of {inputs}; {split} has {available}"
         problems.append(Problem("dataset.columns", what, hint="Write dataset.columns.ROLE=COLUMN."))
     if problems:

@@ -112,11 +112,12 @@ class Recommendation(Task[Known]):
         """The roles of a file with an interaction in each row."""
         rated = self.options.problem == "rating" or self.options.like_from is not None
         return {
-            "user": Column("text"),
-            "item": Column("text"),
+            "user": Column("label"),  # ids are texts, also those that a file has as numbers
+            "item": Column("label"),
             "rating": Column("number", required=rated),
-            "time": Column("text", required=False),
-            "text": Column("text", required=False, blank=True),
+            # Any value, as JSON; interactions.py tells what a time must be.
+            "time": Column("json", required=False, target=True, blank=True, structure=lambda _: False),
+            "text": Column("text", required=False, target=True, blank=True),
         }
 
     def arrange(self, tables: dict[str, Table], config: DatasetConfig) -> tuple[dict[str, Table], list[str]]:
