@@ -144,7 +144,8 @@ def _padding(task: Task[Any], exported: Any, features: FeatureSet) -> float | No
     if features.lengths is None:
         return None
     alone = outputs(task, exported, batch_of(task, features, [by_length(features)[-1]]))
-    return task.output_difference(alone, outputs(task, exported, sample(task, features))[1:])
+    # A feature of several texts, such as a pair, gives an output each here.
+    return task.output_difference(alone, outputs(task, exported, sample(task, features))[-len(alone) :])
 
 
 def check(parity: Mapping[str, Any]) -> None:

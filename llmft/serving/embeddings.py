@@ -104,7 +104,7 @@ class Vectors:
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         self._check("input", texts)
         with self.models.held(self._name(asked.model)) as served:
-            if served.task.reads != "embedding":
+            if served.task.reads != "sentence_embedding":
                 what = f"{served.name} gives no vectors: its task is {served.config.task.name}; ask POST /predict"
                 raise wrong("model", what, "model_not_found", 404)
             role = "text_pair" if asked.input_type in PASSAGE and "text_pair" in served.task.columns else "text"

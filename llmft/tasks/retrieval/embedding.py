@@ -91,7 +91,7 @@ class Embedding(Task[EmbeddingState]):
     state_class = EmbeddingState
     objective_class = "llmft.tasks.retrieval.embedding_objective:EmbeddingObjective"
     padding_side = "right"  # for any model: pooling counts tokens from the left
-    reads = "embedding"
+    reads = "sentence_embedding"  # `embedding` is a name of nodes in ONNX
     options: sections.Embedding
 
     @property

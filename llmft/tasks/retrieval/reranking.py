@@ -83,16 +83,19 @@ class Reranking(Task[RerankingState]):
             return [Problem("dataset.columns.label", what, hint=hint)]
         problems = []
         for row in rows if "negative" in names else ():
-            if row["text_pair"] in (wrong := texts_of(row["negative"])):
+            if row["text_pair"] in texts_of(row["negative"]):
                 problems.append(Problem(row["id"], f"has its text_pair among its negatives ({split})"))
-            elif not wrong and "label" not in names:
-                problems.append(Problem(row["id"], f"has no negative ({split})"))
+        if "label" not in names and len(rows) and not any(map(texts_of, rows["negative"])):
+            problems.append(Problem("dataset.columns.negative", f"no row of {split} has a negative"))
         return listed(problems)
 
     def notes_on(self, rows: "Dataset | None", split: str, features: "pyarrow.Table | None" = None) -> list[str]:
-        """How many queries have no right candidate, so that no order of theirs is better than another."""
-        if rows is None or "label" not in rows.column_names:
+        """How many queries have no right candidate, or no wrong one, so that any order of theirs is as good."""
+        if rows is None or self.state.inference:
             return []
+        if "label" not in rows.column_names:
+            alone = sum(not texts_of(cell) for cell in rows["negative"]) if "negative" in rows.column_names else 0
+            return [f"{split}: {alone:,} of {plural(len(rows), 'rows')} have no negative"] if alone else []
         right: dict[str, bool] = {}
         for query, label in zip(rows["text"], rows["label"], strict=True):
             right[query] = right.get(query, False) or self._scaled(label) >= RELEVANT
