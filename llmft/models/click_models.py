@@ -44,7 +44,7 @@ class ClickConfig(TableConfig):
         embedding_size: int = 16,
         hidden_sizes: list[int] | None = None,
         dropout: float = 0.0,
-        id_dropout: float = 0.0,
+        id_dropout: float = 0.1,
         **kwargs: Any,
     ) -> None:
         self.field_sizes = field_sizes or []

@@ -1,6 +1,7 @@
 """Clicks: ids, lists, histories, the models that read them, and data that are not fit for it."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -319,3 +320,12 @@ def test_ten_million_values_are_encoded_in_seconds_and_bounded_memory() -> None:
     column, start = IdColumn(buckets=1000), time.process_time()
     column.encode([f"{number:x}" for number in range(100_000)])
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize("page", ["clicks.md", "clicks.zh-CN.md"])
+def test_the_commands_of_the_guide_are_configurations(page: str, here: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("llmft finetune ")]
+    assert len(commands) == 5
+    for words in commands:
+        compose("finetune", words[2:])

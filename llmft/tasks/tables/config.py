@@ -97,8 +97,7 @@ class Ctr(TableSection):
     """The probability of a click, for rows of a user, an item, and what is known of both."""
 
     best: ClassVar[dict[str, str]] = {"single_label": "auc"}
-    tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "embedding_size": 4, "dropout": 0.0}
-    tiny_of: ClassVar[dict[str, dict[str, Any]]] = {"click_lr": {}, "fm": {"embedding_size": 4}}
+    tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [16], "embedding_size": 4, "dropout": 0.0, "id_dropout": 0.0}
     of_data: ClassVar[tuple[str, ...]] = (*TableSection.of_data, "lists", "hash_buckets", "like_from")
 
     name: Literal["ctr"] = "ctr"
