@@ -81,12 +81,14 @@ def smoke(config: Config, given: frozenset[str]) -> Config:
     before: dict[str, Any] = config.model_dump()
     tree = config.model_dump() | {"expect": None}
     if not given & {"model.path", "model.init"}:
-        sizes = config.task.tiny_of.get(str(config.model.architecture), config.task.tiny)
+        kind, any_kind = str(config.model.architecture), config.task.tiny_sizes
+        sizes = config.task.tiny_of.get(kind, {} if any_kind else config.task.tiny)
         tree["model"] = {
             "name": f"tiny-{config.model.architecture}",
             "architecture": config.model.architecture,
             "init": "random",
             "config": dict(sizes),
+            "sizes": {} if sizes else dict(any_kind),
             "tokenizer": {**tree["model"]["tokenizer"], "path": None, "size": 512},
         }
     if not given & {"dataset.path", "dataset.train", "dataset.validation", "dataset.test"}:

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from llmft.data.annotated_pictures import Rows, find_pictures, picture_size
+from llmft.data.annotated_images import Rows, find_images, size_of_image
 from llmft.data.csv_files import open_csv
 from llmft.data.files import resolve
 from llmft.data.source import CHUNK, MANY, FileGroup, Mark, Table, listed
 from llmft.schema.problem import Problem, UserError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names", "classes.names")
 """Where YOLO's class names are, in the folder of the images or up to three above it."""
 
@@ -51,15 +51,15 @@ class VocFiles(FileGroup):
                 rows.problems.append(Problem(name, f"is not XML: {error}"))
                 continue
             # The name alone: many files keep the folder of the machine on which they were drawn.
-            picture = Path((tree.findtext("filename") or "").strip()).name or f"{file.stem}.jpg"
+            image = Path((tree.findtext("filename") or "").strip()).name or f"{file.stem}.jpg"
             # Annotation tools may name a .png where the set has .jpg: then the stem of the XML file is right.
-            names = [picture, *(f"{file.stem}{ending}" for ending in PICTURES)]
+            names = [image, *(f"{file.stem}{ending}" for ending in IMAGES)]
             folders = [file.parent, file.parent.parent / "JPEGImages", file.parent.parent / "images"]
             folders = folders if self.images is None else [resolve(self.images, "dataset.images")]
             there = [folder / each for each in names for folder in folders if (folder / each).is_file()]
             if not there:
                 hint = "" if self.images else "If they are elsewhere, write dataset.images=FOLDER."
-                rows.problems.append(Problem(name, f"is of the image {picture!r}, which is not there", hint=hint))
+                rows.problems.append(Problem(name, f"is of the image {image!r}, which is not there", hint=hint))
             else:
                 boxes = [self._box(part, name, rows) for part in tree.iter("object")]
                 # Compared with the image itself: boxes of one that was resized later would be silently wrong.
@@ -123,33 +123,33 @@ def listed_by(file: Path, key: str) -> list[Path]:
     return files
 
 
-def pictures_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def images_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The images in a folder and those below it."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES and file.is_file())
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGES and file.is_file())
 
 
-def yolo_label(picture: Path) -> Path:
+def yolo_label(image: Path) -> Path:
     """The file with the boxes of an image: labels/a/b.txt for images/a/b.jpg, else beside it."""
-    parts = list(picture.parts)
+    parts = list(image.parts)
     # The last one: the set itself may lie below another folder called images.
     places = [place for place, part in enumerate(parts) if part == "images"]
     if places:
         parts[places[-1]] = "labels"
         if (found := Path(*parts).with_suffix(".txt")).is_file() or Path(*parts).parent.is_dir():
             return found
-    return picture.with_suffix(".txt")
+    return image.with_suffix(".txt")
 
 
-def yolo_names(pictures: Sequence[Path]) -> Path | None:
+def yolo_names(images: Sequence[Path]) -> Path | None:
     """The file with the names of classes, in the folder of the images or up to three above it."""
-    folders = [pictures[0].parent, *list(pictures[0].parent.parents)[:3]] if pictures else []
+    folders = [images[0].parent, *list(images[0].parent.parents)[:3]] if images else []
     return next((folder / name for folder in folders for name in NAMES if (folder / name).is_file()), None)
 
 
-def yolo_beside(pictures: Sequence[Path]) -> list[Path]:
+def yolo_beside(images: Sequence[Path]) -> list[Path]:
     """The files that are read with the images: those of boxes, and that of names."""
-    names = yolo_names(pictures)
-    return [file for file in map(yolo_label, pictures) if file.is_file()] + ([names] if names else [])
+    names = yolo_names(images)
+    return [file for file in map(yolo_label, images) if file.is_file()] + ([names] if names else [])
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class YoloFiles(FileGroup):
             rows.table.left_out["classes have numbers for names: there is no data.yaml or classes.txt"] = 1
         for file, name in zip(self.files, self.names, strict=True):
             label = yolo_label(file)
-            (size, orientation), boxes = picture_size(str(file)), []
+            (size, orientation), boxes = size_of_image(str(file)), []
             if size and label.is_file():
                 # Orientations 5 to 8 lie on a side: YOLO's shares are of the upright image, as its trainers see it.
                 width, height = (size[1], size[0]) if orientation >= 5 else size
@@ -266,10 +266,10 @@ class BoxTable:
                     boxes += self._box(line, place, rows.problems)
                 if len(rows.problems) >= MANY:
                     break
-        paths = find_pictures(found, self.file, self.name, self.images, rows.problems)
-        for picture, boxes in found.items():
-            if picture in paths:
-                rows.add(paths[picture], boxes, places[picture])
+        paths = find_images(found, self.file, self.name, self.images, rows.problems)
+        for image, boxes in found.items():
+            if image in paths:
+                rows.add(paths[image], boxes, places[image])
                 yield from rows.taken(CHUNK)
         yield from rows.taken()
         rows.end()

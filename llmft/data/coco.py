@@ -1,4 +1,4 @@
-"""Reads COCO's JSON (https://cocodataset.org/#format-data): pictures, and the boxes or the regions of what is in them.
+"""Reads COCO's JSON (https://cocodataset.org/#format-data): images, and the boxes or the regions of what is in them.
 
 Ids of annotations are not kept: in many files they repeat or begin at 0, and scores need neither.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 from PIL import Image
 
-from llmft.data.annotated_pictures import Rows, find_pictures, picture_size
+from llmft.data.annotated_images import Rows, find_images, size_of_image
 from llmft.data.encodings import open_text
 from llmft.data.masks import BACKGROUND, write_mask
 from llmft.data.source import CHUNK, MANY, START, Mark, Table, listed
@@ -26,12 +26,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How a picture of an EXIF orientation becomes upright, as PIL's `exif_transpose` turns it."""
+"""How an image of an EXIF orientation becomes upright, as PIL's `exif_transpose` turns it."""
 
 
 @dataclass
-class Picture:
-    """A picture of the file, and what is in it."""
+class CocoImage:
+    """An image of the file, and what is in it."""
 
     id: Any
     path: str
@@ -49,24 +49,24 @@ class CocoFile:
     name: str
     encoding: str
     images: str | None = None
-    """`dataset.images`, the folder of the pictures; None to look near the file."""
+    """`dataset.images`, the folder of the images; None to look near the file."""
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is a picture; its id has the picture's `id`."""
+        """See `Source`. A row is an image; its id has the image's `id`."""
         rows = Rows()
-        for picture in self.read(rows.problems, rows.table.left_out)[1]:
-            place = f"{self.name}:{picture.id}"
-            boxes = [box_of(each, place, rows.problems) for each in picture.annotations]
-            rows.add(picture.path, boxes, place, picture.size)
+        for image in self.read(rows.problems, rows.table.left_out)[1]:
+            place = f"{self.name}:{image.id}"
+            boxes = [box_of(each, place, rows.problems) for each in image.annotations]
+            rows.add(image.path, boxes, place, image.size)
             yield from rows.taken(CHUNK)
         yield from rows.taken()
         rows.end()
 
-    def read(self, problems: list[Problem], notes: Counter[str]) -> tuple[list[str], list[Picture]]:
-        """The names of the categories, and the pictures of the file in its order, with their annotations.
+    def read(self, problems: list[Problem], notes: Counter[str]) -> tuple[list[str], list[CocoImage]]:
+        """The names of the categories, and the images of the file in its order, with their annotations.
 
         Args:
-            problems: gets what is wrong: ids that repeat, annotations of unknown pictures or categories, missing files.
+            problems: gets what is wrong: ids that repeat, annotations of unknown images or categories, missing files.
             notes: gets counts of what a user should know.
 
         Raises:
@@ -74,8 +74,8 @@ class CocoFile:
         """
         tree = self._tree()
         names = self._categories(tree, problems)
-        found: dict[Any, Picture] = {}
-        places = find_pictures(
+        found: dict[Any, CocoImage] = {}
+        places = find_images(
             [str(image.get("file_name", "")) for image in tree["images"]], self.file, self.name, self.images, problems
         )
         for number, image in enumerate(tree["images"]):
@@ -90,7 +90,7 @@ class CocoFile:
                 problems.append(Problem(f"{self.name}:images[{number}]", "has no id"))
             elif path := places.get(str(image.get("file_name", ""))):
                 sides = [side for key in ("width", "height") if isinstance(side := image.get(key), int)]
-                found[own] = Picture(own, path, (sides[0], sides[1]) if len(sides) == 2 else None)
+                found[own] = CocoImage(own, path, (sides[0], sides[1]) if len(sides) == 2 else None)
             if len(problems) >= MANY:
                 return [], []
         known = {image.get("id") for image in tree["images"] if isinstance(image.get("id"), ID)}
@@ -149,26 +149,26 @@ class CocoFile:
 
 @dataclass(frozen=True)
 class CocoMasks(CocoFile):
-    """The same file, read for a mask of each picture: `background`, and the categories in their order.
+    """The same file, read for a mask of each image: `background`, and the categories in their order.
 
     Regions are painted from the largest to the smallest, so that what lies on something else stays visible. Crowds are
     regions like others. Polygons and runs become the pixels that COCO's own code gives them.
     """
 
     def chunks(self, start: Mark | None = None) -> Iterator[tuple[Mark, Table]]:
-        """See `Source`. A row is a picture; its id has the picture's `id`."""
+        """See `Source`. A row is an image; its id has the image's `id`."""
         if problems := missing_package("dataset", "reading regions of COCO", "faster_coco_eval", "vision"):
             raise UserError(problems)
         problems = []
         table = Table({"image": [], "mask": []})
-        names, pictures = self.read(problems, table.left_out)
+        names, images = self.read(problems, table.left_out)
         index = {label: number for number, label in enumerate(dict.fromkeys([BACKGROUND, *names]))}
-        for picture in pictures:
-            mask = self._mask(picture, index, problems)
+        for image in images:
+            mask = self._mask(image, index, problems)
             if mask is not None:
-                table.columns["image"].append({"path": picture.path, "bytes": None})
+                table.columns["image"].append({"path": image.path, "bytes": None})
                 table.columns["mask"].append({"path": None, "bytes": write_mask(mask, list(index))})
-                table.ids.append(f"{self.name}:{picture.id}")
+                table.ids.append(f"{self.name}:{image.id}")
             if len(table) == CHUNK:
                 yield START, table
                 table = Table({"image": [], "mask": []})
@@ -178,27 +178,27 @@ class CocoMasks(CocoFile):
 
     def named(self) -> Iterator[tuple[Mark, Table]]:
         """See `NamesImages`."""
-        pictures = self.read([], Counter())[1]
-        cells = [{"path": picture.path, "bytes": None} for picture in pictures]
-        yield START, Table({"image": cells}, [f"{self.name}:{picture.id}" for picture in pictures])
+        images = self.read([], Counter())[1]
+        cells = [{"path": image.path, "bytes": None} for image in images]
+        yield START, Table({"image": cells}, [f"{self.name}:{image.id}" for image in images])
 
-    def _mask(self, picture: Picture, index: dict[str, int], problems: list[Problem]) -> numpy.ndarray | None:
-        """The indices (height, width) of a picture, upright; None after adding what is wrong to `problems`."""
+    def _mask(self, image: CocoImage, index: dict[str, int], problems: list[Problem]) -> numpy.ndarray | None:
+        """The indices (height, width) of an image, upright; None after adding what is wrong to `problems`."""
         from faster_coco_eval import mask as coco
 
-        place = f"{self.name}:{picture.id}"
-        actual, orientation = picture_size(picture.path)
+        place = f"{self.name}:{image.id}"
+        actual, orientation = size_of_image(image.path)
         if actual is None:
-            problems.append(Problem(place, f"{picture.path} cannot be read"))
+            problems.append(Problem(place, f"{image.path} cannot be read"))
             return None
         upright = actual[::-1] if orientation >= 5 else actual
-        size = picture.size or upright
+        size = image.size or upright
         if size not in (upright, actual):
-            what = f"says that {Path(picture.path).name} is {size[0]} x {size[1]}, and it is {actual[0]} x {actual[1]}"
-            problems.append(Problem(place, what, hint="Its regions are of another version of the picture."))
+            what = f"says that {Path(image.path).name} is {size[0]} x {size[1]}, and it is {actual[0]} x {actual[1]}"
+            problems.append(Problem(place, what, hint="Its regions are of another version of the image."))
             return None
         regions = []
-        for each in picture.annotations:
+        for each in image.annotations:
             try:
                 regions.append((region_of(each.get("segmentation"), *size), index[each["label"]]))
             except ValueError as error:
@@ -207,7 +207,7 @@ class CocoMasks(CocoFile):
         mask = numpy.zeros(size[::-1], numpy.uint8, order="F")  # by columns, as runs are decoded
         for runs, label in sorted(regions, key=lambda region: -int(coco.area(region[0]))):
             mask[coco.decode(runs).view(bool)] = label
-        # Regions of a picture that is stored on its side, and annotated as it is stored.
+        # Regions of an image that is stored on its side, and annotated as it is stored.
         mask = numpy.ascontiguousarray(mask)
         return mask if size == upright else numpy.asarray(Image.fromarray(mask).transpose(TURNS[orientation]))
 

@@ -165,19 +165,19 @@ class Kind:
     """The `dataset.format` that reads it; empty if there is none."""
 
 
-PICTURES = "Write dataset=images for a folder with a folder of images for each class, or name a table of paths."
+IMAGES = "Write dataset=images for a folder with a folder of images for each class, or name a table of paths."
 SIGNATURES = (
     (b"SQLite format 3\0", Kind("a SQLite database", "Write dataset=sqlite.", "sqlite")),
     (b"ARROW1\0\0", Kind("an Arrow file", "Write dataset=arrow.", "arrow")),
     (b"\xff\xff\xff\xff", Kind("an Arrow file", "Write dataset=arrow.", "arrow")),  # a stream, as `datasets` writes
     (b"%PDF-", Kind("a PDF", "Take the text out of it first, such as by pdftotext.")),
     (b"{\\rtf", Kind("a rich text document", "Save it as plain text.")),
-    (b"\x89PNG\r\n\x1a\n", Kind("an image (PNG)", PICTURES, "images")),
-    (b"\xff\xd8\xff", Kind("an image (JPEG)", PICTURES, "images")),
-    (b"GIF87a", Kind("an image (GIF)", PICTURES, "images")),
-    (b"GIF89a", Kind("an image (GIF)", PICTURES, "images")),
-    (b"II*\0", Kind("an image (TIFF)", PICTURES, "images")),
-    (b"MM\0*", Kind("an image (TIFF)", PICTURES, "images")),
+    (b"\x89PNG\r\n\x1a\n", Kind("an image (PNG)", IMAGES, "images")),
+    (b"\xff\xd8\xff", Kind("an image (JPEG)", IMAGES, "images")),
+    (b"GIF87a", Kind("an image (GIF)", IMAGES, "images")),
+    (b"GIF89a", Kind("an image (GIF)", IMAGES, "images")),
+    (b"II*\0", Kind("an image (TIFF)", IMAGES, "images")),
+    (b"MM\0*", Kind("an image (TIFF)", IMAGES, "images")),
     (b"\x1f\x8b", Kind("a gzip file", "Let its name end in .gz.")),
     (b"\x28\xb5\x2f\xfd", Kind("a Zstandard file", "Let its name end in .zst.")),
     (b"\xfd7zXZ\0", Kind("an xz file", UNPACK)),
@@ -230,7 +230,7 @@ def kind_of_head(head: bytes, file: Path | None = None) -> Kind | None:
     if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
         return Kind("a bzip2 file", UNPACK)
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return Kind("an image (WebP)", PICTURES, "images")
+        return Kind("an image (WebP)", IMAGES, "images")
     if head[257:262] == b"ustar":
         return Kind("a tar archive", UNPACK)
     page = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype html", b"<html"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmft.data.annotated import SemevalFile, SquadFile, open_conll
 from llmft.data.binary_tables import ArrowFile, ExcelFile, ParquetFile, SqliteFile, files_of_saved
-from llmft.data.box_files import PICTURES, BoxTable, VocFiles, YoloFiles, listed_by, pictures_in, voc_files, yolo_beside
+from llmft.data.box_files import IMAGES, BoxTable, VocFiles, YoloFiles, images_in, listed_by, voc_files, yolo_beside
 from llmft.data.coco import CocoFile, CocoMasks
 from llmft.data.csv_files import open_csv
 from llmft.data.documents import TEXTS, ClassFolders, PlainText, PythonFile, files_by_class
@@ -73,7 +73,7 @@ FORMATS: dict[str, Format] = {
     "voc": Format(
         (".xml",), VocFiles, keys=("images",), together=True, inside=voc_files, listed=listed_by, one_row=True
     ),
-    "yolo": Format(PICTURES, YoloFiles, together=True, inside=pictures_in, beside=yolo_beside, one_row=True),
+    "yolo": Format(IMAGES, YoloFiles, together=True, inside=images_in, beside=yolo_beside, one_row=True),
     "boxes": Format((".csv", ".tsv"), BoxTable, keys=("header", "separator", "images")),
     "pydocs": Format((".py",), lambda file, name, _: PythonFile(file, name)),
 }

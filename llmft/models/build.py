@@ -2,7 +2,7 @@
 
 import inspect
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from llmft.data.files import digest
 from llmft.models import register
-from llmft.models.initialization import add_mean_pooling, fit_head, initialize, mend_batch_norms
+from llmft.models.initialization import (
+    add_mean_pooling,
+    fit_head,
+    initialize,
+    interpolate_positions,
+    mend_batch_norms,
+    position_tables,
+)
 from llmft.models.layers import eval_frozen_parts, freeze, unfreeze_epochs
 from llmft.models.model_files import Location, locate, user_errors
 from llmft.models.weights import unmap_weights
@@ -168,7 +175,8 @@ def _pretrained(
     with user_errors(str(place), "model.path"):
         config = AutoConfig.from_pretrained(place.name, **_load_options(model, place), **fixed)
         # Read again without our labels: `fixed` has replaced the labels that the saved head was trained with.
-        own = AutoConfig.from_pretrained(place.name, **_load_options(model, place)).id2label
+        saved = AutoConfig.from_pretrained(place.name, **_load_options(model, place))
+        own = saved.id2label
         _check_kind(config, auto, model)
         _check_sizes(config, model)
         _set_sizes(config, model.config | _dropouts(config, model))
@@ -185,8 +193,18 @@ def _pretrained(
             output_loading_info=True,
             **(_dequantized() if place.gguf else {}),
         )
-    # That option also replaces weights of the base model whose sizes differ, which would lose what they learned.
-    misfits = sorted(name for name, *_ in report["mismatched_keys"] if name.startswith(f"{built.base_model_prefix}."))
+        # That option also replaces weights of the base model whose sizes differ, which would lose what they learned.
+        resized = position_tables(report["mismatched_keys"], built.config)
+        if resized:
+            load = partial(auto.from_pretrained, place.name, use_safetensors=True, dtype="float32")
+            interpolate_positions(built, load(config=saved, **_load_options(model, place)), resized)
+            sides = f"{saved.image_size} to {config.image_size} pixels"
+            notes.append(f"model.path: its position embeddings were interpolated from {sides} (task.size)")
+    misfits = sorted(
+        name
+        for name, *_ in report["mismatched_keys"]
+        if name.startswith(f"{built.base_model_prefix}.") and name not in resized
+    )
     if misfits:
         what = f"must be the sizes of the pretrained weights, and {', '.join(misfits[:3])} would have others"
         raise UserError(Problem("model.config", what, hint="Write model.init=random, or leave the sizes out."))
@@ -297,7 +315,11 @@ def _architecture(model: ModelConfig, needed: dict[str, Any], auto: Any) -> PreT
     _check_sizes(config, model)
     _check_vocabulary(model, needed)
     # Without a path, only the given sizes: DeBERTa derives others from `hidden_size` unless they are given too.
-    sizes = (config.to_dict() if model.path else {}) | _own_names(config, model.config) | _dropouts(config, model)
+    wanted = dict(model.sizes)
+    if isinstance(side := needed.get("image_size"), int) and wanted and not hasattr(config, "image_size"):
+        wanted["image_size"] = side  # of the model inside that sees, such as CLIP's
+    sizes = (config.to_dict() if model.path else {}) | _fitting(config, wanted)
+    sizes |= _own_names(config, model.config) | _dropouts(config, model)
     if model.path is None and "vocab_size" in needed and "vocab_size" not in model.config:
         sizes["vocab_size"] = needed["vocab_size"]  # of the tokenizer trained here, not BERT's 30,522
     for key in AT_LEAST & needed.keys():
@@ -308,6 +330,8 @@ def _architecture(model: ModelConfig, needed: dict[str, Any], auto: Any) -> PreT
             sizes[name] = max(sizes.get(name, default), needed[key] + extra)
     sizes |= {key: value for key, value in needed.items() if key not in AT_LEAST}
     made = _timm_config(config, sizes) if config.model_type == TIMM else type(config).from_dict(sizes)
+    # transformers iterates over it where an architecture has several classes for a task, such as those of DeiT.
+    made.architectures = made.architectures or []
     made._name_or_path = config._name_or_path  # where transformers looks for a model's own code
     return made
 
@@ -402,6 +426,22 @@ def _dropouts(config: PreTrainedConfig, model: ModelConfig) -> dict[str, Any]:
 def _own_names(config: PreTrainedConfig, sizes: dict[str, Any]) -> dict[str, Any]:
     """Sizes under the architecture's own names: DistilBERT calls `hidden_size` `dim`."""
     return {config.attribute_map.get(key, key): value for key, value in sizes.items()}
+
+
+def _fitting(config: PreTrainedConfig, sizes: dict[str, int]) -> dict[str, Any]:
+    """Those of `model.sizes` that an architecture has, also for the models that it is made of, such as CLIP's two."""
+    found: dict[str, Any] = {}
+    for key, size in sizes.items():
+        own = getattr(config, key, None)
+        if isinstance(own, int) and not isinstance(own, bool):
+            found[config.attribute_map.get(key, key)] = size
+        elif isinstance(own, list | tuple) and own and all(isinstance(each, int) for each in own):
+            found[key] = [size] * len(own)
+    for key in config.sub_configs:
+        inner = getattr(config, key, None)
+        if isinstance(inner, PreTrainedConfig) and (smaller := _fitting(inner, sizes)):
+            found[key] = inner.to_dict() | smaller
+    return found
 
 
 def _set_sizes(config: PreTrainedConfig, sizes: dict[str, Any]) -> None:

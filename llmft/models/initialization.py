@@ -1,13 +1,14 @@
-"""Initial weights: a pretrained head fitted to other labels, and linear layers drawn by a named rule."""
+"""Initial weights: pretrained ones fitted to other labels and sizes of images, and linear layers drawn by a rule."""
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from llmft.data.checks import few
@@ -204,3 +205,43 @@ def add_mean_pooling(model: PreTrainedModel) -> None:
         layer.output.dense.bias.zero_()
     encoder.encoder.layer.append(layer)
     model.config.num_hidden_layers += 1
+
+
+def position_tables(mismatched: Iterable[tuple[str, Any, Any]], config: PreTrainedConfig) -> set[str]:
+    """The position embeddings of images among weights whose saved shape differs: (1, tokens, size) each.
+
+    Args:
+        mismatched: names with the saved shape and that of the model.
+        config: that of the model.
+    """
+    if not hasattr(config, "image_size") or not isinstance(getattr(config, "patch_size", None), int):
+        return set()
+    return {
+        name
+        for name, saved, own in mismatched
+        if name.endswith("position_embeddings") and len(saved) == 3 and (saved[0], saved[2]) == (own[0], own[2])
+    }
+
+
+def interpolate_positions(model: PreTrainedModel, original: PreTrainedModel, names: Iterable[str]) -> None:
+    """Give a model for images of another size the position embeddings of `original`, on its own grid of patches.
+
+    Bicubic, as Dosovitskiy et al. 2021 (https://arxiv.org/abs/2010.11929, section 3.2) do for fine-tuning at a higher
+    resolution. Those of tokens before the patches, such as the class token, stay as they are.
+    """
+    grids = [_grid(each.config) for each in (original, model)]
+    before, after = (dict(each.named_parameters()) for each in (original, model))
+    for name in names:
+        table, (rows, columns) = before[name].data, grids[0]
+        ahead = table.shape[1] - rows * columns
+        patches = table[:, ahead:].reshape(1, rows, columns, -1).permute(0, 3, 1, 2)
+        resized = torch.nn.functional.interpolate(patches, size=grids[1], mode="bicubic", align_corners=False)
+        resized = resized.permute(0, 2, 3, 1).flatten(1, 2)
+        after[name].data = torch.cat([table[:, :ahead], resized], dim=1)
+
+
+def _grid(config: PreTrainedConfig) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    side = config.image_size
+    height, width = (side, side) if isinstance(side, int) else side
+    return height // config.patch_size, width // config.patch_size

@@ -1,7 +1,7 @@
 """Weights of a model as files: checkpoints of one process, or of several with FSDP.
 
-With an adapter, a checkpoint holds only the weights that train: of a 14 GB model the others would be written with every
-checkpoint, and they can be read from where they came from.
+With an adapter, or with `model.freeze`, a checkpoint holds only the weights that train: of a 14 GB model the others
+would be written with every checkpoint, and they can be read from where they came from.
 
 A model is sharded (FSDP) if each process holds a part of every weight. All processes must call these functions then.
 """
@@ -56,7 +56,7 @@ def load(model: torch.nn.Module, file: Path) -> None:
     report = model.load_state_dict(load_file(file), strict=False)
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     if wrong := [*report.unexpected_keys, *sorted(trained & {*report.missing_keys})]:
-        raise Failure(f"{file} has the weights of another adapter: {', '.join(wrong[:3])}")
+        raise Failure(f"{file} has the weights of another adapter, or of other layers: {', '.join(wrong[:3])}")
 
 
 def unmap_weights(model: torch.nn.Module) -> None:

@@ -149,7 +149,7 @@ def per_label(found: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any
     return rows if len(rows) <= SHOWN else sorted(rows, key=lambda pair: pair[1]["f1"])[:SHOWN]
 
 
-def pictures(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+def charts(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     """For each chart its title, a caption, and the SVG."""
     if "reliability" in metrics:
         return [_reliability(metrics)]

@@ -30,7 +30,7 @@ def data_uri(image: Image.Image, side: int) -> str:
     small = image.copy()
     small.thumbnail((side, side))
     stream = io.BytesIO()
-    # Lossless where it is small anyway, as drawn pictures and digits are.
+    # Lossless where it is small anyway, as drawings and digits are.
     small.save(stream, "PNG", optimize=True)
     if stream.tell() > 8_000:
         stream = io.BytesIO()

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from transformers import CONFIG_MAPPING
 
 from llmft.metrics.calibration import most_confused
-from llmft.reporting.answers import mistakes, per_label, pictures, predictions, samples
+from llmft.reporting.answers import charts, mistakes, per_label, predictions, samples
 from llmft.reporting.charts import Line, chart
 from llmft.reporting.data_facts import interval, majority
 from llmft.reporting.illustrations import Inputs, contact_sheet
@@ -116,7 +116,7 @@ def gather(
         "mistakes": {name: mistakes(answers[name], task, inputs[name]) for name in scored},
         "samples": {name: samples(answers[name], task, inputs[name]) for name in scored},
         "sheet": contact_sheet(config, task, splits),
-        "pictures": {name: pictures(answers[name], metrics[name]) for name in scored},
+        "charts": {name: charts(answers[name], metrics[name]) for name in scored},
     }
 
 

@@ -131,6 +131,11 @@ class ModelConfig(Section):
     config: Annotated[dict[str, Any], BeforeValidator(lambda value: value or {})] = Field(default_factory=dict)
     """Sizes and options of the architecture under its own names, such as `hidden_size`."""
 
+    sizes: dict[str, int] = Field(default_factory=dict)
+    """Sizes for whatever architecture it is: those that it has no key for are left out, and where it has a list, each
+    of its numbers becomes this one. smoke=true makes models small by them. `config` is for a known architecture, and
+    wins."""
+
     tokenizer: Annotated[TokenizerConfig, BeforeValidator(_by_path, json_schema_input_type=str | TokenizerConfig)] = (
         TokenizerConfig()
     )

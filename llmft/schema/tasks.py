@@ -29,6 +29,9 @@ class TaskConfig(Section):
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {}
     """Architecture -> sizes, for architectures whose keys have other names."""
 
+    tiny_sizes: ClassVar[dict[str, int]] = {}
+    """`model.sizes` for all other architectures, in place of `tiny`: for tasks whose architectures share no keys."""
+
     of_data: ClassVar[tuple[str, ...]] = ("labels", "class_weights")
     """Keys that depend on the user's rows. `smoke=true` drops them together with the rows."""
 

@@ -275,15 +275,17 @@ class Trainer(transformers.Trainer):
         weights.load(self.model, Path(resume_from_checkpoint) / WEIGHTS)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the weights of a checkpoint as safetensors: all of them, or with an adapter those that train."""
-        folder = Path(str(output_dir))
+        """Write the weights of a checkpoint as safetensors: all, or where some are frozen those that train."""
+        folder, model = Path(str(output_dir)), self.config.model
+        # Layers that are unfrozen one by one train at the end, though they do not yet where a run is resumed.
+        frozen = self.config.adapter.name != "none" or bool(model.freeze and not model.unfreeze)
         if self.is_fsdp_enabled:
             state = weights.full_state_dict(self.model)
             if self.args.should_save and state is not None:
                 weights.save_full(self.model, state, folder)
         elif self.is_deepspeed_enabled and self.config.adapter.name == "none":
             super().save_model(output_dir, _internal_call)
-        elif self.config.adapter.name == "none":
+        elif not frozen:
             # By the names that weights have in the model: transformers writes those of RT-DETR, or of a mixture of
             # experts, by the names of the first release, and only `from_pretrained` knows both.
             if self.args.should_save:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from llmft import tasks
 from llmft.config.load import load as compose
-from llmft.data.annotated_pictures import turned
+from llmft.data.annotated_images import turned
 from llmft.data.pipeline import load, source_digests
 from llmft.data.read import chunks, files_of
 from llmft.data.source import Table

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import PreTrainedModel, RTDetrConfig, RTDetrForObjectDetection
 
 from llmft.commands.session import Session
@@ -53,7 +54,10 @@ def test_the_sizes_of_small_networks(architecture: str, weights: int) -> None:
     assert {name.split(".")[0] for name, weight in model.named_parameters() if weight.requires_grad} == {"classifier"}
 
 
-@pytest.mark.parametrize("architecture", sorted({"vit", *ImageClassification.tiny_of} - {"timm_wrapper"}))
+@pytest.mark.parametrize(
+    "architecture",
+    sorted({"deit", "levit", "beit", "mobilevit", "clip", *ImageClassification.tiny_of} - {"timm_wrapper"}),
+)
 def test_smoke_sizes_fit_every_architecture(architecture: str) -> None:
     config = compose(
         "finetune", ["+recipe=cifar_resnet", "smoke=true", "model=random", f"model.architecture={architecture}"]
@@ -62,6 +66,38 @@ def test_smoke_sizes_fit_every_architecture(architecture: str) -> None:
     model = build(config.model, "AutoModelForImageClassification", needed)
     assert model.num_parameters() < 1_000_000
     model(torch.zeros(2, 3, 32, 32), labels=torch.tensor([0, 2])).loss.backward()
+
+
+@pytest.mark.parametrize("architecture", ["unet", "segformer", "beit", "dpt", "upernet"])
+def test_smoke_sizes_fit_segmenters(architecture: str) -> None:
+    words = ["smoke=true", "model=random", f"model.architecture={architecture}"]
+    config = compose("finetune", ["+recipe=segmentation", *words])
+    needed = LABELS | {"image_size": 32, "num_channels": 3, "semantic_loss_ignore_index": 255}
+    model = build(config.model, "AutoModelForSemanticSegmentation", needed)
+    assert model.num_parameters() < 1_000_000
+    assert model(torch.zeros(2, 3, 32, 32)).logits.shape[:2] == (2, 3)
+
+
+def test_a_vit_reads_images_of_another_size_than_its_pretraining(here: Path) -> None:
+    """The position of each patch is interpolated, and that of the class token stays."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    small = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, image_size=32, patch_size=16))
+    table = torch.arange(5.0)[:, None].repeat(1, 8)[None]
+    small.vit.embeddings.position_embeddings.data = table
+    small.save_pretrained(here / "vit")
+    notes: list[str] = []
+    config = ModelConfig(path=str(here / "vit"))
+    found = build(config, "AutoModelForImageClassification", LABELS | {"image_size": [64, 32]}, notes=notes)
+    positions = found.vit.embeddings.position_embeddings
+    assert positions.shape == (1, 9, 8)
+    assert torch.equal(positions[0, 0], table[0, 0])
+    rows = positions[0, 1:, 0].reshape(4, 2)
+    assert torch.allclose(rows[:, 1] - rows[:, 0], torch.ones(4), atol=1e-5)
+    assert torch.all(rows[1:] > rows[:-1])
+    assert rows.mean().item() == pytest.approx(2.5)
+    assert found(torch.zeros(1, 3, 64, 32)).logits.shape == (1, 3)
+    said = "its position embeddings were interpolated from 32 to [64, 32] pixels (task.size)"
+    assert any(said in note for note in notes), notes
 
 
 def test_an_architecture_for_texts_is_refused_before_its_keys() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llmft.reporting.answers import mistakes, parts, per_label, pictures, samples
+from llmft.reporting.answers import charts, mistakes, parts, per_label, samples
 from llmft.reporting.data_facts import balance, interval, majority
 from llmft.tasks.targets.config import ProblemType
 from llmft.tasks.text.config import TextClassification as Options
@@ -49,11 +49,11 @@ def test_labels_beyond_the_page_are_those_with_the_lowest_f1() -> None:
 def test_pictures_fit_the_problem() -> None:
     bins = [{"score": 0.4, "right": 0.5, "rows": 10}, {"score": 0.9, "right": 0.8, "rows": 10}]
     scores = {"ece": 0.1, "ece_uncalibrated": 0.2, "reliability": {"after": bins, "before": bins}}
-    ((title, text, picture),) = pictures([row("a", "a")], scores)
+    ((title, text, picture),) = charts([row("a", "a")], scores)
     assert title == "Reliability"
     assert "0.1000, 0.2000 before calibration" in text
     assert picture.count("<polyline") == 3
-    ((title, _, picture),) = pictures([row(float(number), 1.0) for number in range(2500)], {})
+    ((title, _, picture),) = charts([row(float(number), 1.0) for number in range(2500)], {})
     assert title == "Answers"
     assert picture.count('<circle class="a"') == 834  # every third
     assert picture.count("<polyline") == 1

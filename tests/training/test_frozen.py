@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from llmft.commands.session import Session
@@ -155,6 +156,15 @@ def test_a_second_run_takes_the_outputs_from_the_cache(llmft: Run, here: Path, w
     runs = 0
     assert llmft("finetune", *words, "run.dir=d", "model.config.num_attention_heads=4")[0] == 0
     assert runs > 40, "the same weights, used otherwise"
+
+
+def test_a_checkpoint_leaves_frozen_weights_out(llmft: Run, here: Path) -> None:
+    words = ("trainer.max_steps=2", "trainer.keep_finished=true", "run.dir=run")
+    assert llmft("finetune", *SMOKE, *words)[0] == 0
+    (file, *_) = sorted((here / "run/checkpoints").glob("*/model.safetensors"))
+    with safe_open(file, "pt") as opened:
+        assert {name.split(".")[0] for name in opened.keys()} == {"classifier"}  # noqa: SIM118
+    assert file.stat().st_size < (here / "run/model/model.safetensors").stat().st_size / 10
 
 
 def test_a_table_has_no_encoder_to_freeze(llmft: Run) -> None:

@@ -301,7 +301,7 @@ def _blocks_are_read_as_they_are(config: Config, origin: Origin) -> list[Problem
     ]
 
 
-def _pictures_are_augmented(config: Config, origin: Origin) -> list[Problem]:
+def _images_are_augmented(config: Config, origin: Origin) -> list[Problem]:
     if config.task.images or not config.augment.active:
         return []
     what = f"changes images, and task={config.task.name} has none"
@@ -390,7 +390,7 @@ def _there_is_something_to_tune_on(config: Config, origin: Origin) -> list[Probl
 
 
 RULES = (
-    _pictures_are_augmented,
+    _images_are_augmented,
     _labels_are_mixed,
     _a_baseline_sees_all_rows,
     _a_split_by_time_takes_shares,

@@ -15,6 +15,14 @@ Color = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
 
 
 TINY_STAGES: dict[str, Any] = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
+TINY_VIT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "patch_size": 8,
+}
+TINY_BEIT = TINY_VIT | {"num_hidden_layers": 4, "out_indices": [1, 2, 3, 4]}
 TINY_SWIN = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "patch_size": 2}
 TINY_DINO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2, "patch_size": 8}
 
@@ -22,14 +30,19 @@ TINY_DINO = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2
 class ImageConfig(TaskConfig):
     """What the tasks on images share: how an image becomes pixels of one size."""
 
-    tiny: ClassVar[dict[str, Any]] = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "patch_size": 8,
+    tiny_sizes: ClassVar[dict[str, int]] = {
+        **dict.fromkeys(("hidden_size", "hidden_sizes", "embedding_size", "embed_dim", "d_model"), 32),
+        **dict.fromkeys(("neck_hidden_sizes", "fusion_hidden_size", "projection_dim"), 32),
+        **dict.fromkeys(("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim"), 64),
+        **dict.fromkeys(("num_attention_heads", "encoder_attention_heads", "decoder_attention_heads"), 2),
+        **dict.fromkeys(("num_hidden_layers", "encoder_layers", "decoder_layers", "num_heads"), 2),
+        **dict.fromkeys(("depths", "num_block_repeats"), 1),
+        "num_queries": 10,
     }
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
+        "vit": TINY_VIT,
+        # Groups of 32 channels are normalized together, and a block has a quarter of its channels inside.
+        "bit": {"embedding_size": 32, "hidden_sizes": [128, 128, 128, 128], "depths": [1, 1, 1, 1]},
         "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16, 32], "depths": [1, 1, 1], "layer_type": "basic"},
         "swin": TINY_SWIN,
         "swinv2": TINY_SWIN,
@@ -95,14 +108,19 @@ class ImageClassification(TargetConfig, ImageConfig):
 class SemanticSegmentation(ImageConfig):
     """Semantic segmentation: the label of each pixel of an image."""
 
-    tiny: ClassVar[dict[str, Any]] = {"hidden_sizes": [8, 16, 32]}
+    # With all their layers, some of which the heads name by number.
+    tiny_sizes: ClassVar[dict[str, int]] = {
+        name: size for name, size in ImageConfig.tiny_sizes.items() if name not in ("num_hidden_layers", "depths")
+    }
     tiny_of: ClassVar[dict[str, dict[str, Any]]] = {
+        **dict.fromkeys(("beit", "data2vec-vision"), TINY_BEIT),
+        "unet": {"hidden_sizes": [8, 16, 32]},
         "segformer": {
             "hidden_sizes": [8, 16, 16, 32],
             "num_attention_heads": [1, 1, 2, 2],
             "depths": [1, 1, 1, 1],
             "decoder_hidden_size": 16,
-        }
+        },
     }
     of_data: ClassVar[tuple[str, ...]] = ("labels", "values", "colors")
     files: ClassVar[str] = "dataset=masks dataset.test=YOUR_FOLDER"
@@ -198,14 +216,7 @@ class ObjectDetection(ImageConfig):
             "decoder_attention_heads": 2,
             "num_queries": 10,
         },
-        "yolos": {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "patch_size": 8,
-            "num_detection_tokens": 10,
-        },
+        "yolos": TINY_VIT | {"num_detection_tokens": 10},
     }
     small: ClassVar[dict[str, Any]] = {"size": 64}
     of_data: ClassVar[tuple[str, ...]] = ("labels",)

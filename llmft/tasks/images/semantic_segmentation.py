@@ -259,7 +259,7 @@ class SemanticSegmentation(Task[SegmentationState]):
         return shrunk(Image.fromarray(image), side)[0]
 
     def synthetic_rows(self, rows: int, seed: int) -> dict[str, list[Any]]:
-        """Pictures of circles, squares, and triangles; see shapes.py."""
+        """Images of circles, squares, and triangles; see shapes.py."""
         found = shapes.scenes(rows, seed, telling=True)
         return {"image": found["image"], "mask": found["mask"]}
 
