@@ -107,6 +107,7 @@ for place in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow  # 20 s
 @pytest.mark.skipif(sys.platform == "win32", reason="has no ru_maxrss")
 def test_memory_does_not_grow_with_the_images(here: Path) -> None:
     """Ten times the images, which are 140 MB of pixels, and at most a tenth more memory."""
