@@ -135,7 +135,10 @@ def test_ten_steps_give_the_pinned_losses(name: str) -> None:
     assert losses == pytest.approx(CASES[name].losses, abs=2e-4)
 
 
-LONG = ("masked_lm whole words", "masked_lm next sentence", "text_classification multi_label", "tabular multi_label")
+LONG = (
+    *("masked_lm whole words", "masked_lm next sentence", "question_answering unanswerable"),
+    *("text_classification multi_label", "text_classification regression", "tabular multi_label"),
+)
 """Cases of 10 to 20 s whose task has a shorter one; their first ten losses are pinned all the same."""
 
 
