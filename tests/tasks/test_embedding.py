@@ -304,6 +304,16 @@ def test_a_negative_that_is_right_is_refused() -> None:
     assert [(found.key, "among its negatives" in found.what) for found in problems] == [("a", True)]
 
 
+def test_an_encoder_decoder_is_refused() -> None:
+    task, model = made()
+    batch = task.objective.collate(
+        encode(task, Table({"text": QUERIES, "text_pair": PASSAGES}, list("abcd"))).__getitems__([0])
+    )
+    model.config.is_encoder_decoder = True
+    with pytest.raises(UserError, match="which has both"):
+        task.objective.loss(model, batch)
+
+
 def test_one_row_a_batch_is_refused() -> None:
     with pytest.raises(UserError, match="at least 2"):
         compose("finetune", ["+recipe=embedding", "trainer.batch_size=1"])

@@ -37,6 +37,10 @@ class EmbeddingObjective(Objective):
 
     def embed(self, model: torch.nn.Module, batch: Batch, chunk: int | None = None) -> torch.Tensor:
         """The vectors of all texts of a batch, (N, D); `chunk` as in `by_length`."""
+        config: Any = getattr(model, "config", None)
+        if getattr(config, "is_encoder_decoder", False):
+            what = f"must be an encoder or a decoder, got {config.model_type}, which has both"
+            raise UserError(Problem("model.path", what, hint="Choose model=minilm, bert_base, or roberta."))
         inputs = {name: values for name, values in batch.items() if name not in self.own_keys}
         return by_length(inputs, lambda part: self.found(model(**part), part), chunk)
 
