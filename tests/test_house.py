@@ -182,7 +182,7 @@ def test_the_house_grows_with_tasks_and_features_alone() -> None:
     retrieving = (
         8  # the package, losses, two objectives, groups of texts, nearest vectors, sentence-transformers' files
     )
-    answering = 2  # passages of a corpus, and their search
+    answering = 3  # passages of a corpus, and their search by words and by vectors
     few_shot = 1  # an encoder that is tuned on pairs of rows
     clicks = 5  # of `ctr`: ids, its columns, its models, the table of vectors, its metrics
     features = (

@@ -171,7 +171,7 @@ class Session(Experiment):
         phase("loading", str(source))
         task = tasks.build(config.task)
         self.model, self.task = load_trained(source, task, self.hardware.device, config.model.trust_remote_code)
-        self.passages = named_passages(config.dataset, source)
+        self.passages = named_passages(config, source)
         if self.passages and isinstance(self.task, ReadsCorpus):
             self.task = self.task.with_corpus(self.passages)
         set_generation(self.model, config.generation, config.seed)

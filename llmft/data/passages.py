@@ -9,10 +9,13 @@ from llmft.data.encodings import open_text
 from llmft.data.files import PACKAGE, check_is_file, digest, expand, first_letter, inner_ending, kind_of, resolve
 from llmft.data.source import Table, listed
 from llmft.runs.folder import Run
+from llmft.schema.config import Config
 from llmft.schema.dataset import DatasetConfig
 from llmft.schema.problem import Problem, UserError, plural
 
 KEY = "dataset.corpus"
+FILE = "passages.jsonl"
+"""In RUN/model: the corpus of a run."""
 FORMATS_READ = ("csv", "json", "parquet", "text", "excel", "sqlite", "arrow")
 TEXT = ("text", "passage", "context", "contents", "content", "body", "document")
 """Names of the column with the passage; the first that is there. BEIR has `text`, Pyserini `contents`."""
@@ -119,15 +122,19 @@ def read_passages(dataset: DatasetConfig) -> Passages:
     return found
 
 
-def named_passages(dataset: DatasetConfig, source: Path) -> Passages | None:
-    """The passages of `dataset.corpus` if a command names others than the run at `source` keeps; else None.
+def named_passages(config: Config, source: Path) -> Passages | None:
+    """The passages that a command names for the run at `source`, with `dataset.corpus`, or those of the run if it names
+    another `task.retriever`; None if the run finds its own passages as before.
 
     Raises:
         UserError: see `read_passages`.
     """
-    if not dataset.corpus or dataset.corpus == Run(source).config().dataset.corpus:
-        return None
-    return read_passages(dataset)
+    before, dataset = Run(source).config(), config.dataset
+    if dataset.corpus and dataset.corpus != before.dataset.corpus:
+        return read_passages(dataset)
+    same = getattr(config.task, "retriever", "") == getattr(before.task, "retriever", "")
+    kept = source / "model" / FILE
+    return Passages.load(kept) if not same and kept.is_file() else None
 
 
 def _table(file: Path, dataset: DatasetConfig) -> Table:

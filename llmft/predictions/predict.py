@@ -107,7 +107,7 @@ def ready(config: Config) -> Answering:
         print(f"loading {source}", file=sys.stderr)
     task: Task[Any]
     model, task = load_trained(source, tasks.build(config.task), hardware.device, config.model.trust_remote_code)
-    if (passages := named_passages(config.dataset, source)) and isinstance(task, ReadsCorpus):
+    if (passages := named_passages(config, source)) and isinstance(task, ReadsCorpus):
         task = task.with_corpus(passages)
     task = with_corpus_vectors(task, model, config.trainer.eval_batch_size)
     set_generation(model, config.generation, config.seed)

@@ -11,7 +11,9 @@ import datasets
 import numpy
 import pytest
 
+from llmft import api
 from llmft.data.passages import Passages
+from llmft.tasks.retrieval.embedding_search import EmbeddingSearch
 from llmft.tasks.text.question_answering import QuestionAnswering, best_weight
 from tests.serving.test_same_answers import run_of, served
 from tests.tasks.test_every_task import alike, prepared
@@ -163,6 +165,32 @@ def test_served_answers_are_those_of_predict(llmft: Run, tmp_path: Path) -> None
         assert alike(answer, {key: value for key, value in json.loads(line).items() if key != "id"})
     assert "passage" in answers[0]
     assert "passage" not in answers[1]
+
+
+def test_passages_are_found_by_an_embedding_run(llmft: Run, tmp_path: Path) -> None:
+    vectors, run = run_of("embedding", tmp_path / "vectors"), run_of("question_answering", tmp_path / "run")
+    Passages(list("abcd"), TEXTS, [""] * 4).save(run / "model/passages.jsonl")
+    found = EmbeddingSearch.of_run(str(vectors), Passages.load(run / "model/passages.jsonl"))
+    embedded = api.load(vectors).predict([{"text": "lumo"}, *({"text_pair": text} for text in TEXTS)])
+    asked, *texts = (numpy.array(one["answer"]) / numpy.linalg.norm(one["answer"]) for one in embedded)
+    cosines = numpy.stack(texts) @ asked
+    places, scores = found.search(["lumo"], 3)
+    assert places[0].tolist() == numpy.argsort(-cosines, kind="stable")[:3].tolist()
+    assert scores[0] == pytest.approx(numpy.sort(cosines)[::-1][:3], abs=1e-5)
+    # The run keeps its passages, and another retriever finds them.
+    code, out, err = llmft("predict", str(run), "predict.text=lumo", f"task.retriever={vectors}", "task.top_k=1")
+    assert code == 0, err
+    assert json.loads(out)["passage"]["id"] == "abcd"[places[0, 0]]
+    found.save(run / "model")
+    code, again, err = llmft("predict", str(run), "predict.text=lumo", "task.top_k=1")
+    assert code == 0, err
+    assert json.loads(again)["passage"] == json.loads(out)["passage"]
+    (vectors / "model/model.safetensors").rename(tmp_path / "gone")
+    code, _, err = llmft("predict", str(run), "predict.text=lumo")
+    assert "is gone; passages are found by it. Put it back, or write task.retriever=bm25." in " ".join(err.split())
+    code, _, err = llmft("predict", str(run), "predict.text=lumo", f"task.retriever={run}")
+    assert code == 2
+    assert "must be a run that makes vectors, got one of question_answering" in err
 
 
 @pytest.mark.parametrize(

@@ -334,18 +334,19 @@ def test_a_model_of_few_positions_takes_a_smaller_stride(llmft: Run) -> None:
 
 def test_the_commands_of_the_page_work(trained: str, llmft: Run, write: Write, here: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/questions.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    block = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     rows = [("Who?", f"Ada met Bo {number}.", ("Ada", "")[number % 2]) for number in range(40)]
     write("train-v2.0.json", squad(rows))
     write("train-v1.1.json", squad(rows[::2]))
     write("dev-v1.1.json", squad([("Who?", "Cy was here.", "Cy")]))
+    write("articles/ada.txt", "Ada met Bo in Zürich. She left for 北京.")
     write("faq.csv", "question,context,answer\n" + "".join(f"{q},{c},Ada\n" for q, c, _ in rows))
     commands = [shlex.split(line) for line in block.splitlines()]
     for words in commands:
         more = ["smoke=true", "trainer.max_steps=1"] if words[1] == "finetune" else []
         code, _, err = llmft(*(trained if word == "RUN" else word for word in words[1:]), *more)
         assert code == 0, f"{shlex.join(words)}\n{err}"
-    assert len(commands) == 6
+    assert len(commands) == 9
     assert [row["id"] for row in lines(here / "answers.jsonl")] == ["q0"]
 
 

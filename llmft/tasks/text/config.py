@@ -118,7 +118,7 @@ class QuestionAnswering(TaskConfig):
     tiny: ClassVar[dict[str, Any]] = TINY_TRANSFORMER
     streams: ClassVar[bool] = False
     searches: ClassVar[bool] = True
-    decoding: ClassVar[tuple[str, ...]] = ("max_answer_length", "top_k")
+    decoding: ClassVar[tuple[str, ...]] = ("max_answer_length", "top_k", "retriever")
     files: ClassVar[str] = "dataset=squad dataset.test=YOUR.json"
 
     name: Literal["question_answering"] = "question_answering"
@@ -137,6 +137,10 @@ class QuestionAnswering(TaskConfig):
 
     top_k: int = Field(default=5, ge=1)
     """For questions without a context: how many passages of `dataset.corpus` are found and read for each."""
+
+    retriever: str = "bm25"
+    """What finds passages: `bm25` by their words, or the name or folder of a run of task=embedding by their meaning.
+    Such a run is not copied: it must stay where it is."""
 
     unanswerable: bool = False
     """Whether a context may hold no answer; the reference is then empty. The threshold for giving no answer is set on

@@ -122,9 +122,9 @@ class QuestionAnswering(Task[QuestionState]):
         return state.search if state else None
 
     def with_corpus(self, passages: "Passages") -> Self:
-        from llmft.tasks.text.search import Bm25
+        from llmft.tasks.text.search import open_search
 
-        return self.with_state(replace(self.state, search=Bm25(passages)))
+        return self.with_state(replace(self.state, search=open_search(self.options.retriever, passages)))
 
     @property
     def columns(self) -> dict[str, Column]:
