@@ -91,6 +91,7 @@ class ClickModel(TableModel):
     """Base of the models: the fields of a row, and the sum of their weights. A subclass adds to that."""
 
     config: ClickConfig
+    reads_ids = True
     width: int
     """Numbers of a field's vector."""
 

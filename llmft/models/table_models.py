@@ -4,7 +4,7 @@ All take the same batch (numbers, a mask of missing numbers, categories) and giv
 """
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -86,9 +86,16 @@ class PiecewiseLinear(nn.Module):
 class TableModel(PreTrainedModel):
     """Base of the models for tables. A subclass computes `logits` from numbers and categories."""
 
+    reads_ids: ClassVar[bool] = False
+    """Whether categories are the fields of ids that `ClickConfig` describes."""
+
     def __init__(self, config: TableConfig, widths: list[int] | None) -> None:
         """`widths`: embedding size of each category column; None for a model without embeddings and bins."""
         super().__init__(config)
+        if hasattr(config, "field_sizes") and not self.reads_ids:
+            raise ValueError(f"{config.model_type} reads no ids and lists, and is for task=tabular")
+        if self.reads_ids and config.category_sizes:
+            raise ValueError(f"{config.model_type} reads ids, and is for task=ctr")
         if widths is not None:
             self.embeddings = nn.ModuleList(
                 nn.Embedding(size + 1, width) for size, width in zip(config.category_sizes, widths, strict=True)

@@ -149,6 +149,9 @@ class Codec(ABC, Generic[S]):
     """Where padding stands. None: where a model that classifies texts has it, see Tokenizer.padding_side."""
     dtypes: ClassVar[dict[str, str]] = {}
     """Types of arrays by key, where the values do not tell, such as those of an empty list."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Keys whose values are lists of numbers, of one length in all rows. Their features are rows of a matrix, so that a
+    batch is made without a Python object for each number."""
     reads: ClassVar[str] = "logits"
     """The output of an exported program that `decode` takes, see `Objective.read`."""
     token_axis: ClassVar[int | None] = None

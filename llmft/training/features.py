@@ -10,6 +10,7 @@ import shutil
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import mkstemp
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -97,6 +98,17 @@ class FeatureSet:
         """Mean tokens per feature; None if all have the same length."""
         return sum(self.lengths) / len(self) if self.lengths else None
 
+    @cached_property
+    def _matrices(self) -> dict[str, numpy.ndarray]:
+        """The keys that have one length in all rows, (rows, width) each; see `Codec.fixed`."""
+        found = {}
+        for name in self.table.column_names:
+            kind = self.table[name].type
+            if pyarrow.types.is_fixed_size_list(kind):
+                values = self.table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                found[name] = values.reshape(-1, kind.list_size)
+        return found
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -105,7 +117,11 @@ class FeatureSet:
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         """Features by index. torch's DataLoader calls this once a batch, 30 times faster than one call a feature."""
-        found = self.table.take(indices).to_pylist() if self.table.num_columns else [{} for _ in indices]
+        rest = self.table.drop_columns(list(self._matrices))
+        found = rest.take(indices).to_pylist() if rest.num_columns else [{} for _ in indices]
+        for name, matrix in self._matrices.items():
+            for feature, row in zip(found, matrix[indices], strict=True):
+                feature[name] = row
         for name, values in self.pixels.items():
             for feature, value in zip(found, values.read(indices), strict=True):
                 feature[name] = value
@@ -180,6 +196,9 @@ def encode(task: Task[Any], rows: Rows, file: Path | None = None) -> FeatureSet:
                 stream.writelines(values)
         tables.append(pyarrow.table(features))
     table = pyarrow.concat_tables(tables).combine_chunks()
+    for place, name in enumerate(table.column_names):
+        if name in task.fixed:
+            table = table.set_column(place, name, _as_matrix(table[name]))
     owners = table["row"].to_pylist()
     table = table.drop_columns("row")
     asides = None
@@ -187,6 +206,15 @@ def encode(task: Task[Any], rows: Rows, file: Path | None = None) -> FeatureSet:
         asides = table["aside"].combine_chunks()
         table = table.drop_columns("aside")
     return FeatureSet(table, owners, lengths or None, cut, asides, pixels)
+
+
+def _as_matrix(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """Lists of one length as Arrow keeps a matrix; without any values as they are."""
+    lists = column.combine_chunks()
+    values = lists.flatten()
+    if not len(values):
+        return column
+    return pyarrow.chunked_array([pyarrow.FixedSizeListArray.from_arrays(values, len(values) // len(lists))])
 
 
 def _bytes_file(file: Path, key: str) -> Path:

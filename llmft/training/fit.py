@@ -60,7 +60,7 @@ def whole(task: Task[Any], features: FeatureSet) -> dict[str, torch.Tensor]:
 def _tensor(column: pyarrow.ChunkedArray) -> torch.Tensor:
     """A column of numbers, or of lists of equal length, as a tensor. Python lists would take seconds."""
     array, shape = column.combine_chunks(), [len(column)]
-    while pyarrow.types.is_list(array.type):
+    while pyarrow.types.is_list(array.type) or pyarrow.types.is_fixed_size_list(array.type):
         array = array.flatten()
         shape.append(len(array) // max(shape[-1], 1))
     if not len(array):  # a table without columns of this kind: Arrow has no type for them

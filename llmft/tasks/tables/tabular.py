@@ -74,6 +74,7 @@ class Tabular(TargetTask[TableState]):
     config: ClassVar[type[sections.TableSection]] = sections.Tabular
     head = "AutoModelForSequenceClassification"
     state_class: type[TableState] = TableState
+    fixed: ClassVar = ("numbers", "missing", "categories")
     dtypes: ClassVar = {"categories": "int64"}  # of a table without categories, whose rows are empty lists
     options: sections.TableSection
 
