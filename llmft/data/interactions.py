@@ -262,9 +262,9 @@ def _split(own: Interactions, config: DatasetConfig, names: list[str]) -> dict[s
     if way not in WAYS:
         hint = f"It is one of {', '.join(WAYS)}; the time is the column of dataset.columns.time."
         raise UserError(Problem("dataset.split.by", f"must be a way to split interactions, got {way}", hint=hint))
-    if way != RATIO and own.times is None:
-        what = f"{way} needs times, and the rows have none"
-        hint = "Name their column, dataset.columns.time=NAME, or write dataset.split.by=ratio."
+    if way == BY_TIME and own.times is None:
+        what = "time needs times, and the rows have none"
+        hint = "Name their column, dataset.columns.time=NAME, or write another way."
         raise UserError(Problem("dataset.split.by", what, hint=hint), "the data")
     if folds is not None and "test" in shares:
         parts = _fold(own, split, folds, config.fold or 0, list(shares))
@@ -367,7 +367,9 @@ def _pairs(own: Interactions) -> numpy.ndarray:
 
 def _time_notes(own: Interactions) -> list[str]:
     """How many interactions of a user have the same time: their order is then that of the file."""
-    if own.times is None or len(own) < 2:
+    if own.times is None:
+        return ["train: the rows have no times, so that their order in the file counts as that of time"]
+    if len(own) < 2:
         return []
     same = (own.users[1:] == own.users[:-1]) & (own.times[1:] == own.times[:-1])
     tied = int((numpy.append(same, False) | numpy.insert(same, 0, False)).sum())

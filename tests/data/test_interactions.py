@@ -76,6 +76,12 @@ def test_every_user_keeps_something_in_train(users: list[int], seed: int) -> Non
         assert mine == [0] * (len(mine) - 2) + [1, 2] if len(mine) > 2 else mine in ([0], [0, 2])
 
 
+def test_without_times_the_order_of_the_file_counts(here: Path) -> None:
+    data = read(here, "u c\nu a\nv a\nu b\n", name="pairs.txt", format="ratings")
+    assert rows(data, "test") == [("u", ["c", "a"], ["b"])]
+    assert any("have no times" in note for note in data.notes)
+
+
 def test_a_core_is_stable() -> None:
     """Without d, u3 has one item too few; without u3, c has one user too few."""
     users = numpy.array(["u1", "u1", "u2", "u2", "u3", "u3", "u1"])
@@ -176,7 +182,7 @@ BAD = {
         "rows.csv:3  the time must be a number, as others are, got ''",
     ),
     "one user with one item": (TIMES + "u,a,1,1\n", (), "no user with two interactions"),
-    "no times": ("user,item\nu,a\nu,b\n", (), "leave_one_out needs times"),
+    "no times": ("user,item\nu,a\nu,b\n", ("dataset.split.by=time",), "time needs times"),
     "another way": (TIMES + ROWS, ("dataset.split.by=day",), "must be a way to split interactions, got day"),
     "likes without ratings": ("user,item,time\nu,a,1\nu,b,2\n", ("task.like_from=4",), "rating"),
     "nothing is liked": (TIMES + ROWS, ("task.like_from=6",), "has no interaction that counts"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from datasets import Dataset
 
 from llmft import tasks
 from llmft.config.load import load as compose
@@ -244,6 +245,14 @@ def test_a_run_that_is_stopped_and_resumed_is_the_same_run(
     lines = [(here / run / "events.jsonl").read_text().splitlines() for run in ("whole", "parts")]
     one, other = ([json.loads(line) | {"time": 0} for line in own] for own in lines)
     assert one == other
+
+
+def test_hits_are_grouped_by_popularity_and_by_history() -> None:
+    rows = {"user": ["u", "v"], "items": [["a", "b", "c"], ["b"]], "relevant": [["d"], ["a", "c"]]}
+    found = task_of().score([{"answer": ["d"]}, {"answer": ["a", "d"]}], Dataset.from_dict(rows))["groups"]
+    popular, long = found.values()
+    assert popular == [{"name": "0", "count": 1, "share": 1.0}, {"name": "1", "count": 2, "share": 0.5}]
+    assert long == [{"name": "1", "count": 1, "share": 1.0}, {"name": "3", "count": 1, "share": 1.0}]
 
 
 REFUSED = {

@@ -231,6 +231,9 @@ function answerParts(found, row) {
     return [drawing, boxes ? null : marked(sourceText(row, found), value.map((part) => ({ ...part, note: part.label }))), table];
   }
   if (value && typeof value === "object" && !Array.isArray(value)) return [drawing, bars(Object.entries(value))];
+  if (Array.isArray(value) && value.length && Array.isArray(found.scores) && found.scores.length === value.length) // a ranked list
+    return [drawing, make("div", { class: "scroll" }, make("table", {}, make("tr", {}, ...["#", say("part"), say("score")].map((each) => make("th", {}, each))),
+      ...value.map((item, rank) => make("tr", {}, ...[rank + 1, item, digits(found.scores[rank])].map((cell) => make("td", {}, String(cell)))))))];
   const parts = [drawing];
   const text = Array.isArray(value) ? value.join(", ") : typeof value === "number" ? digits(value) : value == null || value === "" ? say("nothing") : String(value);
   parts.push(make("p", { class: text.length > 60 ? "said long" : "said", dir: "auto" }, text));

@@ -304,7 +304,28 @@ class Recommendation(Task[Known]):
                 hits[row, rank], ids[row, rank] = name in known, self.state.item_number[name] - 1
         found = ranking_metrics(hits, numpy.array(list(map(len, held))), self.options.ks)
         found |= list_metrics(ids, self.state.counts, len(self.state.users), self.options.ks, self.state.matrix())
-        return found | {"cold_users": sum("by" in answer for answer in answers)}
+        found |= {"cold_users": sum("by" in answer for answer in answers)}
+        return found | {"groups": self._groups(references, held, lists)}
+
+    def _groups(self, references: "Dataset", held: list[set[str]], lists: list[list[str]]) -> dict[str, Any]:
+        """The share of hits at the first k by the popularity of what was held out, and by the length of histories."""
+        k = self.options.ks[0]
+        listed = [set(names[:k]) for names in lists]
+        pairs = [(item, item in found) for items, found in zip(held, listed, strict=True) for item in items]
+        counts = [
+            int(self.state.counts[self.state.item_number[item] - 1])
+            for item, _ in pairs
+            if item in self.state.item_number
+        ]
+        hits = [hit for item, hit in pairs if item in self.state.item_number]
+        groups = {f"Hits at {k} by the rows of a held-out item in train": _quarters(counts, hits)}
+        histories = references["items"][:] if "items" in references.column_names else []
+        if histories and None not in histories:
+            some = [bool(items & found) for items, found in zip(held, listed, strict=True)]
+            groups[f"Users with a hit at {k} by the items of their history"] = _quarters(
+                list(map(len, histories)), some
+            )
+        return groups
 
     def format_input(self, row: dict[str, Any]) -> str:
         items: list[str] | None = row.get("items")
@@ -367,6 +388,21 @@ class Recommendation(Task[Known]):
             held = [[1.0 + int(name[-2:]) % 5 for name in items] for items in found["relevant"]]
             found |= {"ratings": values, "relevant_ratings": held}
         return found
+
+
+def _quarters(sizes: list[int], hits: list[bool]) -> list[dict[str, Any]]:
+    """The share of hits in each quarter by size; equal sizes share a quarter."""
+    if not sizes:
+        return []
+    values, marks = numpy.array(sizes), numpy.array(hits, dtype=float)
+    edges = numpy.unique(numpy.quantile(values, (0, 0.25, 0.5, 0.75), method="higher"))
+    place = numpy.searchsorted(edges, values, side="right")
+    found = []
+    for number in numpy.unique(place):
+        own = values[place == number]
+        name = f"{own.min():,}" + (f" to {own.max():,}" if own.max() > own.min() else "")
+        found.append({"name": name, "count": len(own), "share": float(marks[place == number].mean())})
+    return found
 
 
 def _padded_to_lanes(length: int) -> int:
