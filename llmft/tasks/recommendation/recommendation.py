@@ -195,16 +195,21 @@ class Recommendation(Task[Known]):
         return [self.state.item_number.get(item, 0) for item in items]
 
     def _windows(self, users: list[str], histories: list[list[str]]) -> Features:
-        """Windows of one item more than `max_length`, of which each begins with the last item of the one before."""
+        """Windows of one item more than `max_length`, of which each begins with the last item of the one before.
+
+        They are cut from the end, so that the latest items, which are most like those to come, have a full window before
+        them.
+        """
         found: Features = {"user": [], "window": [], "first": [], "row": [], "length": []}
         most = self.options.max_length
         for row, (name, items) in enumerate(zip(users, histories, strict=True)):
             numbers = self._numbers(items)
-            for start in range(0, max(len(numbers) - 1, 1), most):
-                window = numbers[start : start + most + 1]
+            ends = range(len(numbers), 1, -most) or range(1, 2)
+            for end in reversed(ends):
+                window = numbers[max(end - most - 1, 0) : end]
                 found["user"].append(self.state.user_number.get(name, 0))
                 found["window"].append(window)
-                found["first"].append(int(start == 0))
+                found["first"].append(int(end - most - 1 <= 0))
                 found["row"].append(row)
                 found["length"].append(len(window))
         return found
