@@ -197,7 +197,7 @@ class Recommendation(Task[Known]):
     def _windows(self, users: list[str], histories: list[list[str]]) -> Features:
         """Windows of one item more than `max_length`, of which each begins with the last item of the one before.
 
-        They are cut from the end, so that the latest items, which are most like those to come, have a full window before
+        They are cut from the end: the latest items, which are most like those to come, then have a full window before
         them.
         """
         found: Features = {"user": [], "window": [], "first": [], "row": [], "length": []}
