@@ -4,7 +4,7 @@ BIN := .venv/bin
 RECIPES := $(basename $(notdir $(wildcard recipes/*.yaml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-kill test-oldest lint format smoke wheel docs bench bench-serve soak clean
+.PHONY: help demo test test-slow test-kill test-oldest lint format smoke wheel docs bench bench-serve bench-recbole soak clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -76,6 +76,16 @@ bench: .venv/installed  ## llmft beside transformers.Trainer and a bare loop: ma
 
 bench-serve: .venv/peers  ## llmft serve beside Flask, LitServe, and FastAPI, on an idle machine
 	PYTHONPATH=$(CURDIR)/.venv/peers $(BIN)/python benchmarks/serve.py
+
+# RecBole imports with Python 3.11 and these versions alone.
+.venv/recbole/installed:
+	python3.11 -m venv .venv/recbole
+	.venv/recbole/bin/pip install --quiet --disable-pip-version-check recbole==1.2.1 numpy==1.26.4 pandas==2.3.3 \
+		scipy==1.15.3 'setuptools<81' torch==2.14.1
+	@touch $@
+
+bench-recbole: .venv/installed .venv/recbole/installed  ## an epoch of BPR and SASRec beside RecBole's: minutes
+	$(BIN)/python benchmarks/recbole.py
 
 SECONDS := 3600
 soak: .venv/installed  ## llmft serve under load for an hour: does its memory stay flat? make soak SECONDS=300
