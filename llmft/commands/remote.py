@@ -49,7 +49,8 @@ def run(words: list[str]) -> None:
         given["temperature"] = given.get("temperature", 1.0) if sample else 0.0
     server = Server(address, os.environ.get(KEY, ""))
     try:
-        names = [model["id"] for model in json.loads(server.ask("models").read())["data"]]
+        listed = json.loads(server.ask("models").read())["data"]
+        names = [model["id"] for model in listed if model.get("writes", True)]  # not those that only give vectors
     except Refused as error:
         if error.status in (401, 403):
             raise UserError(Problem(address, str(error), hint=f"Set the environment variable {KEY}.")) from None

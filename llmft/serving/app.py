@@ -74,7 +74,14 @@ def application(config: Config, overrides: dict[str, Any] | None = None) -> Fast
         yield
         app.state.when_ready = app.state.when_failed = lambda: None
 
-    app = FastAPI(title="llmft", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="llmft",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # the answer to a POST would be an empty 307, to an address that a proxy may not have
+    )
     app.state.models, app.state.watch, app.state.key = models, watch, key
     app.state.failed = None
     app.state.when_ready = app.state.when_failed = lambda: None

@@ -1,6 +1,7 @@
 """`/v1/embeddings` as OpenAI has it, and `/rerank` as Cohere, Jina, and text-embeddings-inference have it."""
 
 import base64
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
 
@@ -103,8 +104,8 @@ class Vectors:
         asked = EmbeddingRequest.read(await self._body(request))
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
         self._check("input", texts)
-        with self.models.held(self._name(asked.model)) as served:
-            if served.task.reads != "sentence_embedding":
+        with self.models.held(self._name(asked.model, embeds, "gives vectors")) as served:
+            if not embeds(served):
                 what = f"{served.name} gives no vectors: its task is {served.config.task.name}; ask POST /predict"
                 raise wrong("model", what, "model_not_found", 404)
             role = "text_pair" if asked.input_type in PASSAGE and "text_pair" in served.task.columns else "text"
@@ -137,8 +138,8 @@ class Vectors:
         texts = [each.text if isinstance(each, Document) else each for each in given or []]
         self._check(field, texts)
         self._check("query", [asked.query])
-        with self.models.held(self._name(asked.model)) as served:
-            if not set(ROLES) <= served.task.columns.keys():
+        with self.models.held(self._name(asked.model, _reads_pairs, "reads pairs of texts")) as served:
+            if not _reads_pairs(served):
                 what = f"{served.name} reads no pairs of texts: its task is {served.config.task.name}"
                 raise wrong("model", f"{what}; ask POST /predict", "model_not_found", 404)
             first, second = (joined_name(served.config.dataset, role) for role in ROLES)
@@ -161,14 +162,24 @@ class Vectors:
     async def _body(self, request: Request) -> Any:
         return await read_json(request, self.predicts.max_body, self.serve.read_timeout_s)
 
-    def _name(self, name: str | None) -> str:
-        """The model that a request names, or the only one."""
+    def _name(self, name: str | None, fits: Callable[[Served], bool], what: str) -> str:
+        """The model that a request names, or the only one that can answer it.
+
+        Args:
+            fits: whether a model can.
+            what: what it does then, in words.
+        """
         names = self.models.names()
-        if name is None and len(names) > 1:
-            raise wrong("model", f"model must name one of {', '.join(names)}")
-        if name is not None and name not in names:
-            raise wrong("model", f"there is no such model; there are {', '.join(names)}", "model_not_found", 404)
-        return name or names[0]
+        if name in names or (name is None and len(names) == 1):
+            return name or names[0]
+        fitting = [served.name for served in self.models.loaded() if fits(served)]
+        if name is None and len(fitting) == 1:
+            return fitting[0]
+        if not fitting:
+            raise wrong("model", f"no model of this service {what}; GET /info lists all", "model_not_found", 404)
+        if name is None:
+            raise wrong("model", f"model must name one of {', '.join(fitting)}")
+        raise wrong("model", f"there is no such model; there are {', '.join(fitting)}", "model_not_found", 404)
 
     def _check(self, field: str, texts: list[str]) -> None:
         """Raise Refused for no text, too many, or one that is too long or empty."""
@@ -190,6 +201,15 @@ class Vectors:
             if "error" in answer:
                 raise wrong(row.id, f"{row.id} {answer['error']}")
         return [answer["answer"] for answer in answers]
+
+
+def embeds(served: Served) -> bool:
+    """Whether a model gives vectors."""
+    return served.task.reads == "sentence_embedding"
+
+
+def _reads_pairs(served: Served) -> bool:
+    return set(ROLES) <= served.task.columns.keys()
 
 
 def _shortened(vector: Any, dimensions: int) -> numpy.ndarray:

@@ -377,6 +377,8 @@ class Watch:
         """What an answer adds to the metric of the task, and to the whole."""
         task = watched.served.task
         try:
+            if isinstance(answer["answer"], float) and (isinstance(label, bool) or not isinstance(label, int | float)):
+                raise ValueError(label)
             if task.target:
                 task.target.encode([label])  # refuses what no answer can be
             found = task.row_score(answer, label)
@@ -385,6 +387,7 @@ class Watch:
         except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError, IndexError) as error:
             names = list(map(str, task.model_kwargs().get("id2label", {}).values())) if task.target else []
             one_of = f": it must be one of {', '.join(names[:10])}" if names else ""
+            one_of = ": it must be a number" if isinstance(answer["answer"], float) else one_of
             raise BadFeedback(f"the label is not of the form that answers of this model have{one_of}") from error
         watched.metric = found.metric
         return found.part, found.whole

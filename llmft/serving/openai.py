@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from llmft.data.source import Table
 from llmft.schema.inference import GenerationConfig
 from llmft.serving.batcher import Full
+from llmft.serving.embeddings import embeds
 from llmft.serving.http import TITLES, Refused, dumped, json_response, read_json, unless_left
 from llmft.serving.metrics import Watch
 from llmft.serving.models import Models, Served
@@ -173,9 +174,12 @@ class Texts:
         return await self._answer(request, COMPLETION)
 
     async def list_models(self) -> Response:
-        """List the models that write texts."""
+        """List the models that write texts, or give vectors: `writes` tells which, as OpenAI's list does not."""
+        same = {"object": "model", "created": self.created, "owned_by": "llmft"}
         listed = [
-            {"id": name, "object": "model", "created": self.created, "owned_by": "llmft"} for name in self._names()
+            {"id": served.name, **same, "writes": served.writer is not None}
+            for served in self.models.loaded()
+            if served.writer or embeds(served)
         ]
         return json_response({"object": "list", "data": listed})
 

@@ -223,6 +223,12 @@ def test_the_explanation_for_a_client_that_left_is_dropped(
     assert seen == [1, 8, 1]  # 13 of the 21 texts with a hidden word were not computed
 
 
+def test_a_path_with_a_slash_at_its_end_is_another_path(serving: Callable[..., Client]) -> None:
+    """Not a redirection without a body, which clients of POST do not follow."""
+    found = serving().ask("POST", "/predict/texts/", json={"text": "lumo"})
+    assert (found.status_code, "there is no such path; /docs lists all" in found.text) == (404, True)
+
+
 def test_rows_of_explanations_count_in_the_queue(serving: Callable[..., Client]) -> None:
     """32 long rows would be 3,200 questions: refused with what fits, before anything runs."""
     client = serving(queue=50)

@@ -27,7 +27,7 @@ from llmft.data.source import Table
 from llmft.schema.serving import ServeConfig
 from llmft.serving import metrics as module
 from llmft.serving.http import Refused
-from llmft.serving.metrics import BUCKET, BUCKETS, LABELS, Watch, feedback_metric, percentiles
+from llmft.serving.metrics import BUCKET, BUCKETS, LABELS, BadFeedback, Watch, feedback_metric, percentiles
 from llmft.tasks.task import Task
 from llmft.training.evaluation import Split
 from llmft.training.features import encode
@@ -245,6 +245,9 @@ def test_feedback_on_numbers_is_a_mean_error(watch: Watch, here: Path) -> None:
     numbers = Served(task.fit(rows, config.model), here, name="numbers")
     watch.loaded(numbers)
     watch.answered(numbers, ["a"], Table({"features": [{}]}, ["a"]), [{"answer": 2.0}], 0, 0)
+    for label in ("5", True, None, [5]):
+        with pytest.raises(BadFeedback, match="it must be a number"):
+            watch.score({"id": "a", "label": label})
     assert watch.score({"id": "a", "label": 5})[0] == {"metric": "mae", "value": 3.0, "of": 1}
 
 

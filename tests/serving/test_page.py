@@ -109,6 +109,36 @@ def test_a_text_is_answered_with_what_spoke_for_it(visit: Callable[..., Any]) ->
         assert page.locator("#result .text b").count() == 0, "what is typed is text, not HTML"
 
 
+def test_attention_is_shown_as_what_it_is(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.fill("#field-text", "good 很好")
+    page.check("#explain")
+    page.click("#send")
+    page.locator("#result .attention summary").click()
+    assert page.locator("#result .attention table tr").count() >= 2, "a row for each layer, below the tokens"
+    page.get_by_text("Attention is not an explanation").wait_for()
+
+
+def test_a_number_has_feedback(visit: Callable[..., Any]) -> None:
+    page = visit()
+    sent: list[Any] = []
+
+    def take(route: Any) -> None:
+        sent.append(route.request.post_data_json)
+        route.fulfill(json={"metric": "mae", "value": 0.25, "of": 3})
+
+    answer = {"answers": [{"answer": 2.5}], "ids": ["a-0"], "model": "texts", "version": "v", "truncated": []}
+    page.route("**/predict", lambda route: route.fulfill(json=answer))
+    page.route("**/feedback", take)
+    page.fill("#field-text", "x")
+    page.click("#send")
+    page.get_by_role("button", name="No", exact=True).click()
+    page.fill("#truth", "2.75")
+    page.locator("#result").get_by_role("button", name="Send").click()
+    page.get_by_text("Thank you. Mean absolute error of the last 3 with feedback: 0.25.").wait_for()
+    assert sent == [{"model": "texts", "id": "a-0", "label": 2.75}]
+
+
 def test_a_dropped_image_is_answered(visit: Callable[..., Any], site: Site) -> None:
     page = visit("images")
     made = """bytes => { const all = new DataTransfer();
