@@ -307,7 +307,7 @@ def _architecture(model: ModelConfig, needed: dict[str, Any], auto: Any) -> PreT
             hint = (
                 f"Did you mean {nearest[0]}?"
                 if nearest
-                else "See the model types of transformers, or linear, mlp, ft_transformer, boosting."
+                else "See the model types of transformers, or those of llmft: llmft help model."
             )
             what = f"must be a model type of transformers or llmft, got {model.architecture}"
             raise UserError(Problem("model.architecture", what, hint=hint)) from error

@@ -82,7 +82,8 @@ class ModelConfig(Section):
 
     architecture: str | None = None
     """The architecture by its name in transformers (`bert`, `distilbert`, ...), or one of llmft's for tables (`linear`,
-    `mlp`, `ft_transformer`, `boosting`), or for recommendations (`sasrec`, `bpr`, `ials`, ...)."""
+    `mlp`, `ft_transformer`, `boosting`), for clicks (`click_lr`, `fm`, `wide_deep`, `deepfm`, `dcn`, `din`), or for
+    recommendations (`sasrec`, `bpr`, `ials`, ...)."""
 
     init: (
         Literal[
