@@ -73,7 +73,7 @@ def test_a_key_of_several_tasks_is_explained_for_each(llmft: Run) -> None:
     assert "task.max_length=VALUE  [512]\n  task: summarization\n" in out
     assert out.count("summarization") == 1
     assert (
-        "task: image_classification, relation_extraction, tabular, text_classification\n"
+        "task: ctr, image_classification, relation_extraction, tabular, text_classification\n"
         in llmft("help", "task.class_weights")[1]
     )
 
