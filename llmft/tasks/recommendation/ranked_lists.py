@@ -38,11 +38,10 @@ class RecommendationObjective(Objective):
         if cold.any():
             scores = torch.where(cold[:, None], torch.from_numpy(counts).to(scores), scores)
         if "seen" in batch:
-            # Padding points beyond the items, to a column that is cut off.
-            items = scores.shape[1]
-            padded = torch.nn.functional.pad(scores, (0, 1))
-            places = torch.where(batch["seen"] == 0, items, batch["seen"] - 1)
-            scores = padded.scatter_(1, places, -torch.inf)[:, :items]
+            # In place where the scores are this batch's own: a copy takes as long as the product that made them.
+            scores = scores.clone() if 0 in scores.stride() else scores
+            rows, places = batch["seen"].nonzero(as_tuple=True)
+            scores[rows, batch["seen"][rows, places] - 1] = -torch.inf
         values, ids = scores.topk(min(k + 1, scores.shape[1]), dim=1)
         best, chosen = values.cpu().numpy(), ids.cpu().numpy()
         refuse_nan(best)  # topk puts NaN first
