@@ -5,8 +5,8 @@
     python benchmarks/fewshot.py SST2 --methods setfit   # in a venv with `pip install setfit==1.2.0` beside llmft
 
 Prints the accuracy of each draw on the same 1,000 test rows, then means with their standard error, and the processor
-seconds of a draw. Plain fine-tuning is recipe=bert_textcls on the same rows for 30 steps at its learning rate, 1e-4, by
-when its training loss is below 0.05; SetFit has its defaults: all pairs once, oversampled, in batches of 16.
+seconds of a draw. Plain fine-tuning is recipe=bert_textcls on the same rows for 30 steps at its learning rate, 1e-4;
+SetFit has its defaults: all pairs once, oversampled, in batches of 16.
 """
 
 import argparse
