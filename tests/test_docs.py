@@ -75,7 +75,7 @@ def test_every_command_of_the_readme_works(
             looks = {"--cfg", "--help", "show=3"} & {*words}
             trains = words[1] in ("finetune", "pretrain") and not looks
             tiny = ["smoke=true", "trainer.max_steps=1"] if trains else []
-            if "+recipe=tabular_boosting" in words:
+            if {"+recipe=tabular_boosting", "+recipe=recsys_bpr", "+recipe=recsys_svdpp"} & {*words}:  # no steps
                 tiny.remove("trainer.max_steps=1")
             if words[1] == "chat":
                 monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("Hello! 你好\n".encode())))

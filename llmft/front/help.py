@@ -88,6 +88,9 @@ def topic(name: str) -> str | None:
 
         return explain(name.removeprefix("+recipe="))
     full_names = [key.name for key in keys() if key.name.rpartition(".")[2] == name] or [KEYS_ELSEWHERE.get(name, "")]
+    # `lr` is that of the optimizer: keys of a section inside a section are named with it.
+    least = min(key.count(".") for key in full_names)
+    full_names = [key for key in full_names if key.count(".") == least]
     return "\n".join(text for key in dict.fromkeys(full_names) if key and (text := topic(key))) or None
 
 

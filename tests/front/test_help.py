@@ -85,7 +85,7 @@ def test_sections_options_recipes_and_pages_are_explained(llmft: Run) -> None:
         "predict": "predict.keep=VALUE",
         "optimizer=lion": "# optimizer=lion: sign-based steps",
         "bert_textcls": "    llmft finetune +recipe=bert_textcls\n\n# @package _global_",
-        "docs": "  docs/config        Every key of a configuration",
+        "docs": "  docs/config                 Every key of a configuration",
         "docs/tables": "# Tables",
     }.items():
         code, out, _ = llmft("help", name)

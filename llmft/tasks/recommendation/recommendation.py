@@ -126,8 +126,11 @@ class Recommendation(Task[Known]):
     def as_history(self, table: Table) -> Table:
         """Rows with something held out as rows of train, where it is what users had."""
         columns = dict(table.columns)
-        columns["items"] = [had + held for had, held in zip(columns["items"], columns["relevant"], strict=True)]
-        return Table(columns | {"relevant": [None] * len(table)}, table.ids)
+        for had, held in (("items", "relevant"), ("ratings", "relevant_ratings")):
+            if held in columns:
+                columns[had] = [first + more for first, more in zip(columns[had], columns[held], strict=True)]
+                columns[held] = [None] * len(table)
+        return Table(columns, table.ids)
 
     def learn(self, train: "Dataset", model: ModelConfig) -> Known:
         users, histories = train["user"][:], train["items"][:]
