@@ -345,6 +345,8 @@ def _typed(
         UserError: for values of a wrong type, by row.
     """
     read: Callable[[Any], Any]
+    if spec.ids:
+        values = [_ids(value) for value in values]
     if spec.kind == "text":
         read, what = _text, "not a text"
     elif spec.kind == "texts":
@@ -390,6 +392,13 @@ def _typed(
         counts = " and ".join(f"{count} of type {kind.__name__}" for kind, count in kinds.counts.most_common())
         raise UserError(Problem(row, f"{name} is {value!r}, unlike the others: {counts}"), "the data")
     return parsed
+
+
+def _ids(value: Any) -> Any:
+    """A whole number, or those in a list, as texts; anything else as it is."""
+    if isinstance(value, list):
+        return [_ids(part) for part in value]
+    return str(value) if type(value) is int else value
 
 
 def _text(value: Any) -> str | None:

@@ -19,6 +19,8 @@ class Column:
     separator: str = ","
     """The separator of several labels in a cell of text."""
 
+    ids: bool = False
+    """Of text and texts, whether whole numbers are texts, too: JSON has ids of users and items as either."""
     target: bool = False
     """What the model predicts: not an input, even if it is a text."""
     blank: bool = False

@@ -36,6 +36,8 @@ CELL = StrictStr | NUMBER | StrictBool | None
 TYPES: dict[str, Any] = {
     "text": StrictStr,
     "texts": list[StrictStr] | StrictStr,
+    "text of ids": StrictStr | StrictInt,
+    "texts of ids": list[StrictStr | StrictInt] | StrictStr,
     "words": list[StrictStr] | StrictStr,
     "json": Any,
     "image": StrictStr,
@@ -68,6 +70,8 @@ class InputColumn:
     required: bool
     values: list[str] = field(default_factory=list)
     """Known categories."""
+    ids: bool = False
+    """Whether whole numbers are texts, too."""
 
     def in_json(self) -> dict[str, Any]:
         """As `/info` tells it."""
@@ -91,7 +95,8 @@ def input_columns(task: Task[Any], dataset: DatasetConfig) -> list[InputColumn]:
             cells = task.describe_cells()
             found += [InputColumn(name, role, kind, False, values) for name, (kind, values) in cells.items()]
         else:
-            found.append(InputColumn(joined_name(dataset, role), role, spec.kind, spec.required and not spec.unless))
+            required, name = spec.required and not spec.unless, joined_name(dataset, role)
+            found.append(InputColumn(name, role, spec.kind, required, ids=spec.ids))
     return found
 
 
@@ -112,7 +117,7 @@ class Reader:
     def _row_model(self) -> Any:
         fields: dict[str, Any] = {}
         for number, column in enumerate(self.columns):
-            kind, name = TYPES[column.kind], column.name
+            kind, name = TYPES[f"{column.kind} of ids" if column.ids else column.kind], column.name
             if "." in name and column.role != "features":  # nested in an object, whose other keys may be anything
                 name, kind = name.partition(".")[0], Any
             if any(name == other.alias for _, other in fields.values()):

@@ -27,7 +27,7 @@ from llmft.tasks.text.sentences import WORD
 MOST = 5000  # characters of a text whose words are looked at, in 1 ms
 WORDS = 50_000  # words that are kept, 200 kB
 IN_ROWS = 5  # a word of fewer rows may be a name of a person, and whoever guesses it could look it up
-CACHED = 100_000  # hashes of words that are remembered: those of a text are mostly old ones
+CACHED = 10_000  # words whose hashes are remembered, 2 MB: those of a text are mostly frequent ones
 TEXTS = ("text", "texts", "words", "json")
 
 

@@ -16,8 +16,13 @@ from llmft.data.pipeline import load
 from llmft.metrics.ranking_metrics import top_k
 from llmft.models.factor_models import BPR, IALS, BPRConfig, IALSConfig, SVDPlusPlus, SVDPlusPlusConfig
 from llmft.models.sequence_models import GRU4Rec, GRU4RecConfig, SASRec, SASRecConfig
-from llmft.schema.problem import Failure
+from llmft.predictions.inputs import Inputs, Row
+from llmft.schema.dataset import DatasetConfig
+from llmft.schema.problem import Failure, UserError
+from llmft.schema.serving import ServeConfig
 from llmft.schema.tasks import IGNORED
+from llmft.serving.bodies import Reader
+from llmft.serving.http import Refused
 from llmft.tasks.recommendation.recommendation import Known, Recommendation
 from llmft.training import epochs
 from llmft.training.features import encode
@@ -73,6 +78,20 @@ def test_who_has_no_history_gets_the_most_popular_items() -> None:
         assert answers(task_of(), [9, 8, 7, 6], **rows) == [
             {"answer": ["b", "a", "c", "d"], "scores": [2.0, 1.0, 1.0, 0.0], "by": "popularity"}
         ]
+
+
+def test_ids_of_json_may_be_numbers() -> None:
+    inputs = Inputs(task_of().for_inference(), DatasetConfig(format="json"))
+    rows = [Row("1", {"user": 7, "items": [3, "b"]}), Row("2", {"user": "7", "items": "b"})]
+    table = inputs.checked(rows)
+    assert table["user"] == ["7", "7"]
+    assert table["items"] == [["3", "b"], ["b"]]
+    with pytest.raises(UserError, match="not a text"):
+        inputs.checked([Row("1", {"user": True})])
+    reader = Reader(inputs.task, inputs.dataset, ServeConfig())
+    assert reader.rows({"rows": [{"user": 7, "items": [3]}]})[0].values == {"user": 7, "items": [3]}
+    with pytest.raises(Refused):
+        reader.rows({"rows": [{"user": 1.5}]})
 
 
 def test_lists_of_torch_are_those_of_numpy() -> None:

@@ -19,7 +19,6 @@ class Recommendation(TaskConfig):
         "popularity": {},
         "item_neighbors": {},
         "user_neighbors": {},
-        "two_towers": {"hidden_size": 16},
     }
     of_data: ClassVar[tuple[str, ...]] = ("like_from", "scale", "min_per_user", "min_per_item")
     streams: ClassVar[bool] = False

@@ -102,8 +102,8 @@ class Recommendation(Task[Known]):
     def columns(self) -> dict[str, Column]:
         # Somebody new has a history alone.
         return {
-            "user": Column("text", required=False, unless="items"),
-            "items": Column("texts", required=False, blank=True, unless="user"),
+            "user": Column("text", required=False, unless="items", ids=True),
+            "items": Column("texts", required=False, blank=True, unless="user", ids=True),
             "relevant": Column("texts", required=False, target=True, blank=True),
         }
 
