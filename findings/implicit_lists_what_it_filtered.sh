@@ -6,7 +6,7 @@
 # What happens: if fewer than N items are left, the list is filled up to N with the very items that were filtered. They
 # have the score -3.4e38, the smallest float32, and nothing else tells them apart: a metric that reads the ids alone
 # counts what the user already had.
-# Source: https://github.com/benfred/implicit (implicit/utils.py filters by scores, and keeps N).
+# Source: https://github.com/benfred/implicit (`recommend` in implicit/cpu/matrix_factorization_base.py, by `topk`).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
