@@ -14,7 +14,6 @@ from typing import Any
 import numpy
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from llmft.data import checks, dates
 from llmft.data.cell_values import classes, is_missing, number
@@ -194,6 +193,8 @@ def rows_of_fold(
     Raises:
         UserError: for fewer units than folds, or if every label has fewer rows than folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a service without it reads this file
+
     rows: dict[str, list[int]] = {}
     for row, unit in enumerate(units):
         rows.setdefault(unit, []).append(row)

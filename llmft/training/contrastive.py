@@ -51,7 +51,7 @@ def tune_encoder(experiment: Experiment) -> dict[str, Any]:
         weight.requires_grad_(True)
     bf16 = experiment.hardware.precision == "bf16"
     try:
-        optimizer = torch.optim.AdamW(below, how.lr, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(below, how.encoder_lr, weight_decay=0.01)
         orders = [
             shuffle(len(features), how.rows, None, epoch_generator(config.seed, epoch)) for epoch in range(how.epochs)
         ]
@@ -62,7 +62,7 @@ def tune_encoder(experiment: Experiment) -> dict[str, Any]:
         for step, part in enumerate(parts):
             rate = min((step + 1) / warmup, (len(parts) - step) / max(len(parts) - warmup, 1))
             for group in optimizer.param_groups:
-                group["lr"] = how.lr * rate
+                group["lr"] = how.encoder_lr * rate
             batch = task.objective.collate(features.__getitems__(part))
             batch = {key: value.to(device) for key, value in batch.items()}
             with torch.autocast(torch.device(device).type, torch.bfloat16, bf16):

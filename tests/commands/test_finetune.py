@@ -260,7 +260,7 @@ def test_wrong_data_stop_before_anything_is_written(name: str, llmft: Run, write
 
 
 WRONG_WISHES = {
-    "a table for a BERT": (["+recipe=tabular_mlp", "dataset=breast_cancer", "model=random", "model.config={hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2}"], "does not take numbers, missing, categories"),
+    "a table for a BERT": (["+recipe=tabular_mlp", "dataset=breast_cancer", "model=random", "model.config={hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2}"], "does not take categories, numbers, missing"),
     "a folder below a file": (["+recipe=bert_textcls", "run.dir=file/run"], "run.dir  file/run: Not a directory"),
     "the label as a feature": (["+recipe=tabular_mlp", "dataset=breast_cancer", "dataset.columns.features=[target]"], "must not have 'target', which already has another role"),
 }  # fmt: skip

@@ -60,7 +60,7 @@ def test_a_folder_by_a_flag_comes_first(flags: list[str], write: Write, llmft: R
     assert "exp/one" not in llmft("recipes")[1]
     assert "slow and steady" in llmft("help", "optimizer=mine", *flags)[1]
     assert "lab/optimizer/mine.yaml:3" in llmft("explain", "optimizer.lr", "optimizer=mine", *flags)[1]
-    assert complete(["finetune", *flags, "+recipe=e"]) == ["+recipe=exp/one"]
+    assert complete(["finetune", *flags, "+recipe=ex"]) == ["+recipe=exp/one"]
     assert complete(["finetune", "--config-dir", "la"]) == ["lab/"]
     assert llmft("completion", "words", "finetune", "-cd", "la") == (0, "lab/\n", "")
 

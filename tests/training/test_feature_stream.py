@@ -24,6 +24,7 @@ class Lengths:
 
     columns: ClassVar = {"text": Column("text"), "label": Column("label")}
     config = DatasetConfig
+    fixed = ()
     copies = 1
 
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:

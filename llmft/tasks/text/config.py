@@ -21,7 +21,7 @@ class ContrastiveConfig(Section):
     rows: int = Field(default=64, ge=2)
     """How many rows are compared at a time, each with all others."""
 
-    lr: float = Field(default=5e-5, gt=0, le=1)
+    encoder_lr: float = Field(default=5e-5, gt=0, le=1)
     """The largest learning rate of these epochs, which use AdamW."""
 
     loss: Literal["cosine", "supervised_contrastive"] = "cosine"
